@@ -1,0 +1,417 @@
+//! The decision: which agent should take a call, and why.
+//!
+//! Pure: no I/O, no clock, no allocation. SIP, HTTP and the command line all ask here; the
+//! explanation is the same code with an observer (see [`crate::explain`]).
+
+use crate::{
+    Caller, Contacts, Directory, DirectoryAgent, DirectoryEnvironment, DirectoryNumber, E164,
+    RememberedCall, Target, Timestamp,
+};
+
+/// Decides where a call goes.
+pub fn decide<'d>(
+    directory: &'d Directory,
+    contacts: &impl Contacts,
+    question: &Question<'_>,
+) -> Decision<'d> {
+    resolve(directory, contacts, question, &mut Unobserved)
+}
+
+/// The rungs, from the best answer to the last resort; `observer` hears how each one went.
+pub(crate) fn resolve<'d>(
+    directory: &'d Directory,
+    contacts: &impl Contacts,
+    question: &Question<'_>,
+    observer: &mut impl Observer,
+) -> Decision<'d> {
+    let Some((number, environment)) = dialed_number(directory, question) else {
+        observer.number_unknown();
+        return Decision::refused(Reason::NumberUnknown);
+    };
+    let place = Place {
+        directory,
+        number,
+        environment,
+        question,
+    };
+
+    let failure = match returned_call(&place, contacts, observer) {
+        Ok(callback) => return callback,
+        Err(failure) => failure,
+    };
+    if let Some(agent) = default_agent(&place, observer) {
+        return Decision {
+            outcome: Outcome::Default,
+            reason: failure,
+            agent: Some(agent),
+            targets: &agent.targets,
+            ..place.unanswered()
+        };
+    }
+    let fallback = &environment.record.fallback_targets;
+    let held = fallback.iter().any(|target| (question.usable)(target));
+    observer.fallback(held);
+    if held {
+        return Decision {
+            outcome: Outcome::Fallback,
+            reason: failure,
+            targets: fallback,
+            ..place.unanswered()
+        };
+    }
+    place.unanswered()
+}
+
+/// What is asked.
+#[derive(Clone, Copy)]
+pub struct Question<'q> {
+    /// The dialed number; `None`: it could not be read.
+    pub dialed: Option<E164>,
+    /// Who calls.
+    pub caller: Caller,
+    /// When.
+    pub now: Timestamp,
+    /// Whether the asker can be sent to a target; a SIP request cannot be sent back to its own URI.
+    pub usable: &'q dyn Fn(&Target) -> bool,
+}
+
+/// What is answered; borrows from the directory that it was made by.
+#[derive(Clone, Copy, Debug)]
+pub struct Decision<'d> {
+    /// What becomes of the call.
+    pub outcome: Outcome,
+    /// Why.
+    pub reason: Reason,
+    /// The environment that owns the dialed number.
+    pub environment: Option<&'d DirectoryEnvironment>,
+    /// The agent that takes the call.
+    pub agent: Option<&'d DirectoryAgent>,
+    /// The outbound agent whose call is returned.
+    pub source_agent: Option<&'d DirectoryAgent>,
+    /// The call that is returned.
+    pub call: Option<RememberedCall>,
+    /// Where to send the call; those that are not usable to the asker are still among them.
+    pub targets: &'d [Target],
+}
+
+/// What becomes of a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Outcome {
+    /// It goes to the callback agent.
+    Callback,
+    /// It goes to the number's default agent.
+    Default,
+    /// It goes to the environment's fallback targets.
+    Fallback,
+    /// It is refused.
+    Refused,
+}
+
+/// Why a call goes where it goes.
+///
+/// The five failures of a remembered call stand in the order in which they are checked, so that of
+/// several roles the one that got furthest gives the reason.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum Reason {
+    /// The newest qualifying call was placed from the dialed number.
+    ReturnedCallSameNumber,
+    /// The newest qualifying call was placed from another number.
+    ReturnedCall,
+    /// The caller withheld the number.
+    CallerAnonymous,
+    /// The caller's number cannot be read.
+    CallerInvalid,
+    /// No call to this caller is remembered.
+    CallerNeverCalled,
+    /// No role names the agent that called.
+    SourceHasNoCallbackAgent,
+    /// The callback agent does not own the dialed number.
+    CallbackAgentNotOwner,
+    /// The callback agent is not published, or has no usable target.
+    CallbackAgentNotPublished,
+    /// The call is older than the recency window.
+    CallExpired,
+    /// The call's status is not one that the role asks for.
+    StatusNotEligible,
+    /// The dialed number is not one of ours.
+    NumberUnknown,
+    /// Neither a default agent nor a fallback target is there.
+    NoAgentAvailable,
+}
+
+impl Outcome {
+    /// Every outcome.
+    pub const ALL: [Self; 4] = [Self::Callback, Self::Default, Self::Fallback, Self::Refused];
+
+    /// The stable name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Callback => "callback",
+            Self::Default => "default",
+            Self::Fallback => "fallback",
+            Self::Refused => "refused",
+        }
+    }
+}
+
+impl Reason {
+    /// Every reason.
+    pub const ALL: [Self; 12] = [
+        Self::ReturnedCallSameNumber,
+        Self::ReturnedCall,
+        Self::CallerAnonymous,
+        Self::CallerInvalid,
+        Self::CallerNeverCalled,
+        Self::SourceHasNoCallbackAgent,
+        Self::CallbackAgentNotOwner,
+        Self::CallbackAgentNotPublished,
+        Self::CallExpired,
+        Self::StatusNotEligible,
+        Self::NumberUnknown,
+        Self::NoAgentAvailable,
+    ];
+
+    /// The stable name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::ReturnedCallSameNumber => "returned_call_same_number",
+            Self::ReturnedCall => "returned_call",
+            Self::CallerAnonymous => "caller_anonymous",
+            Self::CallerInvalid => "caller_invalid",
+            Self::CallerNeverCalled => "caller_never_called",
+            Self::SourceHasNoCallbackAgent => "source_has_no_callback_agent",
+            Self::CallbackAgentNotOwner => "callback_agent_not_owner",
+            Self::CallbackAgentNotPublished => "callback_agent_not_published",
+            Self::CallExpired => "call_expired",
+            Self::StatusNotEligible => "status_not_eligible",
+            Self::NumberUnknown => "number_unknown",
+            Self::NoAgentAvailable => "no_agent_available",
+        }
+    }
+}
+
+impl Decision<'_> {
+    /// A refusal for a number that no environment owns.
+    const fn refused(reason: Reason) -> Self {
+        Self {
+            outcome: Outcome::Refused,
+            reason,
+            environment: None,
+            agent: None,
+            source_agent: None,
+            call: None,
+            targets: &[],
+        }
+    }
+}
+
+/// Hears how each rung went. Every function does nothing unless it is overridden.
+pub(crate) trait Observer {
+    /// The dialed number is nobody's.
+    fn number_unknown(&mut self) {}
+    /// The caller has no readable number, or none that was ever called.
+    fn nothing_remembered(&mut self, _reason: Reason) {}
+    /// A remembered call was weighed.
+    fn call_weighed(
+        &mut self,
+        _place: &Place<'_, '_>,
+        _call: &RememberedCall,
+        _source: &DirectoryAgent,
+        _result: Result<&DirectoryAgent, Reason>,
+    ) {
+    }
+    /// A callback rung was decided.
+    fn callback(&mut self, _reason: Reason, _agent: Option<&DirectoryAgent>) {}
+    /// The default rung was decided.
+    fn default_agent(&mut self, _agent: Option<&DirectoryAgent>) {}
+    /// The fallback rung was decided.
+    fn fallback(&mut self, _held: bool) {}
+}
+
+/// The observer of the call path.
+struct Unobserved;
+
+impl Observer for Unobserved {}
+
+/// A question whose dialed number has been found.
+pub(crate) struct Place<'d, 'q> {
+    /// Where to look things up.
+    pub(crate) directory: &'d Directory,
+    /// The dialed number.
+    pub(crate) number: &'d DirectoryNumber,
+    /// Its environment.
+    pub(crate) environment: &'d DirectoryEnvironment,
+    /// What is asked.
+    pub(crate) question: &'q Question<'q>,
+}
+
+impl<'d> Place<'d, '_> {
+    /// The last resort: refused, because nobody is there.
+    fn unanswered(&self) -> Decision<'d> {
+        Decision {
+            environment: Some(self.environment),
+            ..Decision::refused(Reason::NoAgentAvailable)
+        }
+    }
+
+    /// Whether at least one of the agent's targets can be used.
+    fn has_target(&self, agent: &DirectoryAgent) -> bool {
+        agent
+            .targets
+            .iter()
+            .any(|target| (self.question.usable)(target))
+    }
+}
+
+/// The dialed number and its environment, if it is one of ours.
+fn dialed_number<'d>(
+    directory: &'d Directory,
+    question: &Question<'_>,
+) -> Option<(&'d DirectoryNumber, &'d DirectoryEnvironment)> {
+    let number = directory.number(question.dialed?)?;
+    Some((number, directory.environment(number.environment)?))
+}
+
+/// The callback rungs: the newest qualifying call from the dialed number, else the newest of all;
+/// else the reason of the newest call's failure.
+fn returned_call<'d>(
+    place: &Place<'d, '_>,
+    contacts: &impl Contacts,
+    observer: &mut impl Observer,
+) -> Result<Decision<'d>, Reason> {
+    let contact = match place.question.caller {
+        Caller::Number(contact) => Ok(contact),
+        Caller::Anonymous => Err(Reason::CallerAnonymous),
+        Caller::Invalid => Err(Reason::CallerInvalid),
+    }
+    .inspect_err(|reason| observer.nothing_remembered(*reason))?;
+
+    let mut from_other_number = None;
+    let mut failure = None;
+    for call in contacts.calls(place.environment.slot, contact).iter() {
+        // A call whose agent was deleted is as good as deleted.
+        let Some(source) = place.directory.agent(call.source) else {
+            continue;
+        };
+        let result = claimant(place, source, call);
+        observer.call_weighed(place, call, source, result);
+        match result {
+            Ok(agent) if call.from == Some(place.number.record.number) => {
+                observer.callback(Reason::ReturnedCallSameNumber, Some(agent));
+                return Ok(callback(
+                    place,
+                    Reason::ReturnedCallSameNumber,
+                    agent,
+                    source,
+                    call,
+                ));
+            }
+            Ok(agent) => {
+                from_other_number.get_or_insert((agent, source, *call));
+            }
+            Err(reason) => {
+                failure.get_or_insert(reason);
+            }
+        }
+    }
+    observer.callback(Reason::ReturnedCallSameNumber, None);
+    if let Some((agent, source, call)) = from_other_number {
+        observer.callback(Reason::ReturnedCall, Some(agent));
+        return Ok(callback(place, Reason::ReturnedCall, agent, source, &call));
+    }
+    observer.callback(Reason::ReturnedCall, None);
+    Err(failure.unwrap_or_else(|| {
+        observer.nothing_remembered(Reason::CallerNeverCalled);
+        Reason::CallerNeverCalled
+    }))
+}
+
+/// The agent that takes the call back: of the roles by which it qualifies, the one set last; else
+/// the step at which no role was left.
+fn claimant<'d>(
+    place: &Place<'d, '_>,
+    source: &DirectoryAgent,
+    call: &RememberedCall,
+) -> Result<&'d DirectoryAgent, Reason> {
+    let mut furthest = Reason::SourceHasNoCallbackAgent;
+    for slot in &source.claimed_by {
+        let Some(agent) = place.directory.agent(*slot) else {
+            continue;
+        };
+        match obstacle(place, agent, call) {
+            None => return Ok(agent),
+            Some(reason) => furthest = furthest.max(reason),
+        }
+    }
+    Err(furthest)
+}
+
+/// What keeps the role of this agent from taking the call back.
+pub(crate) fn obstacle(
+    place: &Place<'_, '_>,
+    agent: &DirectoryAgent,
+    call: &RememberedCall,
+) -> Option<Reason> {
+    let Some(role) = &agent.record.role else {
+        return Some(Reason::SourceHasNoCallbackAgent);
+    };
+    let window = role
+        .recency_window_seconds
+        .unwrap_or(place.environment.record.recency_window_seconds);
+    let age = place
+        .question
+        .now
+        .seconds()
+        .saturating_sub(call.started_at.seconds());
+    if !place.number.is_owned_by(agent.slot) {
+        Some(Reason::CallbackAgentNotOwner)
+    } else if !agent.takes_calls() || !place.has_target(agent) {
+        Some(Reason::CallbackAgentNotPublished)
+    } else if u64::try_from(age).is_ok_and(|age| age > window) {
+        Some(Reason::CallExpired)
+    } else if !agent.trigger_statuses.is_empty() && !agent.trigger_statuses.contains(call.status) {
+        Some(Reason::StatusNotEligible)
+    } else {
+        None
+    }
+}
+
+/// The agent for calls that no role claims: the one chosen, or else the first assigned that can.
+fn default_agent<'d>(
+    place: &Place<'d, '_>,
+    observer: &mut impl Observer,
+) -> Option<&'d DirectoryAgent> {
+    let chosen = place
+        .number
+        .default_agent
+        .filter(|slot| place.number.is_owned_by(*slot));
+    let agent = chosen
+        .iter()
+        .chain(&place.number.owners)
+        .filter_map(|slot| place.directory.agent(*slot))
+        .find(|agent| agent.takes_calls() && place.has_target(agent));
+    observer.default_agent(agent);
+    agent
+}
+
+/// A callback.
+fn callback<'d>(
+    place: &Place<'d, '_>,
+    reason: Reason,
+    agent: &'d DirectoryAgent,
+    source: &'d DirectoryAgent,
+    call: &RememberedCall,
+) -> Decision<'d> {
+    Decision {
+        outcome: Outcome::Callback,
+        reason,
+        environment: Some(place.environment),
+        agent: Some(agent),
+        source_agent: Some(source),
+        call: Some(*call),
+        targets: &agent.targets,
+    }
+}

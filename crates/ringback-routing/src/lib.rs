@@ -1,0 +1,29 @@
+//! Who should answer a returning call: numbers, agents, callback roles, remembered calls, and the decision.
+//!
+//! This crate is pure: no runtime, socket, file, clock or entropy. The caller brings `now`.
+//! The call path reads two things: the [`Directory`] (environments, agents, numbers, roles: an
+//! immutable snapshot) and the [`ContactIndex`] (contacts and their remembered calls, updated in
+//! place). [`decide`] turns them and a [`Question`] into a [`Decision`].
+
+mod contacts;
+mod decision;
+mod directory;
+mod explanation;
+mod id;
+mod number;
+mod record;
+mod target_order;
+mod timestamp;
+
+pub use contacts::{ContactIndex, Contacts, Observed, RecentCalls, RememberedCall};
+pub use decision::{Decision, Outcome, Question, Reason, decide};
+pub use directory::{Directory, DirectoryAgent, DirectoryEnvironment, DirectoryNumber, TokenHash};
+pub use explanation::{Rung, Step, explain};
+pub use id::{AgentId, AgentSlot, EnvironmentId, EnvironmentSlot, NumberId, TokenId};
+pub use number::{Caller, Country, E164, NumberRules, UnknownCountry};
+pub use record::{
+    Agent, AgentStatus, CallStatus, CallbackRole, Direction, Environment, PhoneNumber, StatusSet,
+    Target, Token, UnknownStatus,
+};
+pub use target_order::order_targets;
+pub use timestamp::{InvalidTimestamp, Timestamp};

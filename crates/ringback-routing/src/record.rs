@@ -1,0 +1,272 @@
+//! What is stored of environments, agents, numbers, roles and tokens, as plain data.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::{AgentId, Country, E164, EnvironmentId, NumberId, Timestamp, TokenHash, TokenId};
+
+/// A tenant and its settings.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Environment {
+    /// Its identifier.
+    pub id: EnvironmentId,
+    /// What its administrator calls it.
+    pub name: String,
+    /// Country in which numbers without `+` are read.
+    pub default_country: Option<Country>,
+    /// How old a call may be and still be returned, in seconds, where the role says nothing.
+    pub recency_window_seconds: u64,
+    /// SIP URI with `{agent_id}`, for agents that have no targets of their own.
+    pub target_template: Option<String>,
+    /// Where calls go that no agent takes.
+    pub fallback_targets: Vec<Target>,
+    /// When it was made.
+    pub created_at: Timestamp,
+}
+
+impl Environment {
+    /// The recency window of an environment that sets none: 30 days, in seconds.
+    pub const DEFAULT_RECENCY_WINDOW_SECONDS: u64 = 30 * 24 * 60 * 60;
+}
+
+/// An agent, inbound or outbound.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Agent {
+    /// Its identifier.
+    pub id: AgentId,
+    /// The tenant that it belongs to, for good.
+    pub environment: EnvironmentId,
+    /// What it calls itself.
+    pub name: String,
+    /// What its owner calls it.
+    pub label: String,
+    /// What it is for.
+    pub description: Option<String>,
+    /// Whether it takes or makes calls.
+    pub direction: Direction,
+    /// Whether it takes part in routing.
+    pub status: AgentStatus,
+    /// The numbers assigned to it, in the order given.
+    pub phone_numbers: Vec<NumberId>,
+    /// Where its calls go; empty: the environment's template.
+    pub targets: Vec<Target>,
+    /// The callback role, of an inbound agent that holds one.
+    pub role: Option<CallbackRole>,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// When it was last changed.
+    pub updated_at: Timestamp,
+}
+
+/// Which source agents' calls an inbound agent takes back.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CallbackRole {
+    /// The outbound agents whose calls come back here; at least one, no repeats, order kept.
+    pub source_agents: Vec<AgentId>,
+    /// How old a call may be, in seconds; `None`: as the environment says.
+    pub recency_window_seconds: Option<u64>,
+    /// Statuses that qualify a call, in the order given; empty: any.
+    pub trigger_statuses: Vec<CallStatus>,
+    /// Grows with every time that any role is set: the role set last wins.
+    pub set_sequence: u64,
+}
+
+/// A phone number and who owns it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PhoneNumber {
+    /// Its identifier.
+    pub id: NumberId,
+    /// The tenant that it belongs to.
+    pub environment: EnvironmentId,
+    /// The digits.
+    pub number: E164,
+    /// The country that it was entered for, as ISO 3166-1 alpha-2, if known.
+    pub country: Option<Country>,
+    /// The agents that it is assigned to, first assigned first.
+    pub agents: Vec<AgentId>,
+    /// The agent that takes calls that no role claims.
+    pub default_agent: Option<AgentId>,
+    /// When it was entered.
+    pub created_at: Timestamp,
+}
+
+/// An API token: all but its secret.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Token {
+    /// Its identifier.
+    pub id: TokenId,
+    /// The tenant that it opens.
+    pub environment: EnvironmentId,
+    /// What its maker called it.
+    pub name: Option<String>,
+    /// SHA-256 of the secret.
+    pub hash: TokenHash,
+    /// When it was made.
+    pub created_at: Timestamp,
+}
+
+/// One place that a call can be sent to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Target {
+    /// A SIP URI.
+    pub uri: String,
+    /// Lower is tried first, as in SRV records (RFC 2782).
+    pub priority: u16,
+    /// Share within one priority, as in SRV records (RFC 2782).
+    pub weight: u16,
+}
+
+/// Whether an agent takes or makes calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Direction {
+    /// Takes calls.
+    Inbound,
+    /// Makes calls.
+    Outbound,
+}
+
+/// Whether an agent takes part in routing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AgentStatus {
+    /// Not yet.
+    Draft,
+    /// Yes.
+    Published,
+}
+
+/// How far an outbound call got. Variants stand in rank order: the higher rank wins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum CallStatus {
+    /// Sent.
+    Initiated = 0,
+    /// Rings.
+    Ringing = 1,
+    /// Picked up.
+    Answered = 2,
+    /// Picked up by a machine.
+    Voicemail = 3,
+    /// Rang out.
+    NoAnswer = 4,
+    /// Busy.
+    Busy = 5,
+    /// Could not be set up.
+    Failed = 6,
+    /// Ended after a conversation.
+    Completed = 7,
+}
+
+/// The text names no call status.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is not a call status")]
+pub struct UnknownStatus(pub String);
+
+impl CallStatus {
+    /// Every status, in rank order.
+    pub const ALL: [Self; 8] = [
+        Self::Initiated,
+        Self::Ringing,
+        Self::Answered,
+        Self::Voicemail,
+        Self::NoAnswer,
+        Self::Busy,
+        Self::Failed,
+        Self::Completed,
+    ];
+
+    /// The name in JSON.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Initiated => "initiated",
+            Self::Ringing => "ringing",
+            Self::Answered => "answered",
+            Self::Voicemail => "voicemail",
+            Self::NoAnswer => "no_answer",
+            Self::Busy => "busy",
+            Self::Failed => "failed",
+            Self::Completed => "completed",
+        }
+    }
+
+    /// The status of this rank; the low three bits count.
+    #[must_use]
+    pub const fn from_rank(rank: u8) -> Self {
+        Self::ALL[(rank & 7) as usize]
+    }
+}
+
+impl fmt::Display for CallStatus {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.name())
+    }
+}
+
+impl FromStr for CallStatus {
+    type Err = UnknownStatus;
+
+    /// Reads the JSON name; `no-answer` is read as `no_answer`.
+    fn from_str(text: &str) -> Result<Self, UnknownStatus> {
+        if text == "no-answer" {
+            return Ok(Self::NoAnswer);
+        }
+        Self::ALL
+            .into_iter()
+            .find(|status| status.name() == text)
+            .ok_or_else(|| UnknownStatus(text.to_owned()))
+    }
+}
+
+impl Serialize for CallStatus {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if serializer.is_human_readable() {
+            serializer.serialize_str(self.name())
+        } else {
+            serializer.serialize_u8(*self as u8)
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for CallStatus {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        if deserializer.is_human_readable() {
+            String::deserialize(deserializer)?
+                .parse()
+                .map_err(serde::de::Error::custom)
+        } else {
+            u8::deserialize(deserializer).map(Self::from_rank)
+        }
+    }
+}
+
+/// A set of call statuses; the empty set of a role means any.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StatusSet(u8);
+
+impl StatusSet {
+    /// Whether the status is in the set.
+    #[must_use]
+    pub const fn contains(self, status: CallStatus) -> bool {
+        self.0 & (1 << status as u8) != 0
+    }
+
+    /// Whether nothing is in the set.
+    #[must_use]
+    pub const fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+}
+
+impl FromIterator<CallStatus> for StatusSet {
+    fn from_iter<I: IntoIterator<Item = CallStatus>>(statuses: I) -> Self {
+        Self(
+            statuses
+                .into_iter()
+                .fold(0, |bits, status| bits | 1 << status as u8),
+        )
+    }
+}

@@ -1,0 +1,1 @@
+//! Placeholder line replaced as the crate is written.

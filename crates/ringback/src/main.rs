@@ -1,0 +1,3 @@
+//! Ringback.
+
+fn main() {}
