@@ -2,7 +2,10 @@
 
 use std::fmt;
 
+use rlibphonenumber::PhoneNumberFormat;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use super::plan;
 
 /// A phone number in E.164 form: `+`, then 7 to 15 digits, the first of them not 0.
 ///
@@ -31,14 +34,46 @@ impl E164 {
     /// Reads the canonical text (`+` and digits, nothing else); shape only.
     #[must_use]
     pub fn from_canonical(text: &[u8]) -> Option<Self> {
-        let [b'+', first @ b'1'..=b'9', rest @ ..] = text else {
-            return None;
-        };
-        if rest.len() < 6 || rest.len() > 14 {
+        match text {
+            [b'+', digits @ ..] => Self::from_ascii_digits(digits),
+            _ => None,
+        }
+    }
+
+    /// Whether the calling code is assigned and the length is possible in its numbering plan.
+    ///
+    /// The number need not be in use. Takes a few nanoseconds.
+    #[must_use]
+    pub fn is_possible(self) -> bool {
+        plan::is_possible(self)
+    }
+
+    /// The number grouped as its country does: `+55 11 98765-4321`.
+    #[must_use]
+    pub fn formatted(self) -> String {
+        match plan::to_library(self) {
+            Some(number) => number
+                .format_as(PhoneNumberFormat::International)
+                .into_owned(),
+            None => self.to_string(),
+        }
+    }
+
+    /// The number with a star for each digit but the last two, for logs.
+    pub fn masked(self) -> impl fmt::Display {
+        fmt::from_fn(move |formatter| {
+            let hidden = self.0.ilog10() as usize - 1;
+            write!(formatter, "+{:*<hidden$}{:02}", "", self.0 % 100)
+        })
+    }
+
+    /// Reads the digits after the `+`; shape only.
+    pub(super) fn from_ascii_digits(text: &[u8]) -> Option<Self> {
+        if !(7..=15).contains(&text.len()) || text[0] == b'0' {
             return None;
         }
-        let mut digits = u64::from(first - b'0');
-        for byte in rest {
+        let mut digits = 0;
+        for byte in text {
             if !byte.is_ascii_digit() {
                 return None;
             }
@@ -71,6 +106,7 @@ impl Serialize for E164 {
 }
 
 impl<'de> Deserialize<'de> for E164 {
+    /// Reads the canonical text, or the integer in binary formats; shape only.
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let parsed = if deserializer.is_human_readable() {
             let text = String::deserialize(deserializer)?;
@@ -79,5 +115,80 @@ impl<'de> Deserialize<'de> for E164 {
             Self::from_digits(u64::deserialize(deserializer)?)
         };
         parsed.ok_or_else(|| serde::de::Error::custom("not an E.164 number"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// A number known to have the shape.
+    fn number(text: &str) -> E164 {
+        E164::from_canonical(text.as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn canonical_text_is_a_plus_and_seven_to_fifteen_digits() {
+        for text in ["+1234567", "+5511987654321", "+123456789012345"] {
+            assert_eq!(number(text).to_string(), text);
+        }
+        for text in [
+            "",
+            "+",
+            "5511987654321",
+            "+123456",
+            "+1234567890123456",
+            "+0123456789",
+            "+55119876543a1",
+            "+55 11987654321",
+            " +5511987654321",
+            "++5511987654321",
+            "+5511987654321\n",
+        ] {
+            assert_eq!(E164::from_canonical(text.as_bytes()), None, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn formats_as_the_country_does() {
+        for (text, formatted) in [
+            ("+5511987654321", "+55 11 98765-4321"),
+            ("+12125550100", "+1 212-555-0100"),
+            ("+442079460000", "+44 20 7946 0000"),
+            ("+4930123456", "+49 30 123456"),
+            ("+390612345678", "+39 06 1234 5678"),
+            ("+80012345678", "+800 1234 5678"),
+            ("+2101234567", "+2101234567"),
+        ] {
+            assert_eq!(number(text).formatted(), formatted);
+        }
+    }
+
+    #[test]
+    fn masked_numbers_show_the_last_two_digits() {
+        assert_eq!(
+            number("+5511987654321").masked().to_string(),
+            "+***********21"
+        );
+        assert_eq!(
+            number("+5511987654301").masked().to_string(),
+            "+***********01"
+        );
+        assert_eq!(number("+1234500").masked().to_string(), "+*****00");
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_printed_reads_the_same(digits in 1_000_000..1_000_000_000_000_000_u64) {
+            let number = E164::from_digits(digits).unwrap();
+            prop_assert_eq!(E164::from_canonical(number.to_string().as_bytes()), Some(number));
+            let shown: String = number.formatted().chars().filter(char::is_ascii_digit).collect();
+            prop_assert_eq!(shown, digits.to_string());
+            let masked = number.masked().to_string();
+            prop_assert_eq!(masked.len(), number.to_string().len());
+            prop_assert!(number.to_string().ends_with(masked.trim_start_matches(['+', '*'])));
+        }
     }
 }

@@ -1,0 +1,436 @@
+//! What numbers are wrapped in: name-addrs (RFC 3261 §20.10), `sip:`, `sips:` and `tel:` URIs
+//! (RFC 3261 §19.1, RFC 3966), escapes and visual separators.
+//!
+//! Everything here borrows from the text or works in buffers of fixed size.
+
+/// What is left of a value when its wrapping is taken off.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Unwrapped<'a> {
+    /// The user part of a URI, or the bare text: a number with parameters, maybe.
+    User(&'a [u8]),
+    /// Nobody: no user part, or the host that stands for anonymity.
+    Anonymous,
+    /// Brackets or quotes that are not closed.
+    Broken,
+}
+
+/// Takes the wrapping off a name-addr, a URI or bare text; also gives the display name.
+pub(super) fn unwrap(value: &[u8]) -> (Unwrapped<'_>, &[u8]) {
+    let value = value.trim_ascii();
+    let (display_name, rest) = match value {
+        [b'"', quoted @ ..] => match split_quoted(quoted) {
+            // Quotes with nothing behind them are a quoted value, as in CSV.
+            Some((inner, b"")) => return (unwrap_address(inner.trim_ascii()), b""),
+            Some((inner, rest @ [b'<', ..])) => (inner, rest),
+            _ => return (Unwrapped::Broken, b""),
+        },
+        _ => match position(value, b"<") {
+            Some(bracket) => value.split_at(bracket),
+            None => return (unwrap_address(value), b""),
+        },
+    };
+    let address = &rest[1..];
+    match position(address, b">") {
+        Some(end) => (unwrap_address(address[..end].trim_ascii()), display_name),
+        None => (Unwrapped::Broken, display_name),
+    }
+}
+
+/// Whether the host is the one that stands for anonymity (RFC 3323 §4.1.1.3), whoever the user is.
+pub(super) fn is_anonymous_host(host: &[u8]) -> bool {
+    match host.get(..ANONYMOUS_HOST.len()) {
+        Some(name) if name.eq_ignore_ascii_case(ANONYMOUS_HOST) => {
+            let rest = &host[ANONYMOUS_HOST.len()..];
+            let rest = rest.strip_prefix(b".").unwrap_or(rest);
+            rest.first().is_none_or(|byte| b":;?>, \t".contains(byte))
+        }
+        _ => false,
+    }
+}
+
+/// Whether the word stands for a caller who withholds the number; case, spaces and punctuation do
+/// not matter.
+pub(super) fn is_withheld(word: &[u8]) -> bool {
+    let mut letters = [0; LONGEST_WITHHELD];
+    let mut length = 0;
+    for byte in word {
+        if byte.is_ascii_alphanumeric() {
+            let Some(letter) = letters.get_mut(length) else {
+                return false;
+            };
+            *letter = byte.to_ascii_lowercase();
+            length += 1;
+        } else if !matches!(
+            byte,
+            b' ' | b'\t' | b'-' | b'_' | b'.' | b'"' | b'\'' | b'(' | b')'
+        ) {
+            return false;
+        }
+    }
+    WITHHELD
+        .iter()
+        .any(|known| known.as_bytes() == &letters[..length])
+}
+
+/// A user part without its password, cut at the first `;` into what names the user and parameters.
+pub(super) fn split_user(user: &[u8]) -> (&[u8], &[u8]) {
+    let user = match position(user, b":") {
+        Some(colon) => &user[..colon],
+        None => user,
+    };
+    match position(user, b";") {
+        Some(semicolon) => (&user[..semicolon], &user[semicolon + 1..]),
+        None => (user, b""),
+    }
+}
+
+/// The value of the first parameter of this name.
+pub(super) fn parameter<'a>(parameters: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
+    parameters
+        .split(|byte| *byte == b';')
+        .find_map(|parameter| {
+            let equals = position(parameter, b"=").unwrap_or(parameter.len());
+            let (key, value) = parameter.split_at(equals);
+            key.trim_ascii()
+                .eq_ignore_ascii_case(name)
+                .then(|| value.strip_prefix(b"=").unwrap_or(value).trim_ascii())
+        })
+}
+
+/// A text whose escapes have been decoded, in a buffer of fixed size.
+pub(super) struct Unescaped {
+    /// The decoded bytes, then zeros.
+    bytes: [u8; MAX_USER_BYTES],
+    /// How many bytes count.
+    length: usize,
+}
+
+impl Unescaped {
+    /// Decodes `%` and two hexadecimal digits; `None` if an escape is broken or the text too long.
+    pub(super) fn decode(text: &[u8]) -> Option<Self> {
+        let mut decoded = Self {
+            bytes: [0; MAX_USER_BYTES],
+            length: 0,
+        };
+        let mut rest = text;
+        while let [first, tail @ ..] = rest {
+            let (byte, tail) = match (first, tail) {
+                (b'%', [high, low, tail @ ..]) => (hex(*high)? << 4 | hex(*low)?, tail),
+                (b'%', _) => return None,
+                _ => (*first, tail),
+            };
+            *decoded.bytes.get_mut(decoded.length)? = byte;
+            decoded.length += 1;
+            rest = tail;
+        }
+        Some(decoded)
+    }
+
+    /// The decoded bytes without spaces and quotes around them.
+    pub(super) fn as_bytes(&self) -> &[u8] {
+        let text = self.bytes[..self.length].trim_ascii();
+        match text {
+            [b'"', inner @ .., b'"'] => inner.trim_ascii(),
+            _ => text,
+        }
+    }
+}
+
+/// The digits of a number, in a buffer of fixed size.
+#[derive(Clone, Copy)]
+pub(super) struct Digits {
+    /// ASCII digits, then zeros.
+    digits: [u8; MAX_DIGITS],
+    /// How many digits there are.
+    length: u8,
+    /// Whether a plus came first.
+    pub(super) plus: bool,
+}
+
+impl Digits {
+    /// Reads digits, a plus before them, and visual separators anywhere; `None` if there is anything
+    /// else, no digit, or more digits than any dialed number has.
+    pub(super) fn read(text: &[u8]) -> Option<Self> {
+        let mut read = Self {
+            digits: [0; MAX_DIGITS],
+            length: 0,
+            plus: false,
+        };
+        if text.is_ascii() {
+            for byte in text {
+                match byte {
+                    b'0'..=b'9' => read.push(byte - b'0')?,
+                    b'+' => read.push_plus()?,
+                    b' ' | b'\t' | b'-' | b'.' | b'(' | b')' | b'/' | b'[' | b']' | b'~' => {}
+                    _ => return None,
+                }
+            }
+        } else {
+            for letter in std::str::from_utf8(text).ok()?.chars() {
+                if let Some(digit) = digit_value(letter) {
+                    read.push(digit)?;
+                } else if matches!(letter, '+' | '\u{FF0B}') {
+                    read.push_plus()?;
+                } else if !is_separator(letter) {
+                    return None;
+                }
+            }
+        }
+        (read.length > 0).then_some(read)
+    }
+
+    /// The digits, in ASCII.
+    pub(super) fn as_bytes(&self) -> &[u8] {
+        &self.digits[..usize::from(self.length)]
+    }
+
+    /// These digits, then others; `None` if they are too many together.
+    pub(super) fn followed_by(mut self, others: &[u8]) -> Option<Self> {
+        for digit in others {
+            self.push(digit - b'0')?;
+        }
+        Some(self)
+    }
+
+    /// Adds a digit, if there is room.
+    fn push(&mut self, digit: u8) -> Option<()> {
+        *self.digits.get_mut(usize::from(self.length))? = b'0' + digit;
+        self.length += 1;
+        Some(())
+    }
+
+    /// Notes the plus, if it is the first and nothing precedes it.
+    fn push_plus(&mut self) -> Option<()> {
+        let first = self.length == 0 && !self.plus;
+        self.plus = true;
+        first.then_some(())
+    }
+}
+
+/// Takes the wrapping off a URI or bare text.
+fn unwrap_address(address: &[u8]) -> Unwrapped<'_> {
+    if let Some(rest) = strip_scheme(address, b"sip:").or_else(|| strip_scheme(address, b"sips:")) {
+        unwrap_sip(rest)
+    } else if let Some(rest) = strip_scheme(address, b"tel:") {
+        Unwrapped::User(rest)
+    } else if position(address, b"@").is_some() {
+        unwrap_sip(address)
+    } else if is_anonymous_host(address) {
+        Unwrapped::Anonymous
+    } else {
+        Unwrapped::User(address)
+    }
+}
+
+/// Takes the host off a SIP URI without its scheme.
+fn unwrap_sip(address: &[u8]) -> Unwrapped<'_> {
+    // An `@` within the user part is escaped, so that the first one ends it.
+    if let Some(at) = position(address, b"@") {
+        if is_anonymous_host(&address[at + 1..]) {
+            return Unwrapped::Anonymous;
+        }
+        return Unwrapped::User(&address[..at]);
+    }
+    // Without a user part there is only a host. Some write the number alone: no host starts with a
+    // plus or consists of digits.
+    let end = address
+        .iter()
+        .position(|byte| b";?".contains(byte))
+        .unwrap_or(address.len());
+    let host = &address[..end];
+    let is_number = match host {
+        [b'+', ..] => true,
+        [] => false,
+        _ => host.iter().all(u8::is_ascii_digit),
+    };
+    if is_number {
+        Unwrapped::User(host)
+    } else {
+        Unwrapped::Anonymous
+    }
+}
+
+/// What stands behind the scheme, which is of either case.
+fn strip_scheme<'a>(uri: &'a [u8], scheme: &[u8]) -> Option<&'a [u8]> {
+    let (start, rest) = uri.split_at_checked(scheme.len())?;
+    start.eq_ignore_ascii_case(scheme).then_some(rest)
+}
+
+/// What stands before the closing quote, and behind it without spaces.
+fn split_quoted(text: &[u8]) -> Option<(&[u8], &[u8])> {
+    let mut escaped = false;
+    for (place, byte) in text.iter().enumerate() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' => escaped = true,
+            b'"' => return Some((&text[..place], text[place + 1..].trim_ascii())),
+            _ => {}
+        }
+    }
+    None
+}
+
+/// Where the byte is first found.
+fn position(text: &[u8], byte: &[u8; 1]) -> Option<usize> {
+    text.iter().position(|other| *other == byte[0])
+}
+
+/// The value of a hexadecimal digit.
+fn hex(digit: u8) -> Option<u8> {
+    char::from(digit)
+        .to_digit(16)
+        .and_then(|value| u8::try_from(value).ok())
+}
+
+/// The value of a digit in the scripts in which numbers are commonly pasted: ASCII, full width,
+/// Arabic-Indic and its eastern form.
+fn digit_value(letter: char) -> Option<u8> {
+    let zero = match letter {
+        '0'..='9' => '0',
+        '\u{FF10}'..='\u{FF19}' => '\u{FF10}',
+        '\u{0660}'..='\u{0669}' => '\u{0660}',
+        '\u{06F0}'..='\u{06F9}' => '\u{06F0}',
+        _ => return None,
+    };
+    u8::try_from(u32::from(letter) - u32::from(zero)).ok()
+}
+
+/// Whether the character only groups digits, or is an invisible mark of direction.
+fn is_separator(letter: char) -> bool {
+    letter.is_whitespace()
+        || matches!(
+            letter,
+            '-' | '.'
+                | '('
+                | ')'
+                | '/'
+                | '['
+                | ']'
+                | '~'
+                | '\u{00AD}'
+                | '\u{200B}'..='\u{200F}'
+                | '\u{2010}'..='\u{2015}'
+                | '\u{202A}'..='\u{202E}'
+                | '\u{2060}'..='\u{2069}'
+                | '\u{2212}'
+                | '\u{FEFF}'
+                | '\u{FF08}'
+                | '\u{FF09}'
+                | '\u{FF0D}'..='\u{FF0F}'
+        )
+}
+
+/// The host that stands for anonymity.
+const ANONYMOUS_HOST: &[u8] = b"anonymous.invalid";
+
+/// Words that stand for a caller who withholds the number, or whose number the network withholds,
+/// as PBXs and carriers write them; lower case, without spaces and punctuation.
+const WITHHELD: [&str; 26] = [
+    "anonymous",
+    "anonymouscaller",
+    "anonymousinvalid",
+    "blocked",
+    "blockednumber",
+    "calleridblocked",
+    "hidden",
+    "hiddennumber",
+    "idunavailable",
+    "nocallerid",
+    "nonumber",
+    "notavailable",
+    "numberunavailable",
+    "numberwithheld",
+    "outofarea",
+    "private",
+    "privatecaller",
+    "privatenumber",
+    "restricted",
+    "suppressed",
+    "unavailable",
+    "unknown",
+    "unknowncaller",
+    "unknownnumber",
+    "withheld",
+    "withheldnumber",
+];
+
+/// The longest of these words.
+const LONGEST_WITHHELD: usize = 17;
+
+/// The longest user part that is read.
+pub(super) const MAX_USER_BYTES: usize = 256;
+
+/// The most digits that are read: an international prefix, a carrier code, a trunk prefix and 15.
+const MAX_DIGITS: usize = 32;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn withheld_words_fit_the_buffer() {
+        let longest = WITHHELD.iter().map(|word| word.len()).max();
+        assert_eq!(longest, Some(LONGEST_WITHHELD));
+    }
+
+    #[test]
+    fn wrapping_is_taken_off() {
+        for (value, user) in [
+            ("+55", "+55"),
+            ("  +55\t", "+55"),
+            ("\"+55\"", "+55"),
+            ("sip:a@b", "a"),
+            ("SIPS:a@b:5061;transport=tcp?x=y@z", "a"),
+            ("sip:a;b=c:secret@d", "a;b=c:secret"),
+            ("sip:a?b=c@d", "a?b=c"),
+            ("sip:+55", "+55"),
+            ("sip:5511;user=phone", "5511"),
+            ("TEL:+55;x=y", "+55;x=y"),
+            ("a@b", "a"),
+            ("<sip:a@b>;tag=1", "a"),
+            ("Bob <sip:a@b>", "a"),
+            ("\"<\\\"> \" <sip:a@b>;tag=1", "a"),
+            ("\"x\"<tel:+55;y=z>", "+55;y=z"),
+            ("urn:service:sos", "urn:service:sos"),
+        ] {
+            assert_eq!(
+                unwrap(value.as_bytes()).0,
+                Unwrapped::User(user.as_bytes()),
+                "{value}"
+            );
+        }
+        for value in [
+            "sip:gw.example.com",
+            "sip:192.0.2.1:5060",
+            "sip:",
+            "<sip:gw;lr>",
+            "sip:a@ANONYMOUS.invalid",
+        ] {
+            assert_eq!(unwrap(value.as_bytes()).0, Unwrapped::Anonymous, "{value}");
+        }
+        for value in ["<sip:a@b", "\"a <sip:a@b>", "\"a\" sip:a@b", "\"a\\\""] {
+            assert_eq!(unwrap(value.as_bytes()).0, Unwrapped::Broken, "{value}");
+        }
+    }
+
+    #[test]
+    fn anonymous_host_is_the_whole_host() {
+        for host in [
+            "anonymous.invalid",
+            "Anonymous.Invalid.",
+            "anonymous.invalid:5060",
+            "anonymous.invalid;x",
+        ] {
+            assert!(is_anonymous_host(host.as_bytes()), "{host}");
+        }
+        for host in [
+            "",
+            "anonymous",
+            "anonymous.invalid.example.com",
+            "anonymous.invalids",
+            "x.anonymous.invalid",
+        ] {
+            assert!(!is_anonymous_host(host.as_bytes()), "{host}");
+        }
+    }
+}
