@@ -1,1 +1,35 @@
-//! Placeholder line replaced as the crate is written.
+//! The one writer: commands become changes, changes are made durable, then they are applied.
+//!
+//! Readers (SIP, HTTP) take the [`Directory`](ringback_routing::Directory) snapshot and the contact
+//! index from an [`Engine`] and decide without asking anybody. Writers submit a [`Command`]; a single
+//! thread runs commands against a [`Draft`] of the state, has the [`Journal`] make the resulting
+//! [`Change`]s durable — many commands share one commit — applies them to what readers see, and only
+//! then answers. What was answered is therefore durable and visible.
+
+mod change;
+mod clock;
+mod command;
+mod draft;
+mod engine;
+mod error;
+mod journal;
+mod observed;
+mod secret;
+mod warm_up;
+mod writer;
+
+pub use change::{AnsweredCall, Call, Change, CountKey, CountKind, RoutedCall, RoutedEvent};
+pub use clock::{Clock, SystemClock};
+pub use command::{
+    Command, ConstraintCheck, CreateAgent, CreateEnvironment, CreateNumber, CreateToken,
+    DeleteAgent, DeleteEnvironment, DeleteNumber, DeleteToken, ForgetContact, NewCall, Override,
+    PublishAgent, RecordCalls, RemoveCallbackRole, ReportAnswered, RoleFields, RoleMode, RouteCall,
+    RoutedAnswer, SetCallbackRole, SetDefaultAgent, UpdateAgent, UpdateEnvironment,
+    check_constraints,
+};
+pub use draft::Draft;
+pub use engine::{ContactView, Engine, Health, OpenError};
+pub use error::{CommandError, FieldErrors, SubmitError};
+pub use journal::{Archive, Journal, JournalError, StoredCounts, StoredDirectory};
+pub use observed::{CallbackStatistics, DecisionRecord, SourceCount, Surface, hash_sid};
+pub use secret::{generate_secret, hash_secret};

@@ -171,11 +171,7 @@ impl ContactIndex {
     pub fn replace(&self, environment: EnvironmentSlot, contact: E164, calls: &RecentCalls) {
         let key = pack_contact(environment, contact);
         let mut packed = [PackedCall::NONE; RecentCalls::LIMIT];
-        let mut count = 0;
-        for (place, call) in packed.iter_mut().zip(calls.iter()) {
-            *place = self.pack(call);
-            count += 1;
-        }
+        let count = self.pack_all(calls, &mut packed);
         match self.newest.entry(key) {
             Entry::Occupied(entry) if count == 0 => {
                 self.further.remove(&key);
@@ -188,6 +184,23 @@ impl ContactIndex {
             Entry::Vacant(entry) => {
                 entry.insert(self.spread(key, &packed[..count]));
             }
+        }
+    }
+
+    /// Enters a contact's calls, as [`Self::replace`] does, unless the contact is there already.
+    pub fn insert_if_absent(
+        &self,
+        environment: EnvironmentSlot,
+        contact: E164,
+        calls: &RecentCalls,
+    ) {
+        let key = pack_contact(environment, contact);
+        let mut packed = [PackedCall::NONE; RecentCalls::LIMIT];
+        let count = self.pack_all(calls, &mut packed);
+        if count > 0
+            && let Entry::Vacant(entry) = self.newest.entry(key)
+        {
+            entry.insert(self.spread(key, &packed[..count]));
         }
     }
 
@@ -262,6 +275,20 @@ impl ContactIndex {
         }
         self.further.insert(key, further);
         first.with_more()
+    }
+
+    /// Packs calls, and tells how many there are.
+    fn pack_all(
+        &self,
+        calls: &RecentCalls,
+        packed: &mut [PackedCall; RecentCalls::LIMIT],
+    ) -> usize {
+        let mut count = 0;
+        for (place, call) in packed.iter_mut().zip(calls.iter()) {
+            *place = self.pack(call);
+            count += 1;
+        }
+        count
     }
 
     /// Packs a call; its line is entered if it is new.

@@ -1,0 +1,261 @@
+//! Agents.
+
+use ringback_routing::{
+    Agent, AgentId, AgentStatus, CallbackRole, Direction, Directory, EnvironmentId, NumberId,
+    PhoneNumber, Target,
+};
+use uuid::Uuid;
+
+use super::{Command, Override};
+use crate::{Change, CommandError, Draft, FieldErrors};
+
+/// Makes an agent, as a draft.
+#[derive(Clone, Debug)]
+pub struct CreateAgent {
+    /// Whose it is.
+    pub environment: EnvironmentId,
+    /// Its name.
+    pub name: String,
+    /// Its label.
+    pub label: String,
+    /// What it is for.
+    pub description: Option<String>,
+    /// Whether it takes or makes calls.
+    pub direction: Direction,
+    /// The numbers to assign, as the request lists them; `None`: not even an identifier.
+    pub phone_number_ids: Vec<Option<NumberId>>,
+    /// Its targets.
+    pub targets: Vec<Target>,
+    /// What was found wrong already.
+    pub errors: FieldErrors,
+}
+
+impl Command for CreateAgent {
+    type Output = AgentId;
+
+    fn run(self, draft: &mut Draft<'_>) -> Result<AgentId, CommandError> {
+        let mut errors = self.errors;
+        let phone_numbers = check_numbers(
+            draft.directory(),
+            self.environment,
+            &self.phone_number_ids,
+            &mut errors,
+        );
+        errors.into_result()?;
+        let id = AgentId(Uuid::now_v7());
+        let agent = Agent {
+            id,
+            environment: self.environment,
+            name: self.name,
+            label: self.label,
+            description: self.description,
+            direction: self.direction,
+            status: AgentStatus::Draft,
+            phone_numbers: Vec::new(),
+            targets: self.targets,
+            role: None,
+            created_at: draft.now(),
+            updated_at: draft.now(),
+        };
+        // The agent comes first, so that the numbers find it.
+        draft.change(Change::AgentPut(agent.clone()));
+        if !phone_numbers.is_empty() {
+            assign(draft, agent, phone_numbers);
+        }
+        Ok(id)
+    }
+}
+
+/// Changes an agent; what is left out stays.
+#[derive(Clone, Debug)]
+pub struct UpdateAgent {
+    /// Whose it is.
+    pub environment: EnvironmentId,
+    /// Which.
+    pub id: AgentId,
+    /// The new name.
+    pub name: Option<String>,
+    /// The new label.
+    pub label: Option<String>,
+    /// The new description.
+    pub description: Override<String>,
+    /// The new direction.
+    pub direction: Option<Direction>,
+    /// The new numbers, as the request lists them; `None` in the list: not even an identifier.
+    pub phone_number_ids: Option<Vec<Option<NumberId>>>,
+    /// The new targets.
+    pub targets: Option<Vec<Target>>,
+    /// What was found wrong already.
+    pub errors: FieldErrors,
+}
+
+impl Command for UpdateAgent {
+    type Output = AgentId;
+
+    fn run(self, draft: &mut Draft<'_>) -> Result<AgentId, CommandError> {
+        let mut agent = find(draft, self.environment, self.id)?;
+        let mut errors = self.errors;
+        let phone_numbers = self
+            .phone_number_ids
+            .map(|ids| check_numbers(draft.directory(), self.environment, &ids, &mut errors));
+        errors.into_result()?;
+        if let Some(direction) = self.direction
+            && direction != agent.direction
+        {
+            if agent.role.is_some() || is_source(draft.directory(), self.id) {
+                return Err(CommandError::AgentInCallbackUse);
+            }
+            agent.direction = direction;
+        }
+        agent.name = self.name.unwrap_or(agent.name);
+        agent.label = self.label.unwrap_or(agent.label);
+        agent.description = self.description.apply(agent.description);
+        agent.targets = self.targets.unwrap_or(agent.targets);
+        agent.updated_at = draft.now();
+        match phone_numbers {
+            Some(phone_numbers) => assign(draft, agent, phone_numbers),
+            None => draft.change(Change::AgentPut(agent)),
+        }
+        Ok(self.id)
+    }
+}
+
+/// Publishes an agent, or takes it back to a draft; its role and its calls stay.
+#[derive(Clone, Copy, Debug)]
+pub struct PublishAgent {
+    /// Whose it is.
+    pub environment: EnvironmentId,
+    /// Which.
+    pub id: AgentId,
+    /// What it shall be.
+    pub status: AgentStatus,
+}
+
+impl Command for PublishAgent {
+    type Output = AgentId;
+
+    fn run(self, draft: &mut Draft<'_>) -> Result<AgentId, CommandError> {
+        let mut agent = find(draft, self.environment, self.id)?;
+        if agent.status != self.status {
+            agent.status = self.status;
+            agent.updated_at = draft.now();
+            draft.change(Change::AgentPut(agent));
+        }
+        Ok(self.id)
+    }
+}
+
+/// Deletes an unpublished agent with its calls; it leaves every role and every number.
+#[derive(Clone, Copy, Debug)]
+pub struct DeleteAgent {
+    /// Whose it is.
+    pub environment: EnvironmentId,
+    /// Which.
+    pub id: AgentId,
+}
+
+impl Command for DeleteAgent {
+    type Output = ();
+
+    fn run(self, draft: &mut Draft<'_>) -> Result<(), CommandError> {
+        let agent = find(draft, self.environment, self.id)?;
+        if agent.status == AgentStatus::Published {
+            return Err(CommandError::AgentIsPublished);
+        }
+        let roles: Vec<Agent> = draft
+            .directory()
+            .agents_of(self.environment)
+            .filter(|other| {
+                let role = other.record.role.as_ref();
+                role.is_some_and(|role| role.source_agents.contains(&self.id))
+            })
+            .map(|other| other.record.clone())
+            .collect();
+        for mut other in roles {
+            other.role = other.role.and_then(|mut role: CallbackRole| {
+                role.source_agents.retain(|source| *source != self.id);
+                (!role.source_agents.is_empty()).then_some(role)
+            });
+            draft.change(Change::AgentPut(other));
+        }
+        let name = agent.name.clone();
+        assign(draft, agent, Vec::new());
+        draft.change(Change::AgentRemoved(self.environment, self.id, name));
+        Ok(())
+    }
+}
+
+/// The agent's record.
+pub(super) fn find(
+    draft: &Draft<'_>,
+    environment: EnvironmentId,
+    id: AgentId,
+) -> Result<Agent, CommandError> {
+    let agent = draft
+        .directory()
+        .agent_of(environment, id)
+        .ok_or(CommandError::AgentNotFound)?;
+    Ok(agent.record.clone())
+}
+
+/// Whether a callback role names the agent.
+fn is_source(directory: &Directory, id: AgentId) -> bool {
+    directory
+        .agent_by_id(id)
+        .is_some_and(|agent| !agent.claimed_by.is_empty())
+}
+
+/// The numbers that the request lists, without repeats; mistakes are added to `errors`.
+fn check_numbers(
+    directory: &Directory,
+    environment: EnvironmentId,
+    ids: &[Option<NumberId>],
+    errors: &mut FieldErrors,
+) -> Vec<NumberId> {
+    let mut numbers = Vec::with_capacity(ids.len());
+    for (place, id) in ids.iter().enumerate() {
+        match id.filter(|id| directory.number_of(environment, *id).is_some()) {
+            Some(id) if !numbers.contains(&id) => numbers.push(id),
+            Some(_) => {}
+            None => {
+                let field = format!("phone_number_ids.{place}");
+                errors.add(field, "The selected phone number does not exist.");
+            }
+        }
+    }
+    numbers
+}
+
+/// Stores the agent with exactly these numbers. A number that it loses loses it as its default.
+fn assign(draft: &mut Draft<'_>, agent: Agent, phone_numbers: Vec<NumberId>) {
+    let mut touched: Vec<PhoneNumber> = Vec::new();
+    for id in agent
+        .phone_numbers
+        .iter()
+        .filter(|id| !phone_numbers.contains(id))
+    {
+        if let Some(number) = draft.directory().number_by_id(*id) {
+            let mut number = number.record.clone();
+            number.agents.retain(|other| *other != agent.id);
+            number.default_agent = number.default_agent.filter(|other| *other != agent.id);
+            touched.push(number);
+        }
+    }
+    for id in phone_numbers
+        .iter()
+        .filter(|id| !agent.phone_numbers.contains(id))
+    {
+        if let Some(number) = draft.directory().number_by_id(*id) {
+            let mut number = number.record.clone();
+            number.agents.push(agent.id);
+            touched.push(number);
+        }
+    }
+    draft.change(Change::AgentPut(Agent {
+        phone_numbers,
+        ..agent
+    }));
+    for number in touched {
+        draft.change(Change::NumberPut(number));
+    }
+}

@@ -1,0 +1,140 @@
+//! Outbound calls and the contacts that remember them.
+
+use ringback_routing::{AgentId, CallStatus, Direction, E164, EnvironmentId, Timestamp};
+use uuid::Uuid;
+
+use super::Command;
+use crate::{Call, Change, CommandError, Draft, FieldErrors};
+
+/// Records outbound calls, each on its own: one that is refused does not keep the others back.
+#[derive(Clone, Debug)]
+pub struct RecordCalls {
+    /// Whose they are.
+    pub environment: EnvironmentId,
+    /// The calls.
+    pub calls: Vec<NewCall>,
+}
+
+/// One outbound call, as it is reported.
+#[derive(Clone, Debug)]
+pub struct NewCall {
+    /// The agent that called.
+    pub agent: AgentId,
+    /// Whom it called.
+    pub to: E164,
+    /// The number that it called from.
+    pub from: Option<E164>,
+    /// How far it got.
+    pub status: Option<CallStatus>,
+    /// When it started; `None`: now, or, of a known call, whenever it did.
+    pub started_at: Option<Timestamp>,
+    /// The call id; `None`: one is made.
+    pub sid: Option<String>,
+}
+
+impl NewCall {
+    /// How far ahead of now a call may claim to have started, in milliseconds.
+    pub const MAX_AHEAD_MILLIS: i64 = 5 * 60 * 1_000;
+}
+
+impl Command for RecordCalls {
+    type Output = Vec<Result<Call, CommandError>>;
+
+    fn run(self, draft: &mut Draft<'_>) -> Result<Self::Output, CommandError> {
+        Ok(self
+            .calls
+            .into_iter()
+            .map(|call| record(draft, self.environment, call))
+            .collect())
+    }
+}
+
+/// Forgets a contact: every call to it.
+#[derive(Clone, Copy, Debug)]
+pub struct ForgetContact {
+    /// Whose contact.
+    pub environment: EnvironmentId,
+    /// Which.
+    pub contact: E164,
+}
+
+impl Command for ForgetContact {
+    type Output = ();
+
+    fn run(self, draft: &mut Draft<'_>) -> Result<(), CommandError> {
+        draft.change(Change::ContactForgotten(self.environment, self.contact));
+        Ok(())
+    }
+}
+
+/// Records one call.
+fn record(
+    draft: &mut Draft<'_>,
+    environment: EnvironmentId,
+    new: NewCall,
+) -> Result<Call, CommandError> {
+    let mut errors = FieldErrors::default();
+    match draft.directory().agent_of(environment, new.agent) {
+        None => errors.add("agent_id", "The selected agent does not exist."),
+        Some(agent) if agent.record.direction != Direction::Outbound => {
+            errors.add("agent_id", "The selected agent must be outbound.");
+        }
+        Some(_) => {}
+    }
+    let latest = draft.now().plus_millis(NewCall::MAX_AHEAD_MILLIS);
+    if new.started_at.is_some_and(|started_at| started_at > latest) {
+        errors.add(
+            "started_at",
+            "The call may start at most five minutes from now.",
+        );
+    }
+    if new
+        .started_at
+        .is_some_and(|started_at| started_at.millis() < 0)
+    {
+        errors.add("started_at", "The call may not start before 1970.");
+    }
+    errors.into_result()?;
+
+    let known = match &new.sid {
+        Some(sid) => draft.call(environment, sid)?,
+        None => None,
+    };
+    let status = new.status.unwrap_or(CallStatus::Initiated);
+    let Some(known) = known else {
+        let call = Call {
+            environment,
+            sid: new.sid.unwrap_or_else(|| Uuid::now_v7().to_string()),
+            agent: new.agent,
+            contact: new.to,
+            from: new.from,
+            status,
+            started_at: new.started_at.unwrap_or_else(|| draft.now()),
+        };
+        draft.put_call(call.clone());
+        return Ok(call);
+    };
+    let mismatch = if known.agent != new.agent {
+        Some("agent")
+    } else if known.contact != new.to {
+        Some("contact")
+    } else if new.from.is_some() && known.from != new.from {
+        Some("calling number")
+    } else if new
+        .started_at
+        .is_some_and(|started_at| started_at != known.started_at)
+    {
+        Some("start time")
+    } else {
+        None
+    };
+    if let Some(mismatch) = mismatch {
+        return Err(CommandError::CallMismatch(mismatch));
+    }
+    if status <= known.status {
+        return Ok(known);
+    }
+    let raised = Call { status, ..known };
+    draft.put_call(raised.clone());
+    Ok(raised)
+}

@@ -1,0 +1,116 @@
+//! Environments and their settings.
+
+use ringback_routing::{Country, Environment, EnvironmentId, Target};
+use uuid::Uuid;
+
+use super::{Command, Override};
+use crate::{Change, CommandError, Draft, FieldErrors};
+
+/// Makes an environment.
+#[derive(Clone, Debug)]
+pub struct CreateEnvironment {
+    /// Its name.
+    pub name: String,
+    /// Its country.
+    pub default_country: Option<Country>,
+    /// Its recency window, in seconds; `None`: 30 days.
+    pub recency_window_seconds: Option<u64>,
+    /// Its target template.
+    pub target_template: Option<String>,
+    /// Its fallback targets.
+    pub fallback_targets: Vec<Target>,
+    /// What was found wrong already.
+    pub errors: FieldErrors,
+}
+
+impl Command for CreateEnvironment {
+    type Output = Environment;
+
+    fn run(self, draft: &mut Draft<'_>) -> Result<Environment, CommandError> {
+        self.errors.into_result()?;
+        if !draft.directory().has_room_for_environment() {
+            return Err(CommandError::TooManyEnvironments);
+        }
+        let environment = Environment {
+            id: EnvironmentId(Uuid::now_v7()),
+            name: self.name,
+            default_country: self.default_country,
+            recency_window_seconds: self
+                .recency_window_seconds
+                .unwrap_or(Environment::DEFAULT_RECENCY_WINDOW_SECONDS),
+            target_template: self.target_template,
+            fallback_targets: self.fallback_targets,
+            created_at: draft.now(),
+        };
+        draft.change(Change::EnvironmentPut(environment.clone()));
+        Ok(environment)
+    }
+}
+
+/// Changes an environment's settings.
+#[derive(Clone, Debug)]
+pub struct UpdateEnvironment {
+    /// Which.
+    pub id: EnvironmentId,
+    /// The new name.
+    pub name: Option<String>,
+    /// The new country.
+    pub default_country: Override<Country>,
+    /// The new recency window, in seconds; cleared: 30 days.
+    pub recency_window_seconds: Override<u64>,
+    /// The new target template.
+    pub target_template: Override<String>,
+    /// The new fallback targets.
+    pub fallback_targets: Option<Vec<Target>>,
+    /// What was found wrong already.
+    pub errors: FieldErrors,
+}
+
+impl Command for UpdateEnvironment {
+    type Output = Environment;
+
+    fn run(self, draft: &mut Draft<'_>) -> Result<Environment, CommandError> {
+        let mut environment = draft
+            .directory()
+            .environment_by_id(self.id)
+            .ok_or(CommandError::EnvironmentNotFound)?
+            .record
+            .clone();
+        self.errors.into_result()?;
+        environment.name = self.name.unwrap_or(environment.name);
+        environment.default_country = self.default_country.apply(environment.default_country);
+        environment.recency_window_seconds = self
+            .recency_window_seconds
+            .apply(Some(environment.recency_window_seconds))
+            .unwrap_or(Environment::DEFAULT_RECENCY_WINDOW_SECONDS);
+        environment.target_template = self.target_template.apply(environment.target_template);
+        environment.fallback_targets = self
+            .fallback_targets
+            .unwrap_or(environment.fallback_targets);
+        draft.change(Change::EnvironmentPut(environment.clone()));
+        Ok(environment)
+    }
+}
+
+/// Deletes an environment that has neither agents nor numbers, with its tokens.
+#[derive(Clone, Copy, Debug)]
+pub struct DeleteEnvironment {
+    /// Which.
+    pub id: EnvironmentId,
+}
+
+impl Command for DeleteEnvironment {
+    type Output = ();
+
+    fn run(self, draft: &mut Draft<'_>) -> Result<(), CommandError> {
+        let environment = draft
+            .directory()
+            .environment_by_id(self.id)
+            .ok_or(CommandError::EnvironmentNotFound)?;
+        if !environment.agents.is_empty() || !environment.numbers.is_empty() {
+            return Err(CommandError::EnvironmentNotEmpty);
+        }
+        draft.change(Change::EnvironmentRemoved(self.id));
+        Ok(())
+    }
+}

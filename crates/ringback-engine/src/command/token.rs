@@ -1,0 +1,69 @@
+//! API tokens.
+
+use ringback_routing::{EnvironmentId, Token, TokenHash, TokenId};
+use uuid::Uuid;
+
+use super::Command;
+use crate::{Change, CommandError, Draft, FieldErrors};
+
+/// Makes a token; the secret itself never gets here.
+#[derive(Clone, Debug)]
+pub struct CreateToken {
+    /// The environment that it opens.
+    pub environment: EnvironmentId,
+    /// Its name.
+    pub name: Option<String>,
+    /// The hash of its secret.
+    pub hash: TokenHash,
+    /// What was found wrong already.
+    pub errors: FieldErrors,
+}
+
+impl Command for CreateToken {
+    type Output = Token;
+
+    fn run(self, draft: &mut Draft<'_>) -> Result<Token, CommandError> {
+        if draft
+            .directory()
+            .environment_by_id(self.environment)
+            .is_none()
+        {
+            return Err(CommandError::EnvironmentNotFound);
+        }
+        self.errors.into_result()?;
+        let token = Token {
+            id: TokenId(Uuid::now_v7()),
+            environment: self.environment,
+            name: self.name,
+            hash: self.hash,
+            created_at: draft.now(),
+        };
+        draft.change(Change::TokenPut(token.clone()));
+        Ok(token)
+    }
+}
+
+/// Ends a token at once.
+#[derive(Clone, Copy, Debug)]
+pub struct DeleteToken {
+    /// The environment that it opens.
+    pub environment: EnvironmentId,
+    /// Which.
+    pub id: TokenId,
+}
+
+impl Command for DeleteToken {
+    type Output = ();
+
+    fn run(self, draft: &mut Draft<'_>) -> Result<(), CommandError> {
+        let environment = draft
+            .directory()
+            .environment_by_id(self.environment)
+            .ok_or(CommandError::EnvironmentNotFound)?;
+        if !environment.tokens.iter().any(|token| token.id == self.id) {
+            return Err(CommandError::TokenNotFound);
+        }
+        draft.change(Change::TokenRemoved(self.environment, self.id));
+        Ok(())
+    }
+}

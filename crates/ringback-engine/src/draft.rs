@@ -1,0 +1,228 @@
+//! The state as a batch of commands is about to leave it.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use ringback_routing::{Caller, Decision, Directory, E164, EnvironmentId, Timestamp};
+
+use crate::engine::{ContactView, Shared};
+use crate::observed::count_key;
+use crate::{AnsweredCall, Call, Change, CommandError, CountKind, DecisionRecord, RoutedEvent};
+
+/// What a command sees and changes: the published state, the changes of commands before it in the same
+/// batch, and its own.
+pub struct Draft<'a> {
+    /// What the engine's threads share.
+    shared: &'a Shared,
+    /// The directory with the batch's changes.
+    directory: Arc<Directory>,
+    /// The batch's changes.
+    changes: Vec<Change>,
+    /// Calls that the batch records.
+    calls: HashMap<(EnvironmentId, String), Call>,
+    /// Contacts that the batch forgets.
+    forgotten: HashSet<(EnvironmentId, E164)>,
+    /// Answers to calls that the batch routes.
+    responses: HashMap<u64, String>,
+    /// Calls that the batch reports as answered.
+    answered: HashSet<u64>,
+    /// Decisions to be shown once the batch is durable.
+    decisions: Vec<(EnvironmentId, DecisionRecord)>,
+    /// When the batch was begun.
+    now: Timestamp,
+}
+
+impl<'a> Draft<'a> {
+    /// An empty batch on the published state.
+    pub(crate) fn new(shared: &'a Shared, now: Timestamp) -> Self {
+        Self {
+            shared,
+            directory: shared.directory.load_full(),
+            changes: Vec::new(),
+            calls: HashMap::new(),
+            forgotten: HashSet::new(),
+            responses: HashMap::new(),
+            answered: HashSet::new(),
+            decisions: Vec::new(),
+            now,
+        }
+    }
+
+    /// When the batch was begun.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        self.now
+    }
+
+    /// The directory, with the changes so far.
+    #[must_use]
+    pub fn directory(&self) -> &Directory {
+        &self.directory
+    }
+
+    /// The same, to be kept while the draft is changed.
+    #[must_use]
+    pub fn shared_directory(&self) -> Arc<Directory> {
+        Arc::clone(&self.directory)
+    }
+
+    /// The remembered calls, without those of this batch.
+    #[must_use]
+    pub fn contacts(&self) -> &ContactView {
+        &self.shared.contacts
+    }
+
+    /// A number greater than that of any role set before.
+    #[must_use]
+    pub fn next_set_sequence(&self) -> u64 {
+        let roles = self
+            .directory
+            .all_agents()
+            .filter_map(|agent| agent.record.role.as_ref());
+        roles
+            .map(|role| role.set_sequence)
+            .max()
+            .map_or(1, |greatest| greatest + 1)
+    }
+
+    /// Changes something; calls are recorded by [`Self::put_call`].
+    pub fn change(&mut self, change: Change) {
+        match &change {
+            Change::EnvironmentPut(environment) => {
+                Arc::make_mut(&mut self.directory).put_environment(environment.clone());
+            }
+            Change::EnvironmentRemoved(id) => {
+                Arc::make_mut(&mut self.directory).remove_environment(*id);
+            }
+            Change::TokenPut(token) => Arc::make_mut(&mut self.directory).put_token(token.clone()),
+            Change::TokenRemoved(environment, id) => {
+                Arc::make_mut(&mut self.directory).remove_token(*environment, *id);
+            }
+            Change::AgentPut(agent) => Arc::make_mut(&mut self.directory).put_agent(agent.clone()),
+            Change::AgentRemoved(_, id, _) => Arc::make_mut(&mut self.directory).remove_agent(*id),
+            Change::NumberPut(number) => {
+                Arc::make_mut(&mut self.directory).put_number(number.clone());
+            }
+            Change::NumberRemoved(_, id) => Arc::make_mut(&mut self.directory).remove_number(*id),
+            Change::ContactForgotten(environment, contact) => {
+                let place = (*environment, *contact);
+                self.calls
+                    .retain(|_, call| (call.environment, call.contact) != place);
+                self.forgotten.insert(place);
+            }
+            Change::CallPut(_) | Change::Routed(_) | Change::Counted(..) => {}
+        }
+        self.changes.push(change);
+    }
+
+    /// The call with this id, unless its agent or its contact is gone.
+    ///
+    /// # Errors
+    /// Storage cannot be read.
+    pub fn call(
+        &self,
+        environment: EnvironmentId,
+        sid: &str,
+    ) -> Result<Option<Call>, CommandError> {
+        if !self.calls.is_empty()
+            && let Some(call) = self.calls.get(&(environment, sid.to_owned()))
+        {
+            return Ok(Some(call.clone()));
+        }
+        let stored = self
+            .shared
+            .archive
+            .call(environment, sid)
+            .map_err(|error| {
+                tracing::error!(%error, "a call could not be read");
+                CommandError::StorageUnavailable
+            })?;
+        Ok(stored.filter(|call| {
+            self.directory.agent_by_id(call.agent).is_some()
+                && !self.forgotten.contains(&(environment, call.contact))
+        }))
+    }
+
+    /// Records a call, or the higher status of a known one.
+    pub fn put_call(&mut self, call: Call) {
+        self.calls
+            .insert((call.environment, call.sid.clone()), call.clone());
+        self.changes.push(Change::CallPut(call));
+    }
+
+    /// The call that a decision has matched, as recorded.
+    ///
+    /// # Errors
+    /// Storage cannot be read.
+    pub fn matched_call(
+        &self,
+        decision: &Decision<'_>,
+        caller: Caller,
+    ) -> Result<Option<Call>, CommandError> {
+        self.shared.matched_call(decision, caller)
+    }
+
+    /// Whether this call id was routed within the last day, and the answer given to it over HTTP.
+    #[must_use]
+    pub fn routed_before(&self, sid_hash: u64) -> Option<Option<String>> {
+        if let Some(response) = self.responses.get(&sid_hash) {
+            return Some(Some(response.clone()));
+        }
+        self.shared.observed.settle(&self.directory);
+        self.shared.observed.response(sid_hash)
+    }
+
+    /// Notes an incoming call that was routed and what it counts as.
+    pub fn routed(&mut self, event: RoutedEvent, kind: Option<CountKind>) {
+        if let RoutedEvent::Routed(call) = &event {
+            if let Some(response) = &call.response {
+                self.responses.insert(call.sid_hash, response.clone());
+            }
+            if let Some(key) = count_key(call, kind) {
+                self.changes.push(Change::Counted(key, 1));
+            }
+        }
+        self.changes.push(Change::Routed(vec![event]));
+    }
+
+    /// Notes that a routed call was answered; counts it the first time.
+    ///
+    /// # Errors
+    /// The call is not known.
+    pub fn answered(&mut self, call: AnsweredCall) -> Result<(), CommandError> {
+        self.shared.observed.settle(&self.directory);
+        let count = self
+            .shared
+            .observed
+            .check_answered(&call, &self.directory)?;
+        if let Some(key) = count
+            && self.answered.insert(call.sid_hash)
+        {
+            self.changes.push(Change::Counted(key, 1));
+            self.changes
+                .push(Change::Routed(vec![RoutedEvent::Answered(call)]));
+        }
+        Ok(())
+    }
+
+    /// Shows a decision in the log once the batch is durable.
+    pub fn decided(&mut self, environment: EnvironmentId, record: DecisionRecord) {
+        self.decisions.push((environment, record));
+    }
+
+    /// How many changes the batch has.
+    pub(crate) fn len(&self) -> usize {
+        self.changes.len()
+    }
+
+    /// The changes, the directory they lead to, and the decisions to show.
+    pub(crate) fn finish(
+        self,
+    ) -> (
+        Vec<Change>,
+        Arc<Directory>,
+        Vec<(EnvironmentId, DecisionRecord)>,
+    ) {
+        (self.changes, self.directory, self.decisions)
+    }
+}

@@ -1,0 +1,525 @@
+//! The engine: what readers look at, and the door for commands.
+
+use std::cmp::Reverse;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+use ringback_routing::{
+    AgentId, Caller, ContactIndex, Contacts, Decision, Directory, E164, EnvironmentId,
+    EnvironmentSlot, Observed as Seen, RecentCalls, RememberedCall, Timestamp,
+};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::observed::{Arrival, Observed, count_kind};
+use crate::writer::{Job, Writer};
+use crate::{
+    AnsweredCall, Archive, Call, CallbackStatistics, Change, Clock, Command, DecisionRecord,
+    Journal, JournalError, SubmitError, Surface, hash_sid, warm_up,
+};
+
+/// The engine's handle; clones share one engine.
+#[derive(Clone)]
+pub struct Engine {
+    /// What the engine's threads share.
+    shared: Arc<Shared>,
+    /// Takes commands to the writer.
+    jobs: mpsc::Sender<Job>,
+    /// The writer's thread and those that keep house.
+    threads: Arc<Mutex<Vec<JoinHandle<()>>>>,
+}
+
+/// How the engine is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Health {
+    /// Whether the last commit succeeded: writes are taken.
+    pub storage_available: bool,
+    /// Whether every stored contact is in memory; until then misses are looked up in the store.
+    pub index_whole: bool,
+}
+
+/// Why an engine did not open.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// What is stored cannot be read.
+    #[error("stored state cannot be read")]
+    Journal(#[from] JournalError),
+    /// A thread could not be started.
+    #[error("a thread could not be started")]
+    Thread(#[source] std::io::Error),
+}
+
+impl Engine {
+    /// Reads the stored state and starts the writer. Contacts are loaded in the background; until
+    /// they are, misses are looked up in the store, so that every decision is right from the first.
+    ///
+    /// # Errors
+    /// Stored state cannot be read, or a thread cannot be started.
+    pub fn open(journal: impl Journal, clock: impl Clock) -> Result<Self, OpenError> {
+        let archive = journal.archive();
+        let stored = archive.directory()?;
+        let directory = Directory::load(
+            stored.environments,
+            stored.agents,
+            stored.numbers,
+            stored.tokens,
+        );
+        let day_ago = clock.now().plus_millis(-ROUTED_KNOWN_MILLIS);
+        let events = archive.routed_since(day_ago)?;
+        let observed = Observed::new(archive.counts()?, stored.departed, events, &directory);
+        let directory = Arc::new(ArcSwap::from_pointee(directory));
+        let shared = Arc::new(Shared {
+            contacts: ContactView {
+                index: ContactIndex::new(),
+                whole: AtomicBool::new(false),
+                archive: Arc::clone(&archive),
+                directory: Arc::clone(&directory),
+                forgotten: Mutex::default(),
+                rebuilding: std::array::from_fn(|_| Mutex::new(())),
+            },
+            directory,
+            archive,
+            observed,
+            storage_available: AtomicBool::new(true),
+            stopping: AtomicBool::new(false),
+            clock: Box::new(clock),
+        });
+        let (jobs, queue) = mpsc::channel(JOBS_QUEUED);
+        let writer = Writer::new(Arc::clone(&shared), Box::new(journal));
+        let mut threads = vec![
+            spawn("writer", move || writer.run(queue))?,
+            spawn("ticker", {
+                let (shared, jobs) = (Arc::clone(&shared), jobs.clone());
+                move || warm_up::tick(&shared, &jobs)
+            })?,
+        ];
+        threads.push(spawn("loader", {
+            let shared = Arc::clone(&shared);
+            move || warm_up::load(&shared)
+        })?);
+        Ok(Self {
+            shared,
+            jobs,
+            threads: Arc::new(Mutex::new(threads)),
+        })
+    }
+
+    /// Has the writer carry a command out; returns when its changes are durable and visible.
+    ///
+    /// # Errors
+    /// The command is against the rules, or storage takes no writes.
+    pub async fn submit<C: Command>(&self, command: C) -> Result<C::Output, SubmitError> {
+        let (reply, answer) = oneshot::channel();
+        let job = Job::Run(Box::new(move |draft| {
+            let result = command.run(draft);
+            Box::new(move |stored| {
+                let result = match (stored, result) {
+                    (true, result) => result.map_err(SubmitError::Rejected),
+                    (false, _) => Err(SubmitError::StorageUnavailable),
+                };
+                // The client may have gone; what was asked is done all the same.
+                let _gone = reply.send(result);
+            })
+        }));
+        self.jobs
+            .send(job)
+            .await
+            .map_err(|_| SubmitError::ShuttingDown)?;
+        match answer.await {
+            Ok(Err(SubmitError::Rejected(crate::CommandError::StorageUnavailable))) => {
+                Err(SubmitError::StorageUnavailable)
+            }
+            Ok(result) => result,
+            Err(_) => Err(SubmitError::ShuttingDown),
+        }
+    }
+
+    /// The directory as it is now.
+    #[must_use]
+    pub fn directory(&self) -> arc_swap::Guard<Arc<Directory>> {
+        self.shared.directory.load()
+    }
+
+    /// The remembered calls.
+    #[must_use]
+    pub fn contacts(&self) -> &ContactView {
+        &self.shared.contacts
+    }
+
+    /// What is remembered of a contact, newest first.
+    ///
+    /// # Errors
+    /// Storage cannot be read.
+    pub async fn calls_to(
+        &self,
+        environment: EnvironmentId,
+        contact: E164,
+    ) -> Result<Vec<Call>, SubmitError> {
+        let shared = Arc::clone(&self.shared);
+        let read = tokio::task::spawn_blocking(move || {
+            let calls = shared.archive.calls_to(environment, contact)?;
+            Ok::<_, JournalError>(remembered(&shared.directory.load(), calls))
+        });
+        match read.await {
+            Ok(Ok(calls)) => Ok(calls),
+            Ok(Err(error)) => {
+                tracing::error!(%error, "a contact could not be read");
+                Err(SubmitError::StorageUnavailable)
+            }
+            Err(_) => Err(SubmitError::ShuttingDown),
+        }
+    }
+
+    /// The call that a decision has matched, as recorded; reads the store.
+    ///
+    /// # Errors
+    /// Storage cannot be read.
+    pub fn matched_call(
+        &self,
+        decision: &Decision<'_>,
+        caller: Caller,
+    ) -> Result<Option<Call>, SubmitError> {
+        self.shared
+            .matched_call(decision, caller)
+            .map_err(|_| SubmitError::StorageUnavailable)
+    }
+
+    /// Counts and logs a decision on a SIP call. Waits for nothing; durable within a second.
+    pub fn decided_over_sip(
+        &self,
+        decision: &Decision<'_>,
+        dialed: Option<E164>,
+        caller: Caller,
+        call_id: &[u8],
+        at: Timestamp,
+    ) {
+        let Some(environment) = decision.environment else {
+            return;
+        };
+        let environment = environment.record.id;
+        let record = DecisionRecord::new(at, Surface::Sip, dialed, caller, decision, call_id);
+        self.shared.observed.arrived(Arrival {
+            environment,
+            sid_hash: hash_sid(environment, call_id),
+            at,
+            agent: record.agent,
+            source: record.source,
+            kind: count_kind(decision),
+        });
+        self.shared.observed.decided(environment, record);
+    }
+
+    /// Notes that a SIP call was answered; counts it if it was routed as callback, once.
+    pub fn answered_over_sip(&self, environment: EnvironmentId, call_id: &[u8], at: Timestamp) {
+        let sid_hash = hash_sid(environment, call_id);
+        let answered = AnsweredCall {
+            environment,
+            sid_hash,
+            at,
+        };
+        self.shared
+            .observed
+            .answered_over_sip(answered, &self.shared.directory.load());
+    }
+
+    /// Callbacks of an environment between two days (since 1970-01-01, UTC), both included.
+    #[must_use]
+    pub fn statistics(
+        &self,
+        environment: EnvironmentId,
+        first_day: i32,
+        last_day: i32,
+    ) -> CallbackStatistics {
+        let directory = self.shared.directory.load();
+        self.shared.observed.settle(&directory);
+        self.shared
+            .observed
+            .statistics(&directory, environment, (first_day, last_day))
+    }
+
+    /// Callbacks to one agent between two days, both included: received and answered.
+    #[must_use]
+    pub fn agent_statistics(
+        &self,
+        environment: EnvironmentId,
+        agent: AgentId,
+        first_day: i32,
+        last_day: i32,
+    ) -> (u64, u64) {
+        self.shared.observed.settle(&self.shared.directory.load());
+        self.shared
+            .observed
+            .agent_statistics(environment, agent, (first_day, last_day))
+    }
+
+    /// The latest decisions of an environment, newest first.
+    #[must_use]
+    pub fn decisions(&self, environment: EnvironmentId, limit: usize) -> Vec<DecisionRecord> {
+        self.shared.observed.decisions(environment, limit)
+    }
+
+    /// The decisions of an environment after this sequence number, oldest first.
+    #[must_use]
+    pub fn decisions_after(
+        &self,
+        environment: EnvironmentId,
+        sequence: u64,
+    ) -> Vec<DecisionRecord> {
+        self.shared.observed.decisions_after(environment, sequence)
+    }
+
+    /// Tells the sequence number of the latest decision whenever there is a new one.
+    #[must_use]
+    pub fn subscribe_decisions(&self) -> watch::Receiver<u64> {
+        self.shared.observed.subscribe()
+    }
+
+    /// How the engine is.
+    #[must_use]
+    pub fn health(&self) -> Health {
+        Health {
+            storage_available: self.shared.storage_available.load(Ordering::Acquire),
+            index_whole: self.shared.contacts.whole.load(Ordering::Acquire),
+        }
+    }
+
+    /// Now, by the engine's clock.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        self.shared.clock.now()
+    }
+
+    /// Carries out what was submitted, makes everything durable and ends the threads. Blocks.
+    pub fn shut_down(&self) {
+        self.shared.stopping.store(true, Ordering::Release);
+        let _already_stopped = self.jobs.blocking_send(Job::Stop);
+        for thread in std::mem::take(&mut *self.threads.lock()) {
+            let _panicked = thread.join();
+        }
+    }
+}
+
+/// What the engine's threads share.
+pub(crate) struct Shared {
+    /// The published directory.
+    pub(crate) directory: Arc<ArcSwap<Directory>>,
+    /// The remembered calls.
+    pub(crate) contacts: ContactView,
+    /// What was committed.
+    pub(crate) archive: Arc<dyn Archive>,
+    /// What happened to incoming calls.
+    pub(crate) observed: Observed,
+    /// Whether the last commit succeeded.
+    pub(crate) storage_available: AtomicBool,
+    /// Whether the engine is being shut down.
+    pub(crate) stopping: AtomicBool,
+    /// Tells the time.
+    pub(crate) clock: Box<dyn Clock>,
+}
+
+impl Shared {
+    /// The call that a decision has matched, as recorded.
+    pub(crate) fn matched_call(
+        &self,
+        decision: &Decision<'_>,
+        caller: Caller,
+    ) -> Result<Option<Call>, crate::CommandError> {
+        let (Some(matched), Some(source), Caller::Number(contact)) =
+            (decision.call, decision.source_agent, caller)
+        else {
+            return Ok(None);
+        };
+        let environment = source.record.environment;
+        let calls = self
+            .archive
+            .calls_to(environment, contact)
+            .map_err(|error| {
+                tracing::error!(%error, "a contact could not be read");
+                crate::CommandError::StorageUnavailable
+            })?;
+        // The newest call of the line: the index has at least the seconds of it.
+        let newest = calls
+            .into_iter()
+            .filter(|call| call.agent == source.record.id && call.from == matched.from)
+            .max_by(|left, right| age_order(left).cmp(&age_order(right)));
+        Ok(newest)
+    }
+}
+
+/// The remembered calls, right from the first moment: the index where it is whole, and the store
+/// behind it until then.
+pub struct ContactView {
+    /// The index.
+    pub(crate) index: ContactIndex,
+    /// Whether every stored contact is in the index.
+    pub(crate) whole: AtomicBool,
+    /// What was committed.
+    archive: Arc<dyn Archive>,
+    /// The published directory.
+    directory: Arc<ArcSwap<Directory>>,
+    /// Contacts forgotten while the index is loaded: what was read of them before may come late.
+    forgotten: Mutex<Vec<(EnvironmentId, E164)>>,
+    /// Held while a contact is rebuilt, so that who reads the store last also writes last.
+    rebuilding: [Mutex<()>; 64],
+}
+
+impl ContactView {
+    /// How many contacts are in memory.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.index.len()
+    }
+
+    /// Whether no contact is in memory.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.index.is_empty()
+    }
+
+    /// Shows a call that has become durable.
+    pub(crate) fn apply(&self, directory: &Directory, call: &Call) {
+        let (Some(environment), Some(agent)) = (
+            directory.environment_by_id(call.environment),
+            directory.agent_by_id(call.agent),
+        ) else {
+            return;
+        };
+        if !self.whole.load(Ordering::Acquire) {
+            self.rebuild(directory, call.environment, call.contact);
+            return;
+        }
+        let seen = RememberedCall {
+            source: agent.slot,
+            from: call.from,
+            started_at: call.started_at,
+            status: call.status,
+        };
+        match self.index.observe(environment.slot, call.contact, &seen) {
+            Seen::Kept | Seen::Ignored => {}
+            Seen::Tie => self.rebuild(directory, call.environment, call.contact),
+        }
+    }
+
+    /// Shows that a contact was forgotten.
+    pub(crate) fn forget(&self, directory: &Directory, id: EnvironmentId, contact: E164) {
+        let mut forgotten = self.forgotten.lock();
+        if !self.whole.load(Ordering::Acquire) {
+            forgotten.push((id, contact));
+        }
+        drop(forgotten);
+        self.rebuild(directory, id, contact);
+    }
+
+    /// Every stored contact has been entered: from now on the index alone answers.
+    pub(crate) fn loaded(&self, directory: &Directory) {
+        let mut forgotten = self.forgotten.lock();
+        for (id, contact) in std::mem::take(&mut *forgotten) {
+            self.rebuild(directory, id, contact);
+        }
+        self.whole.store(true, Ordering::Release);
+    }
+
+    /// Sets a contact's calls to what the store has.
+    pub(crate) fn rebuild(&self, directory: &Directory, id: EnvironmentId, contact: E164) {
+        let Some(environment) = directory.environment_by_id(id) else {
+            return;
+        };
+        let stripe = usize::try_from(contact.digits() % 64).unwrap_or(0);
+        let _held = self.rebuilding.get(stripe).map(Mutex::lock);
+        match self.archive.calls_to(id, contact) {
+            Ok(calls) => {
+                self.index
+                    .replace(environment.slot, contact, &recent(directory, calls));
+            }
+            Err(error) => tracing::error!(%error, "a contact could not be read"),
+        }
+    }
+}
+
+impl Contacts for ContactView {
+    fn calls(&self, environment: EnvironmentSlot, contact: E164) -> RecentCalls {
+        let calls = self.index.calls(environment, contact);
+        if !calls.is_empty() || self.whole.load(Ordering::Acquire) {
+            return calls;
+        }
+        let directory = self.directory.load();
+        let Some(environment) = directory.environment(environment) else {
+            return calls;
+        };
+        match self.archive.calls_to(environment.record.id, contact) {
+            Ok(calls) => recent(&directory, calls),
+            Err(error) => {
+                tracing::error!(%error, "a contact could not be read");
+                calls
+            }
+        }
+    }
+}
+
+/// Of a contact's calls those that count: the newest of each line, the newest four lines, newest
+/// first; calls of deleted agents are left out.
+pub(crate) fn remembered(directory: &Directory, mut calls: Vec<Call>) -> Vec<Call> {
+    calls.retain(|call| directory.agent_of(call.environment, call.agent).is_some());
+    calls.sort_by(|left, right| Reverse(age_order(left)).cmp(&Reverse(age_order(right))));
+    let mut kept: Vec<Call> = Vec::with_capacity(RecentCalls::LIMIT);
+    for call in calls {
+        if kept.len() == RecentCalls::LIMIT {
+            break;
+        }
+        if !kept
+            .iter()
+            .any(|newer| (newer.agent, newer.from) == (call.agent, call.from))
+        {
+            kept.push(call);
+        }
+    }
+    kept
+}
+
+/// The same, as the index keeps it.
+pub(crate) fn recent(directory: &Directory, calls: Vec<Call>) -> RecentCalls {
+    remembered(directory, calls)
+        .iter()
+        .filter_map(|call| {
+            Some(RememberedCall {
+                source: directory.agent_by_id(call.agent)?.slot,
+                from: call.from,
+                started_at: Timestamp::from_seconds(call.started_at.seconds()),
+                status: call.status,
+            })
+        })
+        .collect()
+}
+
+/// Starts a named thread.
+pub(crate) fn spawn(
+    name: &str,
+    run: impl FnOnce() + Send + 'static,
+) -> Result<JoinHandle<()>, OpenError> {
+    std::thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(run)
+        .map_err(OpenError::Thread)
+}
+
+/// Calls are as new as their start; of equal starts the greater call id is newer.
+fn age_order(call: &Call) -> (Timestamp, &[u8]) {
+    (call.started_at, call.sid.as_bytes())
+}
+
+/// Whether a change concerns the directory, so that it has to be published anew.
+pub(crate) const fn concerns_directory(change: &Change) -> bool {
+    !matches!(
+        change,
+        Change::CallPut(_) | Change::ContactForgotten(..) | Change::Routed(_) | Change::Counted(..)
+    )
+}
+
+/// How many commands wait for the writer before clients have to.
+const JOBS_QUEUED: usize = 1_024;
+
+/// How long routed calls are known, in milliseconds.
+pub(crate) const ROUTED_KNOWN_MILLIS: i64 = 24 * 60 * 60 * 1_000;
