@@ -248,8 +248,8 @@ const fn count_digits(number: u64) -> u32 {
 /// How many leading zeros the library counts in a national number.
 const MAX_LEADING_ZEROS: u32 = 10;
 
-/// How often a number may be altered until it is read as itself. Twice is garbage already.
-const MAX_ALTERATIONS: usize = 4;
+/// How often a number may be altered until it is read as itself: once for each digit that it may lose.
+const MAX_ALTERATIONS: usize = 15;
 
 /// The most digits worth showing to the library: 15, a trunk prefix and a carrier code.
 const MAX_DIGITS: usize = 22;
@@ -398,6 +398,7 @@ mod tests {
         for (digits, number) in [
             ("49030123456", "+4930123456"),
             ("490030123456", "+4930123456"),
+            ("310000000000", "+3100000"),
             ("4402079460000", "+442079460000"),
             ("33 0123456789", "+33123456789"),
             ("54111523456789", "+5491123456789"),
