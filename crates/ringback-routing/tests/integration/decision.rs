@@ -1,0 +1,177 @@
+//! `decide` agrees with the naive model, and the explanation with `decide`.
+
+use proptest::prelude::*;
+use ringback_routing::{
+    Caller, ContactIndex, Contacts, Directory, Observed, Outcome, Question, Reason, RecentCalls,
+    RememberedCall, Rung, Target, Timestamp, decide, explain,
+};
+
+use crate::model::{ModelCall, NOW, UNUSABLE, World, contact, number, world};
+
+/// Tells the index of calls, in the order given; ties cannot be, since every call has its own second.
+pub(crate) fn fill(index: &ContactIndex, directory: &Directory, calls: &[ModelCall]) {
+    for call in calls {
+        let agent = directory
+            .agent_by_id(call.agent)
+            .expect("every agent is in the directory");
+        let seen = RememberedCall {
+            source: agent.slot,
+            from: call.from,
+            started_at: Timestamp::from_seconds(call.second),
+            status: call.status,
+        };
+        let observed = index.observe(agent.environment, call.contact, &seen);
+        if observed == Observed::Tie {
+            // The same call once more: what is there is already right.
+            let there = index.calls(agent.environment, call.contact);
+            assert!(
+                there.iter().any(|other| *other == seen),
+                "only repeats tie in this world"
+            );
+        }
+    }
+}
+
+fn check(world: &World, order: &[usize]) {
+    let directory = world.directory();
+    let index = ContactIndex::new();
+    // Every call comes in an order of its own, and some come twice.
+    let shuffled: Vec<ModelCall> = order
+        .iter()
+        .filter_map(|place| world.calls.get(place % world.calls.len().max(1)).cloned())
+        .chain(world.calls.iter().cloned())
+        .collect();
+    fill(&index, &directory, &shuffled);
+    let usable = |target: &Target| target.uri != UNUSABLE;
+    for dialed in (0..5).map(number) {
+        let callers = (0..4)
+            .map(|place| (Caller::Number(contact(place)), Ok(contact(place))))
+            .chain([
+                (Caller::Anonymous, Err(Reason::CallerAnonymous)),
+                (Caller::Invalid, Err(Reason::CallerInvalid)),
+            ]);
+        for (caller, model_caller) in callers {
+            for now in [NOW, NOW + 7, NOW + 60] {
+                let question = Question {
+                    dialed: Some(dialed),
+                    caller,
+                    now: Timestamp::from_seconds(now),
+                    usable: &usable,
+                };
+                let decision = decide(&directory, &index, &question);
+                let expected = world.decide(dialed, model_caller, now, UNUSABLE);
+                assert_eq!(
+                    decision.outcome, expected.outcome,
+                    "{dialed} {caller:?} {now}"
+                );
+                assert_eq!(
+                    decision.reason, expected.reason,
+                    "{dialed} {caller:?} {now}"
+                );
+                let agent = decision.agent.map(|agent| agent.record.id);
+                assert_eq!(agent, expected.agent, "{dialed} {caller:?} {now}");
+                let source = decision.source_agent.map(|agent| agent.record.id);
+                assert_eq!(source, expected.source, "{dialed} {caller:?} {now}");
+                check_explanation(&directory, &index, &question);
+            }
+        }
+    }
+}
+
+/// The explanation decides alike, and its last rung is the one that held.
+fn check_explanation(directory: &Directory, index: &ContactIndex, question: &Question<'_>) {
+    let decision = decide(directory, index, question);
+    let (explained, steps) = explain(directory, index, question);
+    assert_eq!(
+        (explained.outcome, explained.reason),
+        (decision.outcome, decision.reason)
+    );
+    let last = steps.last().expect("at least one rung was tried");
+    assert!(last.held);
+    let rung = match (decision.outcome, decision.reason) {
+        (Outcome::Callback, Reason::ReturnedCallSameNumber) => Rung::ReturnedCallSameNumber,
+        (Outcome::Callback, _) => Rung::ReturnedCall,
+        (Outcome::Default, _) => Rung::Default,
+        (Outcome::Fallback, _) => Rung::Fallback,
+        (Outcome::Refused, _) => Rung::Refused,
+    };
+    assert_eq!(last.rung, rung);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1_500))]
+
+    #[test]
+    fn decide_agrees_with_the_naive_rules(
+        world in world(),
+        order in proptest::collection::vec(0..64_usize, 0..40),
+    ) {
+        check(&world, &order);
+    }
+
+    #[test]
+    fn a_directory_changed_step_by_step_equals_one_loaded_at_once(
+        before in world(),
+        after in world(),
+    ) {
+        let mut directory = before.directory();
+        for environment in after.environments.clone() {
+            directory.put_environment(environment);
+        }
+        for agent in after.agents.clone() {
+            directory.put_agent(agent);
+        }
+        for number in before.numbers.iter().map(|number| number.id) {
+            directory.remove_number(number);
+        }
+        for number in after.numbers.clone() {
+            directory.put_number(number);
+        }
+        // A role may have named a source before that source was there.
+        for agent in after.agents.clone() {
+            directory.put_agent(agent);
+        }
+        let loaded = after.directory();
+        for agent in loaded.all_agents() {
+            let changed = directory.agent_by_id(agent.record.id).expect("it was put");
+            prop_assert_eq!(&changed.record, &agent.record);
+            prop_assert_eq!(&changed.targets, &agent.targets);
+            prop_assert_eq!(&changed.claimed_by, &agent.claimed_by);
+        }
+        for number in &after.numbers {
+            let changed = directory.number(number.number).expect("it was put");
+            let fresh = loaded.number(number.number).expect("it was loaded");
+            prop_assert_eq!(&changed.owners, &fresh.owners);
+            prop_assert_eq!(changed.default_agent, fresh.default_agent);
+        }
+    }
+}
+
+/// Contacts that remember nothing.
+struct Nothing;
+
+impl Contacts for Nothing {
+    fn calls(
+        &self,
+        _environment: ringback_routing::EnvironmentSlot,
+        _contact: ringback_routing::E164,
+    ) -> RecentCalls {
+        RecentCalls::default()
+    }
+}
+
+#[test]
+fn a_dialed_number_that_cannot_be_read_is_unknown() {
+    let question = Question {
+        dialed: None,
+        caller: Caller::Anonymous,
+        now: Timestamp::from_seconds(NOW),
+        usable: &|_: &Target| true,
+    };
+    let directory = Directory::default();
+    let decision = decide(&directory, &Nothing, &question);
+    assert_eq!(
+        (decision.outcome, decision.reason),
+        (Outcome::Refused, Reason::NumberUnknown)
+    );
+}

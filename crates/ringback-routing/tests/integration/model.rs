@@ -1,0 +1,407 @@
+//! The rules once more, as naive as possible: lists, scans, and nothing precomputed.
+
+use proptest::prelude::*;
+use ringback_routing::{
+    Agent, AgentId, AgentStatus, CallStatus, CallbackRole, Direction, Directory, E164, Environment,
+    EnvironmentId, NumberId, Outcome, PhoneNumber, Reason, Target, Timestamp,
+};
+use uuid::Uuid;
+
+/// A world to decide in.
+#[derive(Clone, Debug)]
+pub(crate) struct World {
+    pub(crate) environments: Vec<Environment>,
+    pub(crate) agents: Vec<Agent>,
+    pub(crate) numbers: Vec<PhoneNumber>,
+    pub(crate) calls: Vec<ModelCall>,
+}
+
+/// An outbound call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ModelCall {
+    pub(crate) agent: AgentId,
+    pub(crate) contact: E164,
+    pub(crate) from: Option<E164>,
+    pub(crate) status: CallStatus,
+    pub(crate) second: i64,
+}
+
+/// What the model decides.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Verdict {
+    pub(crate) outcome: Outcome,
+    pub(crate) reason: Reason,
+    pub(crate) agent: Option<AgentId>,
+    pub(crate) source: Option<AgentId>,
+}
+
+impl World {
+    pub(crate) fn directory(&self) -> Directory {
+        Directory::load(
+            self.environments.clone(),
+            self.agents.clone(),
+            self.numbers.clone(),
+            Vec::new(),
+        )
+    }
+
+    /// The calls of a contact that count: the newest of each line, the newest four lines.
+    pub(crate) fn remembered(&self, environment: EnvironmentId, contact: E164) -> Vec<ModelCall> {
+        let mut calls: Vec<ModelCall> = self
+            .calls
+            .iter()
+            .filter(|call| {
+                call.contact == contact && self.agent(call.agent).environment == environment
+            })
+            .cloned()
+            .collect();
+        calls.sort_by_key(|call| -call.second);
+        let mut kept: Vec<ModelCall> = Vec::new();
+        for call in calls {
+            if !kept
+                .iter()
+                .any(|newer| newer.agent == call.agent && newer.from == call.from)
+            {
+                kept.push(call);
+            }
+        }
+        kept.truncate(4);
+        kept
+    }
+
+    pub(crate) fn decide(
+        &self,
+        dialed: E164,
+        caller: Result<E164, Reason>,
+        now: i64,
+        unusable: &str,
+    ) -> Verdict {
+        let refused = |reason| Verdict {
+            outcome: Outcome::Refused,
+            reason,
+            agent: None,
+            source: None,
+        };
+        let Some(number) = self.numbers.iter().find(|number| number.number == dialed) else {
+            return refused(Reason::NumberUnknown);
+        };
+        let environment = self
+            .environments
+            .iter()
+            .find(|environment| environment.id == number.environment)
+            .expect("every number has its environment");
+        let usable = |targets: &[Target]| targets.iter().any(|target| target.uri != unusable);
+        let agent_usable = |agent: &Agent| {
+            if agent.targets.is_empty() {
+                environment.target_template.is_some()
+            } else {
+                usable(&agent.targets)
+            }
+        };
+        let takes = |agent: &Agent| {
+            agent.status == AgentStatus::Published
+                && agent.direction == Direction::Inbound
+                && agent_usable(agent)
+        };
+
+        let mut failure = match caller {
+            Err(reason) => reason,
+            Ok(_) => Reason::CallerNeverCalled,
+        };
+        if let Ok(contact) = caller {
+            let calls = self.remembered(environment.id, contact);
+            let verdicts: Vec<Result<AgentId, Reason>> = calls
+                .iter()
+                .map(|call| {
+                    let mut roles: Vec<(&Agent, &CallbackRole)> = self
+                        .agents
+                        .iter()
+                        .filter_map(|agent| Some((agent, agent.role.as_ref()?)))
+                        .filter(|(_, role)| role.source_agents.contains(&call.agent))
+                        .collect();
+                    if roles.is_empty() {
+                        return Err(Reason::SourceHasNoCallbackAgent);
+                    }
+                    roles.retain(|(agent, _)| number.agents.contains(&agent.id));
+                    if roles.is_empty() {
+                        return Err(Reason::CallbackAgentNotOwner);
+                    }
+                    roles.retain(|(agent, _)| takes(agent));
+                    if roles.is_empty() {
+                        return Err(Reason::CallbackAgentNotPublished);
+                    }
+                    roles.retain(|(_, role)| {
+                        let window = role
+                            .recency_window_seconds
+                            .unwrap_or(environment.recency_window_seconds);
+                        now - call.second <= i64::try_from(window).expect("windows are small")
+                    });
+                    if roles.is_empty() {
+                        return Err(Reason::CallExpired);
+                    }
+                    roles.retain(|(_, role)| {
+                        role.trigger_statuses.is_empty()
+                            || role.trigger_statuses.contains(&call.status)
+                    });
+                    roles
+                        .iter()
+                        .max_by_key(|(_, role)| role.set_sequence)
+                        .map(|(agent, _)| agent.id)
+                        .ok_or(Reason::StatusNotEligible)
+                })
+                .collect();
+            let qualifying: Vec<(&ModelCall, AgentId)> = calls
+                .iter()
+                .zip(&verdicts)
+                .filter_map(|(call, verdict)| Some((call, *verdict.as_ref().ok()?)))
+                .collect();
+            let same = qualifying
+                .iter()
+                .find(|(call, _)| call.from == Some(dialed));
+            let hit = same
+                .map(|hit| (hit, Reason::ReturnedCallSameNumber))
+                .or_else(|| qualifying.first().map(|hit| (hit, Reason::ReturnedCall)));
+            if let Some(((call, agent), reason)) = hit {
+                return Verdict {
+                    outcome: Outcome::Callback,
+                    reason,
+                    agent: Some(*agent),
+                    source: Some(call.agent),
+                };
+            }
+            if let Some(Err(reason)) = verdicts.first() {
+                failure = *reason;
+            }
+        }
+        let candidates = number.default_agent.iter().chain(&number.agents);
+        let default = candidates
+            .filter(|id| number.agents.contains(id))
+            .map(|id| self.agent(*id))
+            .find(|agent| takes(agent));
+        if let Some(agent) = default {
+            let outcome = Outcome::Default;
+            return Verdict {
+                outcome,
+                reason: failure,
+                agent: Some(agent.id),
+                source: None,
+            };
+        }
+        if usable(&environment.fallback_targets) {
+            return Verdict {
+                outcome: Outcome::Fallback,
+                reason: failure,
+                agent: None,
+                source: None,
+            };
+        }
+        refused(Reason::NoAgentAvailable)
+    }
+
+    pub(crate) fn agent(&self, id: AgentId) -> &Agent {
+        self.agents
+            .iter()
+            .find(|agent| agent.id == id)
+            .expect("every agent is in the world")
+    }
+}
+
+pub(crate) fn agent_id(number: usize) -> AgentId {
+    AgentId(Uuid::from_u128(0xa000 + number as u128))
+}
+
+pub(crate) fn number(place: usize) -> E164 {
+    E164::from_digits(5_511_400_000_000 + place as u64).expect("13 digits")
+}
+
+pub(crate) fn contact(place: usize) -> E164 {
+    E164::from_digits(5_511_900_000_000 + place as u64).expect("13 digits")
+}
+
+/// Now, in the model's time.
+pub(crate) const NOW: i64 = 1_800_000_000;
+
+/// The target that the asker cannot be sent to.
+pub(crate) const UNUSABLE: &str = "sip:here@router.example.com";
+
+const AGENTS: usize = 8;
+const NUMBERS: usize = 4;
+const CONTACTS: usize = 3;
+
+/// Worlds of two environments in which everything competes with everything.
+pub(crate) fn world() -> impl Strategy<Value = World> {
+    let environments = proptest::collection::vec(
+        (
+            prop_oneof![Just(10_u64), Just(50), Just(100)],
+            any::<bool>(),
+            0..3_usize,
+        ),
+        2,
+    );
+    let agents = proptest::collection::vec(
+        (
+            any::<bool>(),
+            prop_oneof![3 => Just(true), 1 => Just(false)],
+            0..4_usize,
+            proptest::option::of((
+                proptest::collection::btree_set(0..AGENTS, 1..5),
+                proptest::option::of(0..120_u64),
+                proptest::collection::btree_set(0..8_u8, 0..4),
+                0..1_000_u64,
+            )),
+        ),
+        AGENTS,
+    );
+    let numbers = proptest::collection::vec(
+        (
+            0..2_usize,
+            proptest::collection::vec(0..AGENTS, 0..6),
+            proptest::option::of(0..AGENTS),
+        ),
+        NUMBERS,
+    );
+    let calls = proptest::collection::btree_map(
+        0..130_i64,
+        (
+            0..AGENTS,
+            0..CONTACTS,
+            proptest::option::of(0..NUMBERS),
+            0..8_u8,
+        ),
+        0..24,
+    );
+    (environments, agents, numbers, calls).prop_map(build)
+}
+
+type EnvironmentParts = (u64, bool, usize);
+type RoleParts = (
+    std::collections::BTreeSet<usize>,
+    Option<u64>,
+    std::collections::BTreeSet<u8>,
+    u64,
+);
+type AgentParts = (bool, bool, usize, Option<RoleParts>);
+type NumberParts = (usize, Vec<usize>, Option<usize>);
+type CallParts = (usize, usize, Option<usize>, u8);
+
+fn build(
+    (environments, agents, numbers, calls): (
+        Vec<EnvironmentParts>,
+        Vec<AgentParts>,
+        Vec<NumberParts>,
+        std::collections::BTreeMap<i64, CallParts>,
+    ),
+) -> World {
+    let environment_id = |place: usize| EnvironmentId(Uuid::from_u128(0xe000 + place as u128));
+    let home = |agent: usize| agent % 2;
+    let targets = |kind: usize| -> Vec<Target> {
+        let target = |uri: &str| Target {
+            uri: uri.to_owned(),
+            priority: 0,
+            weight: 0,
+        };
+        match kind {
+            0 => Vec::new(),
+            1 => vec![target(UNUSABLE)],
+            2 => vec![target(UNUSABLE), target("sip:a@b.example.com")],
+            _ => vec![target("sip:a@b.example.com")],
+        }
+    };
+    let at = Timestamp::from_seconds(NOW - 10_000);
+    let environments = environments
+        .into_iter()
+        .enumerate()
+        .map(|(place, (window, template, fallback))| Environment {
+            id: environment_id(place),
+            name: format!("environment {place}"),
+            default_country: None,
+            recency_window_seconds: window,
+            target_template: template.then(|| "sip:{agent_id}@agents.example.com".to_owned()),
+            fallback_targets: targets(fallback),
+            created_at: at,
+        })
+        .collect();
+    let mut sequence = 0;
+    let directions: Vec<bool> = agents.iter().map(|agent| agent.0).collect();
+    let agents: Vec<Agent> = agents
+        .into_iter()
+        .enumerate()
+        .map(|(place, (inbound, published, kind, role))| Agent {
+            id: agent_id(place),
+            environment: environment_id(home(place)),
+            name: format!("agent {place}"),
+            label: String::new(),
+            description: None,
+            direction: if inbound {
+                Direction::Inbound
+            } else {
+                Direction::Outbound
+            },
+            status: if published {
+                AgentStatus::Published
+            } else {
+                AgentStatus::Draft
+            },
+            phone_numbers: Vec::new(),
+            targets: targets(kind),
+            role: role
+                .filter(|_| inbound)
+                .and_then(|(sources, window, statuses, order)| {
+                    sequence += 1;
+                    let source_agents: Vec<AgentId> = sources
+                        .into_iter()
+                        .filter(|source| home(*source) == home(place) && !directions[*source])
+                        .map(agent_id)
+                        .collect();
+                    (!source_agents.is_empty()).then(|| CallbackRole {
+                        source_agents,
+                        recency_window_seconds: window,
+                        trigger_statuses: statuses.into_iter().map(CallStatus::from_rank).collect(),
+                        set_sequence: order * 100 + sequence,
+                    })
+                }),
+            created_at: at,
+            updated_at: at,
+        })
+        .collect();
+    let numbers = numbers
+        .into_iter()
+        .enumerate()
+        .map(|(place, (environment, owners, default))| {
+            let mut unique: Vec<AgentId> = Vec::new();
+            for owner in owners
+                .into_iter()
+                .filter(|owner| home(*owner) == environment)
+            {
+                if !unique.contains(&agent_id(owner)) {
+                    unique.push(agent_id(owner));
+                }
+            }
+            PhoneNumber {
+                id: NumberId(Uuid::from_u128(0xb000 + place as u128)),
+                environment: environment_id(environment),
+                number: number(place),
+                country: None,
+                default_agent: default.map(agent_id).filter(|id| unique.contains(id)),
+                agents: unique,
+                created_at: at,
+            }
+        })
+        .collect();
+    let calls = calls
+        .into_iter()
+        .map(|(age, (agent, to, from, status))| ModelCall {
+            agent: agent_id(agent),
+            contact: contact(to),
+            from: from.map(number),
+            status: CallStatus::from_rank(status),
+            second: NOW - age,
+        })
+        .collect();
+    World {
+        environments,
+        agents,
+        numbers,
+        calls,
+    }
+}
