@@ -1,1 +1,78 @@
-//! Placeholder line replaced as the crate is written.
+//! SIP for a redirect server, without sockets: bytes come in, replies come out.
+//!
+//! Everything here is pure. A socket layer drives it like this:
+//!
+//! ```
+//! use ringback_sip_proto::{Action, Answer, IdentitySource, Input, Redirector, Settings, Transport};
+//!
+//! let redirector = Redirector::new([7; 16], Settings::default()); // one per node, any number of copies
+//! let mut replies = Vec::with_capacity(4096); // used again and again: nothing is allocated
+//! let datagram = b"INVITE sip:+551130000000@192.0.2.1 SIP/2.0\r\n\
+//!     Via: SIP/2.0/UDP 192.0.2.9:5060;branch=z9hG4bK1;rport\r\n\
+//!     Max-Forwards: 70\r\n\
+//!     From: <sip:+5511987654321@192.0.2.9>;tag=a\r\n\
+//!     To: <sip:+551130000000@192.0.2.1>\r\n\
+//!     Call-ID: 1@192.0.2.9\r\n\
+//!     CSeq: 1 INVITE\r\n\
+//!     Content-Length: 0\r\n\r\n";
+//! let input = Input {
+//!     bytes: datagram,
+//!     source: "192.0.2.9:5060".parse().unwrap(),
+//!     transport: Transport::Udp,
+//!     draining: false,
+//! };
+//! match redirector.handle(input, &mut replies) {
+//!     // Already written to `replies`: send it to `reply.destination`.
+//!     Action::Reply(reply) => println!("{} to {}", reply.status, reply.destination),
+//!     Action::Invite(invite) => {
+//!         // `invite.fingerprint()` finds the reply to a retransmission.
+//!         let dialed = invite.dialed(Some("To")).next().unwrap();
+//!         let caller = invite.caller(IdentitySource::From).next().unwrap();
+//!         assert_eq!((dialed.as_str(), caller.as_str()), ("+551130000000", "+5511987654321"));
+//!         // Ask routing, then:
+//!         let answer = Answer {
+//!             outcome: "callback",
+//!             reason: "returned_call",
+//!             agent: Some("7a1e"),
+//!             source_agent: None,
+//!         };
+//!         let reply = redirector.answer(&invite, &answer, ["sip:7a1e@agents.example.com"], &mut replies);
+//!         assert_eq!(reply.status, 302);
+//!         // `redirector.overloaded(..)` answers 503, `redirector.forward(..)` sends to a next hop.
+//!     }
+//!     Action::Absorb => {}               // an ACK
+//!     Action::Response(_response) => {}  // not ours; may be learned from
+//!     Action::Drop(_cause) => {}         // count it
+//! }
+//! ```
+//!
+//! Replies are appended, so several may share a buffer; note its length before each call. On a
+//! stream, [`StreamFramer`] cuts the bytes into messages first and says which errors end the
+//! connection; the message after which it must end is passed to `handle` like any other.
+//!
+//! # One parser
+//!
+//! [`message`] reads the wire and decides every question. The types of the `rsip` crate are used as
+//! vocabulary: [`Method`](rsip::Method) everywhere, the others in [`vocabulary`], for tools and
+//! tests. `rsip` never parses anything here; why is told there.
+
+pub mod check;
+pub mod framing;
+pub mod hep;
+mod lex;
+pub mod message;
+mod origin;
+pub mod redirect;
+pub mod reply;
+pub mod uri;
+pub mod vocabulary;
+
+pub use check::{Defect, DropCause, Refusal, Response};
+pub use framing::{Frame, PONG, StreamFramer};
+pub use hep::{HepFrame, HepFramer, HepPacket};
+pub use message::{Fault, IdentitySource, MAX_MESSAGE, Message, NumberText};
+pub use origin::{Origin, Transport};
+pub use redirect::{Action, Answer, Input, Invite, Redirector, Settings};
+pub use reply::Reply;
+pub use rsip;
+pub use uri::{Scheme, TargetError, Uri, validate_target};

@@ -1,0 +1,239 @@
+//! HEPv3, the mirror protocol of Kamailio, OpenSIPS, FreeSWITCH and Asterisk.
+//!
+//! A packet is `HEP3`, its whole length in two bytes, then chunks: vendor, type, length (its own
+//! six bytes included), value; all in network order. Over UDP a packet is a datagram, over TCP
+//! [`HepFramer`] cuts the stream by the length. Chunks of another vendor than 0 (generic) and of
+//! unknown types are skipped, as the protocol asks. Nothing is copied, and nothing panics.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use crate::origin::Transport;
+
+/// One mirrored message.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HepPacket<'m> {
+    /// Address family, chunk 1: 2 for IPv4, 10 for IPv6.
+    pub family: Option<u8>,
+    /// IP protocol, chunk 2: 6 TCP, 17 UDP.
+    pub protocol: Option<u8>,
+    /// Source address, chunk 3 or 5.
+    pub source: Option<IpAddr>,
+    /// Destination address, chunk 4 or 6.
+    pub destination: Option<IpAddr>,
+    /// Source port, chunk 7.
+    pub source_port: Option<u16>,
+    /// Destination port, chunk 8.
+    pub destination_port: Option<u16>,
+    /// Time of capture in seconds since the epoch, chunk 9.
+    pub seconds: Option<u32>,
+    /// Microseconds to add to it, chunk 10.
+    pub microseconds: Option<u32>,
+    /// What the payload is, chunk 11; 1 is SIP.
+    pub payload_type: Option<u8>,
+    /// Who captured it, chunk 12.
+    pub capture_id: Option<u32>,
+    /// The shared secret, chunk 14.
+    pub key: Option<&'m [u8]>,
+    /// The message, chunk 15.
+    pub payload: &'m [u8],
+}
+
+/// Why a packet was not read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum HepError {
+    /// It does not start with `HEP3`: another protocol or an older version. Ignore it.
+    #[error("not a HEPv3 packet")]
+    Magic,
+    /// It is shorter than it says.
+    #[error("packet is cut off")]
+    Short,
+    /// A chunk says it is longer than the packet, or shorter than its own header.
+    #[error("chunk {0} has a wrong length")]
+    Chunk(u16),
+    /// It carries no message.
+    #[error("no payload")]
+    NoPayload,
+}
+
+/// `payload_type` of a SIP message.
+pub const PAYLOAD_SIP: u8 = 1;
+
+impl<'m> HepPacket<'m> {
+    /// Reads one packet; bytes beyond its length are ignored. Of a repeated chunk the last counts.
+    ///
+    /// # Errors
+    ///
+    /// If it is no HEPv3 packet, is cut off, holds a chunk of a wrong length, or no payload.
+    pub fn parse(bytes: &'m [u8]) -> Result<Self, HepError> {
+        let length = packet_length(bytes)?.ok_or(HepError::Short)?;
+        let mut rest = bytes.get(HEADER..length).ok_or(HepError::Short)?;
+        let mut packet = Self::default();
+        let mut has_payload = false;
+        while !rest.is_empty() {
+            let &[v0, v1, t0, t1, l0, l1, ..] = rest else {
+                return Err(HepError::Short);
+            };
+            let vendor = u16::from_be_bytes([v0, v1]);
+            let kind = u16::from_be_bytes([t0, t1]);
+            let length = usize::from(u16::from_be_bytes([l0, l1]));
+            let wrong = HepError::Chunk(kind);
+            let value = rest.get(HEADER..length).ok_or(wrong)?;
+            rest = rest.get(length..).ok_or(wrong)?;
+            if vendor != 0 {
+                continue;
+            }
+            match kind {
+                1 => packet.family = Some(u8::from_be_bytes(exact(value, wrong)?)),
+                2 => packet.protocol = Some(u8::from_be_bytes(exact(value, wrong)?)),
+                3 => packet.source = Some(Ipv4Addr::from(exact::<4>(value, wrong)?).into()),
+                4 => packet.destination = Some(Ipv4Addr::from(exact::<4>(value, wrong)?).into()),
+                5 => packet.source = Some(Ipv6Addr::from(exact::<16>(value, wrong)?).into()),
+                6 => packet.destination = Some(Ipv6Addr::from(exact::<16>(value, wrong)?).into()),
+                7 => packet.source_port = Some(u16::from_be_bytes(exact(value, wrong)?)),
+                8 => packet.destination_port = Some(u16::from_be_bytes(exact(value, wrong)?)),
+                9 => packet.seconds = Some(u32::from_be_bytes(exact(value, wrong)?)),
+                10 => packet.microseconds = Some(u32::from_be_bytes(exact(value, wrong)?)),
+                11 => packet.payload_type = Some(u8::from_be_bytes(exact(value, wrong)?)),
+                12 => packet.capture_id = Some(u32::from_be_bytes(exact(value, wrong)?)),
+                14 => packet.key = Some(value),
+                15 => {
+                    packet.payload = value;
+                    has_payload = true;
+                }
+                _ => {}
+            }
+        }
+        has_payload.then_some(packet).ok_or(HepError::NoPayload)
+    }
+
+    /// True if the payload is SIP, as far as the packet says.
+    #[must_use]
+    pub fn is_sip(&self) -> bool {
+        self.payload_type.is_none_or(|kind| kind == PAYLOAD_SIP)
+    }
+
+    /// True if the packet bears this key. Takes the same time wherever they differ.
+    #[must_use]
+    pub fn has_key(&self, key: &[u8]) -> bool {
+        let sent = self.key.unwrap_or_default();
+        let differing = sent
+            .iter()
+            .zip(key)
+            .fold(0, |differing, (one, two)| differing | (one ^ two));
+        self.key.is_some() && sent.len() == key.len() && differing == 0
+    }
+
+    /// Time of capture in microseconds since the epoch.
+    #[must_use]
+    pub fn captured_at(&self) -> Option<u64> {
+        let seconds = u64::from(self.seconds?);
+        let microseconds = u64::from(self.microseconds.unwrap_or_default());
+        Some(seconds * 1_000_000 + microseconds)
+    }
+
+    /// Source address and port of the mirrored message.
+    #[must_use]
+    pub fn source_address(&self) -> Option<SocketAddr> {
+        Some(SocketAddr::new(self.source?, self.source_port?))
+    }
+
+    /// Destination address and port of the mirrored message.
+    #[must_use]
+    pub fn destination_address(&self) -> Option<SocketAddr> {
+        Some(SocketAddr::new(self.destination?, self.destination_port?))
+    }
+
+    /// What carried the mirrored message, as far as the packet says.
+    #[must_use]
+    pub fn transport(&self) -> Transport {
+        match self.protocol {
+            Some(6) => Transport::Tcp,
+            _ => Transport::Udp,
+        }
+    }
+}
+
+/// What comes next in a stream of packets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HepFrame<'b> {
+    /// Not enough bytes yet.
+    Incomplete,
+    /// One whole packet, to be read with [`HepPacket::parse`].
+    Packet(&'b [u8]),
+    /// No packet starts here: end the connection.
+    Broken(HepError),
+}
+
+/// Cuts a stream into packets; a packet is at most 64 KiB, and so is what waits.
+#[derive(Debug, Default)]
+pub struct HepFramer {
+    /// What was pushed and not dropped yet.
+    buffer: Vec<u8>,
+    /// Bytes at the start that were handed out.
+    consumed: usize,
+    /// Why nothing more is read.
+    broken: Option<HepError>,
+}
+
+impl HepFramer {
+    /// An empty framer; allocates nothing before the first byte.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Takes what was read from the connection. After [`HepFrame::Broken`] it is thrown away.
+    pub fn push(&mut self, bytes: &[u8]) {
+        if self.broken.is_some() {
+            return;
+        }
+        self.buffer.drain(..self.consumed.min(self.buffer.len()));
+        self.consumed = 0;
+        self.buffer.extend_from_slice(bytes);
+    }
+
+    /// The next frame. What it borrows is gone with the next call.
+    pub fn next_frame(&mut self) -> HepFrame<'_> {
+        if let Some(error) = self.broken {
+            return HepFrame::Broken(error);
+        }
+        let bytes = self.buffer.get(self.consumed..).unwrap_or_default();
+        match packet_length(bytes) {
+            Err(error) => {
+                self.broken = Some(error);
+                HepFrame::Broken(error)
+            }
+            Ok(Some(length)) if bytes.len() >= length => {
+                self.consumed += length;
+                HepFrame::Packet(bytes.get(..length).unwrap_or_default())
+            }
+            Ok(_) => HepFrame::Incomplete,
+        }
+    }
+}
+
+/// Bytes of a packet's header, and of a chunk's.
+const HEADER: usize = 6;
+
+/// Length of the packet that starts here; `None` while its header is not there as a whole.
+fn packet_length(bytes: &[u8]) -> Result<Option<usize>, HepError> {
+    let start = bytes.get(..4).unwrap_or(bytes);
+    if !b"HEP3".starts_with(start) {
+        return Err(HepError::Magic);
+    }
+    match bytes {
+        &[_, _, _, _, high, low, ..] => {
+            let length = usize::from(u16::from_be_bytes([high, low]));
+            (length >= HEADER)
+                .then_some(Some(length))
+                .ok_or(HepError::Short)
+        }
+        _ => Ok(None),
+    }
+}
+
+/// A value that must have this length.
+fn exact<const N: usize>(value: &[u8], error: HepError) -> Result<[u8; N], HepError> {
+    value.try_into().map_err(|_| error)
+}

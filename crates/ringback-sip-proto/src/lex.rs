@@ -1,0 +1,241 @@
+//! Characters and the one cursor that reads them: RFC 3261 §25.1.
+//!
+//! Owns the lexical rules that several grammars share: tokens, linear white space (folds
+//! included), quoted strings and percent escapes. Nothing here can panic: every access is checked.
+
+/// Walks over bytes, never past their end.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Cursor<'m> {
+    /// What is walked over.
+    bytes: &'m [u8],
+    /// Offset of the next byte; at most the length.
+    at: usize,
+}
+
+impl<'m> Cursor<'m> {
+    /// Starts at the first byte.
+    pub(crate) fn new(bytes: &'m [u8]) -> Self {
+        Self { bytes, at: 0 }
+    }
+
+    /// Offset of the next byte.
+    pub(crate) fn at(&self) -> usize {
+        self.at
+    }
+
+    /// The next byte, left in place.
+    pub(crate) fn peek(&self) -> Option<u8> {
+        self.bytes.get(self.at).copied()
+    }
+
+    /// Everything not read yet.
+    pub(crate) fn rest(&self) -> &'m [u8] {
+        self.bytes.get(self.at..).unwrap_or_default()
+    }
+
+    /// True once every byte was read.
+    pub(crate) fn is_done(&self) -> bool {
+        self.at >= self.bytes.len()
+    }
+
+    /// Reads this byte if it is the next one.
+    pub(crate) fn eat(&mut self, byte: u8) -> bool {
+        let found = self.peek() == Some(byte);
+        if found {
+            self.at += 1;
+        }
+        found
+    }
+
+    /// Skips linear white space, folds included.
+    pub(crate) fn skip_space(&mut self) {
+        while self.peek().is_some_and(is_space) {
+            self.at += 1;
+        }
+    }
+
+    /// Reads the longest run of bytes that satisfy the condition, possibly none.
+    pub(crate) fn take_while(&mut self, accepts: impl Fn(u8) -> bool) -> &'m [u8] {
+        let rest = self.rest();
+        let length = rest
+            .iter()
+            .position(|&byte| !accepts(byte))
+            .unwrap_or(rest.len());
+        self.at += length;
+        rest.get(..length).unwrap_or_default()
+    }
+
+    /// Reads a quoted string, the quotes included; nothing is read if it has no end.
+    pub(crate) fn take_quoted(&mut self) -> Option<&'m [u8]> {
+        let rest = self.rest();
+        let end = quoted_end(rest)?;
+        self.at += end;
+        rest.get(..end)
+    }
+}
+
+/// Length of the quoted string that these bytes start with, both quotes included.
+pub(crate) fn quoted_end(bytes: &[u8]) -> Option<usize> {
+    if bytes.first() != Some(&b'"') {
+        return None;
+    }
+    let mut at = 1;
+    loop {
+        let skip = memchr::memchr2(b'"', b'\\', bytes.get(at..)?)?;
+        at += skip;
+        if bytes.get(at) == Some(&b'"') {
+            return Some(at + 1);
+        }
+        at += 2;
+    }
+}
+
+/// White space between the parts of a header value: the line ends are folds there.
+pub(crate) const fn is_space(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\t' | b'\r' | b'\n')
+}
+
+/// A character of `token`: RFC 3261 §25.1.
+pub(crate) const fn is_token(byte: u8) -> bool {
+    const TABLE: [bool; 256] = table(b"-.!%*_+`'~");
+    TABLE[byte as usize]
+}
+
+/// True for one or more token characters.
+pub(crate) fn is_token_text(bytes: &[u8]) -> bool {
+    !bytes.is_empty() && bytes.iter().copied().all(is_token)
+}
+
+/// The bytes without white space at either end.
+pub(crate) fn trim(bytes: &[u8]) -> &[u8] {
+    trim_end(trim_start(bytes))
+}
+
+/// The bytes without white space at their start.
+pub(crate) fn trim_start(mut bytes: &[u8]) -> &[u8] {
+    while let [first, rest @ ..] = bytes
+        && is_space(*first)
+    {
+        bytes = rest;
+    }
+    bytes
+}
+
+/// The bytes without white space at their end.
+pub(crate) fn trim_end(mut bytes: &[u8]) -> &[u8] {
+    while let [rest @ .., last] = bytes
+        && is_space(*last)
+    {
+        bytes = rest;
+    }
+    bytes
+}
+
+/// Reads one to nineteen digits or more as a number; more than 64 bits saturate.
+pub(crate) fn decimal(bytes: &[u8]) -> Option<u64> {
+    if bytes.is_empty() {
+        return None;
+    }
+    bytes.iter().try_fold(0_u64, |number, byte| {
+        let digit = byte.is_ascii_digit().then(|| byte - b'0')?;
+        Some(number.saturating_mul(10).saturating_add(u64::from(digit)))
+    })
+}
+
+/// The value of one hexadecimal digit.
+pub(crate) const fn hex_value(byte: u8) -> Option<u8> {
+    match byte {
+        b'0'..=b'9' => Some(byte - b'0'),
+        b'a'..=b'f' => Some(byte - b'a' + 10),
+        b'A'..=b'F' => Some(byte - b'A' + 10),
+        _ => None,
+    }
+}
+
+/// The bytes of an escaped text one by one, each with whether it was written as `%HH`.
+///
+/// A `%` without two hexadecimal digits stands for itself.
+pub(crate) fn unescape(bytes: &[u8]) -> impl Iterator<Item = (u8, bool)> + '_ {
+    let mut rest = bytes;
+    std::iter::from_fn(move || match *rest {
+        [b'%', high, low, ref tail @ ..] => {
+            if let (Some(high), Some(low)) = (hex_value(high), hex_value(low)) {
+                rest = tail;
+                Some((high << 4 | low, true))
+            } else {
+                rest = rest.get(1..).unwrap_or_default();
+                Some((b'%', false))
+            }
+        }
+        [first, ref tail @ ..] => {
+            rest = tail;
+            Some((first, false))
+        }
+        [] => None,
+    })
+}
+
+/// A table that holds for letters, digits and the given others.
+pub(crate) const fn table(others: &[u8]) -> [bool; 256] {
+    let mut table = [false; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        table[byte] = (byte as u8).is_ascii_alphanumeric();
+        byte += 1;
+    }
+    let mut index = 0;
+    while index < others.len() {
+        table[others[index] as usize] = true;
+        index += 1;
+    }
+    table
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quoted_string_ends_at_the_first_quote_that_is_not_escaped() {
+        assert_eq!(quoted_end(br#""a\"b" c"#), Some(6));
+        assert_eq!(quoted_end(br#""a\\" c"#), Some(5));
+    }
+
+    #[test]
+    fn quoted_string_without_end_is_none() {
+        for text in [
+            &br#""abc"#[..],
+            br#""abc\"#,
+            br#""abc\""#,
+            b"\"",
+            b"abc",
+            b"",
+        ] {
+            assert_eq!(quoted_end(text), None, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn decimal_saturates_and_refuses_signs() {
+        assert_eq!(decimal(b"0068"), Some(68));
+        assert_eq!(decimal(b"99999999999999999999999"), Some(u64::MAX));
+        for text in [&b""[..], b"-1", b"+1", b"1 ", b"0x1"] {
+            assert_eq!(decimal(text), None, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn unescape_leaves_a_lone_percent_sign() {
+        let text: Vec<_> = unescape(b"%41%4g%").collect();
+        assert_eq!(
+            text,
+            [
+                (b'A', true),
+                (b'%', false),
+                (b'4', false),
+                (b'g', false),
+                (b'%', false)
+            ]
+        );
+    }
+}

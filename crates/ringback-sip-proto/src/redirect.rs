@@ -1,0 +1,625 @@
+//! The redirect core: a stateless user agent server that answers INVITEs with a list of targets
+//! (RFC 3261 §8.2.7, §8.3).
+//!
+//! [`Redirector::handle`] takes one message and does everything but routing: it writes the reply,
+//! or says that there is none, or hands out the [`Invite`]. Whoever routes then calls
+//! [`Redirector::answer`], [`Redirector::overloaded`] or [`Redirector::forward`].
+
+use std::net::SocketAddr;
+
+use crate::check::{DropCause, Refusal, Request, Response, Verdict, check};
+use crate::lex;
+use crate::message::{Framing, IdentitySource, Message, NumberText};
+use crate::origin::{Origin, Transport};
+use crate::reply::{ALLOW, Answered, MAX_DATAGRAM, Reply, TagKey, write_end, write_header};
+use crate::uri::{HEADER, Scheme, TargetError, Uri, read_target};
+
+/// One message and where it came from.
+#[derive(Clone, Copy, Debug)]
+pub struct Input<'m> {
+    /// One datagram, or one message cut from a stream by [`framing`](crate::framing).
+    pub bytes: &'m [u8],
+    /// Source address.
+    pub source: SocketAddr,
+    /// How it came.
+    pub transport: Transport,
+    /// True while the server is about to end: OPTIONS is answered with 503.
+    pub draining: bool,
+}
+
+/// What to do about a message.
+#[derive(Clone, Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "most messages are INVITEs, and a box would allocate"
+)]
+pub enum Action<'m> {
+    /// Send what was appended to the buffer.
+    Reply(Reply),
+    /// Route this INVITE and answer it.
+    Invite(Invite<'m>),
+    /// Nothing: it was an ACK.
+    Absorb,
+    /// Nothing but to learn from it: a response that is not ours.
+    Response(Response<'m>),
+    /// Nothing but to count it.
+    Drop(DropCause),
+}
+
+/// What is written on replies besides what must be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// `X-Ringback-*` headers on the reply.
+    pub decision_headers: bool,
+    /// The same as headers inside the Contact URI, so that they reach the target.
+    pub contact_headers: bool,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            decision_headers: true,
+            contact_headers: false,
+        }
+    }
+}
+
+/// An INVITE that passed every check and asks for a route.
+#[derive(Clone, Debug)]
+pub struct Invite<'m> {
+    /// All of it.
+    message: Message<'m>,
+    /// What the checks read.
+    request: Request<'m>,
+    /// Where it came from.
+    origin: Origin,
+    /// Keyed hash of what a retransmission repeats.
+    fingerprint: u64,
+}
+
+impl<'m> Invite<'m> {
+    /// All of it, for headers by name.
+    #[must_use]
+    pub fn message(&self) -> &Message<'m> {
+        &self.message
+    }
+
+    /// The request URI.
+    #[must_use]
+    pub fn uri(&self) -> &Uri<'m> {
+        &self.request.uri
+    }
+
+    /// `Call-ID`.
+    #[must_use]
+    pub fn call_id(&self) -> &'m [u8] {
+        self.request.call_id
+    }
+
+    /// What the checks read: `Via`, `CSeq`, `From` and `To`.
+    #[must_use]
+    pub fn request(&self) -> &Request<'m> {
+        &self.request
+    }
+
+    /// Where it came from.
+    #[must_use]
+    pub fn origin(&self) -> Origin {
+        self.origin
+    }
+
+    /// The same for a retransmission and, but for chance, different for every other request: keyed
+    /// hash of the top `Via` (branch, sent-by), `Call-ID`, `CSeq` and the request URI.
+    #[must_use]
+    pub fn fingerprint(&self) -> u64 {
+        self.fingerprint
+    }
+
+    /// What was dialed, best first: the request URI's user, then each value of the header.
+    pub fn dialed<'n>(
+        &self,
+        header: Option<&'n str>,
+    ) -> impl Iterator<Item = NumberText> + use<'m, 'n> {
+        self.message.dialed(header)
+    }
+
+    /// What a source says about the caller: all its values in order; none if it is not there.
+    pub fn caller(&self, source: IdentitySource) -> impl Iterator<Item = NumberText> + use<'m> {
+        self.message.caller(source)
+    }
+
+    /// True if the request was made by `sips:`, so that only `sips:` targets may answer it.
+    #[must_use]
+    pub fn is_sips(&self) -> bool {
+        self.request.uri.scheme() == Scheme::Sips
+    }
+
+    /// True if a redirect to this target would point back at the request URI.
+    #[must_use]
+    pub fn points_back(&self, target: &str) -> bool {
+        Uri::parse(target.as_bytes()).is_ok_and(|uri| uri.is_equivalent(&self.request.uri))
+    }
+
+    /// What a reply is written from.
+    fn answered(&self) -> Answered<'_, 'm> {
+        Answered {
+            message: &self.message,
+            via: &self.request.via,
+            origin: self.origin,
+        }
+    }
+}
+
+/// A decision in the words that go on the wire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Answer<'a> {
+    /// `callback`, `default`, `fallback` or `refused`.
+    pub outcome: &'a str,
+    /// Its reason code; `number_unknown` makes a refusal a 404.
+    pub reason: &'a str,
+    /// Id of the agent the call goes to.
+    pub agent: Option<&'a str>,
+    /// Id of the outbound agent whose call is returned.
+    pub source_agent: Option<&'a str>,
+}
+
+impl<'a> Answer<'a> {
+    /// The outcome that is answered with 404 or 480.
+    pub const REFUSED: &'static str = "refused";
+
+    /// Each header of the decision with its value, those without one left out.
+    fn headers(&self) -> impl Iterator<Item = (&'static str, &'a str)> {
+        [
+            ("X-Ringback-Outcome", Some(self.outcome)),
+            ("X-Ringback-Reason", Some(self.reason)),
+            ("X-Ringback-Agent", self.agent),
+            ("X-Ringback-Source-Agent", self.source_agent),
+        ]
+        .into_iter()
+        .filter_map(|(name, value)| Some((name, value?)))
+    }
+}
+
+/// Answers requests. Holds no state but its key and settings, so each worker may have a copy.
+#[derive(Clone, Debug)]
+pub struct Redirector {
+    /// Stands for randomness in To tags and fingerprints.
+    key: TagKey,
+    /// What is written on replies.
+    settings: Settings,
+}
+
+impl Redirector {
+    /// Makes a core. The key should be secret and random, and the same for all workers of a node.
+    #[must_use]
+    pub const fn new(key: [u8; 16], settings: Settings) -> Self {
+        Self {
+            key: TagKey::new(key),
+            settings,
+        }
+    }
+
+    /// Takes one message. A reply, if there is one, is appended to `out`.
+    pub fn handle<'m>(&self, input: Input<'m>, out: &mut Vec<u8>) -> Action<'m> {
+        let origin = Origin {
+            address: input.source,
+            transport: input.transport,
+        };
+        let framing = if input.transport.is_stream() {
+            Framing::Stream
+        } else {
+            Framing::Datagram
+        };
+        let Ok(message) = Message::parse(input.bytes, framing) else {
+            return Action::Drop(DropCause::KeepAlive);
+        };
+        let start = out.len();
+        let reply = match check(&message) {
+            Verdict::Route(request) => {
+                return Action::Invite(self.invite(message, request, origin));
+            }
+            Verdict::Absorb => return Action::Absorb,
+            Verdict::Response(response) => return Action::Response(response),
+            Verdict::Drop(cause) => return Action::Drop(cause),
+            Verdict::Refuse(refusal, via) => Answered {
+                message: &message,
+                via: &via,
+                origin,
+            }
+            .write_refusal(self.key, refusal, None, out),
+            Verdict::Accept(request) => {
+                let answered = Answered {
+                    message: &message,
+                    via: &request.via,
+                    origin,
+                };
+                self.write_accepted(&answered, &request, input.draining, out)
+            }
+        };
+        if origin.transport == Transport::Udp && out.len() - start > MAX_DATAGRAM {
+            out.truncate(start);
+            return Action::Drop(DropCause::ReplyTooLarge);
+        }
+        Action::Reply(reply)
+    }
+
+    /// Reads a message that was captured elsewhere, and answers nothing.
+    ///
+    /// INVITEs and responses come out as from [`handle`](Self::handle), which reads them by the
+    /// same rules; `None` for everything else.
+    #[must_use]
+    pub fn observe<'m>(&self, input: Input<'m>) -> Option<Action<'m>> {
+        // A capture is one message whatever it was carried by.
+        let message = Message::parse(input.bytes, Framing::Datagram).ok()?;
+        match check(&message) {
+            Verdict::Route(request) => {
+                let origin = Origin {
+                    address: input.source,
+                    transport: input.transport,
+                };
+                Some(Action::Invite(self.invite(message, request, origin)))
+            }
+            Verdict::Response(response) => Some(Action::Response(response)),
+            _ => None,
+        }
+    }
+
+    /// Answers with the decision: 302 with the usable targets in the order given, or 404 or 480.
+    ///
+    /// Left out are targets that point back at the request URI, that are no SIP URI, that ask for
+    /// `transport=tls`, and `sip:` targets of a `sips:` request (RFC 5630 §3.3). If that leaves
+    /// none, the answer is 480, in the last case with a Warning.
+    pub fn answer<'t, T>(
+        &self,
+        invite: &Invite<'_>,
+        answer: &Answer<'_>,
+        targets: T,
+        out: &mut Vec<u8>,
+    ) -> Reply
+    where
+        T: IntoIterator<Item = &'t str, IntoIter: Clone>,
+    {
+        if answer.outcome == Answer::REFUSED {
+            return self.refuse(invite, answer, Shortfall::Decision, out);
+        }
+        let answered = invite.answered();
+        let start = out.len();
+        answered.write_head(self.key, 302, "Moved Temporarily", out);
+        let targets = targets.into_iter();
+        let mut q = Q::new(targets.clone().count());
+        let mut shortfall = Shortfall::NoTarget;
+        for target in targets {
+            // Keep a long list within a datagram: the first ones are the best.
+            if out.len() - start > MAX_CONTACTS {
+                break;
+            }
+            match usable(invite, target) {
+                Ok(uri) => {
+                    let Some(q) = q.next() else { break };
+                    self.write_contact(&uri, answer, q, out);
+                    shortfall = Shortfall::None;
+                }
+                Err(Unusable::NotSips) if shortfall == Shortfall::NoTarget => {
+                    shortfall = Shortfall::NotSips;
+                }
+                Err(_) => {}
+            }
+        }
+        if shortfall != Shortfall::None {
+            out.truncate(start);
+            return self.refuse(invite, answer, shortfall, out);
+        }
+        self.write_decision(answer, out);
+        write_end(out);
+        answered.reply(302)
+    }
+
+    /// Redirects to a next hop with the user of the request URI unchanged, and nothing decided.
+    ///
+    /// A `tel:` number becomes the user, with `user=phone` (RFC 3261 §19.1.6). 480 if the next hop
+    /// is no usable target, or would be the request URI itself.
+    pub fn forward(&self, invite: &Invite<'_>, next_hop: &str, out: &mut Vec<u8>) -> Reply {
+        let answered = invite.answered();
+        let start = out.len();
+        answered.write_head(self.key, 302, "Moved Temporarily", out);
+        out.extend_from_slice(b"Contact: <");
+        let contact = out.len();
+        let shortfall = match usable(invite, next_hop) {
+            Ok(hop) => {
+                write_with_user(&hop, &invite.request.uri, out);
+                let written = out.get(contact..).unwrap_or_default();
+                let points_back =
+                    Uri::parse(written).is_ok_and(|uri| uri.is_equivalent(&invite.request.uri));
+                if points_back {
+                    Shortfall::NoTarget
+                } else {
+                    Shortfall::None
+                }
+            }
+            Err(Unusable::NotSips) => Shortfall::NotSips,
+            Err(_) => Shortfall::NoTarget,
+        };
+        if shortfall != Shortfall::None {
+            out.truncate(start);
+            let answer = Answer {
+                outcome: Answer::REFUSED,
+                reason: NO_AGENT,
+                agent: None,
+                source_agent: None,
+            };
+            return self.refuse(invite, &answer, shortfall, out);
+        }
+        out.extend_from_slice(b">\r\n");
+        write_end(out);
+        answered.reply(302)
+    }
+
+    /// Answers 503, with `Retry-After` only if the peer is configured for it: it would make a proxy
+    /// drop the whole server (RFC 7339 §5.10.2).
+    pub fn overloaded(
+        &self,
+        invite: &Invite<'_>,
+        retry_after: Option<u32>,
+        out: &mut Vec<u8>,
+    ) -> Reply {
+        invite
+            .answered()
+            .write_refusal(self.key, Refusal::Overload, retry_after, out)
+    }
+
+    /// Wraps up what routing asks for.
+    fn invite<'m>(&self, message: Message<'m>, request: Request<'m>, origin: Origin) -> Invite<'m> {
+        let mut invite = Invite {
+            message,
+            request,
+            origin,
+            fingerprint: 0,
+        };
+        invite.fingerprint = invite.answered().fingerprint(self.key);
+        invite
+    }
+
+    /// Answers an OPTIONS or CANCEL.
+    fn write_accepted(
+        &self,
+        answered: &Answered<'_, '_>,
+        request: &Request<'_>,
+        draining: bool,
+        out: &mut Vec<u8>,
+    ) -> Reply {
+        let is_options = request.method == rsip::Method::Options;
+        if is_options && draining {
+            return answered.write_refusal(self.key, Refusal::Draining, None, out);
+        }
+        answered.write_head(self.key, 200, "OK", out);
+        if is_options {
+            write_header("Allow", ALLOW, out);
+            write_header("Accept", "application/sdp", out);
+            // Legal without a value: no extension is supported.
+            write_header("Supported", "", out);
+        }
+        write_end(out);
+        answered.reply(200)
+    }
+
+    /// Writes 404 or 480.
+    fn refuse(
+        &self,
+        invite: &Invite<'_>,
+        answer: &Answer<'_>,
+        shortfall: Shortfall,
+        out: &mut Vec<u8>,
+    ) -> Reply {
+        let answered = invite.answered();
+        let answer = if shortfall == Shortfall::Decision {
+            *answer
+        } else {
+            Answer {
+                outcome: Answer::REFUSED,
+                reason: NO_AGENT,
+                agent: None,
+                source_agent: None,
+            }
+        };
+        let status = if answer.reason == "number_unknown" {
+            answered.write_head(self.key, 404, "Not Found", out);
+            404
+        } else {
+            answered.write_head(self.key, 480, "Temporarily Unavailable", out);
+            480
+        };
+        out.extend_from_slice(b"Reason: SIP;cause=");
+        crate::message::write_number(u64::from(status), out);
+        out.extend_from_slice(b";text=\"");
+        out.extend_from_slice(answer.reason.as_bytes());
+        out.extend_from_slice(b"\"\r\n");
+        if shortfall == Shortfall::NotSips {
+            // RFC 5630 §4: 380 says that the other side has no SIPS.
+            write_header("Warning", "380 ringback \"SIPS Not Allowed\"", out);
+        }
+        self.write_decision(&answer, out);
+        write_end(out);
+        answered.reply(status)
+    }
+
+    /// Writes the decision as headers of the reply.
+    fn write_decision(&self, answer: &Answer<'_>, out: &mut Vec<u8>) {
+        if self.settings.decision_headers {
+            for (name, value) in answer.headers() {
+                write_header(name, value, out);
+            }
+        }
+    }
+
+    /// Writes one Contact.
+    fn write_contact(&self, uri: &Uri<'_>, answer: &Answer<'_>, q: u16, out: &mut Vec<u8>) {
+        out.extend_from_slice(b"Contact: <");
+        out.extend_from_slice(uri.as_bytes());
+        if self.settings.contact_headers {
+            let mut separator = if uri.headers().is_some() { b'&' } else { b'?' };
+            for (name, value) in answer.headers() {
+                out.push(separator);
+                separator = b'&';
+                out.extend_from_slice(name.as_bytes());
+                out.push(b'=');
+                write_escaped(value.as_bytes(), out);
+            }
+        }
+        out.extend_from_slice(b">;q=");
+        write_q(q, out);
+        out.extend_from_slice(b"\r\n");
+    }
+}
+
+/// Why a refusal is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Shortfall {
+    /// It is not.
+    None,
+    /// The decision says so.
+    Decision,
+    /// No target was left.
+    NoTarget,
+    /// Every target left is a `sip:` one, and `sips:` was asked for.
+    NotSips,
+}
+
+/// Why a target is left out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Unusable {
+    /// It is no target at all.
+    Invalid(TargetError),
+    /// It is the request URI.
+    PointsBack,
+    /// `sips:` was asked for.
+    NotSips,
+}
+
+/// Reads a target, unless it may not answer this INVITE.
+fn usable<'t>(invite: &Invite<'_>, target: &'t str) -> Result<Uri<'t>, Unusable> {
+    let uri = read_target(target.as_bytes()).map_err(Unusable::Invalid)?;
+    if invite.is_sips() && uri.scheme() != Scheme::Sips {
+        return Err(Unusable::NotSips);
+    }
+    if uri.is_equivalent(&invite.request.uri) {
+        return Err(Unusable::PointsBack);
+    }
+    Ok(uri)
+}
+
+/// The q values of a list, in thousandths, falling strictly from 1.
+struct Q {
+    /// The next value; 0 is never given out.
+    next: u16,
+    /// From one to the next.
+    step: u16,
+}
+
+impl Q {
+    /// Steps that leave room for so many.
+    const fn new(count: usize) -> Self {
+        let step = match count {
+            0..=10 => 100,
+            11..=100 => 10,
+            _ => 1,
+        };
+        Self { next: 1000, step }
+    }
+}
+
+impl Iterator for Q {
+    type Item = u16;
+
+    fn next(&mut self) -> Option<u16> {
+        let q = self.next;
+        self.next = q.saturating_sub(self.step);
+        (q > 0).then_some(q)
+    }
+}
+
+/// Appends thousandths as `1.0`, `0.9`, `0.95` or `0.995`.
+fn write_q(thousandths: u16, out: &mut Vec<u8>) {
+    let digit = |power: u16| b'0' + (thousandths / power % 10) as u8;
+    out.extend_from_slice(&[digit(1000), b'.', digit(100)]);
+    if !thousandths.is_multiple_of(100) {
+        out.push(digit(10));
+    }
+    if !thousandths.is_multiple_of(10) {
+        out.push(digit(1));
+    }
+}
+
+/// Appends a URI header's value, escaped as RFC 3261 §19.1.1 asks.
+fn write_escaped(value: &[u8], out: &mut Vec<u8>) {
+    const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
+    for &byte in value {
+        if HEADER[byte as usize] {
+            out.push(byte);
+        } else {
+            out.extend_from_slice(&[
+                b'%',
+                DIGITS[usize::from(byte >> 4)],
+                DIGITS[usize::from(byte & 15)],
+            ]);
+        }
+    }
+}
+
+/// Appends the hop with the user of the request URI in the place of its own.
+fn write_with_user(hop: &Uri<'_>, request_uri: &Uri<'_>, out: &mut Vec<u8>) {
+    let text = hop.as_bytes();
+    let scheme = crate::uri::scheme_end(text).map_or(0, |colon| colon + 1);
+    let host = match hop.user() {
+        Some(_) => memchr::memchr(b'@', text).map_or(scheme, |at| at + 1),
+        None => scheme,
+    };
+    out.extend_from_slice(text.get(..scheme).unwrap_or_default());
+    let is_tel = request_uri.scheme() == Scheme::Tel;
+    if let Some(user) = request_uri.user() {
+        for &byte in user {
+            // The one character of a number that a user part may not hold.
+            if byte == b'#' {
+                out.extend_from_slice(b"%23");
+            } else {
+                out.push(byte);
+            }
+        }
+        if is_tel {
+            for (name, value) in request_uri.params() {
+                out.push(b';');
+                write_user_param(name, out);
+                if let Some(value) = value {
+                    out.push(b'=');
+                    write_user_param(value, out);
+                }
+            }
+        }
+        out.push(b'@');
+    }
+    let rest = text.get(host..).unwrap_or_default();
+    let headers = memchr::memchr(b'?', rest).unwrap_or(rest.len());
+    let (rest, headers) = rest.split_at_checked(headers).unwrap_or((rest, &[]));
+    out.extend_from_slice(rest);
+    if is_tel && hop.param("user").is_none() {
+        out.extend_from_slice(b";user=phone");
+    }
+    out.extend_from_slice(headers);
+}
+
+/// Appends a `tel:` parameter's text so that it may stand in a user part.
+fn write_user_param(text: &[u8], out: &mut Vec<u8>) {
+    for &byte in text {
+        match byte {
+            b'[' => out.extend_from_slice(b"%5B"),
+            b']' => out.extend_from_slice(b"%5D"),
+            b':' => out.extend_from_slice(b"%3A"),
+            byte => out.push(byte),
+        }
+    }
+    debug_assert!(lex::trim(text).len() == text.len(), "a URI holds no space");
+}
+
+/// The reason of a refusal that no target was left for.
+const NO_AGENT: &str = "no_agent_available";
+/// Bytes of a reply after which no further Contact is written.
+const MAX_CONTACTS: usize = 48 * 1024;

@@ -1,0 +1,311 @@
+//! Replies: their status lines, the headers they copy, and where they go.
+//!
+//! A reply is appended to a buffer of the caller; a buffer that is used again makes this free of
+//! allocation. Copied are every `Via` in order, `From`, `To`, `Call-ID` and `CSeq` (RFC 3261
+//! §8.2.6.2), each on one line: a fold becomes a space. `Record-Route` is not copied: no dialog is
+//! made. The To tag is a keyed hash over what a retransmission repeats, so that a stateless server
+//! gives the same one every time (§8.2.7), and a CANCEL the one of its INVITE (§9.2).
+
+use std::hash::Hasher;
+use std::net::SocketAddr;
+
+use rsip::Method;
+use siphasher::sip::SipHasher13;
+
+use crate::check::{Defect, Refusal, unsupported};
+use crate::message::{HeaderName, Message, Value, Via, write_number, write_unfolded};
+use crate::origin::Origin;
+
+/// A reply that was written, and where it goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reply {
+    /// Where to send it; on a stream the source of the request.
+    pub destination: SocketAddr,
+    /// The status code.
+    pub status: u16,
+    /// The method answered; `None` if SIP does not know it.
+    pub method: Option<Method>,
+    /// Why the request was refused, if it was.
+    pub refusal: Option<Refusal>,
+}
+
+/// The longest reply that fits into a UDP datagram over IPv4.
+pub(crate) const MAX_DATAGRAM: usize = 65_507;
+
+/// The methods answered with something else than 405 or 501.
+pub const ALLOW: &str = "INVITE, ACK, CANCEL, OPTIONS";
+
+/// What a reply is written from.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Answered<'r, 'm> {
+    /// The request.
+    pub(crate) message: &'r Message<'m>,
+    /// Its top `Via`.
+    pub(crate) via: &'r Via<'m>,
+    /// Where it came from.
+    pub(crate) origin: Origin,
+}
+
+impl Answered<'_, '_> {
+    /// Writes everything up to the headers of one's own.
+    pub(crate) fn write_head(&self, key: TagKey, status: u16, reason: &str, out: &mut Vec<u8>) {
+        self.write_head_with(
+            key,
+            status,
+            |out| out.extend_from_slice(reason.as_bytes()),
+            out,
+        );
+    }
+
+    /// Writes the whole reply to a request that is refused.
+    pub(crate) fn write_refusal(
+        &self,
+        key: TagKey,
+        refusal: Refusal,
+        retry_after: Option<u32>,
+        out: &mut Vec<u8>,
+    ) -> Reply {
+        let status = refusal.status();
+        self.write_head_with(key, status, |out| refusal.write_reason(out), out);
+        match refusal {
+            Refusal::UnknownMethod | Refusal::MethodNotAllowed => write_header("Allow", ALLOW, out),
+            Refusal::Extension => {
+                out.extend_from_slice(b"Unsupported: ");
+                for (place, tag) in unsupported(self.message).enumerate() {
+                    if place > 0 {
+                        out.extend_from_slice(b", ");
+                    }
+                    tag.write_unfolded(out);
+                }
+                out.extend_from_slice(b"\r\n");
+            }
+            _ => {}
+        }
+        if let Some(seconds) = retry_after {
+            out.extend_from_slice(b"Retry-After: ");
+            write_number(u64::from(seconds), out);
+            out.extend_from_slice(b"\r\n");
+        }
+        write_end(out);
+        Reply {
+            refusal: Some(refusal),
+            ..self.reply(status)
+        }
+    }
+
+    /// The address and status of a reply that is no refusal.
+    pub(crate) fn reply(&self, status: u16) -> Reply {
+        Reply {
+            destination: self.via.reply_address(self.origin),
+            status,
+            method: self.message.method(),
+            refusal: None,
+        }
+    }
+
+    /// The hash that a retransmission repeats: top `Via`, `Call-ID`, `CSeq` number, request URI.
+    pub(crate) fn fingerprint(&self, key: TagKey) -> u64 {
+        let mut hasher = key.hasher();
+        match self.via.branch() {
+            // A branch that is only the magic cookie is none (RFC 4475 §3.2.1).
+            Some(branch) if branch != b"z9hG4bK" => write_part(&mut hasher, branch),
+            _ => write_part(&mut hasher, self.via.value().as_bytes()),
+        }
+        write_part(&mut hasher, self.via.sent_by().as_bytes());
+        hasher.write_u16(self.via.port().unwrap_or_default());
+        write_part(&mut hasher, self.first(HeaderName::CallId).as_bytes());
+        let cseq = self.first(HeaderName::CSeq).as_bytes();
+        let number = cseq.split(|byte| !byte.is_ascii_digit()).next();
+        write_part(&mut hasher, number.unwrap_or_default());
+        if let crate::message::StartLine::Request { uri, .. } = self.message.start() {
+            write_part(&mut hasher, uri);
+        }
+        hasher.finish()
+    }
+
+    /// Writes the status line and the copied headers.
+    fn write_head_with(
+        &self,
+        key: TagKey,
+        status: u16,
+        reason: impl FnOnce(&mut Vec<u8>),
+        out: &mut Vec<u8>,
+    ) {
+        out.extend_from_slice(b"SIP/2.0 ");
+        write_number(u64::from(status), out);
+        out.push(b' ');
+        reason(out);
+        out.extend_from_slice(b"\r\n");
+        for (place, value) in self.message.known(HeaderName::Via).enumerate() {
+            out.extend_from_slice(b"Via: ");
+            if place == 0 {
+                let (_, rest) = value.split_first();
+                self.via.write_answered(self.origin, out);
+                write_unfolded(rest, out);
+            } else {
+                value.write_unfolded(out);
+            }
+            out.extend_from_slice(b"\r\n");
+        }
+        let from = self.message.from();
+        self.copy(HeaderName::From, out);
+        if self.message.count(HeaderName::To) > 0 {
+            out.extend_from_slice(b"To: ");
+            self.first(HeaderName::To).write_unfolded(out);
+            let has_tag = self.message.to().is_ok_and(|to| to.tag().is_some());
+            if !has_tag {
+                let from_tag = from.ok().and_then(|from| from.tag()).unwrap_or_default();
+                out.extend_from_slice(b";tag=");
+                write_tag(key.tag(self.fingerprint(key), from_tag), out);
+            }
+            out.extend_from_slice(b"\r\n");
+        }
+        self.copy(HeaderName::CallId, out);
+        self.copy(HeaderName::CSeq, out);
+    }
+
+    /// Copies the first line of a header, if it is there.
+    fn copy(&self, name: HeaderName, out: &mut Vec<u8>) {
+        if self.message.count(name) > 0 {
+            out.extend_from_slice(name.as_str().as_bytes());
+            out.extend_from_slice(b": ");
+            self.first(name).write_unfolded(out);
+            out.extend_from_slice(b"\r\n");
+        }
+    }
+
+    /// The value of the first line of a header, or an empty one.
+    fn first(&self, name: HeaderName) -> Value<'_> {
+        self.message
+            .known(name)
+            .next()
+            .unwrap_or_else(|| Value::new(&[]))
+    }
+}
+
+impl Refusal {
+    /// The status code.
+    #[must_use]
+    pub const fn status(self) -> u16 {
+        match self {
+            Self::Malformed(_) => 400,
+            Self::MethodNotAllowed => 405,
+            Self::UriScheme => 416,
+            Self::Extension => 420,
+            Self::NoDialog => 481,
+            Self::UnknownMethod => 501,
+            Self::Draining | Self::Overload => 503,
+            Self::Version => 505,
+            Self::TooLarge => 513,
+        }
+    }
+
+    /// Appends the reason phrase; a 400 names the header.
+    fn write_reason(self, out: &mut Vec<u8>) {
+        let phrase = match self {
+            Self::Malformed(defect) => return defect.write_reason(out),
+            Self::MethodNotAllowed => "Method Not Allowed",
+            Self::UriScheme => "Unsupported URI Scheme",
+            Self::Extension => "Bad Extension",
+            Self::NoDialog => "Call/Transaction Does Not Exist",
+            Self::UnknownMethod => "Not Implemented",
+            Self::Draining | Self::Overload => "Service Unavailable",
+            Self::Version => "Version Not Supported",
+            Self::TooLarge => "Message Too Large",
+        };
+        out.extend_from_slice(phrase.as_bytes());
+    }
+}
+
+impl Defect {
+    /// Appends the reason phrase of the 400.
+    fn write_reason(self, out: &mut Vec<u8>) {
+        let phrase = match self {
+            Self::Unterminated => "Missing Empty Line After Headers",
+            Self::HeaderLine => "Malformed Header Line",
+            Self::NoLength => "Missing Content-Length",
+            Self::RepeatedLength => "Duplicate Content-Length",
+            Self::BadLength => "Malformed Content-Length",
+            Self::ShortBody => "Content-Length Exceeds Message",
+            Self::RequestLine => "Malformed Request-Line",
+            Self::RequestUri => "Malformed Request-URI",
+            Self::CSeqMethod => "CSeq Method Does Not Match",
+            Self::Missing(headers) => {
+                out.extend_from_slice(b"Missing ");
+                for (place, name) in headers.iter().enumerate() {
+                    if place > 0 {
+                        out.extend_from_slice(b", ");
+                    }
+                    out.extend_from_slice(name.as_str().as_bytes());
+                }
+                return;
+            }
+            Self::Header(error) => {
+                out.extend_from_slice(error.problem.as_str().as_bytes());
+                out.push(b' ');
+                error.name.as_str()
+            }
+        };
+        out.extend_from_slice(phrase.as_bytes());
+    }
+}
+
+/// The key of the hashes that stand for randomness: To tags and fingerprints.
+#[derive(Clone, Copy)]
+pub(crate) struct TagKey([u8; 16]);
+
+impl TagKey {
+    /// Takes a key; the same one on every node gives the same tags.
+    pub(crate) const fn new(key: [u8; 16]) -> Self {
+        Self(key)
+    }
+
+    /// A fresh hasher.
+    fn hasher(self) -> SipHasher13 {
+        SipHasher13::new_with_key(&self.0)
+    }
+
+    /// The To tag of a request with this fingerprint and From tag.
+    fn tag(self, fingerprint: u64, from_tag: &[u8]) -> u64 {
+        let mut hasher = self.hasher();
+        hasher.write_u64(fingerprint);
+        hasher.write(from_tag);
+        hasher.finish()
+    }
+}
+
+impl std::fmt::Debug for TagKey {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("TagKey(..)")
+    }
+}
+
+/// Appends a header of one's own.
+pub(crate) fn write_header(name: &str, value: &str, out: &mut Vec<u8>) {
+    out.extend_from_slice(name.as_bytes());
+    out.extend_from_slice(b": ");
+    write_unfolded(value.as_bytes(), out);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Appends the last header and the empty line.
+pub(crate) fn write_end(out: &mut Vec<u8>) {
+    out.extend_from_slice(b"Content-Length: 0\r\n\r\n");
+}
+
+/// Hashes a text and where it ends.
+fn write_part(hasher: &mut SipHasher13, part: &[u8]) {
+    hasher.write(part);
+    // No byte of a header value or URI is this one.
+    hasher.write_u8(b'\n');
+}
+
+/// Appends sixteen hexadecimal digits.
+fn write_tag(tag: u64, out: &mut Vec<u8>) {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let mut text = [0_u8; 16];
+    for (place, digit) in text.iter_mut().enumerate() {
+        *digit = DIGITS[(tag >> (60 - 4 * place)) as usize & 15];
+    }
+    out.extend_from_slice(&text);
+}
