@@ -1,0 +1,505 @@
+//! What the server runs on: the `[sip]` section, checked and compiled.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ringback_routing::{Country, NumberRules};
+use ringback_sip_proto::IdentitySource;
+
+use crate::peers::{Peer, PeerTable, Refusal, TransportSet};
+use crate::spec::{PeerSpec, SipSpec, TlsSpec};
+use crate::tls;
+
+/// A checked configuration with its certificates loaded.
+#[derive(Clone, Debug)]
+pub struct SipConfig {
+    /// UDP listeners; TCP listens there too.
+    pub(crate) udp: Vec<SocketAddr>,
+    /// Further TCP listeners.
+    pub(crate) tcp: Vec<SocketAddr>,
+    /// TLS listeners.
+    pub(crate) tls: Vec<SocketAddr>,
+    /// Certificates; present where there are TLS listeners.
+    pub(crate) certificates: Option<Arc<rustls::ServerConfig>>,
+    /// HEP listeners.
+    pub(crate) hep: Vec<SocketAddr>,
+    /// The key without which HEP packets are ignored.
+    pub(crate) hep_key: Option<Box<[u8]>>,
+    /// Whether replies carry the decision.
+    pub(crate) decision_headers: bool,
+    /// Whether Contact URIs carry the decision.
+    pub(crate) contact_headers: bool,
+    /// The header in which an outbound INVITE names its agent.
+    pub(crate) agent_header: Box<str>,
+    /// UDP workers per listener; at least one.
+    pub(crate) workers: usize,
+    /// TCP and TLS connections open at once.
+    pub(crate) max_connections: usize,
+    /// The same, of one peer.
+    pub(crate) max_connections_per_peer: usize,
+    /// How long a silent connection stays open.
+    pub(crate) idle_timeout: Duration,
+    /// Who is served.
+    pub(crate) peers: PeerTable,
+}
+
+/// A key of the `[sip]` section holds what the server cannot run on.
+#[derive(Debug, thiserror::Error)]
+#[error("{key}: {problem}")]
+pub struct SipConfigError {
+    /// The key with its path, such as `sip.peers[1].address[0]`.
+    pub key: String,
+    /// What is wrong with it.
+    #[source]
+    pub problem: ConfigProblem,
+}
+
+/// What is wrong with a key.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigProblem {
+    /// Write an IP address and a port: `127.0.0.1:5060`, `[::1]:5060`.
+    #[error("`{0}` is not an IP address with a port")]
+    ListenAddress(String),
+    /// Write an IP address or a CIDR: `203.0.113.7`, `203.0.113.0/24`.
+    #[error("`{0}` is neither an IP address nor a CIDR")]
+    PeerAddress(String),
+    /// The same CIDR twice: nobody could tell which peer it is.
+    #[error("`{0}` is the address of another peer too")]
+    SharedAddress(String),
+    /// The same name twice.
+    #[error("`{0}` is the name of another peer too")]
+    SharedName(String),
+    /// The value is not one of the words allowed.
+    #[error("`{value}` is not one of {allowed}")]
+    Word {
+        /// The value.
+        value: String,
+        /// The words allowed, for people.
+        allowed: &'static str,
+    },
+    /// The key needs at least one value, or a greater number.
+    #[error("must not be empty")]
+    Empty,
+    /// Write a number greater than 0, or leave the key out.
+    #[error("must be greater than 0")]
+    Zero,
+    /// The value is longer than any sensible one, or would not fit on one line of a message.
+    #[error("`{0}` cannot be used here")]
+    Unusable(String),
+    /// A header name is a token: letters, digits and `-.!%*_+` + "`'~".
+    #[error("`{0}` is not a header name")]
+    HeaderName(String),
+    /// Write two letters, as `BR`.
+    #[error("`{0}` is not an ISO 3166-1 alpha-2 country code")]
+    Country(String),
+    /// Write digits alone.
+    #[error("`{0}` is not an international prefix")]
+    InternationalPrefix(String),
+    /// Write `sip:host`, `sip:host:port` or the like, with neither user nor headers.
+    #[error("`{0}` is not a SIP URI without a user")]
+    NextHop(String),
+    /// TLS listens, and this key is missing.
+    #[error("is needed where TLS listens")]
+    Needed,
+    /// The file cannot be read, or holds no PEM of this kind.
+    #[error("`{path}` holds no usable PEM: {cause}")]
+    Pem {
+        /// The file.
+        path: String,
+        /// Why.
+        cause: String,
+    },
+    /// Certificate and private key do not fit one another, or cannot be used.
+    #[error("certificate and private key cannot be used together")]
+    KeyPair(#[source] rustls::Error),
+}
+
+impl TryFrom<SipSpec> for SipConfig {
+    type Error = SipConfigError;
+
+    /// Checks every key and loads the certificates.
+    fn try_from(spec: SipSpec) -> Result<Self, SipConfigError> {
+        let tls = listeners("sip.tls.listen", &spec.tls.listen)?;
+        let certificates = load_certificates(&spec.tls, !tls.is_empty())?;
+        for (key, value) in [
+            ("sip.max-connections", spec.max_connections),
+            (
+                "sip.max-connections-per-peer",
+                spec.max_connections_per_peer,
+            ),
+            ("sip.idle-timeout", usize::from(spec.idle_timeout > 0)),
+        ] {
+            if value == 0 {
+                return Err(problem(key, ConfigProblem::Zero));
+            }
+        }
+        let hep_key = match spec.hep.key {
+            Some(key) if key.is_empty() => {
+                return Err(problem("sip.hep.key", ConfigProblem::Empty));
+            }
+            key => key.map(|key| key.into_bytes().into_boxed_slice()),
+        };
+        Ok(Self {
+            udp: listeners("sip.udp", &spec.udp)?,
+            tcp: listeners("sip.tcp", &spec.tcp)?,
+            tls,
+            certificates,
+            hep: listeners("sip.hep.listen", &spec.hep.listen)?,
+            hep_key,
+            decision_headers: spec.decision_headers,
+            contact_headers: spec.contact_headers,
+            agent_header: header_name("sip.agent-header", &spec.agent_header)?,
+            workers: match spec.workers {
+                0 => std::thread::available_parallelism().map_or(1, usize::from),
+                workers => workers.min(MAX_WORKERS),
+            },
+            max_connections: spec.max_connections,
+            max_connections_per_peer: spec.max_connections_per_peer,
+            idle_timeout: Duration::from_secs(spec.idle_timeout.min(MAX_IDLE_SECONDS)),
+            peers: read_peers(&spec.peers)?,
+        })
+    }
+}
+
+/// An error at a key.
+pub(crate) fn problem(key: impl Into<String>, problem: ConfigProblem) -> SipConfigError {
+    SipConfigError {
+        key: key.into(),
+        problem,
+    }
+}
+
+/// Reads the addresses of listeners.
+fn listeners(key: &str, texts: &[String]) -> Result<Vec<SocketAddr>, SipConfigError> {
+    let read = |(index, text): (usize, &String)| {
+        text.parse().map_err(|_| {
+            problem(
+                format!("{key}[{index}]"),
+                ConfigProblem::ListenAddress(text.clone()),
+            )
+        })
+    };
+    texts.iter().enumerate().map(read).collect()
+}
+
+/// Loads what `[sip.tls]` names; a certificate may be named though nothing listens yet.
+fn load_certificates(
+    spec: &TlsSpec,
+    needed: bool,
+) -> Result<Option<Arc<rustls::ServerConfig>>, SipConfigError> {
+    match (&spec.certificate, &spec.private_key) {
+        (Some(certificate), Some(key)) => {
+            tls::load(certificate, key, spec.client_ca.as_deref()).map(Some)
+        }
+        (None, _) if needed => Err(problem("sip.tls.certificate", ConfigProblem::Needed)),
+        (_, None) if needed => Err(problem("sip.tls.private-key", ConfigProblem::Needed)),
+        _ => Ok(None),
+    }
+}
+
+/// Reads a header name: a token (RFC 3261 §25.1).
+fn header_name(key: &str, text: &str) -> Result<Box<str>, SipConfigError> {
+    let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"-.!%*_+`'~".contains(&byte);
+    if text.is_empty() || !text.bytes().all(is_token) {
+        return Err(problem(key, ConfigProblem::HeaderName(text.to_owned())));
+    }
+    Ok(text.into())
+}
+
+/// Reads all peers.
+fn read_peers(specs: &[PeerSpec]) -> Result<PeerTable, SipConfigError> {
+    let mut table = PeerTable::default();
+    for (index, spec) in specs.iter().enumerate() {
+        let key = format!("sip.peers[{index}]");
+        let peer = read_peer(&key, spec)?;
+        if table.iter().any(|other| other.name == peer.name) {
+            let name = peer.name.to_string();
+            return Err(problem(
+                format!("{key}.name"),
+                ConfigProblem::SharedName(name),
+            ));
+        }
+        let peer = Arc::new(peer);
+        if spec.address.is_empty() {
+            return Err(problem(format!("{key}.address"), ConfigProblem::Empty));
+        }
+        for (place, text) in spec.address.iter().enumerate() {
+            let key = format!("{key}.address[{place}]");
+            let Some(network) = read_network(text) else {
+                return Err(problem(key, ConfigProblem::PeerAddress(text.clone())));
+            };
+            if !table.insert(network, &peer) {
+                return Err(problem(key, ConfigProblem::SharedAddress(text.clone())));
+            }
+        }
+    }
+    if specs.is_empty() {
+        table.serve_loopback();
+    }
+    Ok(table)
+}
+
+/// Reads an address or a CIDR; bits beyond the prefix do not matter.
+fn read_network(text: &str) -> Option<ipnet::IpNet> {
+    let network = match text.parse::<ipnet::IpNet>() {
+        Ok(network) => network,
+        Err(_) => text.parse::<std::net::IpAddr>().ok()?.into(),
+    };
+    Some(network.trunc())
+}
+
+/// Reads one peer, but for its addresses.
+fn read_peer(key: &str, spec: &PeerSpec) -> Result<Peer, SipConfigError> {
+    let name = match &spec.name {
+        Some(name) => name.clone(),
+        None => spec.address.first().cloned().unwrap_or_default(),
+    };
+    if name.is_empty() && spec.name.is_some() {
+        return Err(problem(format!("{key}.name"), ConfigProblem::Empty));
+    }
+    let mut transports = TransportSet::default();
+    for (index, word) in spec.transports.iter().enumerate() {
+        if !transports.allow(word) {
+            return Err(word_problem(
+                format!("{key}.transports[{index}]"),
+                word,
+                "`udp`, `tcp`, `tls`",
+            ));
+        }
+    }
+    let mut identity_order = Vec::new();
+    for (index, word) in spec.identity_order.iter().enumerate() {
+        let Some(identity) = identity(word) else {
+            return Err(word_problem(
+                format!("{key}.identity-order[{index}]"),
+                word,
+                "`p-asserted-identity`, `remote-party-id`, `from`",
+            ));
+        };
+        if (spec.trust_identity || identity == IdentitySource::From)
+            && !identity_order.contains(&identity)
+        {
+            identity_order.push(identity);
+        }
+    }
+    if spec.identity_order.is_empty() {
+        return Err(problem(
+            format!("{key}.identity-order"),
+            ConfigProblem::Empty,
+        ));
+    }
+    let dialed_header = match spec.dialed_header.as_str() {
+        "" => None,
+        name => Some(header_name(&format!("{key}.dialed-header"), name)?),
+    };
+    let refuse = match spec.refuse.as_str() {
+        "answer" => Refusal::Answer,
+        "silence" => Refusal::Silence,
+        word => {
+            let key = format!("{key}.refuse");
+            return Err(word_problem(key, word, "`answer`, `silence`"));
+        }
+    };
+    if spec.rate == Some(0) {
+        return Err(problem(format!("{key}.rate"), ConfigProblem::Zero));
+    }
+    Ok(Peer {
+        name: name.into(),
+        transports,
+        identity_order,
+        dialed_header,
+        rules: read_rules(key, spec)?,
+        learn: spec.learn,
+        mirrors: spec.learn,
+        next_hop: read_next_hop(key, spec)?,
+        rate: spec.rate,
+        refuse,
+        retry_after: spec.retry_after,
+    })
+}
+
+/// Reads by which rules a peer's numbers are read.
+fn read_rules(key: &str, spec: &PeerSpec) -> Result<NumberRules, SipConfigError> {
+    let country = match &spec.country {
+        Some(code) => match code.parse::<Country>() {
+            Ok(country) => Some(country),
+            Err(_) => {
+                let key = format!("{key}.country");
+                return Err(problem(key, ConfigProblem::Country(code.clone())));
+            }
+        },
+        None => None,
+    };
+    if let Some(prefix) = &spec.international_prefix
+        && (prefix.is_empty()
+            || prefix.len() > 8
+            || !prefix
+                .bytes()
+                .all(|byte| byte.is_ascii_digit() || byte == b'+'))
+    {
+        let key = format!("{key}.international-prefix");
+        return Err(problem(
+            key,
+            ConfigProblem::InternationalPrefix(prefix.clone()),
+        ));
+    }
+    Ok(NumberRules {
+        country,
+        international_prefix: spec.international_prefix.clone(),
+    })
+}
+
+/// Reads where learned INVITEs are redirected.
+fn read_next_hop(key: &str, spec: &PeerSpec) -> Result<Option<Box<str>>, SipConfigError> {
+    let Some(text) = &spec.next_hop else {
+        return Ok(None);
+    };
+    let has_user = text.contains('@') || text.contains('?');
+    if has_user || ringback_sip_proto::validate_target(text).is_err() {
+        let key = format!("{key}.next-hop");
+        return Err(problem(key, ConfigProblem::NextHop(text.clone())));
+    }
+    Ok(Some(text.as_str().into()))
+}
+
+/// The place to read the caller that a word stands for.
+fn identity(word: &str) -> Option<IdentitySource> {
+    Some(match word {
+        "p-asserted-identity" => IdentitySource::PAssertedIdentity,
+        "remote-party-id" => IdentitySource::RemotePartyId,
+        "from" => IdentitySource::From,
+        _ => return None,
+    })
+}
+
+/// An error about a word.
+fn word_problem(key: String, value: &str, allowed: &'static str) -> SipConfigError {
+    let value = value.to_owned();
+    problem(key, ConfigProblem::Word { value, allowed })
+}
+
+/// More workers than any machine has cores.
+const MAX_WORKERS: usize = 1_024;
+
+/// A week.
+const MAX_IDLE_SECONDS: u64 = 7 * 24 * 60 * 60;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The key of the error that the section gives, or nothing.
+    fn refused_key(toml: &str) -> String {
+        let spec: SipSpec = match toml::from_str(toml) {
+            Ok(spec) => spec,
+            Err(error) => return error.to_string(),
+        };
+        SipConfig::try_from(spec).map_or_else(|error| error.key, |_| String::new())
+    }
+
+    #[test]
+    fn an_empty_section_serves_loopback_on_the_standard_port() {
+        let config = SipConfig::try_from(SipSpec::default()).unwrap();
+        assert_eq!(config.udp, ["127.0.0.1:5060".parse().unwrap()]);
+        assert!(config.tls.is_empty() && config.hep.is_empty());
+        let serves = |ip: &str| config.peers.find(ip.parse().unwrap()).is_some();
+        assert!(serves("127.0.0.1") && serves("::1") && serves("127.8.0.3"));
+        assert!(!serves("10.0.0.1") && !serves("fe80::1"));
+        assert_eq!(refused_key(""), "");
+    }
+
+    #[test]
+    fn every_key_of_a_full_section_is_read() {
+        let toml = r#"
+            udp = ["0.0.0.0:5060", "[::]:5060"]
+            tcp = ["0.0.0.0:5070"]
+            decision-headers = false
+            contact-headers = true
+            agent-header = "X-Campaign-Agent"
+            [tls]
+            listen = []
+            [hep]
+            listen = ["127.0.0.1:9060"]
+            key = "secret"
+            [[peers]]
+            name = "carrier-a"
+            address = ["203.0.113.0/24", "2001:db8::/32"]
+            transports = ["udp", "tls"]
+            trust-identity = false
+            identity-order = ["remote-party-id", "from"]
+            dialed-header = "P-Called-Party-ID"
+            country = "BR"
+            international-prefix = "00"
+            learn = true
+            next-hop = "sip:gw.example.net;transport=tcp"
+            rate = 1000
+            refuse = "silence"
+            retry-after = 10
+        "#;
+        let config = SipConfig::try_from(toml::from_str::<SipSpec>(toml).unwrap()).unwrap();
+        let peer = config.peers.find("203.0.113.9".parse().unwrap()).unwrap();
+        assert_eq!(&*peer.name, "carrier-a");
+        assert_eq!(peer.identity_order, [IdentitySource::From]);
+        assert_eq!(peer.rate, Some(1_000));
+        assert_eq!(peer.refuse, Refusal::Silence);
+        assert!(config.peers.find("127.0.0.1".parse().unwrap()).is_none());
+    }
+
+    #[test]
+    fn an_error_names_its_key() {
+        let peer = |line: &str| format!("[[peers]]\naddress = [\"10.0.0.1\"]\n{line}");
+        for (toml, key) in [
+            ("udp = [\"localhost\"]".to_owned(), "sip.udp[0]"),
+            ("tcp = [\"127.0.0.1:1\", \"x\"]".to_owned(), "sip.tcp[1]"),
+            ("agent-header = \"a b\"".to_owned(), "sip.agent-header"),
+            ("[hep]\nlisten = [\"h\"]".to_owned(), "sip.hep.listen[0]"),
+            ("[hep]\nkey = \"\"".to_owned(), "sip.hep.key"),
+            (
+                "[tls]\nlisten = [\"127.0.0.1:0\"]".to_owned(),
+                "sip.tls.certificate",
+            ),
+            (
+                "[tls]\nlisten = [\"127.0.0.1:0\"]\ncertificate = \"c\"".to_owned(),
+                "sip.tls.private-key",
+            ),
+            (
+                "[tls]\ncertificate = \"/nonexistent\"\nprivate-key = \"k\"".to_owned(),
+                "sip.tls.certificate",
+            ),
+            ("[[peers]]".to_owned(), "sip.peers[0].address"),
+            (
+                "[[peers]]\naddress = [\"10.0.0.1\", \"10.0.0.300\"]".to_owned(),
+                "sip.peers[0].address[1]",
+            ),
+            (
+                peer("[[peers]]\nname = \"b\"\naddress = [\"10.0.0.1/32\"]"),
+                "sip.peers[1].address[0]",
+            ),
+            (
+                peer("[[peers]]\nname = \"10.0.0.1\"\naddress = [\"10.0.0.2\"]"),
+                "sip.peers[1].name",
+            ),
+            (
+                peer("transports = [\"sctp\"]"),
+                "sip.peers[0].transports[0]",
+            ),
+            (peer("identity-order = []"), "sip.peers[0].identity-order"),
+            (peer("country = \"XX\""), "sip.peers[0].country"),
+            (
+                peer("international-prefix = \"a\""),
+                "sip.peers[0].international-prefix",
+            ),
+            (peer("next-hop = \"sip:a@b\""), "sip.peers[0].next-hop"),
+            (peer("next-hop = \"tel:+1\""), "sip.peers[0].next-hop"),
+            (peer("rate = 0"), "sip.peers[0].rate"),
+            (peer("refuse = \"no\""), "sip.peers[0].refuse"),
+            (peer("dialed-header = \"a:\""), "sip.peers[0].dialed-header"),
+            ("idle-timeout = 0".to_owned(), "sip.idle-timeout"),
+        ] {
+            assert_eq!(refused_key(&toml), key, "{toml}");
+        }
+        assert!(refused_key("unknown = 1").contains("unknown field `unknown`"));
+    }
+}

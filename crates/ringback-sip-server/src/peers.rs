@@ -1,0 +1,210 @@
+//! Peers: who is served, and by which rules. The longest match of the source address wins.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use foldhash::fast::RandomState;
+use ipnet::IpNet;
+use ringback_routing::NumberRules;
+use ringback_sip_proto::{IdentitySource, Transport};
+
+/// Who sends us requests, and how they are treated.
+#[derive(Clone, Debug)]
+pub(crate) struct Peer {
+    /// What metrics and logs call it.
+    pub(crate) name: Box<str>,
+    /// Over what it is served.
+    pub(crate) transports: TransportSet,
+    /// Where the caller is read, those that are trusted alone.
+    pub(crate) identity_order: Vec<IdentitySource>,
+    /// The header that names the dialed number where the request URI does not.
+    pub(crate) dialed_header: Option<Box<str>>,
+    /// By which rules its numbers are read.
+    pub(crate) rules: NumberRules,
+    /// Whether outbound calls are learned from its INVITEs.
+    pub(crate) learn: bool,
+    /// Whether HEP packets are taken from it.
+    pub(crate) mirrors: bool,
+    /// Where learned INVITEs are redirected.
+    pub(crate) next_hop: Option<Box<str>>,
+    /// New INVITEs per second.
+    pub(crate) rate: Option<u32>,
+    /// What refused INVITEs get.
+    pub(crate) refuse: Refusal,
+    /// Seconds for `Retry-After`.
+    pub(crate) retry_after: Option<u32>,
+}
+
+/// What an INVITE gets that is refused for overload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// 503.
+    Answer,
+    /// Nothing.
+    Silence,
+}
+
+/// A set of transports.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct TransportSet(u8);
+
+impl TransportSet {
+    /// Every transport.
+    const ALL: Self = Self(7);
+
+    /// Adds the transport of this name; false if there is none.
+    pub(crate) fn allow(&mut self, word: &str) -> bool {
+        self.0 |= match word {
+            "udp" => Self::bit(Transport::Udp),
+            "tcp" => Self::bit(Transport::Tcp),
+            "tls" => Self::bit(Transport::Tls),
+            _ => return false,
+        };
+        true
+    }
+
+    /// Whether the transport is in the set.
+    pub(crate) const fn contains(self, transport: Transport) -> bool {
+        self.0 & Self::bit(transport) != 0
+    }
+
+    /// The bit that stands for a transport.
+    const fn bit(transport: Transport) -> u8 {
+        match transport {
+            Transport::Udp => 1,
+            Transport::Tcp => 2,
+            Transport::Tls => 4,
+        }
+    }
+}
+
+/// All peers, by address.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct PeerTable {
+    /// In the order of the configuration.
+    peers: Vec<Arc<Peer>>,
+    /// Prefix lengths in use for IPv4, longest first, and the peers of each.
+    v4: Vec<(u8, Networks<u32>)>,
+    /// The same for IPv6.
+    v6: Vec<(u8, Networks<u128>)>,
+}
+
+/// The peers of one prefix length, by network.
+type Networks<Bits> = HashMap<Bits, Arc<Peer>, RandomState>;
+
+impl PeerTable {
+    /// Every peer, in the order of the configuration.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Arc<Peer>> {
+        self.peers.iter()
+    }
+
+    /// The peer that an address belongs to. An IPv4-mapped IPv6 address is the IPv4 address.
+    pub(crate) fn find(&self, ip: IpAddr) -> Option<&Arc<Peer>> {
+        match ip.to_canonical() {
+            IpAddr::V4(ip) => self.v4.iter().find_map(|(length, networks)| {
+                let unused = 32_u32.saturating_sub(u32::from(*length));
+                let network = ip.to_bits() & u32::MAX.checked_shl(unused).unwrap_or(0);
+                networks.get(&network)
+            }),
+            IpAddr::V6(ip) => self.v6.iter().find_map(|(length, networks)| {
+                let unused = 128_u32.saturating_sub(u32::from(*length));
+                let network = ip.to_bits() & u128::MAX.checked_shl(unused).unwrap_or(0);
+                networks.get(&network)
+            }),
+        }
+    }
+
+    /// Gives a network to a peer; false if it is taken. The network has no bits beyond its prefix.
+    pub(crate) fn insert(&mut self, network: IpNet, peer: &Arc<Peer>) -> bool {
+        if !self.peers.iter().any(|known| Arc::ptr_eq(known, peer)) {
+            self.peers.push(Arc::clone(peer));
+        }
+        let before = match network {
+            IpNet::V4(network) => level(&mut self.v4, network.prefix_len())
+                .insert(network.network().to_bits(), Arc::clone(peer)),
+            IpNet::V6(network) => level(&mut self.v6, network.prefix_len())
+                .insert(network.network().to_bits(), Arc::clone(peer)),
+        };
+        before.is_none()
+    }
+
+    /// Serves loopback, for a configuration without peers: with every default, and HEP is taken.
+    pub(crate) fn serve_loopback(&mut self) {
+        let mut peer = Peer::loopback();
+        peer.transports = TransportSet::ALL;
+        let peer = Arc::new(peer);
+        for network in ["127.0.0.0/8", "::1/128"] {
+            if let Ok(network) = network.parse() {
+                self.insert(network, &peer);
+            }
+        }
+    }
+}
+
+impl Peer {
+    /// The peer that stands for this machine where no peers are configured.
+    fn loopback() -> Self {
+        Self {
+            name: "loopback".into(),
+            transports: TransportSet::ALL,
+            identity_order: vec![
+                IdentitySource::PAssertedIdentity,
+                IdentitySource::RemotePartyId,
+                IdentitySource::From,
+            ],
+            dialed_header: Some("To".into()),
+            rules: NumberRules::default(),
+            learn: false,
+            mirrors: true,
+            next_hop: None,
+            rate: None,
+            refuse: Refusal::Answer,
+            retry_after: None,
+        }
+    }
+}
+
+/// The networks of a prefix length; makes a place for them, longest prefix first.
+fn level<Bits>(levels: &mut Vec<(u8, Networks<Bits>)>, length: u8) -> &mut Networks<Bits> {
+    let at = levels.partition_point(|(other, _)| *other > length);
+    if levels.get(at).is_none_or(|(other, _)| *other != length) {
+        levels.insert(at, (length, Networks::default()));
+    }
+    &mut levels[at].1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_longest_match_wins() {
+        let mut table = PeerTable::default();
+        for network in [
+            "0.0.0.0/0",
+            "10.0.0.0/8",
+            "10.1.0.0/16",
+            "10.1.2.3/32",
+            "2001:db8::/32",
+        ] {
+            let peer = Peer {
+                name: network.into(),
+                ..Peer::loopback()
+            };
+            assert!(table.insert(network.parse().unwrap(), &Arc::new(peer)));
+        }
+        for (ip, name) in [
+            ("10.1.2.3", Some("10.1.2.3/32")),
+            ("10.1.2.4", Some("10.1.0.0/16")),
+            ("10.2.0.1", Some("10.0.0.0/8")),
+            ("192.0.2.1", Some("0.0.0.0/0")),
+            ("::ffff:10.1.9.9", Some("10.1.0.0/16")),
+            ("2001:db8:1::1", Some("2001:db8::/32")),
+            ("2001:db9::1", None),
+        ] {
+            let found = table.find(ip.parse().unwrap()).map(|peer| &*peer.name);
+            assert_eq!(found, name, "{ip}");
+        }
+    }
+}

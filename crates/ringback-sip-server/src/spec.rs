@@ -1,0 +1,140 @@
+//! The `[sip]` section of the configuration file, as it is written.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// The `[sip]` section: plain values, nothing checked beyond their kind.
+///
+/// [`SipConfig::try_from`](crate::SipConfig) is the only door to what the server runs on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct SipSpec {
+    /// Addresses with ports on which UDP listens; default `["127.0.0.1:5060"]`. TCP listens there
+    /// too (RFC 3261 §18.2.1), with port 0 on the one port that is free for both.
+    pub udp: Vec<String>,
+    /// Further addresses on which TCP listens; default none. One that also stands under `udp` is
+    /// the same listener.
+    pub tcp: Vec<String>,
+    /// `[sip.tls]`.
+    pub tls: TlsSpec,
+    /// `[sip.hep]`.
+    pub hep: HepSpec,
+    /// Whether replies carry the decision as `X-Ringback-*` headers; default true.
+    pub decision_headers: bool,
+    /// Whether Contact URIs carry the same headers, so that the agent sees them; default false.
+    pub contact_headers: bool,
+    /// The header in which an outbound INVITE names its agent; default `X-Ringback-Agent`.
+    pub agent_header: String,
+    /// Threads and sockets of each UDP listener; default 0: one per core.
+    pub workers: usize,
+    /// How many TCP and TLS connections may be open at once; default 32,768.
+    pub max_connections: usize,
+    /// How many of them one peer may hold; default 16,384.
+    pub max_connections_per_peer: usize,
+    /// Seconds after which a connection is closed on which nothing arrives; default 300.
+    pub idle_timeout: u64,
+    /// `[[sip.peers]]`: who is served; default none: loopback alone.
+    pub peers: Vec<PeerSpec>,
+}
+
+/// The `[sip.tls]` section.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct TlsSpec {
+    /// Addresses with ports; default none.
+    pub listen: Vec<String>,
+    /// PEM file: the certificate, then those that lead to the root. Needed where `listen` is set.
+    pub certificate: Option<PathBuf>,
+    /// PEM file: the certificate's private key. Needed where `listen` is set.
+    pub private_key: Option<PathBuf>,
+    /// PEM file: roots of client certificates. If set, clients without one are refused.
+    pub client_ca: Option<PathBuf>,
+}
+
+/// The `[sip.hep]` section.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct HepSpec {
+    /// Addresses with ports on which HEPv3 is taken, over UDP and TCP; default none.
+    pub listen: Vec<String>,
+    /// If set, packets without this key are ignored.
+    pub key: Option<String>,
+}
+
+/// One of `[[sip.peers]]`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct PeerSpec {
+    /// What metrics and logs call it; default its first address.
+    pub name: Option<String>,
+    /// Source addresses: IP addresses or CIDRs, at least one. The longest match wins.
+    pub address: Vec<String>,
+    /// Over which of `udp`, `tcp`, `tls` it is served; default all.
+    pub transports: Vec<String>,
+    /// Whether its `P-Asserted-Identity` and `Remote-Party-ID` are believed; default true.
+    pub trust_identity: bool,
+    /// Where the caller is read, first one first; default `p-asserted-identity`,
+    /// `remote-party-id`, `from`.
+    pub identity_order: Vec<String>,
+    /// The header that names the dialed number where the request URI's user is no number; default
+    /// `To`, empty for none.
+    pub dialed_header: String,
+    /// Country (ISO 3166-1 alpha-2) in which its numbers are read; default none: that of the
+    /// environment that owns the dialed number.
+    pub country: Option<String>,
+    /// What stands for `+` in its numbers; default none: the country's own, else `00`.
+    pub international_prefix: Option<String>,
+    /// Whether outbound calls are learned from its INVITEs and HEP packets; default false.
+    pub learn: bool,
+    /// SIP URI without a user, where a learned outbound INVITE is redirected; default none: it is
+    /// answered like any other.
+    pub next_hop: Option<String>,
+    /// New INVITEs per second, with a burst of one second; default none: no limit.
+    pub rate: Option<u32>,
+    /// What an INVITE gets that is over the rate or comes on overload: `answer` (503) or `silence`;
+    /// default `answer`.
+    pub refuse: String,
+    /// Seconds for `Retry-After` on 503; default none: no such header.
+    pub retry_after: Option<u32>,
+}
+
+impl Default for SipSpec {
+    fn default() -> Self {
+        Self {
+            udp: vec!["127.0.0.1:5060".to_owned()],
+            tcp: Vec::new(),
+            tls: TlsSpec::default(),
+            hep: HepSpec::default(),
+            decision_headers: true,
+            contact_headers: false,
+            agent_header: "X-Ringback-Agent".to_owned(),
+            workers: 0,
+            max_connections: 32_768,
+            max_connections_per_peer: 16_384,
+            idle_timeout: 300,
+            peers: Vec::new(),
+        }
+    }
+}
+
+impl Default for PeerSpec {
+    fn default() -> Self {
+        let words = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect();
+        Self {
+            name: None,
+            address: Vec::new(),
+            transports: words(&["udp", "tcp", "tls"]),
+            trust_identity: true,
+            identity_order: words(&["p-asserted-identity", "remote-party-id", "from"]),
+            dialed_header: "To".to_owned(),
+            country: None,
+            international_prefix: None,
+            learn: false,
+            next_hop: None,
+            rate: None,
+            refuse: "answer".to_owned(),
+            retry_after: None,
+        }
+    }
+}
