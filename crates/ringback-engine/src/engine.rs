@@ -297,6 +297,7 @@ impl Engine {
         self.shared.stopping.store(true, Ordering::Release);
         let _already_stopped = self.jobs.blocking_send(Job::Stop);
         for thread in std::mem::take(&mut *self.threads.lock()) {
+            thread.thread().unpark();
             let _panicked = thread.join();
         }
     }

@@ -65,7 +65,8 @@ fn load_part(shared: &Shared, part: usize, parts: usize) -> bool {
 pub(crate) fn tick(shared: &Shared, jobs: &mpsc::Sender<Job>) {
     let mut swept = Instant::now();
     while !shared.stopping.load(Ordering::Acquire) {
-        std::thread::sleep(TICK);
+        // Shutting down wakes this thread early.
+        std::thread::park_timeout(TICK);
         if matches!(
             jobs.try_send(Job::Tick),
             Err(mpsc::error::TrySendError::Closed(_))
