@@ -1,0 +1,236 @@
+//! Reading back what was committed.
+
+use std::collections::HashMap;
+use std::ops::ControlFlow;
+
+use lsm_tree::Slice;
+use ringback_engine::{Archive, Call, JournalError, RoutedEvent, StoredCounts, StoredDirectory};
+use ringback_routing::{AgentId, E164, EnvironmentId, Timestamp};
+use serde::de::DeserializeOwned;
+use uuid::Uuid;
+
+use crate::interner::Interner;
+use crate::key;
+use crate::prepare::{Writes, event_time, forget_call};
+use crate::tables::{Table, Tables};
+
+/// Into how many parts the first byte of their keys divides the calls.
+const SHARDS: usize = 256;
+
+/// How many calls a sweep removes without letting a commit in between.
+const SWEEP_CHUNK: usize = 256;
+
+impl Archive for Tables {
+    fn directory(&self) -> Result<StoredDirectory, JournalError> {
+        let mut departed = HashMap::new();
+        for item in self.state.prefix(&[key::DEPARTED]) {
+            let (item_key, name) = item?;
+            let id = item_key.get(1..).and_then(|id| Uuid::from_slice(id).ok());
+            let name = std::str::from_utf8(&name).ok();
+            let (Some(id), Some(name)) = (id, name) else {
+                return Err(self.state.damaged(&item_key));
+            };
+            departed.insert(AgentId(id), name.to_owned());
+        }
+        Ok(StoredDirectory {
+            environments: records(&self.state, key::ENVIRONMENT)?,
+            agents: records(&self.state, key::AGENT)?,
+            numbers: records(&self.state, key::NUMBER)?,
+            tokens: records(&self.state, key::TOKEN)?,
+            departed,
+        })
+    }
+
+    fn counts(&self) -> Result<StoredCounts, JournalError> {
+        self.state
+            .prefix(&[key::COUNT])
+            .map(|item| {
+                let (item_key, value) = item?;
+                key::decode_count_key(&item_key)
+                    .zip(key::decode_count_value(&value))
+                    .map(|(counter, (count, _))| (counter, count))
+                    .ok_or_else(|| self.state.damaged(&item_key))
+            })
+            .collect()
+    }
+
+    fn routed_since(&self, since: Timestamp) -> Result<Vec<RoutedEvent>, JournalError> {
+        let mut chunks = Vec::new();
+        for item in self
+            .state
+            .range(&key::routed_from(since), Some(&[key::ROUTED + 1]))
+        {
+            let (item_key, value) = item?;
+            let events: Option<Vec<RoutedEvent>> = postcard::from_bytes(&value).ok();
+            let (Some(place), Some(mut events)) = (key::routed_place(&item_key), events) else {
+                return Err(self.state.damaged(&item_key));
+            };
+            events.retain(|event| event_time(event) >= since);
+            chunks.push((*place, events));
+        }
+        chunks.sort_unstable_by_key(|(place, _)| *place);
+        Ok(chunks.into_iter().flat_map(|(_, events)| events).collect())
+    }
+
+    fn call(&self, environment: EnvironmentId, sid: &str) -> Result<Option<Call>, JournalError> {
+        let Some(number) = self.interner.read().number(environment.0) else {
+            return Ok(None);
+        };
+        let sid_key = key::sid_key(&self.sid_secret, number, sid);
+        let Some(value) = self.sids.get(&sid_key)? else {
+            return Ok(None);
+        };
+        let (contact, started_at) =
+            key::decode_sid_value(&value).ok_or_else(|| self.sids.damaged(&sid_key))?;
+        let call_key = key::call_key(number, contact, started_at, sid, &sid_key);
+        let Some(value) = self.calls.get(&call_key)? else {
+            return Ok(None);
+        };
+        self.decode(&self.interner.read(), &call_key, &value)
+            .map(Some)
+    }
+
+    fn calls_to(
+        &self,
+        environment: EnvironmentId,
+        contact: E164,
+    ) -> Result<Vec<Call>, JournalError> {
+        let Some(number) = self.interner.read().number(environment.0) else {
+            return Ok(Vec::new());
+        };
+        self.calls
+            .prefix(&key::contact_prefix(number, contact))
+            .map(|item| {
+                let (call_key, value) = item?;
+                self.decode(&self.interner.read(), &call_key, &value)
+            })
+            .collect()
+    }
+
+    fn visit_contacts(
+        &self,
+        part: usize,
+        parts: usize,
+        visitor: &mut dyn FnMut(EnvironmentId, E164, &[Call]) -> ControlFlow<()>,
+    ) -> Result<(), JournalError> {
+        let parts = parts.max(1);
+        let mut calls: Vec<Call> = Vec::new();
+        for shard in part * SHARDS / parts..(part + 1) * SHARDS / parts {
+            // One shard at a time, so that no old version of the table is held for long.
+            for item in self.shard(shard) {
+                let (call_key, value) = item?;
+                let call = self.decode(&self.interner.read(), &call_key, &value)?;
+                if let Some(first) = calls.first()
+                    && (first.environment, first.contact) != (call.environment, call.contact)
+                {
+                    if visitor(first.environment, first.contact, &calls).is_break() {
+                        return Ok(());
+                    }
+                    calls.clear();
+                }
+                calls.push(call);
+            }
+            if let Some(first) = calls.first() {
+                if visitor(first.environment, first.contact, &calls).is_break() {
+                    return Ok(());
+                }
+                calls.clear();
+            }
+        }
+        Ok(())
+    }
+
+    fn sweep(
+        &self,
+        keep: &mut dyn FnMut(&Call) -> bool,
+        routed_before: Timestamp,
+    ) -> Result<u64, JournalError> {
+        let mut removed = 0;
+        for shard in 0..SHARDS {
+            let mut doomed = Vec::new();
+            for item in self.shard(shard) {
+                let (call_key, value) = item?;
+                let call = self.decode(&self.interner.read(), &call_key, &value)?;
+                if !keep(&call) {
+                    doomed.push((call_key, value, call));
+                    if doomed.len() == SWEEP_CHUNK {
+                        removed += self.remove_calls(&mut doomed)?;
+                    }
+                }
+            }
+            removed += self.remove_calls(&mut doomed)?;
+        }
+        let mut old = Vec::new();
+        let oldest_kept = key::routed_from(routed_before);
+        for item in self.state.range(&[key::ROUTED], Some(&oldest_kept)) {
+            old.push((item?.0, None));
+        }
+        for chunk in old.chunks(SWEEP_CHUNK) {
+            let writes = Writes {
+                state: chunk.to_vec(),
+                ..Writes::default()
+            };
+            self.apply_unlogged(|| Ok((writes, ())))?;
+        }
+        Ok(removed)
+    }
+}
+
+impl Tables {
+    /// Removes these calls, except those that have changed since they were read.
+    fn remove_calls(&self, doomed: &mut Vec<(Slice, Slice, Call)>) -> Result<u64, JournalError> {
+        if doomed.is_empty() {
+            return Ok(0);
+        }
+        let doomed = std::mem::take(doomed);
+        self.apply_unlogged(|| {
+            let mut writes = Writes::default();
+            for (call_key, value, call) in doomed {
+                let number = self.interner.read().number(call.environment.0);
+                if let Some(number) = number
+                    && self.calls.get(&call_key)?.is_some_and(|now| now == value)
+                {
+                    forget_call(self, number, call_key, &call.sid, &mut writes);
+                }
+            }
+            let removed = writes.calls.len() as u64;
+            Ok((writes, removed))
+        })
+    }
+
+    /// Every call whose key has this first byte.
+    fn shard(&self, shard: usize) -> impl Iterator<Item = Result<(Slice, Slice), JournalError>> {
+        // The key of a single zero byte is no call.
+        let shard = u8::try_from(shard).unwrap_or(u8::MAX);
+        let end = shard.checked_add(1).map(|next| [next, 0]);
+        self.calls
+            .range(&[shard, 0], end.as_ref().map(<[u8; 2]>::as_slice))
+    }
+
+    /// The call that this entry of `calls` holds.
+    fn decode(
+        &self,
+        interner: &Interner,
+        call_key: &[u8],
+        value: &[u8],
+    ) -> Result<Call, JournalError> {
+        key::decode_call(call_key, value, |number| interner.id(number))
+            .ok_or_else(|| self.calls.damaged(call_key))
+    }
+}
+
+/// Every record of this kind, in the order of creation.
+fn records<T: DeserializeOwned>(state: &Table, kind: u8) -> Result<Vec<T>, JournalError> {
+    let mut records = Vec::new();
+    for item in state.prefix(&[kind]) {
+        let (item_key, value) = item?;
+        let record = value
+            .split_first_chunk::<12>()
+            .and_then(|(creation, json)| {
+                Some((*creation, serde_json::from_slice::<T>(json).ok()?))
+            });
+        records.push(record.ok_or_else(|| state.damaged(&item_key))?);
+    }
+    records.sort_unstable_by_key(|(creation, _)| *creation);
+    Ok(records.into_iter().map(|(_, record)| record).collect())
+}

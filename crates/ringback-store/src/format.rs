@@ -1,0 +1,108 @@
+//! The file `FORMAT`: which version of the layout a directory has, and the store's secrets.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::path::Path;
+
+use ringback_engine::JournalError;
+
+use crate::error::{OpenStoreError, unavailable};
+use crate::key::hex;
+
+/// The format that this program writes, and the newest that it reads.
+pub(crate) const FORMAT: u32 = 1;
+
+/// What opens the file.
+const TITLE: &str = "ringback-store";
+
+/// What the file says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Format {
+    /// See [`Store::node_secret`](crate::Store::node_secret).
+    pub(crate) node_secret: [u8; 16],
+    /// Keys the hash of call ids in the tables.
+    pub(crate) sid_secret: [u8; 16],
+}
+
+impl Format {
+    /// Reads the file in this directory; `None` if there is none.
+    pub(crate) fn read(directory: &Path) -> Result<Option<Self>, OpenStoreError> {
+        let path = directory.join("FORMAT");
+        let text = match fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => {
+                return Err(OpenStoreError::from_journal(
+                    directory.to_owned(),
+                    unavailable(error),
+                ));
+            }
+        };
+        let damaged = || OpenStoreError::Damaged(format!("{} is not readable", path.display()));
+        let text = String::from_utf8(text).map_err(|_| damaged())?;
+        let first_line = text.lines().next().unwrap_or_default();
+        let found: u32 = first_line
+            .strip_prefix(TITLE)
+            .and_then(|rest| rest.trim().parse().ok())
+            .ok_or_else(damaged)?;
+        if found > FORMAT {
+            return Err(OpenStoreError::NewerFormat {
+                path: directory.to_owned(),
+                found,
+                supported: FORMAT,
+            });
+        }
+        Self::parse(&text).map(Some).ok_or_else(damaged)
+    }
+
+    /// Makes a new one.
+    pub(crate) fn create() -> Result<Self, JournalError> {
+        let mut format = Self {
+            node_secret: [0; 16],
+            sid_secret: [0; 16],
+        };
+        getrandom::fill(&mut format.node_secret).map_err(unavailable)?;
+        getrandom::fill(&mut format.sid_secret).map_err(unavailable)?;
+        Ok(format)
+    }
+
+    /// Writes the file, durably, whole or not at all.
+    pub(crate) fn write(&self, directory: &Path) -> io::Result<()> {
+        let draft = directory.join("FORMAT.new");
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(true);
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        let mut file = options.open(&draft)?;
+        file.write_all(self.print().as_bytes())?;
+        file.sync_all()?;
+        fs::rename(&draft, directory.join("FORMAT"))?;
+        File::open(directory)?.sync_all()
+    }
+
+    /// The text of the file.
+    fn print(&self) -> String {
+        let body = format!(
+            "{TITLE} {FORMAT}\nnode-secret {}\nsid-secret {}\n",
+            hex(&self.node_secret),
+            hex(&self.sid_secret)
+        );
+        let checksum = crc32c::crc32c(body.as_bytes());
+        format!("{body}checksum {checksum:08x}\n")
+    }
+
+    /// Reads the text back, if it is exactly what [`Self::print`] would print.
+    fn parse(text: &str) -> Option<Self> {
+        let secret = |name| {
+            let line = text
+                .lines()
+                .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))?;
+            Some(u128::from_str_radix(line, 16).ok()?.to_be_bytes())
+        };
+        let format = Self {
+            node_secret: secret("node-secret")?,
+            sid_secret: secret("sid-secret")?,
+        };
+        (format.print() == text).then_some(format)
+    }
+}

@@ -1,0 +1,253 @@
+//! How records are laid out in the tables. All of it is stored, so it changes only with the format
+//! version.
+//!
+//! - `calls`: shard (1) ‖ environment number (4) ‖ contact (7) ‖ time (8) ‖ sid → agent number (4) ‖
+//!   status (1) ‖ calling number or 0 (7) ‖ the sid if its key holds only its hash. Big-endian, so that
+//!   a contact's calls lie together and in order of time.
+//! - `sids`: keyed hash of environment number and sid (16) → contact (8) ‖ time (8).
+//! - `state`: everything else, one leading byte for the kind; see the constants.
+//!
+//! In every table the key of a single zero byte holds the sequence of the last commit that it contains.
+
+use ringback_engine::{Call, CountKey, JournalError};
+use ringback_routing::{AgentId, CallStatus, E164, EnvironmentId, Timestamp};
+use siphasher::sip128::{Hasher128, SipHasher13};
+use uuid::Uuid;
+
+/// The key, in every table, of the sequence of the last commit that it contains.
+pub(crate) const APPLIED: [u8; 1] = [0];
+/// `state`: number (4) → the UUID that it stands for.
+pub(crate) const INTERNED: u8 = b'i';
+/// `state`: environment UUID (16) → creation (12) ‖ JSON.
+pub(crate) const ENVIRONMENT: u8 = b'e';
+/// `state`: agent UUID (16) → creation (12) ‖ JSON.
+pub(crate) const AGENT: u8 = b'a';
+/// `state`: number UUID (16) → creation (12) ‖ JSON.
+pub(crate) const NUMBER: u8 = b'p';
+/// `state`: token UUID (16) → creation (12) ‖ JSON.
+pub(crate) const TOKEN: u8 = b't';
+/// `state`: agent UUID (16) → its last name.
+pub(crate) const DEPARTED: u8 = b'x';
+/// `state`: latest time in the chunk (8) ‖ sequence (8) ‖ place in the commit (4) → chunk of events.
+pub(crate) const ROUTED: u8 = b'r';
+/// `state`: count key → count (8) ‖ sequence of the commit that set it (8).
+pub(crate) const COUNT: u8 = b'n';
+
+/// Longer call ids are replaced by their hash in keys, which are limited to 65,535 bytes.
+const LONGEST_SID_IN_KEY: usize = 1_024;
+
+/// Where the sid starts in a key of `calls`.
+const SID_OFFSET: usize = 20;
+
+/// Length of a value of `calls` without a sid.
+const CALL_VALUE_LENGTH: usize = 12;
+
+/// The first byte of a contact's keys in `calls`: equal shares, so that readers can divide the table.
+fn shard(environment: u32, contact: E164) -> u8 {
+    let mixed =
+        (contact.digits() ^ (u64::from(environment) << 50)).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    (mixed >> 56) as u8
+}
+
+/// What all keys in `calls` of one contact start with.
+pub(crate) fn contact_prefix(environment: u32, contact: E164) -> [u8; 12] {
+    let mut key = [0; 12];
+    key[0] = shard(environment, contact);
+    key[1..5].copy_from_slice(&environment.to_be_bytes());
+    key[5..].copy_from_slice(&contact.digits().to_be_bytes()[1..]);
+    key
+}
+
+/// The bytes that stand for a sid in a key of `calls`.
+fn sid_in_key<'a>(sid: &'a str, hash: &'a [u8; 16]) -> &'a [u8] {
+    if sid.len() <= LONGEST_SID_IN_KEY {
+        sid.as_bytes()
+    } else {
+        hash
+    }
+}
+
+/// The key in `calls` of the call with this sid, whose hash is given too.
+pub(crate) fn call_key(
+    environment: u32,
+    contact: E164,
+    started_at: Timestamp,
+    sid: &str,
+    hash: &[u8; 16],
+) -> Vec<u8> {
+    let sid = sid_in_key(sid, hash);
+    let mut key = Vec::with_capacity(SID_OFFSET + sid.len());
+    key.extend_from_slice(&contact_prefix(environment, contact));
+    key.extend_from_slice(&time_bytes(started_at));
+    key.extend_from_slice(sid);
+    key
+}
+
+/// The value in `calls` of a call by the agent with this number.
+pub(crate) fn call_value(call: &Call, agent: u32) -> Vec<u8> {
+    let long = call.sid.len() > LONGEST_SID_IN_KEY;
+    let mut value = Vec::with_capacity(CALL_VALUE_LENGTH);
+    value.extend_from_slice(&agent.to_be_bytes());
+    value.push(call.status as u8);
+    value.extend_from_slice(&call.from.map_or(0, E164::digits).to_be_bytes()[1..]);
+    if long {
+        value.extend_from_slice(call.sid.as_bytes());
+    }
+    value
+}
+
+/// What a key and a value in `calls` say; ids are looked up by `resolve`.
+pub(crate) fn decode_call(
+    key: &[u8],
+    value: &[u8],
+    resolve: impl Fn(u32) -> Option<Uuid>,
+) -> Option<Call> {
+    let (_, key) = key.split_first()?;
+    let (environment, key) = key.split_first_chunk::<4>()?;
+    let (contact, key) = key.split_first_chunk::<7>()?;
+    let (started_at, sid_key) = key.split_first_chunk::<8>()?;
+    let (agent, value) = value.split_first_chunk::<4>()?;
+    let (status, value) = value.split_first()?;
+    let (from, long_sid) = value.split_first_chunk::<7>()?;
+    let sid = if long_sid.is_empty() {
+        sid_key
+    } else {
+        long_sid
+    };
+    let from = seven_bytes(*from);
+    Some(Call {
+        environment: EnvironmentId(resolve(u32::from_be_bytes(*environment))?),
+        sid: std::str::from_utf8(sid).ok()?.to_owned(),
+        agent: AgentId(resolve(u32::from_be_bytes(*agent))?),
+        contact: E164::from_digits(seven_bytes(*contact))?,
+        from: match from {
+            0 => None,
+            digits => Some(E164::from_digits(digits)?),
+        },
+        status: *CallStatus::ALL.get(usize::from(*status))?,
+        started_at: time_from_bytes(*started_at),
+    })
+}
+
+/// The key in `sids` of a sid.
+pub(crate) fn sid_key(secret: &[u8; 16], environment: u32, sid: &str) -> [u8; 16] {
+    let mut hasher = SipHasher13::new_with_key(secret);
+    std::hash::Hasher::write(&mut hasher, &environment.to_be_bytes());
+    std::hash::Hasher::write(&mut hasher, sid.as_bytes());
+    hasher.finish128().as_bytes()
+}
+
+/// The value in `sids` of a call.
+pub(crate) fn sid_value(call: &Call) -> [u8; 16] {
+    let mut value = [0; 16];
+    value[..8].copy_from_slice(&call.contact.digits().to_be_bytes());
+    value[8..].copy_from_slice(&time_bytes(call.started_at));
+    value
+}
+
+/// What a value in `sids` says: contact and time.
+pub(crate) fn decode_sid_value(value: &[u8]) -> Option<(E164, Timestamp)> {
+    let (contact, started_at) = value.split_first_chunk::<8>()?;
+    Some((
+        E164::from_digits(u64::from_be_bytes(*contact))?,
+        time_from_bytes(started_at.try_into().ok()?),
+    ))
+}
+
+/// The key in `state` of a record named by a UUID.
+pub(crate) fn record_key(kind: u8, id: Uuid) -> [u8; 17] {
+    let mut key = [kind; 17];
+    key[1..].copy_from_slice(id.as_bytes());
+    key
+}
+
+/// The key in `state` of an interned UUID.
+pub(crate) fn interned_key(number: u32) -> [u8; 5] {
+    let mut key = [INTERNED; 5];
+    key[1..].copy_from_slice(&number.to_be_bytes());
+    key
+}
+
+/// Where in the order of creation a record stands: commit and place in it.
+pub(crate) fn creation(sequence: u64, place: u32) -> [u8; 12] {
+    let mut bytes = [0; 12];
+    bytes[..8].copy_from_slice(&sequence.to_be_bytes());
+    bytes[8..].copy_from_slice(&place.to_be_bytes());
+    bytes
+}
+
+/// The key in `state` of a chunk of events.
+pub(crate) fn routed_key(latest: Timestamp, sequence: u64, place: u32) -> [u8; 21] {
+    let mut key = [ROUTED; 21];
+    key[1..9].copy_from_slice(&time_bytes(latest));
+    key[9..].copy_from_slice(&creation(sequence, place));
+    key
+}
+
+/// The first key in `state` that a chunk with events at or after this instant can have.
+pub(crate) fn routed_from(since: Timestamp) -> [u8; 9] {
+    let mut key = [ROUTED; 9];
+    key[1..].copy_from_slice(&time_bytes(since));
+    key
+}
+
+/// The place in the order of commits that a chunk's key gives.
+pub(crate) fn routed_place(key: &[u8]) -> Option<&[u8; 12]> {
+    key.get(9..)?.try_into().ok()
+}
+
+/// The key in `state` of a counter.
+pub(crate) fn count_key(key: &CountKey) -> Result<Vec<u8>, JournalError> {
+    postcard::to_extend(key, vec![COUNT]).map_err(crate::error::unavailable)
+}
+
+/// Which counter a key in `state` names.
+pub(crate) fn decode_count_key(key: &[u8]) -> Option<CountKey> {
+    postcard::from_bytes(key.get(1..)?).ok()
+}
+
+/// The value of a counter set by the commit with this sequence.
+pub(crate) fn count_value(count: u64, sequence: u64) -> [u8; 16] {
+    let mut value = [0; 16];
+    value[..8].copy_from_slice(&count.to_be_bytes());
+    value[8..].copy_from_slice(&sequence.to_be_bytes());
+    value
+}
+
+/// What a counter's value says: count, and the sequence of the commit that set it.
+pub(crate) fn decode_count_value(value: &[u8]) -> Option<(u64, u64)> {
+    let (count, sequence) = value.split_first_chunk::<8>()?;
+    Some((u64::from_be_bytes(*count), decode_sequence(sequence)?))
+}
+
+/// A sequence stored as eight bytes.
+pub(crate) fn decode_sequence(value: &[u8]) -> Option<u64> {
+    Some(u64::from_be_bytes(value.try_into().ok()?))
+}
+
+/// An instant as bytes that sort like instants.
+fn time_bytes(at: Timestamp) -> [u8; 8] {
+    (at.millis() ^ i64::MIN).to_be_bytes()
+}
+
+/// The instant that such bytes stand for.
+fn time_from_bytes(bytes: [u8; 8]) -> Timestamp {
+    Timestamp::from_millis(i64::from_be_bytes(bytes) ^ i64::MIN)
+}
+
+/// A seven-byte big-endian integer.
+fn seven_bytes(bytes: [u8; 7]) -> u64 {
+    bytes
+        .iter()
+        .fold(0, |value, byte| value << 8 | u64::from(*byte))
+}
+
+/// The bytes of a key for messages.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write;
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        // Writing to a string cannot fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}

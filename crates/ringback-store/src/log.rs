@@ -1,0 +1,389 @@
+//! The log: every commit is appended and synced here before it is acknowledged or shown.
+//!
+//! A directory of segments, each named for the sequence of its first record. A segment is closed when
+//! the tables turn over a generation (see [`crate::tables`]) and removed once that generation is
+//! durable in the tables. Nothing is ever overwritten.
+//!
+//! A write that failed leaves nothing: its segment is cut back to the last good length, durably, and
+//! never written to again; the next segment states that length. Until cutting back has succeeded,
+//! nothing else is written.
+
+pub(crate) mod segment;
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use ringback_engine::{Change, JournalError};
+use segment::{
+    Damage, HEADER_LENGTH, OpenedSegment, RECORD_HEADER_LENGTH, Record, Segment, SegmentHeader,
+    finish_record,
+};
+
+use crate::error::unavailable;
+use crate::files::{AppendFile, Files};
+
+/// Appends commits; used by one thread.
+pub(crate) struct Log {
+    /// Where the segments lie.
+    directory: PathBuf,
+    /// The file system, or a failing stand-in.
+    files: Box<dyn Files>,
+    /// The sequence that the next record gets.
+    next: u64,
+    /// The segment written to, if any.
+    current: Option<Current>,
+    /// First sequence and valid length of the newest closed segment, whether or not it is still there.
+    previous: Option<(u64, u64)>,
+    /// Closed segments that are still there.
+    closed: Arc<ClosedSegments>,
+    /// What a failed write left behind and is not yet undone.
+    residue: Option<Residue>,
+    /// The record being built.
+    buffer: Vec<u8>,
+}
+
+/// The segment that is being written to.
+struct Current {
+    /// Where it lies.
+    path: PathBuf,
+    /// The sequence of its first record.
+    first: u64,
+    /// Bytes that are written and synced.
+    length: u64,
+    /// The file.
+    file: Box<dyn AppendFile>,
+}
+
+/// Segments that are not written to any more, oldest first, shared with the thread that removes them.
+#[derive(Default)]
+pub(crate) struct ClosedSegments(Mutex<Vec<Closed>>);
+
+/// A segment that is not written to any more.
+struct Closed {
+    /// Where it lies.
+    path: PathBuf,
+    /// The sequence of its last record.
+    last: u64,
+}
+
+/// A segment with bytes that must not be there.
+struct Residue {
+    /// Where it lies.
+    path: PathBuf,
+    /// How many of its bytes are good; none: the file must go.
+    good_length: u64,
+}
+
+impl Log {
+    /// Reads the log in this directory and shows every record after `applied`; the tables hold all up
+    /// to there, and parts of what follows up to `ahead`.
+    ///
+    /// Writes nothing, except that it cuts off what a crash left of a write never acknowledged.
+    pub(crate) fn open(
+        directory: &Path,
+        files: Box<dyn Files>,
+        closed: Arc<ClosedSegments>,
+        applied: u64,
+        ahead: u64,
+        mut visitor: impl FnMut(Record<'_>) -> Result<(), JournalError>,
+    ) -> Result<Self, JournalError> {
+        let mut log = Self {
+            directory: directory.to_owned(),
+            files,
+            next: applied + 1,
+            current: None,
+            previous: None,
+            closed,
+            residue: None,
+            buffer: Vec::new(),
+        };
+        let paths = segment_paths(directory)?;
+        let mut current = None;
+        for (index, (first, path)) in paths.iter().enumerate() {
+            let newest = index + 1 == paths.len();
+            match Segment::open(path, fs::read(path).map_err(unavailable)?, *first)? {
+                OpenedSegment::Whole(segment) => {
+                    if let Some(before) = current.replace(segment) {
+                        let next = current.as_ref().map(|segment| segment.header);
+                        log.replay(&before, next, applied, &mut visitor)?;
+                    } else if *first > applied + 1 {
+                        return Err(JournalError::Damaged(format!(
+                            "{}: the log starts with record {first}, but the tables end with record {applied}",
+                            directory.display()
+                        )));
+                    }
+                }
+                OpenedSegment::Unborn if newest => {
+                    tracing::warn!(segment = %path.display(), "removing a segment never written to");
+                    log.residue = Some(Residue {
+                        path: path.clone(),
+                        good_length: 0,
+                    });
+                }
+                OpenedSegment::Unborn => {
+                    return Err(Damage {
+                        path: path.clone(),
+                        offset: 0,
+                        what: "the segment header is missing".to_owned(),
+                    }
+                    .into());
+                }
+            }
+        }
+        if let Some(newest) = current {
+            log.replay(&newest, None, applied, &mut visitor)?;
+        }
+        if log.next <= ahead {
+            return Err(JournalError::Damaged(format!(
+                "{}: the log ends with record {}, but the tables reach record {ahead}",
+                directory.display(),
+                log.next - 1
+            )));
+        }
+        if let Err(error) = log.undo() {
+            tracing::warn!(error = %error, "the end of the log cannot be cut off yet");
+        }
+        Ok(log)
+    }
+
+    /// Shows what one segment holds after `applied`; `next` is the header of the one after it.
+    fn replay(
+        &mut self,
+        segment: &Segment,
+        next: Option<SegmentHeader>,
+        applied: u64,
+        visitor: &mut impl FnMut(Record<'_>) -> Result<(), JournalError>,
+    ) -> Result<(), JournalError> {
+        let first = segment.header.first;
+        let stated = match next {
+            None => None,
+            Some(SegmentHeader {
+                previous: Some((previous, length)),
+                ..
+            }) if previous == first => Some(length),
+            Some(next) => {
+                return Err(JournalError::Damaged(format!(
+                    "{}: a segment is missing between record {first} and record {}",
+                    self.directory.display(),
+                    next.first
+                )));
+            }
+        };
+        let (end, length) = segment.records(stated, |record| {
+            if record.sequence > applied {
+                visitor(record)
+            } else {
+                Ok(())
+            }
+        })?;
+        if let Some(next) = next
+            && next.first != end
+        {
+            return Err(Damage {
+                path: segment.path.clone(),
+                offset: length,
+                what: format!(
+                    "record {end} is missing; the next segment has {}",
+                    next.first
+                ),
+            }
+            .into());
+        }
+        if next.is_none() && (segment.file_length() > length || end == first) {
+            if segment.file_length() > length {
+                tracing::warn!(
+                    segment = %segment.path.display(),
+                    byte = length,
+                    dropped = segment.file_length() - length,
+                    "cutting off a write that was never acknowledged"
+                );
+            }
+            self.residue = Some(Residue {
+                path: segment.path.clone(),
+                good_length: if end == first { 0 } else { length },
+            });
+        }
+        if end > first {
+            self.previous = Some((first, length));
+            self.closed.push(segment.path.clone(), end - 1);
+        }
+        self.next = self.next.max(end);
+        Ok(())
+    }
+
+    /// The sequence that the next commit gets.
+    pub(crate) fn next_sequence(&self) -> u64 {
+        self.next
+    }
+
+    /// Makes the changes durable and returns their sequence.
+    ///
+    /// After an error nothing of them will be replayed, provided that [`Self::undo`] succeeds before
+    /// the process ends; it has been tried once.
+    pub(crate) fn append(&mut self, changes: &[Change]) -> Result<u64, JournalError> {
+        self.undo().map_err(unavailable)?;
+        let mut record = std::mem::take(&mut self.buffer);
+        record.clear();
+        record.resize(RECORD_HEADER_LENGTH, 0);
+        record = postcard::to_extend(changes, record).map_err(unavailable)?;
+        finish_record(&mut record, self.next).map_err(unavailable)?;
+        let written = self.write(&record);
+        self.buffer = record;
+        self.buffer.shrink_to(1 << 20);
+        if let Err(error) = written {
+            if let Err(error) = self.undo() {
+                tracing::error!(error = %error, "a failed write to the log cannot be undone yet");
+            }
+            return Err(unavailable(error));
+        }
+        self.next += 1;
+        Ok(self.next - 1)
+    }
+
+    /// Appends a record to the current segment, or a new one; after an error, says what to undo.
+    fn write(&mut self, record: &[u8]) -> io::Result<()> {
+        self.ensure_segment()?;
+        let Some(mut current) = self.current.take() else {
+            return Err(io::Error::other("no segment to write to"));
+        };
+        let written = current
+            .file
+            .append(record)
+            .and_then(|()| current.file.sync());
+        match written {
+            Ok(()) => {
+                current.length += record.len() as u64;
+                self.current = Some(current);
+                Ok(())
+            }
+            Err(error) => {
+                // The descriptor is dropped: what a failed sync did is unknown, and a second one
+                // would report success for pages that were never written.
+                let has_records = current.length > HEADER_LENGTH;
+                self.residue = Some(Residue {
+                    path: current.path.clone(),
+                    good_length: if has_records { current.length } else { 0 },
+                });
+                if has_records {
+                    self.note_closed(current);
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Opens a segment if none is open; after an error, says what to undo.
+    pub(crate) fn ensure_segment(&mut self) -> io::Result<()> {
+        if self.current.is_some() {
+            return Ok(());
+        }
+        let path = self.directory.join(format!("{:020}.log", self.next));
+        let mut file = self.files.create(&path)?;
+        let header = SegmentHeader {
+            first: self.next,
+            previous: self.previous,
+        };
+        let written = file
+            .append(&header.encode())
+            .and_then(|()| file.sync())
+            .and_then(|()| self.files.sync_directory(&self.directory));
+        if let Err(error) = written {
+            self.residue = Some(Residue {
+                path,
+                good_length: 0,
+            });
+            return Err(error);
+        }
+        self.current = Some(Current {
+            path,
+            first: self.next,
+            length: HEADER_LENGTH,
+            file,
+        });
+        Ok(())
+    }
+
+    /// Undoes what a failed write left, if anything.
+    pub(crate) fn undo(&mut self) -> io::Result<()> {
+        let Some(residue) = &self.residue else {
+            return Ok(());
+        };
+        if residue.good_length > 0 {
+            self.files.truncate(&residue.path, residue.good_length)?;
+        } else {
+            match self.files.remove(&residue.path) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                removed => removed?,
+            }
+            self.files.sync_directory(&self.directory)?;
+        }
+        self.residue = None;
+        Ok(())
+    }
+
+    /// Closes the segment, so that it can be removed on its own.
+    pub(crate) fn turn_over(&mut self) {
+        if let Some(current) = self
+            .current
+            .take_if(|current| current.length > HEADER_LENGTH)
+        {
+            self.note_closed(current);
+        }
+    }
+
+    /// Notes a segment with records as closed.
+    fn note_closed(&mut self, current: Current) {
+        self.previous = Some((current.first, current.length));
+        self.closed.push(current.path, self.next - 1);
+    }
+}
+
+impl ClosedSegments {
+    /// Adds the newest.
+    fn push(&self, path: PathBuf, last: u64) {
+        self.0.lock().push(Closed { path, last });
+    }
+
+    /// Removes the segments that hold nothing beyond this sequence; one that cannot be removed now is
+    /// tried again next time.
+    pub(crate) fn remove_through(&self, sequence: u64) -> io::Result<()> {
+        let mut closed = self.0.lock();
+        while let Some(oldest) = closed.first()
+            && oldest.last <= sequence
+        {
+            match fs::remove_file(&oldest.path) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                removed => removed?,
+            }
+            closed.remove(0);
+        }
+        Ok(())
+    }
+}
+
+/// The segments in this directory, by the sequence in their names, which is the order of writing.
+fn segment_paths(directory: &Path) -> Result<Vec<(u64, PathBuf)>, JournalError> {
+    let mut paths = Vec::new();
+    for entry in fs::read_dir(directory).map_err(unavailable)? {
+        let path = entry.map_err(unavailable)?.path();
+        let first = path
+            .file_name()
+            .and_then(|name| name.to_str())
+            .and_then(|name| name.strip_suffix(".log"))
+            .and_then(|digits| digits.parse().ok());
+        match first {
+            Some(first) => paths.push((first, path)),
+            None => {
+                return Err(JournalError::Damaged(format!(
+                    "{} is no segment of the log",
+                    path.display()
+                )));
+            }
+        }
+    }
+    paths.sort_unstable();
+    Ok(paths)
+}

@@ -1,0 +1,308 @@
+//! From changes to writes: everything that has to be read, and so can fail, happens here, before the
+//! log has the changes; what remains cannot fail.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+
+use lsm_tree::Slice;
+use ringback_engine::{Call, Change, CountKey, JournalError, RoutedEvent};
+use ringback_routing::{E164, EnvironmentId, Timestamp, Token};
+use serde::Serialize;
+use uuid::Uuid;
+
+use crate::error::unavailable;
+use crate::key;
+use crate::tables::Tables;
+
+/// A key and its new value, or none if it goes.
+pub(crate) type Write = (Slice, Option<Slice>);
+
+/// What a commit writes to each table, in order.
+#[derive(Default)]
+pub(crate) struct Writes {
+    /// To `state`.
+    pub(crate) state: Vec<Write>,
+    /// To `calls`.
+    pub(crate) calls: Vec<Write>,
+    /// To `sids`.
+    pub(crate) sids: Vec<Write>,
+    /// UUIDs that get the next numbers.
+    pub(crate) interned: Vec<Uuid>,
+}
+
+/// Turns the changes of the commit with this sequence into writes.
+pub(crate) fn prepare(
+    tables: &Tables,
+    changes: &[Change],
+    sequence: u64,
+) -> Result<Writes, JournalError> {
+    let mut preparation = Preparation {
+        tables,
+        sequence,
+        writes: Writes::default(),
+        interned: HashMap::new(),
+        pending: HashMap::new(),
+    };
+    preparation.writes.calls.reserve(changes.len());
+    preparation.writes.sids.reserve(changes.len());
+    for (place, change) in changes.iter().enumerate() {
+        // A commit cannot have four billion changes: its record in the log could not.
+        preparation.change(change, u32::try_from(place).unwrap_or(u32::MAX))?;
+    }
+    Ok(preparation.writes)
+}
+
+/// Writes that remove a call from `calls` and `sids`.
+pub(crate) fn forget_call(
+    tables: &Tables,
+    environment: u32,
+    call_key: Slice,
+    sid: &str,
+    writes: &mut Writes,
+) {
+    let sid_key = key::sid_key(&tables.sid_secret, environment, sid);
+    writes.calls.push((call_key, None));
+    writes.sids.push((sid_key.into(), None));
+}
+
+/// A commit on its way to becoming writes.
+struct Preparation<'a> {
+    /// The tables as they are before the commit.
+    tables: &'a Tables,
+    /// The sequence of the commit.
+    sequence: u64,
+    /// The writes so far.
+    writes: Writes,
+    /// The numbers that this commit gives out.
+    interned: HashMap<Uuid, u32>,
+    /// Where in `writes.state` the last write of a key stands.
+    pending: HashMap<Slice, usize>,
+}
+
+impl Preparation<'_> {
+    /// Adds the writes of one change.
+    fn change(&mut self, change: &Change, place: u32) -> Result<(), JournalError> {
+        match change {
+            Change::EnvironmentPut(environment) => {
+                self.put_record(key::ENVIRONMENT, environment.id.0, environment, place)
+            }
+            Change::EnvironmentRemoved(environment) => {
+                self.write_state(
+                    key::record_key(key::ENVIRONMENT, environment.0).into(),
+                    None,
+                );
+                self.remove_tokens(*environment)
+            }
+            Change::TokenPut(token) => self.put_record(key::TOKEN, token.id.0, token, place),
+            Change::TokenRemoved(_, token) => {
+                self.write_state(key::record_key(key::TOKEN, token.0).into(), None);
+                Ok(())
+            }
+            Change::AgentPut(agent) => {
+                self.write_state(key::record_key(key::DEPARTED, agent.id.0).into(), None);
+                self.put_record(key::AGENT, agent.id.0, agent, place)
+            }
+            Change::AgentRemoved(_, agent, name) => {
+                self.write_state(key::record_key(key::AGENT, agent.0).into(), None);
+                self.write_state(
+                    key::record_key(key::DEPARTED, agent.0).into(),
+                    Some(name.as_bytes().into()),
+                );
+                Ok(())
+            }
+            Change::NumberPut(number) => self.put_record(key::NUMBER, number.id.0, number, place),
+            Change::NumberRemoved(_, number) => {
+                self.write_state(key::record_key(key::NUMBER, number.0).into(), None);
+                Ok(())
+            }
+            Change::CallPut(call) => {
+                self.put_call(call);
+                Ok(())
+            }
+            Change::ContactForgotten(environment, contact) => self.forget(*environment, *contact),
+            Change::Routed(events) => self.put_events(events, place),
+            Change::Counted(counter, increment) => self.count(counter, *increment),
+        }
+    }
+
+    /// Writes a record of the directory, which keeps its place in the order of creation.
+    fn put_record(
+        &mut self,
+        kind: u8,
+        id: Uuid,
+        record: &impl Serialize,
+        place: u32,
+    ) -> Result<(), JournalError> {
+        let record_key: Slice = key::record_key(kind, id).into();
+        let mut value = match self.read_state(&record_key)? {
+            Some(existing) => existing
+                .get(..12)
+                .ok_or_else(|| self.tables.state.damaged(&record_key))?
+                .to_vec(),
+            None => key::creation(self.sequence, place).to_vec(),
+        };
+        serde_json::to_writer(&mut value, record).map_err(unavailable)?;
+        self.write_state(record_key, Some(value.into()));
+        Ok(())
+    }
+
+    /// Removes the tokens of an environment.
+    fn remove_tokens(&mut self, environment: EnvironmentId) -> Result<(), JournalError> {
+        let mut candidates: Vec<Slice> = Vec::new();
+        for item in self.tables.state.prefix(&[key::TOKEN]) {
+            candidates.push(item?.0);
+        }
+        let pending = self.pending.keys();
+        candidates.extend(
+            pending
+                .filter(|key| key.first() == Some(&key::TOKEN))
+                .cloned(),
+        );
+        for token_key in candidates {
+            let Some(value) = self.read_state(&token_key)? else {
+                continue;
+            };
+            let token: Token = value
+                .get(12..)
+                .and_then(|json| serde_json::from_slice(json).ok())
+                .ok_or_else(|| self.tables.state.damaged(&token_key))?;
+            if token.environment == environment {
+                self.write_state(token_key, None);
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes a call. What names it stays as first recorded, so one with the same sid is overwritten.
+    fn put_call(&mut self, call: &Call) {
+        let environment = self.intern(call.environment.0);
+        let agent = self.intern(call.agent.0);
+        let sid_key = key::sid_key(&self.tables.sid_secret, environment, &call.sid);
+        let call_key = key::call_key(
+            environment,
+            call.contact,
+            call.started_at,
+            &call.sid,
+            &sid_key,
+        );
+        self.writes
+            .calls
+            .push((call_key.into(), Some(key::call_value(call, agent).into())));
+        self.writes
+            .sids
+            .push((sid_key.into(), Some(key::sid_value(call).into())));
+    }
+
+    /// Removes every call to a contact, those of this commit so far among them.
+    fn forget(&mut self, environment: EnvironmentId, contact: E164) -> Result<(), JournalError> {
+        let environment = self.intern(environment.0);
+        let prefix = key::contact_prefix(environment, contact);
+        let mut found: HashMap<Slice, Slice> = HashMap::new();
+        for item in self.tables.calls.prefix(&prefix) {
+            let (call_key, value) = item?;
+            found.insert(call_key, value);
+        }
+        for (call_key, value) in &self.writes.calls {
+            if call_key.starts_with(&prefix) {
+                match value {
+                    Some(value) => found.insert(call_key.clone(), value.clone()),
+                    None => found.remove(call_key),
+                };
+            }
+        }
+        for (call_key, value) in found {
+            let call = key::decode_call(&call_key, &value, |_| Some(Uuid::nil()))
+                .ok_or_else(|| self.tables.calls.damaged(&call_key))?;
+            forget_call(
+                self.tables,
+                environment,
+                call_key,
+                &call.sid,
+                &mut self.writes,
+            );
+        }
+        Ok(())
+    }
+
+    /// Writes a chunk of events.
+    fn put_events(&mut self, events: &[RoutedEvent], place: u32) -> Result<(), JournalError> {
+        let Some(latest) = events.iter().map(event_time).max() else {
+            return Ok(());
+        };
+        let chunk = postcard::to_stdvec(events).map_err(unavailable)?;
+        let chunk_key = key::routed_key(latest, self.sequence, place);
+        self.writes
+            .state
+            .push((chunk_key.into(), Some(chunk.into())));
+        Ok(())
+    }
+
+    /// Raises a counter, unless the tables contain this commit already.
+    fn count(&mut self, counter: &CountKey, increment: u64) -> Result<(), JournalError> {
+        let count_key: Slice = key::count_key(counter)?.into();
+        let is_pending = self.pending.contains_key(&count_key);
+        let count = match self.read_state(&count_key)? {
+            None => 0,
+            Some(value) => {
+                let (count, counted) = key::decode_count_value(&value)
+                    .ok_or_else(|| self.tables.state.damaged(&count_key))?;
+                if counted >= self.sequence && !is_pending {
+                    return Ok(());
+                }
+                count
+            }
+        };
+        let value = key::count_value(count.saturating_add(increment), self.sequence);
+        self.write_state(count_key, Some(value.into()));
+        Ok(())
+    }
+
+    /// The number that stands for a UUID, a new one if need be.
+    fn intern(&mut self, id: Uuid) -> u32 {
+        let interner = self.tables.interner.read();
+        if let Some(number) = interner.number(id) {
+            return number;
+        }
+        let next = interner.len() + self.writes.interned.len();
+        match self.interned.entry(id) {
+            Entry::Occupied(number) => *number.get(),
+            Entry::Vacant(vacant) => {
+                // Four billion agents do not fit into memory.
+                let number = *vacant.insert(u32::try_from(next).unwrap_or(u32::MAX));
+                self.writes.interned.push(id);
+                self.writes.state.push((
+                    key::interned_key(number).into(),
+                    Some(id.as_bytes().as_slice().into()),
+                ));
+                number
+            }
+        }
+    }
+
+    /// What a key of `state` holds after the changes so far.
+    fn read_state(&self, state_key: &Slice) -> Result<Option<Slice>, JournalError> {
+        match self.pending.get(state_key) {
+            Some(index) => Ok(self
+                .writes
+                .state
+                .get(*index)
+                .and_then(|(_, value)| value.clone())),
+            None => self.tables.state.get(state_key),
+        }
+    }
+
+    /// Writes to `state` what later changes of the commit may read.
+    fn write_state(&mut self, state_key: Slice, value: Option<Slice>) {
+        self.pending
+            .insert(state_key.clone(), self.writes.state.len());
+        self.writes.state.push((state_key, value));
+    }
+}
+
+/// When an event happened.
+pub(crate) fn event_time(event: &RoutedEvent) -> Timestamp {
+    match event {
+        RoutedEvent::Routed(routed) => routed.at,
+        RoutedEvent::Answered(answered) => answered.at,
+    }
+}

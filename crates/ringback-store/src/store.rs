@@ -1,0 +1,283 @@
+//! The store: a directory with the log and the tables, and the threads that look after them.
+
+use std::fs::{self, File, TryLockError};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use ringback_engine::{Archive, Change, Journal, JournalError};
+
+use crate::error::{OpenStoreError, unavailable};
+use crate::files::{Files, SystemFiles};
+use crate::format::Format;
+use crate::log::{ClosedSegments, Log};
+use crate::prepare::prepare;
+use crate::tables::{Tables, describe};
+
+/// How much memory and how many files a store uses.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct StoreSettings {
+    /// Bytes of changes gathered in memory before they are written to the tables. Default 16 MiB; a
+    /// multiple of it may be in use while the disk is slow. Opening after a crash replays as much.
+    pub generation_bytes: u64,
+    /// Bytes of tables cached in memory. Default 16 MiB.
+    pub cache_bytes: u64,
+    /// Files of tables kept open. Default 256.
+    pub open_files: usize,
+}
+
+impl Default for StoreSettings {
+    fn default() -> Self {
+        Self {
+            generation_bytes: 16 << 20,
+            cache_bytes: 16 << 20,
+            open_files: 256,
+        }
+    }
+}
+
+/// The embedded store: a [`Journal`] whose changes survive power loss.
+///
+/// Dropping it writes everything in memory to the tables, so that the next start is quick; see
+/// [`Self::close`].
+pub struct Store {
+    /// What was committed, readable.
+    tables: Arc<Tables>,
+    /// Where commits go first.
+    log: Log,
+    /// See [`Self::node_secret`].
+    node_secret: [u8; 16],
+    /// A commit failed, and [`Journal::recover`] has not succeeded since.
+    failed: bool,
+    /// The threads in the background.
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl std::fmt::Debug for Store {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Store").finish_non_exhaustive()
+    }
+}
+
+impl Store {
+    /// Opens the store in this directory, or makes it (mode 0700) where nothing is there.
+    ///
+    /// # Errors
+    /// See [`OpenStoreError`].
+    pub fn open(
+        directory: impl AsRef<Path>,
+        settings: StoreSettings,
+    ) -> Result<Self, OpenStoreError> {
+        Self::open_with(directory.as_ref(), &settings, Box::new(SystemFiles))
+    }
+
+    /// Opens a store whose log writes through these files.
+    pub(crate) fn open_with(
+        directory: &Path,
+        settings: &StoreSettings,
+        files: Box<dyn Files>,
+    ) -> Result<Self, OpenStoreError> {
+        let failure = |error| OpenStoreError::from_journal(directory.to_owned(), error);
+        let io_failure = |error: io::Error| failure(unavailable(error));
+        create_directory(directory).map_err(io_failure)?;
+        let lock = File::open(directory).map_err(io_failure)?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                return Err(OpenStoreError::InUse(directory.to_owned()));
+            }
+            Err(TryLockError::Error(error)) => return Err(io_failure(error)),
+        }
+        let log_directory = directory.join("log");
+        let stored_format = Format::read(directory)?;
+        let format = match &stored_format {
+            Some(format) => format.clone(),
+            None => Format::create().map_err(failure)?,
+        };
+        if stored_format.is_some() && !log_directory.is_dir() {
+            return Err(OpenStoreError::Damaged(format!(
+                "{}: the log is missing",
+                log_directory.display()
+            )));
+        }
+        create_directory(&log_directory).map_err(io_failure)?;
+        let (tables, applied, ahead) = Tables::open(
+            &directory.join("tables"),
+            stored_format.is_none(),
+            settings,
+            format.sid_secret,
+            Arc::new(lock),
+        )
+        .map_err(failure)?;
+        let tables = Arc::new(tables);
+        let closed = Arc::new(ClosedSegments::default());
+        let threads = start_threads(&tables, &closed).map_err(io_failure)?;
+        let log = Log::open(&log_directory, files, closed, applied, ahead, |record| {
+            let changes: Vec<Change> = postcard::from_bytes(record.payload)
+                .map_err(|error| record.damaged(format!("unreadable changes: {error}")))?;
+            let writes = prepare(&tables, &changes, record.sequence)?;
+            tables.apply(writes, record.sequence);
+            Ok(())
+        });
+        // From here on, dropping the store ends its threads.
+        let mut store = match log {
+            Ok(log) => Self {
+                tables,
+                log,
+                node_secret: format.node_secret,
+                failed: false,
+                threads,
+            },
+            Err(error) => {
+                end_threads(&tables, threads);
+                return Err(failure(error));
+            }
+        };
+        if stored_format.is_none() {
+            if store.log.next_sequence() > 1 {
+                store.abandon();
+                return Err(OpenStoreError::Damaged(format!(
+                    "{} is missing, but there is data",
+                    directory.join("FORMAT").display()
+                )));
+            }
+            format.write(directory).map_err(io_failure)?;
+        }
+        Ok(store)
+    }
+
+    /// Sixteen random bytes, made when the store was: the same at every start.
+    #[must_use]
+    pub fn node_secret(&self) -> [u8; 16] {
+        self.node_secret
+    }
+
+    /// Writes everything in memory to the tables and ends the threads; then nothing is left to replay.
+    ///
+    /// # Errors
+    /// The tables could not be written; nothing is lost, the next start replays the log.
+    pub fn close(mut self) -> Result<(), JournalError> {
+        self.shut_down()
+    }
+
+    /// Ends the threads and leaves everything on disk as it is, as a crash would.
+    pub(crate) fn abandon(&mut self) {
+        end_threads(&self.tables, std::mem::take(&mut self.threads));
+    }
+
+    /// Writes everything in memory to the tables, if that has not happened, and ends the threads.
+    fn shut_down(&mut self) -> Result<(), JournalError> {
+        if self.threads.is_empty() {
+            return Ok(());
+        }
+        let flushed = self.tables.flush();
+        if let Err(error) = self.log.undo() {
+            tracing::error!(error = %error, "a failed write to the log could not be undone");
+        }
+        end_threads(&self.tables, std::mem::take(&mut self.threads));
+        flushed
+    }
+
+    /// Commits, whatever the state.
+    fn try_commit(&mut self, changes: &[Change]) -> Result<(), JournalError> {
+        if self.tables.make_room()? {
+            self.log.turn_over();
+        }
+        let sequence = self.log.next_sequence();
+        let writes = prepare(&self.tables, changes, sequence)?;
+        self.log.append(changes)?;
+        self.tables.apply(writes, sequence);
+        Ok(())
+    }
+}
+
+impl Journal for Store {
+    fn commit(&mut self, changes: &[Change]) -> Result<(), JournalError> {
+        if self.failed {
+            return Err(unavailable("an earlier commit failed"));
+        }
+        if changes.is_empty() {
+            return Ok(());
+        }
+        let result = self.try_commit(changes);
+        self.failed = result.is_err();
+        result
+    }
+
+    fn recover(&mut self) -> Result<(), JournalError> {
+        if !self.failed {
+            return Ok(());
+        }
+        if let Some(failing) = self.tables.failing() {
+            return Err(unavailable(failing));
+        }
+        self.log.undo().map_err(unavailable)?;
+        self.log.ensure_segment().map_err(unavailable)?;
+        self.failed = false;
+        Ok(())
+    }
+
+    fn archive(&self) -> Arc<dyn Archive> {
+        Arc::<Tables>::clone(&self.tables)
+    }
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        if let Err(error) = self.shut_down() {
+            tracing::error!(error = %describe(&error), "the tables could not be written; the next start replays the log");
+        }
+    }
+}
+
+/// Starts the threads that write and merge the tables.
+fn start_threads(
+    tables: &Arc<Tables>,
+    closed: &Arc<ClosedSegments>,
+) -> io::Result<Vec<JoinHandle<()>>> {
+    let mut threads = Vec::new();
+    let spawn = |name: &str, run: Box<dyn FnOnce() + Send>| {
+        std::thread::Builder::new().name(name.to_owned()).spawn(run)
+    };
+    let writing = (Arc::clone(tables), Arc::clone(closed));
+    threads.push(spawn(
+        "store-write",
+        Box::new(move || writing.0.run_writing(&writing.1)),
+    )?);
+    let merging = Arc::clone(tables);
+    match spawn("store-merge", Box::new(move || merging.run_merging())) {
+        Ok(thread) => threads.push(thread),
+        Err(error) => {
+            end_threads(tables, threads);
+            return Err(error);
+        }
+    }
+    Ok(threads)
+}
+
+/// Ends the threads and waits for them.
+fn end_threads(tables: &Tables, threads: Vec<JoinHandle<()>>) {
+    tables.close();
+    for thread in threads {
+        if thread.join().is_err() {
+            tracing::error!("a thread of the store panicked");
+        }
+    }
+}
+
+/// Creates a directory, for its owner alone, unless it is there.
+fn create_directory(directory: &Path) -> io::Result<()> {
+    let mut builder = fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(directory)?;
+    // The entry in the parent must survive power loss too.
+    let parent: PathBuf = directory.canonicalize()?;
+    match parent.parent() {
+        Some(parent) => File::open(parent)?.sync_all(),
+        None => Ok(()),
+    }
+}
