@@ -65,6 +65,14 @@ impl<'m> Cursor<'m> {
         rest.get(..length).unwrap_or_default()
     }
 
+    /// Reads up to this byte; nothing is read if it is not there.
+    pub(crate) fn take_until(&mut self, byte: u8) -> Option<&'m [u8]> {
+        let rest = self.rest();
+        let length = memchr::memchr(byte, rest)?;
+        self.at += length;
+        rest.get(..length)
+    }
+
     /// Reads a quoted string, the quotes included; nothing is read if it has no end.
     pub(crate) fn take_quoted(&mut self) -> Option<&'m [u8]> {
         let rest = self.rest();

@@ -27,7 +27,7 @@ use rsip::Method;
 
 use crate::lex::{self, Cursor, is_token};
 
-pub use header::{HeaderLine, HeaderLines, HeaderName};
+pub use header::{HeaderLine, HeaderLines, HeaderName, Values};
 pub use name_addr::NameAddr;
 pub use number_text::{IdentitySource, NumberText};
 pub use value::{BrokenParam, List, Param, Params, Value};
@@ -161,7 +161,7 @@ pub struct Message<'m> {
     /// What follows the empty line, as far as `Content-Length` says.
     body: &'m [u8],
     /// Where each known header stands.
-    slots: [Slot; HeaderName::ALL.len()],
+    slots: [Slot<'m>; HeaderName::ALL.len()],
     /// What is wrong, if anything.
     fault: Option<Fault>,
     /// Bytes of the whole message, if they are known: what a stream framer cuts off.
@@ -170,11 +170,13 @@ pub struct Message<'m> {
 
 /// Where a known header stands.
 #[derive(Clone, Copy, Debug, Default)]
-struct Slot {
-    /// Offset of its first line in the header section.
-    first: u32,
+struct Slot<'m> {
+    /// The value on its first line.
+    first: Option<Value<'m>>,
     /// Number of its lines.
     count: u32,
+    /// Offset in the header section of the line after its first.
+    after: u32,
 }
 
 impl<'m> Message<'m> {
@@ -255,24 +257,34 @@ impl<'m> Message<'m> {
     }
 
     /// The value of each line of this header, in order; each may be a list.
-    pub fn known(&self, name: HeaderName) -> impl Iterator<Item = Value<'m>> + Clone + use<'m> {
+    #[must_use]
+    pub fn known(&self, name: HeaderName) -> Values<'m> {
         let slot = self.slot(name);
-        HeaderLines::new(self.section, slot.first as usize)
-            .filter(move |line| HeaderName::from_bytes(line.name) == Some(name))
-            .map(|line| line.value)
-            .take(slot.count as usize)
+        Values::new(
+            name,
+            slot.first,
+            slot.count.saturating_sub(1),
+            HeaderLines::new(self.section, slot.after as usize),
+        )
+    }
+
+    /// The value of the first line of this header.
+    #[must_use]
+    pub fn first(&self, name: HeaderName) -> Option<Value<'m>> {
+        self.slot(name).first
     }
 
     /// The value of each line of any header, in order; long and compact names are the same.
     pub fn header<'n>(&self, name: &'n str) -> impl Iterator<Item = Value<'m>> + use<'m, 'n> {
-        let known = HeaderName::from_bytes(name.as_bytes()).map(|name| self.slot(name));
-        let (first, count) = known.map_or((0, usize::MAX), |slot| {
-            (slot.first as usize, slot.count as usize)
-        });
-        HeaderLines::new(self.section, first)
+        let known = HeaderName::from_bytes(name.as_bytes()).map(|name| self.known(name));
+        let other = known
+            .is_none()
+            .then(|| self.lines())
+            .into_iter()
+            .flatten()
             .filter(move |line| line.is_named(name.as_bytes()))
-            .map(|line| line.value)
-            .take(count)
+            .map(|line| line.value);
+        known.into_iter().flatten().chain(other)
     }
 
     /// The one value of a header that may occur only once.
@@ -286,7 +298,7 @@ impl<'m> Message<'m> {
             1 => Problem::Malformed,
             _ => Problem::Duplicate,
         };
-        match (problem, self.known(name).next()) {
+        match (problem, self.first(name)) {
             (Problem::Malformed, Some(value)) => Ok(value),
             _ => Err(HeaderError { name, problem }),
         }
@@ -302,7 +314,7 @@ impl<'m> Message<'m> {
     /// The top `Via`, if it says where a reply would go.
     #[must_use]
     pub fn top_via(&self) -> Option<Via<'m>> {
-        let value = self.known(HeaderName::Via).next()?;
+        let value = self.first(HeaderName::Via)?;
         Via::parse(value.split_first().0)
     }
 
@@ -384,8 +396,8 @@ impl<'m> Message<'m> {
         self.length
     }
 
-    /// The header section, for a writer that copies several lines at once.
-    fn slot(&self, name: HeaderName) -> Slot {
+    /// Where a known header stands.
+    fn slot(&self, name: HeaderName) -> Slot<'m> {
         self.slots.get(name as usize).copied().unwrap_or_default()
     }
 
@@ -403,31 +415,38 @@ impl<'m> Message<'m> {
 
     /// Walks over the header lines; returns the bytes up to and with the empty line, if it is there.
     fn index(&mut self, rest: &'m [u8]) -> Option<usize> {
-        let mut lines = HeaderLines::new(rest, 0);
-        loop {
-            let at = lines.at();
-            if lines.at_empty_line() {
-                self.section = rest.get(..at).unwrap_or_default();
-                return Some(at + if rest.get(at) == Some(&b'\r') { 2 } else { 1 });
+        let mut start = 0;
+        for end in memchr::memchr_iter(b'\n', rest).map(|at| at + 1) {
+            let line = rest.get(start..end).unwrap_or_default();
+            if let b"\r\n" | b"\n" = line {
+                self.section = rest.get(..start).unwrap_or_default();
+                return Some(end);
             }
-            let Some(raw) = lines.next_raw() else {
-                self.section = rest;
-                return None;
-            };
-            let Some(line) = header::split_line(raw) else {
-                self.note(Fault::BadLine);
-                continue;
-            };
-            if let Some(name) = HeaderName::from_bytes(line.name) {
-                if let Some(slot) = self.slots.get_mut(name as usize) {
-                    if slot.count == 0 {
-                        slot.first = u32::try_from(at).unwrap_or(u32::MAX);
-                    }
-                    slot.count += 1;
-                }
-            } else if !header::is_name(line.name) {
-                self.note(Fault::BadLine);
+            if !header::is_fold(rest.get(end)) {
+                self.index_line(rest, start, end);
+                start = end;
             }
+        }
+        self.section = rest;
+        if start < rest.len() {
+            self.index_line(rest, start, rest.len());
+        }
+        None
+    }
+
+    /// Notes where the header on this line stands.
+    fn index_line(&mut self, section: &'m [u8], start: usize, end: usize) {
+        let line = section.get(start..end).unwrap_or_default();
+        let Some(HeaderLine { name, value }) = header::split_line(line) else {
+            self.note(Fault::BadLine);
+            return;
+        };
+        let slot = HeaderName::from_bytes(name).and_then(|name| self.slots.get_mut(name as usize));
+        let Some(slot) = slot else { return };
+        slot.count += 1;
+        if slot.first.is_none() {
+            slot.first = Some(value);
+            slot.after = u32::try_from(end).unwrap_or(u32::MAX);
         }
     }
 

@@ -11,7 +11,8 @@ use crate::check::{DropCause, Refusal, Request, Response, Verdict, check};
 use crate::lex;
 use crate::message::{Framing, IdentitySource, Message, NumberText};
 use crate::origin::{Origin, Transport};
-use crate::reply::{ALLOW, Answered, MAX_DATAGRAM, Reply, TagKey, write_end, write_header};
+use crate::reply::{ALLOW, Answered, MAX_DATAGRAM, Reply, TagKey, fingerprint};
+use crate::reply::{write_end, write_header};
 use crate::uri::{HEADER, Scheme, TargetError, Uri, read_target};
 
 /// One message and where it came from.
@@ -120,7 +121,14 @@ impl<'m> Invite<'m> {
         &self,
         header: Option<&'n str>,
     ) -> impl Iterator<Item = NumberText> + use<'m, 'n> {
-        self.message.dialed(header)
+        // The checks read the request URI already.
+        let user = NumberText::from_uri(&self.request.uri);
+        std::iter::once(user).chain(
+            header
+                .map(|name| self.message.header_numbers(name))
+                .into_iter()
+                .flatten(),
+        )
     }
 
     /// What a source says about the caller: all its values in order; none if it is not there.
@@ -142,11 +150,7 @@ impl<'m> Invite<'m> {
 
     /// What a reply is written from.
     fn answered(&self) -> Answered<'_, 'm> {
-        Answered {
-            message: &self.message,
-            via: &self.request.via,
-            origin: self.origin,
-        }
+        Answered::accepted(&self.message, &self.request, self.origin, self.fingerprint)
     }
 }
 
@@ -221,18 +225,11 @@ impl Redirector {
             Verdict::Absorb => return Action::Absorb,
             Verdict::Response(response) => return Action::Response(response),
             Verdict::Drop(cause) => return Action::Drop(cause),
-            Verdict::Refuse(refusal, via) => Answered {
-                message: &message,
-                via: &via,
-                origin,
-            }
-            .write_refusal(self.key, refusal, None, out),
+            Verdict::Refuse(refusal, via) => Answered::refused(self.key, &message, &via, origin)
+                .write_refusal(self.key, refusal, None, out),
             Verdict::Accept(request) => {
-                let answered = Answered {
-                    message: &message,
-                    via: &request.via,
-                    origin,
-                };
+                let fingerprint = fingerprint(self.key, &message, &request.via);
+                let answered = Answered::accepted(&message, &request, origin, fingerprint);
                 self.write_accepted(&answered, &request, input.draining, out)
             }
         };
@@ -369,14 +366,13 @@ impl Redirector {
 
     /// Wraps up what routing asks for.
     fn invite<'m>(&self, message: Message<'m>, request: Request<'m>, origin: Origin) -> Invite<'m> {
-        let mut invite = Invite {
+        let fingerprint = fingerprint(self.key, &message, &request.via);
+        Invite {
             message,
             request,
             origin,
-            fingerprint: 0,
-        };
-        invite.fingerprint = invite.answered().fingerprint(self.key);
-        invite
+            fingerprint,
+        }
     }
 
     /// Answers an OPTIONS or CANCEL.

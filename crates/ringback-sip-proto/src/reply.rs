@@ -12,8 +12,9 @@ use std::net::SocketAddr;
 use rsip::Method;
 use siphasher::sip::SipHasher13;
 
-use crate::check::{Defect, Refusal, unsupported};
-use crate::message::{HeaderName, Message, Value, Via, write_number, write_unfolded};
+use crate::check::{Defect, Refusal, Request, unsupported};
+use crate::message::{HeaderName, Message, StartLine, Value, Via};
+use crate::message::{write_number, write_unfolded};
 use crate::origin::Origin;
 
 /// A reply that was written, and where it goes.
@@ -39,11 +40,54 @@ pub const ALLOW: &str = "INVITE, ACK, CANCEL, OPTIONS";
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Answered<'r, 'm> {
     /// The request.
-    pub(crate) message: &'r Message<'m>,
+    message: &'r Message<'m>,
     /// Its top `Via`.
-    pub(crate) via: &'r Via<'m>,
+    via: &'r Via<'m>,
     /// Where it came from.
-    pub(crate) origin: Origin,
+    origin: Origin,
+    /// Its From tag, empty if there is none.
+    from_tag: &'m [u8],
+    /// True if it has a To tag, which then is that of the reply.
+    has_to_tag: bool,
+    /// Keyed hash of what a retransmission repeats.
+    fingerprint: u64,
+}
+
+impl<'r, 'm> Answered<'r, 'm> {
+    /// A request that was refused: its headers may be broken.
+    pub(crate) fn refused(
+        key: TagKey,
+        message: &'r Message<'m>,
+        via: &'r Via<'m>,
+        origin: Origin,
+    ) -> Self {
+        let from = message.from().ok();
+        Self {
+            message,
+            via,
+            origin,
+            from_tag: from.and_then(|from| from.tag()).unwrap_or_default(),
+            has_to_tag: message.to().is_ok_and(|to| to.tag().is_some()),
+            fingerprint: fingerprint(key, message, via),
+        }
+    }
+
+    /// A request that passed every check.
+    pub(crate) fn accepted(
+        message: &'r Message<'m>,
+        request: &'r Request<'m>,
+        origin: Origin,
+        fingerprint: u64,
+    ) -> Self {
+        Self {
+            message,
+            via: &request.via,
+            origin,
+            from_tag: request.from.tag().unwrap_or_default(),
+            has_to_tag: request.to.tag().is_some(),
+            fingerprint,
+        }
+    }
 }
 
 impl Answered<'_, '_> {
@@ -103,26 +147,6 @@ impl Answered<'_, '_> {
         }
     }
 
-    /// The hash that a retransmission repeats: top `Via`, `Call-ID`, `CSeq` number, request URI.
-    pub(crate) fn fingerprint(&self, key: TagKey) -> u64 {
-        let mut hasher = key.hasher();
-        match self.via.branch() {
-            // A branch that is only the magic cookie is none (RFC 4475 §3.2.1).
-            Some(branch) if branch != b"z9hG4bK" => write_part(&mut hasher, branch),
-            _ => write_part(&mut hasher, self.via.value().as_bytes()),
-        }
-        write_part(&mut hasher, self.via.sent_by().as_bytes());
-        hasher.write_u16(self.via.port().unwrap_or_default());
-        write_part(&mut hasher, self.first(HeaderName::CallId).as_bytes());
-        let cseq = self.first(HeaderName::CSeq).as_bytes();
-        let number = cseq.split(|byte| !byte.is_ascii_digit()).next();
-        write_part(&mut hasher, number.unwrap_or_default());
-        if let crate::message::StartLine::Request { uri, .. } = self.message.start() {
-            write_part(&mut hasher, uri);
-        }
-        hasher.finish()
-    }
-
     /// Writes the status line and the copied headers.
     fn write_head_with(
         &self,
@@ -147,16 +171,13 @@ impl Answered<'_, '_> {
             }
             out.extend_from_slice(b"\r\n");
         }
-        let from = self.message.from();
         self.copy(HeaderName::From, out);
-        if self.message.count(HeaderName::To) > 0 {
+        if let Some(to) = self.message.first(HeaderName::To) {
             out.extend_from_slice(b"To: ");
-            self.first(HeaderName::To).write_unfolded(out);
-            let has_tag = self.message.to().is_ok_and(|to| to.tag().is_some());
-            if !has_tag {
-                let from_tag = from.ok().and_then(|from| from.tag()).unwrap_or_default();
+            to.write_unfolded(out);
+            if !self.has_to_tag {
                 out.extend_from_slice(b";tag=");
-                write_tag(key.tag(self.fingerprint(key), from_tag), out);
+                write_tag(key.tag(self.fingerprint, self.from_tag), out);
             }
             out.extend_from_slice(b"\r\n");
         }
@@ -166,21 +187,34 @@ impl Answered<'_, '_> {
 
     /// Copies the first line of a header, if it is there.
     fn copy(&self, name: HeaderName, out: &mut Vec<u8>) {
-        if self.message.count(name) > 0 {
+        if let Some(value) = self.message.first(name) {
             out.extend_from_slice(name.as_str().as_bytes());
             out.extend_from_slice(b": ");
-            self.first(name).write_unfolded(out);
+            value.write_unfolded(out);
             out.extend_from_slice(b"\r\n");
         }
     }
+}
 
-    /// The value of the first line of a header, or an empty one.
-    fn first(&self, name: HeaderName) -> Value<'_> {
-        self.message
-            .known(name)
-            .next()
-            .unwrap_or_else(|| Value::new(&[]))
+/// The hash that a retransmission repeats: top `Via`, `Call-ID`, `CSeq` number, request URI.
+pub(crate) fn fingerprint(key: TagKey, message: &Message<'_>, via: &Via<'_>) -> u64 {
+    let first = |name| message.first(name).map(Value::as_bytes).unwrap_or_default();
+    let mut hasher = key.hasher();
+    match via.branch() {
+        // A branch that is only the magic cookie is none (RFC 4475 §3.2.1).
+        Some(branch) if branch != b"z9hG4bK" => write_part(&mut hasher, branch),
+        _ => write_part(&mut hasher, via.value().as_bytes()),
     }
+    write_part(&mut hasher, via.sent_by().as_bytes());
+    hasher.write_u16(via.port().unwrap_or_default());
+    write_part(&mut hasher, first(HeaderName::CallId));
+    let cseq = first(HeaderName::CSeq);
+    let number = cseq.split(|byte| !byte.is_ascii_digit()).next();
+    write_part(&mut hasher, number.unwrap_or_default());
+    if let StartLine::Request { uri, .. } = message.start() {
+        write_part(&mut hasher, uri);
+    }
+    hasher.finish()
 }
 
 impl Refusal {

@@ -8,7 +8,7 @@
 mod compare;
 mod target;
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::lex::{self, Cursor};
 
@@ -287,11 +287,7 @@ impl<'m> Host<'m> {
         if text.is_empty() {
             return None;
         }
-        let ip = text
-            .first()
-            .is_some_and(u8::is_ascii_digit)
-            .then(|| std::str::from_utf8(text).ok()?.parse().ok().map(IpAddr::V4))
-            .flatten();
+        let ip = ipv4(text).map(IpAddr::V4);
         Some(Self { text, ip })
     }
 
@@ -349,6 +345,23 @@ fn split_once(text: &[u8], byte: u8) -> (&[u8], Option<&[u8]>) {
         Some((before, after)) => (before, after.get(1..)),
         None => (text, None),
     }
+}
+
+/// Reads four numbers up to 255 of one to three digits, without leading zeros.
+fn ipv4(text: &[u8]) -> Option<Ipv4Addr> {
+    let mut octets = [0_u8; 4];
+    let mut parts = text.split(|&byte| byte == b'.');
+    for octet in &mut octets {
+        *octet = match *parts.next()? {
+            [one @ b'0'..=b'9'] => one - b'0',
+            [ten @ b'1'..=b'9', one @ b'0'..=b'9'] => (ten - b'0') * 10 + (one - b'0'),
+            ref part @ [b'1' | b'2', b'0'..=b'9', b'0'..=b'9'] => {
+                u8::try_from(lex::decimal(part)?).ok()?
+            }
+            _ => return None,
+        };
+    }
+    parts.next().is_none().then(|| Ipv4Addr::from(octets))
 }
 
 /// Reads an IPv6 address; tolerates a third colon before an IPv4 tail (RFC 5118 §4.10).
@@ -489,6 +502,24 @@ mod tests {
             ("mailto:", UriError::Opaque),
         ] {
             assert_eq!(parse(text).map(|uri| uri.scheme()), Err(error), "{text}");
+        }
+    }
+
+    #[test]
+    fn four_small_numbers_are_an_address() {
+        for text in ["0.0.0.0", "192.0.2.10", "255.255.255.255", "9.99.199.249"] {
+            assert_eq!(ipv4(text.as_bytes()), text.parse().ok(), "{text}");
+        }
+        for text in [
+            "256.1.1.1",
+            "1.2.3",
+            "1.2.3.4.5",
+            "01.2.3.4",
+            "1.2.3.",
+            "1.2.3.a",
+            "",
+        ] {
+            assert_eq!(ipv4(text.as_bytes()), None, "{text}");
         }
     }
 

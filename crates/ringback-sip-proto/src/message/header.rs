@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::value::Value;
-use crate::lex;
+use crate::lex::{Cursor, is_token};
 
 /// A header that the message layer finds without searching.
 ///
@@ -54,32 +54,29 @@ impl HeaderName {
     /// Reads a name in any case, compact forms included.
     #[must_use]
     pub fn from_bytes(name: &[u8]) -> Option<Self> {
-        let candidate = match name {
-            [letter] => {
-                return match letter.to_ascii_lowercase() {
-                    b'v' => Some(Self::Via),
-                    b'i' => Some(Self::CallId),
-                    b'f' => Some(Self::From),
-                    b't' => Some(Self::To),
-                    b'l' => Some(Self::ContentLength),
-                    b'c' => Some(Self::ContentType),
-                    _ => None,
-                };
-            }
-            [_, _] => Self::To,
-            [_, _, _] => Self::Via,
-            [b'F' | b'f', _, _, _] => Self::From,
-            [_, _, _, _] => Self::CSeq,
-            [b'R' | b'r', _, _, _, _, _, _] => Self::Require,
-            [_, _, _, _, _, _, _] => Self::CallId,
-            _ => match (name.len(), name.first()) {
-                (12, Some(b'M' | b'm')) => Self::MaxForwards,
-                (12, _) => Self::ContentType,
-                (14, _) => Self::ContentLength,
-                (15, _) => Self::RemotePartyId,
-                (19, _) => Self::PAssertedIdentity,
-                _ => return None,
-            },
+        let (&[first, ..], &[.., last]) = (name, name) else {
+            return None;
+        };
+        // Length and the letters at both ends leave one candidate; letters differ by one bit.
+        let candidate = match (name.len(), first | 0x20, last | 0x20) {
+            (1, b'v', _) => return Some(Self::Via),
+            (1, b'i', _) => return Some(Self::CallId),
+            (1, b'f', _) => return Some(Self::From),
+            (1, b't', _) => return Some(Self::To),
+            (1, b'l', _) => return Some(Self::ContentLength),
+            (1, b'c', _) => return Some(Self::ContentType),
+            (2, b't', b'o') => Self::To,
+            (3, b'v', b'a') => Self::Via,
+            (4, b'f', b'm') => Self::From,
+            (4, b'c', b'q') => Self::CSeq,
+            (7, b'c', b'd') => Self::CallId,
+            (7, b'r', b'e') => Self::Require,
+            (12, b'm', b's') => Self::MaxForwards,
+            (12, b'c', b'e') => Self::ContentType,
+            (14, b'c', b'h') => Self::ContentLength,
+            (15, b'r', b'd') => Self::RemotePartyId,
+            (19, b'p', b'y') => Self::PAssertedIdentity,
+            _ => return None,
         };
         name.eq_ignore_ascii_case(candidate.as_str().as_bytes())
             .then_some(candidate)
@@ -143,36 +140,16 @@ impl<'m> HeaderLines<'m> {
         Self { section, at }
     }
 
-    /// Offset of the next line.
-    pub(crate) fn at(&self) -> usize {
-        self.at
-    }
-
-    /// True if the next line is the empty one.
-    pub(crate) fn at_empty_line(&self) -> bool {
-        matches!(
-            self.section.get(self.at..),
-            Some([b'\n', ..] | [b'\r', b'\n', ..])
-        )
-    }
-
     /// The next line up to and with its end, all its folds included.
-    pub(crate) fn next_raw(&mut self) -> Option<&'m [u8]> {
+    fn next_raw(&mut self) -> Option<&'m [u8]> {
         let rest = self
             .section
             .get(self.at..)
             .filter(|rest| !rest.is_empty())?;
-        let mut end = 0;
-        loop {
-            let Some(found) = memchr::memchr(b'\n', rest.get(end..).unwrap_or_default()) else {
-                end = rest.len();
-                break;
-            };
-            end += found + 1;
-            if !matches!(rest.get(end), Some(b' ' | b'\t')) {
-                break;
-            }
-        }
+        let end = memchr::memchr_iter(b'\n', rest)
+            .map(|found| found + 1)
+            .find(|&end| !is_fold(rest.get(end)))
+            .unwrap_or(rest.len());
         self.at += end;
         rest.get(..end)
     }
@@ -191,28 +168,65 @@ impl<'m> Iterator for HeaderLines<'m> {
     }
 }
 
-/// Splits a line at its colon; `None` if it is no header line.
-pub(crate) fn split_line(line: &[u8]) -> Option<HeaderLine<'_>> {
-    let (name, value) = line.split_at_checked(memchr::memchr(b':', line)?)?;
-    let name = match name {
-        [rest @ .., b' ' | b'\t'] => {
-            let mut name = rest;
-            while let [rest @ .., b' ' | b'\t'] = name {
-                name = rest;
-            }
-            name
-        }
-        name => name,
-    };
-    Some(HeaderLine {
-        name,
-        value: Value::new(value.get(1..)?),
-    })
+/// Iterates over the values of one known header, one for each line.
+#[derive(Clone, Debug)]
+pub struct Values<'m> {
+    /// Which header.
+    name: HeaderName,
+    /// The value of the first line, until it was given out.
+    first: Option<Value<'m>>,
+    /// How many lines come after it.
+    left: u32,
+    /// The lines after the first.
+    lines: HeaderLines<'m>,
 }
 
-/// True if the text is a header name.
-pub(crate) fn is_name(name: &[u8]) -> bool {
-    lex::is_token_text(name)
+impl<'m> Values<'m> {
+    /// Starts with the first value; `lines` come after it.
+    pub(crate) fn new(
+        name: HeaderName,
+        first: Option<Value<'m>>,
+        left: u32,
+        lines: HeaderLines<'m>,
+    ) -> Self {
+        Self {
+            name,
+            first,
+            left,
+            lines,
+        }
+    }
+}
+
+impl<'m> Iterator for Values<'m> {
+    type Item = Value<'m>;
+
+    fn next(&mut self) -> Option<Value<'m>> {
+        if let Some(first) = self.first.take() {
+            return Some(first);
+        }
+        self.left = self.left.checked_sub(1)?;
+        let line = self
+            .lines
+            .find(|line| HeaderName::from_bytes(line.name) == Some(self.name))?;
+        Some(line.value)
+    }
+}
+
+/// True if a line that starts with this byte goes on with the one before.
+pub(crate) fn is_fold(first: Option<&u8>) -> bool {
+    matches!(first, Some(b' ' | b'\t'))
+}
+
+/// Splits a line at its colon; `None` if it is no header line: the name must be a token.
+pub(crate) fn split_line(line: &[u8]) -> Option<HeaderLine<'_>> {
+    let mut cursor = Cursor::new(line);
+    let name = cursor.take_while(is_token);
+    while cursor.eat(b' ') || cursor.eat(b'\t') {}
+    (cursor.eat(b':') && !name.is_empty()).then(|| HeaderLine {
+        name,
+        value: Value::new(cursor.rest()),
+    })
 }
 
 /// The long form of a compact name (RFC 3261 §20 and the IANA registry), else the name itself.

@@ -43,7 +43,7 @@ impl<'m> NameAddr<'m> {
                     if name.iter().any(|&byte| !is_name(byte)) {
                         return None;
                     }
-                    cursor.take_while(|byte| byte != b'<');
+                    cursor.take_until(b'<');
                     (name, bracketed(&mut cursor)?)
                 }
                 Some((_, b'"')) => return None,
@@ -118,7 +118,7 @@ fn bracketed<'m>(cursor: &mut Cursor<'m>) -> Option<&'m [u8]> {
     if !cursor.eat(b'<') {
         return None;
     }
-    let inside = cursor.take_while(|byte| byte != b'>');
+    let inside = cursor.take_until(b'>')?;
     cursor.eat(b'>').then_some(inside)
 }
 

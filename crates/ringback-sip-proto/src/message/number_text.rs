@@ -92,8 +92,12 @@ impl NumberText {
                 text.push(byte);
             }
         }
-        for (byte, _) in lex::unescape(number) {
-            text.push(byte);
+        if memchr::memchr(b'%', number).is_none() {
+            text.push_all(number);
+        } else {
+            for (byte, _) in lex::unescape(number) {
+                text.push(byte);
+            }
         }
         text.finish()
     }
@@ -128,9 +132,7 @@ impl NumberText {
     /// Bare text.
     fn from_bytes(bytes: &[u8]) -> Self {
         let mut text = Self::empty();
-        for &byte in bytes {
-            text.push(byte);
-        }
+        text.push_all(bytes);
         text.finish()
     }
 
@@ -161,6 +163,13 @@ impl NumberText {
             self.length += 1;
         } else {
             self.length = u8::MAX;
+        }
+    }
+
+    /// Adds characters.
+    fn push_all(&mut self, bytes: &[u8]) {
+        for &byte in bytes {
+            self.push(byte);
         }
     }
 
@@ -200,14 +209,22 @@ impl<'m> Message<'m> {
             StartLine::Request { uri, .. } => Some(NumberText::from_uri_bytes(uri)),
             _ => None,
         };
-        let header = header.map(|name| self.header(name));
         request_uri.into_iter().chain(
             header
+                .map(|name| self.header_numbers(name))
                 .into_iter()
-                .flatten()
-                .flat_map(Value::list)
-                .map(NumberText::from_value),
+                .flatten(),
         )
+    }
+
+    /// What each value of a header names.
+    pub(crate) fn header_numbers<'n>(
+        &self,
+        name: &'n str,
+    ) -> impl Iterator<Item = NumberText> + use<'m, 'n> {
+        self.header(name)
+            .flat_map(Value::list)
+            .map(NumberText::from_value)
     }
 }
 
