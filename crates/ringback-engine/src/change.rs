@@ -64,6 +64,20 @@ pub enum RoutedEvent {
     Routed(RoutedCall),
     /// It was answered.
     Answered(AnsweredCall),
+    /// Several were routed over SIP, all alike.
+    RoutedOverSip(RoutedOverSip),
+}
+
+impl RoutedEvent {
+    /// When it happened; of several calls, the latest.
+    #[must_use]
+    pub const fn at(&self) -> Timestamp {
+        match self {
+            Self::Routed(call) => call.at,
+            Self::Answered(call) => call.at,
+            Self::RoutedOverSip(calls) => calls.latest,
+        }
+    }
 }
 
 /// An incoming call that was routed.
@@ -81,6 +95,21 @@ pub struct RoutedCall {
     pub source: Option<AgentId>,
     /// The answer given over HTTP, to be given again for the same call id.
     pub response: Option<String>,
+}
+
+/// Incoming SIP calls that were routed alike, at about the same time.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RoutedOverSip {
+    /// Whose they are.
+    pub environment: EnvironmentId,
+    /// The agent that they went to, if any.
+    pub agent: Option<AgentId>,
+    /// The outbound agent whose calls were returned: set exactly where the outcome was callback.
+    pub source: Option<AgentId>,
+    /// When the last of them was routed.
+    pub latest: Timestamp,
+    /// The hashes of their Call-IDs, and the seconds since 1970 when they were routed.
+    pub calls: Vec<(u64, u32)>,
 }
 
 /// A routed call that was answered.

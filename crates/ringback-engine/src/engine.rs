@@ -13,7 +13,7 @@ use ringback_routing::{
 };
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::observed::{Arrival, Observed, count_kind};
+use crate::observed::{Arrival, Observed, Route, count_kind};
 use crate::writer::{Job, Writer};
 use crate::{
     AnsweredCall, Archive, Call, CallbackStatistics, Change, Clock, Command, DecisionRecord,
@@ -199,17 +199,19 @@ impl Engine {
         let Some(environment) = decision.environment else {
             return;
         };
-        let environment = environment.record.id;
-        let record = DecisionRecord::new(at, Surface::Sip, dialed, caller, decision, call_id);
+        let id = environment.record.id;
         self.shared.observed.arrived(Arrival {
-            environment,
-            sid_hash: hash_sid(environment, call_id),
-            at,
-            agent: record.agent,
-            source: record.source,
-            kind: count_kind(decision),
+            sid_hash: hash_sid(id, call_id),
+            second: u32::try_from(at.seconds()).unwrap_or(u32::MAX),
+            route: Route {
+                environment: environment.slot,
+                kind: count_kind(decision),
+                agent: decision.agent.map(|agent| agent.slot),
+                source: decision.source_agent.map(|agent| agent.slot),
+            },
         });
-        self.shared.observed.decided(environment, record);
+        let record = DecisionRecord::new(at, Surface::Sip, dialed, caller, decision, call_id);
+        self.shared.observed.decided(id, record);
     }
 
     /// Notes that a SIP call was answered; counts it if it was routed as callback, once.

@@ -18,7 +18,9 @@ mod secret;
 mod warm_up;
 mod writer;
 
-pub use change::{AnsweredCall, Call, Change, CountKey, CountKind, RoutedCall, RoutedEvent};
+pub use change::{
+    AnsweredCall, Call, Change, CountKey, CountKind, RoutedCall, RoutedEvent, RoutedOverSip,
+};
 pub use clock::{Clock, SystemClock};
 pub use command::{
     Command, ConstraintCheck, CreateAgent, CreateEnvironment, CreateNumber, CreateToken,

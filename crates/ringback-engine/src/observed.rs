@@ -4,6 +4,7 @@
 //! Calls routed over SIP are only noted here; the writer makes them durable within a second. Calls
 //! routed over HTTP go through commands and are durable before they are answered.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -11,14 +12,15 @@ use arrayvec::ArrayString;
 use foldhash::fast::RandomState;
 use parking_lot::Mutex;
 use ringback_routing::{
-    AgentId, AgentSlot, Caller, Decision, Directory, E164, EnvironmentId, Outcome, Reason,
-    Timestamp,
+    AgentId, AgentSlot, Caller, Decision, Directory, E164, EnvironmentId, EnvironmentSlot, Outcome,
+    Reason, Timestamp,
 };
 use tokio::sync::watch;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::{
-    AnsweredCall, Change, CommandError, CountKey, CountKind, RoutedCall, RoutedEvent, StoredCounts,
+    AnsweredCall, Change, CommandError, CountKey, CountKind, RoutedCall, RoutedEvent,
+    RoutedOverSip, StoredCounts,
 };
 
 /// One decision, for people to look at.
@@ -68,14 +70,6 @@ impl DecisionRecord {
         decision: &Decision<'_>,
         sid: &[u8],
     ) -> Self {
-        let mut shown = ArrayString::new();
-        for chunk in sid.utf8_chunks() {
-            for character in chunk.valid().chars() {
-                if shown.try_push(character).is_err() {
-                    break;
-                }
-            }
-        }
         Self {
             sequence: 0,
             at,
@@ -89,7 +83,7 @@ impl DecisionRecord {
                 .map(|environment| environment.record.id),
             agent: decision.agent.map(|agent| agent.record.id),
             source: decision.source_agent.map(|agent| agent.record.id),
-            sid: shown,
+            sid: shown(sid),
         }
     }
 
@@ -175,18 +169,25 @@ pub(crate) struct Observed {
 /// A call routed over SIP.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Arrival {
-    /// Whose it is.
-    pub(crate) environment: EnvironmentId,
     /// The hash of its Call-ID.
     pub(crate) sid_hash: u64,
-    /// When.
-    pub(crate) at: Timestamp,
-    /// The agent that it went to.
-    pub(crate) agent: Option<AgentId>,
-    /// The agent whose call was returned.
-    pub(crate) source: Option<AgentId>,
+    /// When, in seconds since 1970.
+    pub(crate) second: u32,
+    /// Where it went.
+    pub(crate) route: Route,
+}
+
+/// Where a SIP call went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Route {
+    /// Whose it is.
+    pub(crate) environment: EnvironmentSlot,
     /// What to count.
     pub(crate) kind: Option<CountKind>,
+    /// The agent that it went to.
+    pub(crate) agent: Option<AgentSlot>,
+    /// The agent whose call was returned.
+    pub(crate) source: Option<AgentSlot>,
 }
 
 /// What the writer has yet to make durable.
@@ -196,6 +197,18 @@ struct Pending {
     events: Vec<RoutedEvent>,
     /// Growth of counters.
     counts: BTreeMap<CountKey, u64>,
+}
+
+impl Pending {
+    /// How many events wait at most while storage fails; later ones are counted, but not known.
+    const LIMIT: usize = 1_000_000;
+
+    /// Adds an event.
+    fn add(&mut self, event: RoutedEvent) {
+        if self.events.len() < Self::LIMIT {
+            self.events.push(event);
+        }
+    }
 }
 
 impl Observed {
@@ -208,16 +221,7 @@ impl Observed {
     ) -> Self {
         let mut routed = RoutedTable::default();
         for event in &events {
-            match event {
-                RoutedEvent::Routed(call) => {
-                    routed.insert(call, directory);
-                }
-                RoutedEvent::Answered(call) => {
-                    if let Some(entry) = routed.entries.get_mut(&call.sid_hash) {
-                        entry.answered = true;
-                    }
-                }
-            }
+            routed.replay(event, directory);
         }
         Self {
             arrivals: Mutex::default(),
@@ -259,27 +263,51 @@ impl Observed {
             return;
         }
         let mut routed = self.routed.lock();
+        // Calls that were routed alike are counted and stored together.
+        let mut alike: HashMap<Route, Vec<(u64, u32)>, RandomState> = HashMap::default();
+        for arrival in arrivals {
+            let Arrival {
+                sid_hash,
+                second,
+                route,
+            } = arrival;
+            if routed.insert(sid_hash, second, route.agent, route.source) {
+                alike.entry(route).or_default().push((sid_hash, second));
+            }
+        }
+        drop(routed);
         let mut pending = self.pending.lock();
         let mut counts = self.counts.lock();
-        for arrival in arrivals {
-            let call = RoutedCall {
-                environment: arrival.environment,
-                sid_hash: arrival.sid_hash,
-                at: arrival.at,
-                agent: arrival.agent,
-                source: arrival.source,
-                response: None,
-            };
-            if !routed.insert(&call, directory) {
+        for (route, calls) in alike {
+            let Some(environment) = directory.environment(route.environment) else {
                 continue;
+            };
+            let environment = environment.record.id;
+            let id = |slot| directory.agent(slot).map(|agent| agent.record.id);
+            let (agent, source) = (route.agent.and_then(id), route.source.and_then(id));
+            if let (Some(kind), Some(agent)) = (route.kind, agent) {
+                for (_, second) in &calls {
+                    let day = day_of(Timestamp::from_seconds(i64::from(*second)));
+                    let key = CountKey {
+                        environment,
+                        day,
+                        agent,
+                        source,
+                        kind,
+                    };
+                    *counts.entry(key).or_default() += 1;
+                    *pending.counts.entry(key).or_default() += 1;
+                }
             }
-            if let Some(key) = count_key(&call, arrival.kind) {
-                *counts.entry(key).or_default() += 1;
-                *pending.counts.entry(key).or_default() += 1;
-            }
-            if pending.events.len() < RoutedTable::LIMIT {
-                pending.events.push(RoutedEvent::Routed(call));
-            }
+            let latest = calls.iter().map(|(_, second)| *second).max().unwrap_or(0);
+            let latest = Timestamp::from_seconds(i64::from(latest));
+            pending.add(RoutedEvent::RoutedOverSip(RoutedOverSip {
+                environment,
+                agent,
+                source,
+                latest,
+                calls,
+            }));
         }
     }
 
@@ -294,7 +322,7 @@ impl Observed {
         if let Some(key) = key {
             *self.counts.lock().entry(key).or_default() += 1;
             *pending.counts.entry(key).or_default() += 1;
-            pending.events.push(RoutedEvent::Answered(call));
+            pending.add(RoutedEvent::Answered(call));
         }
     }
 
@@ -320,7 +348,7 @@ impl Observed {
                 Change::Counted(key, count) => *pending.counts.entry(key).or_default() += count,
                 Change::Routed(mut events) => {
                     events.append(&mut pending.events);
-                    events.truncate(RoutedTable::LIMIT);
+                    events.truncate(Pending::LIMIT);
                     pending.events = events;
                 }
                 _ => {}
@@ -353,14 +381,7 @@ impl Observed {
             Change::Routed(events) => {
                 let mut routed = self.routed.lock();
                 for event in events {
-                    match event {
-                        RoutedEvent::Routed(call) => {
-                            routed.insert(call, directory);
-                        }
-                        RoutedEvent::Answered(call) => {
-                            let _already_counted = routed.answer(call, directory);
-                        }
-                    }
+                    routed.replay(event, directory);
                 }
             }
             Change::Counted(key, count) => *self.counts.lock().entry(*key).or_default() += count,
@@ -517,26 +538,52 @@ impl RoutedTable {
     const LIMIT: usize = 4_000_000;
 
     /// Enters a call; false if its call id was known.
-    fn insert(&mut self, call: &RoutedCall, directory: &Directory) -> bool {
-        if self.entries.contains_key(&call.sid_hash) {
+    fn insert(
+        &mut self,
+        sid_hash: u64,
+        second: u32,
+        agent: Option<AgentSlot>,
+        source: Option<AgentSlot>,
+    ) -> bool {
+        let Entry::Vacant(entry) = self.entries.entry(sid_hash) else {
             return false;
-        }
-        while self.order.len() >= Self::LIMIT {
+        };
+        entry.insert(RoutedEntry {
+            agent,
+            source,
+            answered: false,
+        });
+        self.order.push_back((second, sid_hash));
+        if self.order.len() > Self::LIMIT {
             self.forget_oldest();
         }
-        let slot = |id: AgentId| directory.agent_by_id(id).map(|agent| agent.slot);
-        let entry = RoutedEntry {
-            agent: call.agent.and_then(slot),
-            source: call.source.and_then(slot),
-            answered: false,
-        };
-        self.entries.insert(call.sid_hash, entry);
-        if let Some(response) = &call.response {
-            self.responses.insert(call.sid_hash, response.clone());
-        }
-        let second = u32::try_from(call.at.seconds()).unwrap_or(u32::MAX);
-        self.order.push_back((second, call.sid_hash));
         true
+    }
+
+    /// Shows an event that has been counted already.
+    fn replay(&mut self, event: &RoutedEvent, directory: &Directory) {
+        let slot = |id: AgentId| directory.agent_by_id(id).map(|agent| agent.slot);
+        match event {
+            RoutedEvent::Routed(call) => {
+                let second = u32::try_from(call.at.seconds()).unwrap_or(u32::MAX);
+                let (agent, source) = (call.agent.and_then(slot), call.source.and_then(slot));
+                self.insert(call.sid_hash, second, agent, source);
+                if let Some(response) = &call.response {
+                    self.responses.insert(call.sid_hash, response.clone());
+                }
+            }
+            RoutedEvent::Answered(call) => {
+                if let Some(entry) = self.entries.get_mut(&call.sid_hash) {
+                    entry.answered = true;
+                }
+            }
+            RoutedEvent::RoutedOverSip(alike) => {
+                let (agent, source) = (alike.agent.and_then(slot), alike.source.and_then(slot));
+                for (sid_hash, second) in &alike.calls {
+                    self.insert(*sid_hash, *second, agent, source);
+                }
+            }
+        }
     }
 
     /// Which counter the answer to this call raises: none if it was no callback or is counted.
@@ -608,6 +655,16 @@ pub(crate) fn count_key(call: &RoutedCall, kind: Option<CountKind>) -> Option<Co
         source: call.source,
         kind: kind?,
     })
+}
+
+/// As much of a call id as a decision record shows.
+fn shown(sid: &[u8]) -> ArrayString<SID_SHOWN> {
+    let mut shown = ArrayString::new();
+    for chunk in sid.get(..SID_SHOWN).unwrap_or(sid).utf8_chunks() {
+        // What does not fit any more is left out.
+        let _full = shown.try_push_str(chunk.valid());
+    }
+    shown
 }
 
 /// The counters of an environment from this day on (and then those of other environments).

@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use crate::interner::Interner;
 use crate::key;
-use crate::prepare::{Writes, event_time, forget_call};
+use crate::prepare::{Writes, forget_call};
 use crate::tables::{Table, Tables};
 
 /// Into how many parts the first byte of their keys divides the calls.
@@ -65,7 +65,7 @@ impl Archive for Tables {
             let (Some(place), Some(mut events)) = (key::routed_place(&item_key), events) else {
                 return Err(self.state.damaged(&item_key));
             };
-            events.retain(|event| event_time(event) >= since);
+            events.retain(|event| event.at() >= since);
             chunks.push((*place, events));
         }
         chunks.sort_unstable_by_key(|(place, _)| *place);

@@ -6,7 +6,7 @@ use std::collections::hash_map::Entry;
 
 use lsm_tree::Slice;
 use ringback_engine::{Call, Change, CountKey, JournalError, RoutedEvent};
-use ringback_routing::{E164, EnvironmentId, Timestamp, Token};
+use ringback_routing::{E164, EnvironmentId, Token};
 use serde::Serialize;
 use uuid::Uuid;
 
@@ -226,7 +226,7 @@ impl Preparation<'_> {
 
     /// Writes a chunk of events.
     fn put_events(&mut self, events: &[RoutedEvent], place: u32) -> Result<(), JournalError> {
-        let Some(latest) = events.iter().map(event_time).max() else {
+        let Some(latest) = events.iter().map(RoutedEvent::at).max() else {
             return Ok(());
         };
         let chunk = postcard::to_stdvec(events).map_err(unavailable)?;
@@ -296,13 +296,5 @@ impl Preparation<'_> {
         self.pending
             .insert(state_key.clone(), self.writes.state.len());
         self.writes.state.push((state_key, value));
-    }
-}
-
-/// When an event happened.
-pub(crate) fn event_time(event: &RoutedEvent) -> Timestamp {
-    match event {
-        RoutedEvent::Routed(routed) => routed.at,
-        RoutedEvent::Answered(answered) => answered.at,
     }
 }
