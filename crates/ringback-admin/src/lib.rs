@@ -1,1 +1,54 @@
-//! Placeholder line replaced as the crate is written.
+//! The HTTP API of Ringback: agents, numbers, roles, calls and settings for administrators, lookups
+//! for PBXs, decisions for whoever watches, and metrics.
+//!
+//! Everything that changes goes through the commands of [`ringback_engine`]; everything that is shown
+//! is read from its directory. This crate owns what travels: paths, tokens, bodies, errors.
+//!
+//! # What is settled here
+//!
+//! - A body that is JSON but no object has no fields: 422, with an error under `body` beside those of
+//!   the fields that are missing. Of a repeated key the last value counts. Where a field may be left
+//!   out, `null` leaves it out; in `PATCH` and `PUT` it clears what can be cleared.
+//! - `POST /environments/{id}/tokens` and `check-constraints`, all of whose fields may be left out, take
+//!   no body at all for an empty one. `publish`, `unpublish` and `answered` do not look at one.
+//! - A `name`, `label` or token name has at most 255 characters, a `description` 2,000, a target's URI
+//!   1,024, a call id 1 to 255 bytes; `targets` has at most 32 entries, a list of identifiers 1,000.
+//!   `priority` and `weight` are integers from 0 to 65535, 0 where left out; a target may be written as
+//!   its URI alone. `recency_window_seconds` is at least 1.
+//! - `country_code` is ISO 3166-1 alpha-2. Given, it must fit the digits; left out, it is the country
+//!   that the digits belong to, if they tell.
+//! - `POST /calls` answers 201 whether the call is new or known. A withheld `from` is as good as none.
+//! - In a query, a `+` that was not escaped arrives as a space; before a digit in `to` and `from` it
+//!   is read as the `+` that was meant. An empty parameter counts as left out.
+//! - `GET /contacts/{number}` of a number that cannot be read is 404, `DELETE` 422: nothing was erased.
+//! - `GET /route` and `POST /route` list targets by priority; within one, `GET` puts the heaviest first
+//!   and `POST` draws by the call id, as SIP does. `routed_call_sid` is `null` for `GET`.
+//! - `/healthz`, `/readyz`, `/metrics`, `/docs` and `/api/v1/openapi.json` ask for no token. `/readyz` is
+//!   503 while storage takes no writes and while the server goes down.
+//! - Decisions: their shape stands with the handlers of `/decisions`; `limit` is 1 to 1,000, 100 where
+//!   left out.
+//! - Rate limiting, where on, counts per token in windows of one minute, the administrator's too.
+
+mod api;
+mod auth;
+mod body;
+mod call_text;
+mod config;
+mod docs;
+mod error;
+mod fields;
+mod handler;
+mod limit;
+mod lines;
+mod metrics;
+mod path;
+mod reply;
+mod router;
+mod server;
+mod wire;
+
+pub use api::Api;
+pub use config::{HttpConfig, HttpConfigError, HttpSpec};
+pub use metrics::MetricsSource;
+pub use router::router;
+pub use server::{bind, serve};

@@ -1,0 +1,120 @@
+//! What all requests share: the engine, the tokens, the counters.
+
+use std::sync::Arc;
+
+use ringback_engine::Engine;
+use ringback_routing::{Country, Directory, DirectoryEnvironment, TokenHash};
+use tokio_util::sync::CancellationToken;
+
+use crate::auth::Tenant;
+use crate::config::HttpConfig;
+use crate::error::ApiError;
+use crate::limit::RateLimiter;
+use crate::metrics::{Metrics, MetricsSource};
+
+/// The HTTP API's state; clones share it.
+#[derive(Clone)]
+pub struct Api {
+    /// What the clones share.
+    shared: Arc<Shared>,
+}
+
+/// What the clones of [`Api`] share.
+struct Shared {
+    /// Decides, and takes commands.
+    engine: Engine,
+    /// The hash of the administrator token.
+    administrator: TokenHash,
+    /// What tokens start with.
+    token_prefix: String,
+    /// How often each token may ask.
+    limiter: Option<RateLimiter>,
+    /// What is counted here.
+    metrics: Metrics,
+    /// What is counted elsewhere.
+    sources: Vec<Arc<dyn MetricsSource>>,
+    /// Cancelled when the server begins to go down.
+    draining: CancellationToken,
+    /// When this state was made, in milliseconds: tells its event ids from those of other runs.
+    epoch: i64,
+}
+
+impl Api {
+    /// An API on this engine. `administrator` is the hash of the administrator token
+    /// (see [`ringback_engine::hash_secret`]); `sources` add to `/metrics`.
+    #[must_use]
+    pub fn new(
+        engine: Engine,
+        administrator: TokenHash,
+        config: &HttpConfig,
+        sources: Vec<Arc<dyn MetricsSource>>,
+    ) -> Self {
+        let epoch = engine.now().millis();
+        Self {
+            shared: Arc::new(Shared {
+                engine,
+                administrator,
+                token_prefix: config.token_prefix.clone(),
+                limiter: config.rate_limit.map(RateLimiter::per_minute),
+                metrics: Metrics::default(),
+                sources,
+                draining: CancellationToken::new(),
+                epoch,
+            }),
+        }
+    }
+
+    /// Decides, and takes commands.
+    pub(crate) fn engine(&self) -> &Engine {
+        &self.shared.engine
+    }
+
+    /// The hash of the administrator token.
+    pub(crate) fn administrator(&self) -> &TokenHash {
+        &self.shared.administrator
+    }
+
+    /// What tokens start with.
+    pub(crate) fn token_prefix(&self) -> &str {
+        &self.shared.token_prefix
+    }
+
+    /// How often each token may ask; `None`: as often as it likes.
+    pub(crate) fn limiter(&self) -> Option<&RateLimiter> {
+        self.shared.limiter.as_ref()
+    }
+
+    /// What is counted here.
+    pub(crate) fn metrics(&self) -> &Metrics {
+        &self.shared.metrics
+    }
+
+    /// What is counted elsewhere.
+    pub(crate) fn sources(&self) -> &[Arc<dyn MetricsSource>] {
+        &self.shared.sources
+    }
+
+    /// Cancelled when the server begins to go down.
+    pub(crate) fn draining(&self) -> &CancellationToken {
+        &self.shared.draining
+    }
+
+    /// Tells the event ids of this run from those of others.
+    pub(crate) fn epoch(&self) -> i64 {
+        self.shared.epoch
+    }
+
+    /// The country by which the tenant's numbers are read.
+    pub(crate) fn country(&self, tenant: Tenant) -> Result<Option<Country>, ApiError> {
+        let directory = self.engine().directory();
+        Ok(home(&directory, tenant)?.record.default_country)
+    }
+}
+
+/// The tenant's environment; one that is gone has no tokens either.
+pub(crate) fn home(
+    directory: &Directory,
+    tenant: Tenant,
+) -> Result<&DirectoryEnvironment, ApiError> {
+    directory.environment_by_id(tenant.environment).ok_or(ApiError::Unauthenticated)
+}

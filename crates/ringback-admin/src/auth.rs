@@ -1,0 +1,124 @@
+//! Who asks: the token of an environment, or the administrator's.
+
+use axum::extract::{FromRequestParts, Request, State};
+use axum::http::HeaderMap;
+use axum::http::header::AUTHORIZATION;
+use axum::http::request::Parts;
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use ringback_engine::hash_secret;
+use ringback_routing::{EnvironmentId, TokenHash, TokenId};
+use subtle::ConstantTimeEq;
+
+use crate::api::Api;
+use crate::error::ApiError;
+use crate::limit::Share;
+
+/// Whoever holds a token of an environment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Tenant {
+    /// The environment.
+    pub(crate) environment: EnvironmentId,
+    /// The token, so that a stream can end with it.
+    pub(crate) token: TokenId,
+}
+
+/// Which tokens open a path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Audience {
+    /// None is asked for.
+    Anyone,
+    /// Those of environments.
+    Tenants,
+    /// The administrator's.
+    Administrator,
+}
+
+/// Who a token belongs to; also whose share of requests it uses up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Principal {
+    /// The administrator.
+    Administrator,
+    /// An environment, by one of its tokens.
+    Tenant(EnvironmentId, TokenId),
+}
+
+/// Lets environments' tokens through.
+pub(crate) async fn tenants_only(state: State<Api>, request: Request, next: Next) -> Response {
+    admit(&state, Audience::Tenants, request, next).await
+}
+
+/// Lets the administrator's token through.
+pub(crate) async fn administrator_only(
+    state: State<Api>,
+    request: Request,
+    next: Next,
+) -> Response {
+    admit(&state, Audience::Administrator, request, next).await
+}
+
+/// Lets a request through if its token opens the path and has not used up its share.
+async fn admit(api: &Api, audience: Audience, mut request: Request, next: Next) -> Response {
+    let Some(principal) = identify(api, request.headers()) else {
+        return ApiError::Unauthenticated.into_response();
+    };
+    let share = api.limiter().map(|limiter| limiter.take(principal));
+    let mut response = match (audience, principal) {
+        _ if share.as_ref().is_some_and(|share| share.exhausted) => {
+            ApiError::RateLimited(share.as_ref().map_or(1, |share| share.reset)).into_response()
+        }
+        (Audience::Tenants, Principal::Tenant(environment, token)) => {
+            request.extensions_mut().insert(Tenant { environment, token });
+            next.run(request).await
+        }
+        (Audience::Administrator, Principal::Administrator) => next.run(request).await,
+        _ => ApiError::Forbidden.into_response(),
+    };
+    if let Some(share) = share {
+        show(&share, response.headers_mut());
+    }
+    response
+}
+
+/// Who holds the token of the request.
+///
+/// Secrets are compared as hashes: which of them is looked up tells nothing of the secret, and the
+/// hashes themselves are compared in constant time.
+fn identify(api: &Api, headers: &HeaderMap) -> Option<Principal> {
+    let mut values = headers.get_all(AUTHORIZATION).iter();
+    let (Some(value), None) = (values.next(), values.next()) else {
+        return None;
+    };
+    let (scheme, secret) = value.to_str().ok()?.split_once(' ')?;
+    let secret = secret.trim_matches(' ');
+    if !scheme.eq_ignore_ascii_case("bearer") || secret.is_empty() {
+        return None;
+    }
+    let hash = hash_secret(secret);
+    let directory = api.engine().directory();
+    let token = directory.token(&hash).filter(|token| is_same(&token.hash, &hash));
+    if is_same(api.administrator(), &hash) {
+        return Some(Principal::Administrator);
+    }
+    token.map(|token| Principal::Tenant(token.environment, token.id))
+}
+
+/// Compares hashes in constant time.
+fn is_same(left: &TokenHash, right: &TokenHash) -> bool {
+    left.0.ct_eq(&right.0).into()
+}
+
+/// Shows what is left of the token's share.
+fn show(share: &Share, headers: &mut HeaderMap) {
+    headers.insert("x-ratelimit-limit", share.limit.into());
+    headers.insert("x-ratelimit-remaining", share.remaining.into());
+    headers.insert("x-ratelimit-reset", share.reset.into());
+}
+
+impl FromRequestParts<Api> for Tenant {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _api: &Api) -> Result<Self, ApiError> {
+        parts.extensions.get().copied().ok_or(ApiError::Unauthenticated)
+    }
+}

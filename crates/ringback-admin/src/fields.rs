@@ -1,0 +1,408 @@
+//! Reading the fields of a request one by one, so that everything wrong is reported at once.
+//!
+//! Unknown fields are ignored; of a repeated one the last counts. A body that is JSON but no object
+//! has no fields and an error under `body`. Where a field may be left out, `null` leaves it out too,
+//! except that a `PATCH` or `PUT` takes `null` to clear what can be cleared.
+
+use ringback_engine::{FieldErrors, Override};
+use ringback_routing::{CallStatus, Country, Target};
+use serde_json::{Map, Value};
+use uuid::Uuid;
+
+/// The fields of a request that have not been read yet, and what was wrong with those that have.
+#[derive(Debug)]
+pub(crate) struct Fields {
+    /// The fields.
+    object: Map<String, Value>,
+    /// What is wrong.
+    pub(crate) errors: FieldErrors,
+}
+
+impl Fields {
+    /// The fields of a body.
+    pub(crate) fn new(body: Value) -> Self {
+        let mut errors = FieldErrors::default();
+        let object = match body {
+            Value::Object(object) => object,
+            _ => {
+                errors.add("body", "The body must be a JSON object.");
+                Map::new()
+            }
+        };
+        Self { object, errors }
+    }
+
+    /// A text that must be there.
+    pub(crate) fn required_text(&mut self, name: &str, limit: usize) -> String {
+        match self.object.remove(name) {
+            None | Some(Value::Null) => {
+                self.errors.add(name, required(name));
+                String::new()
+            }
+            Some(value) => self.text(name, value, limit).unwrap_or_default(),
+        }
+    }
+
+    /// A text that may be left out; `null` or a blank one leaves it out.
+    pub(crate) fn optional_text(&mut self, name: &str, limit: usize) -> Option<String> {
+        match self.object.remove(name)? {
+            Value::Null => None,
+            Value::String(text) if text.trim().is_empty() => None,
+            value => self.text(name, value, limit),
+        }
+    }
+
+    /// A text of any length, even none, that may be left out; `null` leaves it out.
+    pub(crate) fn raw_text(&mut self, name: &str) -> Option<String> {
+        match self.object.remove(name)? {
+            Value::Null => None,
+            Value::String(text) => Some(text),
+            _ => {
+                self.errors.add(name, format!("The {} field must be a string.", words(name)));
+                None
+            }
+        }
+    }
+
+    /// A text that may be left out but not cleared.
+    pub(crate) fn kept_text(&mut self, name: &str, limit: usize) -> Option<String> {
+        let value = self.object.remove(name)?;
+        self.text(name, value, limit)
+    }
+
+    /// A text that `null` or a blank one clears.
+    pub(crate) fn override_text(&mut self, name: &str, limit: usize) -> Override<String> {
+        match self.object.remove(name) {
+            None => Override::Keep,
+            Some(Value::Null) => Override::Clear,
+            Some(Value::String(text)) if text.trim().is_empty() => Override::Clear,
+            Some(value) => self.text(name, value, limit).map_or(Override::Keep, Override::Set),
+        }
+    }
+
+    /// One of several words that must be there.
+    pub(crate) fn required_choice<T>(
+        &mut self,
+        name: &str,
+        read: impl Fn(&str) -> Option<T>,
+    ) -> Option<T> {
+        if matches!(self.object.get(name), None | Some(Value::Null)) {
+            self.errors.add(name, required(name));
+            return None;
+        }
+        self.kept_choice(name, read)
+    }
+
+    /// One of several words, that may be left out but not cleared.
+    pub(crate) fn kept_choice<T>(
+        &mut self,
+        name: &str,
+        read: impl Fn(&str) -> Option<T>,
+    ) -> Option<T> {
+        let value = self.object.remove(name)?;
+        let found = value.as_str().and_then(read);
+        if found.is_none() {
+            self.errors.add(name, selected(name));
+        }
+        found
+    }
+
+    /// A country that `null` clears.
+    pub(crate) fn country(&mut self, name: &str) -> Override<Country> {
+        match self.object.remove(name) {
+            None => Override::Keep,
+            Some(Value::Null) => Override::Clear,
+            Some(value) => match value.as_str().and_then(|code| code.parse().ok()) {
+                Some(country) => Override::Set(country),
+                None => {
+                    let message = "must be an ISO 3166-1 alpha-2 country code";
+                    self.errors.add(name, format!("The {} field {message}.", words(name)));
+                    Override::Keep
+                }
+            },
+        }
+    }
+
+    /// A number of seconds, at least 1, that `null` clears.
+    pub(crate) fn seconds(&mut self, name: &str) -> Override<u64> {
+        match self.object.remove(name) {
+            None => Override::Keep,
+            Some(Value::Null) => Override::Clear,
+            Some(value) => match value.as_u64() {
+                Some(seconds @ 1..=MAX_SECONDS) => Override::Set(seconds),
+                _ => {
+                    let name_in_words = words(name);
+                    let message =
+                        format!("The {name_in_words} field must be an integer from 1 to {MAX_SECONDS}.");
+                    self.errors.add(name, message);
+                    Override::Keep
+                }
+            },
+        }
+    }
+
+    /// A flag that may be left out.
+    pub(crate) fn flag(&mut self, name: &str) -> Option<bool> {
+        match self.object.remove(name)? {
+            Value::Null => None,
+            Value::Bool(flag) => Some(flag),
+            _ => {
+                self.errors.add(name, format!("The {} field must be true or false.", words(name)));
+                None
+            }
+        }
+    }
+
+    /// An identifier that `null` clears.
+    pub(crate) fn override_id(&mut self, name: &str) -> Override<Uuid> {
+        match self.object.remove(name) {
+            None => Override::Keep,
+            Some(Value::Null) => Override::Clear,
+            Some(value) => match read_id_value(&value) {
+                Some(id) => Override::Set(id),
+                None => {
+                    let message = format!("The {} field must be a valid UUID.", words(name));
+                    self.errors.add(name, message);
+                    Override::Keep
+                }
+            },
+        }
+    }
+
+    /// A list of identifiers that must be there and hold at least one; what is no identifier is
+    /// `None` in it. Left out where it is wrong as a whole.
+    pub(crate) fn required_ids(&mut self, name: &str) -> Option<Vec<Option<Uuid>>> {
+        match self.object.remove(name) {
+            None | Some(Value::Null) => {
+                self.errors.add(name, required(name));
+                None
+            }
+            Some(Value::Array(entries)) if entries.is_empty() => {
+                let message = format!("The {} field must have at least 1 item.", words(name));
+                self.errors.add(name, message);
+                None
+            }
+            Some(value) => self.ids(name, value),
+        }
+    }
+
+    /// A list of identifiers that may be left out.
+    pub(crate) fn optional_ids(&mut self, name: &str) -> Option<Vec<Option<Uuid>>> {
+        match self.object.remove(name)? {
+            Value::Null => None,
+            value => self.ids(name, value),
+        }
+    }
+
+    /// A list of identifiers that may be left out but not cleared by `null`.
+    pub(crate) fn kept_ids(&mut self, name: &str) -> Option<Vec<Option<Uuid>>> {
+        let value = self.object.remove(name)?;
+        self.ids(name, value)
+    }
+
+    /// A list of texts that may be left out.
+    pub(crate) fn optional_texts(&mut self, name: &str) -> Option<Vec<String>> {
+        match self.object.remove(name)? {
+            Value::Null => None,
+            value => {
+                let entries = self.list(name, value, MAX_IDS)?;
+                let mut texts = Vec::with_capacity(entries.len());
+                for (place, entry) in entries.into_iter().enumerate() {
+                    match entry {
+                        Value::String(text) => texts.push(text),
+                        _ => {
+                            let field = format!("{name}.{place}");
+                            let message = format!("The {field} field must be a string.");
+                            self.errors.add(field, message);
+                        }
+                    }
+                }
+                Some(texts)
+            }
+        }
+    }
+
+    /// A list of call statuses that `null` clears; repeats are dropped.
+    pub(crate) fn statuses(&mut self, name: &str) -> Override<Vec<CallStatus>> {
+        let value = match self.object.remove(name) {
+            None => return Override::Keep,
+            Some(Value::Null) => return Override::Clear,
+            Some(value) => value,
+        };
+        let Some(entries) = self.list(name, value, MAX_IDS) else {
+            return Override::Keep;
+        };
+        let mut statuses = Vec::new();
+        for (place, entry) in entries.into_iter().enumerate() {
+            match entry.as_str().and_then(|text| text.parse().ok()) {
+                Some(status) if statuses.contains(&status) => {}
+                Some(status) => statuses.push(status),
+                None => {
+                    let field = format!("{name}.{place}");
+                    let message = selected(&field);
+                    self.errors.add(field, message);
+                }
+            }
+        }
+        Override::Set(statuses)
+    }
+
+    /// A list of targets that may be left out; `null` empties it.
+    pub(crate) fn targets(&mut self, name: &str) -> Option<Vec<Target>> {
+        let value = match self.object.remove(name)? {
+            Value::Null => return Some(Vec::new()),
+            value => value,
+        };
+        let entries = self.list(name, value, MAX_TARGETS)?;
+        let mut targets = Vec::with_capacity(entries.len());
+        for (place, entry) in entries.into_iter().enumerate() {
+            targets.extend(self.target(&format!("{name}.{place}"), entry));
+        }
+        Some(targets)
+    }
+
+    /// A SIP URI with `{agent_id}` in it, that `null` clears.
+    pub(crate) fn target_template(&mut self, name: &str) -> Override<String> {
+        let template = self.override_text(name, MAX_URI);
+        if let Override::Set(text) = &template {
+            let filled = text.replace("{agent_id}", &Uuid::nil().to_string());
+            if let Some(problem) = target_problem(&filled) {
+                self.errors.add(name, format!("The {} field {problem}.", words(name)));
+            }
+        }
+        template
+    }
+
+    /// A target: an object, or its URI alone.
+    fn target(&mut self, field: &str, entry: Value) -> Option<Target> {
+        let mut object = match entry {
+            Value::Object(object) => object,
+            Value::String(uri) => Map::from_iter([("uri".to_owned(), Value::String(uri))]),
+            _ => {
+                self.errors.add(field, format!("The {field} field must be an object."));
+                return None;
+            }
+        };
+        let uri_field = format!("{field}.uri");
+        let uri = match object.remove("uri") {
+            None | Some(Value::Null) => {
+                self.errors.add(&uri_field, required(&uri_field));
+                None
+            }
+            Some(value) => self.text(&uri_field, value, MAX_URI),
+        };
+        if let Some(problem) = uri.as_deref().and_then(target_problem) {
+            self.errors.add(&uri_field, format!("The {uri_field} field {problem}."));
+        }
+        let mut number = |key: &str| match object.remove(key) {
+            None | Some(Value::Null) => 0,
+            Some(value) => match value.as_u64().and_then(|number| u16::try_from(number).ok()) {
+                Some(number) => number,
+                None => {
+                    let field = format!("{field}.{key}");
+                    let message = format!("The {field} field must be an integer from 0 to 65535.");
+                    self.errors.add(field, message);
+                    0
+                }
+            },
+        };
+        let (priority, weight) = (number("priority"), number("weight"));
+        Some(Target { uri: uri?, priority, weight })
+    }
+
+    /// A list of identifiers.
+    fn ids(&mut self, name: &str, value: Value) -> Option<Vec<Option<Uuid>>> {
+        let entries = self.list(name, value, MAX_IDS)?;
+        Some(entries.iter().map(read_id_value).collect())
+    }
+
+    /// A list of at most so many entries.
+    fn list(&mut self, name: &str, value: Value, limit: usize) -> Option<Vec<Value>> {
+        match value {
+            Value::Array(entries) if entries.len() <= limit => Some(entries),
+            Value::Array(_) => {
+                let message =
+                    format!("The {} field must not have more than {limit} items.", words(name));
+                self.errors.add(name, message);
+                None
+            }
+            _ => {
+                self.errors.add(name, format!("The {} field must be an array.", words(name)));
+                None
+            }
+        }
+    }
+
+    /// A text that is not blank and has at most so many characters.
+    fn text(&mut self, name: &str, value: Value, limit: usize) -> Option<String> {
+        let problem = match &value {
+            Value::String(text) if text.trim().is_empty() => required(name),
+            Value::String(text) if text.len() > limit && text.chars().count() > limit => {
+                format!("The {} field must not be greater than {limit} characters.", words(name))
+            }
+            Value::String(_) => String::new(),
+            _ => format!("The {} field must be a string.", words(name)),
+        };
+        match value {
+            Value::String(text) if problem.is_empty() => Some(text),
+            _ => {
+                self.errors.add(name, problem);
+                None
+            }
+        }
+    }
+}
+
+/// Reads an identifier in its one form, 36 characters with hyphens.
+pub(crate) fn read_id(text: &str) -> Option<Uuid> {
+    if text.len() == 36 { Uuid::try_parse(text).ok() } else { None }
+}
+
+/// Reads an identifier.
+fn read_id_value(value: &Value) -> Option<Uuid> {
+    value.as_str().and_then(read_id)
+}
+
+/// What keeps a URI from being a target.
+fn target_problem(uri: &str) -> Option<String> {
+    ringback_sip_proto::validate_target(uri).err().map(|problem| match problem {
+        ringback_sip_proto::TargetError::Scheme => "must be a sip: or sips: URI".to_owned(),
+        ringback_sip_proto::TargetError::TransportTls => {
+            "must not ask for transport=tls; write a sips: URI".to_owned()
+        }
+        _ => "must be a valid SIP URI".to_owned(),
+    })
+}
+
+/// The message for a field that is missing.
+pub(crate) fn required(name: &str) -> String {
+    format!("The {} field is required.", words(name))
+}
+
+/// The message for a word that is none of those allowed.
+pub(crate) fn selected(name: &str) -> String {
+    format!("The selected {} is invalid.", words(name))
+}
+
+/// A field's name in words.
+pub(crate) fn words(name: &str) -> String {
+    name.replace('_', " ")
+}
+
+/// The longest name and label, in characters.
+pub(crate) const MAX_NAME: usize = 255;
+
+/// The longest description, in characters.
+pub(crate) const MAX_DESCRIPTION: usize = 2_000;
+
+/// The longest target URI, in characters.
+const MAX_URI: usize = 1_024;
+
+/// The most targets of an agent or an environment.
+const MAX_TARGETS: usize = 32;
+
+/// The longest list of identifiers.
+const MAX_IDS: usize = 1_000;
+
+/// The longest recency window: a hundred years.
+const MAX_SECONDS: u64 = 100 * 366 * 86_400;

@@ -1,0 +1,13 @@
+//! What each path does. One module for each kind of thing.
+
+pub(crate) mod agents;
+pub(crate) mod batch;
+pub(crate) mod callback;
+pub(crate) mod calls;
+pub(crate) mod contacts;
+pub(crate) mod decisions;
+pub(crate) mod environments;
+pub(crate) mod lookup;
+pub(crate) mod numbers;
+pub(crate) mod probes;
+pub(crate) mod statistics;

@@ -1,0 +1,211 @@
+//! Agents: `/agents`.
+
+use axum::extract::{Request, State};
+use axum::response::Response;
+use ringback_engine::{CreateAgent, DeleteAgent, Override, PublishAgent, UpdateAgent};
+use ringback_routing::{AgentId, AgentStatus, Direction, DirectoryAgent, NumberId};
+use uuid::Uuid;
+
+use crate::api::Api;
+use crate::auth::Tenant;
+use crate::body::read_fields;
+use crate::error::ApiError;
+use crate::fields::{Fields, MAX_DESCRIPTION, MAX_NAME};
+use crate::path::{PathText, QueryText, find_agent};
+use crate::reply::{self, Meta};
+use crate::wire::AgentBody;
+
+/// `GET /agents`: one page of those that match.
+pub(crate) async fn list(
+    State(api): State<Api>,
+    tenant: Tenant,
+    mut query: QueryText,
+) -> Result<Response, ApiError> {
+    let status = query.read("status", "The selected status is invalid.", read_status);
+    let direction = query.read("direction", "The selected direction is invalid.", read_direction);
+    let page = query.number("page", 1, (1, u64::MAX));
+    let per_page = query.number("per_page", 20, (1, 100));
+    let search = query.get("search").map(str::to_lowercase);
+    query.errors.into_result()?;
+
+    let matches = |agent: &&DirectoryAgent| {
+        let agent = &agent.record;
+        status.is_none_or(|status| agent.status == status)
+            && direction.is_none_or(|direction| agent.direction == direction)
+            && search.as_ref().is_none_or(|search| {
+                agent.name.to_lowercase().contains(search)
+                    || agent.label.to_lowercase().contains(search)
+            })
+    };
+    let directory = api.engine().directory();
+    let agents: Vec<&DirectoryAgent> =
+        directory.agents_of(tenant.environment).filter(matches).collect();
+    let total = agents.len() as u64;
+    let skipped = usize::try_from((page - 1).saturating_mul(per_page)).unwrap_or(usize::MAX);
+    let shown: Vec<AgentBody<'_>> = agents
+        .into_iter()
+        .skip(skipped)
+        .take(usize::try_from(per_page).unwrap_or(usize::MAX))
+        .map(|agent| AgentBody::new(&directory, agent))
+        .collect();
+    let last_page = total.div_ceil(per_page).max(1);
+    Ok(reply::page(shown, &Meta { current_page: page, per_page, total, last_page }))
+}
+
+/// `POST /agents`: a draft.
+pub(crate) async fn create(
+    State(api): State<Api>,
+    tenant: Tenant,
+    request: Request,
+) -> Result<Response, ApiError> {
+    let mut fields = read_fields(request).await?;
+    let command = CreateAgent {
+        environment: tenant.environment,
+        name: fields.required_text("name", MAX_NAME),
+        label: fields.required_text("label", MAX_NAME),
+        description: fields.optional_text("description", MAX_DESCRIPTION),
+        // Where it is wrong, the errors keep the command from being carried out.
+        direction: required_direction(&mut fields).unwrap_or(Direction::Inbound),
+        phone_number_ids: fields.optional_ids("phone_number_ids").map(number_ids).unwrap_or_default(),
+        targets: fields.targets("targets").unwrap_or_default(),
+        errors: fields.errors,
+    };
+    let id = api.engine().submit(command).await?;
+    let directory = api.engine().directory();
+    let agent = find_agent(&directory, tenant, id)?;
+    Ok(reply::created(AgentBody::new(&directory, agent)))
+}
+
+/// `GET /agents/{id}`.
+pub(crate) async fn show(
+    State(api): State<Api>,
+    tenant: Tenant,
+    path: PathText,
+) -> Result<Response, ApiError> {
+    let id = path.agent(&api, tenant)?;
+    answer(&api, tenant, id)
+}
+
+/// `PATCH /agents/{id}`: what is left out stays.
+pub(crate) async fn update(
+    State(api): State<Api>,
+    tenant: Tenant,
+    path: PathText,
+    request: Request,
+) -> Result<Response, ApiError> {
+    let id = path.agent(&api, tenant)?;
+    let mut fields = read_fields(request).await?;
+    let command = UpdateAgent {
+        environment: tenant.environment,
+        id,
+        name: fields.kept_text("name", MAX_NAME),
+        label: fields.kept_text("label", MAX_NAME),
+        description: fields.override_text("description", MAX_DESCRIPTION),
+        direction: fields.kept_choice("direction", read_direction),
+        phone_number_ids: fields.kept_ids("phone_number_ids").map(number_ids),
+        targets: fields.targets("targets"),
+        errors: fields.errors,
+    };
+    api.engine().submit(command).await?;
+    answer(&api, tenant, id)
+}
+
+/// `PUT /agents/{id}/calling`: the direction, and the numbers unless they are left out.
+pub(crate) async fn set_calling(
+    State(api): State<Api>,
+    tenant: Tenant,
+    path: PathText,
+    request: Request,
+) -> Result<Response, ApiError> {
+    let id = path.agent(&api, tenant)?;
+    let mut fields = read_fields(request).await?;
+    let command = UpdateAgent {
+        environment: tenant.environment,
+        id,
+        name: None,
+        label: None,
+        description: Override::Keep,
+        direction: required_direction(&mut fields),
+        phone_number_ids: fields.kept_ids("phone_number_ids").map(number_ids),
+        targets: None,
+        errors: fields.errors,
+    };
+    api.engine().submit(command).await?;
+    answer(&api, tenant, id)
+}
+
+/// `POST /agents/{id}/publish`.
+pub(crate) async fn publish(
+    State(api): State<Api>,
+    tenant: Tenant,
+    path: PathText,
+) -> Result<Response, ApiError> {
+    set_status(&api, tenant, &path, AgentStatus::Published).await
+}
+
+/// `POST /agents/{id}/unpublish`.
+pub(crate) async fn unpublish(
+    State(api): State<Api>,
+    tenant: Tenant,
+    path: PathText,
+) -> Result<Response, ApiError> {
+    set_status(&api, tenant, &path, AgentStatus::Draft).await
+}
+
+/// `DELETE /agents/{id}`.
+pub(crate) async fn delete(
+    State(api): State<Api>,
+    tenant: Tenant,
+    path: PathText,
+) -> Result<Response, ApiError> {
+    let id = path.agent(&api, tenant)?;
+    api.engine().submit(DeleteAgent { environment: tenant.environment, id }).await?;
+    Ok(reply::done("Agent deleted"))
+}
+
+/// Publishes an agent, or takes it back.
+async fn set_status(
+    api: &Api,
+    tenant: Tenant,
+    path: &PathText,
+    status: AgentStatus,
+) -> Result<Response, ApiError> {
+    let id = path.agent(api, tenant)?;
+    api.engine().submit(PublishAgent { environment: tenant.environment, id, status }).await?;
+    answer(api, tenant, id)
+}
+
+/// The agent as it is now.
+fn answer(api: &Api, tenant: Tenant, id: AgentId) -> Result<Response, ApiError> {
+    let directory = api.engine().directory();
+    let agent = find_agent(&directory, tenant, id)?;
+    Ok(reply::ok(AgentBody::new(&directory, agent)))
+}
+
+/// The direction that must be there.
+fn required_direction(fields: &mut Fields) -> Option<Direction> {
+    fields.required_choice("direction", read_direction)
+}
+
+/// Reads a direction.
+fn read_direction(text: &str) -> Option<Direction> {
+    match text {
+        "inbound" => Some(Direction::Inbound),
+        "outbound" => Some(Direction::Outbound),
+        _ => None,
+    }
+}
+
+/// Reads a status.
+fn read_status(text: &str) -> Option<AgentStatus> {
+    match text {
+        "draft" => Some(AgentStatus::Draft),
+        "published" => Some(AgentStatus::Published),
+        _ => None,
+    }
+}
+
+/// Identifiers as those of numbers.
+fn number_ids(ids: Vec<Option<Uuid>>) -> Vec<Option<NumberId>> {
+    ids.into_iter().map(|id| id.map(NumberId)).collect()
+}

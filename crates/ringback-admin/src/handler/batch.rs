@@ -1,0 +1,264 @@
+//! Many outbound calls: `POST /calls/batch`, one JSON object per line.
+//!
+//! The body is read as it comes and never kept: lines are parsed where they lie, gathered into
+//! chunks, and a few chunks are on their way to storage at a time, so that commits are shared while
+//! the next lines are read. A client that sends slowly has its calls recorded as they come. A body
+//! that breaks off is recorded as far as whole lines go, or less.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use axum::extract::{Request, State};
+use axum::response::Response;
+use ringback_engine::{
+    Call, CommandError, Engine, FieldErrors, NewCall, RecordCalls, SubmitError,
+};
+use ringback_routing::{Country, EnvironmentId};
+use serde::Serialize;
+use tokio::task::JoinHandle;
+
+use crate::api::Api;
+use crate::auth::Tenant;
+use crate::body::{expect_type, next_data};
+use crate::call_text::{CallText, NotACall};
+use crate::error::{ApiError, call_rejection, field_messages};
+use crate::lines::{Line, LineSplitter, MAX_LINE_BYTES};
+use crate::reply;
+
+/// `POST /calls/batch`.
+pub(crate) async fn record(
+    State(api): State<Api>,
+    tenant: Tenant,
+    request: Request,
+) -> Result<Response, ApiError> {
+    expect_type(request.headers(), "application/x-ndjson")?;
+    let mut batch = Batch::new(api.engine().clone(), tenant.environment, api.country(tenant)?);
+    let result = batch.read(request).await;
+    api.metrics().count_calls(batch.report.accepted, batch.report.rejected);
+    result?;
+    Ok(reply::ok(batch.report))
+}
+
+/// A batch being read.
+struct Batch {
+    /// Records the calls.
+    engine: Engine,
+    /// Whose they are.
+    environment: EnvironmentId,
+    /// By which rules numbers are read.
+    country: Option<Country>,
+    /// Lines read so far.
+    lines: u64,
+    /// The chunk being gathered.
+    chunk: Chunk,
+    /// Chunks on their way to storage, oldest first.
+    submitted: VecDeque<(Chunk, Submission)>,
+    /// What has become of those that arrived.
+    report: Report,
+}
+
+/// A chunk on its way to storage.
+type Submission = JoinHandle<Result<Vec<Result<Call, CommandError>>, SubmitError>>;
+
+/// Some lines.
+#[derive(Default)]
+struct Chunk {
+    /// The calls.
+    calls: Vec<NewCall>,
+    /// On which line each stands.
+    lines: Vec<u64>,
+    /// How many lines were rejected already.
+    rejected: u64,
+    /// The first of these.
+    errors: Vec<LineError>,
+}
+
+/// The answer.
+#[derive(Default, Serialize)]
+struct Report {
+    /// Calls recorded, or known already.
+    accepted: u64,
+    /// Lines that are no call, or one that cannot be recorded.
+    rejected: u64,
+    /// The first of the rejected.
+    errors: Vec<LineError>,
+}
+
+/// Why a line was rejected.
+#[derive(Serialize)]
+struct LineError {
+    /// Its number, from 1.
+    line: u64,
+    /// Why.
+    message: String,
+}
+
+impl Batch {
+    /// An empty batch.
+    fn new(engine: Engine, environment: EnvironmentId, country: Option<Country>) -> Self {
+        Self {
+            engine,
+            environment,
+            country,
+            lines: 0,
+            chunk: Chunk::default(),
+            submitted: VecDeque::new(),
+            report: Report::default(),
+        }
+    }
+
+    /// Reads the body to its end.
+    ///
+    /// # Errors
+    /// The body pauses for too long or breaks off, or storage takes no writes. Calls may have been
+    /// recorded; none of them is acknowledged.
+    async fn read(&mut self, request: Request) -> Result<(), ApiError> {
+        let mut splitter = LineSplitter::default();
+        let mut body = request.into_body();
+        loop {
+            let next = tokio::time::timeout(FLUSH_AFTER, next_data(&mut body)).await;
+            let next = match next {
+                Ok(next) => next?,
+                Err(_) => {
+                    // The client takes its time: what it has sent need not wait for the rest.
+                    self.submit().await?;
+                    self.settle_finished().await?;
+                    next_data(&mut body).await?
+                }
+            };
+            let Some(data) = next else {
+                break;
+            };
+            let mut data = data.as_ref();
+            while let Some(line) = splitter.next_line(&mut data) {
+                self.take(&line);
+                if self.chunk.calls.len() >= CHUNK_CALLS {
+                    self.submit().await?;
+                }
+            }
+            tokio::task::consume_budget().await;
+        }
+        if let Some(line) = splitter.last_line() {
+            self.take(&line);
+        }
+        self.submit().await?;
+        while let Some((chunk, submission)) = self.submitted.pop_front() {
+            self.settle(chunk, submission).await?;
+        }
+        let rest = std::mem::take(&mut self.chunk);
+        self.report.add(rest, Vec::new());
+        Ok(())
+    }
+
+    /// Parses a line and adds it to the chunk.
+    fn take(&mut self, line: &Line<'_>) {
+        self.lines += 1;
+        let result = match line {
+            Line::TooLong => Err(format!("Line is longer than {MAX_LINE_BYTES} bytes")),
+            Line::Whole(text) if text.trim_ascii().is_empty() => return,
+            Line::Whole(text) => parse(text, self.country),
+        };
+        match result {
+            Ok(call) => {
+                self.chunk.calls.push(call);
+                self.chunk.lines.push(self.lines);
+            }
+            Err(message) => self.chunk.reject(self.lines, message),
+        }
+    }
+
+    /// Sends the chunk to storage, as soon as few enough are on their way.
+    async fn submit(&mut self) -> Result<(), ApiError> {
+        if self.chunk.calls.is_empty() {
+            return Ok(());
+        }
+        if self.submitted.len() >= CHUNKS_ON_THEIR_WAY
+            && let Some((chunk, submission)) = self.submitted.pop_front()
+        {
+            self.settle(chunk, submission).await?;
+        }
+        let mut chunk = std::mem::take(&mut self.chunk);
+        let calls = std::mem::take(&mut chunk.calls);
+        let command = RecordCalls { environment: self.environment, calls };
+        let engine = self.engine.clone();
+        // A task of its own, so that it goes on while the next lines are read.
+        let submission = tokio::spawn(async move { engine.submit(command).await });
+        self.submitted.push_back((chunk, submission));
+        Ok(())
+    }
+
+    /// Takes up the oldest chunks, as far as they have arrived.
+    async fn settle_finished(&mut self) -> Result<(), ApiError> {
+        while self.submitted.front().is_some_and(|(_, submission)| submission.is_finished()) {
+            if let Some((chunk, submission)) = self.submitted.pop_front() {
+                self.settle(chunk, submission).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits for a chunk to arrive.
+    async fn settle(&mut self, chunk: Chunk, submission: Submission) -> Result<(), ApiError> {
+        let results = submission.await.map_err(|_| ApiError::ShuttingDown)??;
+        if results.iter().any(|result| matches!(result, Err(CommandError::StorageUnavailable))) {
+            return Err(ApiError::StorageUnavailable);
+        }
+        self.report.add(chunk, results);
+        Ok(())
+    }
+}
+
+impl Chunk {
+    /// Notes a line that is no call.
+    fn reject(&mut self, line: u64, message: String) {
+        self.rejected += 1;
+        if self.errors.len() < ERRORS_SHOWN {
+            self.errors.push(LineError { line, message });
+        }
+    }
+}
+
+impl Report {
+    /// Adds what became of a chunk.
+    fn add(&mut self, chunk: Chunk, results: Vec<Result<Call, CommandError>>) {
+        let mut errors = chunk.errors;
+        self.rejected += chunk.rejected;
+        for (line, result) in chunk.lines.into_iter().zip(results) {
+            match result {
+                Ok(_) => self.accepted += 1,
+                Err(error) => {
+                    self.rejected += 1;
+                    // Those found while parsing may stand further down, so none can be left out yet.
+                    if self.errors.len() < ERRORS_SHOWN {
+                        errors.push(LineError { line, message: call_rejection(&error) });
+                    }
+                }
+            }
+        }
+        errors.sort_by_key(|error| error.line);
+        errors.truncate(ERRORS_SHOWN - self.errors.len());
+        self.errors.append(&mut errors);
+    }
+}
+
+/// Reads a line.
+fn parse(text: &[u8], country: Option<Country>) -> Result<NewCall, String> {
+    let fields = CallText::parse(text).map_err(|error| match error {
+        NotACall::Malformed => "Malformed JSON".to_owned(),
+        NotACall::NoObject => "Line is no JSON object".to_owned(),
+    })?;
+    let mut errors = FieldErrors::default();
+    fields.read(country, &mut errors).ok_or_else(|| field_messages(&errors))
+}
+
+/// How many calls are sent to storage at once.
+const CHUNK_CALLS: usize = 1_000;
+
+/// How many chunks are on their way at once.
+const CHUNKS_ON_THEIR_WAY: usize = 4;
+
+/// How long calls wait for the client to send more.
+const FLUSH_AFTER: Duration = Duration::from_millis(100);
+
+/// How many of the rejected lines are told.
+const ERRORS_SHOWN: usize = 100;

@@ -1,0 +1,226 @@
+//! What was decided lately: `/decisions` and `/decisions/stream`.
+//!
+//! Both tell decisions as
+//! `{at,surface,to,from,outcome,reason,agent:{id,name},source_agent:{id,name},sid}`. `surface` is
+//! `sip` or `http`; `to` and `from` are `null` where the number could not be read or was withheld
+//! (the reason tells which); `agent` and `source_agent` are `null` where there is none, and their name is
+//! `null` once they are deleted; `sid` is cut off after 64 bytes. Numbers are shown in full: they are
+//! the tenant's own.
+//!
+//! The stream sends each decision as an event `decision` whose id goes into `Last-Event-ID` when a
+//! client comes back, so that it is told what it has missed, as far as the log reaches back. It ends
+//! with the token by which it was opened, and when the server goes down.
+
+use std::convert::Infallible;
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::header::CACHE_CONTROL;
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::response::Response;
+use bytes::Bytes;
+use futures_util::stream;
+use ringback_engine::{DecisionRecord, Surface};
+use ringback_routing::{AgentId, Directory, E164, Timestamp};
+use serde::Serialize;
+use tokio::sync::watch;
+
+use crate::api::Api;
+use crate::auth::Tenant;
+use crate::error::ApiError;
+use crate::path::QueryText;
+use crate::reply;
+
+/// `GET /decisions`: the latest, newest first.
+pub(crate) async fn list(
+    State(api): State<Api>,
+    tenant: Tenant,
+    mut query: QueryText,
+) -> Result<Response, ApiError> {
+    let limit = query.number("limit", 100, (1, 1_000));
+    query.errors.into_result()?;
+    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+    let records = api.engine().decisions(tenant.environment, limit);
+    let directory = api.engine().directory();
+    let decisions: Vec<DecisionBody<'_>> =
+        records.iter().map(|record| DecisionBody::new(&directory, record)).collect();
+    Ok(reply::ok(decisions))
+}
+
+/// `GET /decisions/stream`: every decision from now on, as server-sent events.
+pub(crate) async fn follow(
+    State(api): State<Api>,
+    tenant: Tenant,
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
+    let news = api.engine().subscribe_decisions();
+    let latest = api.engine().decisions(tenant.environment, 1);
+    let latest = latest.first().map_or(0, |record| record.sequence);
+    let seen = last_event_id(&headers, api.epoch()).unwrap_or(latest);
+    let follower = Follower { api, tenant, news, seen, greeted: false };
+    let events = stream::unfold(follower, |mut follower| async move {
+        let text = follower.next().await?;
+        Some((Ok::<_, Infallible>(Bytes::from(text)), follower))
+    });
+    let mut response =
+        reply::text_of(StatusCode::OK, "text/event-stream", Body::from_stream(events));
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    // Reverse proxies of the nginx kind would hold the events back.
+    response.headers_mut().insert("x-accel-buffering", HeaderValue::from_static("no"));
+    Ok(response)
+}
+
+/// One client of the stream.
+struct Follower {
+    /// Where the decisions come from.
+    api: Api,
+    /// Whose decisions.
+    tenant: Tenant,
+    /// Tells that there are new ones.
+    news: watch::Receiver<u64>,
+    /// The latest that was sent.
+    seen: u64,
+    /// Whether the stream has been opened with a comment.
+    greeted: bool,
+}
+
+impl Follower {
+    /// What to send next; `None`: the stream ends.
+    async fn next(&mut self) -> Option<String> {
+        if !self.greeted {
+            self.greeted = true;
+            let missed = self.events();
+            return Some(format!(": decisions\n\n{missed}"));
+        }
+        loop {
+            let draining = self.api.draining().clone();
+            tokio::select! {
+                () = draining.cancelled() => return None,
+                news = tokio::time::timeout(HEARTBEAT, self.news.changed()) => match news {
+                    Ok(Ok(())) => {}
+                    Ok(Err(_)) => return None,
+                    Err(_) => return self.is_admitted().then(|| ": still here\n\n".to_owned()),
+                },
+            }
+            if !self.is_admitted() {
+                return None;
+            }
+            let events = self.events();
+            if !events.is_empty() {
+                return Some(events);
+            }
+            // The decision was another tenant's. However many there are of these, looking is rare.
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    /// Whether the token is still good.
+    fn is_admitted(&self) -> bool {
+        let directory = self.api.engine().directory();
+        directory
+            .environment_by_id(self.tenant.environment)
+            .is_some_and(|home| home.tokens.iter().any(|token| token.id == self.tenant.token))
+    }
+
+    /// The decisions since the last time.
+    fn events(&mut self) -> String {
+        self.news.mark_unchanged();
+        let records = self.api.engine().decisions_after(self.tenant.environment, self.seen);
+        let directory = self.api.engine().directory();
+        let mut text = String::new();
+        for record in &records {
+            let body = DecisionBody::new(&directory, record);
+            let Ok(json) = serde_json::to_string(&body) else {
+                continue;
+            };
+            let id = EventId { epoch: self.api.epoch(), sequence: record.sequence };
+            let _infallible = write!(text, "id: {id}\nevent: decision\ndata: {json}\n\n");
+            self.seen = record.sequence;
+        }
+        text
+    }
+}
+
+/// Names an event: sequence numbers begin anew with each run.
+struct EventId {
+    /// Which run.
+    epoch: i64,
+    /// Which decision of it.
+    sequence: u64,
+}
+
+impl std::fmt::Display for EventId {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "{}-{}", self.epoch, self.sequence)
+    }
+}
+
+/// The event that the client saw last, if it was of this run.
+fn last_event_id(headers: &HeaderMap, epoch: i64) -> Option<u64> {
+    let (run, sequence) = headers.get("last-event-id")?.to_str().ok()?.split_once('-')?;
+    (run.parse() == Ok(epoch)).then(|| sequence.parse().ok()).flatten()
+}
+
+/// A decision.
+#[derive(Serialize)]
+struct DecisionBody<'a> {
+    /// When.
+    at: Timestamp,
+    /// Who asked.
+    surface: &'static str,
+    /// The dialed number.
+    to: Option<E164>,
+    /// The caller.
+    from: Option<E164>,
+    /// What became of the call.
+    outcome: &'static str,
+    /// Why.
+    reason: &'static str,
+    /// Who took it.
+    agent: Option<AgentOfDecision<'a>>,
+    /// Whose call was returned.
+    source_agent: Option<AgentOfDecision<'a>>,
+    /// The call id.
+    sid: &'a str,
+}
+
+/// An agent that may be gone.
+#[derive(Serialize)]
+struct AgentOfDecision<'a> {
+    /// Identifier.
+    id: AgentId,
+    /// What it calls itself.
+    name: Option<&'a str>,
+}
+
+impl<'a> DecisionBody<'a> {
+    /// A decision, with the agents as they are called now.
+    fn new(directory: &'a Directory, record: &'a DecisionRecord) -> Self {
+        let agent = |id: AgentId| AgentOfDecision {
+            id,
+            name: directory.agent_by_id(id).map(|agent| agent.record.name.as_str()),
+        };
+        Self {
+            at: record.at,
+            surface: match record.surface {
+                Surface::Sip => "sip",
+                Surface::Http => "http",
+            },
+            to: record.dialed,
+            from: record.caller.number(),
+            outcome: record.outcome.name(),
+            reason: record.reason.name(),
+            agent: record.agent.map(agent),
+            source_agent: record.source.map(agent),
+            sid: record.sid(),
+        }
+    }
+}
+
+/// How often a quiet stream shows that it is open.
+const HEARTBEAT: Duration = Duration::from_secs(15);
+
+/// How long to wait before looking again after news that were none.
+const PAUSE: Duration = Duration::from_millis(50);

@@ -1,0 +1,126 @@
+//! Environments and their tokens: `/environments`, for the administrator.
+
+use axum::extract::{Request, State};
+use axum::response::Response;
+use ringback_engine::{
+    CommandError, CreateEnvironment, CreateToken, DeleteEnvironment, DeleteToken, Override,
+    UpdateEnvironment, generate_secret, hash_secret,
+};
+
+use crate::api::Api;
+use crate::body::{read_fields, read_optional_fields};
+use crate::error::ApiError;
+use crate::fields::MAX_NAME;
+use crate::path::PathText;
+use crate::reply;
+use crate::wire::{EnvironmentBody, TokenBody};
+
+/// `GET /environments`.
+pub(crate) async fn list(State(api): State<Api>) -> Result<Response, ApiError> {
+    let directory = api.engine().directory();
+    let environments: Vec<EnvironmentBody<'_>> =
+        directory.environments().map(|environment| (&environment.record).into()).collect();
+    Ok(reply::ok(environments))
+}
+
+/// `POST /environments`.
+pub(crate) async fn create(
+    State(api): State<Api>,
+    request: Request,
+) -> Result<Response, ApiError> {
+    let mut fields = read_fields(request).await?;
+    let command = CreateEnvironment {
+        name: fields.required_text("name", MAX_NAME),
+        default_country: set(fields.country("default_country")),
+        recency_window_seconds: set(fields.seconds("recency_window_seconds")),
+        target_template: set(fields.target_template("target_template")),
+        fallback_targets: fields.targets("fallback_targets").unwrap_or_default(),
+        errors: fields.errors,
+    };
+    let environment = api.engine().submit(command).await?;
+    Ok(reply::created(EnvironmentBody::from(&environment)))
+}
+
+/// `GET /environments/{id}`.
+pub(crate) async fn show(State(api): State<Api>, path: PathText) -> Result<Response, ApiError> {
+    let id = path.environment(&api)?;
+    let directory = api.engine().directory();
+    let environment = directory.environment_by_id(id).ok_or(CommandError::EnvironmentNotFound)?;
+    Ok(reply::ok(EnvironmentBody::from(&environment.record)))
+}
+
+/// `PATCH /environments/{id}`: what is left out stays, `null` goes back to the default.
+pub(crate) async fn update(
+    State(api): State<Api>,
+    path: PathText,
+    request: Request,
+) -> Result<Response, ApiError> {
+    let id = path.environment(&api)?;
+    let mut fields = read_fields(request).await?;
+    let command = UpdateEnvironment {
+        id,
+        name: fields.kept_text("name", MAX_NAME),
+        default_country: fields.country("default_country"),
+        recency_window_seconds: fields.seconds("recency_window_seconds"),
+        target_template: fields.target_template("target_template"),
+        fallback_targets: fields.targets("fallback_targets"),
+        errors: fields.errors,
+    };
+    let environment = api.engine().submit(command).await?;
+    Ok(reply::ok(EnvironmentBody::from(&environment)))
+}
+
+/// `DELETE /environments/{id}`.
+pub(crate) async fn delete(State(api): State<Api>, path: PathText) -> Result<Response, ApiError> {
+    let id = path.environment(&api)?;
+    api.engine().submit(DeleteEnvironment { id }).await?;
+    Ok(reply::done("Environment deleted"))
+}
+
+/// `POST /environments/{id}/tokens`: the only time that the secret is shown.
+pub(crate) async fn create_token(
+    State(api): State<Api>,
+    path: PathText,
+    request: Request,
+) -> Result<Response, ApiError> {
+    let environment = path.environment(&api)?;
+    let mut fields = read_optional_fields(request).await?;
+    let name = fields.optional_text("name", MAX_NAME);
+    let secret = generate_secret(api.token_prefix()).map_err(|error| {
+        tracing::error!(%error, "no random numbers to make a token of");
+        ApiError::Internal
+    })?;
+    let hash = hash_secret(&secret);
+    let errors = fields.errors;
+    let token = api.engine().submit(CreateToken { environment, name, hash, errors }).await?;
+    Ok(reply::created(TokenBody::new(&token, Some(&secret))))
+}
+
+/// `GET /environments/{id}/tokens`.
+pub(crate) async fn list_tokens(
+    State(api): State<Api>,
+    path: PathText,
+) -> Result<Response, ApiError> {
+    let id = path.environment(&api)?;
+    let directory = api.engine().directory();
+    let environment = directory.environment_by_id(id).ok_or(CommandError::EnvironmentNotFound)?;
+    let tokens: Vec<TokenBody<'_>> =
+        environment.tokens.iter().map(|token| TokenBody::new(token, None)).collect();
+    Ok(reply::ok(tokens))
+}
+
+/// `DELETE /environments/{id}/tokens/{token_id}`: requests with it fail from now on.
+pub(crate) async fn delete_token(
+    State(api): State<Api>,
+    path: PathText,
+) -> Result<Response, ApiError> {
+    let environment = path.environment(&api)?;
+    let id = path.token()?;
+    api.engine().submit(DeleteToken { environment, id }).await?;
+    Ok(reply::done("Token deleted"))
+}
+
+/// Of a new thing's optional setting, `null` is as good as nothing.
+fn set<T>(setting: Override<T>) -> Option<T> {
+    setting.apply(None)
+}

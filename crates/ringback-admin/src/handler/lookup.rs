@@ -1,0 +1,255 @@
+//! Decisions for PBXs that ask over HTTP: `/route` and `/routed-calls`.
+
+use axum::extract::{Request, State};
+use axum::http::StatusCode;
+use axum::response::Response;
+use ringback_engine::{Call, ReportAnswered, RouteCall, SubmitError, hash_sid};
+use ringback_routing::{
+    Caller, Decision, E164, EnvironmentId, NumberRules, Question, Step, Target, Timestamp, decide,
+    explain, order_targets,
+};
+use serde::Serialize;
+use smallvec::SmallVec;
+
+use crate::api::Api;
+use crate::auth::Tenant;
+use crate::body::read_fields;
+use crate::call_text::{MAX_SID_BYTES, sid_problem};
+use crate::error::ApiError;
+use crate::fields::MAX_NAME;
+use crate::path::{PathText, QueryText};
+use crate::reply::{self, Success};
+use crate::wire::{AgentName, CallBody};
+
+/// `GET /route`: decides, and counts nothing.
+pub(crate) async fn look_up(
+    State(api): State<Api>,
+    tenant: Tenant,
+    mut query: QueryText,
+) -> Result<Response, ApiError> {
+    let country = api.country(tenant)?;
+    let to = query.phone_number("to");
+    if to.is_none() {
+        query.errors.add("to", "The to field is required.");
+    }
+    let explained = query
+        .read("explain", "The explain field must be true or false.", |text| match text {
+            "true" | "1" => Some(true),
+            "false" | "0" => Some(false),
+            _ => None,
+        })
+        .unwrap_or(false);
+    let caller = NumberRules::read_with(query.phone_number("from").unwrap_or_default(), country, None);
+    query.errors.into_result()?;
+    let dialed = to.and_then(|to| NumberRules::read_with(to, country, None).number());
+    let ask = Ask { tenant, dialed, caller, now: api.engine().now(), explained };
+    if let Some(answer) = ask.answer_from_memory(&api) {
+        return Ok(answer);
+    }
+    // A returned call is shown as it was recorded, which is read from the store.
+    let looked_up = tokio::task::spawn_blocking(move || ask.answer(&api)).await;
+    Ok(looked_up.map_err(|_| ApiError::Internal)??)
+}
+
+/// `POST /route`: decides and counts, once per call id.
+pub(crate) async fn route(
+    State(api): State<Api>,
+    tenant: Tenant,
+    request: Request,
+) -> Result<Response, ApiError> {
+    let mut fields = read_fields(request).await?;
+    let to = fields.required_text("to", MAX_NAME);
+    let from = fields.optional_text("from", MAX_NAME).unwrap_or_default();
+    let sid = fields.raw_text("sid");
+    if sid.as_ref().is_some_and(|sid| sid.is_empty() || sid.len() > MAX_SID_BYTES) {
+        fields.errors.add("sid", sid_problem());
+    }
+    fields.errors.into_result()?;
+    let country = api.country(tenant)?;
+    let command = RouteCall {
+        environment: tenant.environment,
+        dialed: NumberRules::read_with(to, country, None).number(),
+        caller: NumberRules::read_with(from, country, None),
+        sid,
+        render,
+    };
+    let answer = api.engine().submit(command).await?;
+    if let Some((outcome, reason)) = answer.decided {
+        api.metrics().count_decision(outcome, reason);
+    }
+    Ok(reply::text_of(StatusCode::OK, "application/json", answer.response))
+}
+
+/// `POST /routed-calls/{sid}/answered`: the callback was answered.
+pub(crate) async fn answered(
+    State(api): State<Api>,
+    tenant: Tenant,
+    path: PathText,
+) -> Result<Response, ApiError> {
+    let sid = path.get("sid");
+    let command = ReportAnswered { environment: tenant.environment, sid: sid.to_owned() };
+    api.engine().submit(command).await?;
+    Ok(reply::ok(Answered { sid }))
+}
+
+/// What `GET /route` asks.
+#[derive(Clone, Copy)]
+struct Ask {
+    /// Who asks.
+    tenant: Tenant,
+    /// The dialed number, if it could be read.
+    dialed: Option<E164>,
+    /// The caller.
+    caller: Caller,
+    /// When.
+    now: Timestamp,
+    /// Whether the steps are asked for.
+    explained: bool,
+}
+
+impl Ask {
+    /// The answer, if it needs no look into the store.
+    fn answer_from_memory(self, api: &Api) -> Option<Response> {
+        if !api.engine().health().index_whole {
+            return None;
+        }
+        let directory = api.engine().directory();
+        let question = self.question(&directory);
+        let (decision, steps) = self.decide(api, &directory, &question);
+        decision.call.is_none().then(|| reply::ok(LookupBody::new(&decision, None, None, steps)))
+    }
+
+    /// The answer.
+    fn answer(self, api: &Api) -> Result<Response, SubmitError> {
+        let directory = api.engine().directory();
+        let question = self.question(&directory);
+        let (decision, steps) = self.decide(api, &directory, &question);
+        let call = api.engine().matched_call(&decision, self.caller)?;
+        Ok(reply::ok(LookupBody::new(&decision, call.as_ref(), None, steps)))
+    }
+
+    /// The question. Another tenant's number is as unknown as nobody's.
+    fn question(self, directory: &ringback_routing::Directory) -> Question<'static> {
+        let ours = |number: &E164| {
+            directory
+                .number(*number)
+                .is_some_and(|number| number.record.environment == self.tenant.environment)
+        };
+        Question {
+            dialed: self.dialed.filter(ours),
+            caller: self.caller,
+            now: self.now,
+            usable: &|_: &Target| true,
+        }
+    }
+
+    /// Decides, and writes down the steps if they are asked for.
+    fn decide<'d>(
+        self,
+        api: &Api,
+        directory: &'d ringback_routing::Directory,
+        question: &Question<'_>,
+    ) -> (Decision<'d>, Option<Vec<Step>>) {
+        if self.explained {
+            let (decision, steps) = explain(directory, api.engine().contacts(), question);
+            (decision, Some(steps))
+        } else {
+            (decide(directory, api.engine().contacts(), question), None)
+        }
+    }
+}
+
+/// Writes the answer to `POST /route`.
+fn render(decision: &Decision<'_>, call: Option<&Call>, sid: &str) -> String {
+    let data = LookupBody::new(decision, call, Some(sid), None);
+    serde_json::to_string(&Success { success: true, data }).unwrap_or_default()
+}
+
+/// A decision.
+#[derive(Serialize)]
+struct LookupBody<'a> {
+    /// What becomes of the call.
+    outcome: &'static str,
+    /// Why.
+    reason: &'static str,
+    /// Who takes it.
+    agent: Option<AgentName<'a>>,
+    /// Whose call is returned.
+    source_agent: Option<AgentName<'a>>,
+    /// The call that is returned.
+    call: Option<CallBody<'a>>,
+    /// Where to send the call, in this order.
+    targets: Vec<&'a Target>,
+    /// The call id under which the call was counted.
+    routed_call_sid: Option<&'a str>,
+    /// The steps, where they are asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    explanation: Option<Vec<StepBody>>,
+}
+
+/// One step of a decision.
+#[derive(Serialize)]
+struct StepBody {
+    /// Which rung.
+    rung: &'static str,
+    /// Whether it decided the call.
+    held: bool,
+    /// The reason that it gave.
+    reason: Option<&'static str>,
+    /// The same for people.
+    detail: String,
+}
+
+impl<'a> LookupBody<'a> {
+    /// A decision. Targets of a counted call stand in the order drawn by its id, as in SIP; else by
+    /// priority, and within one the heaviest first.
+    fn new(
+        decision: &Decision<'a>,
+        call: Option<&'a Call>,
+        sid: Option<&'a str>,
+        steps: Option<Vec<Step>>,
+    ) -> Self {
+        let mut targets: SmallVec<[&Target; 8]> = SmallVec::new();
+        match (sid, decision.environment) {
+            (Some(sid), Some(environment)) => {
+                let seed = target_seed(environment.record.id, sid);
+                order_targets(decision.targets, seed, &mut targets);
+            }
+            _ => {
+                targets.extend(decision.targets);
+                targets.sort_by_key(|target| (target.priority, std::cmp::Reverse(target.weight)));
+            }
+        }
+        let steps = steps.map(|steps| {
+            let step = |step: Step| StepBody {
+                rung: step.rung.name(),
+                held: step.held,
+                reason: step.reason.map(ringback_routing::Reason::name),
+                detail: step.detail,
+            };
+            steps.into_iter().map(step).collect()
+        });
+        Self {
+            outcome: decision.outcome.name(),
+            reason: decision.reason.name(),
+            agent: decision.agent.map(AgentName::new),
+            source_agent: decision.source_agent.map(AgentName::new),
+            call: call.map(CallBody::from),
+            targets: targets.into_vec(),
+            routed_call_sid: sid,
+            explanation: steps,
+        }
+    }
+}
+
+/// What the order of a call's targets is drawn from.
+fn target_seed(environment: EnvironmentId, sid: &str) -> u64 {
+    hash_sid(environment, sid.as_bytes())
+}
+
+/// The answer to a report.
+#[derive(Serialize)]
+struct Answered<'a> {
+    /// The call id.
+    sid: &'a str,
+}

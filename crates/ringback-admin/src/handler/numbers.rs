@@ -1,0 +1,119 @@
+//! Phone numbers: `/phone-numbers`.
+
+use axum::extract::{Request, State};
+use axum::response::Response;
+use ringback_engine::{
+    CommandError, CreateNumber, DeleteNumber, FieldErrors, Override, SetDefaultAgent,
+};
+use ringback_routing::{AgentId, Caller, Country, E164, NumberId, NumberRules};
+
+use crate::api::Api;
+use crate::auth::Tenant;
+use crate::body::read_fields;
+use crate::error::ApiError;
+use crate::fields::MAX_NAME;
+use crate::path::PathText;
+use crate::reply;
+use crate::wire::NumberBody;
+
+/// `GET /phone-numbers`: all, first entered first.
+pub(crate) async fn list(State(api): State<Api>, tenant: Tenant) -> Result<Response, ApiError> {
+    let directory = api.engine().directory();
+    let numbers: Vec<NumberBody<'_>> = directory
+        .numbers_of(tenant.environment)
+        .map(|number| NumberBody::new(&directory, number))
+        .collect();
+    Ok(reply::ok(numbers))
+}
+
+/// `POST /phone-numbers`: enters a number, read in its country or else in the environment's.
+pub(crate) async fn create(
+    State(api): State<Api>,
+    tenant: Tenant,
+    request: Request,
+) -> Result<Response, ApiError> {
+    let mut fields = read_fields(request).await?;
+    let text = fields.required_text("number", MAX_NAME);
+    let given = match fields.country("country_code") {
+        Override::Set(country) => Some(country),
+        Override::Keep | Override::Clear => None,
+    };
+    let country = match given {
+        Some(country) => Some(country),
+        None => api.country(tenant)?,
+    };
+    let number = match NumberRules::read_with(&text, country, None) {
+        Caller::Number(number) => Some(number),
+        Caller::Anonymous | Caller::Invalid => {
+            if !text.is_empty() {
+                fields.errors.add("number", "The number field must be a valid phone number.");
+            }
+            None
+        }
+    };
+    if let (Some(number), Some(given)) = (number, given) {
+        check_country(number, given, &mut fields.errors);
+    }
+    fields.errors.into_result()?;
+    let number = number.ok_or(ApiError::Internal)?;
+    let id = api
+        .engine()
+        .submit(CreateNumber {
+            environment: tenant.environment,
+            number,
+            country: given.or_else(|| Country::of(number)),
+        })
+        .await?;
+    let directory = api.engine().directory();
+    let number =
+        directory.number_of(tenant.environment, id).ok_or(CommandError::NumberNotFound)?;
+    Ok(reply::created(NumberBody::new(&directory, number)))
+}
+
+/// `PATCH /phone-numbers/{id}`: chooses the default agent; `null` leaves it to the order of
+/// assignment.
+pub(crate) async fn update(
+    State(api): State<Api>,
+    tenant: Tenant,
+    path: PathText,
+    request: Request,
+) -> Result<Response, ApiError> {
+    let id = path.number(&api, tenant)?;
+    let mut fields = read_fields(request).await?;
+    let agent = match fields.override_id("default_agent_id") {
+        Override::Keep => Override::Keep,
+        Override::Clear => Override::Clear,
+        Override::Set(id) => Override::Set(AgentId(id)),
+    };
+    let errors = fields.errors;
+    let environment = tenant.environment;
+    api.engine().submit(SetDefaultAgent { environment, id, agent, errors }).await?;
+    answer(&api, tenant, id)
+}
+
+/// `DELETE /phone-numbers/{id}`.
+pub(crate) async fn delete(
+    State(api): State<Api>,
+    tenant: Tenant,
+    path: PathText,
+) -> Result<Response, ApiError> {
+    let id = path.number(&api, tenant)?;
+    api.engine().submit(DeleteNumber { environment: tenant.environment, id }).await?;
+    Ok(reply::done("Phone number deleted"))
+}
+
+/// The number as it is now.
+fn answer(api: &Api, tenant: Tenant, id: NumberId) -> Result<Response, ApiError> {
+    let directory = api.engine().directory();
+    let number =
+        directory.number_of(tenant.environment, id).ok_or(CommandError::NumberNotFound)?;
+    Ok(reply::ok(NumberBody::new(&directory, number)))
+}
+
+/// A country that the digits contradict is a mistake in one of the two.
+fn check_country(number: E164, given: Country, errors: &mut FieldErrors) {
+    let digits = number.digits().to_string();
+    if !digits.starts_with(&given.calling_code().to_string()) {
+        errors.add("country_code", "The country code does not match the number.");
+    }
+}

@@ -1,0 +1,59 @@
+//! How the server is: `/healthz`, `/readyz`, `/metrics`.
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::Response;
+use serde::Serialize;
+
+use crate::api::Api;
+use crate::reply;
+
+/// `GET /healthz`: it answers, so it is alive.
+pub(crate) async fn alive() -> Response {
+    reply::json(StatusCode::OK, &Alive { status: "ok" })
+}
+
+/// `GET /readyz`: whether calls are routed and changes taken. 503 while storage takes no writes
+/// (routing goes on from memory) and while the server goes down. An index that is still being loaded
+/// answers rightly and is ready.
+pub(crate) async fn ready(State(api): State<Api>) -> Response {
+    let health = api.engine().health();
+    let draining = api.draining().is_cancelled();
+    let status = match (draining, health.storage_available) {
+        (true, _) => "draining",
+        (false, true) => "ready",
+        (false, false) => "degraded",
+    };
+    let body = Readiness {
+        status,
+        storage: if health.storage_available { "available" } else { "unavailable" },
+        index: if health.index_whole { "whole" } else { "loading" },
+    };
+    let code =
+        if status == "ready" { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    reply::json(code, &body)
+}
+
+/// `GET /metrics`: in Prometheus' text format.
+pub(crate) async fn metrics(State(api): State<Api>) -> Response {
+    let content_type = "text/plain; version=0.0.4; charset=utf-8";
+    reply::text_of(StatusCode::OK, content_type, crate::metrics::write(&api))
+}
+
+/// The answer of a living server.
+#[derive(Serialize)]
+struct Alive {
+    /// `ok`.
+    status: &'static str,
+}
+
+/// How ready the server is.
+#[derive(Serialize)]
+struct Readiness {
+    /// `ready`, `degraded` or `draining`.
+    status: &'static str,
+    /// `available` or `unavailable`.
+    storage: &'static str,
+    /// `whole` or `loading`.
+    index: &'static str,
+}

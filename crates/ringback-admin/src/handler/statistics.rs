@@ -1,0 +1,186 @@
+//! How many calls came back: `/callback-agents/stats` and `/callback-agents/{id}`.
+
+use axum::extract::State;
+use axum::response::Response;
+use jiff::civil::Date;
+use ringback_engine::CommandError;
+use ringback_routing::{AgentId, Timestamp};
+use serde::Serialize;
+
+use crate::api::Api;
+use crate::auth::Tenant;
+use crate::error::ApiError;
+use crate::path::{PathText, QueryText, find_agent};
+use crate::reply;
+use crate::wire::{AgentBrief, AgentName};
+
+/// `GET /callback-agents/stats`.
+pub(crate) async fn environment(
+    State(api): State<Api>,
+    tenant: Tenant,
+    mut query: QueryText,
+) -> Result<Response, ApiError> {
+    let today = day_of(api.engine().now());
+    let invalid = |name| format!("The {name} must be a day, as in 2026-11-21.");
+    let start = query.read("start_date", &invalid("start date"), read_day);
+    let end = query.read("end_date", &invalid("end date"), read_day);
+    let start = start.unwrap_or(today - DEFAULT_DAYS);
+    let end = end.unwrap_or(today);
+    if query.errors.is_empty() && start > end {
+        query.errors.add("end_date", "The end date must not be before the start date.");
+    }
+    query.errors.into_result()?;
+    let statistics = api.engine().statistics(tenant.environment, start, end);
+    let by_source = statistics
+        .by_source
+        .iter()
+        .map(|source| SourceBody {
+            source_agent_id: source.source,
+            name: &source.name,
+            count: source.count,
+        })
+        .collect();
+    Ok(reply::ok(StatisticsBody {
+        period: Period { start: date_of(start), end: date_of(end) },
+        total_callbacks_received: statistics.received,
+        callbacks_answered: statistics.answered,
+        callbacks_unmatched: statistics.unmatched,
+        callbacks_by_source_agent: by_source,
+    }))
+}
+
+/// `GET /callback-agents/{id}`: the agent, its sources, and its last 30 days.
+pub(crate) async fn agent(
+    State(api): State<Api>,
+    tenant: Tenant,
+    path: PathText,
+) -> Result<Response, ApiError> {
+    let id = path.agent(&api, tenant)?;
+    let directory = api.engine().directory();
+    let agent = find_agent(&directory, tenant, id)?;
+    let role = agent.record.role.as_ref().ok_or(CommandError::NoCallbackRole)?;
+    let source_agents = role
+        .source_agents
+        .iter()
+        .filter_map(|source| directory.agent_of(tenant.environment, *source))
+        .map(AgentName::new)
+        .collect();
+    let today = day_of(api.engine().now());
+    let (received, answered) =
+        api.engine().agent_statistics(tenant.environment, id, today - DEFAULT_DAYS, today);
+    Ok(reply::ok(AgentPage {
+        agent: AgentBrief::new(agent),
+        source_agents,
+        stats: AgentStatistics {
+            total_callbacks_received: received,
+            callbacks_answered: answered,
+        },
+    }))
+}
+
+/// Reads a day written `2026-11-21`; days since 1970-01-01.
+fn read_day(text: &str) -> Option<i32> {
+    let shape = text.len() == 10
+        && text.bytes().enumerate().all(|(place, byte)| match place {
+            4 | 7 => byte == b'-',
+            _ => byte.is_ascii_digit(),
+        });
+    if !shape {
+        return None;
+    }
+    let date: Date = text.parse().ok()?;
+    EPOCH.until(date).ok().map(|span| span.get_days())
+}
+
+/// The day, written `2026-11-21`.
+fn date_of(day: i32) -> String {
+    let span = jiff::Span::new().try_days(day);
+    let date = span.and_then(|span| EPOCH.checked_add(span));
+    date.map(|date| date.to_string()).unwrap_or_default()
+}
+
+/// The day of an instant, in UTC.
+fn day_of(at: Timestamp) -> i32 {
+    i32::try_from(at.seconds().div_euclid(86_400)).unwrap_or(0)
+}
+
+/// Day 0.
+const EPOCH: Date = jiff::civil::date(1970, 1, 1);
+
+/// How many days before today the default period starts.
+const DEFAULT_DAYS: i32 = 30;
+
+/// The statistics of an environment.
+#[derive(Serialize)]
+struct StatisticsBody<'a> {
+    /// Over which days.
+    period: Period,
+    /// Calls routed as callback.
+    total_callbacks_received: u64,
+    /// Of these, answered.
+    callbacks_answered: u64,
+    /// Calls that reached a callback agent by another rung.
+    callbacks_unmatched: u64,
+    /// The received ones by source agent.
+    callbacks_by_source_agent: Vec<SourceBody<'a>>,
+}
+
+/// Some days.
+#[derive(Serialize)]
+struct Period {
+    /// The first.
+    start: String,
+    /// The last.
+    end: String,
+}
+
+/// The callbacks to the calls of one agent.
+#[derive(Serialize)]
+struct SourceBody<'a> {
+    /// The agent.
+    source_agent_id: AgentId,
+    /// Its name, or the last that it had.
+    name: &'a str,
+    /// How many.
+    count: u64,
+}
+
+/// A callback agent's page.
+#[derive(Serialize)]
+struct AgentPage<'a> {
+    /// The agent.
+    agent: AgentBrief<'a>,
+    /// Its sources, in the order set.
+    source_agents: Vec<AgentName<'a>>,
+    /// Its last 30 days.
+    stats: AgentStatistics,
+}
+
+/// An agent's callbacks.
+#[derive(Serialize)]
+struct AgentStatistics {
+    /// Calls routed to it as callback.
+    total_callbacks_received: u64,
+    /// Of these, answered.
+    callbacks_answered: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn days_are_counted_from_1970_and_print_back() {
+        assert_eq!(read_day("1970-01-01"), Some(0));
+        assert_eq!(read_day("2026-11-21"), Some(20_778));
+        assert_eq!(date_of(20_778), "2026-11-21");
+        assert_eq!(date_of(-1), "1969-12-31");
+    }
+
+    #[test]
+    fn what_is_no_day_is_refused() {
+        for text in ["2026-02-30", "2026-13-01", "21-11-2026", "2026-1-1", "today", "2026-11-21T00"] {
+            assert_eq!(read_day(text), None, "{text}");
+        }
+    }
+}

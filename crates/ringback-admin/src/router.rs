@@ -1,0 +1,197 @@
+//! Every path, and who may ask for it.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{MatchedPath, Request, State};
+use axum::handler::Handler;
+use axum::http::{HeaderMap, HeaderValue};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{MethodFilter, on};
+use tower_http::catch_panic::CatchPanicLayer;
+use uuid::Uuid;
+
+use crate::api::Api;
+use crate::auth::{Audience, administrator_only, tenants_only};
+use crate::body::Drained;
+use crate::docs;
+use crate::error::ApiError;
+use crate::handler::{
+    agents, batch, callback, calls, contacts, decisions, environments, lookup, numbers, probes,
+    statistics,
+};
+
+/// The HTTP API as a service.
+pub fn router(api: Api) -> Router {
+    let routes = routes(&api);
+    let paths = routes.listed.iter().map(|(_, _, path)| *path).collect();
+    let observer = Observer { api: api.clone(), paths: Arc::new(paths) };
+    routes
+        .router
+        .fallback(async || ApiError::NoSuchPath)
+        .method_not_allowed_fallback(async || ApiError::MethodNotAllowed)
+        .layer(CatchPanicLayer::custom(panicked))
+        .layer(middleware::from_fn_with_state(observer, observe))
+        .with_state(api)
+}
+
+/// Every path.
+fn routes(api: &Api) -> Routes {
+    use Audience::{Administrator, Anyone, Tenants};
+    use MethodFilter as M;
+
+    Routes::new(api)
+        .add(Anyone, M::GET, "/healthz", probes::alive)
+        .add(Anyone, M::GET, "/readyz", probes::ready)
+        .add(Anyone, M::GET, "/metrics", probes::metrics)
+        .add(Anyone, M::GET, "/docs", docs::page)
+        .add(Anyone, M::GET, "/api/v1/openapi.json", docs::description)
+        .add(Tenants, M::GET, "/api/v1/agents", agents::list)
+        .add(Tenants, M::POST, "/api/v1/agents", agents::create)
+        .add(Tenants, M::GET, "/api/v1/agents/{id}", agents::show)
+        .add(Tenants, M::PATCH, "/api/v1/agents/{id}", agents::update)
+        .add(Tenants, M::DELETE, "/api/v1/agents/{id}", agents::delete)
+        .add(Tenants, M::PUT, "/api/v1/agents/{id}/calling", agents::set_calling)
+        .add(Tenants, M::POST, "/api/v1/agents/{id}/publish", agents::publish)
+        .add(Tenants, M::POST, "/api/v1/agents/{id}/unpublish", agents::unpublish)
+        .add(Tenants, M::POST, "/api/v1/agents/{id}/callback", callback::set)
+        .add(Tenants, M::PUT, "/api/v1/agents/{id}/callback", callback::replace)
+        .add(Tenants, M::DELETE, "/api/v1/agents/{id}/callback", callback::remove)
+        .add(Tenants, M::GET, "/api/v1/callback-agents", callback::list)
+        .add(Tenants, M::GET, "/api/v1/callback-agents/source-agents", callback::source_agents)
+        .add(Tenants, M::GET, "/api/v1/callback-agents/stats", statistics::environment)
+        .add(Tenants, M::GET, "/api/v1/callback-agents/{id}", statistics::agent)
+        .add(
+            Tenants,
+            M::POST,
+            "/api/v1/callback-agents/{id}/check-constraints",
+            callback::check,
+        )
+        .add(Tenants, M::GET, "/api/v1/phone-numbers", numbers::list)
+        .add(Tenants, M::POST, "/api/v1/phone-numbers", numbers::create)
+        .add(Tenants, M::PATCH, "/api/v1/phone-numbers/{id}", numbers::update)
+        .add(Tenants, M::DELETE, "/api/v1/phone-numbers/{id}", numbers::delete)
+        .add(Tenants, M::POST, "/api/v1/calls", calls::record)
+        .add(Tenants, M::POST, "/api/v1/calls/batch", batch::record)
+        .add(Tenants, M::GET, "/api/v1/contacts/{number}", contacts::show)
+        .add(Tenants, M::DELETE, "/api/v1/contacts/{number}", contacts::forget)
+        .add(Tenants, M::GET, "/api/v1/route", lookup::look_up)
+        .add(Tenants, M::POST, "/api/v1/route", lookup::route)
+        .add(Tenants, M::POST, "/api/v1/routed-calls/{sid}/answered", lookup::answered)
+        .add(Tenants, M::GET, "/api/v1/decisions", decisions::list)
+        .add(Tenants, M::GET, "/api/v1/decisions/stream", decisions::follow)
+        .add(Administrator, M::GET, "/api/v1/environments", environments::list)
+        .add(Administrator, M::POST, "/api/v1/environments", environments::create)
+        .add(Administrator, M::GET, "/api/v1/environments/{id}", environments::show)
+        .add(Administrator, M::PATCH, "/api/v1/environments/{id}", environments::update)
+        .add(Administrator, M::DELETE, "/api/v1/environments/{id}", environments::delete)
+        .add(Administrator, M::GET, "/api/v1/environments/{id}/tokens", environments::list_tokens)
+        .add(Administrator, M::POST, "/api/v1/environments/{id}/tokens", environments::create_token)
+        .add(
+            Administrator,
+            M::DELETE,
+            "/api/v1/environments/{id}/tokens/{token_id}",
+            environments::delete_token,
+        )
+}
+
+/// A router in the making, and the list of what is in it.
+struct Routes {
+    /// The state.
+    api: Api,
+    /// What has been added.
+    router: Router<Api>,
+    /// The same as a list: who may ask, the method, the path.
+    listed: Vec<(Audience, MethodFilter, &'static str)>,
+}
+
+impl Routes {
+    /// An empty one.
+    fn new(api: &Api) -> Self {
+        Self { api: api.clone(), router: Router::new(), listed: Vec::new() }
+    }
+
+    /// Adds a path with a method.
+    fn add<H, T>(
+        mut self,
+        audience: Audience,
+        method: MethodFilter,
+        path: &'static str,
+        handler: H,
+    ) -> Self
+    where
+        H: Handler<T, Api>,
+        T: 'static,
+    {
+        let endpoint = on(method, handler);
+        let api = self.api.clone();
+        // Other methods of the path are answered without a look at the token.
+        let endpoint = match audience {
+            Audience::Anyone => endpoint,
+            Audience::Tenants => {
+                endpoint.route_layer(middleware::from_fn_with_state(api, tenants_only))
+            }
+            Audience::Administrator => {
+                endpoint.route_layer(middleware::from_fn_with_state(api, administrator_only))
+            }
+        };
+        self.router = self.router.route(path, endpoint);
+        self.listed.push((audience, method, path));
+        self
+    }
+}
+
+/// What [`observe`] needs.
+#[derive(Clone)]
+struct Observer {
+    /// Where answers are counted.
+    api: Api,
+    /// The patterns of all paths.
+    paths: Arc<HashSet<&'static str>>,
+}
+
+/// Names the request, counts and logs its answer, and sees to it that its body is read.
+async fn observe(
+    State(observer): State<Observer>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let start = Instant::now();
+    let request_id = request_id(request.headers());
+    let method = request.method().clone();
+    let matched = request.extensions().get::<MatchedPath>();
+    let route = matched.and_then(|path| observer.paths.get(path.as_str())).copied();
+    let request = request.map(Drained::wrap);
+    let mut response = next.run(request).await;
+    response.headers_mut().insert("x-request-id", request_id.clone());
+    let (took, status) = (start.elapsed(), response.status());
+    // The path itself may hold a contact's number, so only its pattern is shown.
+    let route = route.unwrap_or("none");
+    observer.api.metrics().count_request(route, &method, status, took);
+    tracing::debug!(%method, route, status = status.as_u16(), ?took, ?request_id, "request");
+    response
+}
+
+/// The client's name for the request, if it is fit to be sent back; else a new one.
+fn request_id(headers: &HeaderMap) -> HeaderValue {
+    let sane = |value: &&HeaderValue| {
+        (1..=128).contains(&value.len())
+            && value.as_bytes().iter().all(|byte| {
+                byte.is_ascii_alphanumeric() || b"-_.:/+=@".contains(byte)
+            })
+    };
+    headers.get("x-request-id").filter(sane).cloned().unwrap_or_else(|| {
+        let id = Uuid::now_v7().to_string();
+        HeaderValue::from_str(&id).unwrap_or_else(|_| HeaderValue::from_static("none"))
+    })
+}
+
+/// The answer when a handler panicked. The log has had the panic from the hook already.
+fn panicked(_panic: Box<dyn std::any::Any + Send>) -> axum::http::Response<Body> {
+    tracing::error!("a request handler panicked");
+    ApiError::Internal.into_response()
+}

@@ -1,0 +1,262 @@
+//! Accepting connections, keeping slow clients in bounds, and draining.
+//!
+//! A connection may take [`MAX_HEAD_TIME`] for each request head (and so be idle no longer), and must
+//! take what it is sent within [`MAX_WRITE_STALL`]; pauses within a body are bounded by the reader
+//! of the body. Beyond the configured number of connections new ones wait to be accepted.
+
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use axum::Router;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, Sleep};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::api::Api;
+use crate::config::HttpConfig;
+use crate::router::router;
+
+/// Opens the configured listeners.
+///
+/// # Errors
+/// An address cannot be bound.
+pub async fn bind(config: &HttpConfig) -> io::Result<Vec<TcpListener>> {
+    let mut listeners = Vec::with_capacity(config.listen.len());
+    for address in &config.listen {
+        listeners.push(bind_one(*address).await?);
+    }
+    Ok(listeners)
+}
+
+/// Serves the API until `shutdown` completes. Then no connection is accepted any more, streams end,
+/// requests that have begun are finished, and what is not finished after [`MAX_DRAIN_TIME`] is cut.
+pub async fn serve(
+    listeners: Vec<TcpListener>,
+    api: Api,
+    config: &HttpConfig,
+    shutdown: impl Future<Output = ()>,
+) {
+    let server = Server {
+        service: router(api.clone()),
+        slots: Arc::new(Semaphore::new(config.max_connections.min(Semaphore::MAX_PERMITS))),
+        connections: TaskTracker::new(),
+        cut: CancellationToken::new(),
+        api,
+    };
+    let acceptors = TaskTracker::new();
+    for listener in listeners {
+        acceptors.spawn(server.clone().accept(listener));
+    }
+    shutdown.await;
+    server.api.draining().cancel();
+    acceptors.close();
+    acceptors.wait().await;
+    server.connections.close();
+    if tokio::time::timeout(MAX_DRAIN_TIME, server.connections.wait()).await.is_err() {
+        tracing::warn!(connections = server.connections.len(), "unfinished requests are cut off");
+        server.cut.cancel();
+        server.connections.wait().await;
+    }
+}
+
+/// What the acceptors share.
+#[derive(Clone)]
+struct Server {
+    /// The state.
+    api: Api,
+    /// Answers requests.
+    service: Router,
+    /// One for each connection that may be open.
+    slots: Arc<Semaphore>,
+    /// The open connections.
+    connections: TaskTracker,
+    /// Cancelled when draining has taken too long.
+    cut: CancellationToken,
+}
+
+impl Server {
+    /// Accepts connections until the server goes down.
+    async fn accept(self, listener: TcpListener) {
+        let draining = self.api.draining().clone();
+        loop {
+            let slot = tokio::select! {
+                () = draining.cancelled() => return,
+                slot = Arc::clone(&self.slots).acquire_owned() => slot,
+            };
+            let Ok(slot) = slot else {
+                return;
+            };
+            let accepted = tokio::select! {
+                () = draining.cancelled() => return,
+                accepted = listener.accept() => accepted,
+            };
+            match accepted {
+                Ok((stream, _)) => {
+                    let server = self.clone();
+                    self.connections.spawn(async move {
+                        server.converse(stream).await;
+                        drop(slot);
+                    });
+                }
+                Err(error) if is_of_one_connection(&error) => {}
+                Err(error) => {
+                    // Out of file descriptors, most likely: some may be free again in a moment.
+                    tracing::warn!(%error, "a connection could not be accepted");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    /// Serves one connection to its end.
+    async fn converse(self, stream: TcpStream) {
+        self.api.metrics().connection_accepted();
+        let _no_matter = stream.set_nodelay(true);
+        let io = TokioIo::new(Hurried::new(stream));
+        let mut builder = http1::Builder::new();
+        builder
+            .timer(TokioTimer::new())
+            .header_read_timeout(MAX_HEAD_TIME)
+            .max_buf_size(MAX_BUFFER_BYTES);
+        let connection =
+            builder.serve_connection(io, TowerToHyperService::new(self.service.clone()));
+        let mut connection = std::pin::pin!(connection);
+        let draining = self.api.draining().cancelled();
+        let mut draining = std::pin::pin!(draining);
+        let mut asked_to_end = false;
+        let result = loop {
+            tokio::select! {
+                result = connection.as_mut() => break result,
+                () = self.cut.cancelled() => break Ok(()),
+                () = draining.as_mut(), if !asked_to_end => {
+                    connection.as_mut().graceful_shutdown();
+                    asked_to_end = true;
+                }
+            }
+        };
+        if let Err(error) = result {
+            tracing::debug!(%error, "a connection ended");
+        }
+        self.api.metrics().connection_closed();
+    }
+}
+
+/// Opens one listener.
+async fn bind_one(address: SocketAddr) -> io::Result<TcpListener> {
+    TcpListener::bind(address).await.map_err(|error| {
+        io::Error::new(error.kind(), format!("http.listen: {address} cannot be bound: {error}"))
+    })
+}
+
+/// Whether only the connection that was to be accepted is at fault.
+fn is_of_one_connection(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionRefused
+            | io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+    )
+}
+
+/// A stream whose other side must keep taking what it is sent.
+struct Hurried {
+    /// The stream.
+    stream: TcpStream,
+    /// Runs while a write waits.
+    stalled: Option<Pin<Box<Sleep>>>,
+}
+
+impl Hurried {
+    /// Wraps a stream.
+    const fn new(stream: TcpStream) -> Self {
+        Self { stream, stalled: None }
+    }
+
+    /// Passes a result on, unless writing has waited for too long.
+    fn hurry<T>(
+        &mut self,
+        context: &mut Context<'_>,
+        result: Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
+        if result.is_ready() {
+            self.stalled = None;
+            return result;
+        }
+        let stalled = self.stalled.get_or_insert_with(|| {
+            Box::pin(tokio::time::sleep_until(Instant::now() + MAX_WRITE_STALL))
+        });
+        ready!(stalled.as_mut().poll(context));
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+    }
+}
+
+impl AsyncRead for Hurried {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(context, buffer)
+    }
+}
+
+impl AsyncWrite for Hurried {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let result = Pin::new(&mut self.stream).poll_write(context, bytes);
+        self.hurry(context, result)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let result = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
+        self.hurry(context, result)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let result = Pin::new(&mut self.stream).poll_flush(context);
+        self.hurry(context, result)
+    }
+
+    fn poll_shutdown(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+/// How long a client may take for a request head, and be idle between requests.
+pub(crate) const MAX_HEAD_TIME: Duration = Duration::from_secs(30);
+
+/// How long a client may take nothing of what it is sent.
+pub(crate) const MAX_WRITE_STALL: Duration = Duration::from_secs(30);
+
+/// How long requests that have begun may take when the server goes down.
+pub(crate) const MAX_DRAIN_TIME: Duration = Duration::from_secs(8);
+
+/// How long to wait after a failure to accept.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// How much is read at once, and the longest request head, in bytes.
+const MAX_BUFFER_BYTES: usize = 128 * 1024;
