@@ -16,8 +16,9 @@ pub enum Frame<'b> {
     Ping,
     /// One whole message.
     Message(&'b [u8]),
-    /// A message after which nothing can be found: answer it like any other, which says what is
-    /// wrong, then end the connection (drained first, or the answer may be lost in a reset).
+    /// The head of a message after which nothing can be found: handle it like a message, which
+    /// answers what is wrong, then end the connection (drained first, or the answer may be lost in
+    /// a reset).
     Broken(&'b [u8], Fault),
 }
 
@@ -27,17 +28,41 @@ pub const PONG: &[u8] = b"\r\n";
 /// The bytes of one connection that were not consumed yet.
 ///
 /// Holds at most [`MAX_MESSAGE`] bytes and one read more, if every [`push`](Self::push) is followed
-/// by [`next_frame`](Self::next_frame) until it says [`Frame::Incomplete`].
+/// by [`next_frame`](Self::next_frame) until it says [`Frame::Incomplete`]. However small the pieces
+/// are in which a message arrives, its bytes are searched once and its head is read once more.
 #[derive(Debug, Default)]
 pub struct StreamFramer {
     /// What was pushed and not dropped yet.
     buffer: Vec<u8>,
     /// Bytes at the start that were handed out.
     consumed: usize,
-    /// Bytes behind those that hold whole lines without an empty one.
-    scanned: usize,
-    /// Once true, nothing more is read.
-    broken: bool,
+    /// How far the next message was looked at.
+    progress: Progress,
+}
+
+/// How far the next message was looked at; offsets count from its first byte.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Progress {
+    /// Looking for the empty line.
+    Head {
+        /// Start of the line being searched.
+        line: usize,
+        /// Bytes searched for its end.
+        searched: usize,
+    },
+    /// Waiting for this many bytes.
+    Body(usize),
+    /// The framing is lost.
+    Broken,
+}
+
+impl Default for Progress {
+    fn default() -> Self {
+        Self::Head {
+            line: 0,
+            searched: 0,
+        }
+    }
 }
 
 impl StreamFramer {
@@ -49,7 +74,7 @@ impl StreamFramer {
 
     /// Takes what was read from the connection. After [`Frame::Broken`] it is thrown away.
     pub fn push(&mut self, bytes: &[u8]) {
-        if self.broken {
+        if self.progress == Progress::Broken {
             return;
         }
         self.compact();
@@ -64,41 +89,44 @@ impl StreamFramer {
 
     /// The next frame. What it borrows is gone with the next call.
     pub fn next_frame(&mut self) -> Frame<'_> {
-        if self.broken {
-            return Frame::Incomplete;
-        }
-        if let Some(ping) = self.skip_line_ends() {
-            return ping;
+        if self.progress == Progress::default()
+            && let Some(frame) = self.skip_line_ends()
+        {
+            return frame;
         }
         let bytes = self.buffer.get(self.consumed..).unwrap_or_default();
-        let Some(_head) = head_end(bytes, &mut self.scanned) else {
-            if bytes.len() > MAX_MESSAGE {
-                self.broken = true;
+        if let Progress::Head { line, searched } = &mut self.progress {
+            let Some(head) = find_head(bytes, line, searched) else {
+                if bytes.len() <= MAX_MESSAGE {
+                    return Frame::Incomplete;
+                }
+                self.progress = Progress::Broken;
                 return Frame::Broken(bytes, Fault::TooLarge);
+            };
+            let read = Message::parse(head, Framing::Stream).map_or(Err(None), |message| {
+                message.length().ok_or_else(|| message.fault())
+            });
+            match read {
+                Ok(length) => self.progress = Progress::Body(length),
+                Err(fault) => {
+                    self.progress = Progress::Broken;
+                    return Frame::Broken(head, fault.unwrap_or(Fault::NoLength));
+                }
             }
+        }
+        let Progress::Body(length) = self.progress else {
             return Frame::Incomplete;
         };
-        let Ok(message) = Message::parse(bytes, Framing::Stream) else {
-            return Frame::Incomplete;
-        };
-        let Some(length) = message.length() else {
-            self.broken = true;
-            let fault = message.fault().unwrap_or(Fault::NoLength);
-            return Frame::Broken(bytes, fault);
-        };
-        let Some(whole) = bytes.get(..length) else {
+        let Some(message) = bytes.get(..length) else {
             return Frame::Incomplete;
         };
         self.consumed += length;
-        self.scanned = 0;
-        Frame::Message(whole)
+        self.progress = Progress::default();
+        Frame::Message(message)
     }
 
     /// Skips line ends before a start line; two pairs in a row are a ping.
     fn skip_line_ends(&mut self) -> Option<Frame<'static>> {
-        if self.scanned > 0 {
-            return None;
-        }
         loop {
             match self.buffer.get(self.consumed..).unwrap_or_default() {
                 [b'\r', b'\n', b'\r', b'\n', ..] => {
@@ -106,7 +134,9 @@ impl StreamFramer {
                     return Some(Frame::Ping);
                 }
                 // A part of a ping, or of a line end before a start line.
-                [b'\r'] | [b'\r', b'\n'] | [b'\r', b'\n', b'\r'] => return Some(Frame::Incomplete),
+                [b'\r'] | [b'\r', b'\n'] | [b'\r', b'\n', b'\r'] => {
+                    return Some(Frame::Incomplete);
+                }
                 [b'\r', b'\n', ..] => self.consumed += 2,
                 [b'\n' | b'\r', ..] => self.consumed += 1,
                 _ => return None,
@@ -126,18 +156,94 @@ impl StreamFramer {
     }
 }
 
+/// Goes on looking for the empty line behind the first one; remembers how far it came.
+fn find_head<'b>(bytes: &'b [u8], line: &mut usize, searched: &mut usize) -> Option<&'b [u8]> {
+    while let Some(at) = memchr::memchr(b'\n', bytes.get(*searched..)?) {
+        let end = *searched + at + 1;
+        if *line > 0 && matches!(bytes.get(*line..end), Some(b"\n" | b"\r\n")) {
+            return bytes.get(..end);
+        }
+        *line = end;
+        *searched = end;
+    }
+    *searched = bytes.len();
+    None
+}
+
 /// Memory that an idle connection may keep, in bytes.
 const KEPT: usize = 4096;
 
-/// Length of the head up to and with its empty line. `scanned` remembers the lines seen.
-pub(crate) fn head_end(bytes: &[u8], scanned: &mut usize) -> Option<usize> {
-    loop {
-        let rest = bytes.get(*scanned..)?;
-        let end = memchr::memchr(b'\n', rest)? + 1;
-        let line = rest.get(..end)?;
-        if matches!(line, b"\n" | b"\r\n") && *scanned > 0 {
-            return Some(*scanned + end);
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ONE: &[u8] = b"OPTIONS sip:h SIP/2.0\r\nl: 3\r\n\r\nabc";
+
+    /// Frames of a stream that arrives in pieces of this many bytes, as text.
+    fn frames(stream: &[u8], piece: usize) -> Vec<String> {
+        let mut framer = StreamFramer::new();
+        let mut frames = Vec::new();
+        for bytes in stream.chunks(piece) {
+            framer.push(bytes);
+            loop {
+                frames.push(match framer.next_frame() {
+                    Frame::Incomplete => break,
+                    Frame::Ping => "ping".to_owned(),
+                    Frame::Message(message) => format!("message {}", message.len()),
+                    Frame::Broken(_, fault) => format!("{fault:?}"),
+                });
+            }
         }
-        *scanned += end;
+        frames
+    }
+
+    #[test]
+    fn pieces_of_any_size_give_the_same_frames() {
+        let stream = [b"\r\n\r\n", ONE, b"\r\n", ONE, b"\r\n\r\n", ONE].concat();
+        let message = format!("message {}", ONE.len());
+        let expected = ["ping", &message, &message, "ping", &message];
+        for piece in 1..=stream.len() {
+            assert_eq!(frames(&stream, piece), expected, "pieces of {piece}");
+        }
+    }
+
+    #[test]
+    fn lost_framing_ends_the_stream() {
+        for (head, fault) in [
+            ("", "NoLength"),
+            ("l: 1\r\nl: 1\r\n", "RepeatedLength"),
+            ("l: -1\r\n", "BadLength"),
+            ("l: 65536\r\n", "TooLarge"),
+        ] {
+            let stream = format!("INVITE sip:h SIP/2.0\r\n{head}\r\n");
+            let stream = [stream.as_bytes(), ONE].concat();
+            assert_eq!(frames(&stream, 7), [fault]);
+        }
+    }
+
+    #[test]
+    fn endless_head_is_too_large() {
+        let stream = [b"INVITE sip:h SIP/2.0\r\nX: ".to_vec(), vec![b'x'; 70_000]].concat();
+        assert_eq!(frames(&stream, 1000), ["TooLarge"]);
+    }
+
+    #[test]
+    fn message_of_exactly_the_limit_is_whole() {
+        let head = "INVITE sip:h SIP/2.0\r\nl: 65502\r\n\r\n";
+        let mut stream = head.as_bytes().to_vec();
+        stream.resize(MAX_MESSAGE, b'x');
+        assert_eq!(stream.len(), head.len() + 65_502);
+        assert_eq!(frames(&stream, 5000), ["message 65536"]);
+    }
+
+    #[test]
+    fn idle_connection_keeps_little_memory() {
+        let mut framer = StreamFramer::new();
+        let head = "INVITE sip:h SIP/2.0\r\nl: 50000\r\n\r\n";
+        framer.push(&[head.as_bytes(), &[b'x'; 50_000]].concat());
+        assert!(matches!(framer.next_frame(), Frame::Message(_)));
+        assert_eq!(framer.pending(), 0);
+        framer.push(b"\r\n");
+        assert!(framer.buffer.capacity() <= KEPT);
     }
 }

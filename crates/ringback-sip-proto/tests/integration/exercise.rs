@@ -1,0 +1,196 @@
+//! Puts any bytes through everything a socket layer calls, and checks what must hold for all bytes.
+//!
+//! Shared with the fuzz targets, so it uses nothing but the crate.
+
+use ringback_sip_proto::message::{Framing, HeaderName, StartLine};
+use ringback_sip_proto::{
+    Action, Answer, Frame, HepFrame, HepFramer, HepPacket, IdentitySource, Input, Message,
+    Redirector, Reply, Settings, StreamFramer, Transport,
+};
+
+/// Every setting on, so that every writer runs.
+pub(crate) const SETTINGS: Settings = Settings {
+    decision_headers: true,
+    contact_headers: true,
+};
+
+/// A decision with everything in it.
+pub(crate) const ANSWER: Answer<'static> = Answer {
+    outcome: "callback",
+    reason: "returned_call",
+    agent: Some("6f2b1c00-0000-4000-8000-000000000001"),
+    source_agent: Some("6f2b1c00-0000-4000-8000-000000000002"),
+};
+
+/// Targets of every kind, usable or not.
+pub(crate) const TARGETS: [&str; 5] = [
+    "sip:agent@agents.example.com",
+    "sips:agent@agents.example.com",
+    "sip:agent@agents.example.com;transport=tls",
+    "sip:+551130000000@gw.example.com",
+    "sip:agent@[2001:db8::7]:5080;transport=tcp?Subject=hello",
+];
+
+/// Handles one message and answers it if it asks for a route; returns the reply.
+pub(crate) fn handle(bytes: &[u8], transport: Transport) -> Option<(Reply, Vec<u8>)> {
+    let redirector = Redirector::new([9; 16], SETTINGS);
+    let input = Input {
+        bytes,
+        source: "203.0.113.9:5062".parse().ok()?,
+        transport,
+        draining: false,
+    };
+    // What is in the buffer before stays there.
+    let mut out = b"before".to_vec();
+    let reply = match redirector.handle(input, &mut out) {
+        Action::Reply(reply) => Some(reply),
+        Action::Invite(invite) => {
+            for source in [
+                IdentitySource::PAssertedIdentity,
+                IdentitySource::RemotePartyId,
+                IdentitySource::From,
+            ] {
+                for text in invite.caller(source) {
+                    assert!(text.as_str().is_ascii());
+                }
+            }
+            for text in invite
+                .dialed(Some("To"))
+                .chain(invite.dialed(Some("X-Any")))
+            {
+                assert!(text.as_str().is_ascii());
+            }
+            let start = out.len();
+            for reply in [
+                redirector.forward(&invite, "sip:hop.example.com", &mut out),
+                redirector.overloaded(&invite, Some(10), &mut out),
+            ] {
+                assert!(matches!(reply.status, 302 | 480 | 503));
+            }
+            out.truncate(start);
+            Some(redirector.answer(&invite, &ANSWER, TARGETS, &mut out))
+        }
+        Action::Absorb | Action::Response(_) | Action::Drop(_) => None,
+    };
+    let written = out.split_off(b"before".len());
+    assert_eq!(out, b"before");
+    assert_eq!(reply.is_none(), written.is_empty());
+    let reply = reply?;
+    check_reply(bytes, transport, &reply, &written);
+    Some((reply, written))
+}
+
+/// What holds for every reply to every request.
+fn check_reply(request: &[u8], transport: Transport, reply: &Reply, written: &[u8]) {
+    let framing = if transport.is_stream() {
+        Framing::Stream
+    } else {
+        Framing::Datagram
+    };
+    let request = Message::parse(request, framing).expect("it was answered");
+    let read = Message::parse(written, Framing::Stream).expect("it is no keep-alive");
+    assert!(matches!(read.start(), StartLine::Response { code, reason }
+            if code == reply.status && !reason.is_empty()));
+    assert_eq!(read.fault(), None, "{}", String::from_utf8_lossy(written));
+    assert_eq!(read.body(), b"");
+    assert_ne!(request.method_bytes(), b"ACK");
+    // Nothing copied may start a line of its own.
+    let lines = written.split(|&byte| byte == b'\n').count();
+    assert_eq!(lines, read.lines().count() + 3);
+    for line in read.lines() {
+        assert!(!line.value.is_folded() && !line.value.as_bytes().contains(&b'\r'));
+        assert!(KNOWN.contains(&line.name), "{line:?}");
+    }
+    assert_eq!(read.count(HeaderName::Via), request.count(HeaderName::Via));
+    for name in [
+        HeaderName::From,
+        HeaderName::To,
+        HeaderName::CallId,
+        HeaderName::CSeq,
+    ] {
+        assert_eq!(read.count(name), request.count(name).min(1));
+    }
+    // A request that was good enough to route has a reply without a fault.
+    if reply.status == 302 {
+        assert!(read.to().is_ok_and(|to| to.tag().is_some()));
+        assert_eq!(read.cseq(), request.cseq());
+        assert!(read.vias().all(|via| via.is_some_and(|via| via.is_sound())));
+        assert!(read.header("Contact").count() > 0);
+    }
+}
+
+/// Cuts bytes as a stream, in pieces of these lengths over and over, and handles what comes out.
+pub(crate) fn stream(bytes: &[u8], pieces: &[usize]) {
+    let mut framer = StreamFramer::new();
+    let mut lengths = pieces.iter().copied().chain([1]).cycle();
+    let mut rest = bytes;
+    while !rest.is_empty() {
+        let length = lengths.next().unwrap_or(1).clamp(1, rest.len());
+        let (piece, tail) = rest.split_at(length);
+        rest = tail;
+        framer.push(piece);
+        loop {
+            match framer.next_frame() {
+                Frame::Incomplete => break,
+                Frame::Ping => {}
+                Frame::Message(message) => {
+                    handle(message, Transport::Tcp);
+                }
+                Frame::Broken(message, _) => {
+                    handle(message, Transport::Tls);
+                    rest = &[];
+                }
+            }
+        }
+    }
+}
+
+/// Reads bytes as a HEP packet and as a stream of them.
+pub(crate) fn hep(bytes: &[u8]) {
+    if let Ok(packet) = HepPacket::parse(bytes) {
+        let _ = (
+            packet.captured_at(),
+            packet.source_address(),
+            packet.has_key(b"key"),
+        );
+        let redirector = Redirector::new([9; 16], SETTINGS);
+        if let Some(source) = packet.source_address() {
+            let _ = redirector.observe(Input {
+                bytes: packet.payload,
+                source,
+                transport: packet.transport(),
+                draining: false,
+            });
+        }
+    }
+    let mut framer = HepFramer::new();
+    for piece in bytes.chunks(17) {
+        framer.push(piece);
+        while let HepFrame::Packet(packet) = framer.next_frame() {
+            let _ = HepPacket::parse(packet);
+        }
+    }
+}
+
+/// Every header a reply may have.
+const KNOWN: [&[u8]; 19] = [
+    b"Via",
+    b"From",
+    b"To",
+    b"Call-ID",
+    b"CSeq",
+    b"Contact",
+    b"Content-Length",
+    b"Allow",
+    b"Accept",
+    b"Supported",
+    b"Unsupported",
+    b"Reason",
+    b"Warning",
+    b"Retry-After",
+    b"X-Ringback-Outcome",
+    b"X-Ringback-Reason",
+    b"X-Ringback-Agent",
+    b"X-Ringback-Source-Agent",
+    b"Server",
+];
