@@ -221,16 +221,16 @@ fn read_peers(specs: &[PeerSpec]) -> Result<PeerTable, SipConfigError> {
                 ConfigProblem::SharedName(name),
             ));
         }
-        let peer = Arc::new(peer);
         if spec.address.is_empty() {
             return Err(problem(format!("{key}.address"), ConfigProblem::Empty));
         }
+        let peer = table.push(peer);
         for (place, text) in spec.address.iter().enumerate() {
             let key = format!("{key}.address[{place}]");
             let Some(network) = read_network(text) else {
                 return Err(problem(key, ConfigProblem::PeerAddress(text.clone())));
             };
-            if !table.insert(network, &peer) {
+            if !table.assign(network, peer) {
                 return Err(problem(key, ConfigProblem::SharedAddress(text.clone())));
             }
         }
@@ -439,7 +439,8 @@ mod tests {
             retry-after = 10
         "#;
         let config = SipConfig::try_from(toml::from_str::<SipSpec>(toml).unwrap()).unwrap();
-        let peer = config.peers.find("203.0.113.9".parse().unwrap()).unwrap();
+        let place = config.peers.find("203.0.113.9".parse().unwrap()).unwrap();
+        let peer = config.peers.get(place).unwrap();
         assert_eq!(&*peer.name, "carrier-a");
         assert_eq!(peer.identity_order, [IdentitySource::From]);
         assert_eq!(peer.rate, Some(1_000));

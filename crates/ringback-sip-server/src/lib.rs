@@ -2,12 +2,31 @@
 //!
 //! Bytes come in here, are read and answered by `ringback-sip-proto`, and are decided upon by
 //! `ringback-routing`. Where the directory and the contacts come from, and who counts decisions,
-//! the embedding program says.
+//! the embedding program says: it brings a [`Router`].
+//!
+//! [`SipServer::bind`] opens every listener of a [`SipConfig`], [`SipServer::run`] serves until
+//! [`SipServer::stop`]. UDP has threads of its own; connections are tasks of the Tokio runtime that
+//! `run` is called in.
 
 mod config;
+mod core;
+mod hep;
+mod identity;
+mod learning;
+mod memory;
+mod metrics;
+mod overload;
 mod peers;
+mod plan;
+mod policy;
+mod router;
+mod server;
 mod spec;
+mod stream;
 mod tls;
+mod udp;
 
 pub use config::{ConfigProblem, SipConfig, SipConfigError};
+pub use router::{LearnedCall, Router};
+pub use server::{BindError, BoundAddresses, SipServer};
 pub use spec::{HepSpec, PeerSpec, SipSpec, TlsSpec};

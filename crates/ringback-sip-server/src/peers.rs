@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::Arc;
 
 use foldhash::fast::RandomState;
 use ipnet::IpNet;
@@ -83,60 +82,68 @@ impl TransportSet {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct PeerTable {
     /// In the order of the configuration.
-    peers: Vec<Arc<Peer>>,
-    /// Prefix lengths in use for IPv4, longest first, and the peers of each.
+    peers: Vec<Peer>,
+    /// Prefix lengths in use for IPv4, longest first, and the places of the peers of each.
     v4: Vec<(u8, Networks<u32>)>,
     /// The same for IPv6.
     v6: Vec<(u8, Networks<u128>)>,
 }
 
-/// The peers of one prefix length, by network.
-type Networks<Bits> = HashMap<Bits, Arc<Peer>, RandomState>;
+/// The places of the peers of one prefix length, by network.
+type Networks<Bits> = HashMap<Bits, usize, RandomState>;
 
 impl PeerTable {
     /// Every peer, in the order of the configuration.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &Arc<Peer>> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Peer> {
         self.peers.iter()
     }
 
-    /// The peer that an address belongs to. An IPv4-mapped IPv6 address is the IPv4 address.
-    pub(crate) fn find(&self, ip: IpAddr) -> Option<&Arc<Peer>> {
+    /// The peer in this place.
+    pub(crate) fn get(&self, place: usize) -> Option<&Peer> {
+        self.peers.get(place)
+    }
+
+    /// The place of the peer that an address belongs to. An IPv4-mapped IPv6 address is the IPv4
+    /// address.
+    pub(crate) fn find(&self, ip: IpAddr) -> Option<usize> {
         match ip.to_canonical() {
             IpAddr::V4(ip) => self.v4.iter().find_map(|(length, networks)| {
                 let unused = 32_u32.saturating_sub(u32::from(*length));
                 let network = ip.to_bits() & u32::MAX.checked_shl(unused).unwrap_or(0);
-                networks.get(&network)
+                networks.get(&network).copied()
             }),
             IpAddr::V6(ip) => self.v6.iter().find_map(|(length, networks)| {
                 let unused = 128_u32.saturating_sub(u32::from(*length));
                 let network = ip.to_bits() & u128::MAX.checked_shl(unused).unwrap_or(0);
-                networks.get(&network)
+                networks.get(&network).copied()
             }),
         }
     }
 
+    /// Adds a peer without addresses; gives its place.
+    pub(crate) fn push(&mut self, peer: Peer) -> usize {
+        self.peers.push(peer);
+        self.peers.len() - 1
+    }
+
     /// Gives a network to a peer; false if it is taken. The network has no bits beyond its prefix.
-    pub(crate) fn insert(&mut self, network: IpNet, peer: &Arc<Peer>) -> bool {
-        if !self.peers.iter().any(|known| Arc::ptr_eq(known, peer)) {
-            self.peers.push(Arc::clone(peer));
-        }
-        let before = match network {
-            IpNet::V4(network) => level(&mut self.v4, network.prefix_len())
-                .insert(network.network().to_bits(), Arc::clone(peer)),
-            IpNet::V6(network) => level(&mut self.v6, network.prefix_len())
-                .insert(network.network().to_bits(), Arc::clone(peer)),
-        };
+    pub(crate) fn assign(&mut self, network: IpNet, place: usize) -> bool {
+        let before =
+            match network {
+                IpNet::V4(network) => level(&mut self.v4, network.prefix_len())
+                    .insert(network.network().to_bits(), place),
+                IpNet::V6(network) => level(&mut self.v6, network.prefix_len())
+                    .insert(network.network().to_bits(), place),
+            };
         before.is_none()
     }
 
     /// Serves loopback, for a configuration without peers: with every default, and HEP is taken.
     pub(crate) fn serve_loopback(&mut self) {
-        let mut peer = Peer::loopback();
-        peer.transports = TransportSet::ALL;
-        let peer = Arc::new(peer);
+        let place = self.push(Peer::loopback());
         for network in ["127.0.0.0/8", "::1/128"] {
             if let Ok(network) = network.parse() {
-                self.insert(network, &peer);
+                self.assign(network, place);
             }
         }
     }
@@ -192,7 +199,8 @@ mod tests {
                 name: network.into(),
                 ..Peer::loopback()
             };
-            assert!(table.insert(network.parse().unwrap(), &Arc::new(peer)));
+            let place = table.push(peer);
+            assert!(table.assign(network.parse().unwrap(), place));
         }
         for (ip, name) in [
             ("10.1.2.3", Some("10.1.2.3/32")),
@@ -203,7 +211,9 @@ mod tests {
             ("2001:db8:1::1", Some("2001:db8::/32")),
             ("2001:db9::1", None),
         ] {
-            let found = table.find(ip.parse().unwrap()).map(|peer| &*peer.name);
+            let found = table.find(ip.parse().unwrap());
+            let found = found.and_then(|place| table.get(place));
+            let found = found.map(|peer| &*peer.name);
             assert_eq!(found, name, "{ip}");
         }
     }

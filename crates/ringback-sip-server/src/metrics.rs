@@ -1,0 +1,597 @@
+//! Counters, and how they are shown: Prometheus text format, names `ringback_sip_...`.
+//!
+//! Each UDP worker counts in a lane of its own, so that no two cores write to one cache line; all
+//! connections share one.
+
+use std::fmt::Write;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use ringback_routing::{Outcome, Reason};
+use ringback_sip_proto::message::Problem;
+use ringback_sip_proto::{Defect, DropCause, Refusal, Transport};
+
+use crate::policy::Policy;
+
+/// A number that only grows.
+#[derive(Debug, Default)]
+pub(crate) struct Counter(AtomicU64);
+
+impl Counter {
+    /// One more.
+    pub(crate) fn bump(&self) {
+        self.add(1);
+    }
+
+    /// So many more.
+    pub(crate) fn add(&self, count: u64) {
+        self.0.fetch_add(count, Ordering::Relaxed);
+    }
+
+    /// As of now.
+    pub(crate) fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Defines the values of a label.
+macro_rules! label {
+    ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $text:literal,)+ }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub(crate) enum $name {
+            $($(#[$variant_doc])* $variant,)+
+        }
+
+        impl $name {
+            /// How each value is written.
+            const NAMES: &[&str] = &[$($text),+];
+        }
+    };
+}
+
+label! {
+    /// Why nothing was answered.
+    Dropped {
+        /// The source is no peer.
+        Stranger = "stranger",
+        /// The peer is not served over this transport.
+        Transport = "transport",
+        /// Line ends to keep a flow alive.
+        KeepAlive = "keep_alive",
+        /// No reply can be addressed.
+        NoVia = "no_via",
+        /// A response that is not ours.
+        Response = "response",
+        /// A response that cannot be read.
+        MalformedResponse = "malformed_response",
+        /// An ACK that cannot be read.
+        MalformedAck = "malformed_ack",
+        /// The reply would not fit into a datagram.
+        ReplyTooLarge = "reply_too_large",
+        /// An INVITE over the peer's rate, refused in silence.
+        Rate = "rate",
+        /// An INVITE that waited too long, refused in silence.
+        Late = "late",
+        /// An INVITE of a peer that takes more than its share of an overloaded server.
+        Share = "share",
+        /// Another request, or a malformed one, over the budget for these.
+        OtherBudget = "other_budget",
+        /// The system did not send the reply.
+        SendFailed = "send_failed",
+        /// Something that should not have happened happened; see the log.
+        Internal = "internal",
+    }
+}
+
+label! {
+    /// Why a request was refused.
+    Refused {
+        /// An INVITE over the peer's rate.
+        Rate = "rate",
+        /// An INVITE that waited too long.
+        Late = "late",
+        /// An INVITE of a peer that takes more than its share of an overloaded server.
+        Share = "share",
+        /// The server is about to end.
+        Draining = "draining",
+        /// Longer than 64 KiB.
+        TooLarge = "too_large",
+        /// Another version of SIP.
+        Version = "version",
+        /// A method that SIP does not know.
+        UnknownMethod = "unknown_method",
+        /// A method that is not served.
+        MethodNotAllowed = "method_not_allowed",
+        /// In a dialog that was never made.
+        NoDialog = "no_dialog",
+        /// A URI that is neither `sip:`, `sips:` nor `tel:`.
+        UriScheme = "uri_scheme",
+        /// An extension is required.
+        Extension = "extension",
+        /// No empty line behind the headers.
+        Unterminated = "unterminated",
+        /// A line that is no header.
+        HeaderLine = "header_line",
+        /// A `Content-Length` that is missing, repeated, malformed or wrong.
+        ContentLength = "content_length",
+        /// The first line.
+        RequestLine = "request_line",
+        /// The request URI.
+        RequestUri = "request_uri",
+        /// A header that is missing.
+        MissingHeader = "missing_header",
+        /// A header that is repeated.
+        DuplicateHeader = "duplicate_header",
+        /// A header that is malformed.
+        MalformedHeader = "malformed_header",
+        /// `CSeq` names another method.
+        CSeqMethod = "cseq_method",
+        /// Anything else.
+        Other = "other",
+    }
+}
+
+label! {
+    /// What became of a connection.
+    Connection {
+        /// It was opened.
+        Opened = "opened",
+        /// Refused: a stranger's.
+        Stranger = "refused_stranger",
+        /// Refused: too many.
+        Limit = "refused_limit",
+        /// Refused: too many of the peer's.
+        PeerLimit = "refused_peer_limit",
+        /// Refused: no descriptor was left, or another failure of the system.
+        AcceptFailed = "refused_system",
+        /// Closed: TLS could not be agreed on.
+        Handshake = "closed_handshake",
+        /// Closed by the peer.
+        Peer = "closed_peer",
+        /// Closed: nothing came for too long.
+        Idle = "closed_idle",
+        /// Closed: a message took too long to come.
+        SlowSender = "closed_slow_sender",
+        /// Closed: replies were not taken.
+        SlowReader = "closed_slow_reader",
+        /// Closed: no message could be found in the stream any more.
+        Framing = "closed_framing",
+        /// Closed: the peer is served no longer.
+        Removed = "closed_removed",
+        /// Closed: the server ends.
+        Stopped = "closed_stopped",
+    }
+}
+
+label! {
+    /// What became of a HEP packet.
+    Hep {
+        /// It held an INVITE or a response.
+        Taken = "taken",
+        /// It held something else.
+        Other = "other",
+        /// The source may not mirror.
+        Stranger = "stranger",
+        /// It does not bear the key.
+        Key = "key",
+        /// It could not be read.
+        Malformed = "malformed",
+    }
+}
+
+label! {
+    /// What was learned.
+    Learned {
+        /// A new outbound call.
+        Call = "call",
+        /// A further status of one.
+        Status = "status",
+        /// An answered callback.
+        Answered = "answered",
+        /// Nothing: the header names nobody, or an inbound agent.
+        UnknownAgent = "unknown_agent",
+        /// Nothing: the contact's number cannot be read.
+        UnreadableContact = "unreadable_contact",
+        /// Nothing: it is known already.
+        Repeated = "repeated",
+    }
+}
+
+/// What one thread counts.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub(crate) struct Lane {
+    /// Messages received, by transport.
+    received: [Counter; 3],
+    /// ACKs absorbed.
+    pub(crate) acks: Counter,
+    /// INVITEs that were answered before.
+    pub(crate) retransmissions: Counter,
+    /// Outbound INVITEs sent on to their next hop.
+    pub(crate) forwarded: Counter,
+    /// Replies by status.
+    replies: [Counter; STATUSES.len() + 1],
+    /// Decisions by outcome and reason.
+    decisions: [[Counter; Reason::ALL.len()]; Outcome::ALL.len()],
+    /// Messages without an answer.
+    dropped: [Counter; Dropped::NAMES.len()],
+    /// Requests refused.
+    refused: [Counter; Refused::NAMES.len()],
+}
+
+/// What one thread counts of one peer.
+#[derive(Debug, Default)]
+#[repr(align(64))]
+pub(crate) struct PeerLane {
+    /// Messages received.
+    pub(crate) messages: Counter,
+    /// New INVITEs served.
+    pub(crate) invites: Counter,
+    /// INVITEs refused or dropped for their number.
+    pub(crate) refused: Counter,
+    /// Other messages dropped for their number.
+    pub(crate) dropped: Counter,
+}
+
+/// What is counted for the whole server.
+#[derive(Debug)]
+pub(crate) struct Metrics {
+    /// One per UDP worker, and one for all connections.
+    lanes: Box<[Lane]>,
+    /// Connections by what became of them.
+    connections: [Counter; Connection::NAMES.len()],
+    /// HEP packets by what became of them.
+    hep: [Counter; Hep::NAMES.len()],
+    /// What was learned.
+    learned: [Counter; Learned::NAMES.len()],
+    /// Reloads of the configuration.
+    pub(crate) reloads: Counter,
+}
+
+impl Lane {
+    /// A message came.
+    pub(crate) fn received(&self, transport: Transport) {
+        self.received[match transport {
+            Transport::Udp => 0,
+            Transport::Tcp => 1,
+            Transport::Tls => 2,
+        }]
+        .bump();
+    }
+
+    /// A reply was written.
+    pub(crate) fn replied(&self, status: u16) {
+        let place = STATUSES.iter().position(|known| *known == status);
+        self.replies[place.unwrap_or(STATUSES.len())].bump();
+    }
+
+    /// A decision was made.
+    pub(crate) fn decided(&self, outcome: Outcome, reason: Reason) {
+        let outcome = match outcome {
+            Outcome::Callback => 0,
+            Outcome::Default => 1,
+            Outcome::Fallback => 2,
+            Outcome::Refused => 3,
+        };
+        if let Some(counter) = self.decisions[outcome].get(reason as usize) {
+            counter.bump();
+        }
+    }
+
+    /// Nothing was answered.
+    pub(crate) fn dropped(&self, cause: Dropped) {
+        self.dropped[cause as usize].bump();
+    }
+
+    /// A request was refused.
+    pub(crate) fn refused(&self, cause: Refused) {
+        self.refused[cause as usize].bump();
+    }
+}
+
+impl From<DropCause> for Dropped {
+    fn from(cause: DropCause) -> Self {
+        match cause {
+            DropCause::KeepAlive => Self::KeepAlive,
+            DropCause::NoVia => Self::NoVia,
+            DropCause::MalformedAck => Self::MalformedAck,
+            DropCause::MalformedResponse => Self::MalformedResponse,
+            DropCause::ReplyTooLarge => Self::ReplyTooLarge,
+            _ => Self::Internal,
+        }
+    }
+}
+
+impl From<Refusal> for Refused {
+    fn from(refusal: Refusal) -> Self {
+        let defect = match refusal {
+            Refusal::TooLarge => return Self::TooLarge,
+            Refusal::Malformed(defect) => defect,
+            Refusal::Version => return Self::Version,
+            Refusal::UnknownMethod => return Self::UnknownMethod,
+            Refusal::NoDialog => return Self::NoDialog,
+            Refusal::MethodNotAllowed => return Self::MethodNotAllowed,
+            Refusal::UriScheme => return Self::UriScheme,
+            Refusal::Extension => return Self::Extension,
+            Refusal::Draining => return Self::Draining,
+            _ => return Self::Other,
+        };
+        match defect {
+            Defect::Unterminated => Self::Unterminated,
+            Defect::HeaderLine => Self::HeaderLine,
+            Defect::NoLength | Defect::RepeatedLength | Defect::BadLength | Defect::ShortBody => {
+                Self::ContentLength
+            }
+            Defect::RequestLine => Self::RequestLine,
+            Defect::RequestUri => Self::RequestUri,
+            Defect::Missing(_) => Self::MissingHeader,
+            Defect::Header(error) => match error.problem {
+                Problem::Missing => Self::MissingHeader,
+                Problem::Duplicate => Self::DuplicateHeader,
+                Problem::Malformed => Self::MalformedHeader,
+            },
+            Defect::CSeqMethod => Self::CSeqMethod,
+            _ => Self::Other,
+        }
+    }
+}
+
+impl Metrics {
+    /// Nothing counted yet.
+    pub(crate) fn new(lanes: usize) -> Self {
+        Self {
+            lanes: (0..lanes).map(|_| Lane::default()).collect(),
+            connections: Default::default(),
+            hep: Default::default(),
+            learned: Default::default(),
+            reloads: Counter::default(),
+        }
+    }
+
+    /// The counters of a thread.
+    pub(crate) fn lane(&self, lane: usize) -> &Lane {
+        let last = self.lanes.len().saturating_sub(1);
+        &self.lanes[lane.min(last)]
+    }
+
+    /// Something became of a connection.
+    pub(crate) fn connection(&self, event: Connection) {
+        self.connections[event as usize].bump();
+    }
+
+    /// Something became of a HEP packet.
+    pub(crate) fn hep(&self, event: Hep) {
+        self.hep[event as usize].bump();
+    }
+
+    /// Something was learned, or not.
+    pub(crate) fn learned(&self, event: Learned) {
+        self.learned[event as usize].bump();
+    }
+
+    /// Appends everything counted.
+    pub(crate) fn write(&self, policy: &Policy, gauges: &Gauges, out: &mut String) {
+        let sum = |count: &dyn Fn(&Lane) -> u64| self.lanes.iter().map(count).sum::<u64>();
+        let mut page = Page(out);
+
+        page.head(
+            "messages_received_total",
+            "counter",
+            "SIP messages received",
+        );
+        for (place, name) in ["udp", "tcp", "tls"].iter().enumerate() {
+            let labels = format!("transport=\"{name}\"");
+            page.line(
+                "messages_received_total",
+                &labels,
+                sum(&|lane| lane.received[place].get()),
+            );
+        }
+        page.head("replies_total", "counter", "Replies by status");
+        for place in 0..=STATUSES.len() {
+            let count = sum(&|lane| lane.replies[place].get());
+            match STATUSES.get(place) {
+                Some(status) => page.line("replies_total", &format!("status=\"{status}\""), count),
+                None if count > 0 => page.line("replies_total", "status=\"other\"", count),
+                None => {}
+            }
+        }
+        page.head(
+            "decisions_total",
+            "counter",
+            "Decisions on INVITEs, retransmissions not counted",
+        );
+        for (outcome_place, outcome) in Outcome::ALL.iter().enumerate() {
+            for (reason_place, reason) in Reason::ALL.iter().enumerate() {
+                if !is_possible(*outcome, *reason) {
+                    continue;
+                }
+                let labels = format!(
+                    "outcome=\"{}\",reason=\"{}\"",
+                    outcome.name(),
+                    reason.name()
+                );
+                let count = sum(&|lane| lane.decisions[outcome_place][reason_place].get());
+                page.line("decisions_total", &labels, count);
+            }
+        }
+        page.head(
+            "dropped_total",
+            "counter",
+            "Messages that were not answered, by cause",
+        );
+        for (place, cause) in Dropped::NAMES.iter().enumerate() {
+            let count = sum(&|lane| lane.dropped[place].get());
+            page.line("dropped_total", &format!("cause=\"{cause}\""), count);
+        }
+        page.head(
+            "refused_total",
+            "counter",
+            "Requests refused before routing, by cause",
+        );
+        for (place, cause) in Refused::NAMES.iter().enumerate() {
+            let count = sum(&|lane| lane.refused[place].get());
+            page.line("refused_total", &format!("cause=\"{cause}\""), count);
+        }
+        for (name, help, count) in [
+            ("acks_total", "ACKs absorbed", sum(&|lane| lane.acks.get())),
+            (
+                "retransmissions_total",
+                "INVITEs answered again from memory",
+                sum(&|lane| lane.retransmissions.get()),
+            ),
+            (
+                "forwarded_total",
+                "Outbound INVITEs redirected to their next hop",
+                sum(&|lane| lane.forwarded.get()),
+            ),
+            (
+                "reloads_total",
+                "Configurations loaded while running",
+                self.reloads.get(),
+            ),
+            (
+                "socket_drops_total",
+                "Datagrams that the system dropped because no room was left",
+                gauges.socket_drops,
+            ),
+        ] {
+            page.head(name, "counter", help);
+            page.line(name, "", count);
+        }
+        for (name, help, names, counters) in [
+            (
+                "connections_total",
+                "TCP and TLS connections by what became of them",
+                Connection::NAMES,
+                self.connections.as_slice(),
+            ),
+            (
+                "hep_packets_total",
+                "HEP packets",
+                Hep::NAMES,
+                self.hep.as_slice(),
+            ),
+            (
+                "learned_total",
+                "What was learned",
+                Learned::NAMES,
+                self.learned.as_slice(),
+            ),
+        ] {
+            page.head(name, "counter", help);
+            for (event, counter) in names.iter().zip(counters) {
+                page.line(name, &format!("event=\"{event}\""), counter.get());
+            }
+        }
+        for (name, help, value) in [
+            (
+                "connections",
+                "TCP and TLS connections open",
+                gauges.connections,
+            ),
+            (
+                "remembered_invites",
+                "INVITEs whose answer is remembered",
+                gauges.remembered,
+            ),
+            (
+                "draining",
+                "1 while the server is about to end",
+                u64::from(gauges.draining),
+            ),
+        ] {
+            page.head(name, "gauge", help);
+            page.line(name, "", value);
+        }
+        page.peers(policy);
+    }
+}
+
+/// What is read off the server when metrics are asked for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Gauges {
+    /// Open connections.
+    pub(crate) connections: u64,
+    /// INVITEs remembered.
+    pub(crate) remembered: u64,
+    /// Whether the server is about to end.
+    pub(crate) draining: bool,
+    /// Datagrams dropped by the system.
+    pub(crate) socket_drops: u64,
+}
+
+/// The text being written.
+struct Page<'o>(&'o mut String);
+
+impl Page<'_> {
+    /// Opens a metric.
+    fn head(&mut self, name: &str, kind: &str, help: &str) {
+        let _infallible = write!(
+            self.0,
+            "# HELP ringback_sip_{name} {help}\n# TYPE ringback_sip_{name} {kind}\n"
+        );
+    }
+
+    /// One value of a metric.
+    fn line(&mut self, name: &str, labels: &str, value: u64) {
+        let _infallible = if labels.is_empty() {
+            writeln!(self.0, "ringback_sip_{name} {value}")
+        } else {
+            writeln!(self.0, "ringback_sip_{name}{{{labels}}} {value}")
+        };
+    }
+
+    /// What was counted of each peer.
+    fn peers(&mut self, policy: &Policy) {
+        type Read = fn(&PeerLane) -> u64;
+        let metrics: [(&str, &str, Read); 4] = [
+            ("peer_messages_total", "Messages of a peer", |lane| {
+                lane.messages.get()
+            }),
+            (
+                "peer_invites_total",
+                "New INVITEs of a peer that were served",
+                |lane| lane.invites.get(),
+            ),
+            (
+                "peer_refused_total",
+                "INVITEs of a peer refused for their number",
+                |lane| lane.refused.get(),
+            ),
+            (
+                "peer_dropped_total",
+                "Other messages of a peer dropped for their number",
+                |lane| lane.dropped.get(),
+            ),
+        ];
+        for (name, help, read) in metrics {
+            self.head(name, "counter", help);
+            for (peer, state) in policy.peers() {
+                let labels = format!("peer=\"{}\"", escaped(&peer.name));
+                self.line(name, &labels, state.lanes().iter().map(read).sum());
+            }
+        }
+    }
+}
+
+/// Whether a decision can be so; the others need not be shown.
+fn is_possible(outcome: Outcome, reason: Reason) -> bool {
+    match reason {
+        Reason::ReturnedCallSameNumber | Reason::ReturnedCall => outcome == Outcome::Callback,
+        Reason::NumberUnknown | Reason::NoAgentAvailable => outcome == Outcome::Refused,
+        _ => matches!(outcome, Outcome::Default | Outcome::Fallback),
+    }
+}
+
+/// A label value, escaped as the format asks.
+fn escaped(text: &str) -> String {
+    text.replace('\\', "\\\\")
+        .replace('"', "\\\"")
+        .replace('\n', "\\n")
+}
+
+/// The statuses that are sent.
+const STATUSES: [u16; 13] = [
+    200, 302, 400, 404, 405, 416, 420, 480, 481, 501, 503, 505, 513,
+];

@@ -1,0 +1,134 @@
+//! What a reload replaces as a whole: peers with their budgets, and what is written on replies.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::time::Duration;
+
+use crate::config::SipConfig;
+use crate::metrics::PeerLane;
+use crate::overload::Bucket;
+use crate::peers::{Peer, PeerTable};
+use crate::plan::{HeaderSet, Plan};
+
+/// The rules in force.
+#[derive(Debug)]
+pub(crate) struct Policy {
+    /// Who is served.
+    peers: PeerTable,
+    /// What was counted of each peer, in the same order; it outlives a reload.
+    states: Vec<Arc<PeerState>>,
+    /// How learned INVITEs of each peer are answered.
+    forwards: Vec<Option<Arc<Plan>>>,
+    /// What is written on replies.
+    pub(crate) headers: HeaderSet,
+    /// The header in which an outbound INVITE names its agent.
+    pub(crate) agent_header: Box<str>,
+    /// The key without which HEP packets are ignored.
+    pub(crate) hep_key: Option<Box<[u8]>>,
+    /// Whether replies to INVITEs may pass by, so that calls are worth watching.
+    pub(crate) watches: bool,
+    /// TCP and TLS connections open at once.
+    pub(crate) max_connections: usize,
+    /// The same, of one peer.
+    pub(crate) max_connections_per_peer: usize,
+    /// How long a silent connection stays open.
+    pub(crate) idle_timeout: Duration,
+}
+
+/// What changes about a peer while it is served.
+#[derive(Debug)]
+pub(crate) struct PeerState {
+    /// New INVITEs.
+    pub(crate) invites: Bucket,
+    /// Everything else that is answered.
+    pub(crate) others: Bucket,
+    /// Connections that it holds.
+    pub(crate) connections: AtomicUsize,
+    /// Counters, one set per thread.
+    lanes: Box<[PeerLane]>,
+}
+
+/// Where a message came from.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Source<'p> {
+    /// The peer.
+    pub(crate) peer: &'p Peer,
+    /// What changes about it.
+    pub(crate) state: &'p Arc<PeerState>,
+    /// How its learned INVITEs are answered.
+    pub(crate) forward: Option<&'p Arc<Plan>>,
+}
+
+impl Policy {
+    /// Compiles a configuration; peers that were there before keep their counters and budgets.
+    pub(crate) fn new(config: &SipConfig, lanes: usize, before: Option<&Self>) -> Self {
+        let peers = config.peers.clone();
+        let state_of = |peer: &Peer| {
+            let known = before.and_then(|before| before.state_of(&peer.name));
+            known.map_or_else(|| Arc::new(PeerState::new(lanes)), Arc::clone)
+        };
+        let forward_of = |peer: &Peer| {
+            let next_hop = peer.next_hop.clone()?;
+            Some(Arc::new(Plan::Forward { next_hop }))
+        };
+        Self {
+            states: peers.iter().map(state_of).collect(),
+            forwards: peers.iter().map(forward_of).collect(),
+            headers: HeaderSet::new(config.decision_headers, config.contact_headers),
+            agent_header: config.agent_header.clone(),
+            hep_key: config.hep_key.clone(),
+            watches: !config.hep.is_empty() || peers.iter().any(|peer| peer.learn),
+            max_connections: config.max_connections,
+            max_connections_per_peer: config.max_connections_per_peer,
+            idle_timeout: config.idle_timeout,
+            peers,
+        }
+    }
+
+    /// The peer that an address belongs to.
+    pub(crate) fn source(&self, ip: IpAddr) -> Option<Source<'_>> {
+        let place = self.peers.find(ip)?;
+        Some(Source {
+            peer: self.peers.get(place)?,
+            state: self.states.get(place)?,
+            forward: self.forwards.get(place)?.as_ref(),
+        })
+    }
+
+    /// Every peer with what was counted of it.
+    pub(crate) fn peers(&self) -> impl Iterator<Item = (&Peer, &PeerState)> {
+        let states = self.states.iter().map(AsRef::as_ref);
+        self.peers.iter().zip(states)
+    }
+
+    /// What was counted of the peer of this name.
+    fn state_of(&self, name: &str) -> Option<&Arc<PeerState>> {
+        let mut known = self.peers.iter().zip(&self.states);
+        let (_, state) = known.find(|(peer, _)| &*peer.name == name)?;
+        Some(state)
+    }
+}
+
+impl PeerState {
+    /// Full budgets and nothing counted.
+    fn new(lanes: usize) -> Self {
+        Self {
+            invites: Bucket::default(),
+            others: Bucket::default(),
+            connections: AtomicUsize::new(0),
+            lanes: (0..lanes).map(|_| PeerLane::default()).collect(),
+        }
+    }
+
+    /// The counters of a thread.
+    pub(crate) fn lane(&self, lane: usize) -> &PeerLane {
+        let last = self.lanes.len().saturating_sub(1);
+        &self.lanes[lane.min(last)]
+    }
+
+    /// The counters of all threads.
+    pub(crate) fn lanes(&self) -> &[PeerLane] {
+        &self.lanes
+    }
+}

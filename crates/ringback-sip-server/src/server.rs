@@ -1,0 +1,415 @@
+//! The server: binds, runs, reloads, drains and stops all listeners.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use arc_swap::ArcSwapOption;
+use parking_lot::Mutex;
+use ringback_sip_proto::Transport;
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::sync::watch;
+
+use crate::config::SipConfig;
+use crate::core::Core;
+use crate::hep;
+use crate::metrics::Gauges;
+use crate::policy::Policy;
+use crate::router::Router;
+use crate::stream::{self, Acceptor};
+use crate::udp::{self, Worker};
+
+/// A SIP server; clones share one.
+#[derive(Debug)]
+pub struct SipServer<R> {
+    /// What all listeners share.
+    shared: Arc<Shared<R>>,
+}
+
+/// Where a server listens: the real ports, in the order of the configuration.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BoundAddresses {
+    /// UDP.
+    pub udp: Vec<SocketAddr>,
+    /// TCP: those of the configuration first, then those of UDP.
+    pub tcp: Vec<SocketAddr>,
+    /// TLS.
+    pub tls: Vec<SocketAddr>,
+    /// HEP, UDP and TCP alike.
+    pub hep: Vec<SocketAddr>,
+}
+
+/// A listener could not be opened.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen on {address} over {transport}")]
+pub struct BindError {
+    /// The address of the configuration.
+    pub address: SocketAddr,
+    /// `udp`, `tcp`, `tls` or `hep`.
+    pub transport: &'static str,
+    /// What the system says.
+    #[source]
+    pub source: io::Error,
+}
+
+/// What the listeners of a server share.
+#[derive(Debug)]
+pub(crate) struct Shared<R> {
+    /// Everything that answers.
+    pub(crate) core: Arc<Core<R>>,
+    /// How TLS connections are opened.
+    pub(crate) certificates: ArcSwapOption<rustls::ServerConfig>,
+    /// Open TCP and TLS connections.
+    pub(crate) connections: AtomicUsize,
+    /// Turns to what the listeners should do.
+    phase: watch::Sender<Phase>,
+    /// The sockets, until the server runs.
+    sockets: Mutex<Option<Sockets>>,
+    /// Where they are bound.
+    addresses: BoundAddresses,
+    /// Sets of counters: one per UDP worker and one for all connections.
+    lanes: usize,
+}
+
+/// What a server does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Phase {
+    /// It serves.
+    Serving,
+    /// It serves what comes, but no new connections.
+    Draining,
+    /// It ends.
+    Stopped,
+}
+
+/// Bound sockets.
+#[derive(Debug, Default)]
+struct Sockets {
+    /// UDP, several per address.
+    udp: Vec<UdpSocket>,
+    /// TCP.
+    tcp: Vec<TcpListener>,
+    /// TLS.
+    tls: Vec<TcpListener>,
+    /// HEP over UDP.
+    hep_udp: Vec<UdpSocket>,
+    /// HEP over TCP.
+    hep_tcp: Vec<TcpListener>,
+}
+
+impl<R> Clone for SipServer<R> {
+    fn clone(&self) -> Self {
+        Self {
+            shared: Arc::clone(&self.shared),
+        }
+    }
+}
+
+impl<R: Router> SipServer<R> {
+    /// Opens all listeners; they answer once the server [runs](Self::run).
+    ///
+    /// `key` should be secret, random, and the same at every start of a node: To tags are made of it.
+    ///
+    /// # Errors
+    /// An address is taken, or is none of this machine.
+    pub fn bind(config: SipConfig, key: [u8; 16], router: R) -> Result<Self, BindError> {
+        let (sockets, addresses) = Sockets::bind(&config)?;
+        let lanes = sockets.udp.len() + 1;
+        let policy = Policy::new(&config, lanes, None);
+        Ok(Self {
+            shared: Arc::new(Shared {
+                core: Arc::new(Core::new(router, key, policy, lanes)),
+                certificates: ArcSwapOption::new(config.certificates),
+                connections: AtomicUsize::new(0),
+                phase: watch::channel(Phase::Serving).0,
+                sockets: Mutex::new(Some(sockets)),
+                addresses,
+                lanes,
+            }),
+        })
+    }
+
+    /// Where the server listens.
+    #[must_use]
+    pub fn addresses(&self) -> &BoundAddresses {
+        &self.shared.addresses
+    }
+
+    /// Serves until [`stop`](Self::stop); returns when every thread and connection has ended. Needs
+    /// a Tokio runtime with I/O and time. A second call returns at once.
+    ///
+    /// # Errors
+    /// A thread could not be started.
+    pub async fn run(&self) -> io::Result<()> {
+        let Some(sockets) = self.shared.sockets.lock().take() else {
+            return Ok(());
+        };
+        let stopping = Arc::new(AtomicBool::new(false));
+        let mut threads = Vec::new();
+        let started = self.start(sockets, &stopping, &mut threads);
+        if started.is_ok() {
+            reached(&mut self.shared.phase(), Phase::Stopped).await;
+        } else {
+            self.stop();
+        }
+        stopping.store(true, Ordering::Relaxed);
+        let joined = tokio::task::spawn_blocking(move || {
+            for thread in threads {
+                let _panicked = thread.join();
+            }
+        });
+        let _panicked = joined.await;
+        // Connections see the phase by themselves.
+        while self.shared.connections.load(Ordering::Relaxed) > 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        started
+    }
+
+    /// Puts a new configuration in force: peers, headers and certificates. Listeners stay as they
+    /// are, and so do counters of peers that keep their names.
+    pub fn reload(&self, config: SipConfig) {
+        let core = &self.shared.core;
+        let before = core.policy.load_full();
+        let policy = Policy::new(&config, self.shared.lanes, Some(&before));
+        core.policy.store(Arc::new(policy));
+        if config.certificates.is_some() {
+            self.shared.certificates.store(config.certificates);
+        }
+        core.metrics.reloads.bump();
+    }
+
+    /// From now on OPTIONS is answered with 503 and no connection is taken; calls are served.
+    pub fn drain(&self) {
+        self.shared.core.draining.store(true, Ordering::Relaxed);
+        self.enter(Phase::Draining);
+    }
+
+    /// Ends everything; [`run`](Self::run) returns soon.
+    pub fn stop(&self) {
+        self.shared.core.draining.store(true, Ordering::Relaxed);
+        self.enter(Phase::Stopped);
+    }
+
+    /// Appends all metrics in the Prometheus text format; names start with `ringback_sip_`.
+    pub fn write_metrics(&self, out: &mut String) {
+        let core = &self.shared.core;
+        let gauges = Gauges {
+            connections: self.shared.connections.load(Ordering::Relaxed) as u64,
+            remembered: core.memory.len() as u64,
+            draining: core.is_draining(),
+            socket_drops: socket_drops(&self.shared.addresses.udp),
+        };
+        core.metrics.write(&core.policy.load(), &gauges, out);
+    }
+
+    /// Goes on to a later phase.
+    fn enter(&self, next: Phase) {
+        self.shared.phase.send_if_modified(|phase| {
+            let moves = next > *phase;
+            *phase = next.max(*phase);
+            moves
+        });
+    }
+
+    /// Starts a thread or task for every socket.
+    fn start(
+        &self,
+        sockets: Sockets,
+        stopping: &Arc<AtomicBool>,
+        threads: &mut Vec<JoinHandle<()>>,
+    ) -> io::Result<()> {
+        let core = &self.shared.core;
+        for (lane, socket) in sockets.udp.into_iter().enumerate() {
+            let worker = Worker {
+                socket,
+                core: Arc::clone(core),
+                lane,
+                stopping: Arc::clone(stopping),
+            };
+            threads.push(spawn(format!("sip-udp-{lane}"), move || worker.run())?);
+        }
+        for socket in sockets.hep_udp {
+            let (core, stopping) = (Arc::clone(core), Arc::clone(stopping));
+            let run = move || hep::serve_udp(&core, &socket, &stopping);
+            threads.push(spawn("hep-udp".to_owned(), run)?);
+        }
+        let (memory, stopping) = (Arc::clone(core), Arc::clone(stopping));
+        let forget = move || {
+            while !stopping.load(Ordering::Relaxed) {
+                let now = memory.now();
+                memory.memory.tick(now.uptime.as_secs());
+                memory.learning.tick(now);
+                std::thread::sleep(TICK);
+            }
+        };
+        threads.push(spawn("sip-memory".to_owned(), forget)?);
+        let phase = || self.shared.phase();
+        for (listeners, transport) in [(sockets.tcp, Transport::Tcp), (sockets.tls, Transport::Tls)]
+        {
+            for listener in listeners {
+                let acceptor = Acceptor::new(listener, transport, Arc::clone(&self.shared))?;
+                tokio::spawn(acceptor.run(phase()));
+            }
+        }
+        for listener in sockets.hep_tcp {
+            let listener = tokio::net::TcpListener::from_std(listener)?;
+            tokio::spawn(hep::serve_tcp(Arc::clone(&self.shared), listener, phase()));
+        }
+        Ok(())
+    }
+}
+
+/// Waits until the server has come to a phase.
+pub(crate) async fn reached(phase: &mut watch::Receiver<Phase>, wanted: Phase) {
+    // Without a sender there is no server any more.
+    let _gone = phase.wait_for(|phase| *phase >= wanted).await.map(drop);
+}
+
+impl<R> Shared<R> {
+    /// What the server does, for a task that wants to know when that changes.
+    pub(crate) fn phase(&self) -> watch::Receiver<Phase> {
+        self.phase.subscribe()
+    }
+
+    /// The counters of all connections.
+    pub(crate) fn stream_lane(&self) -> usize {
+        self.lanes - 1
+    }
+}
+
+impl Sockets {
+    /// Opens every listener of a configuration.
+    fn bind(config: &SipConfig) -> Result<(Self, BoundAddresses), BindError> {
+        let mut sockets = Self::default();
+        let mut bound = BoundAddresses::default();
+        // TCP listens where UDP does; an address that is named for both is one pair of listeners.
+        let mut alone = config.tcp.clone();
+        let mut beside_udp = Vec::new();
+        for &address in &config.udp {
+            alone.retain(|other| *other != address);
+            let (udp, tcp) = bind_pair(address, config.workers)?;
+            bound.udp.push(local(&tcp, address, "udp")?);
+            sockets.udp.extend(udp);
+            beside_udp.push(tcp);
+        }
+        for address in alone {
+            let listener = listen(address).map_err(failed(address, "tcp"))?;
+            bound.tcp.push(local(&listener, address, "tcp")?);
+            sockets.tcp.push(listener);
+        }
+        bound.tcp.extend_from_slice(&bound.udp);
+        sockets.tcp.append(&mut beside_udp);
+        for &address in &config.tls {
+            let listener = listen(address).map_err(failed(address, "tls"))?;
+            bound.tls.push(local(&listener, address, "tls")?);
+            sockets.tls.push(listener);
+        }
+        for &address in &config.hep {
+            let (mut udp, tcp) = bind_pair(address, 1).map_err(|error| BindError {
+                transport: "hep",
+                ..error
+            })?;
+            bound.hep.push(local(&tcp, address, "hep")?);
+            sockets.hep_udp.append(&mut udp);
+            sockets.hep_tcp.push(tcp);
+        }
+        Ok((sockets, bound))
+    }
+}
+
+/// Opens UDP sockets and a TCP listener on one address; with port 0, on a port free for both.
+fn bind_pair(
+    address: SocketAddr,
+    workers: usize,
+) -> Result<(Vec<UdpSocket>, TcpListener), BindError> {
+    for attempt in 0.. {
+        let is_last = address.port() != 0 || attempt == PORTS_TRIED;
+        let first = udp::bind(address, workers > 1).map_err(failed(address, "udp"))?;
+        let chosen = first.local_addr().map_err(failed(address, "udp"))?;
+        let tcp = match listen(chosen) {
+            Ok(tcp) => tcp,
+            Err(_) if !is_last => continue,
+            Err(error) => return Err(failed(address, "tcp")(error)),
+        };
+        let mut udp = vec![first];
+        for _ in 1..workers {
+            udp.push(udp::bind(chosen, true).map_err(failed(address, "udp"))?);
+        }
+        return Ok((udp, tcp));
+    }
+    Err(failed(address, "udp")(io::ErrorKind::AddrInUse.into()))
+}
+
+/// Opens a TCP listener.
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    // A restart must not wait for the connections of the run before.
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(stream::BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// The real address of a listener.
+fn local(
+    listener: &TcpListener,
+    address: SocketAddr,
+    transport: &'static str,
+) -> Result<SocketAddr, BindError> {
+    listener.local_addr().map_err(failed(address, transport))
+}
+
+/// Makes an error of what the system says.
+fn failed(address: SocketAddr, transport: &'static str) -> impl FnOnce(io::Error) -> BindError {
+    move |source| BindError {
+        address,
+        transport,
+        source,
+    }
+}
+
+/// Starts a named thread.
+fn spawn(name: String, run: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
+    std::thread::Builder::new().name(name).spawn(run)
+}
+
+/// Datagrams that the system dropped at the sockets with these ports, as it tells in `/proc`; 0 where
+/// it does not.
+fn socket_drops(addresses: &[SocketAddr]) -> u64 {
+    let mut drops = 0;
+    for file in ["/proc/net/udp", "/proc/net/udp6"] {
+        let table = std::fs::read_to_string(file).unwrap_or_default();
+        for line in table.lines().skip(1) {
+            let mut fields = line.split_ascii_whitespace();
+            let port = fields
+                .nth(1)
+                .and_then(|local| u16::from_str_radix(local.rsplit(':').next()?, 16).ok());
+            let is_ours = addresses.iter().any(|ours| Some(ours.port()) == port);
+            if is_ours {
+                let dropped = fields
+                    .next_back()
+                    .and_then(|field| field.parse::<u64>().ok());
+                drops += dropped.unwrap_or(0);
+            }
+        }
+    }
+    drops
+}
+
+/// How often the system is asked for a port that is free for UDP and TCP.
+const PORTS_TRIED: u32 = 64;
+
+/// How often things are forgotten.
+const TICK: Duration = Duration::from_millis(250);

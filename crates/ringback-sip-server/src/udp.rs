@@ -1,0 +1,446 @@
+//! The UDP path: threads that receive a batch, answer it, and send the replies.
+//!
+//! One socket and one thread per core; the system spreads sources over the sockets (`SO_REUSEPORT`),
+//! so the retransmissions of a call meet the thread that answered it. Once warm, nothing is
+//! allocated here. Every datagram bears the time at which the system took it in: an INVITE that
+//! waited too long is refused instead of served.
+
+use std::io::{self, IoSlice, IoSliceMut};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4, SocketAddrV6, UdpSocket};
+use std::os::fd::AsRawFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use arrayvec::ArrayVec;
+use nix::errno::Errno;
+use nix::sys::socket::{
+    ControlMessage, ControlMessageOwned, MsgFlags, MultiHeaders, SockaddrStorage, recvmmsg,
+    sendmmsg, setsockopt, sockopt,
+};
+use nix::sys::time::TimeSpec;
+use ringback_sip_proto::Transport;
+use socket2::{Domain, Protocol, Socket, Type};
+
+use crate::core::{Arrival, Core, Seat};
+use crate::metrics::Dropped;
+use crate::plan::{PlanCache, Plans};
+use crate::router::Router;
+
+/// Opens a UDP socket; with `shared`, several may listen on one address.
+pub(crate) fn bind(address: SocketAddr, shared: bool) -> io::Result<UdpSocket> {
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::DGRAM,
+        Some(Protocol::UDP),
+    )?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    if shared {
+        socket.set_reuse_port(true)?;
+    }
+    // Beyond the limit of ordinary users, if we may; else as much as there is.
+    if setsockopt(&socket, sockopt::RcvBufForce, &BUFFER_BYTES).is_err() {
+        socket.set_recv_buffer_size(BUFFER_BYTES)?;
+    }
+    socket.set_send_buffer_size(BUFFER_BYTES)?;
+    setsockopt(&socket, sockopt::ReceiveTimestampns, &true)?;
+    if address.ip().is_unspecified() {
+        // Replies have to leave from the address that was asked (RFC 3581 §4).
+        if address.is_ipv4() {
+            setsockopt(&socket, sockopt::Ipv4PacketInfo, &true)?;
+        } else {
+            setsockopt(&socket, sockopt::Ipv6RecvPacketInfo, &true)?;
+        }
+    }
+    socket.bind(&address.into())?;
+    socket.set_read_timeout(Some(PATIENCE))?;
+    Ok(socket.into())
+}
+
+/// One socket and what its thread works with.
+#[derive(Debug)]
+pub(crate) struct Worker<R> {
+    /// The socket.
+    pub(crate) socket: UdpSocket,
+    /// What all threads share.
+    pub(crate) core: Arc<Core<R>>,
+    /// Which counters are the thread's own.
+    pub(crate) lane: usize,
+    /// Set when the thread has to end.
+    pub(crate) stopping: Arc<AtomicBool>,
+}
+
+/// What is known of a datagram besides its bytes.
+#[derive(Clone, Copy, Debug)]
+struct Received {
+    /// How long it is.
+    length: usize,
+    /// Where it came from.
+    source: SocketAddr,
+    /// Which of our addresses it was sent to, if the socket has several.
+    local: Option<LocalAddress>,
+    /// When the system took it in, in nanoseconds since 1970.
+    at_nanos: u128,
+}
+
+/// One of our own addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum LocalAddress {
+    /// IPv4.
+    V4([u8; 4]),
+    /// IPv6, with the interface, which a link-local address needs.
+    V6([u8; 16], u32),
+}
+
+/// A reply that waits to be sent.
+#[derive(Clone, Copy, Debug)]
+struct Outgoing {
+    /// Where it starts in the buffer.
+    start: usize,
+    /// Where it ends.
+    end: usize,
+    /// Where it goes.
+    destination: SocketAddr,
+    /// Where it leaves from.
+    local: Option<LocalAddress>,
+}
+
+impl<R: Router> Worker<R> {
+    /// Serves until told to stop.
+    pub(crate) fn run(self) {
+        let has_many_addresses = self
+            .socket
+            .local_addr()
+            .is_ok_and(|address| address.ip().is_unspecified());
+        let mut receiver = Receiver::new(has_many_addresses);
+        let mut sender = Sender::new();
+        let mut plans = PlanCache::default();
+        let mut received = ArrayVec::new();
+        while !self.stopping.load(Ordering::Relaxed) {
+            match receiver.receive(&self.socket, &mut received) {
+                Ok(()) => {}
+                Err(Errno::EAGAIN | Errno::EINTR) => continue,
+                Err(error) => {
+                    tracing::error!(%error, "receiving over UDP failed");
+                    std::thread::sleep(PATIENCE);
+                    continue;
+                }
+            }
+            // No message may end the thread, whatever mistake of ours it finds.
+            let batch = AssertUnwindSafe(|| {
+                self.answer(&receiver, &received, &mut plans, &mut sender);
+            });
+            if catch_unwind(batch).is_err() {
+                self.core.metrics.lane(self.lane).dropped(Dropped::Internal);
+                tracing::error!("answering a batch of datagrams panicked");
+                plans = PlanCache::default();
+            }
+            let failed = sender.flush(&self.socket);
+            for _ in 0..failed {
+                self.core
+                    .metrics
+                    .lane(self.lane)
+                    .dropped(Dropped::SendFailed);
+            }
+        }
+    }
+
+    /// Answers a batch.
+    fn answer(
+        &self,
+        receiver: &Receiver,
+        received: &ArrayVec<Received, BATCH>,
+        plans: &mut PlanCache,
+        sender: &mut Sender,
+    ) {
+        let policy = self.core.policy.load();
+        let now = self.core.now();
+        let mut seat = Seat {
+            lane: self.lane,
+            plans: Plans::Own(plans),
+        };
+        for (place, datagram) in received.iter().enumerate() {
+            let waited = now.wall_nanos.saturating_sub(datagram.at_nanos);
+            let arrival = Arrival {
+                bytes: receiver.bytes(place, datagram.length),
+                source: datagram.source,
+                transport: Transport::Udp,
+                late: datagram.at_nanos > 0 && waited > LATE_NANOS,
+                surplus: false,
+                now,
+            };
+            let start = sender.buffer.len();
+            let destination = self
+                .core
+                .handle(&mut seat, &policy, &arrival, &mut sender.buffer);
+            if let Some(destination) = destination {
+                sender.push(start, destination, datagram.local);
+            }
+        }
+    }
+}
+
+/// Receives batches.
+struct Receiver {
+    /// Room for the datagrams of a batch.
+    room: Vec<u8>,
+    /// Room for their sources and control messages.
+    headers: MultiHeaders<SockaddrStorage>,
+    /// How many to ask for: where few come at a time, a short list is cheaper.
+    wanted: usize,
+}
+
+impl Receiver {
+    /// Makes room for batches.
+    fn new(has_many_addresses: bool) -> Self {
+        let control = if has_many_addresses {
+            nix::cmsg_space!(TimeSpec, nix::libc::in6_pktinfo)
+        } else {
+            nix::cmsg_space!(TimeSpec)
+        };
+        Self {
+            room: vec![0; BATCH * STRIDE],
+            headers: MultiHeaders::preallocate(BATCH, Some(control)),
+            wanted: BATCH,
+        }
+    }
+
+    /// Waits for a datagram; takes it and those behind it.
+    fn receive(
+        &mut self,
+        socket: &UdpSocket,
+        received: &mut ArrayVec<Received, BATCH>,
+    ) -> Result<(), Errno> {
+        received.clear();
+        let mut places = self.room.chunks_exact_mut(STRIDE);
+        let mut slices: [[IoSliceMut<'_>; 1]; BATCH] = std::array::from_fn(|_| {
+            let place = places.next().unwrap_or_default();
+            [IoSliceMut::new(place)]
+        });
+        let slices = slices.get_mut(..self.wanted).unwrap_or_default();
+        let messages = recvmmsg(
+            socket.as_raw_fd(),
+            &mut self.headers,
+            slices,
+            MsgFlags::MSG_WAITFORONE,
+            None,
+        )?;
+        for message in messages {
+            let mut datagram = Received {
+                length: message.bytes,
+                source: message
+                    .address
+                    .as_ref()
+                    .and_then(read_address)
+                    .unwrap_or(NOWHERE),
+                local: None,
+                at_nanos: 0,
+            };
+            for control in message.cmsgs().into_iter().flatten() {
+                match control {
+                    ControlMessageOwned::ScmTimestampns(at) => {
+                        let at = Duration::from(at);
+                        datagram.at_nanos = at.as_nanos();
+                    }
+                    ControlMessageOwned::Ipv4PacketInfo(info) => {
+                        let address = info.ipi_spec_dst.s_addr.to_ne_bytes();
+                        datagram.local = Some(LocalAddress::V4(address));
+                    }
+                    ControlMessageOwned::Ipv6PacketInfo(info) => {
+                        let address = info.ipi6_addr.s6_addr;
+                        let is_link_local = address[0] == 0xfe && address[1] & 0xc0 == 0x80;
+                        let interface = if is_link_local { info.ipi6_ifindex } else { 0 };
+                        datagram.local = Some(LocalAddress::V6(address, interface));
+                    }
+                    _ => {}
+                }
+            }
+            received.push(datagram);
+        }
+        self.wanted = if received.len() == self.wanted {
+            BATCH
+        } else {
+            (received.len() * 2).clamp(FEW, BATCH)
+        };
+        Ok(())
+    }
+
+    /// The bytes of a datagram.
+    fn bytes(&self, place: usize, length: usize) -> &[u8] {
+        let start = place * STRIDE;
+        self.room.get(start..start + length).unwrap_or_default()
+    }
+}
+
+/// Sends batches.
+struct Sender {
+    /// The replies, one behind the other.
+    buffer: Vec<u8>,
+    /// Where each one is and goes.
+    outgoing: ArrayVec<Outgoing, BATCH>,
+    /// Room for the system's view of them.
+    headers: MultiHeaders<SockaddrStorage>,
+    /// The same with an IPv4 source address.
+    headers_v4: MultiHeaders<SockaddrStorage>,
+    /// The same with an IPv6 source address.
+    headers_v6: MultiHeaders<SockaddrStorage>,
+}
+
+impl Sender {
+    /// Makes room for batches.
+    fn new() -> Self {
+        let v4 = nix::cmsg_space!(nix::libc::in_pktinfo);
+        let v6 = nix::cmsg_space!(nix::libc::in6_pktinfo);
+        Self {
+            buffer: Vec::with_capacity(REPLIES_BYTES),
+            outgoing: ArrayVec::new(),
+            headers: MultiHeaders::preallocate(BATCH, None),
+            headers_v4: MultiHeaders::preallocate(BATCH, Some(v4)),
+            headers_v6: MultiHeaders::preallocate(BATCH, Some(v6)),
+        }
+    }
+
+    /// Adds what was appended to the buffer.
+    fn push(&mut self, start: usize, destination: SocketAddr, local: Option<LocalAddress>) {
+        let end = self.buffer.len();
+        // There are never more replies than datagrams.
+        let _fits = self.outgoing.try_push(Outgoing {
+            start,
+            end,
+            destination,
+            local,
+        });
+    }
+
+    /// Sends everything; gives how many replies the system did not take.
+    fn flush(&mut self, socket: &UdpSocket) -> usize {
+        let mut failed = 0;
+        if let [only] = self.outgoing.as_slice()
+            && only.local.is_none()
+        {
+            let bytes = self.buffer.get(only.start..only.end).unwrap_or_default();
+            if let Err(error) = socket.send_to(bytes, only.destination) {
+                tracing::debug!(%error, "a reply was not sent");
+                failed += 1;
+            }
+        } else {
+            let mut rest = self.outgoing.as_slice();
+            while let Some(first) = rest.first() {
+                let alike = rest.iter().take_while(|next| next.local == first.local);
+                let length = alike.count();
+                let run = rest.get(..length).unwrap_or_default();
+                let sent = match send_run(
+                    socket,
+                    &self.buffer,
+                    run,
+                    match first.local {
+                        None => &mut self.headers,
+                        Some(LocalAddress::V4(_)) => &mut self.headers_v4,
+                        Some(LocalAddress::V6(..)) => &mut self.headers_v6,
+                    },
+                ) {
+                    Ok(sent) => sent,
+                    Err(Errno::EINTR) => 0,
+                    Err(error) => {
+                        // The first one cannot be sent; those behind it may.
+                        tracing::debug!(%error, "a reply was not sent");
+                        failed += 1;
+                        1
+                    }
+                };
+                rest = rest.get(sent..).unwrap_or_default();
+            }
+        }
+        self.outgoing.clear();
+        self.buffer.clear();
+        if self.buffer.capacity() > 4 * REPLIES_BYTES {
+            self.buffer.shrink_to(REPLIES_BYTES);
+        }
+        failed
+    }
+}
+
+/// Sends replies that leave from one address; gives how many were sent.
+fn send_run(
+    socket: &UdpSocket,
+    buffer: &[u8],
+    run: &[Outgoing],
+    headers: &mut MultiHeaders<SockaddrStorage>,
+) -> Result<usize, Errno> {
+    let slices: [[IoSlice<'_>; 1]; BATCH] = std::array::from_fn(|place| {
+        let reply = run.get(place);
+        let bytes = reply.and_then(|reply| buffer.get(reply.start..reply.end));
+        [IoSlice::new(bytes.unwrap_or_default())]
+    });
+    let addresses: [Option<SockaddrStorage>; BATCH] =
+        std::array::from_fn(|place| run.get(place).map(|reply| reply.destination.into()));
+    let v4;
+    let v6;
+    let control: &[ControlMessage<'_>] = match run.first().and_then(|reply| reply.local) {
+        None => &[],
+        Some(LocalAddress::V4(address)) => {
+            v4 = nix::libc::in_pktinfo {
+                ipi_ifindex: 0,
+                ipi_spec_dst: nix::libc::in_addr {
+                    s_addr: u32::from_ne_bytes(address),
+                },
+                ipi_addr: nix::libc::in_addr { s_addr: 0 },
+            };
+            &[ControlMessage::Ipv4PacketInfo(&v4)]
+        }
+        Some(LocalAddress::V6(address, interface)) => {
+            v6 = nix::libc::in6_pktinfo {
+                ipi6_addr: nix::libc::in6_addr { s6_addr: address },
+                ipi6_ifindex: interface,
+            };
+            &[ControlMessage::Ipv6PacketInfo(&v6)]
+        }
+    };
+    let sent = sendmmsg(
+        socket.as_raw_fd(),
+        headers,
+        slices.get(..run.len()).unwrap_or_default(),
+        addresses,
+        control,
+        MsgFlags::empty(),
+    )?;
+    Ok(sent.count())
+}
+
+/// An address as the system gives it.
+fn read_address(address: &SockaddrStorage) -> Option<SocketAddr> {
+    if let Some(v4) = address.as_sockaddr_in() {
+        return Some(SocketAddrV4::from(*v4).into());
+    }
+    let v6 = address.as_sockaddr_in6()?;
+    Some(SocketAddrV6::from(*v6).into())
+}
+
+/// Stands for a source that the system did not tell; nobody's address.
+const NOWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
+
+/// Datagrams received at once.
+const BATCH: usize = 64;
+
+/// Datagrams asked for where they come one by one.
+const FEW: usize = 4;
+
+/// Room for one datagram. Not a power of two, or all datagrams would compete for the same places of
+/// the processor's caches.
+const STRIDE: usize = 65_536 + 17 * 64;
+
+/// Requested of the system for each direction.
+const BUFFER_BYTES: usize = 4 * 1024 * 1024;
+
+/// Room for the replies to a batch; grows if need be.
+const REPLIES_BYTES: usize = BATCH * 2_048;
+
+/// How long a thread waits for a datagram before it looks whether it should stop.
+const PATIENCE: Duration = Duration::from_millis(200);
+
+/// How long an INVITE may have waited and still be served, in nanoseconds: 200 ms less what
+/// answering the batch takes.
+const LATE_NANOS: u128 = 190_000_000;
