@@ -1,0 +1,179 @@
+//! A client of the HTTP API that checks nothing but what it is told to.
+
+use std::time::Duration;
+
+use serde_json::Value;
+use ureq::http::Request;
+
+/// A client with one token.
+#[derive(Clone, Debug)]
+pub struct Api {
+    /// Keeps connections.
+    agent: ureq::Agent,
+    /// `http://HOST:PORT`.
+    base: String,
+    /// The token.
+    token: String,
+}
+
+/// An answer.
+#[derive(Clone, Debug)]
+pub struct Reply {
+    /// The status.
+    pub status: u16,
+    /// The body; `null` if there is none, or no JSON.
+    pub body: Value,
+}
+
+impl Reply {
+    /// The `data` of an answer with this status.
+    ///
+    /// # Panics
+    /// It has another status, or no `data`.
+    #[must_use]
+    pub fn data(&self, status: u16) -> Value {
+        assert_eq!(self.status, status, "{}", self.body);
+        let data = self.body.get("data");
+        data.cloned()
+            .unwrap_or_else(|| panic!("no data in {}", self.body))
+    }
+}
+
+impl Api {
+    /// A client of the server at this address.
+    #[must_use]
+    pub fn new(base: &str, token: &str) -> Self {
+        let config = ureq::Agent::config_builder()
+            .http_status_as_error(false)
+            .no_delay(true)
+            .proxy(None)
+            .timeout_global(Some(Duration::from_secs(120)))
+            .build();
+        Self {
+            agent: config.new_agent(),
+            base: base.to_owned(),
+            token: token.to_owned(),
+        }
+    }
+
+    /// The token.
+    #[must_use]
+    pub fn token(&self) -> &str {
+        &self.token
+    }
+
+    /// Gets a path.
+    #[must_use]
+    pub fn get(&self, path: &str) -> Reply {
+        self.send("GET", path, None)
+    }
+
+    /// Posts JSON.
+    #[must_use]
+    pub fn post(&self, path: &str, body: Value) -> Reply {
+        self.send("POST", path, Some(body))
+    }
+
+    /// Puts JSON.
+    #[must_use]
+    pub fn put(&self, path: &str, body: Value) -> Reply {
+        self.send("PUT", path, Some(body))
+    }
+
+    /// Patches with JSON.
+    #[must_use]
+    pub fn patch(&self, path: &str, body: Value) -> Reply {
+        self.send("PATCH", path, Some(body))
+    }
+
+    /// Deletes a path.
+    #[must_use]
+    pub fn delete(&self, path: &str) -> Reply {
+        self.send("DELETE", path, None)
+    }
+
+    /// Posts lines to `/api/v1/calls/batch`; `None`: the server was gone before it had answered.
+    #[must_use]
+    pub fn batch(&self, lines: &str) -> Option<Reply> {
+        self.exchange("POST", "/api/v1/calls/batch", "application/x-ndjson", lines)
+            .ok()
+    }
+
+    /// Makes an agent from its name and direction, owner of these numbers, and publishes it; gives
+    /// its id.
+    ///
+    /// # Panics
+    /// The server refuses.
+    #[must_use]
+    pub fn agent(&self, name: &str, direction: &str, number_ids: &[&str], target: &str) -> String {
+        let targets: Vec<Value> = target
+            .split_whitespace()
+            .map(|uri| serde_json::json!({"uri": uri}))
+            .collect();
+        let body = serde_json::json!({
+            "name": name, "label": name, "direction": direction,
+            "phone_number_ids": number_ids, "targets": targets,
+        });
+        let id = text(&self.post("/api/v1/agents", body).data(201), "id");
+        let published = self.post(
+            &format!("/api/v1/agents/{id}/publish"),
+            serde_json::json!({}),
+        );
+        assert_eq!(published.status, 200, "{}", published.body);
+        id
+    }
+
+    /// Enters a number; gives its id.
+    ///
+    /// # Panics
+    /// The server refuses.
+    #[must_use]
+    pub fn number(&self, number: &str) -> String {
+        let body = serde_json::json!({"number": number});
+        text(&self.post("/api/v1/phone-numbers", body).data(201), "id")
+    }
+
+    /// Sends a request.
+    fn send(&self, method: &str, path: &str, body: Option<Value>) -> Reply {
+        let body = body.map(|body| body.to_string()).unwrap_or_default();
+        self.exchange(method, path, "application/json", &body)
+            .unwrap_or_else(|error| panic!("{method} {path}: {error}"))
+    }
+
+    /// Sends a request and reads the answer.
+    fn exchange(
+        &self,
+        method: &str,
+        path: &str,
+        content_type: &str,
+        body: &str,
+    ) -> Result<Reply, ureq::Error> {
+        let request = Request::builder()
+            .method(method)
+            .uri(format!("{}{path}", self.base))
+            .header("Authorization", format!("Bearer {}", self.token));
+        let mut response = if body.is_empty() {
+            self.agent.run(request.body(())?)?
+        } else {
+            self.agent
+                .run(request.header("Content-Type", content_type).body(body)?)?
+        };
+        let status = response.status().as_u16();
+        let text = response
+            .body_mut()
+            .with_config()
+            .limit(1 << 30)
+            .read_to_string()?;
+        Ok(Reply {
+            status,
+            body: serde_json::from_str(&text).unwrap_or(Value::Null),
+        })
+    }
+}
+
+/// A text in an object.
+fn text(object: &Value, key: &str) -> String {
+    let text = object.get(key).and_then(Value::as_str);
+    text.unwrap_or_else(|| panic!("no {key} in {object}"))
+        .to_owned()
+}

@@ -1,0 +1,126 @@
+//! The command line.
+
+use std::io;
+
+use clap::{CommandFactory, Parser, Subcommand};
+
+use crate::config::CheckArgs;
+use crate::demo::DemoArgs;
+use crate::exit::Failure;
+use crate::import::ImportArgs;
+use crate::serve::ServeArgs;
+use crate::verb::{agent, call, callback, contact, environment, number, route};
+use crate::{config, demo, import, serve};
+
+/// Routes the returning call.
+///
+/// Ringback remembers which outbound agent last called each contact. When the contact dials back,
+/// it sends the call to the callback agent configured for that outbound agent, provided the
+/// callback agent owns the dialed number. It speaks SIP to proxies and PBXs, and HTTP to
+/// administrators.
+#[derive(Debug, Parser)]
+#[command(
+    name = "ringback",
+    version,
+    arg_required_else_help = true,
+    propagate_version = true
+)]
+#[command(after_help = EXIT_CODES, after_long_help = START)]
+pub(crate) struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// What the program can do.
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the server: SIP for calls, HTTP for the API
+    Serve(ServeArgs),
+    /// Show returning calls being routed, on a server of its own
+    Demo(DemoArgs),
+    /// Check a configuration as `serve` would, and stop
+    CheckConfig(CheckArgs),
+    /// Manage environments (tenants) and their tokens; needs the administrator token
+    Environment(environment::EnvironmentArgs),
+    /// Manage agents
+    Agent(agent::AgentArgs),
+    /// Manage phone numbers
+    Number(number::NumberArgs),
+    /// Manage callback roles: which agent takes back whose calls
+    Callback(callback::CallbackArgs),
+    /// Record outbound calls
+    Call(call::CallArgs),
+    /// Show or forget what is remembered of a contact
+    Contact(contact::ContactArgs),
+    /// Ask where a call would go; counts nothing
+    Route(route::RouteArgs),
+    /// Import recorded outbound calls from a file
+    Import(ImportArgs),
+    /// Print a completion script for a shell
+    #[command(after_help = COMPLETIONS)]
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+}
+
+impl Cli {
+    /// Does it.
+    pub(crate) fn run(self) -> Result<(), Failure> {
+        match self.command {
+            Command::Serve(args) => serve::run(&args)?,
+            Command::Demo(args) => demo::run(&args)?,
+            Command::CheckConfig(args) => config::check(&args)?,
+            Command::Environment(args) => environment::run(&args)?,
+            Command::Agent(args) => agent::run(&args)?,
+            Command::Number(args) => number::run(&args)?,
+            Command::Callback(args) => callback::run(&args)?,
+            Command::Call(args) => call::run(&args)?,
+            Command::Contact(args) => contact::run(&args)?,
+            Command::Route(args) => route::run(&args)?,
+            Command::Import(args) => import::run(&args)?,
+            Command::Completions { shell } => {
+                let mut command = Self::command();
+                let mut script = Vec::new();
+                clap_complete::generate(shell, &mut command, "ringback", &mut script);
+                io::Write::write_all(&mut io::stdout(), &script)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What ends every first help page.
+const EXIT_CODES: &str = "\
+Client commands ask the server at RINGBACK_URL (default http://127.0.0.1:8080) with RINGBACK_TOKEN.
+Exit codes: 0 done, 64 usage, 70 internal or unreachable, 78 configuration.";
+
+/// What ends the long help page.
+const START: &str = "\
+Client commands ask the server at RINGBACK_URL (default http://127.0.0.1:8080) with RINGBACK_TOKEN.
+Exit codes: 0 done, 64 usage (also: the server refused what was asked), 70 internal (also: the
+server is unreachable or failed), 78 configuration.
+
+Examples:
+  ringback demo
+  ringback serve --data-dir /var/lib/ringback --sip-udp 192.0.2.10:5060
+  export RINGBACK_TOKEN=talq_...
+  ringback route --to +12025550100 --from +12025550142 --explain";
+
+/// Where completion scripts go.
+const COMPLETIONS: &str = "\
+Examples:
+  ringback completions bash > ~/.local/share/bash-completion/completions/ringback
+  ringback completions zsh > \"${fpath[1]}/_ringback\"
+  ringback completions fish > ~/.config/fish/completions/ringback.fish";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,411 @@
+//! The blocking HTTP client of the API, for client commands.
+
+use std::time::Duration;
+
+use clap::Args;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use serde::Deserialize;
+use serde_json::Value;
+use serde_json::value::RawValue;
+use ureq::http::{Method, Request};
+
+/// Which server to ask, and as whom.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct ClientArgs {
+    /// The server's HTTP address, as `http://HOST:PORT`
+    #[arg(
+        long,
+        global = true,
+        env = "RINGBACK_URL",
+        default_value = "http://127.0.0.1:8080"
+    )]
+    #[arg(value_name = "URL", help_heading = "Server")]
+    pub(crate) url: String,
+    /// The token: an environment's, or for `environment` the administrator's
+    #[arg(long, global = true, env = "RINGBACK_TOKEN", hide_env_values = true)]
+    #[arg(value_name = "TOKEN", help_heading = "Server")]
+    pub(crate) token: Option<String>,
+}
+
+/// A client of one server, with one token.
+#[derive(Clone)]
+pub(crate) struct Client {
+    /// Keeps connections.
+    agent: ureq::Agent,
+    /// The server's address, without a slash at the end.
+    base: String,
+    /// Who asks.
+    token: String,
+}
+
+/// Why the API did not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ClientError {
+    /// The address of the server is none: correct it.
+    #[error("`{0}` is not an http:// address; see --url and RINGBACK_URL")]
+    Url(String),
+    /// There is no token: give one.
+    #[error("no token; set RINGBACK_TOKEN or give --token")]
+    NoToken,
+    /// The token cannot be put into a header.
+    #[error("the token has characters that no token has")]
+    BadToken,
+    /// What was asked for is not there; here is its name.
+    #[error("{0}")]
+    NotFound(String),
+    /// The server does not answer at this address: start it, or correct the address.
+    #[error("no answer from {url}")]
+    Unreachable {
+        /// The address.
+        url: String,
+        /// What happened.
+        #[source]
+        source: Box<ureq::Error>,
+    },
+    /// The server says no.
+    #[error("{0}")]
+    Refused(Refusal),
+    /// The answer is not one of this API's: something else listens at this address.
+    #[error("{url} answered {status} with something that is not this API's")]
+    Unreadable {
+        /// The address.
+        url: String,
+        /// The HTTP status.
+        status: u16,
+    },
+}
+
+impl ClientError {
+    /// Whether other arguments would have helped.
+    pub(crate) fn is_usage(&self) -> bool {
+        match self {
+            Self::Url(_) | Self::NoToken | Self::BadToken | Self::NotFound(_) => true,
+            Self::Unreachable { .. } | Self::Unreadable { .. } => false,
+            Self::Refused(refusal) => refusal.status < 500 && refusal.status != 429,
+        }
+    }
+
+    /// Whether the same request may succeed a little later.
+    pub(crate) fn is_passing(&self) -> bool {
+        match self {
+            Self::Unreachable { .. } => true,
+            Self::Refused(refusal) => matches!(refusal.status, 429 | 502 | 503 | 504),
+            _ => false,
+        }
+    }
+}
+
+/// A refusal, as the server words it.
+#[derive(Debug)]
+pub(crate) struct Refusal {
+    /// The HTTP status.
+    pub(crate) status: u16,
+    /// What the server says.
+    message: String,
+    /// The stable code, where there is one.
+    code: Option<String>,
+    /// Field and what is wrong with it; without a field: what is wrong.
+    errors: Vec<(Option<String>, String)>,
+}
+
+impl std::fmt::Display for Refusal {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "{}", self.message)?;
+        match &self.code {
+            Some(code) => write!(formatter, " ({}, {code})", self.status)?,
+            None => write!(formatter, " ({})", self.status)?,
+        }
+        for (field, message) in &self.errors {
+            match field {
+                Some(field) => write!(formatter, "\n  {field}: {message}")?,
+                None => write!(formatter, "\n  {message}")?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What the server answered to a request that it granted.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    /// The text of `data`; where there is none, of the whole answer.
+    pub(crate) raw: Box<RawValue>,
+    /// The same, read.
+    pub(crate) value: Value,
+    /// The number of the last page, of a list that has pages.
+    pub(crate) last_page: Option<u64>,
+}
+
+impl Client {
+    /// A client as the arguments say.
+    pub(crate) fn new(args: &ClientArgs) -> Result<Self, ClientError> {
+        let token = args.token.as_deref().unwrap_or_default().trim();
+        if token.is_empty() {
+            return Err(ClientError::NoToken);
+        }
+        if !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err(ClientError::BadToken);
+        }
+        let base = args.url.trim_end_matches('/');
+        let host = base.strip_prefix("http://").unwrap_or_default();
+        if host.is_empty() || base.parse::<ureq::http::Uri>().is_err() {
+            return Err(ClientError::Url(args.url.clone()));
+        }
+        let config = ureq::Agent::config_builder()
+            .http_status_as_error(false)
+            .max_redirects(0)
+            .proxy(None)
+            .no_delay(true)
+            .user_agent(concat!("ringback/", env!("CARGO_PKG_VERSION")))
+            .timeout_connect(Some(Duration::from_secs(5)))
+            .timeout_recv_response(Some(Duration::from_secs(60)))
+            .timeout_recv_body(Some(Duration::from_secs(60)))
+            .build();
+        Ok(Self {
+            agent: config.new_agent(),
+            base: base.to_owned(),
+            token: token.to_owned(),
+        })
+    }
+
+    /// The server's address.
+    pub(crate) fn base(&self) -> &str {
+        &self.base
+    }
+
+    /// Who asks.
+    pub(crate) fn token(&self) -> &str {
+        &self.token
+    }
+
+    /// Asks for something.
+    pub(crate) fn get(&self, path: &ApiPath) -> Result<Answer, ClientError> {
+        self.send(Method::GET, path, None)
+    }
+
+    /// Posts a JSON body.
+    pub(crate) fn post(&self, path: &ApiPath, body: &Value) -> Result<Answer, ClientError> {
+        self.send(Method::POST, path, Some(body))
+    }
+
+    /// Puts a JSON body.
+    pub(crate) fn put(&self, path: &ApiPath, body: &Value) -> Result<Answer, ClientError> {
+        self.send(Method::PUT, path, Some(body))
+    }
+
+    /// Patches with a JSON body.
+    pub(crate) fn patch(&self, path: &ApiPath, body: &Value) -> Result<Answer, ClientError> {
+        self.send(Method::PATCH, path, Some(body))
+    }
+
+    /// Deletes something.
+    pub(crate) fn delete(&self, path: &ApiPath) -> Result<Answer, ClientError> {
+        self.send(Method::DELETE, path, None)
+    }
+
+    /// Posts newline-delimited JSON.
+    pub(crate) fn post_lines(&self, path: &ApiPath, lines: &[u8]) -> Result<Answer, ClientError> {
+        self.exchange(Method::POST, path, "application/x-ndjson", lines)
+    }
+
+    /// Every page of a list, as one list.
+    pub(crate) fn get_all(&self, path: &ApiPath) -> Result<Answer, ClientError> {
+        let mut items: Vec<Box<RawValue>> = Vec::new();
+        let mut page = 1;
+        loop {
+            let answer = self.get(
+                &path
+                    .clone()
+                    .query("page", Some(page.to_string()))
+                    .query("per_page", Some("100".to_owned())),
+            )?;
+            let listed: Vec<Box<RawValue>> =
+                serde_json::from_str(answer.raw.get()).map_err(|_| self.unreadable(200))?;
+            items.extend(listed);
+            if page >= answer.last_page.unwrap_or(1) {
+                let raw =
+                    serde_json::value::to_raw_value(&items).map_err(|_| self.unreadable(200))?;
+                let value = serde_json::from_str(raw.get()).map_err(|_| self.unreadable(200))?;
+                return Ok(Answer {
+                    raw,
+                    value,
+                    last_page: None,
+                });
+            }
+            page += 1;
+        }
+    }
+
+    /// Sends a request with or without a JSON body.
+    fn send(
+        &self,
+        method: Method,
+        path: &ApiPath,
+        body: Option<&Value>,
+    ) -> Result<Answer, ClientError> {
+        let body = body.map(ToString::to_string).unwrap_or_default();
+        self.exchange(method, path, "application/json", body.as_bytes())
+    }
+
+    /// Sends a request and reads the answer.
+    fn exchange(
+        &self,
+        method: Method,
+        path: &ApiPath,
+        content_type: &str,
+        body: &[u8],
+    ) -> Result<Answer, ClientError> {
+        let request = Request::builder()
+            .method(method)
+            .uri(format!("{}/api/v1/{}", self.base, path.0))
+            .header("Authorization", format!("Bearer {}", self.token))
+            .header("Accept", "application/json");
+        let unreachable = |source| ClientError::Unreachable {
+            url: self.base.clone(),
+            source: Box::new(source),
+        };
+        let response = if body.is_empty() {
+            let request = request
+                .body(())
+                .map_err(|error| unreachable(ureq::Error::Http(error)))?;
+            self.agent.run(request)
+        } else {
+            let request = request
+                .header("Content-Type", content_type)
+                .body(body)
+                .map_err(|error| unreachable(ureq::Error::Http(error)))?;
+            self.agent.run(request)
+        };
+        let mut response = response.map_err(unreachable)?;
+        let status = response.status().as_u16();
+        let text = response
+            .body_mut()
+            .with_config()
+            .limit(ANSWER_LIMIT)
+            .read_to_string()
+            .map_err(unreachable)?;
+        self.read(status, &text)
+    }
+
+    /// Reads an answer.
+    fn read(&self, status: u16, text: &str) -> Result<Answer, ClientError> {
+        let text = if text.trim().is_empty() { "{}" } else { text };
+        let unreadable = |_| self.unreadable(status);
+        let envelope: Envelope<'_> = serde_json::from_str(text).map_err(unreadable)?;
+        if !(200..300).contains(&status) {
+            return Err(match envelope.message {
+                Some(message) => ClientError::Refused(Refusal {
+                    status,
+                    message,
+                    code: envelope.code,
+                    errors: envelope
+                        .errors
+                        .as_ref()
+                        .map(field_errors)
+                        .unwrap_or_default(),
+                }),
+                None => self.unreadable(status),
+            });
+        }
+        let data = envelope.data.map_or_else(|| text.trim(), RawValue::get);
+        Ok(Answer {
+            raw: RawValue::from_string(data.to_owned()).map_err(unreadable)?,
+            value: serde_json::from_str(data).map_err(unreadable)?,
+            last_page: envelope.meta.and_then(|meta| meta.last_page),
+        })
+    }
+
+    /// The answer is not one of this API's.
+    fn unreadable(&self, status: u16) -> ClientError {
+        ClientError::Unreadable {
+            url: self.base.clone(),
+            status,
+        }
+    }
+}
+
+/// A path below `/api/v1/`, with its query.
+#[derive(Clone, Debug)]
+pub(crate) struct ApiPath(String);
+
+impl ApiPath {
+    /// The path of these segments, whatever characters they have.
+    pub(crate) fn new<const N: usize>(segments: [&str; N]) -> Self {
+        Self(segments.map(escape).join("/"))
+    }
+
+    /// The same with a query parameter, where there is a value.
+    pub(crate) fn query(mut self, name: &str, value: Option<impl AsRef<str>>) -> Self {
+        if let Some(value) = value {
+            self.0.push(if self.0.contains('?') { '&' } else { '?' });
+            self.0.push_str(name);
+            self.0.push('=');
+            self.0.push_str(&escape(value.as_ref()));
+        }
+        self
+    }
+}
+
+/// Everything around `data`.
+#[derive(Deserialize)]
+struct Envelope<'a> {
+    /// What was asked for.
+    #[serde(borrow)]
+    data: Option<&'a RawValue>,
+    /// Pages.
+    meta: Option<Meta>,
+    /// What the server says.
+    message: Option<String>,
+    /// The stable code of a refusal.
+    code: Option<String>,
+    /// What is wrong, by field or as a list.
+    errors: Option<Value>,
+}
+
+/// Pages of a list.
+#[derive(Deserialize)]
+struct Meta {
+    /// The number of the last one.
+    last_page: Option<u64>,
+}
+
+/// What is wrong: messages by field, or messages alone.
+fn field_errors(errors: &Value) -> Vec<(Option<String>, String)> {
+    let text = |value: &Value| match value {
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    };
+    let mut list = Vec::new();
+    match errors {
+        Value::Object(fields) => {
+            for (field, messages) in fields {
+                match messages {
+                    Value::Array(messages) => list.extend(
+                        messages
+                            .iter()
+                            .map(|message| (Some(field.clone()), text(message))),
+                    ),
+                    message => list.push((Some(field.clone()), text(message))),
+                }
+            }
+        }
+        Value::Array(messages) => list.extend(messages.iter().map(|message| (None, text(message)))),
+        message => list.push((None, text(message))),
+    }
+    list
+}
+
+/// Escapes a segment of a path, or a value of a query.
+fn escape(text: &str) -> String {
+    utf8_percent_encode(text, ESCAPED).to_string()
+}
+
+/// What is escaped: all but unreserved characters (RFC 3986 §2.3).
+const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~');
+
+/// The largest answer that is read, in bytes.
+const ANSWER_LIMIT: u64 = 256 << 20;

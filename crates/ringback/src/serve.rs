@@ -1,0 +1,331 @@
+//! `ringback serve`: wires store, engine, SIP and HTTP together, and takes them down again.
+
+mod admin_token;
+mod ready;
+mod router;
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use clap::Args;
+use ringback_admin::{Api, MetricsSource};
+use ringback_engine::{Engine, OpenError, SystemClock, hash_secret};
+use ringback_sip_server::{BindError, SipServer};
+use ringback_store::{OpenStoreError, Store, StoreSettings};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::{oneshot, watch};
+
+use self::ready::Ready;
+use self::router::{EngineRouter, LearningCounters};
+use crate::config::{Config, SettingsArgs};
+use crate::exit::Failure;
+use crate::logging::{self, Log};
+
+/// `ringback serve`.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct ServeArgs {
+    /// The settings.
+    #[command(flatten)]
+    settings: SettingsArgs,
+    /// Stop when standard input ends: the parent process is gone.
+    #[arg(long, hide = true)]
+    until_input_ends: bool,
+}
+
+/// Why the server did not start, or did not go on.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub(crate) enum ServeError {
+    /// The store cannot be opened; the message names the place.
+    #[error(transparent)]
+    Store(#[from] OpenStoreError),
+    /// The stored state cannot be read; the message names the place.
+    #[error("the data in {path} cannot be used")]
+    State {
+        /// The data directory.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: OpenError,
+    },
+    /// The administrator token can neither be read nor made.
+    #[error("the administrator token in {path} cannot be used")]
+    AdminToken {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// An address cannot be listened on; the message names it. Choose another.
+    #[error(transparent)]
+    Listen(io::Error),
+    /// The same, for SIP and HEP.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// The operating system refuses what every process needs.
+    #[error("the process cannot be set up")]
+    Process(#[source] io::Error),
+}
+
+impl ServeError {
+    /// Whether another configuration would have helped.
+    pub(crate) fn is_configuration(&self) -> bool {
+        matches!(self, Self::Listen(_) | Self::Bind(_))
+    }
+}
+
+/// Serves until it is told to stop.
+pub(crate) fn run(args: &ServeArgs) -> Result<(), Failure> {
+    let config = args.settings.load()?;
+    let log = logging::start(&config.log);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(ServeError::Process)?;
+    let result = runtime.block_on(serve(args, config, &log));
+    // What still runs belongs to nobody; everything acknowledged is durable.
+    runtime.shutdown_background();
+    result.map_err(Failure::from)
+}
+
+/// Starts everything, says so, and takes it down when told to.
+async fn serve(args: &ServeArgs, config: Config, log: &Log) -> Result<(), ServeError> {
+    let mut signals = Signals::listen(args.until_input_ends).map_err(ServeError::Process)?;
+    let listeners = ringback_admin::bind(&config.http)
+        .await
+        .map_err(ServeError::Listen)?;
+    let store = Store::open(&config.data_dir, StoreSettings::default())?;
+    let administrator = admin_token::find_or_make(&config.data_dir, &config.http.token_prefix)?;
+    let node_secret = store.node_secret();
+    let engine = Engine::open(store, SystemClock).map_err(|source| ServeError::State {
+        path: config.data_dir.clone(),
+        source,
+    })?;
+
+    let full_phone_numbers = Arc::new(AtomicBool::new(config.log.full_phone_numbers));
+    let (router, recorder) = EngineRouter::new(engine.clone(), Arc::clone(&full_phone_numbers));
+    let learning = router.counters();
+    let sip = SipServer::bind(config.sip.clone(), node_secret, router)?;
+    let ready = listening(&sip, &listeners)?;
+    let metrics = SipMetrics {
+        server: sip.clone(),
+        learning,
+    };
+    let api = Api::new(
+        engine.clone(),
+        hash_secret(&administrator),
+        &config.http,
+        vec![Arc::new(metrics)],
+    );
+
+    let (stop_recording, told) = oneshot::channel::<()>();
+    let recording = tokio::spawn(recorder.run(async move {
+        let _told_or_gone = told.await;
+    }));
+    let mut sip_running = tokio::spawn({
+        let sip = sip.clone();
+        async move { sip.run().await }
+    });
+    let (drain, mut draining) = watch::channel(false);
+    let http_running = tokio::spawn({
+        let config = config.http.clone();
+        async move {
+            let told = async move {
+                // Either told, or nobody is left to tell.
+                let _gone = draining.wait_for(|draining| *draining).await;
+            };
+            ringback_admin::serve(listeners, api, &config, told).await;
+        }
+    });
+    ready.announce().map_err(ServeError::Process)?;
+    tracing::info!(data_dir = %config.data_dir.display(), listening = %ready, "ready");
+
+    loop {
+        let told = tokio::select! {
+            told = signals.next() => told,
+            ended = &mut sip_running => {
+                let ended = ended.unwrap_or_else(|panic| Err(io::Error::other(panic)));
+                return Err(ServeError::Process(
+                    ended.err().unwrap_or_else(|| io::Error::other("SIP has ended")),
+                ));
+            }
+        };
+        match told {
+            Told::Reload => {
+                if let Some(reloaded) = reload(args, &config) {
+                    log.reload(&reloaded.log);
+                    full_phone_numbers.store(reloaded.log.full_phone_numbers, Ordering::Relaxed);
+                    sip.reload(reloaded.sip);
+                    tracing::info!("configuration reloaded");
+                }
+            }
+            Told::Stop(why) => {
+                tracing::info!(why, "draining");
+                break;
+            }
+        }
+    }
+    sip.drain();
+    drain.send_replace(true);
+    let down = async {
+        // Time for proxies to see 503 to their OPTIONS; who tells twice is in a hurry.
+        tokio::select! {
+            () = tokio::time::sleep(DRAIN_WINDOW) => {}
+            () = signals.stop() => {}
+        }
+        let _panicked = http_running.await;
+        sip.stop();
+        let _panicked = sip_running.await;
+        drop(stop_recording);
+        let _panicked = recording.await;
+        let _panicked = tokio::task::spawn_blocking(move || engine.shut_down()).await;
+    };
+    if tokio::time::timeout(DRAIN_LIMIT, down).await.is_err() {
+        tracing::warn!("not everything ended in time; what was acknowledged is durable");
+    }
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// Says what listens.
+fn listening(
+    sip: &SipServer<EngineRouter>,
+    http: &[tokio::net::TcpListener],
+) -> Result<Ready, ServeError> {
+    let mut ready = Ready::default();
+    let bound = sip.addresses();
+    for (kind, addresses) in [
+        ("sip_udp", &bound.udp),
+        ("sip_tcp", &bound.tcp),
+        ("sip_tls", &bound.tls),
+    ] {
+        for address in addresses {
+            ready.add(kind, *address);
+        }
+    }
+    for listener in http {
+        ready.add("http", listener.local_addr().map_err(ServeError::Listen)?);
+    }
+    for address in &bound.hep {
+        ready.add("hep", *address);
+    }
+    Ok(ready)
+}
+
+/// Reads the configuration again; `None`: it is bad, the old one stays.
+fn reload(args: &ServeArgs, running: &Config) -> Option<Config> {
+    match args.settings.load() {
+        Ok(config) => {
+            if config.http != running.http || config.data_dir != running.data_dir {
+                tracing::warn!("[http] and data-dir take effect at the next start");
+            }
+            Some(config)
+        }
+        Err(error) => {
+            let error = crate::exit::chain(&error);
+            tracing::error!(%error, "configuration refused, the old one stays");
+            None
+        }
+    }
+}
+
+/// What SIP counts, for `/metrics`.
+struct SipMetrics {
+    /// Counts requests and drops.
+    server: SipServer<EngineRouter>,
+    /// Counts learned calls.
+    learning: Arc<LearningCounters>,
+}
+
+impl MetricsSource for SipMetrics {
+    fn write_metrics(&self, out: &mut String) {
+        self.server.write_metrics(out);
+        self.learning.write(out);
+    }
+}
+
+/// What the server is told.
+enum Told {
+    /// Read the configuration again.
+    Reload,
+    /// Stop; why.
+    Stop(&'static str),
+}
+
+/// Everything by which the server is told something.
+struct Signals {
+    /// SIGHUP.
+    hangup: Signal,
+    /// SIGINT.
+    interrupt: Signal,
+    /// SIGTERM.
+    terminate: Signal,
+    /// Whether standard input has ended, where that counts.
+    input_ended: watch::Receiver<bool>,
+    /// Kept, so that there is always somebody who could say so.
+    _end: watch::Sender<bool>,
+}
+
+impl Signals {
+    /// Listens from now on.
+    fn listen(until_input_ends: bool) -> io::Result<Self> {
+        let (end, input_ended) = watch::channel(false);
+        if until_input_ends {
+            let end = end.clone();
+            std::thread::Builder::new()
+                .name("input".to_owned())
+                .spawn(move || {
+                    let _unreadable = io::copy(&mut io::stdin(), &mut io::sink());
+                    end.send_replace(true);
+                })?;
+        }
+        Ok(Self {
+            hangup: signal(SignalKind::hangup())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+            input_ended,
+            _end: end,
+        })
+    }
+
+    /// Waits until told to stop.
+    async fn stop(&mut self) {
+        while let Told::Reload = self.next().await {}
+    }
+
+    /// Waits for the next one.
+    async fn next(&mut self) -> Told {
+        tokio::select! {
+            _ = self.hangup.recv() => Told::Reload,
+            _ = self.interrupt.recv() => Told::Stop("SIGINT"),
+            _ = self.terminate.recv() => Told::Stop("SIGTERM"),
+            _ = self.input_ended.wait_for(|ended| *ended) => Told::Stop("end of input"),
+        }
+    }
+}
+
+/// How long calls are still served while OPTIONS is answered with 503.
+const DRAIN_WINDOW: Duration = Duration::from_secs(1);
+
+/// How long going down may take; with what comes before and after it stays below ten seconds.
+const DRAIN_LIMIT: Duration = Duration::from_secs(9);
+
+/// Examples.
+const EXAMPLES: &str = "\
+Examples:
+  ringback serve
+  ringback serve --config /etc/ringback.toml --data-dir /var/lib/ringback
+  ringback serve --sip-udp 127.0.0.1:0 --http 127.0.0.1:0     # free ports, see the ready line
+
+Once ready, one JSON line on standard output names what listens:
+  {\"event\":\"ready\",\"sip_udp\":\"127.0.0.1:5060\",\"sip_tcp\":\"127.0.0.1:5060\",\"http\":\"127.0.0.1:8080\"}
+of several addresses of a kind the first; `http_all` and so on list them. Logs go to standard error.
+
+The administrator token is RINGBACK_ADMIN_TOKEN, or is made at first start into DIR/admin.token.
+SIGTERM and SIGINT drain and end with 0 within 10 seconds; SIGHUP reloads certificates and
+configuration, but for listeners, [http] and data-dir; a bad one is refused and the old one stays.";

@@ -1,0 +1,10 @@
+//! The client commands: one module for each noun of the API.
+
+pub(crate) mod agent;
+pub(crate) mod call;
+pub(crate) mod callback;
+pub(crate) mod contact;
+pub(crate) mod environment;
+pub(crate) mod number;
+pub(crate) mod route;
+mod value;

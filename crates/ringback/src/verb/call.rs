@@ -1,0 +1,88 @@
+//! `ringback call`: outbound calls, one at a time.
+
+use clap::{Args, Subcommand};
+
+use super::value::{Body, STATUSES};
+use crate::client::ApiPath;
+use crate::exit::Failure;
+use crate::output::{SessionArgs, record};
+
+/// `ringback call`.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct CallArgs {
+    /// Server, token, output.
+    #[command(flatten)]
+    session: SessionArgs,
+    /// What to do.
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+/// What can be done.
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Record one outbound call, or report a later status of it
+    Record {
+        /// The outbound agent's id
+        #[arg(long, visible_alias = "agent-id", value_name = "AGENT")]
+        agent: String,
+        /// Whom it called, in E.164 or as the environment's country writes it
+        #[arg(long, value_name = "NUMBER")]
+        to: String,
+        /// The number that it called from
+        #[arg(long, value_name = "NUMBER")]
+        from: Option<String>,
+        /// How far the call got [server default: initiated]
+        #[arg(long, value_parser = STATUSES)]
+        status: Option<String>,
+        /// When it started (RFC 3339), as 2026-01-31T12:00:00Z [server default: now]
+        #[arg(long, value_name = "TIME")]
+        started_at: Option<String>,
+        /// The call id: the same one again updates the call [server default: a new one]
+        #[arg(long)]
+        sid: Option<String>,
+    },
+}
+
+/// Does it.
+pub(crate) fn run(args: &CallArgs) -> Result<(), Failure> {
+    let session = args.session.open()?;
+    let Verb::Record {
+        agent,
+        to,
+        from,
+        status,
+        started_at,
+        sid,
+    } = &args.verb;
+    let body = Body::default()
+        .with("agent_id", Some(agent.as_str()))
+        .with("to", Some(to.as_str()))
+        .with("from", from.as_deref())
+        .with("status", status.as_deref())
+        .with("started_at", started_at.as_deref())
+        .with("sid", sid.as_deref());
+    let answer = session
+        .client
+        .post(&ApiPath::new(["calls"]), &body.build())?;
+    session.print(&answer, |call| record(call, FIELDS))?;
+    Ok(())
+}
+
+/// The lines of one call.
+const FIELDS: &[(&str, &str)] = &[
+    ("sid", "/sid"),
+    ("agent", "/agent_id"),
+    ("to", "/to"),
+    ("from", "/from"),
+    ("status", "/status"),
+    ("started", "/started_at"),
+];
+
+/// Examples.
+const EXAMPLES: &str = "\
+Examples:
+  ringback call record --agent AGENT_ID --to +12025550142 --from +12025550100
+  ringback call record --agent AGENT_ID --to +12025550142 --sid a84b4c76e66710 --status no_answer
+Many calls at once: see `ringback import calls --help`.";
