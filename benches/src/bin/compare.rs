@@ -1,0 +1,481 @@
+//! The table of ratios: the floor responder, Kamailio and Ringback do the same job, in turn, several
+//! rounds, each on one core with the load generator on another.
+#![expect(clippy::print_stdout, reason = "the table is what this program is for")]
+#![expect(clippy::print_stderr, reason = "progress goes there")]
+
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::fs;
+use std::io::{self, Write as _};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use clap::{Parser, ValueEnum};
+use ringback_benches::cpu;
+use ringback_benches::figures::{Figure, table};
+use ringback_benches::kamailio::{Kamailio, PACKAGES, Setup};
+use ringback_benches::load::{self, Arrivals, Expect, Outcome, Plan};
+use ringback_benches::server::{Process, Ringback, beside, start_floor};
+use serde_json::{Value, json};
+
+/// Compares the floor responder, Kamailio and Ringback on a returning call
+#[derive(Debug, Parser)]
+struct Arguments {
+    /// How often each server is measured at each point
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
+    /// Seconds that count, of each measurement
+    #[arg(long, default_value_t = 4.0)]
+    seconds: f64,
+    /// Seconds before that
+    #[arg(long, default_value_t = 1.0)]
+    warm_up: f64,
+    /// How many contacts are remembered
+    #[arg(long, default_value_t = 1_000_000)]
+    contacts: u64,
+    /// Which servers; those of Kamailio that are not installed are left out
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = Server::ALL)]
+    servers: Vec<Server>,
+    /// Under which load
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Point::Saturated, Point::Poisson, Point::Even])]
+    points: Vec<Point>,
+    /// Core of the servers
+    #[arg(long, default_value_t = 1)]
+    server_core: usize,
+    /// Core of the load generator
+    #[arg(long, default_value_t = 0)]
+    load_core: usize,
+    /// The program `ringback`; default: beside this one
+    #[arg(long)]
+    ringback: Option<PathBuf>,
+    /// Where the configuration of Kamailio is
+    #[arg(long, default_value = "benches/kamailio")]
+    kamailio: PathBuf,
+    /// Install Kamailio, Redis and SQLite first (Debian; needs root)
+    #[arg(long)]
+    install: bool,
+    /// Keep the results in `benches/runs/<date>-<NAME>/`
+    #[arg(long, value_name = "NAME")]
+    record: Option<String>,
+}
+
+/// What is compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
+enum Server {
+    /// No work; one datagram to a system call
+    FloorSingle,
+    /// No work; up to 64 datagrams to a system call
+    Floor,
+    /// No work; equal replies in one UDP_SEGMENT datagram
+    FloorSegmented,
+    /// Kamailio, tables in shared memory, tuned
+    KamailioTuned,
+    /// Kamailio, three GETs in Redis
+    KamailioRedis,
+    /// Kamailio, tables in shared memory, Debian's default allocator
+    KamailioStock,
+    /// Ringback
+    Ringback,
+}
+
+impl Server {
+    /// All of them.
+    const ALL: [Self; 7] = [
+        Self::FloorSingle,
+        Self::Floor,
+        Self::FloorSegmented,
+        Self::KamailioTuned,
+        Self::KamailioRedis,
+        Self::KamailioStock,
+        Self::Ringback,
+    ];
+
+    /// What the table calls it.
+    const fn title(self) -> &'static str {
+        match self {
+            Self::FloorSingle => "no work, single calls",
+            Self::Floor => "no work, batched (floor)",
+            Self::FloorSegmented => "no work, UDP_SEGMENT",
+            Self::KamailioTuned => "Kamailio, htable, tuned (anchor)",
+            Self::KamailioRedis => "Kamailio, Redis",
+            Self::KamailioStock => "Kamailio, htable, stock",
+            Self::Ringback => "Ringback",
+        }
+    }
+}
+
+/// Under which load.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
+enum Point {
+    /// 64 calls at once
+    Saturated,
+    /// 20,000 calls a second, Poisson arrivals
+    Poisson,
+    /// 10,000 calls a second, even arrivals
+    Even,
+    /// The highest rate with less than 0.1 % lost
+    Most,
+}
+
+impl Point {
+    /// What the table calls it.
+    const fn title(self) -> &'static str {
+        match self {
+            Self::Saturated => "saturated core, 64 calls in flight",
+            Self::Poisson => "20,000 calls/s, Poisson arrivals",
+            Self::Even => "10,000 calls/s, even arrivals",
+            Self::Most => "most calls/s under 0.1 % lost, even arrivals",
+        }
+    }
+
+    /// When calls start; the search begins at some rate.
+    const fn arrivals(self) -> Arrivals {
+        match self {
+            Self::Saturated => Arrivals::InFlight(64),
+            Self::Poisson => Arrivals::Poisson(20_000.0),
+            Self::Even => Arrivals::Even(10_000.0),
+            Self::Most => Arrivals::Even(20_000.0),
+        }
+    }
+}
+
+/// A server that is up.
+struct Running {
+    /// Which one.
+    server: Server,
+    /// Where it takes calls.
+    address: SocketAddr,
+    /// Whose time counts.
+    processes: Vec<u32>,
+    /// Resident memory when it was loaded, in bytes.
+    resident: u64,
+    /// Keeps it up.
+    _keeper: Keeper,
+}
+
+/// Ends a server when dropped.
+enum Keeper {
+    /// The floor responder.
+    Floor { _process: Process },
+    /// Kamailio.
+    Kamailio { _server: Kamailio },
+    /// Ringback.
+    Ringback { _server: Ringback },
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let arguments = Arguments::parse();
+    if arguments.install {
+        install()?;
+    }
+    cpu::pin(arguments.load_core)?;
+    let folder = RunFolder::new()?;
+    let mut running = Vec::new();
+    for server in &arguments.servers {
+        eprintln!("starting {}", server.title());
+        match start(*server, &arguments, &folder.0) {
+            Ok(up) => running.push(up),
+            Err(error) => eprintln!("left out: {error}"),
+        }
+    }
+    let outcomes = measure(&arguments, &running)?;
+    let report = report(&arguments, &running, &outcomes);
+    println!("{report}");
+    if let Some(machine) = &arguments.record {
+        record(machine, &report, &to_json(&arguments, &running, &outcomes))?;
+    }
+    let wrong: u64 = outcomes
+        .values()
+        .flatten()
+        .map(|outcome| outcome.wrong)
+        .sum();
+    if wrong > 0 {
+        return Err(format!("{wrong} answers were wrong").into());
+    }
+    Ok(())
+}
+
+/// Results by point and server, one to a round.
+type Outcomes = BTreeMap<(Point, Server), Vec<Outcome>>;
+
+/// Starts a server and loads it.
+fn start(server: Server, arguments: &Arguments, folder: &Path) -> io::Result<Running> {
+    let core = arguments.server_core;
+    let kamailio = |setup: Setup| {
+        if !setup.is_installed() {
+            return Err(io::Error::other("not installed (try --install)"));
+        }
+        let server = Kamailio::start(setup, &arguments.kamailio, folder, core, arguments.contacts)?;
+        Ok((
+            server.address,
+            server.process_ids(),
+            Keeper::Kamailio { _server: server },
+        ))
+    };
+    let floor = |calls: &str| {
+        let (process, address) = start_floor(&beside("floor")?, calls, core)?;
+        Ok((
+            address,
+            vec![process.id()],
+            Keeper::Floor { _process: process },
+        ))
+    };
+    let (address, processes, keeper) = match server {
+        Server::FloorSingle => floor("single"),
+        Server::Floor => floor("batched"),
+        Server::FloorSegmented => floor("segmented"),
+        Server::KamailioTuned => kamailio(Setup::Tuned),
+        Server::KamailioRedis => kamailio(Setup::Redis),
+        Server::KamailioStock => kamailio(Setup::Stock),
+        Server::Ringback => {
+            let program = match &arguments.ringback {
+                Some(program) => program.clone(),
+                None => beside("ringback")?,
+            };
+            let server = Ringback::start(&program, &folder.join("ringback"), Some(core))?;
+            let tenant = server.populate()?;
+            server.record_all(&tenant, arguments.contacts, 4)?;
+            Ok((
+                server.sip,
+                vec![server.process.id()],
+                Keeper::Ringback { _server: server },
+            ))
+        }
+    }?;
+    let resident = processes
+        .iter()
+        .filter_map(|process| cpu::resident(*process))
+        .sum();
+    Ok(Running {
+        server,
+        address,
+        processes,
+        resident,
+        _keeper: keeper,
+    })
+}
+
+/// Measures every server at every point, in turn, round after round.
+fn measure(arguments: &Arguments, running: &[Running]) -> Result<Outcomes, Box<dyn Error>> {
+    let mut outcomes = Outcomes::new();
+    for round in 0..arguments.rounds {
+        for point in &arguments.points {
+            for up in running {
+                let plan = Plan {
+                    server: up.address,
+                    processes: up.processes.clone(),
+                    contacts: arguments.contacts,
+                    sockets: 1,
+                    arrivals: point.arrivals(),
+                    warm_up: Duration::from_secs_f64(arguments.warm_up),
+                    duration: Duration::from_secs_f64(arguments.seconds),
+                    expect: match up.server {
+                        Server::FloorSingle | Server::Floor | Server::FloorSegmented => {
+                            Expect::AnyTarget
+                        }
+                        _ => Expect::Target,
+                    },
+                    seed: SystemTime::now().duration_since(UNIX_EPOCH)?.as_nanos() as u64,
+                };
+                let outcome = match (point, plan.arrivals) {
+                    (Point::Most, Arrivals::Even(rate)) => load::most(&plan, rate),
+                    _ => load::run(&plan),
+                }
+                .map_err(|error| format!("{}: {error}", up.server.title()))?;
+                eprintln!(
+                    "round {} of {}, {}, {}: {:.2} µs/call, {:.0} calls/s, {:.3} % lost",
+                    round + 1,
+                    arguments.rounds,
+                    point.title(),
+                    up.server.title(),
+                    outcome.cpu_per_call(),
+                    outcome.rate(),
+                    outcome.loss() * 100.0
+                );
+                outcomes
+                    .entry((*point, up.server))
+                    .or_default()
+                    .push(outcome);
+            }
+        }
+    }
+    Ok(outcomes)
+}
+
+/// A figure over the rounds.
+fn figure(outcomes: &[Outcome], value: impl Fn(&Outcome) -> f64) -> Figure {
+    let mut figure = Figure::default();
+    for outcome in outcomes {
+        figure.add(value(outcome));
+    }
+    figure
+}
+
+/// The tables.
+fn report(arguments: &Arguments, running: &[Running], outcomes: &Outcomes) -> String {
+    let mut text = String::new();
+    for point in &arguments.points {
+        let cpu_of = |server| {
+            outcomes
+                .get(&(*point, server))
+                .map(|outcomes| figure(outcomes, Outcome::cpu_per_call))
+                .unwrap_or_default()
+        };
+        let (floor, anchor) = (cpu_of(Server::Floor), cpu_of(Server::KamailioTuned));
+        let rows: Vec<Vec<String>> = running
+            .iter()
+            .filter_map(|up| {
+                let outcomes = outcomes.get(&(*point, up.server))?;
+                let cpu = cpu_of(up.server);
+                let latency = |quantile: f64| {
+                    figure(outcomes, |outcome| {
+                        outcome.latency.value_at_quantile(quantile) as f64 / 1e3
+                    })
+                    .text(0)
+                };
+                Some(vec![
+                    up.server.title().to_owned(),
+                    cpu.text(2),
+                    cpu.by(&floor).text(2),
+                    cpu.by(&anchor).text(2),
+                    figure(outcomes, |outcome| outcome.busy() * 100.0).text(0),
+                    figure(outcomes, Outcome::rate).text(0),
+                    figure(outcomes, |outcome| outcome.loss() * 100.0).text(3),
+                    latency(0.5),
+                    latency(0.99),
+                    latency(0.999),
+                ])
+            })
+            .collect();
+        text += &format!("### {}\n\n", point.title());
+        text += &table(
+            &[
+                "server",
+                "CPU µs/call",
+                "× floor",
+                "× anchor",
+                "core busy %",
+                "calls/s",
+                "lost %",
+                "p50 µs",
+                "p99 µs",
+                "p99.9 µs",
+            ],
+            &rows,
+        );
+        text.push('\n');
+    }
+    text += &format!(
+        "Median (least–greatest) of {} rounds of {} s; {} contacts; ratios are taken round by round.\n",
+        arguments.rounds, arguments.seconds, arguments.contacts
+    );
+    text
+}
+
+/// Everything, for machines.
+fn to_json(arguments: &Arguments, running: &[Running], outcomes: &Outcomes) -> Value {
+    let servers: Vec<Value> = running
+        .iter()
+        .map(|up| {
+            let points: serde_json::Map<String, Value> = arguments
+                .points
+                .iter()
+                .filter_map(|point| {
+                    let outcomes = outcomes.get(&(*point, up.server))?;
+                    let rounds: Vec<Value> = outcomes.iter().map(Outcome::to_json).collect();
+                    let cpu = figure(outcomes, Outcome::cpu_per_call).to_json();
+                    let value = json!({"cpu_us_per_call": cpu, "rounds": rounds});
+                    Some((format!("{point:?}").to_lowercase(), value))
+                })
+                .collect();
+            json!({
+                "server": up.server.title(),
+                "resident_bytes": up.resident,
+                "points": points,
+            })
+        })
+        .collect();
+    json!({
+        "contacts": arguments.contacts,
+        "rounds": arguments.rounds,
+        "seconds": arguments.seconds,
+        "servers": servers,
+    })
+}
+
+/// Keeps the results.
+fn record(machine: &str, report: &str, raw: &Value) -> io::Result<()> {
+    let shell = |command: &str| -> io::Result<String> {
+        let output = Command::new("sh").args(["-c", command]).output()?;
+        Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    };
+    let folder = PathBuf::from(format!("benches/runs/{}-{machine}", shell("date -u +%F")?));
+    fs::create_dir_all(&folder)?;
+    fs::write(folder.join("compare.json"), format!("{raw:#}\n"))?;
+    let mut readme = fs::File::create(folder.join("compare.md"))?;
+    writeln!(
+        readme,
+        "# A returning call over SIP\n\n\
+         - Command: `{}`\n- Commit: {}{}\n- Processor: {} × {}\n- Memory: {}\n- System: {}\n- Kamailio: {}\n\n{report}",
+        std::env::args()
+            .skip(1)
+            .fold("benches/compare".to_owned(), |all, argument| all
+                + " "
+                + &argument),
+        shell("git rev-parse --short=12 HEAD")?,
+        shell("git diff --quiet HEAD -- crates Cargo.lock || echo ' with changes'")?,
+        shell("nproc")?,
+        shell("sed -n 's/^model name.*: //p' /proc/cpuinfo | head -1")?,
+        shell("sed -n 's/^MemTotal: *//p' /proc/meminfo")?,
+        shell("uname -sr; . /etc/os-release; echo \", $PRETTY_NAME\"")?.replace('\n', ""),
+        shell("kamailio -v 2>/dev/null | head -1 | cut -d' ' -f2-3 || echo none")?,
+    )?;
+    println!("kept in {}", folder.display());
+    Ok(())
+}
+
+/// Installs what Kamailio's set-ups need, without starting any of it.
+fn install() -> io::Result<()> {
+    // Debian asks this script whether a package may start its server.
+    let guard = Path::new("/usr/sbin/policy-rc.d");
+    let is_ours = !guard.exists();
+    if is_ours {
+        fs::write(guard, "#!/bin/sh\nexit 101\n")?;
+        Command::new("chmod").arg("+x").arg(guard).status()?;
+    }
+    let status = Command::new("apt-get")
+        .args(["install", "--yes", "--no-install-recommends"])
+        .args(PACKAGES)
+        .env("DEBIAN_FRONTEND", "noninteractive")
+        .stdout(io::stderr())
+        .status();
+    if is_ours {
+        fs::remove_file(guard)?;
+    }
+    if status?.success() {
+        Ok(())
+    } else {
+        Err(io::Error::other("apt-get install failed"))
+    }
+}
+
+/// A folder for the files of this run; removed when dropped.
+struct RunFolder(PathBuf);
+
+impl RunFolder {
+    /// Makes it.
+    fn new() -> io::Result<Self> {
+        let path = std::env::temp_dir().join(format!("ringback-compare-{}", std::process::id()));
+        fs::create_dir_all(&path)?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for RunFolder {
+    fn drop(&mut self) {
+        // What cannot be removed stays for the system to clear.
+        let _failed = fs::remove_dir_all(&self.0);
+    }
+}

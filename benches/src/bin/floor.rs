@@ -1,0 +1,136 @@
+//! A responder that does no work: receives, and sends fixed bytes. What is left is the price of UDP.
+//!
+//! The reply is fixed but for the 16 characters of the call's id, which are copied from a fixed place
+//! of the request, so that the generator can tell its calls apart. ACKs get no reply.
+#![expect(
+    clippy::print_stdout,
+    reason = "the ready line is this program's interface"
+)]
+
+use std::error::Error;
+use std::io::{self, Write};
+use std::net::{SocketAddr, SocketAddrV4, UdpSocket};
+
+use clap::{Parser, ValueEnum};
+use nix::sys::socket::{setsockopt, sockopt};
+use ringback_benches::batch::{self, BATCH, Receiver};
+use ringback_benches::cpu;
+use ringback_benches::sip::Template;
+
+/// Answers every INVITE of the load generator with fixed bytes.
+#[derive(Debug, Parser)]
+struct Arguments {
+    /// Where to listen
+    #[arg(default_value = "127.0.0.1:0")]
+    listen: SocketAddr,
+    /// How datagrams are moved
+    #[arg(long, value_enum, default_value = "batched")]
+    calls: Calls,
+    /// Core to run on
+    #[arg(long)]
+    core: Option<usize>,
+}
+
+/// How datagrams are moved.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Calls {
+    /// One to a system call
+    Single,
+    /// Up to 64 to a system call
+    Batched,
+    /// Received in batches; the replies to one peer sent as one datagram that the kernel cuts (UDP_SEGMENT)
+    Segmented,
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let arguments = Arguments::parse();
+    if let Some(core) = arguments.core {
+        cpu::pin(core)?;
+    }
+    let socket = batch::open(arguments.listen)?;
+    println!(
+        r#"{{"event":"ready","sip_udp":"{}"}}"#,
+        socket.local_addr()?
+    );
+    io::stdout().flush()?;
+    match arguments.calls {
+        Calls::Single => single(&socket),
+        Calls::Batched => batched(&socket),
+        Calls::Segmented => segmented(&socket),
+    }?;
+    Ok(())
+}
+
+/// Whether the datagram asks for a reply.
+fn is_invite(datagram: &[u8]) -> bool {
+    datagram.first() == Some(&b'I')
+}
+
+/// One datagram to a system call.
+fn single(socket: &UdpSocket) -> io::Result<()> {
+    let id_at = Template::invite(0).id_at();
+    let mut reply = Template::fixed_reply(0);
+    let mut buffer = [0; 2_048];
+    loop {
+        let (length, peer) = socket.recv_from(&mut buffer)?;
+        let datagram = &buffer[..length];
+        if is_invite(datagram) {
+            reply.copy_id(datagram, id_at);
+            socket.send_to(reply.bytes(), peer)?;
+        }
+    }
+}
+
+/// Up to a batch of datagrams to a system call.
+fn batched(socket: &UdpSocket) -> io::Result<()> {
+    let id_at = Template::invite(0).id_at();
+    let mut replies = vec![Template::fixed_reply(0); BATCH];
+    let mut receiver = Receiver::new();
+    loop {
+        receiver.receive(socket)?;
+        let datagrams: smallvec::SmallVec<[_; BATCH]> = receiver
+            .datagrams()
+            .filter(|(datagram, _)| is_invite(datagram))
+            .zip(&mut replies)
+            .map(|((datagram, peer), reply)| {
+                reply.copy_id(datagram, id_at);
+                (reply.bytes(), Some(peer.into()))
+            })
+            .collect();
+        let mut rest = datagrams.as_slice();
+        while !rest.is_empty() {
+            let sent = batch::send(socket, rest)?;
+            rest = rest.get(sent..).unwrap_or_default();
+        }
+    }
+}
+
+/// The replies to one peer as one datagram that the kernel cuts into pieces.
+fn segmented(socket: &UdpSocket) -> io::Result<()> {
+    let id_at = Template::invite(0).id_at();
+    let mut reply = Template::fixed_reply(0);
+    let size = i32::try_from(reply.bytes().len()).map_err(io::Error::other)?;
+    setsockopt(socket, sockopt::UdpGsoSegment, &size)?;
+    let mut replies: Vec<u8> = Vec::with_capacity(65_536);
+    let mut to: Option<SocketAddrV4> = None;
+    let mut receiver = Receiver::new();
+    loop {
+        receiver.receive(socket)?;
+        for (datagram, peer) in receiver.datagrams() {
+            if !is_invite(datagram) {
+                continue;
+            }
+            if let Some(other) = to.filter(|to| *to != peer) {
+                socket.send_to(&replies, other)?;
+                replies.clear();
+            }
+            to = Some(peer);
+            reply.copy_id(datagram, id_at);
+            replies.extend_from_slice(reply.bytes());
+        }
+        if let Some(peer) = to.take() {
+            socket.send_to(&replies, peer)?;
+            replies.clear();
+        }
+    }
+}
