@@ -25,7 +25,7 @@ use std::fmt;
 
 use rsip::Method;
 
-use crate::lex::{self, Cursor, is_token};
+use crate::lex::{self, Cursor};
 
 pub use header::{HeaderLine, HeaderLines, HeaderName, Values};
 pub use name_addr::NameAddr;
@@ -191,7 +191,7 @@ impl<'m> Message<'m> {
             .position(|&byte| !matches!(byte, b'\r' | b'\n'))
             .ok_or(KeepAlive)?;
         let text = bytes.get(begin..).unwrap_or_default();
-        let line_end = memchr::memchr(b'\n', text).map_or(text.len(), |at| at + 1);
+        let line_end = lex::find(b'\n', text).map_or(text.len(), |at| at + 1);
         let (line, rest) = text.split_at_checked(line_end).unwrap_or((text, &[]));
         let mut message = Self {
             start: read_start_line(strip_line_end(line)),
@@ -330,7 +330,7 @@ impl<'m> Message<'m> {
             let number = lex::decimal(digits).filter(|&number| number < 1 << 31)?;
             let gap = cursor.at();
             cursor.skip_space();
-            let method = cursor.take_while(is_token);
+            let method = cursor.take_in(&lex::TOKEN);
             (cursor.at() > gap && !method.is_empty() && cursor.is_done()).then_some(CSeq {
                 number: u32::try_from(number).ok()?,
                 method,
@@ -346,7 +346,7 @@ impl<'m> Message<'m> {
     pub fn call_id(&self) -> Result<&'m [u8], HeaderError> {
         self.read(HeaderName::CallId, |value| {
             let text = value.as_bytes();
-            let sound = !text.is_empty() && text.iter().all(|&byte| byte > b' ' && byte != 127);
+            let sound = !text.is_empty() && text.iter().all(|&byte| VISIBLE[byte as usize]);
             sound.then_some(text)
         })
     }
@@ -415,28 +415,29 @@ impl<'m> Message<'m> {
 
     /// Walks over the header lines; returns the bytes up to and with the empty line, if it is there.
     fn index(&mut self, rest: &'m [u8]) -> Option<usize> {
-        let mut start = 0;
-        for end in memchr::memchr_iter(b'\n', rest).map(|at| at + 1) {
+        let (mut start, mut end) = (0, 0);
+        while let Some(at) = lex::find(b'\n', rest.get(end..).unwrap_or_default()) {
+            end += at + 1;
             let line = rest.get(start..end).unwrap_or_default();
             if let b"\r\n" | b"\n" = line {
                 self.section = rest.get(..start).unwrap_or_default();
                 return Some(end);
             }
             if !header::is_fold(rest.get(end)) {
-                self.index_line(rest, start, end);
+                self.index_line(line, end);
                 start = end;
             }
         }
         self.section = rest;
         if start < rest.len() {
-            self.index_line(rest, start, rest.len());
+            self.index_line(rest.get(start..).unwrap_or_default(), rest.len());
         }
         None
     }
 
-    /// Notes where the header on this line stands.
-    fn index_line(&mut self, section: &'m [u8], start: usize, end: usize) {
-        let line = section.get(start..end).unwrap_or_default();
+    /// Notes where the header on this line stands, which ends at this offset.
+    #[inline]
+    fn index_line(&mut self, line: &'m [u8], end: usize) {
         let Some(HeaderLine { name, value }) = header::split_line(line) else {
             self.note(Fault::BadLine);
             return;
@@ -500,6 +501,9 @@ impl<'m> Message<'m> {
     }
 }
 
+/// Everything but space and control characters.
+static VISIBLE: [bool; 256] = lex::table_without(b"");
+
 /// The method of this name, compared case-sensitively (RFC 3261 §7.1); `None` if SIP knows none.
 #[must_use]
 pub fn method_from_bytes(method: &[u8]) -> Option<Method> {
@@ -537,22 +541,24 @@ fn read_start_line(line: &[u8]) -> StartLine<'_> {
     if is_response {
         return read_status_line(line).unwrap_or(StartLine::BrokenResponse);
     }
-    let mut parts = line.split(|&byte| byte == b' ');
-    let method = parts.next().unwrap_or_default();
+    let (method, rest) = lex::split_once(line, b' ');
     let method_is_token = lex::is_token_text(method);
     let broken = StartLine::BrokenRequest {
         method: if method_is_token { method } else { &[] },
     };
-    let (Some(uri), Some(version), None) = (parts.next(), parts.next(), parts.next()) else {
+    let Some((uri, Some(version))) = rest.map(|rest| lex::split_once(rest, b' ')) else {
         return broken;
     };
-    if !method_is_token || uri.is_empty() || !is_version(version) {
+    if !method_is_token || uri.is_empty() {
         return broken;
     }
-    if !version.eq_ignore_ascii_case(b"SIP/2.0") {
-        return StartLine::OtherVersion { method };
+    if version == b"SIP/2.0" || version.eq_ignore_ascii_case(b"SIP/2.0") {
+        StartLine::Request { method, uri }
+    } else if is_version(version) {
+        StartLine::OtherVersion { method }
+    } else {
+        broken
     }
-    StartLine::Request { method, uri }
 }
 
 /// Reads `SIP/2.0 200 OK`; the space before an empty reason may be missing.

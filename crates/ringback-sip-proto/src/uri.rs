@@ -63,8 +63,6 @@ pub enum UriError {
 pub struct Host<'m> {
     /// As sent, an IPv6 address with its brackets.
     text: &'m [u8],
-    /// The address, unless it is a name.
-    ip: Option<IpAddr>,
 }
 
 /// A URI, read but not copied.
@@ -99,7 +97,7 @@ impl<'m> Uri<'m> {
         let end = scheme_end(text).ok_or(UriError::Scheme)?;
         let (scheme, rest) = text.split_at_checked(end).ok_or(UriError::Scheme)?;
         let rest = rest.get(1..).unwrap_or_default();
-        let scheme = if scheme.eq_ignore_ascii_case(b"sip") {
+        let scheme = if scheme == b"sip" || scheme.eq_ignore_ascii_case(b"sip") {
             Scheme::Sip
         } else if scheme.eq_ignore_ascii_case(b"sips") {
             Scheme::Sips
@@ -194,10 +192,16 @@ impl<'m> Uri<'m> {
     /// Reads what follows `sip:` or `sips:`.
     fn read_sip(mut self, rest: &'m [u8]) -> Result<Self, UriError> {
         let mut rest = rest;
-        if let Some(at) = memchr::memchr(b'@', rest) {
-            let (userinfo, host) = rest.split_at_checked(at).ok_or(UriError::User)?;
-            rest = host.get(1..).unwrap_or_default();
-            let (user, password) = split_once(userinfo, b':');
+        let plain = rest.iter().position(|&byte| !USER[byte as usize]);
+        if let Some((user @ [_, ..], [b'@', tail @ ..])) =
+            plain.and_then(|at| rest.split_at_checked(at))
+        {
+            // Nothing escaped and no password.
+            self.user = Some(user);
+            rest = tail;
+        } else if let (userinfo, Some(tail)) = lex::split_once(rest, b'@') {
+            rest = tail;
+            let (user, password) = lex::split_once(userinfo, b':');
             if user.is_empty() || !is_escaped(user, &USER) {
                 return Err(UriError::User);
             }
@@ -213,7 +217,11 @@ impl<'m> Uri<'m> {
             let digits = cursor.take_while(|byte| byte.is_ascii_digit());
             self.port = Some(port(digits).ok_or(UriError::Port)?);
         }
-        let (params, headers) = split_once(cursor.rest(), b'?');
+        let rest = cursor.rest();
+        if rest.is_empty() {
+            return Ok(self);
+        }
+        let (params, headers) = lex::split_once(rest, b'?');
         if !params.is_empty() && params.first() != Some(&b';') {
             return Err(if self.port.is_some() {
                 UriError::Port
@@ -232,7 +240,7 @@ impl<'m> Uri<'m> {
 
     /// Reads what follows `tel:`.
     fn read_tel(mut self, rest: &'m [u8]) -> Result<Self, UriError> {
-        let end = memchr::memchr(b';', rest).unwrap_or(rest.len());
+        let end = lex::find(b';', rest).unwrap_or(rest.len());
         let (number, params) = rest.split_at_checked(end).ok_or(UriError::Number)?;
         let sound = match number {
             [b'+', digits @ ..] => {
@@ -273,22 +281,15 @@ impl<'m> Host<'m> {
     pub(crate) fn read(cursor: &mut Cursor<'m>) -> Option<Self> {
         if cursor.peek() == Some(b'[') {
             let rest = cursor.rest();
-            let end = memchr::memchr(b']', rest)?;
+            let end = lex::find(b']', rest)?;
             let text = rest.get(..=end)?;
-            let ip = ipv6(text.get(1..end)?)?;
-            cursor.take_while(|byte| byte != b']');
+            ipv6(text.get(1..end)?)?;
+            cursor.take_until(b']');
             cursor.eat(b']');
-            return Some(Self {
-                text,
-                ip: Some(IpAddr::V6(ip)),
-            });
+            return Some(Self { text });
         }
-        let text = cursor.take_while(is_host);
-        if text.is_empty() {
-            return None;
-        }
-        let ip = ipv4(text).map(IpAddr::V4);
-        Some(Self { text, ip })
+        let text = cursor.take_in(&HOST);
+        (!text.is_empty()).then_some(Self { text })
     }
 
     /// As sent, an IPv6 address with its brackets.
@@ -300,12 +301,19 @@ impl<'m> Host<'m> {
     /// The address in canonical form (IPv4 for an IPv4-mapped one); `None` for a name.
     #[must_use]
     pub fn ip(&self) -> Option<IpAddr> {
-        self.ip.map(|ip| ip.to_canonical())
+        match self.text {
+            [b'[', address @ .., b']'] => ipv6(address).map(|ip| IpAddr::V6(ip).to_canonical()),
+            [b'0'..=b'9', ..] => ipv4(self.text).map(IpAddr::V4),
+            _ => None,
+        }
     }
 }
 
 /// Offset of the colon behind the scheme: `ALPHA *(ALPHA / DIGIT / "+" / "-" / ".") ":"`.
 pub(crate) fn scheme_end(text: &[u8]) -> Option<usize> {
+    if let [b's', b'i', b'p', b':', ..] = text {
+        return Some(3);
+    }
     if !text.first()?.is_ascii_alphabetic() {
         return None;
     }
@@ -332,19 +340,11 @@ fn split_params<'m>(
     let mut rest = params;
     std::iter::from_fn(move || {
         let text = rest.get(1..)?;
-        let end = memchr::memchr(b';', text).unwrap_or(text.len());
+        let end = lex::find(b';', text).unwrap_or(text.len());
         let (param, tail) = text.split_at_checked(end)?;
         rest = tail;
-        Some(split_once(param, b'='))
+        Some(lex::split_once(param, b'='))
     })
-}
-
-/// Splits at the first such byte.
-fn split_once(text: &[u8], byte: u8) -> (&[u8], Option<&[u8]>) {
-    match memchr::memchr(byte, text).and_then(|at| text.split_at_checked(at)) {
-        Some((before, after)) => (before, after.get(1..)),
-        None => (text, None),
-    }
 }
 
 /// Reads four numbers up to 255 of one to three digits, without leading zeros.
@@ -385,35 +385,32 @@ fn ipv6(text: &[u8]) -> Option<Ipv6Addr> {
 }
 
 /// True if every byte is in the table or part of a `%HH`.
+#[inline]
 fn is_escaped(text: &[u8], table: &[bool; 256]) -> bool {
     let mut rest = text;
-    while let [first, tail @ ..] = rest {
-        rest = match (first, tail) {
-            (b'%', [high, low, tail @ ..])
+    loop {
+        let Some(at) = rest.iter().position(|&byte| !table[byte as usize]) else {
+            return true;
+        };
+        rest = match rest.get(at..) {
+            Some([b'%', high, low, tail @ ..])
                 if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() =>
             {
                 tail
             }
-            (&byte, tail) if table[byte as usize] => tail,
             _ => return false,
         };
     }
-    true
 }
 
 /// True for `name=value&name=value`.
 fn is_headers(headers: &[u8]) -> bool {
     headers.split(|&byte| byte == b'&').all(|header| {
-        let (name, value) = split_once(header, b'=');
+        let (name, value) = lex::split_once(header, b'=');
         !name.is_empty()
             && is_escaped(name, &HEADER)
             && value.is_some_and(|value| is_escaped(value, &HEADER))
     })
-}
-
-/// A character of a host name.
-const fn is_host(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_')
 }
 
 /// A digit of a local number (RFC 3966 §3: `phonedigit-hex`, without separators).
@@ -426,16 +423,18 @@ const fn is_opaque(byte: u8) -> bool {
     byte.is_ascii_graphic() && !matches!(byte, b'"' | b'<' | b'>')
 }
 
+/// Characters of a host name; `_` is ours.
+static HOST: [bool; 256] = lex::table(b"-._");
 /// Characters of `user` that need no escape; `#` is ours.
-const USER: [bool; 256] = lex::table(b"-_.!~*'()&=+$,;?/#");
+static USER: [bool; 256] = lex::table(b"-_.!~*'()&=+$,;?/#");
 /// Characters of `password` that need no escape.
-const PASSWORD: [bool; 256] = lex::table(b"-_.!~*'()&=+$,");
+static PASSWORD: [bool; 256] = lex::table(b"-_.!~*'()&=+$,");
 /// Characters of a parameter's name that need no escape.
-const PARAM: [bool; 256] = lex::table(b"-_.!~*'()[]/:&+$");
+static PARAM: [bool; 256] = lex::table(b"-_.!~*'()[]/:&+$");
 /// Characters of a parameter's value; a quoted `isub` or a base64 equals sign is tolerated.
-const PARAM_VALUE: [bool; 256] = lex::table(b"-_.!~*'()[]/:&+$=,");
+static PARAM_VALUE: [bool; 256] = lex::table(b"-_.!~*'()[]/:&+$=,");
 /// Characters of a header's name or value that need no escape.
-pub(crate) const HEADER: [bool; 256] = lex::table(b"-_.!~*'()[]/?:+$");
+pub(crate) static HEADER: [bool; 256] = lex::table(b"-_.!~*'()[]/?:+$");
 
 #[cfg(test)]
 mod tests {

@@ -31,7 +31,9 @@ impl<'m> NameAddr<'m> {
     pub fn parse(value: Value<'m>) -> Option<Self> {
         let bytes = value.as_bytes();
         let mut cursor = Cursor::new(bytes);
-        let (display_name, uri) = if cursor.peek() == Some(b'"') {
+        let (display_name, uri) = if cursor.peek() == Some(b'<') {
+            (&[][..], bracketed(&mut cursor)?)
+        } else if cursor.peek() == Some(b'"') {
             let name = cursor.take_quoted()?;
             cursor.skip_space();
             (name, bracketed(&mut cursor)?)
@@ -124,11 +126,11 @@ fn bracketed<'m>(cursor: &mut Cursor<'m>) -> Option<&'m [u8]> {
 
 /// A scheme, a colon, and something without space, quote, bracket or control character.
 fn is_uri(text: &[u8]) -> bool {
-    crate::uri::scheme_end(text).is_some()
-        && text
-            .iter()
-            .all(|&byte| byte > b' ' && !matches!(byte, b'"' | b'<' | b'>' | 127))
+    crate::uri::scheme_end(text).is_some() && text.iter().all(|&byte| URI[byte as usize])
 }
+
+/// Characters of a URI that is not read yet.
+static URI: [bool; 256] = lex::table_without(b"\"<>");
 
 /// A character that an unquoted display name may hold here.
 const fn is_name(byte: u8) -> bool {

@@ -71,28 +71,27 @@ impl NumberText {
         if nowhere {
             return Self::from_bytes(b"anonymous");
         }
-        let user = uri.user().unwrap_or_default();
-        let (number, params) = match memchr::memchr(b';', user) {
-            Some(at) => user.split_at_checked(at).unwrap_or((user, &[])),
-            None => (user, &[][..]),
-        };
-        let context = params
-            .split(|&byte| byte == b';')
-            .find_map(|param| {
-                let (name, value) = param.split_at_checked(14)?;
-                name.eq_ignore_ascii_case(b"phone-context=")
-                    .then_some(value)
-            })
-            .or_else(|| uri.param("phone-context"))
-            .unwrap_or_default();
+        let (number, params) = lex::split_once(uri.user().unwrap_or_default(), b';');
         let mut text = Self::empty();
         let is_local = number.first().is_some_and(|&first| first != b'+');
-        if is_local && is_global_prefix(context) {
-            for &byte in context.iter().filter(|&&byte| !is_visual_separator(byte)) {
-                text.push(byte);
+        if is_local {
+            let context = params
+                .unwrap_or_default()
+                .split(|&byte| byte == b';')
+                .find_map(|param| {
+                    let (name, value) = param.split_at_checked(14)?;
+                    name.eq_ignore_ascii_case(b"phone-context=")
+                        .then_some(value)
+                })
+                .or_else(|| uri.param("phone-context"))
+                .unwrap_or_default();
+            if is_global_prefix(context) {
+                for &byte in context.iter().filter(|&&byte| !is_visual_separator(byte)) {
+                    text.push(byte);
+                }
             }
         }
-        if memchr::memchr(b'%', number).is_none() {
+        if lex::find(b'%', number).is_none() {
             text.push_all(number);
         } else {
             for (byte, _) in lex::unescape(number) {
@@ -168,8 +167,14 @@ impl NumberText {
 
     /// Adds characters.
     fn push_all(&mut self, bytes: &[u8]) {
-        for &byte in bytes {
-            self.push(byte);
+        let start = usize::from(self.length);
+        let place = self.text.get_mut(start..start + bytes.len());
+        match place {
+            Some(place) if bytes.iter().all(u8::is_ascii_graphic) => {
+                place.copy_from_slice(bytes);
+                self.length += bytes.len() as u8;
+            }
+            _ => bytes.iter().for_each(|&byte| self.push(byte)),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use crate::lex::{self, Cursor, is_space, is_token};
+use crate::lex::{self, Cursor, TOKEN};
 
 /// The value of one header line as it stands on the wire, without white space around it.
 ///
@@ -118,7 +118,7 @@ impl<'m> Params<'m> {
             return None;
         }
         cursor.skip_space();
-        let name = cursor.take_while(is_token);
+        let name = cursor.take_in(&TOKEN);
         if name.is_empty() {
             return None;
         }
@@ -129,7 +129,7 @@ impl<'m> Params<'m> {
             let value = if cursor.peek() == Some(b'"') {
                 cursor.take_quoted()?
             } else {
-                cursor.take_while(is_value)
+                cursor.take_in(&VALUE)
             };
             if value.is_empty() {
                 return None;
@@ -198,10 +198,8 @@ fn value_end(bytes: &[u8]) -> usize {
     }
 }
 
-/// A character of an unquoted parameter value: wider than the grammar, as devices are.
-const fn is_value(byte: u8) -> bool {
-    !is_space(byte) && !matches!(byte, b';' | b',' | b'"' | b'<' | b'>' | 0..=31 | 127)
-}
+/// Characters of an unquoted parameter value: wider than the grammar, as devices are.
+static VALUE: [bool; 256] = lex::table_without(b";,\"<>");
 
 #[cfg(test)]
 mod tests {

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::value::{Params, Value};
-use crate::lex::{Cursor, is_token};
+use crate::lex::{Cursor, TOKEN};
 use crate::origin::Origin;
 use crate::uri::Host;
 
@@ -38,19 +38,20 @@ impl<'m> Via<'m> {
     pub fn parse(value: Value<'m>) -> Option<Self> {
         let bytes = value.as_bytes();
         let mut cursor = Cursor::new(bytes);
-        for separator in [Some(b'/'), Some(b'/'), None] {
-            if cursor.take_while(is_token).is_empty() {
+        for _ in 0..2 {
+            if cursor.take_in(&TOKEN).is_empty() {
                 return None;
             }
-            let Some(separator) = separator else { break };
             cursor.skip_space();
-            if !cursor.eat(separator) {
+            if !cursor.eat(b'/') {
                 return None;
             }
             cursor.skip_space();
         }
-        let before = bytes.get(..cursor.at())?;
-        let transport = before.rsplit(|&byte| !is_token(byte)).next()?;
+        let transport = cursor.take_in(&TOKEN);
+        if transport.is_empty() {
+            return None;
+        }
         let gap = cursor.at();
         cursor.skip_space();
         if cursor.at() == gap {

@@ -1,6 +1,6 @@
 //! When two URIs mean the same: RFC 3261 §19.1.4 and RFC 3966 §4.
 
-use super::{Host, Scheme, Uri, is_visual_separator, split_once};
+use super::{Host, Scheme, Uri, is_visual_separator};
 use crate::lex;
 
 /// The rules of the two RFCs; URIs of other schemes are compared byte by byte.
@@ -16,9 +16,9 @@ pub(super) fn equivalent(one: &Uri<'_>, two: &Uri<'_>) -> bool {
                 && params_within(two, one, |_| true)
         }
         Scheme::Sip | Scheme::Sips => {
-            same_text(one.user, two.user)
+            one.port == two.port
+                && same_text(one.user, two.user)
                 && same_host(one.host, two.host)
-                && one.port == two.port
                 && same_text(one.password, two.password)
                 && params_within(one, two, must_be_in_both)
                 && params_within(two, one, must_be_in_both)
@@ -60,11 +60,10 @@ fn unescaped(text: &[u8]) -> impl Iterator<Item = (u8, bool)> + '_ {
 /// Addresses by value, names in any case.
 fn same_host(one: Option<Host<'_>>, two: Option<Host<'_>>) -> bool {
     match (one, two) {
-        (Some(one), Some(two)) => match (one.ip, two.ip) {
-            (Some(one), Some(two)) => one == two,
-            (None, None) => one.text.eq_ignore_ascii_case(two.text),
-            _ => false,
-        },
+        (Some(one), Some(two)) => {
+            one.text.eq_ignore_ascii_case(two.text)
+                || one.ip().is_some_and(|ip| two.ip() == Some(ip))
+        }
         (None, None) => true,
         _ => false,
     }
@@ -107,9 +106,9 @@ fn headers_within(one: Option<&[u8]>, two: Option<&[u8]>) -> bool {
     let headers = |text: Option<&'_ [u8]>| text.is_some_and(|text| !text.is_empty());
     match (one, two) {
         (Some(one), Some(two)) => one.split(|&byte| byte == b'&').all(|header| {
-            let (name, value) = split_once(header, b'=');
+            let (name, value) = lex::split_once(header, b'=');
             two.split(|&byte| byte == b'&').any(|other| {
-                let (other, other_value) = split_once(other, b'=');
+                let (other, other_value) = lex::split_once(other, b'=');
                 same_text_any_case(name, other) && same_text(value, other_value)
             })
         }),
