@@ -1,6 +1,7 @@
 //! Who asks: the token of an environment, or the administrator's.
 
-use axum::extract::{FromRequestParts, Request, State};
+use axum::Extension;
+use axum::extract::{FromRequestParts, Request};
 use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
@@ -44,17 +45,21 @@ pub(crate) enum Principal {
 }
 
 /// Lets environments' tokens through.
-pub(crate) async fn tenants_only(state: State<Api>, request: Request, next: Next) -> Response {
-    admit(&state, Audience::Tenants, request, next).await
+pub(crate) async fn tenants_only(
+    Extension(api): Extension<Api>,
+    request: Request,
+    next: Next,
+) -> Response {
+    admit(&api, Audience::Tenants, request, next).await
 }
 
 /// Lets the administrator's token through.
 pub(crate) async fn administrator_only(
-    state: State<Api>,
+    Extension(api): Extension<Api>,
     request: Request,
     next: Next,
 ) -> Response {
-    admit(&state, Audience::Administrator, request, next).await
+    admit(&api, Audience::Administrator, request, next).await
 }
 
 /// Lets a request through if its token opens the path and has not used up its share.

@@ -27,7 +27,7 @@ use crate::handler::{
 
 /// The HTTP API as a service.
 pub fn router(api: Api) -> Router {
-    let routes = routes(&api);
+    let routes = routes();
     let paths = routes.listed.iter().map(|(_, _, path)| *path).collect();
     let observer = Observer { api: api.clone(), paths: Arc::new(paths) };
     routes
@@ -40,11 +40,11 @@ pub fn router(api: Api) -> Router {
 }
 
 /// Every path.
-fn routes(api: &Api) -> Routes {
+fn routes() -> Routes {
     use Audience::{Administrator, Anyone, Tenants};
     use MethodFilter as M;
 
-    Routes::new(api)
+    Routes::default()
         .add(Anyone, M::GET, "/healthz", probes::alive)
         .add(Anyone, M::GET, "/readyz", probes::ready)
         .add(Anyone, M::GET, "/metrics", probes::metrics)
@@ -100,9 +100,8 @@ fn routes(api: &Api) -> Routes {
 }
 
 /// A router in the making, and the list of what is in it.
+#[derive(Default)]
 struct Routes {
-    /// The state.
-    api: Api,
     /// What has been added.
     router: Router<Api>,
     /// The same as a list: who may ask, the method, the path.
@@ -110,11 +109,6 @@ struct Routes {
 }
 
 impl Routes {
-    /// An empty one.
-    fn new(api: &Api) -> Self {
-        Self { api: api.clone(), router: Router::new(), listed: Vec::new() }
-    }
-
     /// Adds a path with a method.
     fn add<H, T>(
         mut self,
@@ -128,15 +122,12 @@ impl Routes {
         T: 'static,
     {
         let endpoint = on(method, handler);
-        let api = self.api.clone();
         // Other methods of the path are answered without a look at the token.
         let endpoint = match audience {
             Audience::Anyone => endpoint,
-            Audience::Tenants => {
-                endpoint.route_layer(middleware::from_fn_with_state(api, tenants_only))
-            }
+            Audience::Tenants => endpoint.route_layer(middleware::from_fn(tenants_only)),
             Audience::Administrator => {
-                endpoint.route_layer(middleware::from_fn_with_state(api, administrator_only))
+                endpoint.route_layer(middleware::from_fn(administrator_only))
             }
         };
         self.router = self.router.route(path, endpoint);
@@ -165,7 +156,9 @@ async fn observe(
     let method = request.method().clone();
     let matched = request.extensions().get::<MatchedPath>();
     let route = matched.and_then(|path| observer.paths.get(path.as_str())).copied();
-    let request = request.map(Drained::wrap);
+    let mut request = request.map(Drained::wrap);
+    // Those who look at the token find the state here.
+    request.extensions_mut().insert(observer.api.clone());
     let mut response = next.run(request).await;
     response.headers_mut().insert("x-request-id", request_id.clone());
     let (took, status) = (start.elapsed(), response.status());
@@ -194,4 +187,90 @@ fn request_id(headers: &HeaderMap) -> HeaderValue {
 fn panicked(_panic: Box<dyn std::any::Any + Send>) -> axum::http::Response<Body> {
     tracing::error!("a request handler panicked");
     ApiError::Internal.into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use serde_json::Value;
+
+    use super::*;
+
+    /// Routes as method, path and audience.
+    type Listed = BTreeSet<(&'static str, String, &'static str)>;
+
+    #[test]
+    fn the_description_lists_every_route_and_no_other() {
+        let description: Value = serde_json::from_str(docs::OPENAPI).unwrap();
+        let mut described = Listed::new();
+        for (path, operations) in description["paths"].as_object().unwrap() {
+            for (method, operation) in operations.as_object().unwrap() {
+                let method = METHODS.iter().find(|(_, name)| name.to_lowercase() == *method);
+                let audience = match operation["security"].as_array().map(Vec::as_slice) {
+                    None => "tenants",
+                    Some([]) => "anyone",
+                    Some([one]) if one.get("administrator").is_some() => "administrator",
+                    Some(other) => panic!("{other:?}"),
+                };
+                described.insert((method.unwrap().1, path.clone(), audience));
+                check_parameters(path, operation);
+            }
+        }
+        let answered: Listed = routes()
+            .listed
+            .iter()
+            .map(|(audience, method, path)| {
+                let method = METHODS.iter().find(|(filter, _)| filter == method).unwrap().1;
+                let audience = match audience {
+                    Audience::Anyone => "anyone",
+                    Audience::Tenants => "tenants",
+                    Audience::Administrator => "administrator",
+                };
+                (method, (*path).to_owned(), audience)
+            })
+            .collect();
+        assert_eq!(described, answered);
+    }
+
+    #[test]
+    fn every_reference_within_the_description_leads_somewhere() {
+        let description: Value = serde_json::from_str(docs::OPENAPI).unwrap();
+        let mut open = vec![&description];
+        while let Some(value) = open.pop() {
+            match value {
+                Value::Object(object) => {
+                    if let Some(reference) = object.get("$ref").and_then(Value::as_str) {
+                        let pointer = reference.strip_prefix('#').unwrap();
+                        assert!(description.pointer(pointer).is_some(), "{reference}");
+                    }
+                    open.extend(object.values());
+                }
+                Value::Array(entries) => open.extend(entries),
+                _ => {}
+            }
+        }
+    }
+
+    /// Each variable segment is described, and nothing else as one.
+    fn check_parameters(path: &str, operation: &Value) {
+        let segments: BTreeSet<&str> =
+            path.split('/').filter_map(|segment| segment.strip_prefix('{')?.strip_suffix('}')).collect();
+        let described: BTreeSet<&str> = operation["parameters"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter(|parameter| parameter["in"] == "path")
+            .map(|parameter| parameter["name"].as_str().unwrap())
+            .collect();
+        assert_eq!(segments, described, "{path}");
+    }
+
+    const METHODS: [(MethodFilter, &str); 5] = [
+        (MethodFilter::GET, "GET"),
+        (MethodFilter::POST, "POST"),
+        (MethodFilter::PUT, "PUT"),
+        (MethodFilter::PATCH, "PATCH"),
+        (MethodFilter::DELETE, "DELETE"),
+    ];
 }

@@ -1,0 +1,213 @@
+//! Plays the files of `fixtures/api` (their README tells the format) and compares every answer byte
+//! for byte.
+
+use std::collections::HashMap;
+use std::fmt::Write as _;
+use std::path::PathBuf;
+
+use axum::body::Body;
+use axum::http::Request;
+
+use crate::harness::{ADMINISTRATOR, Answer, Harness};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn answers_are_those_of_the_golden_files() {
+    let mut names: Vec<String> = std::fs::read_dir(folder())
+        .expect("the folder is there")
+        .map(|entry| entry.expect("an entry").file_name().into_string().expect("a name"))
+        .filter(|name| name.ends_with(".http"))
+        .collect();
+    names.sort();
+    assert!(names.len() > 5, "{names:?}");
+    let mut failures = String::new();
+    for name in names {
+        let mut play = Play::new();
+        play.file(&name).await;
+        failures.push_str(&play.failures);
+    }
+    assert!(failures.is_empty(), "\n{failures}");
+}
+
+/// Where the files are.
+fn folder() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/api")
+}
+
+/// A file being played.
+struct Play {
+    harness: Harness,
+    /// What the answers have told so far.
+    known: HashMap<String, String>,
+    /// The token that requests carry unless they say otherwise.
+    token: String,
+    failures: String,
+}
+
+/// A request and the answer to expect.
+#[derive(Default)]
+struct Exchange {
+    place: String,
+    request: Vec<String>,
+    expected: Vec<String>,
+}
+
+impl Play {
+    fn new() -> Self {
+        let known = HashMap::from([("administrator".to_owned(), ADMINISTRATOR.to_owned())]);
+        Self { harness: Harness::new(), known, token: String::new(), failures: String::new() }
+    }
+
+    async fn file(&mut self, name: &str) {
+        let text = std::fs::read_to_string(folder().join(name)).expect("the file can be read");
+        let mut exchange = Exchange::default();
+        for (line, number) in text.lines().chain([""]).zip(1..) {
+            let request = line.strip_prefix('>');
+            let expected = line.strip_prefix('<');
+            if expected.is_none() && !exchange.expected.is_empty() {
+                self.exchange(std::mem::take(&mut exchange)).await;
+            }
+            if let Some(line) = request {
+                if exchange.request.is_empty() {
+                    exchange.place = format!("{name}:{number}");
+                }
+                exchange.request.push(line.strip_prefix(' ').unwrap_or(line).to_owned());
+            } else if let Some(line) = expected {
+                exchange.expected.push(line.strip_prefix(' ').unwrap_or(line).to_owned());
+            } else if let Some(directive) = line.strip_prefix('@') {
+                self.direct(directive).await;
+            } else {
+                assert!(line.is_empty() || line.starts_with('#'), "{name}:{number}: {line}");
+            }
+        }
+    }
+
+    /// Carries out a line that begins with `@`.
+    async fn direct(&mut self, directive: &str) {
+        let (word, rest) = directive.split_once(' ').unwrap_or((directive, ""));
+        match word {
+            "use" => Box::pin(self.file(rest)).await,
+            "token" => self.token = self.fill(rest),
+            "advance" => self.harness.clock.advance(rest.parse().expect("seconds")),
+            "storage" => self.harness.memory.fail(rest == "fails"),
+            _ => panic!("unknown directive {directive}"),
+        }
+    }
+
+    /// Sends a request and compares the answer.
+    async fn exchange(&mut self, exchange: Exchange) {
+        let request = self.request(&exchange.request);
+        let answer = self.harness.send(request).await;
+        if let Err(problem) = self.compare(&exchange.expected, &answer) {
+            let _infallible = writeln!(
+                self.failures,
+                "{}: {}\n  {problem}\n  answer: {} {}\n",
+                exchange.place, exchange.request[0], answer.status, answer.text
+            );
+        }
+    }
+
+    /// Makes a request from its lines.
+    fn request(&self, lines: &[String]) -> Request<Body> {
+        let (method, path) = lines[0].split_once(' ').expect("a method and a path");
+        let blank = lines.iter().position(String::is_empty).unwrap_or(lines.len());
+        let body = self.fill(&lines.get(blank + 1..).unwrap_or_default().join("\n"));
+        let mut headers: HashMap<&str, String> = HashMap::new();
+        if !self.token.is_empty() {
+            headers.insert("authorization", format!("Bearer {}", self.token));
+        }
+        if blank < lines.len() {
+            headers.insert("content-type", "application/json".to_owned());
+        }
+        for line in &lines[1..blank] {
+            let (name, value) = line.split_once(':').expect("a header");
+            headers.insert(name, self.fill(value.trim()));
+        }
+        let mut request = Request::builder().method(method).uri(self.fill(path));
+        for (name, value) in headers.into_iter().filter(|(_, value)| !value.is_empty()) {
+            request = request.header(name, value);
+        }
+        request.body(Body::from(body)).expect("a request")
+    }
+
+    /// Compares an answer with the lines that describe it.
+    fn compare(&mut self, lines: &[String], answer: &Answer) -> Result<(), String> {
+        let blank = lines.iter().position(String::is_empty).unwrap_or(lines.len());
+        if lines[0] != answer.status.as_str() {
+            return Err(format!("expected status {}", lines[0]));
+        }
+        for line in &lines[1..blank] {
+            let (name, value) = line.split_once(':').expect("a header");
+            self.matches(value.trim(), answer.header(name))
+                .map_err(|problem| format!("header {name}: {problem}"))?;
+        }
+        let body = lines.get(blank + 1..).unwrap_or_default().join("\n");
+        self.matches(&body, &answer.text)
+    }
+
+    /// Matches a text with a pattern in which `${name}` stands for what is known, `${name=kind}`
+    /// for something of that kind that is known from then on, and `${=kind}` for anything of it.
+    fn matches(&mut self, pattern: &str, text: &str) -> Result<(), String> {
+        let mut rest = text;
+        let mut pattern = pattern;
+        while let Some((literal, after)) = pattern.split_once("${") {
+            let (variable, after) = after.split_once('}').expect("a closed variable");
+            rest = rest.strip_prefix(literal).ok_or_else(|| unlike(literal, rest))?;
+            let taken = match variable.split_once('=') {
+                None => {
+                    let known = self.known.get(variable);
+                    let known = known.unwrap_or_else(|| panic!("{variable} is not known"));
+                    if !rest.starts_with(known) {
+                        return Err(unlike(&format!("{known} ({variable})"), rest));
+                    }
+                    known.len()
+                }
+                Some((name, kind)) => {
+                    let length = length_of(kind, rest);
+                    if length == 0 {
+                        return Err(unlike(&format!("a {kind}"), rest));
+                    }
+                    if !name.is_empty() {
+                        self.known.insert(name.to_owned(), rest[..length].to_owned());
+                    }
+                    length
+                }
+            };
+            rest = &rest[taken..];
+            pattern = after;
+        }
+        if rest == pattern { Ok(()) } else { Err(unlike(pattern, rest)) }
+    }
+
+    /// Fills in what is known.
+    fn fill(&self, text: &str) -> String {
+        let mut filled = text.to_owned();
+        for (name, value) in &self.known {
+            filled = filled.replace(&format!("${{{name}}}"), value);
+        }
+        assert!(!filled.contains("${"), "unknown variable in {filled}");
+        filled
+    }
+}
+
+/// How many bytes of the text are of this kind.
+fn length_of(kind: &str, text: &str) -> usize {
+    let while_in = |allowed: fn(char) -> bool| text.find(|c| !allowed(c)).unwrap_or(text.len());
+    match kind {
+        "uuid" => {
+            let length = while_in(|c| c.is_ascii_hexdigit() || c == '-');
+            if length == 36 { length } else { 0 }
+        }
+        "token" => while_in(|c| c.is_ascii_alphanumeric() || c == '_'),
+        "text" => while_in(|c| c != '"'),
+        "any" => text.len(),
+        _ => panic!("unknown kind {kind}"),
+    }
+}
+
+/// Says where a text departs.
+fn unlike(expected: &str, found: &str) -> String {
+    let same = expected.bytes().zip(found.bytes()).take_while(|(a, b)| a == b).count();
+    let same = (0..=same).rev().find(|at| found.is_char_boundary(*at)).unwrap_or(0);
+    let expected = expected.get(same..).unwrap_or(expected);
+    format!("expected …{expected}\n     found …{}", &found[same..])
+}

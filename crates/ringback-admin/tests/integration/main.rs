@@ -1,0 +1,10 @@
+//! The HTTP API over a real engine whose journal is in memory.
+
+mod admission;
+mod batch;
+mod connections;
+mod golden;
+mod harness;
+mod memory;
+mod order_of_errors;
+mod streams;

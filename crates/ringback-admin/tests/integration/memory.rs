@@ -1,0 +1,196 @@
+//! A journal in memory: as naive as possible, and failing on demand.
+
+use std::collections::HashMap;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+
+use parking_lot::Mutex;
+use ringback_engine::{
+    Archive, Call, Change, Clock, Journal, JournalError, RoutedEvent, StoredCounts, StoredDirectory,
+};
+use ringback_routing::{E164, EnvironmentId, Timestamp};
+
+/// A journal whose clones share one state, as a restarted engine shares its data directory.
+#[derive(Clone, Default)]
+pub(crate) struct Memory {
+    state: Arc<Mutex<State>>,
+    failing: Arc<AtomicBool>,
+}
+
+#[derive(Default)]
+struct State {
+    changes: Vec<Change>,
+    calls: HashMap<(EnvironmentId, String), Call>,
+}
+
+impl Memory {
+    pub(crate) fn fail(&self, failing: bool) {
+        self.failing.store(failing, Ordering::SeqCst);
+    }
+
+    fn check(&self) -> Result<(), JournalError> {
+        if self.failing.load(Ordering::SeqCst) {
+            Err(JournalError::Unavailable("told to fail".into()))
+        } else {
+            Ok(())
+        }
+    }
+}
+
+impl Journal for Memory {
+    fn commit(&mut self, changes: &[Change]) -> Result<(), JournalError> {
+        self.check()?;
+        let mut state = self.state.lock();
+        for change in changes {
+            match change {
+                Change::CallPut(call) => {
+                    state
+                        .calls
+                        .insert((call.environment, call.sid.clone()), call.clone());
+                }
+                Change::ContactForgotten(environment, contact) => {
+                    state.calls.retain(|_, call| {
+                        (call.environment, call.contact) != (*environment, *contact)
+                    });
+                }
+                other => state.changes.push(other.clone()),
+            }
+        }
+        Ok(())
+    }
+
+    fn recover(&mut self) -> Result<(), JournalError> {
+        self.check()
+    }
+
+    fn archive(&self) -> Arc<dyn Archive> {
+        Arc::new(self.clone())
+    }
+}
+
+impl Archive for Memory {
+    fn directory(&self) -> Result<StoredDirectory, JournalError> {
+        let mut stored = StoredDirectory::default();
+        for change in &self.state.lock().changes {
+            match change {
+                Change::EnvironmentPut(environment) => {
+                    put(&mut stored.environments, environment, |one| one.id);
+                }
+                Change::EnvironmentRemoved(id) => stored.environments.retain(|one| one.id != *id),
+                Change::TokenPut(token) => put(&mut stored.tokens, token, |one| one.id),
+                Change::TokenRemoved(_, id) => stored.tokens.retain(|one| one.id != *id),
+                Change::AgentPut(agent) => put(&mut stored.agents, agent, |one| one.id),
+                Change::AgentRemoved(_, id, name) => {
+                    stored.agents.retain(|one| one.id != *id);
+                    stored.departed.insert(*id, name.clone());
+                }
+                Change::NumberPut(number) => put(&mut stored.numbers, number, |one| one.id),
+                Change::NumberRemoved(_, id) => stored.numbers.retain(|one| one.id != *id),
+                _ => {}
+            }
+        }
+        Ok(stored)
+    }
+
+    fn counts(&self) -> Result<StoredCounts, JournalError> {
+        let mut counts = StoredCounts::new();
+        for change in &self.state.lock().changes {
+            if let Change::Counted(key, count) = change {
+                *counts.entry(*key).or_default() += count;
+            }
+        }
+        Ok(counts)
+    }
+
+    fn routed_since(&self, _since: Timestamp) -> Result<Vec<RoutedEvent>, JournalError> {
+        let state = self.state.lock();
+        let routed = state.changes.iter().filter_map(|change| match change {
+            Change::Routed(events) => Some(events.clone()),
+            _ => None,
+        });
+        Ok(routed.flatten().collect())
+    }
+
+    fn call(&self, environment: EnvironmentId, sid: &str) -> Result<Option<Call>, JournalError> {
+        Ok(self
+            .state
+            .lock()
+            .calls
+            .get(&(environment, sid.to_owned()))
+            .cloned())
+    }
+
+    fn calls_to(
+        &self,
+        environment: EnvironmentId,
+        contact: E164,
+    ) -> Result<Vec<Call>, JournalError> {
+        let state = self.state.lock();
+        let calls = state.calls.values();
+        Ok(calls
+            .filter(|call| (call.environment, call.contact) == (environment, contact))
+            .cloned()
+            .collect())
+    }
+
+    fn visit_contacts(
+        &self,
+        part: usize,
+        parts: usize,
+        visitor: &mut dyn FnMut(EnvironmentId, E164, &[Call]) -> ControlFlow<()>,
+    ) -> Result<(), JournalError> {
+        let mut contacts: HashMap<(EnvironmentId, E164), Vec<Call>> = HashMap::new();
+        for call in self.state.lock().calls.values() {
+            contacts
+                .entry((call.environment, call.contact))
+                .or_default()
+                .push(call.clone());
+        }
+        for ((environment, contact), calls) in contacts {
+            let mine = contact.digits() % parts as u64 == part as u64;
+            if mine && visitor(environment, contact, &calls).is_break() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn sweep(
+        &self,
+        keep: &mut dyn FnMut(&Call) -> bool,
+        _routed_before: Timestamp,
+    ) -> Result<u64, JournalError> {
+        let mut state = self.state.lock();
+        let before = state.calls.len();
+        state.calls.retain(|_, call| keep(call));
+        Ok((before - state.calls.len()) as u64)
+    }
+}
+
+fn put<T: Clone, I: PartialEq>(all: &mut Vec<T>, new: &T, id: impl Fn(&T) -> I) {
+    match all.iter_mut().find(|one| id(one) == id(new)) {
+        Some(place) => *place = new.clone(),
+        None => all.push(new.clone()),
+    }
+}
+
+/// A clock that stands until it is moved.
+#[derive(Clone)]
+pub(crate) struct StillClock(Arc<AtomicI64>);
+
+impl StillClock {
+    pub(crate) fn at(second: i64) -> Self {
+        Self(Arc::new(AtomicI64::new(second * 1_000)))
+    }
+
+    pub(crate) fn advance(&self, seconds: i64) {
+        self.0.fetch_add(seconds * 1_000, Ordering::SeqCst);
+    }
+}
+
+impl Clock for StillClock {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_millis(self.0.load(Ordering::SeqCst))
+    }
+}
