@@ -128,7 +128,7 @@ fn take<R: Router>(core: &Core<R>, source: SocketAddr, bytes: &[u8]) {
         .map(Timestamp::from_millis);
     // Without a clock a mirror sends zeros; one that is ahead must not make calls of tomorrow.
     let at = captured_at
-        .filter(|at| at.millis() > 0)
+        .filter(|at| at.seconds() > 0)
         .map_or(now.wall, |at| at.min(now.wall));
     let is_taken = packet.is_sip()
         && core.learning.observe(

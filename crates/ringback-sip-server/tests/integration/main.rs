@@ -1,0 +1,12 @@
+//! The server as its peers see it: real sockets on free ports, a real directory and index.
+
+#[cfg(test)]
+mod learning;
+#[cfg(test)]
+mod peers;
+#[cfg(test)]
+mod redirect;
+#[cfg(test)]
+mod stream;
+#[cfg(test)]
+mod support;

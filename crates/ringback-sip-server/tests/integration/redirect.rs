@@ -1,0 +1,256 @@
+//! What each request gets, and gets again.
+
+use ringback_routing::{AgentStatus, Caller, Outcome, Reason};
+
+use crate::support::*;
+
+#[test]
+fn a_returned_call_is_redirected_to_its_callback_agent() {
+    let server = TestServer::start("");
+    let client = server.client();
+    let reply = client.ask(invite(OURS, CONTACT, "call-1"));
+    assert_eq!(status(&reply), 302, "{reply}");
+    assert_eq!(values(&reply, "X-Ringback-Outcome"), ["callback"]);
+    assert_eq!(
+        values(&reply, "X-Ringback-Reason"),
+        ["returned_call_same_number"]
+    );
+    assert_eq!(
+        values(&reply, "X-Ringback-Agent"),
+        [CALLBACK.to_string().as_str()]
+    );
+    assert_eq!(
+        values(&reply, "X-Ringback-Source-Agent"),
+        [OUTBOUND.to_string().as_str()]
+    );
+    let contacts = values(&reply, "Contact");
+    assert_eq!(contacts.len(), 3);
+    assert_eq!(contacts[2], "<sip:callback@c.example.com>;q=0.8");
+    let via = values(&reply, "Via")[0];
+    let port = client.socket.local_addr().unwrap().port();
+    assert!(via.contains("received=127.0.0.1") && via.contains(&format!("rport={port}")));
+
+    client.send(request("ACK", OURS, "call-1"));
+    client.assert_silence();
+    let decided = server.desk.decided.lock();
+    assert_eq!(
+        *decided,
+        [(
+            Outcome::Callback,
+            Reason::ReturnedCallSameNumber,
+            Some(number(OURS)),
+            Caller::Number(number(CONTACT)),
+            "call-1".to_owned()
+        )]
+    );
+}
+
+#[test]
+fn other_calls_go_to_the_default_agent_or_are_refused() {
+    let server = TestServer::start("");
+    let client = server.client();
+    for (dialed, caller, code, reason) in [
+        (OURS, "+5511900000001", 302, "caller_never_called"),
+        (OURS, "anonymous", 302, "caller_anonymous"),
+        (OURS, "bob", 302, "caller_invalid"),
+        (OURS, "11987654321", 302, "returned_call_same_number"),
+        ("00551130000000", CONTACT, 302, "returned_call_same_number"),
+        (UNKNOWN, CONTACT, 404, "number_unknown"),
+        ("bob", CONTACT, 404, "number_unknown"),
+    ] {
+        let reply = client.ask(invite(dialed, caller, &format!("{dialed}-{caller}")));
+        assert_eq!(status(&reply), code, "{reply}");
+        assert_eq!(values(&reply, "X-Ringback-Reason"), [reason]);
+        if code == 404 {
+            assert_eq!(
+                values(&reply, "Reason"),
+                ["SIP;cause=404;text=\"number_unknown\""]
+            );
+        }
+    }
+    for agent in [CALLBACK, DEFAULT] {
+        server
+            .desk
+            .change_agent(agent, |agent| agent.status = AgentStatus::Draft);
+    }
+    let reply = client.ask(invite(OURS, CONTACT, "nobody-there"));
+    assert_eq!(status(&reply), 480);
+    assert_eq!(values(&reply, "X-Ringback-Reason"), ["no_agent_available"]);
+    let name = "decisions_total{outcome=\"refused\",reason=\"number_unknown\"}";
+    assert_eq!(server.metric(name), 2);
+}
+
+#[test]
+fn every_other_request_gets_its_answer() {
+    let server = TestServer::start("");
+    let client = server.client();
+    let plain = request("INVITE", OURS, "plain");
+    for (message, code) in [
+        (request("CANCEL", OURS, "a"), 200),
+        (request("OPTIONS", OURS, "b"), 200),
+        (request("REGISTER", OURS, "c"), 405),
+        (request("invite", OURS, "d"), 501),
+        (plain.replace("SIP/2.0\r\nVia", "SIP/3.0\r\nVia"), 505),
+        (plain.replace("INVITE sip:", "INVITE http:"), 416),
+        (
+            plain.replace("Max-Forwards", "Require: 100rel\r\nMax-Forwards"),
+            420,
+        ),
+        (plain.replace("Call-ID: plain\r\n", ""), 400),
+        (plain.replace("CSeq: 1 INVITE", "CSeq: 1 OPTIONS"), 400),
+        (
+            plain.replace("@192.0.2.1>\r\n", "@192.0.2.1>;tag=t\r\n"),
+            481,
+        ),
+    ] {
+        let reply = client.ask(&message);
+        assert_eq!(status(&reply), code, "{message}\n{reply}");
+        if code == 200 && message.starts_with("OPTIONS") {
+            assert_eq!(values(&reply, "Allow"), ["INVITE, ACK, CANCEL, OPTIONS"]);
+            assert_eq!(values(&reply, "Accept"), ["application/sdp"]);
+        }
+    }
+    for silent in [
+        "SIP/2.0 200 OK\r\nVia: SIP/2.0/UDP h;branch=z9hG4bK1\r\n\r\n",
+        "\r\n\r\n",
+        "garbage",
+        "INVITE sip:a@b SIP/2.0\r\n\r\n",
+        "ACK",
+    ] {
+        client.send(silent);
+        client.assert_silence();
+    }
+    assert_eq!(server.metric("refused_total{cause=\"missing_header\"}"), 1);
+    assert_eq!(server.metric("dropped_total{cause=\"keep_alive\"}"), 1);
+}
+
+#[test]
+fn the_same_invite_gets_the_same_reply_whatever_changes() {
+    let server = TestServer::start("");
+    let client = server.client();
+    let message = invite(OURS, CONTACT, "again");
+    let first = client.ask(&message);
+    server.desk.change_agent(CALLBACK, |agent| {
+        agent.targets = vec![target("sip:elsewhere@example.com", 0, 0)];
+    });
+    assert_eq!(client.ask(&message), first);
+    server
+        .desk
+        .change_agent(CALLBACK, |agent| agent.status = AgentStatus::Draft);
+    assert_eq!(client.ask(&message), first);
+    server.desk.change(|directory| {
+        directory.remove_agent(CALLBACK);
+        directory.remove_agent(OUTBOUND);
+    });
+    assert_eq!(client.ask(&message), first);
+    server.server.reload(config("decision-headers = false"));
+    assert_eq!(client.ask(&message), first);
+
+    assert_eq!(server.desk.decided.lock().len(), 1);
+    assert_eq!(server.metric("retransmissions_total"), 4);
+    let reply = client.ask(invite(OURS, CONTACT, "another"));
+    assert!(values(&reply, "X-Ringback-Outcome").is_empty());
+    assert!(reply.contains("sip:default@agents.example.com"), "{reply}");
+}
+
+#[test]
+fn replies_are_the_same_after_a_restart() {
+    let ask = || {
+        let server = TestServer::start("");
+        let client = server.client();
+        let message = invite(OURS, CONTACT, "restart");
+        let reply = client.ask(message);
+        let port = client.socket.local_addr().unwrap().port();
+        reply.replace(&format!("rport={port}"), "rport")
+    };
+    assert_eq!(ask(), ask());
+}
+
+#[test]
+fn a_redirect_never_points_back() {
+    let server = TestServer::start("");
+    let client = server.client();
+    server.desk.change_agent(CALLBACK, |agent| {
+        agent.targets = vec![target(&format!("sip:{OURS}@192.0.2.1"), 0, 0)];
+    });
+    let reply = client.ask(invite(OURS, CONTACT, "loop"));
+    assert_eq!(
+        values(&reply, "X-Ringback-Reason"),
+        ["callback_agent_not_published"]
+    );
+    assert!(values(&reply, "Contact")[0].contains("sip:default@agents.example.com"));
+}
+
+#[test]
+fn the_decision_can_ride_in_the_contact() {
+    let server = TestServer::start("contact-headers = true\ndecision-headers = false");
+    let reply = server.client().ask(invite(OURS, CONTACT, "contact"));
+    let contact = values(&reply, "Contact")[0];
+    assert!(contact.contains("?X-Ringback-Outcome=callback&X-Ringback-Reason="));
+    assert!(values(&reply, "X-Ringback-Outcome").is_empty());
+}
+
+#[test]
+fn draining_shows_in_options_and_calls_are_served() {
+    let server = TestServer::start("");
+    let client = server.client();
+    assert_eq!(status(&client.ask(request("OPTIONS", OURS, "before"))), 200);
+    server.server.drain();
+    assert_eq!(status(&client.ask(request("OPTIONS", OURS, "after"))), 503);
+    assert_eq!(status(&client.ask(invite(OURS, CONTACT, "served"))), 302);
+    assert_eq!(server.metric("draining"), 1);
+}
+
+#[test]
+fn several_listeners_of_both_families_answer_from_the_address_asked() {
+    let server = TestServer::start("udp = [\"0.0.0.0:0\", \"[::]:0\"]");
+    for (place, ours, ours_bound) in [(0, "127.0.0.7", "127.0.0.1:0"), (1, "::1", "[::1]:0")] {
+        let client = Client {
+            socket: std::net::UdpSocket::bind(ours_bound).unwrap(),
+        };
+        let port = server.server.addresses().udp[place].port();
+        // A connected socket takes datagrams from this very address alone.
+        client.socket.connect((ours, port)).unwrap();
+        client.socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        for call in 0..3 {
+            let reply = client.ask(invite(OURS, CONTACT, &format!("family-{place}-{call}")));
+            assert_eq!(status(&reply), 302);
+        }
+        for call in 0..20 {
+            client.send(invite(OURS, CONTACT, &format!("burst-{place}-{call}")));
+        }
+        for _ in 0..20 {
+            assert_eq!(status(&client.receive()), 302);
+        }
+    }
+}
+
+#[test]
+fn replies_go_where_the_via_says() {
+    let server = TestServer::start("");
+    let client = server.client();
+    let other = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    other.set_read_timeout(Some(PATIENCE)).unwrap();
+    let port = other.local_addr().unwrap().port();
+    let mut room = [0; 4_096];
+    // Without rport the reply goes to the port of the sent-by, at the source's address.
+    let message = invite(OURS, CONTACT, "sent-by").replace(
+        "192.0.2.9:5070;branch=z9hG4bK-sent-by;rport",
+        &format!("192.0.2.9:{port};branch=z9hG4bK-sent-by"),
+    );
+    client.send(message);
+    assert!(other.recv(&mut room).is_ok());
+    let message = invite(OURS, CONTACT, "maddr").replace(
+        "192.0.2.9:5070;branch=z9hG4bK-maddr;rport",
+        &format!("192.0.2.9:{port};branch=z9hG4bK-maddr;maddr=127.0.0.1"),
+    );
+    client.send(message);
+    assert!(other.recv(&mut room).is_ok());
+    client.assert_silence();
+}
+
+/// A configuration to reload.
+pub(crate) fn config(toml: &str) -> ringback_sip_server::SipConfig {
+    let spec: ringback_sip_server::SipSpec = toml::from_str(toml).unwrap();
+    ringback_sip_server::SipConfig::try_from(spec).unwrap()
+}
