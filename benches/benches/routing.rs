@@ -1,1 +1,204 @@
-fn main() {}
+//! Micro-benchmarks of the routing core: decisions, index updates and number reading, with the plain
+//! maps beside them. Callers are drawn at random among a million contacts.
+
+use std::collections::HashMap;
+use std::hint::black_box;
+use std::time::{Duration, Instant};
+
+use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
+use dashmap::DashMap;
+use foldhash::fast::RandomState;
+use rand::SeedableRng;
+use rand::rngs::SmallRng;
+use ringback_benches::population::{self, contact, line, number, random_contact, stranger};
+use ringback_benches::world::{ENVIRONMENT, World, call, e164, shared_number, sources};
+use ringback_routing::{Caller, ContactIndex, Contacts, Country, NumberRules};
+
+/// How many contacts are remembered.
+const CONTACTS: u64 = 1_000_000;
+
+/// Decisions, rung by rung, beside the plain maps' lookups of the same keys.
+fn decisions(criterion: &mut Criterion) {
+    let world = World::new(CONTACTS);
+    let mut group = criterion.benchmark_group("decision");
+    let mut random = SmallRng::seed_from_u64(1);
+    let mut contact_number = move || random_contact(&mut random, CONTACTS);
+
+    group.bench_function("same number", |bencher| {
+        bencher.iter(|| {
+            let index = contact_number();
+            let caller = Caller::Number(e164(contact(index)));
+            black_box(world.decide(e164(number(line(index))), caller).reason)
+        });
+    });
+    group.bench_function("other number", |bencher| {
+        bencher.iter(|| {
+            let caller = Caller::Number(e164(contact(contact_number())));
+            black_box(world.decide(shared_number(), caller).reason)
+        });
+    });
+    group.bench_function("default, never called", |bencher| {
+        bencher.iter(|| {
+            let index = contact_number();
+            let caller = Caller::Number(e164(stranger(index)));
+            black_box(world.decide(e164(number(line(index))), caller).reason)
+        });
+    });
+    group.bench_function("default, anonymous", |bencher| {
+        bencher.iter(|| {
+            let line = line(contact_number());
+            black_box(world.decide(e164(number(line)), Caller::Anonymous).reason)
+        });
+    });
+    group.bench_function("number unknown", |bencher| {
+        bencher.iter(|| {
+            let index = contact_number();
+            let caller = Caller::Number(e164(contact(index)));
+            black_box(world.decide(e164(stranger(index)), caller).reason)
+        });
+    });
+    group.finish();
+
+    let mut group = criterion.benchmark_group("lookup");
+    let hits: fn(u64) -> u64 = contact;
+    for (kind, key) in [("hit", hits), ("miss", stranger as fn(u64) -> u64)] {
+        group.bench_function(format!("ContactIndex, {kind}"), |bencher| {
+            bencher.iter(|| {
+                let key = e164(key(contact_number()));
+                black_box(world.index.calls(ENVIRONMENT, key).is_empty())
+            });
+        });
+    }
+    let dash = DashMap::with_hasher_and_shard_amount(RandomState::default(), 4_096);
+    let mut plain = HashMap::with_hasher(RandomState::default());
+    let mut standard = HashMap::new();
+    for index in 0..CONTACTS {
+        dash.insert(contact(index), index);
+        plain.insert(contact(index), index);
+        standard.insert(contact(index), index);
+    }
+    for (kind, key) in [("hit", hits), ("miss", stranger as fn(u64) -> u64)] {
+        group.bench_function(format!("DashMap, {kind} (baseline)"), |bencher| {
+            bencher.iter(|| black_box(dash.get(&key(contact_number())).map(|found| *found)));
+        });
+        group.bench_function(format!("HashMap, {kind} (baseline)"), |bencher| {
+            bencher.iter(|| black_box(plain.get(&key(contact_number()))));
+        });
+        group.bench_function(
+            format!("std HashMap and hasher, {kind} (baseline)"),
+            |bencher| {
+                bencher.iter(|| black_box(standard.get(&key(contact_number()))));
+            },
+        );
+    }
+    group.bench_function("drawing a key (to be deducted)", |bencher| {
+        bencher.iter(|| black_box(contact(contact_number())));
+    });
+    group.finish();
+}
+
+/// Index updates, beside the plain map's.
+fn updates(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("upsert");
+    let directory = ringback_benches::world::directory();
+    let sources = sources(&directory);
+
+    group.bench_function("new contact", |bencher| {
+        bencher.iter_custom(|iterations| {
+            in_rounds(iterations, ContactIndex::new, |index, contact| {
+                index.observe(
+                    ENVIRONMENT,
+                    e164(population::contact(contact)),
+                    &call(&sources, contact, 60),
+                );
+            })
+        });
+    });
+    group.bench_function("new contact, DashMap (baseline)", |bencher| {
+        bencher.iter_custom(|iterations| {
+            let empty = || DashMap::with_hasher_and_shard_amount(RandomState::default(), 4_096);
+            in_rounds(iterations, empty, |map, contact| {
+                map.insert(population::contact(contact), contact);
+            })
+        });
+    });
+
+    let world = World::new(CONTACTS);
+    let mut random = SmallRng::seed_from_u64(2);
+    let mut ago = 3_600_000_i64;
+    group.bench_function("known contact, newer call", |bencher| {
+        bencher.iter(|| {
+            ago -= 1;
+            let contact = random_contact(&mut random, CONTACTS);
+            black_box(world.index.observe(
+                ENVIRONMENT,
+                e164(population::contact(contact)),
+                &call(&sources, contact, ago / 1_000),
+            ))
+        });
+    });
+    let dash = DashMap::with_hasher_and_shard_amount(RandomState::default(), 4_096);
+    for index in 0..CONTACTS {
+        dash.insert(contact(index), index);
+    }
+    group.bench_function("known contact, DashMap (baseline)", |bencher| {
+        bencher.iter(|| {
+            let contact = random_contact(&mut random, CONTACTS);
+            black_box(dash.insert(population::contact(contact), contact))
+        });
+    });
+    group.finish();
+}
+
+/// Times updates of ever new contacts, a million to a map, so that growth is part of it and memory
+/// stays bounded.
+fn in_rounds<M>(iterations: u64, empty: impl Fn() -> M, update: impl Fn(&M, u64)) -> Duration {
+    let mut elapsed = Duration::ZERO;
+    let mut left = iterations;
+    while left > 0 {
+        let round = left.min(CONTACTS);
+        let map = empty();
+        let begin = Instant::now();
+        for contact in 0..round {
+            update(&map, contact);
+        }
+        elapsed += begin.elapsed();
+        left -= round;
+    }
+    elapsed
+}
+
+/// Reading numbers.
+fn numbers(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("number");
+    let brazil = NumberRules {
+        country: "BR".parse::<Country>().ok(),
+        international_prefix: None,
+    };
+    for text in [
+        "+5511987654321",
+        "005511987654321",
+        "tel:+55-11-98765-4321",
+        "sip:+5511987654321@gw.example.net;user=phone",
+        "11987654321",
+        "anonymous",
+    ] {
+        group.bench_function(text, |bencher| {
+            bencher.iter_batched(
+                || text,
+                |text| black_box(brazil.read(text)),
+                BatchSize::SmallInput,
+            );
+        });
+    }
+    group.finish();
+}
+
+criterion_group! {
+    name = routing;
+    config = Criterion::default()
+        .warm_up_time(Duration::from_secs(1))
+        .measurement_time(Duration::from_secs(3));
+    targets = decisions, updates, numbers
+}
+criterion_main!(routing);

@@ -1,1 +1,293 @@
-//! Placeholder.
+//! The same contacts, agents and numbers in this process, and the call path without sockets.
+
+use ringback_routing::{
+    Agent, AgentId, AgentStatus, CallStatus, CallbackRole, Caller, ContactIndex, Decision,
+    Direction, Directory, E164, Environment, EnvironmentId, EnvironmentSlot, NumberId, NumberRules,
+    PhoneNumber, Question, RememberedCall, Target, Timestamp, decide, order_targets,
+};
+use ringback_sip_proto::{
+    Action, Answer, IdentitySource, Input, Redirector, Reply, Settings, Transport,
+};
+use smallvec::SmallVec;
+use uuid::Uuid;
+
+use crate::population;
+
+/// When everything here happens.
+pub const NOW: Timestamp = Timestamp::from_seconds(1_800_000_000);
+
+/// The environment that the benchmarks live in.
+pub const ENVIRONMENT: EnvironmentSlot = EnvironmentSlot(0);
+
+/// A number that all inbound agents own and no call was made from.
+#[must_use]
+pub fn shared_number() -> E164 {
+    e164(population::number(population::LINES))
+}
+
+/// Digits as a number; the population's digits all are.
+#[must_use]
+pub fn e164(digits: u64) -> E164 {
+    E164::from_digits(digits).unwrap_or_else(|| unreachable!("{digits} has 7 to 15 digits"))
+}
+
+/// The directory of [`population`], with [`shared_number`] besides.
+#[must_use]
+pub fn directory() -> Directory {
+    let environment = EnvironmentId(Uuid::from_u128(1));
+    let numbers: Vec<NumberId> = (0..=population::LINES)
+        .map(|line| NumberId(Uuid::from_u128(0x1000 + u128::from(line))))
+        .collect();
+    let outbound = |line: u64| AgentId(Uuid::from_u128(0x2000 + u128::from(line)));
+    let inbound = |line: u64| AgentId(Uuid::from_u128(0x3000 + u128::from(line)));
+    let shared = numbers.last().copied();
+    let agent = |line: u64, direction: Direction| {
+        let is_inbound = direction == Direction::Inbound;
+        let own = numbers.get(line as usize).copied();
+        Agent {
+            id: if is_inbound {
+                inbound(line)
+            } else {
+                outbound(line)
+            },
+            environment,
+            name: format!("agent-{line:03}"),
+            label: format!("Agent {line}"),
+            description: None,
+            direction,
+            status: AgentStatus::Published,
+            phone_numbers: own
+                .into_iter()
+                .chain(shared.filter(|_| is_inbound))
+                .collect(),
+            targets: is_inbound
+                .then(|| Target {
+                    uri: population::target(line),
+                    priority: 0,
+                    weight: 0,
+                })
+                .into_iter()
+                .collect(),
+            role: is_inbound.then(|| CallbackRole {
+                source_agents: vec![outbound(line)],
+                recency_window_seconds: None,
+                trigger_statuses: Vec::new(),
+                set_sequence: line + 1,
+            }),
+            created_at: NOW,
+            updated_at: NOW,
+        }
+    };
+    let lines = 0..population::LINES;
+    let agents = lines.clone().flat_map(|line| {
+        [
+            agent(line, Direction::Outbound),
+            agent(line, Direction::Inbound),
+        ]
+    });
+    let phone_numbers = numbers.iter().zip(0..).map(|(id, line)| PhoneNumber {
+        id: *id,
+        environment,
+        number: e164(population::number(line)),
+        country: None,
+        agents: if line == population::LINES {
+            lines.clone().map(inbound).collect()
+        } else {
+            vec![outbound(line), inbound(line)]
+        },
+        default_agent: None,
+        created_at: NOW,
+    });
+    let environment = Environment {
+        id: environment,
+        name: "bench".to_owned(),
+        default_country: None,
+        recency_window_seconds: Environment::DEFAULT_RECENCY_WINDOW_SECONDS,
+        target_template: None,
+        fallback_targets: Vec::new(),
+        created_at: NOW,
+    };
+    Directory::load([environment], agents, phone_numbers, [])
+}
+
+/// The slots of the outbound agents, by line.
+#[must_use]
+pub fn sources(directory: &Directory) -> Vec<ringback_routing::AgentSlot> {
+    directory
+        .all_agents()
+        .filter(|agent| agent.record.direction == Direction::Outbound)
+        .map(|agent| agent.slot)
+        .collect()
+}
+
+/// The call that contact `contact` got, so many seconds ago.
+///
+/// # Panics
+/// If `sources` are not those of the directory.
+#[must_use]
+pub fn call(sources: &[ringback_routing::AgentSlot], contact: u64, ago: i64) -> RememberedCall {
+    let line = population::line(contact);
+    RememberedCall {
+        source: sources[line as usize],
+        from: Some(e164(population::number(line))),
+        started_at: NOW.plus_millis(-ago * 1_000),
+        status: CallStatus::Completed,
+    }
+}
+
+/// The directory and an index that remembers so many contacts.
+#[derive(Debug)]
+pub struct World {
+    /// Agents, numbers and roles.
+    pub directory: Directory,
+    /// The contacts.
+    pub index: ContactIndex,
+}
+
+impl World {
+    /// Fills the index.
+    #[must_use]
+    pub fn new(contacts: u64) -> Self {
+        let directory = directory();
+        let sources = sources(&directory);
+        let index = ContactIndex::new();
+        for contact in 0..contacts {
+            index.observe(
+                ENVIRONMENT,
+                e164(population::contact(contact)),
+                &call(&sources, contact, 3_600),
+            );
+        }
+        Self { directory, index }
+    }
+
+    /// Decides a call.
+    #[must_use]
+    pub fn decide(&self, dialed: E164, caller: Caller) -> Decision<'_> {
+        let question = Question {
+            dialed: Some(dialed),
+            caller,
+            now: NOW,
+            usable: &|_| true,
+        };
+        decide(&self.directory, &self.index, &question)
+    }
+}
+
+/// The call path in memory: a message comes in, the reply is appended to a buffer.
+#[derive(Debug)]
+pub struct CallPath {
+    /// Reads requests and writes replies.
+    redirector: Redirector,
+    /// How numbers are read.
+    rules: NumberRules,
+}
+
+impl CallPath {
+    /// A path that writes the decision on its replies.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            redirector: Redirector::new([7; 16], Settings::default()),
+            rules: NumberRules::default(),
+        }
+    }
+
+    /// Takes a datagram; gives the reply, if there is one.
+    pub fn handle(&self, world: &World, datagram: &[u8], out: &mut Vec<u8>) -> Option<Reply> {
+        match self.redirector.handle(input(datagram), out) {
+            Action::Reply(reply) => Some(reply),
+            Action::Invite(invite) => {
+                let read = |text: &str| self.rules.read(text);
+                let dialed = invite
+                    .dialed(Some("To"))
+                    .find_map(|text| read(text.as_str()).number());
+                let caller = [IdentitySource::PAssertedIdentity, IdentitySource::From]
+                    .into_iter()
+                    .flat_map(|source| invite.caller(source))
+                    .map(|text| read(text.as_str()))
+                    .next()
+                    .unwrap_or(Caller::Invalid);
+                let usable = |target: &Target| !invite.points_back(&target.uri);
+                let question = Question {
+                    dialed,
+                    caller,
+                    now: NOW,
+                    usable: &usable,
+                };
+                let decision = decide(&world.directory, &world.index, &question);
+                let mut ordered: SmallVec<[&Target; 8]> = SmallVec::new();
+                order_targets(decision.targets, invite.fingerprint(), &mut ordered);
+                let mut ids = [[0; 36]; 2];
+                let [agent, source] = &mut ids;
+                let answer = Answer {
+                    outcome: decision.outcome.name(),
+                    reason: decision.reason.name(),
+                    agent: decision
+                        .agent
+                        .map(|it| &*it.record.id.0.hyphenated().encode_lower(agent)),
+                    source_agent: decision
+                        .source_agent
+                        .map(|it| &*it.record.id.0.hyphenated().encode_lower(source)),
+                };
+                let uris = ordered.iter().map(|target| target.uri.as_str());
+                Some(self.redirector.answer(&invite, &answer, uris, out))
+            }
+            _ => None,
+        }
+    }
+}
+
+impl Default for CallPath {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// A datagram from the load generator.
+#[must_use]
+pub fn input(datagram: &[u8]) -> Input<'_> {
+    Input {
+        bytes: datagram,
+        source: std::net::SocketAddr::from(([127, 0, 0, 1], 41_234)),
+        transport: Transport::Udp,
+        draining: false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ringback_routing::Reason;
+
+    use super::*;
+    use crate::sip::{Call, Template};
+
+    #[test]
+    fn each_rung_is_reached() {
+        let world = World::new(100);
+        let caller = Caller::Number(e164(population::contact(7)));
+        let own = e164(population::number(population::line(7)));
+        let stranger = Caller::Number(e164(population::stranger(7)));
+        for (dialed, caller, reason) in [
+            (own, caller, Reason::ReturnedCallSameNumber),
+            (shared_number(), caller, Reason::ReturnedCall),
+            (own, stranger, Reason::CallerNeverCalled),
+        ] {
+            assert_eq!(world.decide(dialed, caller).reason, reason);
+        }
+    }
+
+    #[test]
+    fn the_call_path_redirects_to_the_right_target() {
+        let world = World::new(100);
+        let mut invite = Template::invite(41_234);
+        invite.set(&Call::returning(1, 42));
+        let mut out = Vec::new();
+        let reply = CallPath::new().handle(&world, invite.bytes(), &mut out);
+        assert_eq!(reply.map(|reply| reply.status), Some(302));
+        let text = String::from_utf8(out).unwrap();
+        let target = population::target(population::line(42));
+        assert!(text.contains(&format!("Contact: <{target}>")), "{text}");
+        assert!(text.contains("X-Ringback-Reason: returned_call_same_number"));
+    }
+}
