@@ -116,5 +116,7 @@ pub(crate) fn home(
     directory: &Directory,
     tenant: Tenant,
 ) -> Result<&DirectoryEnvironment, ApiError> {
-    directory.environment_by_id(tenant.environment).ok_or(ApiError::Unauthenticated)
+    directory
+        .environment_by_id(tenant.environment)
+        .ok_or(ApiError::Unauthenticated)
 }

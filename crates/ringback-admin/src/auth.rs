@@ -73,7 +73,9 @@ async fn admit(api: &Api, audience: Audience, mut request: Request, next: Next) 
             ApiError::RateLimited(share.as_ref().map_or(1, |share| share.reset)).into_response()
         }
         (Audience::Tenants, Principal::Tenant(environment, token)) => {
-            request.extensions_mut().insert(Tenant { environment, token });
+            request
+                .extensions_mut()
+                .insert(Tenant { environment, token });
             next.run(request).await
         }
         (Audience::Administrator, Principal::Administrator) => next.run(request).await,
@@ -101,7 +103,9 @@ fn identify(api: &Api, headers: &HeaderMap) -> Option<Principal> {
     }
     let hash = hash_secret(secret);
     let directory = api.engine().directory();
-    let token = directory.token(&hash).filter(|token| is_same(&token.hash, &hash));
+    let token = directory
+        .token(&hash)
+        .filter(|token| is_same(&token.hash, &hash));
     if is_same(api.administrator(), &hash) {
         return Some(Principal::Administrator);
     }
@@ -124,6 +128,10 @@ impl FromRequestParts<Api> for Tenant {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, _api: &Api) -> Result<Self, ApiError> {
-        parts.extensions.get().copied().ok_or(ApiError::Unauthenticated)
+        parts
+            .extensions
+            .get()
+            .copied()
+            .ok_or(ApiError::Unauthenticated)
     }
 }

@@ -17,10 +17,13 @@ use crate::error::ApiError;
 use crate::fields::Fields;
 
 /// The largest body that is not a stream, in bytes.
-pub(crate) const MAX_BODY_BYTES: usize = 1024 * 1024;
+const MAX_BODY_BYTES: usize = 1024 * 1024;
 
 /// How long a client may pause within a body.
-pub(crate) const MAX_BODY_PAUSE: Duration = Duration::from_secs(60);
+const MAX_BODY_PAUSE: Duration = Duration::from_secs(60);
+
+/// How long a client may take for a body that is not a stream.
+const MAX_BODY_TIME: Duration = Duration::from_secs(120);
 
 /// Reads a JSON body field by field.
 ///
@@ -45,7 +48,8 @@ pub(crate) async fn read_optional_fields(request: Request) -> Result<Fields, Api
 /// Wrong type, or too large.
 pub(crate) async fn read_json_text(request: Request) -> Result<Bytes, ApiError> {
     expect_type(request.headers(), "application/json")?;
-    read_limited(request).await
+    let text = tokio::time::timeout(MAX_BODY_TIME, read_limited(request)).await;
+    text.map_err(|_| ApiError::BodyTimeout)?
 }
 
 /// Parses JSON.
@@ -62,12 +66,14 @@ pub(crate) fn expect_type(headers: &HeaderMap, expected: &str) -> Result<(), Api
     let text = value.to_str().map_err(|_| ApiError::UnsupportedMediaType)?;
     let mut parts = text.split(';');
     let media_type = parts.next().unwrap_or_default().trim();
-    let utf_8 = parts.filter_map(|parameter| parameter.split_once('=')).all(|(name, value)| {
-        let value = value.trim().trim_matches('"');
-        !name.trim().eq_ignore_ascii_case("charset")
-            || value.eq_ignore_ascii_case("utf-8")
-            || value.eq_ignore_ascii_case("us-ascii")
-    });
+    let utf_8 = parts
+        .filter_map(|parameter| parameter.split_once('='))
+        .all(|(name, value)| {
+            let value = value.trim().trim_matches('"');
+            !name.trim().eq_ignore_ascii_case("charset")
+                || value.eq_ignore_ascii_case("utf-8")
+                || value.eq_ignore_ascii_case("us-ascii")
+        });
     let plain = headers
         .get_all(CONTENT_ENCODING)
         .iter()
@@ -142,7 +148,11 @@ pub(crate) struct Drained {
 impl Drained {
     /// Wraps a body, unless there is none.
     pub(crate) fn wrap(body: Body) -> Body {
-        if body.is_end_stream() { body } else { Body::new(Self { body, ended: false }) }
+        if body.is_end_stream() {
+            body
+        } else {
+            Body::new(Self { body, ended: false })
+        }
     }
 }
 
@@ -220,7 +230,10 @@ mod tests {
     fn json_in_utf_8_is_taken() {
         assert!(accepts(&["application/json"], None));
         assert!(accepts(&["Application/JSON; charset=utf-8"], None));
-        assert!(accepts(&["application/json;charset=\"UTF-8\""], Some("identity")));
+        assert!(accepts(
+            &["application/json;charset=\"UTF-8\""],
+            Some("identity")
+        ));
     }
 
     #[test]

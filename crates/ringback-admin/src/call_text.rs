@@ -52,13 +52,21 @@ impl<'a> CallText<'a> {
             // Fields take any type, so only the whole can be of a wrong one; what follows the place
             // where that became clear has not been looked at.
             let well_formed = error.is_data() && serde_json::from_slice::<IgnoredAny>(text).is_ok();
-            if well_formed { NotACall::NoObject } else { NotACall::Malformed }
+            if well_formed {
+                NotACall::NoObject
+            } else {
+                NotACall::Malformed
+            }
         })
     }
 
     /// Reads the fields; numbers without `+` by the rules of the country. What is wrong is added to
     /// `errors`, and without errors there is a call.
-    pub(crate) fn read(&self, country: Option<Country>, errors: &mut FieldErrors) -> Option<NewCall> {
+    pub(crate) fn read(
+        &self,
+        country: Option<Country>,
+        errors: &mut FieldErrors,
+    ) -> Option<NewCall> {
         let agent = read_agent(&self.agent_id, errors);
         let to = read_to(&self.to, country, errors);
         let from = read_from(&self.from, country, errors);
@@ -68,13 +76,23 @@ impl<'a> CallText<'a> {
         if !errors.is_empty() {
             return None;
         }
-        Some(NewCall { agent: agent?, to: to?, from, status, started_at, sid })
+        Some(NewCall {
+            agent: agent?,
+            to: to?,
+            from,
+            status,
+            started_at,
+            sid,
+        })
     }
 
     /// The agent and the start, as far as they can be read: to be checked along with wrong fields.
     pub(crate) fn checkable(&self) -> (Option<AgentId>, Option<Timestamp>) {
         let mut ignored = FieldErrors::default();
-        (read_agent(&self.agent_id, &mut ignored), read_started_at(&self.started_at, &mut ignored))
+        (
+            read_agent(&self.agent_id, &mut ignored),
+            read_started_at(&self.started_at, &mut ignored),
+        )
     }
 }
 
@@ -124,7 +142,10 @@ fn read_status(field: &Text<'_>, errors: &mut FieldErrors) -> Option<CallStatus>
 fn read_started_at(field: &Text<'_>, errors: &mut FieldErrors) -> Option<Timestamp> {
     let time = read_time(field.optional("started_at", errors)?);
     if time.is_none() {
-        errors.add("started_at", "The started at field must be an RFC 3339 date and time.");
+        errors.add(
+            "started_at",
+            "The started at field must be an RFC 3339 date and time.",
+        );
     }
     time
 }
@@ -154,8 +175,30 @@ fn read_time(text: &str) -> Option<Timestamp> {
 
 /// Reads the usual form: `2026-11-21T12:00:00`, perhaps a fraction, and `Z`.
 fn read_plain_time(text: &[u8]) -> Option<Timestamp> {
-    let (&[y1, y2, y3, y4, b'-', m1, m2, b'-', d1, d2, b'T', h1, h2, b':', n1, n2, b':', s1, s2], rest) =
-        text.split_first_chunk::<19>()?
+    let (
+        &[
+            y1,
+            y2,
+            y3,
+            y4,
+            b'-',
+            m1,
+            m2,
+            b'-',
+            d1,
+            d2,
+            b'T',
+            h1,
+            h2,
+            b':',
+            n1,
+            n2,
+            b':',
+            s1,
+            s2,
+        ],
+        rest,
+    ) = text.split_first_chunk::<19>()?
     else {
         return None;
     };
@@ -167,7 +210,12 @@ fn read_plain_time(text: &[u8]) -> Option<Timestamp> {
     let (month, day) = (pair(m1, m2)?, pair(d1, d2)?);
     let (hour, minute, second) = (pair(h1, h2)?, pair(n1, n2)?, pair(s1, s2)?);
     // The other days and leap seconds are left to the library.
-    if !(1..=12).contains(&month) || !(1..=28).contains(&day) || hour > 23 || minute > 59 || second > 59 {
+    if !(1..=12).contains(&month)
+        || !(1..=28).contains(&day)
+        || hour > 23
+        || minute > 59
+        || second > 59
+    {
         return None;
     }
     let millis = match rest {
@@ -175,7 +223,8 @@ fn read_plain_time(text: &[u8]) -> Option<Timestamp> {
         [b'.', fraction @ .., b'Z'] if (1..=9).contains(&fraction.len()) => {
             let mut millis = 0;
             for place in 0..3 {
-                millis = millis * 10 + i64::from(fraction.get(place).unwrap_or(&b'0').wrapping_sub(b'0'));
+                millis = millis * 10
+                    + i64::from(fraction.get(place).unwrap_or(&b'0').wrapping_sub(b'0'));
             }
             if !fraction.iter().all(u8::is_ascii_digit) {
                 return None;
@@ -185,7 +234,11 @@ fn read_plain_time(text: &[u8]) -> Option<Timestamp> {
         _ => return None,
     };
     // Days since 1970-01-01, with years that begin in March so that leap days come last.
-    let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
+    let (year, month) = if month > 2 {
+        (year, month - 3)
+    } else {
+        (year - 1, month + 9)
+    };
     let era_days = year * 365 + year.div_euclid(4) - year.div_euclid(100) + year.div_euclid(400);
     let days = era_days + (153 * month + 2) / 5 + day - 1 - 719_468;
     let seconds = days * 86_400 + hour * 3_600 + minute * 60 + second;
@@ -359,7 +412,9 @@ mod tests {
 
     fn errors_of(line: &str) -> Vec<String> {
         let mut errors = FieldErrors::default();
-        let call = CallText::parse(line.as_bytes()).unwrap().read(None, &mut errors);
+        let call = CallText::parse(line.as_bytes())
+            .unwrap()
+            .read(None, &mut errors);
         assert_eq!(call.is_none(), !errors.is_empty());
         errors.0.into_keys().collect()
     }
@@ -370,12 +425,18 @@ mod tests {
             r#"{{"agent_id":"{AGENT}","to":"+5511987654321","from":"+551130000000","status":"no-answer","started_at":"2026-11-21T14:00:00.5+02:00","sid":"a\u0062c","other":[1,{{}}]}}"#
         );
         let mut errors = FieldErrors::default();
-        let call = CallText::parse(line.as_bytes()).unwrap().read(None, &mut errors).unwrap();
+        let call = CallText::parse(line.as_bytes())
+            .unwrap()
+            .read(None, &mut errors)
+            .unwrap();
         assert_eq!(call.agent.to_string(), AGENT);
         assert_eq!(call.to.to_string(), "+5511987654321");
         assert_eq!(call.from.unwrap().to_string(), "+551130000000");
         assert_eq!(call.status, Some(CallStatus::NoAnswer));
-        assert_eq!(call.started_at.unwrap().to_string(), "2026-11-21T12:00:00.500Z");
+        assert_eq!(
+            call.started_at.unwrap().to_string(),
+            "2026-11-21T12:00:00.500Z"
+        );
         assert_eq!(call.sid.as_deref(), Some("abc"));
     }
 
@@ -408,14 +469,37 @@ mod tests {
     #[test]
     fn what_is_no_object_is_told_from_what_is_no_json() {
         for text in ["[]", "[1, {\"a\": 2}]", "\"x\"", "1", "null", "true"] {
-            assert_eq!(CallText::parse(text.as_bytes()).unwrap_err(), NotACall::NoObject, "{text}");
+            assert_eq!(
+                CallText::parse(text.as_bytes()).unwrap_err(),
+                NotACall::NoObject,
+                "{text}"
+            );
         }
-        for text in ["", "[", "[1,", "{", "{\"a\"}", "nul", "{} {}", "{\"to\":\"\u{1}\"}"] {
-            assert_eq!(CallText::parse(text.as_bytes()).unwrap_err(), NotACall::Malformed, "{text}");
+        for text in [
+            "",
+            "[",
+            "[1,",
+            "{",
+            "{\"a\"}",
+            "nul",
+            "{} {}",
+            "{\"to\":\"\u{1}\"}",
+        ] {
+            assert_eq!(
+                CallText::parse(text.as_bytes()).unwrap_err(),
+                NotACall::Malformed,
+                "{text}"
+            );
         }
-        assert_eq!(CallText::parse(b"{\"to\":\"\xff\"}").unwrap_err(), NotACall::Malformed);
+        assert_eq!(
+            CallText::parse(b"{\"to\":\"\xff\"}").unwrap_err(),
+            NotACall::Malformed
+        );
         let deep = "[".repeat(100_000);
-        assert_eq!(CallText::parse(deep.as_bytes()).unwrap_err(), NotACall::Malformed);
+        assert_eq!(
+            CallText::parse(deep.as_bytes()).unwrap_err(),
+            NotACall::Malformed
+        );
     }
 
     #[test]
@@ -433,7 +517,12 @@ mod tests {
             let plain = read_plain_time(text.as_bytes()).unwrap();
             assert_eq!(plain, text.parse().unwrap(), "{text}");
         }
-        for text in ["2026-02-29T00:00:00Z", "2026-11-21", "2026-11-21T12:00:00.Z", "2026-11-21T12:00:00.1xZ"] {
+        for text in [
+            "2026-02-29T00:00:00Z",
+            "2026-11-21",
+            "2026-11-21T12:00:00.Z",
+            "2026-11-21T12:00:00.1xZ",
+        ] {
             assert_eq!(read_time(text), None, "{text}");
         }
         assert!(read_time("2024-02-29T00:00:00Z").is_some());

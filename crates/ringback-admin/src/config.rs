@@ -83,7 +83,12 @@ impl TryFrom<HttpSpec> for HttpConfig {
         if max_connections == 0 {
             return Err(HttpConfigError::MaxConnections);
         }
-        Ok(Self { listen, token_prefix: spec.token_prefix, rate_limit, max_connections })
+        Ok(Self {
+            listen,
+            token_prefix: spec.token_prefix,
+            rate_limit,
+            max_connections,
+        })
     }
 }
 

@@ -86,7 +86,9 @@ impl IntoResponse for ApiError {
             }
         };
         if let Some(seconds) = retry_after {
-            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
+            response
+                .headers_mut()
+                .insert(RETRY_AFTER, HeaderValue::from(seconds));
         }
         if challenge {
             let bearer = HeaderValue::from_static("Bearer");
@@ -137,12 +139,16 @@ impl ApiError {
                 "Request body is incomplete",
                 Some("INCOMPLETE_BODY"),
             ),
-            Self::MalformedJson => {
-                (StatusCode::BAD_REQUEST, "Malformed JSON", Some("MALFORMED_JSON"))
-            }
-            Self::ContactNotFound => {
-                (StatusCode::NOT_FOUND, "Contact not found", Some("CONTACT_NOT_FOUND"))
-            }
+            Self::MalformedJson => (
+                StatusCode::BAD_REQUEST,
+                "Malformed JSON",
+                Some("MALFORMED_JSON"),
+            ),
+            Self::ContactNotFound => (
+                StatusCode::NOT_FOUND,
+                "Contact not found",
+                Some("CONTACT_NOT_FOUND"),
+            ),
             Self::StorageUnavailable => (
                 StatusCode::SERVICE_UNAVAILABLE,
                 "Storage is unavailable",
@@ -165,32 +171,46 @@ impl ApiError {
 /// The answer to a command that is against the rules.
 fn command_error(error: &CommandError) -> Response {
     let (status, message, code) = match error {
-        CommandError::AgentNotFound => {
-            (StatusCode::NOT_FOUND, "Agent not found", Some("AGENT_NOT_FOUND"))
-        }
-        CommandError::NumberNotFound => {
-            (StatusCode::NOT_FOUND, "Phone number not found", Some("PHONE_NUMBER_NOT_FOUND"))
-        }
-        CommandError::EnvironmentNotFound => {
-            (StatusCode::NOT_FOUND, "Environment not found", Some("ENVIRONMENT_NOT_FOUND"))
-        }
-        CommandError::TokenNotFound => {
-            (StatusCode::NOT_FOUND, "Token not found", Some("TOKEN_NOT_FOUND"))
-        }
-        CommandError::RoutedCallNotFound => {
-            (StatusCode::NOT_FOUND, "Routed call not found", Some("ROUTED_CALL_NOT_FOUND"))
-        }
+        CommandError::AgentNotFound => (
+            StatusCode::NOT_FOUND,
+            "Agent not found",
+            Some("AGENT_NOT_FOUND"),
+        ),
+        CommandError::NumberNotFound => (
+            StatusCode::NOT_FOUND,
+            "Phone number not found",
+            Some("PHONE_NUMBER_NOT_FOUND"),
+        ),
+        CommandError::EnvironmentNotFound => (
+            StatusCode::NOT_FOUND,
+            "Environment not found",
+            Some("ENVIRONMENT_NOT_FOUND"),
+        ),
+        CommandError::TokenNotFound => (
+            StatusCode::NOT_FOUND,
+            "Token not found",
+            Some("TOKEN_NOT_FOUND"),
+        ),
+        CommandError::RoutedCallNotFound => (
+            StatusCode::NOT_FOUND,
+            "Routed call not found",
+            Some("ROUTED_CALL_NOT_FOUND"),
+        ),
         CommandError::InvalidAgentDirection => (
             StatusCode::UNPROCESSABLE_ENTITY,
             "Agent must have direction=inbound to serve as a callback",
             Some("INVALID_AGENT_DIRECTION"),
         ),
-        CommandError::NoCallbackRole => {
-            (StatusCode::NOT_FOUND, "Agent is not configured as a callback agent", None)
-        }
-        CommandError::AgentIsPublished => {
-            (StatusCode::CONFLICT, "Agent is published", Some("AGENT_IS_PUBLISHED"))
-        }
+        CommandError::NoCallbackRole => (
+            StatusCode::NOT_FOUND,
+            "Agent is not configured as a callback agent",
+            None,
+        ),
+        CommandError::AgentIsPublished => (
+            StatusCode::CONFLICT,
+            "Agent is published",
+            Some("AGENT_IS_PUBLISHED"),
+        ),
         CommandError::AgentInCallbackUse => (
             StatusCode::CONFLICT,
             "Agent is in use by a callback role",
@@ -211,9 +231,11 @@ fn command_error(error: &CommandError) -> Response {
             "Environment still has agents or phone numbers",
             Some("ENVIRONMENT_NOT_EMPTY"),
         ),
-        CommandError::TooManyEnvironments => {
-            (StatusCode::CONFLICT, "Too many environments", Some("TOO_MANY_ENVIRONMENTS"))
-        }
+        CommandError::TooManyEnvironments => (
+            StatusCode::CONFLICT,
+            "Too many environments",
+            Some("TOO_MANY_ENVIRONMENTS"),
+        ),
         CommandError::CallMismatch(what) => {
             let message = call_mismatch(what);
             return failure(StatusCode::CONFLICT, &message, Some("CALL_MISMATCH"));
@@ -243,7 +265,13 @@ pub(crate) fn call_rejection(error: &CommandError) -> String {
 
 /// All messages in one line.
 pub(crate) fn field_messages(errors: &FieldErrors) -> String {
-    errors.0.values().flatten().map(String::as_str).collect::<Vec<_>>().join(" ")
+    errors
+        .0
+        .values()
+        .flatten()
+        .map(String::as_str)
+        .collect::<Vec<_>>()
+        .join(" ")
 }
 
 /// The message for a call id that was used for another call.
@@ -265,7 +293,14 @@ struct Failure<'a> {
 
 /// An error that does not name fields.
 fn failure(status: StatusCode, message: &str, code: Option<&str>) -> Response {
-    reply::json(status, &Failure { success: false, message, code })
+    reply::json(
+        status,
+        &Failure {
+            success: false,
+            message,
+            code,
+        },
+    )
 }
 
 /// The shape of errors that name fields.
@@ -282,5 +317,12 @@ struct Invalid<'a> {
 /// The errors of a request's fields.
 fn invalid(errors: &BTreeMap<String, Vec<String>>) -> Response {
     let message = "The given data was invalid.";
-    reply::json(StatusCode::UNPROCESSABLE_ENTITY, &Invalid { success: false, message, errors })
+    reply::json(
+        StatusCode::UNPROCESSABLE_ENTITY,
+        &Invalid {
+            success: false,
+            message,
+            errors,
+        },
+    )
 }

@@ -58,7 +58,8 @@ impl Fields {
             Value::Null => None,
             Value::String(text) => Some(text),
             _ => {
-                self.errors.add(name, format!("The {} field must be a string.", words(name)));
+                self.errors
+                    .add(name, format!("The {} field must be a string.", words(name)));
                 None
             }
         }
@@ -76,7 +77,9 @@ impl Fields {
             None => Override::Keep,
             Some(Value::Null) => Override::Clear,
             Some(Value::String(text)) if text.trim().is_empty() => Override::Clear,
-            Some(value) => self.text(name, value, limit).map_or(Override::Keep, Override::Set),
+            Some(value) => self
+                .text(name, value, limit)
+                .map_or(Override::Keep, Override::Set),
         }
     }
 
@@ -116,7 +119,8 @@ impl Fields {
                 Some(country) => Override::Set(country),
                 None => {
                     let message = "must be an ISO 3166-1 alpha-2 country code";
-                    self.errors.add(name, format!("The {} field {message}.", words(name)));
+                    self.errors
+                        .add(name, format!("The {} field {message}.", words(name)));
                     Override::Keep
                 }
             },
@@ -132,8 +136,9 @@ impl Fields {
                 Some(seconds @ 1..=MAX_SECONDS) => Override::Set(seconds),
                 _ => {
                     let name_in_words = words(name);
-                    let message =
-                        format!("The {name_in_words} field must be an integer from 1 to {MAX_SECONDS}.");
+                    let message = format!(
+                        "The {name_in_words} field must be an integer from 1 to {MAX_SECONDS}."
+                    );
                     self.errors.add(name, message);
                     Override::Keep
                 }
@@ -147,7 +152,10 @@ impl Fields {
             Value::Null => None,
             Value::Bool(flag) => Some(flag),
             _ => {
-                self.errors.add(name, format!("The {} field must be true or false.", words(name)));
+                self.errors.add(
+                    name,
+                    format!("The {} field must be true or false.", words(name)),
+                );
                 None
             }
         }
@@ -267,7 +275,8 @@ impl Fields {
         if let Override::Set(text) = &template {
             let filled = text.replace("{agent_id}", &Uuid::nil().to_string());
             if let Some(problem) = target_problem(&filled) {
-                self.errors.add(name, format!("The {} field {problem}.", words(name)));
+                self.errors
+                    .add(name, format!("The {} field {problem}.", words(name)));
             }
         }
         template
@@ -279,7 +288,8 @@ impl Fields {
             Value::Object(object) => object,
             Value::String(uri) => Map::from_iter([("uri".to_owned(), Value::String(uri))]),
             _ => {
-                self.errors.add(field, format!("The {field} field must be an object."));
+                self.errors
+                    .add(field, format!("The {field} field must be an object."));
                 return None;
             }
         };
@@ -292,7 +302,8 @@ impl Fields {
             Some(value) => self.text(&uri_field, value, MAX_URI),
         };
         if let Some(problem) = uri.as_deref().and_then(target_problem) {
-            self.errors.add(&uri_field, format!("The {uri_field} field {problem}."));
+            self.errors
+                .add(&uri_field, format!("The {uri_field} field {problem}."));
         }
         let mut number = |key: &str| match object.remove(key) {
             None | Some(Value::Null) => 0,
@@ -307,7 +318,11 @@ impl Fields {
             },
         };
         let (priority, weight) = (number("priority"), number("weight"));
-        Some(Target { uri: uri?, priority, weight })
+        Some(Target {
+            uri: uri?,
+            priority,
+            weight,
+        })
     }
 
     /// A list of identifiers.
@@ -321,13 +336,16 @@ impl Fields {
         match value {
             Value::Array(entries) if entries.len() <= limit => Some(entries),
             Value::Array(_) => {
-                let message =
-                    format!("The {} field must not have more than {limit} items.", words(name));
+                let message = format!(
+                    "The {} field must not have more than {limit} items.",
+                    words(name)
+                );
                 self.errors.add(name, message);
                 None
             }
             _ => {
-                self.errors.add(name, format!("The {} field must be an array.", words(name)));
+                self.errors
+                    .add(name, format!("The {} field must be an array.", words(name)));
                 None
             }
         }
@@ -338,7 +356,10 @@ impl Fields {
         let problem = match &value {
             Value::String(text) if text.trim().is_empty() => required(name),
             Value::String(text) if text.len() > limit && text.chars().count() > limit => {
-                format!("The {} field must not be greater than {limit} characters.", words(name))
+                format!(
+                    "The {} field must not be greater than {limit} characters.",
+                    words(name)
+                )
             }
             Value::String(_) => String::new(),
             _ => format!("The {} field must be a string.", words(name)),
@@ -355,7 +376,11 @@ impl Fields {
 
 /// Reads an identifier in its one form, 36 characters with hyphens.
 pub(crate) fn read_id(text: &str) -> Option<Uuid> {
-    if text.len() == 36 { Uuid::try_parse(text).ok() } else { None }
+    if text.len() == 36 {
+        Uuid::try_parse(text).ok()
+    } else {
+        None
+    }
 }
 
 /// Reads an identifier.
@@ -365,13 +390,15 @@ fn read_id_value(value: &Value) -> Option<Uuid> {
 
 /// What keeps a URI from being a target.
 fn target_problem(uri: &str) -> Option<String> {
-    ringback_sip_proto::validate_target(uri).err().map(|problem| match problem {
-        ringback_sip_proto::TargetError::Scheme => "must be a sip: or sips: URI".to_owned(),
-        ringback_sip_proto::TargetError::TransportTls => {
-            "must not ask for transport=tls; write a sips: URI".to_owned()
-        }
-        _ => "must be a valid SIP URI".to_owned(),
-    })
+    ringback_sip_proto::validate_target(uri)
+        .err()
+        .map(|problem| match problem {
+            ringback_sip_proto::TargetError::Scheme => "must be a sip: or sips: URI".to_owned(),
+            ringback_sip_proto::TargetError::TransportTls => {
+                "must not ask for transport=tls; write a sips: URI".to_owned()
+            }
+            _ => "must be a valid SIP URI".to_owned(),
+        })
 }
 
 /// The message for a field that is missing.

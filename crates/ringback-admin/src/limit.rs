@@ -42,7 +42,10 @@ pub(crate) struct Share {
 impl RateLimiter {
     /// So many requests per minute.
     pub(crate) fn per_minute(limit: NonZeroU32) -> Self {
-        Self { limit: limit.get(), windows: Mutex::default() }
+        Self {
+            limit: limit.get(),
+            windows: Mutex::default(),
+        }
     }
 
     /// Takes one request off the share of a token.
@@ -56,9 +59,15 @@ impl RateLimiter {
         if windows.len() > MAX_IDLE_WINDOWS {
             windows.retain(|_, window| now.duration_since(window.since) < WINDOW);
         }
-        let window = windows.entry(principal).or_insert(Window { since: now, used: 0 });
+        let window = windows.entry(principal).or_insert(Window {
+            since: now,
+            used: 0,
+        });
         if now.duration_since(window.since) >= WINDOW {
-            *window = Window { since: now, used: 0 };
+            *window = Window {
+                since: now,
+                used: 0,
+            };
         }
         let exhausted = window.used >= self.limit;
         window.used += u32::from(!exhausted);

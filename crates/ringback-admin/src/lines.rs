@@ -109,7 +109,14 @@ mod tests {
         text.push(b'\n');
         text.extend(vec![b'y'; MAX_LINE_BYTES + 1]);
         text.extend(b"\nd");
-        let expected = [Some(1), Some(0), Some(3), Some(MAX_LINE_BYTES), None, Some(1)];
+        let expected = [
+            Some(1),
+            Some(0),
+            Some(3),
+            Some(MAX_LINE_BYTES),
+            None,
+            Some(1),
+        ];
         for piece in [1, 2, 7, 1_000, 65_536, 65_537, text.len()] {
             assert_eq!(lengths(&text, piece), expected, "pieces of {piece}");
         }

@@ -14,8 +14,9 @@ use crate::api::Api;
 /// Somebody else who counts: adds whole metric families to `/metrics`.
 pub trait MetricsSource: Send + Sync + 'static {
     /// Appends lines in Prometheus' text format, each ended by a line feed. No family may have the
-    /// name of one that is written elsewhere; those of this crate begin with `ringback_http_` or
-    /// stand in the module's list.
+    /// name of one that is written elsewhere: this crate's are `ringback_http_...`,
+    /// `ringback_build_info`, `ringback_storage_available`, `ringback_index_whole`,
+    /// `ringback_contacts`, `ringback_environments`, `ringback_agents` and `ringback_phone_numbers`.
     fn write_metrics(&self, out: &mut String);
 }
 
@@ -59,7 +60,10 @@ impl Metrics {
         let key = (route, method_name(method), status.as_u16());
         *self.requests.lock().entry(key).or_default() += 1;
         let seconds = took.as_secs_f64();
-        let bucket = BOUNDS.iter().position(|bound| seconds <= *bound).unwrap_or(BOUNDS.len());
+        let bucket = BOUNDS
+            .iter()
+            .position(|bound| seconds <= *bound)
+            .unwrap_or(BOUNDS.len());
         let mut durations = self.durations.lock();
         let histogram = durations.entry(route).or_default();
         if let Some(bucket) = histogram.buckets.get_mut(bucket) {
@@ -121,8 +125,17 @@ fn write_state(api: &Api, out: &mut String) {
         numbers += environment.numbers.len();
     }
     let version = env!("CARGO_PKG_VERSION");
-    family(out, "ringback_build_info", "gauge", "Always 1; the version is a label.");
-    line(out, &format!("ringback_build_info{{version=\"{version}\"}}"), 1);
+    family(
+        out,
+        "ringback_build_info",
+        "gauge",
+        "Always 1; the version is a label.",
+    );
+    line(
+        out,
+        &format!("ringback_build_info{{version=\"{version}\"}}"),
+        1,
+    );
     for (name, help, value) in [
         (
             "ringback_storage_available",
@@ -134,8 +147,16 @@ fn write_state(api: &Api, out: &mut String) {
             "Whether every stored contact is in memory.",
             u64::from(health.index_whole),
         ),
-        ("ringback_contacts", "Contacts in memory.", api.engine().contacts().len() as u64),
-        ("ringback_environments", "Environments.", environments as u64),
+        (
+            "ringback_contacts",
+            "Contacts in memory.",
+            api.engine().contacts().len() as u64,
+        ),
+        (
+            "ringback_environments",
+            "Environments.",
+            environments as u64,
+        ),
         ("ringback_agents", "Agents.", agents as u64),
         ("ringback_phone_numbers", "Phone numbers.", numbers as u64),
     ] {
@@ -154,13 +175,24 @@ fn write_http(metrics: &Metrics, out: &mut String) {
     }
 
     let name = "ringback_http_request_duration_seconds";
-    family(out, name, "histogram", "Time from request to the head of the answer.");
+    family(
+        out,
+        name,
+        "histogram",
+        "Time from request to the head of the answer.",
+    );
     for (route, histogram) in &*metrics.durations.lock() {
         let mut sum = 0;
         for (place, count) in histogram.buckets.iter().enumerate() {
             sum += count;
-            let bound = BOUNDS.get(place).map_or_else(|| "+Inf".to_owned(), f64::to_string);
-            line(out, &format!("{name}_bucket{{route=\"{route}\",le=\"{bound}\"}}"), sum);
+            let bound = BOUNDS
+                .get(place)
+                .map_or_else(|| "+Inf".to_owned(), f64::to_string);
+            line(
+                out,
+                &format!("{name}_bucket{{route=\"{route}\",le=\"{bound}\"}}"),
+                sum,
+            );
         }
         let seconds = Duration::from_micros(histogram.micros).as_secs_f64();
         let _infallible = writeln!(out, "{name}_sum{{route=\"{route}\"}} {seconds}");
@@ -170,11 +202,18 @@ fn write_http(metrics: &Metrics, out: &mut String) {
     let name = "ringback_http_decisions_total";
     family(out, name, "counter", "Decisions that POST /route made.");
     for outcome in Outcome::ALL {
-        for reason in Reason::ALL.into_iter().filter(|reason| can_be(outcome, *reason)) {
-            let count =
-                metrics.decision(outcome, reason).map_or(0, |count| count.load(Ordering::Relaxed));
-            let labels =
-                format!("{{outcome=\"{}\",reason=\"{}\"}}", outcome.name(), reason.name());
+        for reason in Reason::ALL
+            .into_iter()
+            .filter(|reason| can_be(outcome, *reason))
+        {
+            let count = metrics
+                .decision(outcome, reason)
+                .map_or(0, |count| count.load(Ordering::Relaxed));
+            let labels = format!(
+                "{{outcome=\"{}\",reason=\"{}\"}}",
+                outcome.name(),
+                reason.name()
+            );
             line(out, &format!("{name}{labels}"), count);
         }
     }
@@ -184,9 +223,24 @@ fn write_http(metrics: &Metrics, out: &mut String) {
     let calls_accepted = metrics.calls_accepted.load(Ordering::Relaxed);
     let calls_rejected = metrics.calls_rejected.load(Ordering::Relaxed);
     for (name, kind, help, value) in [
-        ("ringback_http_connections", "gauge", "Connections open.", accepted.saturating_sub(closed)),
-        ("ringback_http_connections_total", "counter", "Connections accepted.", accepted),
-        ("ringback_http_calls_accepted_total", "counter", "Outbound calls recorded.", calls_accepted),
+        (
+            "ringback_http_connections",
+            "gauge",
+            "Connections open.",
+            accepted.saturating_sub(closed),
+        ),
+        (
+            "ringback_http_connections_total",
+            "counter",
+            "Connections accepted.",
+            accepted,
+        ),
+        (
+            "ringback_http_calls_accepted_total",
+            "counter",
+            "Outbound calls recorded.",
+            calls_accepted,
+        ),
         (
             "ringback_http_calls_rejected_total",
             "counter",
@@ -235,4 +289,6 @@ fn method_name(method: &Method) -> &'static str {
 }
 
 /// The upper bounds of the histogram, in seconds.
-const BOUNDS: [f64; 11] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 5.0];
+const BOUNDS: [f64; 11] = [
+    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 5.0,
+];

@@ -24,7 +24,12 @@ impl FromRequestParts<Api> for PathText {
         let params = RawPathParams::from_request_parts(parts, api)
             .await
             .map_err(|_| ApiError::NoSuchPath)?;
-        Ok(Self(params.iter().map(|(name, text)| (name.to_owned(), text.to_owned())).collect()))
+        Ok(Self(
+            params
+                .iter()
+                .map(|(name, text)| (name.to_owned(), text.to_owned()))
+                .collect(),
+        ))
     }
 }
 
@@ -36,7 +41,9 @@ impl PathText {
 
     /// The agent of the tenant that `{id}` names.
     pub(crate) fn agent(&self, api: &Api, tenant: Tenant) -> Result<AgentId, ApiError> {
-        let id = read_id(self.get("id")).map(AgentId).ok_or(CommandError::AgentNotFound)?;
+        let id = read_id(self.get("id"))
+            .map(AgentId)
+            .ok_or(CommandError::AgentNotFound)?;
         find_agent(&api.engine().directory(), tenant, id)?;
         Ok(id)
     }
@@ -70,7 +77,9 @@ pub(crate) fn find_agent(
     tenant: Tenant,
     id: AgentId,
 ) -> Result<&DirectoryAgent, ApiError> {
-    Ok(directory.agent_of(tenant.environment, id).ok_or(CommandError::AgentNotFound)?)
+    Ok(directory
+        .agent_of(tenant.environment, id)
+        .ok_or(CommandError::AgentNotFound)?)
 }
 
 /// The parameters of a query; of a repeated one the last counts, an empty one counts as left out.
@@ -87,15 +96,23 @@ impl FromRequestParts<Api> for QueryText {
 
     async fn from_request_parts(parts: &mut Parts, _api: &Api) -> Result<Self, ApiError> {
         let pairs = Query::<Vec<(String, String)>>::try_from_uri(&parts.uri);
-        let parameters = pairs.map(|Query(pairs)| pairs.into_iter().collect()).unwrap_or_default();
-        Ok(Self { parameters, errors: FieldErrors::default() })
+        let parameters = pairs
+            .map(|Query(pairs)| pairs.into_iter().collect())
+            .unwrap_or_default();
+        Ok(Self {
+            parameters,
+            errors: FieldErrors::default(),
+        })
     }
 }
 
 impl QueryText {
     /// The text of a parameter.
     pub(crate) fn get(&self, name: &str) -> Option<&str> {
-        self.parameters.get(name).map(String::as_str).filter(|text| !text.is_empty())
+        self.parameters
+            .get(name)
+            .map(String::as_str)
+            .filter(|text| !text.is_empty())
     }
 
     /// A parameter that is read in some way, or else the message is reported.
@@ -123,7 +140,9 @@ impl QueryText {
             format!("The {name_in_words} must be an integer from {least} to {most}.")
         };
         let read = |text: &str| {
-            text.parse().ok().filter(|number| (least..=most).contains(number))
+            text.parse()
+                .ok()
+                .filter(|number| (least..=most).contains(number))
         };
         self.read(name, &message, read).unwrap_or(default)
     }
@@ -131,7 +150,9 @@ impl QueryText {
     /// A phone number as text. A `+` that was not escaped arrives as a space, and is one again.
     pub(crate) fn phone_number(&self, name: &str) -> Option<String> {
         let text = self.get(name)?;
-        let unescaped = text.strip_prefix(' ').filter(|rest| rest.starts_with(|c: char| c.is_ascii_digit()));
+        let unescaped = text
+            .strip_prefix(' ')
+            .filter(|rest| rest.starts_with(|c: char| c.is_ascii_digit()));
         Some(unescaped.map_or_else(|| text.to_owned(), |rest| format!("+{rest}")))
     }
 }

@@ -8,22 +8,47 @@ use serde::Serialize;
 
 /// 200 with data.
 pub(crate) fn ok(data: impl Serialize) -> Response {
-    json(StatusCode::OK, &Success { success: true, data })
+    json(
+        StatusCode::OK,
+        &Success {
+            success: true,
+            data,
+        },
+    )
 }
 
 /// 201 with data.
 pub(crate) fn created(data: impl Serialize) -> Response {
-    json(StatusCode::CREATED, &Success { success: true, data })
+    json(
+        StatusCode::CREATED,
+        &Success {
+            success: true,
+            data,
+        },
+    )
 }
 
 /// 200 with a message alone.
 pub(crate) fn done(message: &str) -> Response {
-    json(StatusCode::OK, &Done { success: true, message })
+    json(
+        StatusCode::OK,
+        &Done {
+            success: true,
+            message,
+        },
+    )
 }
 
 /// 200 with one page of a list.
 pub(crate) fn page(data: impl Serialize, meta: &Meta) -> Response {
-    json(StatusCode::OK, &Page { success: true, data, meta })
+    json(
+        StatusCode::OK,
+        &Page {
+            success: true,
+            data,
+            meta,
+        },
+    )
 }
 
 /// Any JSON.
@@ -45,7 +70,9 @@ pub(crate) fn text_of(
 ) -> Response {
     let mut response = Response::new(text.into());
     *response.status_mut() = status;
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     response
 }
 

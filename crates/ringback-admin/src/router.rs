@@ -29,7 +29,10 @@ use crate::handler::{
 pub fn router(api: Api) -> Router {
     let routes = routes();
     let paths = routes.listed.iter().map(|(_, _, path)| *path).collect();
-    let observer = Observer { api: api.clone(), paths: Arc::new(paths) };
+    let observer = Observer {
+        api: api.clone(),
+        paths: Arc::new(paths),
+    };
     routes
         .router
         .fallback(async || ApiError::NoSuchPath)
@@ -55,16 +58,61 @@ fn routes() -> Routes {
         .add(Tenants, M::GET, "/api/v1/agents/{id}", agents::show)
         .add(Tenants, M::PATCH, "/api/v1/agents/{id}", agents::update)
         .add(Tenants, M::DELETE, "/api/v1/agents/{id}", agents::delete)
-        .add(Tenants, M::PUT, "/api/v1/agents/{id}/calling", agents::set_calling)
-        .add(Tenants, M::POST, "/api/v1/agents/{id}/publish", agents::publish)
-        .add(Tenants, M::POST, "/api/v1/agents/{id}/unpublish", agents::unpublish)
-        .add(Tenants, M::POST, "/api/v1/agents/{id}/callback", callback::set)
-        .add(Tenants, M::PUT, "/api/v1/agents/{id}/callback", callback::replace)
-        .add(Tenants, M::DELETE, "/api/v1/agents/{id}/callback", callback::remove)
+        .add(
+            Tenants,
+            M::PUT,
+            "/api/v1/agents/{id}/calling",
+            agents::set_calling,
+        )
+        .add(
+            Tenants,
+            M::POST,
+            "/api/v1/agents/{id}/publish",
+            agents::publish,
+        )
+        .add(
+            Tenants,
+            M::POST,
+            "/api/v1/agents/{id}/unpublish",
+            agents::unpublish,
+        )
+        .add(
+            Tenants,
+            M::POST,
+            "/api/v1/agents/{id}/callback",
+            callback::set,
+        )
+        .add(
+            Tenants,
+            M::PUT,
+            "/api/v1/agents/{id}/callback",
+            callback::replace,
+        )
+        .add(
+            Tenants,
+            M::DELETE,
+            "/api/v1/agents/{id}/callback",
+            callback::remove,
+        )
         .add(Tenants, M::GET, "/api/v1/callback-agents", callback::list)
-        .add(Tenants, M::GET, "/api/v1/callback-agents/source-agents", callback::source_agents)
-        .add(Tenants, M::GET, "/api/v1/callback-agents/stats", statistics::environment)
-        .add(Tenants, M::GET, "/api/v1/callback-agents/{id}", statistics::agent)
+        .add(
+            Tenants,
+            M::GET,
+            "/api/v1/callback-agents/source-agents",
+            callback::source_agents,
+        )
+        .add(
+            Tenants,
+            M::GET,
+            "/api/v1/callback-agents/stats",
+            statistics::environment,
+        )
+        .add(
+            Tenants,
+            M::GET,
+            "/api/v1/callback-agents/{id}",
+            statistics::agent,
+        )
         .add(
             Tenants,
             M::POST,
@@ -73,24 +121,84 @@ fn routes() -> Routes {
         )
         .add(Tenants, M::GET, "/api/v1/phone-numbers", numbers::list)
         .add(Tenants, M::POST, "/api/v1/phone-numbers", numbers::create)
-        .add(Tenants, M::PATCH, "/api/v1/phone-numbers/{id}", numbers::update)
-        .add(Tenants, M::DELETE, "/api/v1/phone-numbers/{id}", numbers::delete)
+        .add(
+            Tenants,
+            M::PATCH,
+            "/api/v1/phone-numbers/{id}",
+            numbers::update,
+        )
+        .add(
+            Tenants,
+            M::DELETE,
+            "/api/v1/phone-numbers/{id}",
+            numbers::delete,
+        )
         .add(Tenants, M::POST, "/api/v1/calls", calls::record)
         .add(Tenants, M::POST, "/api/v1/calls/batch", batch::record)
         .add(Tenants, M::GET, "/api/v1/contacts/{number}", contacts::show)
-        .add(Tenants, M::DELETE, "/api/v1/contacts/{number}", contacts::forget)
+        .add(
+            Tenants,
+            M::DELETE,
+            "/api/v1/contacts/{number}",
+            contacts::forget,
+        )
         .add(Tenants, M::GET, "/api/v1/route", lookup::look_up)
         .add(Tenants, M::POST, "/api/v1/route", lookup::route)
-        .add(Tenants, M::POST, "/api/v1/routed-calls/{sid}/answered", lookup::answered)
+        .add(
+            Tenants,
+            M::POST,
+            "/api/v1/routed-calls/{sid}/answered",
+            lookup::answered,
+        )
         .add(Tenants, M::GET, "/api/v1/decisions", decisions::list)
-        .add(Tenants, M::GET, "/api/v1/decisions/stream", decisions::follow)
-        .add(Administrator, M::GET, "/api/v1/environments", environments::list)
-        .add(Administrator, M::POST, "/api/v1/environments", environments::create)
-        .add(Administrator, M::GET, "/api/v1/environments/{id}", environments::show)
-        .add(Administrator, M::PATCH, "/api/v1/environments/{id}", environments::update)
-        .add(Administrator, M::DELETE, "/api/v1/environments/{id}", environments::delete)
-        .add(Administrator, M::GET, "/api/v1/environments/{id}/tokens", environments::list_tokens)
-        .add(Administrator, M::POST, "/api/v1/environments/{id}/tokens", environments::create_token)
+        .add(
+            Tenants,
+            M::GET,
+            "/api/v1/decisions/stream",
+            decisions::follow,
+        )
+        .add(
+            Administrator,
+            M::GET,
+            "/api/v1/environments",
+            environments::list,
+        )
+        .add(
+            Administrator,
+            M::POST,
+            "/api/v1/environments",
+            environments::create,
+        )
+        .add(
+            Administrator,
+            M::GET,
+            "/api/v1/environments/{id}",
+            environments::show,
+        )
+        .add(
+            Administrator,
+            M::PATCH,
+            "/api/v1/environments/{id}",
+            environments::update,
+        )
+        .add(
+            Administrator,
+            M::DELETE,
+            "/api/v1/environments/{id}",
+            environments::delete,
+        )
+        .add(
+            Administrator,
+            M::GET,
+            "/api/v1/environments/{id}/tokens",
+            environments::list_tokens,
+        )
+        .add(
+            Administrator,
+            M::POST,
+            "/api/v1/environments/{id}/tokens",
+            environments::create_token,
+        )
         .add(
             Administrator,
             M::DELETE,
@@ -146,25 +254,28 @@ struct Observer {
 }
 
 /// Names the request, counts and logs its answer, and sees to it that its body is read.
-async fn observe(
-    State(observer): State<Observer>,
-    request: Request,
-    next: Next,
-) -> Response {
+async fn observe(State(observer): State<Observer>, request: Request, next: Next) -> Response {
     let start = Instant::now();
     let request_id = request_id(request.headers());
     let method = request.method().clone();
     let matched = request.extensions().get::<MatchedPath>();
-    let route = matched.and_then(|path| observer.paths.get(path.as_str())).copied();
+    let route = matched
+        .and_then(|path| observer.paths.get(path.as_str()))
+        .copied();
     let mut request = request.map(Drained::wrap);
     // Those who look at the token find the state here.
     request.extensions_mut().insert(observer.api.clone());
     let mut response = next.run(request).await;
-    response.headers_mut().insert("x-request-id", request_id.clone());
+    response
+        .headers_mut()
+        .insert("x-request-id", request_id.clone());
     let (took, status) = (start.elapsed(), response.status());
     // The path itself may hold a contact's number, so only its pattern is shown.
     let route = route.unwrap_or("none");
-    observer.api.metrics().count_request(route, &method, status, took);
+    observer
+        .api
+        .metrics()
+        .count_request(route, &method, status, took);
     tracing::debug!(%method, route, status = status.as_u16(), ?took, ?request_id, "request");
     response
 }
@@ -173,14 +284,19 @@ async fn observe(
 fn request_id(headers: &HeaderMap) -> HeaderValue {
     let sane = |value: &&HeaderValue| {
         (1..=128).contains(&value.len())
-            && value.as_bytes().iter().all(|byte| {
-                byte.is_ascii_alphanumeric() || b"-_.:/+=@".contains(byte)
-            })
+            && value
+                .as_bytes()
+                .iter()
+                .all(|byte| byte.is_ascii_alphanumeric() || b"-_.:/+=@".contains(byte))
     };
-    headers.get("x-request-id").filter(sane).cloned().unwrap_or_else(|| {
-        let id = Uuid::now_v7().to_string();
-        HeaderValue::from_str(&id).unwrap_or_else(|_| HeaderValue::from_static("none"))
-    })
+    headers
+        .get("x-request-id")
+        .filter(sane)
+        .cloned()
+        .unwrap_or_else(|| {
+            let id = Uuid::now_v7().to_string();
+            HeaderValue::from_str(&id).unwrap_or_else(|_| HeaderValue::from_static("none"))
+        })
 }
 
 /// The answer when a handler panicked. The log has had the panic from the hook already.
@@ -206,7 +322,9 @@ mod tests {
         let mut described = Listed::new();
         for (path, operations) in description["paths"].as_object().unwrap() {
             for (method, operation) in operations.as_object().unwrap() {
-                let method = METHODS.iter().find(|(_, name)| name.to_lowercase() == *method);
+                let method = METHODS
+                    .iter()
+                    .find(|(_, name)| name.to_lowercase() == *method);
                 let audience = match operation["security"].as_array().map(Vec::as_slice) {
                     None => "tenants",
                     Some([]) => "anyone",
@@ -221,7 +339,11 @@ mod tests {
             .listed
             .iter()
             .map(|(audience, method, path)| {
-                let method = METHODS.iter().find(|(filter, _)| filter == method).unwrap().1;
+                let method = METHODS
+                    .iter()
+                    .find(|(filter, _)| filter == method)
+                    .unwrap()
+                    .1;
                 let audience = match audience {
                     Audience::Anyone => "anyone",
                     Audience::Tenants => "tenants",
@@ -254,8 +376,10 @@ mod tests {
 
     /// Each variable segment is described, and nothing else as one.
     fn check_parameters(path: &str, operation: &Value) {
-        let segments: BTreeSet<&str> =
-            path.split('/').filter_map(|segment| segment.strip_prefix('{')?.strip_suffix('}')).collect();
+        let segments: BTreeSet<&str> = path
+            .split('/')
+            .filter_map(|segment| segment.strip_prefix('{')?.strip_suffix('}'))
+            .collect();
         let described: BTreeSet<&str> = operation["parameters"]
             .as_array()
             .into_iter()

@@ -39,7 +39,7 @@ pub async fn bind(config: &HttpConfig) -> io::Result<Vec<TcpListener>> {
 }
 
 /// Serves the API until `shutdown` completes. Then no connection is accepted any more, streams end,
-/// requests that have begun are finished, and what is not finished after [`MAX_DRAIN_TIME`] is cut.
+/// requests that have begun are finished, and what is not finished after eight seconds is cut.
 pub async fn serve(
     listeners: Vec<TcpListener>,
     api: Api,
@@ -48,7 +48,9 @@ pub async fn serve(
 ) {
     let server = Server {
         service: router(api.clone()),
-        slots: Arc::new(Semaphore::new(config.max_connections.min(Semaphore::MAX_PERMITS))),
+        slots: Arc::new(Semaphore::new(
+            config.max_connections.min(Semaphore::MAX_PERMITS),
+        )),
         connections: TaskTracker::new(),
         cut: CancellationToken::new(),
         api,
@@ -62,8 +64,14 @@ pub async fn serve(
     acceptors.close();
     acceptors.wait().await;
     server.connections.close();
-    if tokio::time::timeout(MAX_DRAIN_TIME, server.connections.wait()).await.is_err() {
-        tracing::warn!(connections = server.connections.len(), "unfinished requests are cut off");
+    if tokio::time::timeout(MAX_DRAIN_TIME, server.connections.wait())
+        .await
+        .is_err()
+    {
+        tracing::warn!(
+            connections = server.connections.len(),
+            "unfinished requests are cut off"
+        );
         server.cut.cancel();
         server.connections.wait().await;
     }
@@ -89,6 +97,20 @@ impl Server {
     async fn accept(self, listener: TcpListener) {
         let draining = self.api.draining().clone();
         loop {
+            let accepted = tokio::select! {
+                () = draining.cancelled() => return,
+                accepted = listener.accept() => accepted,
+            };
+            let stream = match accepted {
+                Ok((stream, _)) => stream,
+                Err(error) if is_of_one_connection(&error) => continue,
+                Err(error) => {
+                    // Out of file descriptors, most likely: some may be free again in a moment.
+                    tracing::warn!(%error, "a connection could not be accepted");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    continue;
+                }
+            };
             let slot = tokio::select! {
                 () = draining.cancelled() => return,
                 slot = Arc::clone(&self.slots).acquire_owned() => slot,
@@ -96,25 +118,11 @@ impl Server {
             let Ok(slot) = slot else {
                 return;
             };
-            let accepted = tokio::select! {
-                () = draining.cancelled() => return,
-                accepted = listener.accept() => accepted,
-            };
-            match accepted {
-                Ok((stream, _)) => {
-                    let server = self.clone();
-                    self.connections.spawn(async move {
-                        server.converse(stream).await;
-                        drop(slot);
-                    });
-                }
-                Err(error) if is_of_one_connection(&error) => {}
-                Err(error) => {
-                    // Out of file descriptors, most likely: some may be free again in a moment.
-                    tracing::warn!(%error, "a connection could not be accepted");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                }
-            }
+            let server = self.clone();
+            self.connections.spawn(async move {
+                server.converse(stream).await;
+                drop(slot);
+            });
         }
     }
 
@@ -154,7 +162,10 @@ impl Server {
 /// Opens one listener.
 async fn bind_one(address: SocketAddr) -> io::Result<TcpListener> {
     TcpListener::bind(address).await.map_err(|error| {
-        io::Error::new(error.kind(), format!("http.listen: {address} cannot be bound: {error}"))
+        io::Error::new(
+            error.kind(),
+            format!("http.listen: {address} cannot be bound: {error}"),
+        )
     })
 }
 
@@ -179,7 +190,10 @@ struct Hurried {
 impl Hurried {
     /// Wraps a stream.
     const fn new(stream: TcpStream) -> Self {
-        Self { stream, stalled: None }
+        Self {
+            stream,
+            stalled: None,
+        }
     }
 
     /// Passes a result on, unless writing has waited for too long.
@@ -238,22 +252,19 @@ impl AsyncWrite for Hurried {
         self.hurry(context, result)
     }
 
-    fn poll_shutdown(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<io::Result<()>> {
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(context)
     }
 }
 
 /// How long a client may take for a request head, and be idle between requests.
-pub(crate) const MAX_HEAD_TIME: Duration = Duration::from_secs(30);
+const MAX_HEAD_TIME: Duration = Duration::from_secs(30);
 
 /// How long a client may take nothing of what it is sent.
-pub(crate) const MAX_WRITE_STALL: Duration = Duration::from_secs(30);
+const MAX_WRITE_STALL: Duration = Duration::from_secs(30);
 
 /// How long requests that have begun may take when the server goes down.
-pub(crate) const MAX_DRAIN_TIME: Duration = Duration::from_secs(8);
+const MAX_DRAIN_TIME: Duration = Duration::from_secs(8);
 
 /// How long to wait after a failure to accept.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);

@@ -39,7 +39,10 @@ impl<'a> AgentBody<'a> {
     /// The agent as it stands in the directory.
     pub(crate) fn new(directory: &'a Directory, agent: &'a DirectoryAgent) -> Self {
         let agent = &agent.record;
-        let numbers = agent.phone_numbers.iter().filter_map(|id| directory.number_by_id(*id));
+        let numbers = agent
+            .phone_numbers
+            .iter()
+            .filter_map(|id| directory.number_by_id(*id));
         Self {
             id: agent.id,
             name: &agent.name,
@@ -113,7 +116,10 @@ struct AgentOfNumber<'a> {
 impl<'a> NumberBody<'a> {
     /// The number as it stands in the directory.
     pub(crate) fn new(directory: &'a Directory, number: &'a DirectoryNumber) -> Self {
-        let owners = number.owners.iter().filter_map(|slot| directory.agent(*slot));
+        let owners = number
+            .owners
+            .iter()
+            .filter_map(|slot| directory.agent(*slot));
         let agents = owners
             .map(|agent| AgentOfNumber {
                 id: agent.record.id,
@@ -173,7 +179,10 @@ pub(crate) struct AgentName<'a> {
 impl<'a> AgentName<'a> {
     /// The agent as it stands in the directory.
     pub(crate) fn new(agent: &'a DirectoryAgent) -> Self {
-        Self { id: agent.record.id, name: &agent.record.name }
+        Self {
+            id: agent.record.id,
+            name: &agent.record.name,
+        }
     }
 }
 

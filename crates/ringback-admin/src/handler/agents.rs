@@ -22,7 +22,11 @@ pub(crate) async fn list(
     mut query: QueryText,
 ) -> Result<Response, ApiError> {
     let status = query.read("status", "The selected status is invalid.", read_status);
-    let direction = query.read("direction", "The selected direction is invalid.", read_direction);
+    let direction = query.read(
+        "direction",
+        "The selected direction is invalid.",
+        read_direction,
+    );
     let page = query.number("page", 1, (1, u64::MAX));
     let per_page = query.number("per_page", 20, (1, 100));
     let search = query.get("search").map(str::to_lowercase);
@@ -38,8 +42,10 @@ pub(crate) async fn list(
             })
     };
     let directory = api.engine().directory();
-    let agents: Vec<&DirectoryAgent> =
-        directory.agents_of(tenant.environment).filter(matches).collect();
+    let agents: Vec<&DirectoryAgent> = directory
+        .agents_of(tenant.environment)
+        .filter(matches)
+        .collect();
     let total = agents.len() as u64;
     let skipped = usize::try_from((page - 1).saturating_mul(per_page)).unwrap_or(usize::MAX);
     let shown: Vec<AgentBody<'_>> = agents
@@ -49,7 +55,15 @@ pub(crate) async fn list(
         .map(|agent| AgentBody::new(&directory, agent))
         .collect();
     let last_page = total.div_ceil(per_page).max(1);
-    Ok(reply::page(shown, &Meta { current_page: page, per_page, total, last_page }))
+    Ok(reply::page(
+        shown,
+        &Meta {
+            current_page: page,
+            per_page,
+            total,
+            last_page,
+        },
+    ))
 }
 
 /// `POST /agents`: a draft.
@@ -66,7 +80,10 @@ pub(crate) async fn create(
         description: fields.optional_text("description", MAX_DESCRIPTION),
         // Where it is wrong, the errors keep the command from being carried out.
         direction: required_direction(&mut fields).unwrap_or(Direction::Inbound),
-        phone_number_ids: fields.optional_ids("phone_number_ids").map(number_ids).unwrap_or_default(),
+        phone_number_ids: fields
+            .optional_ids("phone_number_ids")
+            .map(number_ids)
+            .unwrap_or_default(),
         targets: fields.targets("targets").unwrap_or_default(),
         errors: fields.errors,
     };
@@ -159,7 +176,12 @@ pub(crate) async fn delete(
     path: PathText,
 ) -> Result<Response, ApiError> {
     let id = path.agent(&api, tenant)?;
-    api.engine().submit(DeleteAgent { environment: tenant.environment, id }).await?;
+    api.engine()
+        .submit(DeleteAgent {
+            environment: tenant.environment,
+            id,
+        })
+        .await?;
     Ok(reply::done("Agent deleted"))
 }
 
@@ -171,7 +193,13 @@ async fn set_status(
     status: AgentStatus,
 ) -> Result<Response, ApiError> {
     let id = path.agent(api, tenant)?;
-    api.engine().submit(PublishAgent { environment: tenant.environment, id, status }).await?;
+    api.engine()
+        .submit(PublishAgent {
+            environment: tenant.environment,
+            id,
+            status,
+        })
+        .await?;
     answer(api, tenant, id)
 }
 

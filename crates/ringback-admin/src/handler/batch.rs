@@ -10,9 +10,7 @@ use std::time::Duration;
 
 use axum::extract::{Request, State};
 use axum::response::Response;
-use ringback_engine::{
-    Call, CommandError, Engine, FieldErrors, NewCall, RecordCalls, SubmitError,
-};
+use ringback_engine::{Call, CommandError, Engine, FieldErrors, NewCall, RecordCalls, SubmitError};
 use ringback_routing::{Country, EnvironmentId};
 use serde::Serialize;
 use tokio::task::JoinHandle;
@@ -32,9 +30,14 @@ pub(crate) async fn record(
     request: Request,
 ) -> Result<Response, ApiError> {
     expect_type(request.headers(), "application/x-ndjson")?;
-    let mut batch = Batch::new(api.engine().clone(), tenant.environment, api.country(tenant)?);
+    let mut batch = Batch::new(
+        api.engine().clone(),
+        tenant.environment,
+        api.country(tenant)?,
+    );
     let result = batch.read(request).await;
-    api.metrics().count_calls(batch.report.accepted, batch.report.rejected);
+    api.metrics()
+        .count_calls(batch.report.accepted, batch.report.rejected);
     result?;
     Ok(reply::ok(batch.report))
 }
@@ -179,7 +182,10 @@ impl Batch {
         }
         let mut chunk = std::mem::take(&mut self.chunk);
         let calls = std::mem::take(&mut chunk.calls);
-        let command = RecordCalls { environment: self.environment, calls };
+        let command = RecordCalls {
+            environment: self.environment,
+            calls,
+        };
         let engine = self.engine.clone();
         // A task of its own, so that it goes on while the next lines are read.
         let submission = tokio::spawn(async move { engine.submit(command).await });
@@ -189,7 +195,11 @@ impl Batch {
 
     /// Takes up the oldest chunks, as far as they have arrived.
     async fn settle_finished(&mut self) -> Result<(), ApiError> {
-        while self.submitted.front().is_some_and(|(_, submission)| submission.is_finished()) {
+        while self
+            .submitted
+            .front()
+            .is_some_and(|(_, submission)| submission.is_finished())
+        {
             if let Some((chunk, submission)) = self.submitted.pop_front() {
                 self.settle(chunk, submission).await?;
             }
@@ -200,7 +210,10 @@ impl Batch {
     /// Waits for a chunk to arrive.
     async fn settle(&mut self, chunk: Chunk, submission: Submission) -> Result<(), ApiError> {
         let results = submission.await.map_err(|_| ApiError::ShuttingDown)??;
-        if results.iter().any(|result| matches!(result, Err(CommandError::StorageUnavailable))) {
+        if results
+            .iter()
+            .any(|result| matches!(result, Err(CommandError::StorageUnavailable)))
+        {
             return Err(ApiError::StorageUnavailable);
         }
         self.report.add(chunk, results);
@@ -230,7 +243,10 @@ impl Report {
                     self.rejected += 1;
                     // Those found while parsing may stand further down, so none can be left out yet.
                     if self.errors.len() < ERRORS_SHOWN {
-                        errors.push(LineError { line, message: call_rejection(&error) });
+                        errors.push(LineError {
+                            line,
+                            message: call_rejection(&error),
+                        });
                     }
                 }
             }
@@ -248,7 +264,9 @@ fn parse(text: &[u8], country: Option<Country>) -> Result<NewCall, String> {
         NotACall::NoObject => "Line is no JSON object".to_owned(),
     })?;
     let mut errors = FieldErrors::default();
-    fields.read(country, &mut errors).ok_or_else(|| field_messages(&errors))
+    fields
+        .read(country, &mut errors)
+        .ok_or_else(|| field_messages(&errors))
 }
 
 /// How many calls are sent to storage at once.

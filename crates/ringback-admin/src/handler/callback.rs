@@ -46,7 +46,10 @@ pub(crate) async fn replace(
     let id = submit(&api, tenant, &path, request, RoleMode::Replace).await?;
     let directory = api.engine().directory();
     let agent = &find_agent(&directory, tenant, id)?.record;
-    Ok(reply::ok(RoleReplaced { id, callback_config: CallbackConfig::of(agent)? }))
+    Ok(reply::ok(RoleReplaced {
+        id,
+        callback_config: CallbackConfig::of(agent)?,
+    }))
 }
 
 /// `DELETE /agents/{id}/callback`.
@@ -56,7 +59,12 @@ pub(crate) async fn remove(
     path: PathText,
 ) -> Result<Response, ApiError> {
     let id = path.agent(&api, tenant)?;
-    api.engine().submit(RemoveCallbackRole { environment: tenant.environment, id }).await?;
+    api.engine()
+        .submit(RemoveCallbackRole {
+            environment: tenant.environment,
+            id,
+        })
+        .await?;
     Ok(reply::done("Callback role removed"))
 }
 
@@ -119,7 +127,11 @@ pub(crate) async fn check(
         return Ok(reply::done("Configuration is valid"));
     }
     let message = "Configuration has errors";
-    let body = Problems { success: false, message, errors: problems };
+    let body = Problems {
+        success: false,
+        message,
+        errors: problems,
+    };
     Ok(reply::json(StatusCode::UNPROCESSABLE_ENTITY, &body))
 }
 
@@ -134,7 +146,15 @@ async fn submit(
     let id = path.agent(api, tenant)?;
     let fields = role_fields(read_fields(request).await?);
     let environment = tenant.environment;
-    Ok(api.engine().submit(SetCallbackRole { environment, id, mode, fields }).await?)
+    Ok(api
+        .engine()
+        .submit(SetCallbackRole {
+            environment,
+            id,
+            mode,
+            fields,
+        })
+        .await?)
 }
 
 /// What a request says of a role.

@@ -39,10 +39,14 @@ pub(crate) async fn record(
     };
     errors.into_result()?;
     let calls = Vec::from_iter(call);
-    let command = RecordCalls { environment: tenant.environment, calls };
+    let command = RecordCalls {
+        environment: tenant.environment,
+        calls,
+    };
     let results = api.engine().submit(command).await?;
     let result = results.into_iter().next().ok_or(ApiError::Internal)?;
-    api.metrics().count_calls(u64::from(result.is_ok()), u64::from(result.is_err()));
+    api.metrics()
+        .count_calls(u64::from(result.is_ok()), u64::from(result.is_err()));
     Ok(reply::created(CallBody::from(&result?)))
 }
 
@@ -60,7 +64,10 @@ fn check(api: &Api, tenant: Tenant, fields: &CallText<'_>, errors: &mut FieldErr
     }
     let latest = api.engine().now().plus_millis(NewCall::MAX_AHEAD_MILLIS);
     if started_at.is_some_and(|started_at| started_at > latest) {
-        errors.add("started_at", "The call may start at most five minutes from now.");
+        errors.add(
+            "started_at",
+            "The call may start at most five minutes from now.",
+        );
     }
     if started_at.is_some_and(|started_at| started_at.millis() < 0) {
         errors.add("started_at", "The call may not start before 1970.");

@@ -25,7 +25,10 @@ pub(crate) async fn show(
     if calls.is_empty() {
         return Err(ApiError::ContactNotFound);
     }
-    Ok(reply::ok(ContactBody { number, calls: calls.iter().map(CallBody::from).collect() }))
+    Ok(reply::ok(ContactBody {
+        number,
+        calls: calls.iter().map(CallBody::from).collect(),
+    }))
 }
 
 /// `DELETE /contacts/{number}`: forgets it everywhere; one that is not known, too. A number that
@@ -40,7 +43,12 @@ pub(crate) async fn forget(
         errors.add("number", "The number must be a valid phone number.");
         return Err(errors.into());
     };
-    api.engine().submit(ForgetContact { environment: tenant.environment, contact }).await?;
+    api.engine()
+        .submit(ForgetContact {
+            environment: tenant.environment,
+            contact,
+        })
+        .await?;
     Ok(reply::done("Contact forgotten"))
 }
 

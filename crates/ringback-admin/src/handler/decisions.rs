@@ -44,8 +44,10 @@ pub(crate) async fn list(
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
     let records = api.engine().decisions(tenant.environment, limit);
     let directory = api.engine().directory();
-    let decisions: Vec<DecisionBody<'_>> =
-        records.iter().map(|record| DecisionBody::new(&directory, record)).collect();
+    let decisions: Vec<DecisionBody<'_>> = records
+        .iter()
+        .map(|record| DecisionBody::new(&directory, record))
+        .collect();
     Ok(reply::ok(decisions))
 }
 
@@ -59,16 +61,29 @@ pub(crate) async fn follow(
     let latest = api.engine().decisions(tenant.environment, 1);
     let latest = latest.first().map_or(0, |record| record.sequence);
     let seen = last_event_id(&headers, api.epoch()).unwrap_or(latest);
-    let follower = Follower { api, tenant, news, seen, greeted: false };
+    let follower = Follower {
+        api,
+        tenant,
+        news,
+        seen,
+        greeted: false,
+    };
     let events = stream::unfold(follower, |mut follower| async move {
         let text = follower.next().await?;
         Some((Ok::<_, Infallible>(Bytes::from(text)), follower))
     });
-    let mut response =
-        reply::text_of(StatusCode::OK, "text/event-stream", Body::from_stream(events));
-    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    let mut response = reply::text_of(
+        StatusCode::OK,
+        "text/event-stream",
+        Body::from_stream(events),
+    );
+    response
+        .headers_mut()
+        .insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     // Reverse proxies of the nginx kind would hold the events back.
-    response.headers_mut().insert("x-accel-buffering", HeaderValue::from_static("no"));
+    response
+        .headers_mut()
+        .insert("x-accel-buffering", HeaderValue::from_static("no"));
     Ok(response)
 }
 
@@ -94,25 +109,28 @@ impl Follower {
             let missed = self.events();
             return Some(format!(": decisions\n\n{missed}"));
         }
+        let draining = self.api.draining().clone();
+        let mut quiet = Duration::ZERO;
         loop {
-            let draining = self.api.draining().clone();
-            tokio::select! {
+            let news = tokio::select! {
                 () = draining.cancelled() => return None,
-                news = tokio::time::timeout(HEARTBEAT, self.news.changed()) => match news {
-                    Ok(Ok(())) => {}
-                    Ok(Err(_)) => return None,
-                    Err(_) => return self.is_admitted().then(|| ": still here\n\n".to_owned()),
-                },
-            }
-            if !self.is_admitted() {
+                news = tokio::time::timeout(CHECK, self.news.changed()) => news,
+            };
+            if matches!(news, Ok(Err(_))) || !self.is_admitted() {
                 return None;
             }
-            let events = self.events();
-            if !events.is_empty() {
-                return Some(events);
+            if news.is_ok() {
+                // Where there is one decision, more may follow: they are looked at together.
+                tokio::time::sleep(PAUSE).await;
+                let events = self.events();
+                if !events.is_empty() {
+                    return Some(events);
+                }
             }
-            // The decision was another tenant's. However many there are of these, looking is rare.
-            tokio::time::sleep(PAUSE).await;
+            quiet += CHECK;
+            if quiet >= HEARTBEAT {
+                return Some(": still here\n\n".to_owned());
+            }
         }
     }
 
@@ -121,13 +139,20 @@ impl Follower {
         let directory = self.api.engine().directory();
         directory
             .environment_by_id(self.tenant.environment)
-            .is_some_and(|home| home.tokens.iter().any(|token| token.id == self.tenant.token))
+            .is_some_and(|home| {
+                home.tokens
+                    .iter()
+                    .any(|token| token.id == self.tenant.token)
+            })
     }
 
     /// The decisions since the last time.
     fn events(&mut self) -> String {
         self.news.mark_unchanged();
-        let records = self.api.engine().decisions_after(self.tenant.environment, self.seen);
+        let records = self
+            .api
+            .engine()
+            .decisions_after(self.tenant.environment, self.seen);
         let directory = self.api.engine().directory();
         let mut text = String::new();
         for record in &records {
@@ -135,7 +160,10 @@ impl Follower {
             let Ok(json) = serde_json::to_string(&body) else {
                 continue;
             };
-            let id = EventId { epoch: self.api.epoch(), sequence: record.sequence };
+            let id = EventId {
+                epoch: self.api.epoch(),
+                sequence: record.sequence,
+            };
             let _infallible = write!(text, "id: {id}\nevent: decision\ndata: {json}\n\n");
             self.seen = record.sequence;
         }
@@ -159,8 +187,14 @@ impl std::fmt::Display for EventId {
 
 /// The event that the client saw last, if it was of this run.
 fn last_event_id(headers: &HeaderMap, epoch: i64) -> Option<u64> {
-    let (run, sequence) = headers.get("last-event-id")?.to_str().ok()?.split_once('-')?;
-    (run.parse() == Ok(epoch)).then(|| sequence.parse().ok()).flatten()
+    let (run, sequence) = headers
+        .get("last-event-id")?
+        .to_str()
+        .ok()?
+        .split_once('-')?;
+    (run.parse() == Ok(epoch))
+        .then(|| sequence.parse().ok())
+        .flatten()
 }
 
 /// A decision.
@@ -200,7 +234,9 @@ impl<'a> DecisionBody<'a> {
     fn new(directory: &'a Directory, record: &'a DecisionRecord) -> Self {
         let agent = |id: AgentId| AgentOfDecision {
             id,
-            name: directory.agent_by_id(id).map(|agent| agent.record.name.as_str()),
+            name: directory
+                .agent_by_id(id)
+                .map(|agent| agent.record.name.as_str()),
         };
         Self {
             at: record.at,
@@ -222,5 +258,8 @@ impl<'a> DecisionBody<'a> {
 /// How often a quiet stream shows that it is open.
 const HEARTBEAT: Duration = Duration::from_secs(15);
 
-/// How long to wait before looking again after news that were none.
-const PAUSE: Duration = Duration::from_millis(50);
+/// How often the token is looked at.
+const CHECK: Duration = Duration::from_secs(1);
+
+/// How long decisions are gathered before they are sent.
+const PAUSE: Duration = Duration::from_millis(20);

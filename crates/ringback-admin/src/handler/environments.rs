@@ -18,16 +18,15 @@ use crate::wire::{EnvironmentBody, TokenBody};
 /// `GET /environments`.
 pub(crate) async fn list(State(api): State<Api>) -> Result<Response, ApiError> {
     let directory = api.engine().directory();
-    let environments: Vec<EnvironmentBody<'_>> =
-        directory.environments().map(|environment| (&environment.record).into()).collect();
+    let environments: Vec<EnvironmentBody<'_>> = directory
+        .environments()
+        .map(|environment| (&environment.record).into())
+        .collect();
     Ok(reply::ok(environments))
 }
 
 /// `POST /environments`.
-pub(crate) async fn create(
-    State(api): State<Api>,
-    request: Request,
-) -> Result<Response, ApiError> {
+pub(crate) async fn create(State(api): State<Api>, request: Request) -> Result<Response, ApiError> {
     let mut fields = read_fields(request).await?;
     let command = CreateEnvironment {
         name: fields.required_text("name", MAX_NAME),
@@ -45,7 +44,9 @@ pub(crate) async fn create(
 pub(crate) async fn show(State(api): State<Api>, path: PathText) -> Result<Response, ApiError> {
     let id = path.environment(&api)?;
     let directory = api.engine().directory();
-    let environment = directory.environment_by_id(id).ok_or(CommandError::EnvironmentNotFound)?;
+    let environment = directory
+        .environment_by_id(id)
+        .ok_or(CommandError::EnvironmentNotFound)?;
     Ok(reply::ok(EnvironmentBody::from(&environment.record)))
 }
 
@@ -92,7 +93,15 @@ pub(crate) async fn create_token(
     })?;
     let hash = hash_secret(&secret);
     let errors = fields.errors;
-    let token = api.engine().submit(CreateToken { environment, name, hash, errors }).await?;
+    let token = api
+        .engine()
+        .submit(CreateToken {
+            environment,
+            name,
+            hash,
+            errors,
+        })
+        .await?;
     Ok(reply::created(TokenBody::new(&token, Some(&secret))))
 }
 
@@ -103,9 +112,14 @@ pub(crate) async fn list_tokens(
 ) -> Result<Response, ApiError> {
     let id = path.environment(&api)?;
     let directory = api.engine().directory();
-    let environment = directory.environment_by_id(id).ok_or(CommandError::EnvironmentNotFound)?;
-    let tokens: Vec<TokenBody<'_>> =
-        environment.tokens.iter().map(|token| TokenBody::new(token, None)).collect();
+    let environment = directory
+        .environment_by_id(id)
+        .ok_or(CommandError::EnvironmentNotFound)?;
+    let tokens: Vec<TokenBody<'_>> = environment
+        .tokens
+        .iter()
+        .map(|token| TokenBody::new(token, None))
+        .collect();
     Ok(reply::ok(tokens))
 }
 

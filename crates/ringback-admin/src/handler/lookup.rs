@@ -33,16 +33,30 @@ pub(crate) async fn look_up(
         query.errors.add("to", "The to field is required.");
     }
     let explained = query
-        .read("explain", "The explain field must be true or false.", |text| match text {
-            "true" | "1" => Some(true),
-            "false" | "0" => Some(false),
-            _ => None,
-        })
+        .read(
+            "explain",
+            "The explain field must be true or false.",
+            |text| match text {
+                "true" | "1" => Some(true),
+                "false" | "0" => Some(false),
+                _ => None,
+            },
+        )
         .unwrap_or(false);
-    let caller = NumberRules::read_with(query.phone_number("from").unwrap_or_default(), country, None);
+    let caller = NumberRules::read_with(
+        query.phone_number("from").unwrap_or_default(),
+        country,
+        None,
+    );
     query.errors.into_result()?;
     let dialed = to.and_then(|to| NumberRules::read_with(to, country, None).number());
-    let ask = Ask { tenant, dialed, caller, now: api.engine().now(), explained };
+    let ask = Ask {
+        tenant,
+        dialed,
+        caller,
+        now: api.engine().now(),
+        explained,
+    };
     if let Some(answer) = ask.answer_from_memory(&api) {
         return Ok(answer);
     }
@@ -61,7 +75,10 @@ pub(crate) async fn route(
     let to = fields.required_text("to", MAX_NAME);
     let from = fields.optional_text("from", MAX_NAME).unwrap_or_default();
     let sid = fields.raw_text("sid");
-    if sid.as_ref().is_some_and(|sid| sid.is_empty() || sid.len() > MAX_SID_BYTES) {
+    if sid
+        .as_ref()
+        .is_some_and(|sid| sid.is_empty() || sid.len() > MAX_SID_BYTES)
+    {
         fields.errors.add("sid", sid_problem());
     }
     fields.errors.into_result()?;
@@ -77,7 +94,11 @@ pub(crate) async fn route(
     if let Some((outcome, reason)) = answer.decided {
         api.metrics().count_decision(outcome, reason);
     }
-    Ok(reply::text_of(StatusCode::OK, "application/json", answer.response))
+    Ok(reply::text_of(
+        StatusCode::OK,
+        "application/json",
+        answer.response,
+    ))
 }
 
 /// `POST /routed-calls/{sid}/answered`: the callback was answered.
@@ -87,7 +108,10 @@ pub(crate) async fn answered(
     path: PathText,
 ) -> Result<Response, ApiError> {
     let sid = path.get("sid");
-    let command = ReportAnswered { environment: tenant.environment, sid: sid.to_owned() };
+    let command = ReportAnswered {
+        environment: tenant.environment,
+        sid: sid.to_owned(),
+    };
     api.engine().submit(command).await?;
     Ok(reply::ok(Answered { sid }))
 }
@@ -116,7 +140,10 @@ impl Ask {
         let directory = api.engine().directory();
         let question = self.question(&directory);
         let (decision, steps) = self.decide(api, &directory, &question);
-        decision.call.is_none().then(|| reply::ok(LookupBody::new(&decision, None, None, steps)))
+        decision
+            .call
+            .is_none()
+            .then(|| reply::ok(LookupBody::new(&decision, None, None, steps)))
     }
 
     /// The answer.
@@ -125,7 +152,12 @@ impl Ask {
         let question = self.question(&directory);
         let (decision, steps) = self.decide(api, &directory, &question);
         let call = api.engine().matched_call(&decision, self.caller)?;
-        Ok(reply::ok(LookupBody::new(&decision, call.as_ref(), None, steps)))
+        Ok(reply::ok(LookupBody::new(
+            &decision,
+            call.as_ref(),
+            None,
+            steps,
+        )))
     }
 
     /// The question. Another tenant's number is as unknown as nobody's.
@@ -162,7 +194,11 @@ impl Ask {
 /// Writes the answer to `POST /route`.
 fn render(decision: &Decision<'_>, call: Option<&Call>, sid: &str) -> String {
     let data = LookupBody::new(decision, call, Some(sid), None);
-    serde_json::to_string(&Success { success: true, data }).unwrap_or_default()
+    serde_json::to_string(&Success {
+        success: true,
+        data,
+    })
+    .unwrap_or_default()
 }
 
 /// A decision.

@@ -46,7 +46,9 @@ pub(crate) async fn create(
         Caller::Number(number) => Some(number),
         Caller::Anonymous | Caller::Invalid => {
             if !text.is_empty() {
-                fields.errors.add("number", "The number field must be a valid phone number.");
+                fields
+                    .errors
+                    .add("number", "The number field must be a valid phone number.");
             }
             None
         }
@@ -65,8 +67,9 @@ pub(crate) async fn create(
         })
         .await?;
     let directory = api.engine().directory();
-    let number =
-        directory.number_of(tenant.environment, id).ok_or(CommandError::NumberNotFound)?;
+    let number = directory
+        .number_of(tenant.environment, id)
+        .ok_or(CommandError::NumberNotFound)?;
     Ok(reply::created(NumberBody::new(&directory, number)))
 }
 
@@ -87,7 +90,14 @@ pub(crate) async fn update(
     };
     let errors = fields.errors;
     let environment = tenant.environment;
-    api.engine().submit(SetDefaultAgent { environment, id, agent, errors }).await?;
+    api.engine()
+        .submit(SetDefaultAgent {
+            environment,
+            id,
+            agent,
+            errors,
+        })
+        .await?;
     answer(&api, tenant, id)
 }
 
@@ -98,15 +108,21 @@ pub(crate) async fn delete(
     path: PathText,
 ) -> Result<Response, ApiError> {
     let id = path.number(&api, tenant)?;
-    api.engine().submit(DeleteNumber { environment: tenant.environment, id }).await?;
+    api.engine()
+        .submit(DeleteNumber {
+            environment: tenant.environment,
+            id,
+        })
+        .await?;
     Ok(reply::done("Phone number deleted"))
 }
 
 /// The number as it is now.
 fn answer(api: &Api, tenant: Tenant, id: NumberId) -> Result<Response, ApiError> {
     let directory = api.engine().directory();
-    let number =
-        directory.number_of(tenant.environment, id).ok_or(CommandError::NumberNotFound)?;
+    let number = directory
+        .number_of(tenant.environment, id)
+        .ok_or(CommandError::NumberNotFound)?;
     Ok(reply::ok(NumberBody::new(&directory, number)))
 }
 
@@ -114,6 +130,9 @@ fn answer(api: &Api, tenant: Tenant, id: NumberId) -> Result<Response, ApiError>
 fn check_country(number: E164, given: Country, errors: &mut FieldErrors) {
     let digits = number.digits().to_string();
     if !digits.starts_with(&given.calling_code().to_string()) {
-        errors.add("country_code", "The country code does not match the number.");
+        errors.add(
+            "country_code",
+            "The country code does not match the number.",
+        );
     }
 }

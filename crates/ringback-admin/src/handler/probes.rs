@@ -26,11 +26,22 @@ pub(crate) async fn ready(State(api): State<Api>) -> Response {
     };
     let body = Readiness {
         status,
-        storage: if health.storage_available { "available" } else { "unavailable" },
-        index: if health.index_whole { "whole" } else { "loading" },
+        storage: if health.storage_available {
+            "available"
+        } else {
+            "unavailable"
+        },
+        index: if health.index_whole {
+            "whole"
+        } else {
+            "loading"
+        },
     };
-    let code =
-        if status == "ready" { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let code = if status == "ready" {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
     reply::json(code, &body)
 }
 

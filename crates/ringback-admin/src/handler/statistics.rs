@@ -27,7 +27,10 @@ pub(crate) async fn environment(
     let start = start.unwrap_or(today - DEFAULT_DAYS);
     let end = end.unwrap_or(today);
     if query.errors.is_empty() && start > end {
-        query.errors.add("end_date", "The end date must not be before the start date.");
+        query.errors.add(
+            "end_date",
+            "The end date must not be before the start date.",
+        );
     }
     query.errors.into_result()?;
     let statistics = api.engine().statistics(tenant.environment, start, end);
@@ -41,7 +44,10 @@ pub(crate) async fn environment(
         })
         .collect();
     Ok(reply::ok(StatisticsBody {
-        period: Period { start: date_of(start), end: date_of(end) },
+        period: Period {
+            start: date_of(start),
+            end: date_of(end),
+        },
         total_callbacks_received: statistics.received,
         callbacks_answered: statistics.answered,
         callbacks_unmatched: statistics.unmatched,
@@ -58,7 +64,11 @@ pub(crate) async fn agent(
     let id = path.agent(&api, tenant)?;
     let directory = api.engine().directory();
     let agent = find_agent(&directory, tenant, id)?;
-    let role = agent.record.role.as_ref().ok_or(CommandError::NoCallbackRole)?;
+    let role = agent
+        .record
+        .role
+        .as_ref()
+        .ok_or(CommandError::NoCallbackRole)?;
     let source_agents = role
         .source_agents
         .iter()
@@ -67,7 +77,8 @@ pub(crate) async fn agent(
         .collect();
     let today = day_of(api.engine().now());
     let (received, answered) =
-        api.engine().agent_statistics(tenant.environment, id, today - DEFAULT_DAYS, today);
+        api.engine()
+            .agent_statistics(tenant.environment, id, today - DEFAULT_DAYS, today);
     Ok(reply::ok(AgentPage {
         agent: AgentBrief::new(agent),
         source_agents,
@@ -179,7 +190,14 @@ mod tests {
 
     #[test]
     fn what_is_no_day_is_refused() {
-        for text in ["2026-02-30", "2026-13-01", "21-11-2026", "2026-1-1", "today", "2026-11-21T00"] {
+        for text in [
+            "2026-02-30",
+            "2026-13-01",
+            "21-11-2026",
+            "2026-1-1",
+            "today",
+            "2026-11-21T00",
+        ] {
             assert_eq!(read_day(text), None, "{text}");
         }
     }

@@ -10,7 +10,10 @@ use crate::harness::{ADMINISTRATOR, Harness, Tenant, text};
 /// Every route below `/api/v1` that asks for a token: method and path, from the description that
 /// the API gives of itself (a unit test holds that to the router).
 async fn routes(harness: &Harness) -> Vec<(String, String)> {
-    let description = harness.ask("", "GET", "/api/v1/openapi.json", "").await.json();
+    let description = harness
+        .ask("", "GET", "/api/v1/openapi.json", "")
+        .await
+        .json();
     let mut routes = Vec::new();
     for (path, methods) in description["paths"].as_object().expect("paths") {
         for (method, operation) in methods.as_object().expect("methods") {
@@ -39,14 +42,23 @@ fn fill(path: &str, tenant: &Tenant) -> String {
         .replace("{sid}", "in-1")
 }
 
-async fn send(harness: &Harness, method: &str, path: &str, authorization: Option<&str>) -> StatusCode {
+async fn send(
+    harness: &Harness,
+    method: &str,
+    path: &str,
+    authorization: Option<&str>,
+) -> StatusCode {
     let mut request = Request::builder().method(method).uri(path);
     if let Some(authorization) = authorization {
         request = request.header("authorization", authorization);
     }
-    let answer = harness.send(request.body(Body::empty()).unwrap()).await;
+    let request = request.body(Body::empty()).expect("a request");
+    let answer = harness.send(request).await;
     if answer.status == StatusCode::UNAUTHORIZED {
-        assert_eq!(answer.text, r#"{"success":false,"message":"Unauthenticated."}"#);
+        assert_eq!(
+            answer.text,
+            r#"{"success":false,"message":"Unauthenticated."}"#
+        );
     }
     assert!(!answer.header("x-request-id").is_empty());
     answer.status
@@ -68,10 +80,17 @@ async fn every_route_asks_for_the_right_kind_of_token() {
             Some(format!("Bearer {} {}", tenant.token, tenant.token)),
         ] {
             let status = send(&harness, &method, &filled, authorization.as_deref()).await;
-            assert_eq!(status, StatusCode::UNAUTHORIZED, "{method} {path} {authorization:?}");
+            assert_eq!(
+                status,
+                StatusCode::UNAUTHORIZED,
+                "{method} {path} {authorization:?}"
+            );
         }
-        let wrong =
-            if path.contains("/environments") { &tenant.token } else { ADMINISTRATOR };
+        let wrong = if path.contains("/environments") {
+            &tenant.token
+        } else {
+            ADMINISTRATOR
+        };
         let status = send(&harness, &method, &filled, Some(&format!("Bearer {wrong}"))).await;
         assert_eq!(status, StatusCode::FORBIDDEN, "{method} {path}");
     }
@@ -97,13 +116,22 @@ async fn another_environments_things_are_not_there() {
         r#"{{"agent_id":"{}","to":"+5511987654321","from":"{}","sid":"out-1"}}"#,
         theirs.outbound, theirs.digits
     );
-    harness.done(&theirs.token, "POST", "/api/v1/calls", &body).await;
+    harness
+        .done(&theirs.token, "POST", "/api/v1/calls", &body)
+        .await;
     let body = r#"{"to":"+551140000000","from":"+5511987654321","sid":"in-1"}"#;
-    let routed = harness.done(&theirs.token, "POST", "/api/v1/route", body).await;
+    let routed = harness
+        .done(&theirs.token, "POST", "/api/v1/route", body)
+        .await;
     assert_eq!(routed["outcome"], "callback");
 
-    let their_marks =
-        [&theirs.environment, &theirs.number, &theirs.inbound, &theirs.outbound, &theirs.digits];
+    let their_marks = [
+        &theirs.environment,
+        &theirs.number,
+        &theirs.inbound,
+        &theirs.outbound,
+        &theirs.digits,
+    ];
     for (method, path) in routes(&harness).await {
         if path.contains("/environments") || path.ends_with("/stream") {
             continue;
@@ -111,7 +139,11 @@ async fn another_environments_things_are_not_there() {
         let filled = fill(&path, &theirs);
         let answer = harness.ask(&ours.token, &method, &filled, "{}").await;
         for mark in their_marks {
-            assert!(!answer.text.contains(mark), "{method} {path}: {}", answer.text);
+            assert!(
+                !answer.text.contains(mark),
+                "{method} {path}: {}",
+                answer.text
+            );
         }
         let expected = match (method.as_str(), path.as_str()) {
             // Forgetting a contact is always done, and done at home only.
@@ -122,9 +154,13 @@ async fn another_environments_things_are_not_there() {
         assert_eq!(answer.status, expected, "{method} {path}: {}", answer.text);
     }
     // What was asked has changed nothing there.
-    let contact = harness.done(&theirs.token, "GET", "/api/v1/contacts/+5511987654321", "").await;
+    let contact = harness
+        .done(&theirs.token, "GET", "/api/v1/contacts/+5511987654321", "")
+        .await;
     assert_eq!(contact["calls"][0]["sid"], "out-1");
-    let agents = harness.done(&theirs.token, "GET", "/api/v1/callback-agents", "").await;
+    let agents = harness
+        .done(&theirs.token, "GET", "/api/v1/callback-agents", "")
+        .await;
     assert_eq!(agents[0]["id"], Value::String(theirs.inbound.clone()));
 }
 
@@ -138,18 +174,34 @@ async fn another_environments_identifiers_in_a_body_do_not_exist() {
     let number = format!("/api/v1/phone-numbers/{}", ours.number);
     let calling = format!("/api/v1/agents/{}/calling", ours.outbound);
     for (method, path, body, field) in [
-        ("PUT", &role, format!(r#"{{"source_agent_ids":["{}"]}}"#, theirs.outbound), "source_agent_ids.0"),
-        ("PATCH", &number, format!(r#"{{"default_agent_id":"{}"}}"#, theirs.inbound), "default_agent_id"),
+        (
+            "PUT",
+            &role,
+            format!(r#"{{"source_agent_ids":["{}"]}}"#, theirs.outbound),
+            "source_agent_ids.0",
+        ),
+        (
+            "PATCH",
+            &number,
+            format!(r#"{{"default_agent_id":"{}"}}"#, theirs.inbound),
+            "default_agent_id",
+        ),
         (
             "PUT",
             &calling,
-            format!(r#"{{"direction":"outbound","phone_number_ids":["{}"]}}"#, theirs.number),
+            format!(
+                r#"{{"direction":"outbound","phone_number_ids":["{}"]}}"#,
+                theirs.number
+            ),
             "phone_number_ids.0",
         ),
         (
             "POST",
             &"/api/v1/calls".to_owned(),
-            format!(r#"{{"agent_id":"{}","to":"+5511987654321"}}"#, theirs.outbound),
+            format!(
+                r#"{{"agent_id":"{}","to":"+5511987654321"}}"#,
+                theirs.outbound
+            ),
             "agent_id",
         ),
     ] {
@@ -165,29 +217,48 @@ async fn another_environments_identifiers_in_a_body_do_not_exist() {
     );
     // Their number is nobody's, and cannot be taken.
     let body = r#"{"to":"+551140000000","from":"+5511987654321"}"#;
-    let routed = harness.done(&ours.token, "POST", "/api/v1/route", body).await;
+    let routed = harness
+        .done(&ours.token, "POST", "/api/v1/route", body)
+        .await;
     assert_eq!(routed["reason"], "number_unknown");
-    let looked_up = harness.done(&ours.token, "GET", "/api/v1/route?to=%2B551140000000", "").await;
+    let looked_up = harness
+        .done(&ours.token, "GET", "/api/v1/route?to=%2B551140000000", "")
+        .await;
     assert_eq!(looked_up["reason"], "number_unknown");
-    let answer =
-        harness.ask(&ours.token, "POST", "/api/v1/phone-numbers", r#"{"number":"+551140000000"}"#).await;
+    let answer = harness
+        .ask(
+            &ours.token,
+            "POST",
+            "/api/v1/phone-numbers",
+            r#"{"number":"+551140000000"}"#,
+        )
+        .await;
     assert_eq!(answer.json()["code"], "NUMBER_ALREADY_EXISTS");
     // The same call id names two calls in two environments.
     for tenant in [&ours, &theirs] {
-        let body =
-            format!(r#"{{"agent_id":"{}","to":"+5511987654321","sid":"same"}}"#, tenant.outbound);
-        let call = harness.done(&tenant.token, "POST", "/api/v1/calls", &body).await;
+        let body = format!(
+            r#"{{"agent_id":"{}","to":"+5511987654321","sid":"same"}}"#,
+            tenant.outbound
+        );
+        let call = harness
+            .done(&tenant.token, "POST", "/api/v1/calls", &body)
+            .await;
         assert_eq!(text(&call["agent_id"]), tenant.outbound);
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_token_that_has_used_up_its_share_is_told_when_to_come_again() {
-    let harness = Harness::with(HttpSpec { rate_limit: Some(20), ..HttpSpec::default() });
+    let harness = Harness::with(HttpSpec {
+        rate_limit: Some(20),
+        ..HttpSpec::default()
+    });
     let ours = harness.tenant("+551130000000").await;
     let mut remaining = Vec::new();
     let answer = loop {
-        let answer = harness.ask(&ours.token, "GET", "/api/v1/agents/x", "").await;
+        let answer = harness
+            .ask(&ours.token, "GET", "/api/v1/agents/x", "")
+            .await;
         assert_eq!(answer.header("x-ratelimit-limit"), "20");
         let reset: u64 = answer.header("x-ratelimit-reset").parse().expect("seconds");
         assert!((1..=60).contains(&reset));
@@ -197,20 +268,27 @@ async fn a_token_that_has_used_up_its_share_is_told_when_to_come_again() {
         }
     };
     assert_eq!(answer.status, StatusCode::TOO_MANY_REQUESTS);
-    assert_eq!(answer.header("retry-after"), answer.header("x-ratelimit-reset"));
+    assert_eq!(
+        answer.header("retry-after"),
+        answer.header("x-ratelimit-reset")
+    );
     assert_eq!(
         answer.text,
         r#"{"success":false,"message":"Too many requests","code":"TOO_MANY_REQUESTS"}"#
     );
     assert_eq!(remaining[remaining.len() - 2..], ["0", "0"]);
     // Per token: the administrator has used only what making the environment took.
-    let answer = harness.ask(ADMINISTRATOR, "GET", "/api/v1/environments", "").await;
+    let answer = harness
+        .ask(ADMINISTRATOR, "GET", "/api/v1/environments", "")
+        .await;
     assert_eq!(answer.header("x-ratelimit-remaining"), "17");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_a_rate_limit_no_limits_are_shown() {
     let harness = Harness::new();
-    let answer = harness.ask(ADMINISTRATOR, "GET", "/api/v1/environments", "").await;
+    let answer = harness
+        .ask(ADMINISTRATOR, "GET", "/api/v1/environments", "")
+        .await;
     assert_eq!(answer.header("x-ratelimit-limit"), "");
 }

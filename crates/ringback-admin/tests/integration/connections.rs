@@ -3,6 +3,8 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use axum::body::Body;
+use axum::http::Request;
 use ringback_admin::HttpSpec;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -21,9 +23,13 @@ struct Served {
 
 impl Served {
     async fn start(spec: HttpSpec) -> Self {
-        let harness =
-            Harness::with(HttpSpec { listen: vec!["127.0.0.1:0".to_owned()], ..spec });
-        let listeners = ringback_admin::bind(&harness.config).await.expect("a free port");
+        let harness = Harness::with(HttpSpec {
+            listen: vec!["127.0.0.1:0".to_owned()],
+            ..spec
+        });
+        let listeners = ringback_admin::bind(&harness.config)
+            .await
+            .expect("a free port");
         let address = listeners[0].local_addr().expect("an address");
         let (stop, stopped) = oneshot::channel::<()>();
         let (api, config) = (harness.api.clone(), harness.config.clone());
@@ -33,11 +39,18 @@ impl Served {
             })
             .await;
         });
-        Self { harness, address, stop, server }
+        Self {
+            harness,
+            address,
+            stop,
+            server,
+        }
     }
 
     async fn connect(&self) -> TcpStream {
-        TcpStream::connect(self.address).await.expect("the server accepts")
+        TcpStream::connect(self.address)
+            .await
+            .expect("the server accepts")
     }
 
     async fn stop(self) {
@@ -47,7 +60,9 @@ impl Served {
 }
 
 async fn within<T>(future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(Duration::from_secs(30), future).await.expect("in time")
+    tokio::time::timeout(Duration::from_secs(30), future)
+        .await
+        .expect("in time")
 }
 
 /// Reads one answer: its head and as much body as it announces.
@@ -128,7 +143,10 @@ async fn slow_clients_do_not_keep_others_waiting() {
     }
     for _ in 0..20 {
         let mut stream = served.connect().await;
-        stream.write_all(b"GET /healthz HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+        stream
+            .write_all(b"GET /healthz HTTP/1.1\r\nhost: a\r\n\r\n")
+            .await
+            .unwrap();
         assert!(answer(&mut stream).await.ends_with("{\"status\":\"ok\"}"));
     }
     // They are served all the same, once they go on.
@@ -141,11 +159,18 @@ async fn slow_clients_do_not_keep_others_waiting() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn connections_over_the_cap_wait_their_turn() {
-    let served = Served::start(HttpSpec { max_connections: 2, ..HttpSpec::default() }).await;
+    let served = Served::start(HttpSpec {
+        max_connections: 2,
+        ..HttpSpec::default()
+    })
+    .await;
     let first = served.connect().await;
     let second = served.connect().await;
     let mut third = served.connect().await;
-    third.write_all(b"GET /healthz HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+    third
+        .write_all(b"GET /healthz HTTP/1.1\r\nhost: a\r\n\r\n")
+        .await
+        .unwrap();
     let mut buffer = [0; 16];
     let early = tokio::time::timeout(Duration::from_millis(200), third.read(&mut buffer)).await;
     assert!(early.is_err(), "the third was served beside the first two");
@@ -160,7 +185,9 @@ async fn requests_that_have_begun_are_finished_and_streams_end_when_the_server_g
     let served = Served::start(HttpSpec::default()).await;
     let tenant = served.harness.tenant("+551130000000").await;
     let mut idle = served.connect().await;
-    idle.write_all(b"GET /healthz HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+    idle.write_all(b"GET /healthz HTTP/1.1\r\nhost: a\r\n\r\n")
+        .await
+        .unwrap();
     answer(&mut idle).await;
     let mut stream = served.connect().await;
     let head = format!(
@@ -178,15 +205,27 @@ async fn requests_that_have_begun_are_finished_and_streams_end_when_the_server_g
     // The server has taken the request up when it asks for no more than the rest of the body.
     tokio::time::sleep(Duration::from_millis(100)).await;
     let address = served.address;
-    let Served { harness, stop, server, .. } = served;
+    let Served {
+        harness,
+        stop,
+        server,
+        ..
+    } = served;
     let _stopped = stop.send(());
     let mut rest = Vec::new();
-    within(stream.read_to_end(&mut rest)).await.expect("the stream ends");
-    within(idle.read_to_end(&mut rest)).await.expect("the idle connection ends");
+    within(stream.read_to_end(&mut rest))
+        .await
+        .expect("the stream ends");
+    within(idle.read_to_end(&mut rest))
+        .await
+        .expect("the idle connection ends");
     begun.write_all(b":\"Late\"}").await.unwrap();
     assert!(answer(&mut begun).await.starts_with("HTTP/1.1 201 "));
     within(server).await.expect("the server ends");
-    assert!(TcpStream::connect(address).await.is_err(), "nobody listens any more");
+    assert!(
+        TcpStream::connect(address).await.is_err(),
+        "nobody listens any more"
+    );
     drop(harness);
 }
 
@@ -195,9 +234,15 @@ async fn metrics_are_in_the_text_format() {
     let served = Served::start(HttpSpec::default()).await;
     let tenant = served.harness.tenant("+551130000000").await;
     let body = r#"{"to":"+551130000000"}"#;
-    served.harness.done(&tenant.token, "POST", "/api/v1/route", body).await;
+    served
+        .harness
+        .done(&tenant.token, "POST", "/api/v1/route", body)
+        .await;
     let mut stream = served.connect().await;
-    stream.write_all(b"GET /metrics HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+    stream
+        .write_all(b"GET /metrics HTTP/1.1\r\nhost: a\r\n\r\n")
+        .await
+        .unwrap();
     let text = answer(&mut stream).await;
     let (_, metrics) = text.split_once("\r\n\r\n").expect("a body");
     for line in [
@@ -210,11 +255,35 @@ async fn metrics_are_in_the_text_format() {
         "ringback_http_request_duration_seconds_bucket{route=\"/api/v1/route\",le=\"+Inf\"} 1",
         "ringback_http_connections 1",
     ] {
-        assert!(metrics.lines().any(|other| other == line), "{line} is not in\n{metrics}");
+        assert!(
+            metrics.lines().any(|other| other == line),
+            "{line} is not in\n{metrics}"
+        );
     }
     for line in metrics.lines() {
-        let is_value = line.rsplit_once(' ').is_some_and(|(_, value)| value.parse::<f64>().is_ok());
-        assert!(line.starts_with("# HELP ") || line.starts_with("# TYPE ") || is_value, "{line}");
+        let is_value = line
+            .rsplit_once(' ')
+            .is_some_and(|(_, value)| value.parse::<f64>().is_ok());
+        assert!(
+            line.starts_with("# HELP ") || line.starts_with("# TYPE ") || is_value,
+            "{line}"
+        );
     }
     served.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_description_and_its_page_are_served_to_anyone() {
+    let harness = Harness::new();
+    let request = |path: &str| {
+        let request = Request::get(path).body(Body::empty());
+        harness.send(request.expect("a request"))
+    };
+    let description = request("/api/v1/openapi.json").await;
+    assert_eq!(description.header("content-type"), "application/json");
+    assert_eq!(description.json()["openapi"], "3.1.0");
+    let page = request("/docs").await;
+    assert_eq!(page.header("content-type"), "text/html; charset=utf-8");
+    // Nothing is fetched from elsewhere.
+    assert!(!page.text.contains("http://") && !page.text.contains("https://"));
 }

@@ -14,7 +14,13 @@ use crate::harness::{ADMINISTRATOR, Answer, Harness};
 async fn answers_are_those_of_the_golden_files() {
     let mut names: Vec<String> = std::fs::read_dir(folder())
         .expect("the folder is there")
-        .map(|entry| entry.expect("an entry").file_name().into_string().expect("a name"))
+        .map(|entry| {
+            entry
+                .expect("an entry")
+                .file_name()
+                .into_string()
+                .expect("a name")
+        })
         .filter(|name| name.ends_with(".http"))
         .collect();
     names.sort();
@@ -54,7 +60,12 @@ struct Exchange {
 impl Play {
     fn new() -> Self {
         let known = HashMap::from([("administrator".to_owned(), ADMINISTRATOR.to_owned())]);
-        Self { harness: Harness::new(), known, token: String::new(), failures: String::new() }
+        Self {
+            harness: Harness::new(),
+            known,
+            token: String::new(),
+            failures: String::new(),
+        }
     }
 
     async fn file(&mut self, name: &str) {
@@ -70,13 +81,20 @@ impl Play {
                 if exchange.request.is_empty() {
                     exchange.place = format!("{name}:{number}");
                 }
-                exchange.request.push(line.strip_prefix(' ').unwrap_or(line).to_owned());
+                exchange
+                    .request
+                    .push(line.strip_prefix(' ').unwrap_or(line).to_owned());
             } else if let Some(line) = expected {
-                exchange.expected.push(line.strip_prefix(' ').unwrap_or(line).to_owned());
+                exchange
+                    .expected
+                    .push(line.strip_prefix(' ').unwrap_or(line).to_owned());
             } else if let Some(directive) = line.strip_prefix('@') {
                 self.direct(directive).await;
             } else {
-                assert!(line.is_empty() || line.starts_with('#'), "{name}:{number}: {line}");
+                assert!(
+                    line.is_empty() || line.starts_with('#'),
+                    "{name}:{number}: {line}"
+                );
             }
         }
     }
@@ -109,7 +127,10 @@ impl Play {
     /// Makes a request from its lines.
     fn request(&self, lines: &[String]) -> Request<Body> {
         let (method, path) = lines[0].split_once(' ').expect("a method and a path");
-        let blank = lines.iter().position(String::is_empty).unwrap_or(lines.len());
+        let blank = lines
+            .iter()
+            .position(String::is_empty)
+            .unwrap_or(lines.len());
         let body = self.fill(&lines.get(blank + 1..).unwrap_or_default().join("\n"));
         let mut headers: HashMap<&str, String> = HashMap::new();
         if !self.token.is_empty() {
@@ -131,7 +152,10 @@ impl Play {
 
     /// Compares an answer with the lines that describe it.
     fn compare(&mut self, lines: &[String], answer: &Answer) -> Result<(), String> {
-        let blank = lines.iter().position(String::is_empty).unwrap_or(lines.len());
+        let blank = lines
+            .iter()
+            .position(String::is_empty)
+            .unwrap_or(lines.len());
         if lines[0] != answer.status.as_str() {
             return Err(format!("expected status {}", lines[0]));
         }
@@ -151,7 +175,9 @@ impl Play {
         let mut pattern = pattern;
         while let Some((literal, after)) = pattern.split_once("${") {
             let (variable, after) = after.split_once('}').expect("a closed variable");
-            rest = rest.strip_prefix(literal).ok_or_else(|| unlike(literal, rest))?;
+            rest = rest
+                .strip_prefix(literal)
+                .ok_or_else(|| unlike(literal, rest))?;
             let taken = match variable.split_once('=') {
                 None => {
                     let known = self.known.get(variable);
@@ -167,7 +193,8 @@ impl Play {
                         return Err(unlike(&format!("a {kind}"), rest));
                     }
                     if !name.is_empty() {
-                        self.known.insert(name.to_owned(), rest[..length].to_owned());
+                        self.known
+                            .insert(name.to_owned(), rest[..length].to_owned());
                     }
                     length
                 }
@@ -175,7 +202,11 @@ impl Play {
             rest = &rest[taken..];
             pattern = after;
         }
-        if rest == pattern { Ok(()) } else { Err(unlike(pattern, rest)) }
+        if rest == pattern {
+            Ok(())
+        } else {
+            Err(unlike(pattern, rest))
+        }
     }
 
     /// Fills in what is known.
@@ -206,8 +237,15 @@ fn length_of(kind: &str, text: &str) -> usize {
 
 /// Says where a text departs.
 fn unlike(expected: &str, found: &str) -> String {
-    let same = expected.bytes().zip(found.bytes()).take_while(|(a, b)| a == b).count();
-    let same = (0..=same).rev().find(|at| found.is_char_boundary(*at)).unwrap_or(0);
+    let same = expected
+        .bytes()
+        .zip(found.bytes())
+        .take_while(|(a, b)| a == b)
+        .count();
+    let same = (0..=same)
+        .rev()
+        .find(|at| found.is_char_boundary(*at))
+        .unwrap_or(0);
     let expected = expected.get(same..).unwrap_or(expected);
     format!("expected …{expected}\n     found …{}", &found[same..])
 }

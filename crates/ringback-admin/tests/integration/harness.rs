@@ -54,34 +54,71 @@ impl Harness {
         let (memory, clock) = (Memory::default(), StillClock::at(NOW));
         let engine = Engine::open(memory.clone(), clock.clone()).expect("memory opens");
         let config = HttpConfig::try_from(spec).expect("the test writes good settings");
-        let api = Api::new(engine.clone(), hash_secret(ADMINISTRATOR), &config, Vec::new());
+        let api = Api::new(
+            engine.clone(),
+            hash_secret(ADMINISTRATOR),
+            &config,
+            Vec::new(),
+        );
         let router = ringback_admin::router(api.clone());
-        Self { engine, memory, clock, api, config, router }
+        Self {
+            engine,
+            memory,
+            clock,
+            api,
+            config,
+            router,
+        }
     }
 
     /// Sends a request.
     pub(crate) async fn send(&self, request: Request<Body>) -> Answer {
-        let response = self.router.clone().oneshot(request).await.expect("the router answers");
+        let response = self
+            .router
+            .clone()
+            .oneshot(request)
+            .await
+            .expect("the router answers");
         let (parts, body) = response.into_parts();
-        let bytes = body.collect().await.expect("the answer is whole").to_bytes();
+        let bytes = body
+            .collect()
+            .await
+            .expect("the answer is whole")
+            .to_bytes();
         let text = String::from_utf8(bytes.to_vec()).expect("answers are text");
-        Answer { status: parts.status, headers: parts.headers, text }
+        Answer {
+            status: parts.status,
+            headers: parts.headers,
+            text,
+        }
     }
 
     /// Sends a request with a token and, unless it is empty, a JSON body.
     pub(crate) async fn ask(&self, token: &str, method: &str, path: &str, body: &str) -> Answer {
-        let mut request =
-            Request::builder().method(method).uri(path).header("authorization", format!("Bearer {token}"));
+        let mut request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header("authorization", format!("Bearer {token}"));
         if !body.is_empty() {
             request = request.header("content-type", "application/json");
         }
-        self.send(request.body(Body::from(body.to_owned())).expect("a request")).await
+        self.send(
+            request
+                .body(Body::from(body.to_owned()))
+                .expect("a request"),
+        )
+        .await
     }
 
     /// The same; the answer must be a success, and its data is returned.
     pub(crate) async fn done(&self, token: &str, method: &str, path: &str, body: &str) -> Value {
         let answer = self.ask(token, method, path, body).await;
-        assert!(answer.status.is_success(), "{method} {path}: {} {}", answer.status, answer.text);
+        assert!(
+            answer.status.is_success(),
+            "{method} {path}: {} {}",
+            answer.status,
+            answer.text
+        );
         answer.json()["data"].clone()
     }
 
@@ -89,27 +126,48 @@ impl Harness {
     /// both owning the number, and a callback role that joins them.
     pub(crate) async fn tenant(&self, digits: &str) -> Tenant {
         let settings = r#"{"name":"Acme","default_country":"BR","target_template":"sip:{agent_id}@agents.example.com"}"#;
-        let environment = self.done(ADMINISTRATOR, "POST", "/api/v1/environments", settings).await;
+        let environment = self
+            .done(ADMINISTRATOR, "POST", "/api/v1/environments", settings)
+            .await;
         let environment = text(&environment["id"]);
         let path = format!("/api/v1/environments/{environment}/tokens");
         let made = self.done(ADMINISTRATOR, "POST", &path, "").await;
         let (token_id, token) = (text(&made["id"]), text(&made["token"]));
         let body = format!(r#"{{"number":"{digits}"}}"#);
-        let number = text(&self.done(&token, "POST", "/api/v1/phone-numbers", &body).await["id"]);
+        let number = text(
+            &self
+                .done(&token, "POST", "/api/v1/phone-numbers", &body)
+                .await["id"],
+        );
         let mut agents = Vec::new();
         for direction in ["inbound", "outbound"] {
             let body = format!(
                 r#"{{"name":"{direction}","label":"{direction}","direction":"{direction}","phone_number_ids":["{number}"]}}"#
             );
             let id = text(&self.done(&token, "POST", "/api/v1/agents", &body).await["id"]);
-            self.done(&token, "POST", &format!("/api/v1/agents/{id}/publish"), "").await;
+            self.done(&token, "POST", &format!("/api/v1/agents/{id}/publish"), "")
+                .await;
             agents.push(id);
         }
         let (outbound, inbound) = (agents.remove(1), agents.remove(0));
         let body = format!(r#"{{"source_agent_ids":["{outbound}"]}}"#);
-        self.done(&token, "POST", &format!("/api/v1/agents/{inbound}/callback"), &body).await;
+        self.done(
+            &token,
+            "POST",
+            &format!("/api/v1/agents/{inbound}/callback"),
+            &body,
+        )
+        .await;
         let digits = digits.to_owned();
-        Tenant { environment, token_id, token, number, digits, inbound, outbound }
+        Tenant {
+            environment,
+            token_id,
+            token,
+            number,
+            digits,
+            inbound,
+            outbound,
+        }
     }
 }
 
@@ -126,13 +184,18 @@ impl Answer {
     }
 
     pub(crate) fn header(&self, name: &str) -> &str {
-        self.headers.get(name).map_or("", |value| value.to_str().expect("header values are text"))
+        self.headers
+            .get(name)
+            .map_or("", |value| value.to_str().expect("header values are text"))
     }
 
     /// The fields that the answer complains of.
     pub(crate) fn fields(&self) -> Vec<String> {
         let json = self.json();
-        json["errors"].as_object().map(|errors| errors.keys().cloned().collect()).unwrap_or_default()
+        json["errors"]
+            .as_object()
+            .map(|errors| errors.keys().cloned().collect())
+            .unwrap_or_default()
     }
 }
 

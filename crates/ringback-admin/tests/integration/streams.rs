@@ -25,7 +25,13 @@ impl Events {
         assert_eq!(response.status(), 200);
         assert_eq!(response.headers()["content-type"], "text/event-stream");
         let mut events = Self(response.into_body());
-        assert!(events.next().await.expect("a greeting").starts_with(": decisions\n\n"));
+        assert!(
+            events
+                .next()
+                .await
+                .expect("a greeting")
+                .starts_with(": decisions\n\n")
+        );
         events
     }
 
@@ -38,8 +44,13 @@ impl Events {
 }
 
 async fn route(harness: &Harness, tenant: &Tenant, sid: &str) {
-    let body = format!(r#"{{"to":"{}","from":"anonymous","sid":"{sid}"}}"#, tenant.digits);
-    harness.done(&tenant.token, "POST", "/api/v1/route", &body).await;
+    let body = format!(
+        r#"{{"to":"{}","from":"anonymous","sid":"{sid}"}}"#,
+        tenant.digits
+    );
+    harness
+        .done(&tenant.token, "POST", "/api/v1/route", &body)
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -73,10 +84,15 @@ async fn decisions_are_streamed_to_their_own_environment() {
         .header("last-event-id", &id)
         .body(Body::empty())
         .expect("a request");
-    let response = ringback_admin::router(harness.api.clone()).oneshot(request).await;
+    let response = ringback_admin::router(harness.api.clone())
+        .oneshot(request)
+        .await;
     let mut events = Events(response.expect("the router answers").into_body());
     let missed = events.next().await.expect("the missed event");
-    assert!(missed.contains("\"sid\":\"missed\"") && !missed.contains("\"sid\":\"first\""), "{missed}");
+    assert!(
+        missed.contains("\"sid\":\"missed\"") && !missed.contains("\"sid\":\"first\""),
+        "{missed}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -90,7 +106,9 @@ async fn a_stream_ends_with_its_token() {
     let mut kept = Events::open(&harness, &tenant.token, None).await;
     let listed = harness.done(ADMINISTRATOR, "GET", &path, "").await;
     let id = listed[1]["id"].as_str().expect("an id");
-    harness.done(ADMINISTRATOR, "DELETE", &format!("{path}/{id}"), "").await;
+    harness
+        .done(ADMINISTRATOR, "DELETE", &format!("{path}/{id}"), "")
+        .await;
     route(&harness, &tenant, "in-1").await;
     assert_eq!(events.next().await, None);
     assert!(kept.next().await.is_some());
