@@ -155,8 +155,30 @@ pub(crate) fn is_token_text(bytes: &[u8]) -> bool {
 }
 
 /// The bytes without white space at either end.
+#[inline]
 pub(crate) fn trim(bytes: &[u8]) -> &[u8] {
+    // What stands behind a colon is nearly always this.
+    if let [b' ', text @ .., b'\r', b'\n'] = bytes
+        && let [first, .., last] = text
+        && !is_space(*first)
+        && !is_space(*last)
+    {
+        return text;
+    }
     trim_end(trim_start(bytes))
+}
+
+/// True if there is a CR or LF, and perhaps if there is another character below 14.
+#[inline]
+pub(crate) fn may_be_folded(text: &[u8]) -> bool {
+    const ONES: u64 = u64::from_ne_bytes([1; 8]);
+    const HIGH: u64 = u64::from_ne_bytes([0x80; 8]);
+    let (chunks, tail) = text.as_chunks::<8>();
+    let low = chunks.iter().fold(0, |low, chunk| {
+        let word = u64::from_le_bytes(*chunk);
+        low | (word.wrapping_sub(ONES * 14) & !word & HIGH)
+    });
+    low != 0 || tail.iter().any(|&byte| byte < 14)
 }
 
 /// The bytes without white space at their start.
@@ -285,6 +307,19 @@ mod tests {
         assert_eq!(decimal(b"99999999999999999999999"), Some(u64::MAX));
         for text in [&b""[..], b"-1", b"+1", b"1 ", b"0x1"] {
             assert_eq!(decimal(text), None, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn every_line_end_is_seen() {
+        for place in 0..40 {
+            for byte in [b'\r', b'\n'] {
+                let mut text = [0xff_u8; 40];
+                text[place] = byte;
+                assert!(may_be_folded(&text));
+                text[place] = b' ';
+                assert!(!may_be_folded(&text));
+            }
         }
     }
 

@@ -438,12 +438,22 @@ impl<'m> Message<'m> {
     /// Notes where the header on this line stands, which ends at this offset.
     #[inline]
     fn index_line(&mut self, line: &'m [u8], end: usize) {
-        let Some(HeaderLine { name, value }) = header::split_line(line) else {
-            self.note(Fault::BadLine);
+        let known = header::split_usual(line).map(|(name, value)| (name, Value::new(value)));
+        let (name, value) = if let Some(known) = known {
+            known
+        } else {
+            let Some(line) = header::split_line(line) else {
+                self.note(Fault::BadLine);
+                return;
+            };
+            let Some(name) = HeaderName::from_bytes(line.name) else {
+                return;
+            };
+            (name, line.value)
+        };
+        let Some(slot) = self.slots.get_mut(name as usize) else {
             return;
         };
-        let slot = HeaderName::from_bytes(name).and_then(|name| self.slots.get_mut(name as usize));
-        let Some(slot) = slot else { return };
         slot.count += 1;
         if slot.first.is_none() {
             slot.first = Some(value);

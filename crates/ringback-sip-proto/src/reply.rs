@@ -155,9 +155,21 @@ impl Answered<'_, '_> {
         reason: impl FnOnce(&mut Vec<u8>),
         out: &mut Vec<u8>,
     ) {
-        out.extend_from_slice(b"SIP/2.0 ");
-        write_number(u64::from(status), out);
-        out.push(b' ');
+        let digit = |power: u16| b'0' + (status / power % 10) as u8;
+        out.extend_from_slice(&[
+            b'S',
+            b'I',
+            b'P',
+            b'/',
+            b'2',
+            b'.',
+            b'0',
+            b' ',
+            digit(100),
+            digit(10),
+            digit(1),
+            b' ',
+        ]);
         reason(out);
         out.extend_from_slice(b"\r\n");
         for (place, value) in self.message.known(HeaderName::Via).enumerate() {
@@ -171,7 +183,7 @@ impl Answered<'_, '_> {
             }
             out.extend_from_slice(b"\r\n");
         }
-        self.copy(HeaderName::From, out);
+        self.copy(b"From: ", HeaderName::From, out);
         if let Some(to) = self.message.first(HeaderName::To) {
             out.extend_from_slice(b"To: ");
             to.write_unfolded(out);
@@ -181,15 +193,14 @@ impl Answered<'_, '_> {
             }
             out.extend_from_slice(b"\r\n");
         }
-        self.copy(HeaderName::CallId, out);
-        self.copy(HeaderName::CSeq, out);
+        self.copy(b"Call-ID: ", HeaderName::CallId, out);
+        self.copy(b"CSeq: ", HeaderName::CSeq, out);
     }
 
-    /// Copies the first line of a header, if it is there.
-    fn copy(&self, name: HeaderName, out: &mut Vec<u8>) {
+    /// Copies the first line of a header, if it is there, behind its name.
+    fn copy(&self, label: &[u8], name: HeaderName, out: &mut Vec<u8>) {
         if let Some(value) = self.message.first(name) {
-            out.extend_from_slice(name.as_str().as_bytes());
-            out.extend_from_slice(b": ");
+            out.extend_from_slice(label);
             value.write_unfolded(out);
             out.extend_from_slice(b"\r\n");
         }

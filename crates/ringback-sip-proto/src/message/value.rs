@@ -164,7 +164,18 @@ impl<'m> Iterator for Params<'m> {
 }
 
 /// Appends text as one line: every run of white space that holds a line end becomes one space.
+#[inline]
 pub(crate) fn write_unfolded(text: &[u8], out: &mut Vec<u8>) {
+    if lex::may_be_folded(text) {
+        write_folded(text, out);
+    } else {
+        out.extend_from_slice(text);
+    }
+}
+
+/// The same for a text that is folded.
+#[cold]
+fn write_folded(text: &[u8], out: &mut Vec<u8>) {
     let mut rest = text;
     while let Some(at) = memchr::memchr2(b'\r', b'\n', rest) {
         let (line, tail) = rest.split_at_checked(at).unwrap_or((rest, &[]));
@@ -177,6 +188,9 @@ pub(crate) fn write_unfolded(text: &[u8], out: &mut Vec<u8>) {
 
 /// Length of the first value of a list, up to its comma.
 fn value_end(bytes: &[u8]) -> usize {
+    if lex::find(b',', bytes).is_none() {
+        return bytes.len();
+    }
     let mut at = 0;
     loop {
         let rest = bytes.get(at..).unwrap_or_default();
