@@ -104,7 +104,6 @@ impl Api {
     ///
     /// # Panics
     /// The server refuses.
-    #[must_use]
     pub fn agent(&self, name: &str, direction: &str, number_ids: &[&str], target: &str) -> String {
         let targets: Vec<Value> = target
             .split_whitespace()
@@ -127,7 +126,6 @@ impl Api {
     ///
     /// # Panics
     /// The server refuses.
-    #[must_use]
     pub fn number(&self, number: &str) -> String {
         let body = serde_json::json!({"number": number});
         text(&self.post("/api/v1/phone-numbers", body).data(201), "id")

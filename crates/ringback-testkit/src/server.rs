@@ -328,7 +328,6 @@ impl Output {
     ///
     /// # Panics
     /// It failed.
-    #[must_use]
     pub fn success(&self) -> &str {
         assert_eq!(self.code, Some(0), "{}{}", self.stdout, self.stderr);
         &self.stdout

@@ -178,16 +178,17 @@ fn by_hand(
 export RINGBACK_URL=http://{http} RINGBACK_TOKEN={token}
 
 {ask}
-curl -s -H \"Authorization: Bearer $RINGBACK_TOKEN\" \\
+curl -sw '\n' -H \"Authorization: Bearer $RINGBACK_TOKEN\" \\
   \"$RINGBACK_URL/api/v1/route?to=%2B{dialed}&from=%2B{known}&explain=true\"
 
 {record}
-curl -s -H \"Authorization: Bearer $RINGBACK_TOKEN\" -H 'Content-Type: application/json' \\
+curl -sw '\n' -H \"Authorization: Bearer $RINGBACK_TOKEN\" -H 'Content-Type: application/json' \\
   -d '{{\"agent_id\":\"{agent}\",\"to\":\"+{new}\",\"from\":\"+{dialed}\"}}' \\
   \"$RINGBACK_URL/api/v1/calls\"
 
 {call}
-sipp {sip} -sf {scenario} -s +{dialed} -key caller +{new} -m 1 -trace_logs -log_file /dev/stderr >/dev/null
+sipp {sip} -sf {scenario} -s +{dialed} -key caller +{new} -m 1 -nostdin \\
+  -trace_logs -log_file {reply} >/dev/null 2>&1; cat {reply}
 
 {verb}
 {program} route --to +{dialed} --from +{new} --explain
@@ -209,6 +210,7 @@ sipp {sip} -sf {scenario} -s +{dialed} -key caller +{new} -m 1 -trace_logs -log_
         new = campaigns::BY_HAND.trim_start_matches('+'),
         agent = campaigns.an_outbound_agent(),
         scenario = scenario.display(),
+        reply = scenario.with_extension("log").display(),
         program = program.display(),
     ))
 }

@@ -301,6 +301,8 @@ impl Signals {
     /// Waits for the next one.
     async fn next(&mut self) -> Told {
         tokio::select! {
+            // What was sent first is seen first: a reload before the end.
+            biased;
             _ = self.hangup.recv() => Told::Reload,
             _ = self.interrupt.recv() => Told::Stop("SIGINT"),
             _ = self.terminate.recv() => Told::Stop("SIGTERM"),

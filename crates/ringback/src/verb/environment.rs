@@ -126,7 +126,8 @@ enum TokenVerb {
         /// The environment's id
         environment: String,
         /// The token's id
-        token: String,
+        // Not `token`: arguments with one name share one value, and `--token` is another.
+        token_id: String,
     },
 }
 
@@ -183,9 +184,13 @@ pub(crate) fn run(args: &EnvironmentArgs) -> Result<(), Failure> {
             session.print(&answer, |list| table(list, TOKEN_COLUMNS))?;
         }
         Verb::Token {
-            verb: TokenVerb::Delete { environment, token },
+            verb:
+                TokenVerb::Delete {
+                    environment,
+                    token_id,
+                },
         } => {
-            let path = ApiPath::new(["environments", environment, "tokens", token]);
+            let path = ApiPath::new(["environments", environment, "tokens", token_id]);
             let answer = client.delete(&path)?;
             session.print(&answer, |answer| said(answer, "Token deleted"))?;
         }

@@ -1,0 +1,113 @@
+//! Configuration as `check-config` and `serve` judge it, and the usage of the program.
+
+use std::path::{Path, PathBuf};
+
+use ringback_testkit::ServerBuilder;
+
+use crate::{BINARY, ringback};
+
+/// The folder of the repository's sample configurations.
+const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/config");
+
+fn fixture(name: &str) -> PathBuf {
+    Path::new(FIXTURES).join(name)
+}
+
+#[test]
+fn sample_is_accepted_and_bad_files_name_their_key() {
+    let path = fixture("ringback.toml");
+    assert!(
+        ringback(&["check-config", path.to_str().unwrap()])
+            .success()
+            .contains("ok")
+    );
+    for (file, key) in [
+        ("refused-unknown-top-key.toml", "colour"),
+        ("refused-unknown-peer-key.toml", "adress"),
+        ("refused-cluster.toml", "cluster.servers"),
+        ("refused-sip-address.toml", "sip.udp[1]"),
+        ("refused-http-address.toml", "http.listen"),
+    ] {
+        let path = fixture(file);
+        for command in [["check-config", "--config"], ["serve", "--config"]] {
+            let output = ringback(&[command[0], command[1], path.to_str().unwrap()]);
+            assert_eq!(output.code, Some(78), "{file}: {}", output.stderr);
+            assert!(output.stderr.contains(key), "{file}: {}", output.stderr);
+            assert_eq!(output.stdout, "");
+        }
+    }
+    let output = ringback(&["check-config", "/nonexistent/ringback.toml"]);
+    assert_eq!(output.code, Some(78));
+    assert!(
+        output.stderr.contains("/nonexistent/ringback.toml"),
+        "{}",
+        output.stderr
+    );
+}
+
+#[test]
+fn environment_wins_over_the_file_and_flags_over_both() {
+    let path = fixture("refused-http-address.toml");
+    let run = |variables: &[(&str, &str)], args: &[&str]| {
+        ringback_testkit::run(Path::new(BINARY), variables, args, b"").code
+    };
+    let config = ("RINGBACK_CONFIG", path.to_str().unwrap());
+    assert_eq!(run(&[config], &["check-config"]), Some(78));
+    let http = ("RINGBACK_HTTP", "127.0.0.1:0");
+    assert_eq!(run(&[config, http], &["check-config"]), Some(0));
+    assert_eq!(
+        run(&[config], &["check-config", "--http", "127.0.0.1:0"]),
+        Some(0)
+    );
+    let scratch = tempfile::tempdir().unwrap();
+    let server = ServerBuilder::new(BINARY)
+        .data_dir(scratch.path().join("flag"))
+        .variable("RINGBACK_DATA_DIR", "/nonexistent/by/variable")
+        .config("data-dir = '/nonexistent/by/file'")
+        .start();
+    assert!(server.data_dir().join("admin.token").is_file());
+}
+
+#[test]
+fn wrong_usage_is_64_and_help_is_0() {
+    for args in [
+        &[][..],
+        &["fly"],
+        &["serve", "--http", "banana"],
+        &["agent", "create"],
+        &["route"],
+        &["import", "calls"],
+        &["completions", "abacus"],
+    ] {
+        let output = ringback(args);
+        assert_eq!(output.code, Some(64), "{args:?}: {}", output.stderr);
+        assert_ne!(output.stderr, "", "{args:?}");
+    }
+    for args in [
+        &["--help"][..],
+        &["--version"],
+        &["help"],
+        &["serve", "--help"],
+        &["demo", "-h"],
+        &["check-config", "--help"],
+        &["environment", "--help"],
+        &["environment", "token", "create", "--help"],
+        &["agent", "create", "--help"],
+        &["number", "--help"],
+        &["callback", "set", "--help"],
+        &["call", "record", "--help"],
+        &["contact", "--help"],
+        &["route", "--help"],
+        &["import", "calls", "--help"],
+    ] {
+        assert_ne!(ringback(args).success(), "", "{args:?}");
+    }
+    assert!(ringback(&["--version"]).success().starts_with("ringback "));
+    for shell in ["bash", "zsh", "fish"] {
+        assert!(
+            ringback(&["completions", shell])
+                .success()
+                .contains("check-config")
+        );
+    }
+}

@@ -1,0 +1,206 @@
+//! What was acknowledged outlives the process, and the first reply after a start is right.
+
+use std::fmt::Write as _;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::Instant;
+
+use ringback_testkit::{Api, Server, ServerBuilder, SipPeer};
+use serde_json::json;
+use uuid::Uuid;
+
+use crate::BINARY;
+
+/// Two campaigns on one number, each with an agent that takes the returning calls.
+struct Campaigns {
+    /// The environment's API.
+    api: Api,
+    /// The outbound agents.
+    sources: [String; 2],
+}
+
+impl Campaigns {
+    /// Makes them.
+    fn make(server: &Server) -> Self {
+        let api = server.environment(json!({"name": "acme"}));
+        let number = api.number(DIALED);
+        let sources = ["a", "b"].map(|name| {
+            let source = api.agent(&format!("source {name}"), "outbound", &[&number], "");
+            let target = format!("sip:{name}@192.0.2.1");
+            let taker = api.agent(&format!("taker {name}"), "inbound", &[&number], &target);
+            let path = format!("/api/v1/agents/{taker}/callback");
+            let body = json!({"source_agent_ids": [source]});
+            assert_eq!(api.post(&path, body).status, 200);
+            source
+        });
+        Self { api, sources }
+    }
+
+    /// Calls, one to each contact, as lines of a batch.
+    fn lines(&self, places: std::ops::Range<usize>) -> String {
+        let mut lines = String::new();
+        for place in places {
+            let _infallible = writeln!(
+                lines,
+                "{{\"sid\":\"s{place}\",\"agent_id\":\"{}\",\"to\":\"{}\",\"from\":\"{DIALED}\"}}",
+                self.sources[place % 2],
+                contact(place),
+            );
+        }
+        lines
+    }
+}
+
+/// The contact of a call.
+fn contact(place: usize) -> String {
+    format!("+5511{:09}", 900_000_000 + place)
+}
+
+/// Where the contact's call must go.
+fn target(place: usize) -> &'static str {
+    ["sip:a@192.0.2.1", "sip:b@192.0.2.1"][place % 2]
+}
+
+/// A number from 0 to `limit`, another in every run.
+fn random(limit: usize) -> usize {
+    usize::try_from(Uuid::new_v4().as_u128() % limit as u128).unwrap()
+}
+
+#[test]
+fn acknowledged_calls_survive_kill_while_invites_arrive() {
+    let scratch = tempfile::tempdir().unwrap();
+    let data_dir = scratch.path().join("data");
+    let start = || ServerBuilder::new(BINARY).data_dir(&data_dir).start();
+    let mut server = start();
+    let campaigns = Campaigns::make(&server);
+    let kill_after = CALLS / 10 + random(CALLS * 8 / 10);
+    println!("killed after {kill_after} acknowledged calls");
+
+    let acknowledged = Arc::new(Mutex::new(Vec::new()));
+    let count = Arc::new(AtomicUsize::new(0));
+    let next = Arc::new(AtomicUsize::new(0));
+    let ended = Arc::new(AtomicBool::new(false));
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                // A connection of its own.
+                let api = server.api(campaigns.api.token());
+                loop {
+                    let first = next.fetch_add(BATCH, Ordering::Relaxed);
+                    if first >= CALLS {
+                        return;
+                    }
+                    let lines = campaigns.lines(first..first + BATCH);
+                    let Some(reply) = api.batch(&lines) else {
+                        return;
+                    };
+                    let data = reply.data(200);
+                    assert_eq!(data["accepted"], BATCH, "{data}");
+                    acknowledged.lock().unwrap().push(first);
+                    if count.fetch_add(BATCH, Ordering::Relaxed) + BATCH >= kill_after
+                        && !ended.swap(true, Ordering::Relaxed)
+                    {
+                        let pid = server.id().to_string();
+                        let killed = std::process::Command::new("kill")
+                            .args(["-9", &pid])
+                            .status();
+                        assert!(killed.unwrap().success());
+                    }
+                }
+            });
+        }
+        scope.spawn(|| {
+            let peer = SipPeer::new(server.address("sip_udp"));
+            while !ended.load(Ordering::Relaxed) {
+                let batch = acknowledged.lock().unwrap().last().copied();
+                let Some(first) = batch else { continue };
+                let call_id = Uuid::new_v4().to_string();
+                let place = first + random(BATCH);
+                peer.send(&peer.invite_text(DIALED, &contact(place), &call_id));
+                // The server may be killed in between.
+                if let Some(reply) = peer.receive() {
+                    assert_eq!(reply.contacts(), [target(place)], "{}", reply.text);
+                }
+            }
+        });
+    });
+    server.kill();
+
+    let server = start();
+    let api = server.api(campaigns.api.token());
+    let acknowledged = acknowledged.lock().unwrap();
+    assert!(acknowledged.len() * BATCH >= kill_after);
+    let peer = SipPeer::new(server.address("sip_udp"));
+    for first in acknowledged.iter() {
+        let place = first + random(BATCH);
+        assert_eq!(
+            peer.invite(DIALED, &contact(place)).contacts(),
+            [target(place)]
+        );
+        // A known call does not change its time: each of them is rejected, none is new.
+        let lines = campaigns.lines(*first..first + BATCH);
+        let other_time = lines.replace(
+            "{\"sid\"",
+            "{\"started_at\":\"2020-01-01T00:00:00Z\",\"sid\"",
+        );
+        let data = api.batch(&other_time).unwrap().data(200);
+        assert_eq!(
+            data["rejected"], BATCH,
+            "acknowledged calls are lost: {data}"
+        );
+    }
+}
+
+#[test]
+fn first_reply_after_a_start_with_a_million_contacts_is_right() {
+    let scratch = tempfile::tempdir().unwrap();
+    let data_dir = scratch.path().join("data");
+    let start = || ServerBuilder::new(BINARY).data_dir(&data_dir).start();
+    let mut server = start();
+    let campaigns = Campaigns::make(&server);
+    let begun = Instant::now();
+    thread::scope(|scope| {
+        for part in 0..4 {
+            let (server, campaigns) = (&server, &campaigns);
+            scope.spawn(move || {
+                let api = server.api(campaigns.api.token());
+                let share = CONTACTS / 4;
+                for first in (part * share..(part + 1) * share).step_by(10_000) {
+                    let lines = campaigns.lines(first..first + 10_000);
+                    let data = api.batch(&lines).unwrap().data(200);
+                    assert_eq!(data["accepted"], 10_000, "{data}");
+                }
+            });
+        }
+    });
+    println!("{CONTACTS} calls recorded in {:?}", begun.elapsed());
+    for _ in 0..3 {
+        server.kill();
+        let begun = Instant::now();
+        server = start();
+        let peer = SipPeer::new(server.address("sip_udp"));
+        let place = random(CONTACTS);
+        let reply = peer.invite(DIALED, &contact(place));
+        println!("ready and answered after {:?}", begun.elapsed());
+        assert_eq!(reply.contacts(), [target(place)], "{}", reply.text);
+        assert_eq!(
+            reply.header("X-Ringback-Reason"),
+            "returned_call_same_number"
+        );
+        let stranger = peer.invite(DIALED, "+5521988887777");
+        assert_eq!(stranger.header("X-Ringback-Reason"), "caller_never_called");
+    }
+}
+
+/// The number that both campaigns call from.
+const DIALED: &str = "+551130000000";
+
+/// How many calls are recorded until the server is killed.
+const CALLS: usize = 200_000;
+
+/// How many calls there are in one request.
+const BATCH: usize = 250;
+
+/// How many contacts there are.
+const CONTACTS: usize = 1_000_000;

@@ -1,0 +1,37 @@
+//! The program from outside: command line, processes, signals.
+
+mod config;
+mod demo;
+mod durability;
+mod import;
+mod serve;
+mod verbs;
+
+use std::path::Path;
+
+use ringback_testkit::{Output, Server, ServerBuilder};
+
+/// The program.
+const BINARY: &str = env!("CARGO_BIN_EXE_ringback");
+
+/// Runs the program to its end.
+fn ringback(args: &[&str]) -> Output {
+    ringback_testkit::run(Path::new(BINARY), &[], args, b"")
+}
+
+/// A server on free ports.
+fn server() -> Server {
+    ServerBuilder::new(BINARY).start()
+}
+
+/// Runs the program as a client of the server, with this token.
+fn client(server: &Server, token: &str, args: &[&str]) -> Output {
+    client_with_input(server, token, args, b"")
+}
+
+/// The same, with this standard input.
+fn client_with_input(server: &Server, token: &str, args: &[&str], input: &[u8]) -> Output {
+    let url = server.url();
+    let variables = [("RINGBACK_URL", url.as_str()), ("RINGBACK_TOKEN", token)];
+    ringback_testkit::run(Path::new(BINARY), &variables, args, input)
+}

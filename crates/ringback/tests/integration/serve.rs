@@ -1,0 +1,220 @@
+//! The server as a process: ready line, token, signals, and directories it must not touch.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use ringback_testkit::{ServerBuilder, SipPeer, SipReply};
+use serde_json::json;
+
+use crate::{BINARY, ringback, server};
+
+#[test]
+fn ready_line_names_what_listens() {
+    let plain = server();
+    assert_eq!(plain.ready["event"], "ready");
+    assert_eq!(plain.address("sip_udp"), plain.address("sip_tcp"));
+    let mut keys: Vec<&String> = plain.ready.as_object().unwrap().keys().collect();
+    keys.sort();
+    assert_eq!(keys, ["event", "http", "sip_tcp", "sip_udp"]);
+    assert_eq!(plain.admin().get("/api/v1/environments").status, 200);
+
+    let several = ServerBuilder::new(BINARY)
+        .arg("--http=127.0.0.1:0")
+        .arg("--hep=127.0.0.1:0")
+        .start();
+    assert_eq!(several.ready["http_all"].as_array().unwrap().len(), 2);
+    assert_eq!(several.ready["http_all"][0], several.ready["http"]);
+    assert!(several.address("hep").port() > 0);
+}
+
+#[test]
+fn administrator_token_is_made_once_unless_given() {
+    let scratch = tempfile::tempdir().unwrap();
+    let data_dir = scratch.path().join("data");
+    let start = || ServerBuilder::new(BINARY).data_dir(&data_dir);
+    let first = start().start();
+    let path = data_dir.join("admin.token");
+    let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    let token = first.admin_token();
+    drop(first);
+
+    let again = start().start();
+    assert_eq!(again.admin_token(), token);
+    assert_eq!(again.admin().get("/api/v1/environments").status, 200);
+    drop(again);
+
+    let given = start()
+        .variable("RINGBACK_ADMIN_TOKEN", "given by the environment")
+        .start();
+    assert_eq!(given.admin().get("/api/v1/environments").status, 401);
+    let api = given.api("given by the environment");
+    assert_eq!(api.get("/api/v1/environments").status, 200);
+    drop(given);
+
+    let elsewhere = scratch.path().join("other");
+    let given = ServerBuilder::new(BINARY)
+        .data_dir(&elsewhere)
+        .variable("RINGBACK_ADMIN_TOKEN", "x")
+        .start();
+    assert!(!elsewhere.join("admin.token").exists());
+    drop(given);
+}
+
+#[test]
+fn termination_drains_and_keeps_what_was_acknowledged() {
+    let scratch = tempfile::tempdir().unwrap();
+    let data_dir = scratch.path().join("data");
+    let mut server = ServerBuilder::new(BINARY).data_dir(&data_dir).start();
+    let api = server.environment(json!({"name": "acme", "fallback_targets": ["sip:fb@192.0.2.1"]}));
+    api.number("+12025550100");
+    let peer = SipPeer::new(server.address("sip_udp"));
+    let options = |call_id: &str| {
+        peer.invite_text("+12025550100", "+12025550142", call_id)
+            .replace("INVITE", "OPTIONS")
+    };
+    assert_eq!(peer.exchange(&options("before"), "before").status, 200);
+
+    server.signal("TERM");
+    let begun = Instant::now();
+    let mut attempt = 0;
+    let draining = loop {
+        attempt += 1;
+        let call_id = format!("while-{attempt}");
+        let reply = peer.exchange(&options(&call_id), &call_id);
+        if reply.status != 200 {
+            break reply;
+        }
+        assert!(
+            begun.elapsed() < Duration::from_secs(5),
+            "OPTIONS is still 200"
+        );
+    };
+    assert_eq!(draining.status, 503);
+    let call: SipReply = peer.invite("+12025550100", "+12025550142");
+    assert_eq!(call.status, 302, "{}", call.text);
+    let output = server.wait();
+    assert_eq!(output.code, Some(0), "{}", output.stderr);
+    assert!(begun.elapsed() < Duration::from_secs(10));
+
+    let mut server = ServerBuilder::new(BINARY).data_dir(&data_dir).start();
+    assert_eq!(
+        server
+            .api(api.token())
+            .get("/api/v1/phone-numbers")
+            .data(200)[0]["number"],
+        "+12025550100"
+    );
+    server.signal("INT");
+    assert_eq!(server.wait().code, Some(0));
+}
+
+#[test]
+fn hangup_reloads_the_configuration() {
+    let scratch = tempfile::tempdir().unwrap();
+    let config = scratch.path().join("ringback.toml");
+    let write = |text: &str| std::fs::write(&config, text).unwrap();
+    write("[sip]\ndecision-headers = true\n");
+    let mut server = ServerBuilder::new(BINARY)
+        .arg("--config")
+        .arg(config.to_str().unwrap())
+        .start();
+    let peer = SipPeer::new(server.address("sip_udp"));
+    let shows = || {
+        !peer
+            .invite("+12025550199", "+12025550142")
+            .header("X-Ringback-Outcome")
+            .is_empty()
+    };
+    assert!(shows());
+
+    let until = |server: &ringback_testkit::Server, wanted: bool| {
+        server.signal("HUP");
+        let begun = Instant::now();
+        while shows() != wanted {
+            assert!(
+                begun.elapsed() < Duration::from_secs(10),
+                "the configuration is not reloaded"
+            );
+        }
+    };
+    write("[sip]\ndecision-headers = false\n");
+    until(&server, false);
+    write("[sip]\ndecision-headers = true\n");
+    until(&server, true);
+    let output = server.stop();
+    assert_eq!(output.code, Some(0));
+}
+
+#[test]
+fn bad_reload_is_refused_and_logged_by_its_key() {
+    let scratch = tempfile::tempdir().unwrap();
+    let config = scratch.path().join("ringback.toml");
+    std::fs::write(&config, "version = 1\n").unwrap();
+    let mut server = ServerBuilder::new(BINARY)
+        .arg("--config")
+        .arg(config.to_str().unwrap())
+        .start();
+    std::fs::write(&config, "verzion = 1\n").unwrap();
+    server.signal("HUP");
+    // The server takes its signals in order.
+    let output = server.stop();
+    assert_eq!(output.code, Some(0));
+    assert!(output.stderr.contains("verzion"), "{}", output.stderr);
+}
+
+#[test]
+fn address_in_use_is_a_configuration_error_that_names_it() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let scratch = tempfile::tempdir().unwrap();
+    let data_dir = scratch.path().join("data");
+    let data_dir = data_dir.to_str().unwrap();
+    for args in [
+        ["--http", &address, "--sip-udp", "127.0.0.1:0"],
+        ["--http", "127.0.0.1:0", "--sip-tcp", &address],
+    ] {
+        let mut all = vec!["serve", "--data-dir", data_dir];
+        if !args.contains(&"--sip-udp") {
+            all.extend(["--sip-udp", "127.0.0.1:0"]);
+        }
+        all.extend(args);
+        let output = ringback(&all);
+        assert_eq!(output.code, Some(78), "{}", output.stderr);
+        assert!(output.stderr.contains(&address), "{}", output.stderr);
+        assert_eq!(output.stdout, "");
+    }
+}
+
+#[test]
+fn directory_in_use_or_unusable_is_an_internal_error_that_names_it() {
+    let running = server();
+    let serve = |data_dir: &Path| {
+        let data_dir = data_dir.to_str().unwrap();
+        let output = ringback(&[
+            "serve",
+            "--http",
+            "127.0.0.1:0",
+            "--sip-udp",
+            "127.0.0.1:0",
+            "--data-dir",
+            data_dir,
+        ]);
+        assert_eq!(output.code, Some(70), "{}", output.stderr);
+        assert!(output.stderr.contains(data_dir), "{}", output.stderr);
+        output.stderr
+    };
+    assert!(serve(running.data_dir()).contains("in use"));
+
+    let scratch = tempfile::tempdir().unwrap();
+    let file = scratch.path().join("a-file");
+    std::fs::write(&file, "").unwrap();
+    serve(&file);
+
+    let damaged = scratch.path().join("damaged");
+    let mut first = ServerBuilder::new(BINARY).data_dir(&damaged).start();
+    assert_eq!(first.stop().code, Some(0));
+    std::fs::write(damaged.join("FORMAT"), "not a format").unwrap();
+    serve(&damaged);
+}
