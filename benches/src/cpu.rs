@@ -64,7 +64,8 @@ fn thread_time(process: u32, thread: u32) -> Option<u64> {
 }
 
 /// The processes, and those that they started.
-fn with_descendants(processes: &[u32]) -> Vec<u32> {
+#[must_use]
+pub fn with_descendants(processes: &[u32]) -> Vec<u32> {
     let mut found = processes.to_vec();
     let mut next = 0;
     while let Some(process) = found.get(next).copied() {

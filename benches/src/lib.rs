@@ -1,11 +1,13 @@
 //! What the micro-benchmarks, the load generator and the comparison share.
 
 pub mod batch;
+pub mod counts;
 pub mod cpu;
 pub mod figures;
 pub mod kamailio;
 pub mod load;
 pub mod population;
+pub mod runs;
 pub mod server;
 pub mod sip;
 pub mod svg;

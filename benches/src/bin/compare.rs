@@ -6,17 +6,19 @@
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::fs;
-use std::io::{self, Write as _};
+use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::{Parser, ValueEnum};
+use ringback_benches::counts::{self, PerSecond};
 use ringback_benches::cpu;
 use ringback_benches::figures::{Figure, table};
 use ringback_benches::kamailio::{Kamailio, PACKAGES, Setup};
 use ringback_benches::load::{self, Arrivals, Expect, Outcome, Plan};
+use ringback_benches::runs;
 use ringback_benches::server::{Process, Ringback, beside, start_floor};
 use serde_json::{Value, json};
 
@@ -56,6 +58,9 @@ struct Arguments {
     /// Install Kamailio, Redis and SQLite first (Debian; needs root)
     #[arg(long)]
     install: bool,
+    /// Also count system calls and allocations to a call (needs `perf` and root)
+    #[arg(long)]
+    counts: bool,
     /// Keep the results in `benches/runs/<date>-<NAME>/`
     #[arg(long, value_name = "NAME")]
     record: Option<String>,
@@ -181,10 +186,21 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
     }
     let outcomes = measure(&arguments, &running)?;
-    let report = report(&arguments, &running, &outcomes);
+    let mut report = report(&arguments, &running, &outcomes);
+    if arguments.counts {
+        report += &counts(&arguments, &running)?;
+    }
     println!("{report}");
     if let Some(machine) = &arguments.record {
-        record(machine, &report, &to_json(&arguments, &running, &outcomes))?;
+        let raw = to_json(&arguments, &running, &outcomes);
+        let folder = runs::record(
+            machine,
+            "compare",
+            "A returning call over SIP",
+            &report,
+            &raw,
+        )?;
+        println!("kept in {}", folder.display());
     }
     let wrong: u64 = outcomes
         .values()
@@ -263,22 +279,7 @@ fn measure(arguments: &Arguments, running: &[Running]) -> Result<Outcomes, Box<d
     for round in 0..arguments.rounds {
         for point in &arguments.points {
             for up in running {
-                let plan = Plan {
-                    server: up.address,
-                    processes: up.processes.clone(),
-                    contacts: arguments.contacts,
-                    sockets: 1,
-                    arrivals: point.arrivals(),
-                    warm_up: Duration::from_secs_f64(arguments.warm_up),
-                    duration: Duration::from_secs_f64(arguments.seconds),
-                    expect: match up.server {
-                        Server::FloorSingle | Server::Floor | Server::FloorSegmented => {
-                            Expect::AnyTarget
-                        }
-                        _ => Expect::Target,
-                    },
-                    seed: SystemTime::now().duration_since(UNIX_EPOCH)?.as_nanos() as u64,
-                };
+                let plan = plan(arguments, up, *point)?;
                 let outcome = match (point, plan.arrivals) {
                     (Point::Most, Arrivals::Even(rate)) => load::most(&plan, rate),
                     _ => load::run(&plan),
@@ -302,6 +303,57 @@ fn measure(arguments: &Arguments, running: &[Running]) -> Result<Outcomes, Box<d
         }
     }
     Ok(outcomes)
+}
+
+/// One measurement.
+fn plan(arguments: &Arguments, up: &Running, point: Point) -> Result<Plan, Box<dyn Error>> {
+    Ok(Plan {
+        server: up.address,
+        processes: up.processes.clone(),
+        contacts: arguments.contacts,
+        sockets: 1,
+        arrivals: point.arrivals(),
+        warm_up: Duration::from_secs_f64(arguments.warm_up),
+        duration: Duration::from_secs_f64(arguments.seconds),
+        expect: match up.server {
+            Server::FloorSingle | Server::Floor | Server::FloorSegmented => Expect::AnyTarget,
+            _ => Expect::Target,
+        },
+        seed: SystemTime::now().duration_since(UNIX_EPOCH)?.as_nanos() as u64,
+    })
+}
+
+/// System calls and allocations to a call, with 64 calls in flight.
+fn counts(arguments: &Arguments, running: &[Running]) -> Result<String, Box<dyn Error>> {
+    let mut rows = Vec::new();
+    for up in running {
+        eprintln!("counting, {}", up.server.title());
+        let plan = plan(arguments, up, Point::Saturated)?;
+        let (outcome, counted) = std::thread::scope(|scope| {
+            let counted = scope.spawn(|| {
+                std::thread::sleep(plan.warm_up);
+                counts::watch(&plan.processes, plan.duration.mul_f64(0.6))
+            });
+            (load::run(&plan), counted.join().ok().flatten())
+        });
+        let rate = outcome?.rate();
+        let text = |value: fn(PerSecond) -> f64| {
+            counted.map_or_else(
+                || "?".to_owned(),
+                |counted| format!("{:.3}", value(counted) / rate),
+            )
+        };
+        rows.push(vec![
+            up.server.title().to_owned(),
+            text(|counted| counted.system_calls),
+            text(|counted| counted.allocations),
+        ]);
+    }
+    let head = ["server", "system calls/call", "allocations/call"];
+    Ok(format!(
+        "\n### Counted by perf, 64 calls in flight\n\n{}",
+        table(&head, &rows)
+    ))
 }
 
 /// A figure over the rounds.
@@ -403,37 +455,6 @@ fn to_json(arguments: &Arguments, running: &[Running], outcomes: &Outcomes) -> V
         "seconds": arguments.seconds,
         "servers": servers,
     })
-}
-
-/// Keeps the results.
-fn record(machine: &str, report: &str, raw: &Value) -> io::Result<()> {
-    let shell = |command: &str| -> io::Result<String> {
-        let output = Command::new("sh").args(["-c", command]).output()?;
-        Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
-    };
-    let folder = PathBuf::from(format!("benches/runs/{}-{machine}", shell("date -u +%F")?));
-    fs::create_dir_all(&folder)?;
-    fs::write(folder.join("compare.json"), format!("{raw:#}\n"))?;
-    let mut readme = fs::File::create(folder.join("compare.md"))?;
-    writeln!(
-        readme,
-        "# A returning call over SIP\n\n\
-         - Command: `{}`\n- Commit: {}{}\n- Processor: {} × {}\n- Memory: {}\n- System: {}\n- Kamailio: {}\n\n{report}",
-        std::env::args()
-            .skip(1)
-            .fold("benches/compare".to_owned(), |all, argument| all
-                + " "
-                + &argument),
-        shell("git rev-parse --short=12 HEAD")?,
-        shell("git diff --quiet HEAD -- crates Cargo.lock || echo ' with changes'")?,
-        shell("nproc")?,
-        shell("sed -n 's/^model name.*: //p' /proc/cpuinfo | head -1")?,
-        shell("sed -n 's/^MemTotal: *//p' /proc/meminfo")?,
-        shell("uname -sr; . /etc/os-release; echo \", $PRETTY_NAME\"")?.replace('\n', ""),
-        shell("kamailio -v 2>/dev/null | head -1 | cut -d' ' -f2-3 || echo none")?,
-    )?;
-    println!("kept in {}", folder.display());
-    Ok(())
 }
 
 /// Installs what Kamailio's set-ups need, without starting any of it.

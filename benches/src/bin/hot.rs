@@ -1,0 +1,104 @@
+//! The hot functions, one at a time, for counting instructions: see `benches/instructions`.
+
+use std::hint::black_box;
+use std::process::ExitCode;
+
+use ringback_benches::population::{contact, line, number, stranger};
+use ringback_benches::sip::{Call, Template};
+use ringback_benches::world::{
+    CallPath, ENVIRONMENT, World, call, e164, input, shared_number, sources,
+};
+use ringback_routing::{Caller, Contacts, NumberRules};
+use ringback_sip_proto::message::Framing;
+use ringback_sip_proto::{Message, Redirector, Settings};
+
+/// How many contacts are remembered.
+const CONTACTS: u64 = 10_000;
+
+/// How often a function is called while instructions are counted; the script divides by it.
+const ROUNDS: u64 = 2_000;
+
+fn main() -> ExitCode {
+    let Some(name) = std::env::args().nth(1) else {
+        return ExitCode::from(64);
+    };
+    let world = World::new(CONTACTS);
+    let path = CallPath::new();
+    let redirector = Redirector::new([7; 16], Settings::default());
+    let rules = NumberRules::default();
+    let mut out = Vec::with_capacity(4_096);
+    let mut invite = Template::invite(41_234);
+    invite.set(&Call::returning(1, 7));
+    let mut ack = Template::ack(41_234);
+    ack.set(&Call::returning(1, 7));
+    let mut ack = ack.bytes().to_vec();
+    ack.extend_from_slice(b"<sip:+551130000000@203.0.113.5;user=phone>;tag=0123456789abcdef");
+    ack.extend_from_slice(Template::ACK_END);
+    let sources = sources(&world.directory);
+
+    match name.as_str() {
+        "nothing" => counted(|id| {
+            black_box(id);
+        }),
+        "header-index" => counted(|_| {
+            black_box(Message::parse(black_box(invite.bytes()), Framing::Datagram).is_ok());
+        }),
+        "parse-and-check" => counted(|_| {
+            black_box(redirector.handle(input(black_box(invite.bytes())), &mut out));
+        }),
+        "ack" => counted(|_| {
+            black_box(redirector.handle(input(black_box(&ack)), &mut out));
+        }),
+        "read-number" => counted(|_| {
+            black_box(rules.read(black_box("+5511987654321")));
+        }),
+        "lookup-hit" => counted(|id| {
+            black_box(world.index.calls(ENVIRONMENT, e164(contact(id % CONTACTS))));
+        }),
+        "lookup-miss" => counted(|id| {
+            black_box(world.index.calls(ENVIRONMENT, e164(stranger(id))));
+        }),
+        "decide-same-number" => counted(|id| {
+            let caller = Caller::Number(e164(contact(id)));
+            black_box(world.decide(e164(number(line(id))), caller));
+        }),
+        "decide-other-number" => counted(|id| {
+            let caller = Caller::Number(e164(contact(id)));
+            black_box(world.decide(shared_number(), caller));
+        }),
+        "decide-default" => counted(|id| {
+            let caller = Caller::Number(e164(stranger(id)));
+            black_box(world.decide(e164(number(line(id))), caller));
+        }),
+        "upsert-new" => counted(|id| {
+            let contact = e164(stranger(id));
+            black_box(
+                world
+                    .index
+                    .observe(ENVIRONMENT, contact, &call(&sources, id, 60)),
+            );
+        }),
+        "upsert-known" => counted(|id| {
+            let contact = e164(contact(id));
+            black_box(
+                world
+                    .index
+                    .observe(ENVIRONMENT, contact, &call(&sources, id, 60)),
+            );
+        }),
+        "invite-to-302" => counted(|_| {
+            out.clear();
+            black_box(path.handle(&world, black_box(invite.bytes()), &mut out));
+        }),
+        _ => return ExitCode::from(64),
+    }
+    ExitCode::SUCCESS
+}
+
+/// What happens in here is counted.
+#[inline(never)]
+fn counted(mut each: impl FnMut(u64)) {
+    for id in 0..ROUNDS {
+        each(id);
+    }
+}

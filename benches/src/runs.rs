@@ -1,0 +1,68 @@
+//! Results of record: a folder for each day and machine, and what must be told beside the figures.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::Value;
+
+/// Keeps a report and the raw data behind it in `benches/runs/<date>-<machine>/`, under this name.
+///
+/// # Errors
+/// If the folder cannot be written to.
+pub fn record(
+    machine: &str,
+    name: &str,
+    title: &str,
+    report: &str,
+    raw: &Value,
+) -> io::Result<PathBuf> {
+    let folder = Path::new("benches/runs").join(format!("{}-{machine}", shell("date -u +%F")));
+    fs::create_dir_all(&folder)?;
+    fs::write(folder.join(format!("{name}.json")), format!("{raw:#}\n"))?;
+    let command = std::env::args()
+        .skip(1)
+        .fold(name.to_owned(), |all, argument| all + " " + &argument);
+    let facts = [
+        ("Command", format!("`{command}`")),
+        (
+            "Commit",
+            shell("git rev-parse --short=12 HEAD")
+                + &shell("git diff --quiet HEAD -- crates Cargo.lock || echo ', with changes'"),
+        ),
+        (
+            "Processor",
+            shell("nproc")
+                + " × "
+                + &shell("sed -n 's/^model name.*: //p' /proc/cpuinfo | head -1"),
+        ),
+        ("Memory", shell("sed -n 's/^MemTotal: *//p' /proc/meminfo")),
+        (
+            "System",
+            shell("uname -sr") + ", " + &shell(". /etc/os-release; echo \"$PRETTY_NAME\""),
+        ),
+        (
+            "Load average before",
+            shell("cut -d' ' -f1-3 /proc/loadavg"),
+        ),
+    ];
+    let facts: String = facts
+        .iter()
+        .map(|(name, value)| format!("- {name}: {value}\n"))
+        .collect();
+    fs::write(
+        folder.join(format!("{name}.md")),
+        format!("# {title}\n\n{facts}\n{report}"),
+    )?;
+    Ok(folder)
+}
+
+/// What a shell command prints; nothing if it fails.
+fn shell(command: &str) -> String {
+    Command::new("sh")
+        .args(["-c", command])
+        .output()
+        .map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+        .unwrap_or_default()
+}
