@@ -184,6 +184,8 @@ pub(crate) struct Config {
     pub(crate) data_dir: PathBuf,
     /// The SIP server.
     pub(crate) sip: SipConfig,
+    /// Where SIP and HEP listen, as written; to see whether that has changed.
+    pub(crate) sip_listeners: [Vec<String>; 4],
     /// The HTTP API.
     pub(crate) http: HttpConfig,
     /// The log.
@@ -244,8 +246,15 @@ impl TryFrom<Spec> for Config {
         if spec.cluster.is_configured() {
             return Err(ConfigError::Cluster);
         }
+        let sip_listeners = [
+            &spec.sip.udp,
+            &spec.sip.tcp,
+            &spec.sip.tls.listen,
+            &spec.sip.hep.listen,
+        ];
         Ok(Self {
             data_dir: spec.data_dir,
+            sip_listeners: sip_listeners.map(Clone::clone),
             sip: spec.sip.try_into()?,
             http: spec.http.try_into()?,
             log: spec.log.try_into()?,

@@ -83,6 +83,7 @@ impl ServeError {
 pub(crate) fn run(args: &ServeArgs) -> Result<(), Failure> {
     let config = args.settings.load()?;
     let log = logging::start(&config.log);
+    raise_file_limit();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -91,6 +92,19 @@ pub(crate) fn run(args: &ServeArgs) -> Result<(), Failure> {
     // What still runs belongs to nobody; everything acknowledged is durable.
     runtime.shutdown_background();
     result.map_err(Failure::from)
+}
+
+/// Allows as many open files, and so connections, as the system grants without asking.
+fn raise_file_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::warn!(%error, "the limit of open files stays as it is");
+    }
 }
 
 /// Starts everything, says so, and takes it down when told to.
@@ -221,8 +235,11 @@ fn listening(
 fn reload(args: &ServeArgs, running: &Config) -> Option<Config> {
     match args.settings.load() {
         Ok(config) => {
-            if config.http != running.http || config.data_dir != running.data_dir {
-                tracing::warn!("[http] and data-dir take effect at the next start");
+            if config.http != running.http
+                || config.data_dir != running.data_dir
+                || config.sip_listeners != running.sip_listeners
+            {
+                tracing::warn!("listeners, [http] and data-dir take effect at the next start");
             }
             Some(config)
         }

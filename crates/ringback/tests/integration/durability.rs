@@ -75,7 +75,7 @@ fn acknowledged_calls_survive_kill_while_invites_arrive() {
     let mut server = start();
     let campaigns = Campaigns::make(&server);
     let kill_after = CALLS / 10 + random(CALLS * 8 / 10);
-    println!("killed after {kill_after} acknowledged calls");
+    eprintln!("killed after {kill_after} acknowledged calls");
 
     let acknowledged = Arc::new(Mutex::new(Vec::new()));
     let count = Arc::new(AtomicUsize::new(0));
@@ -174,7 +174,7 @@ fn first_reply_after_a_start_with_a_million_contacts_is_right() {
             });
         }
     });
-    println!("{CONTACTS} calls recorded in {:?}", begun.elapsed());
+    eprintln!("{CONTACTS} calls recorded in {:?}", begun.elapsed());
     for _ in 0..3 {
         server.kill();
         let begun = Instant::now();
@@ -182,7 +182,7 @@ fn first_reply_after_a_start_with_a_million_contacts_is_right() {
         let peer = SipPeer::new(server.address("sip_udp"));
         let place = random(CONTACTS);
         let reply = peer.invite(DIALED, &contact(place));
-        println!("ready and answered after {:?}", begun.elapsed());
+        eprintln!("ready and answered after {:?}", begun.elapsed());
         assert_eq!(reply.contacts(), [target(place)], "{}", reply.text);
         assert_eq!(
             reply.header("X-Ringback-Reason"),

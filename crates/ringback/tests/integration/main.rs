@@ -1,5 +1,7 @@
 //! The program from outside: command line, processes, signals.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
+
 mod config;
 mod demo;
 mod durability;
