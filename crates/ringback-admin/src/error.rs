@@ -1,11 +1,12 @@
 //! Where errors meet the outside: HTTP status, message and code of everything that can go wrong.
 
+use std::collections::BTreeMap;
+
 use axum::http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use ringback_engine::{CommandError, FieldErrors, SubmitError};
 use serde::Serialize;
-use std::collections::BTreeMap;
 
 use crate::reply;
 

@@ -16,7 +16,7 @@ use crate::auth::Tenant;
 use crate::body::read_fields;
 use crate::call_text::{MAX_SID_BYTES, sid_problem};
 use crate::error::ApiError;
-use crate::fields::MAX_NAME;
+use crate::fields::required;
 use crate::path::{PathText, QueryText};
 use crate::reply::{self, Success};
 use crate::wire::{AgentName, CallBody};
@@ -72,8 +72,11 @@ pub(crate) async fn route(
     request: Request,
 ) -> Result<Response, ApiError> {
     let mut fields = read_fields(request).await?;
-    let to = fields.required_text("to", MAX_NAME);
-    let from = fields.optional_text("from", MAX_NAME).unwrap_or_default();
+    let to = fields.raw_text("to").unwrap_or_default();
+    if to.trim().is_empty() && !fields.errors.0.contains_key("to") {
+        fields.errors.add("to", required("to"));
+    }
+    let from = fields.raw_text("from").unwrap_or_default();
     let sid = fields.raw_text("sid");
     if sid
         .as_ref()
