@@ -17,6 +17,7 @@ use crate::identity;
 use crate::learning::{Learning, Sighting};
 use crate::memory::Memory;
 use crate::metrics::{Dropped, Lane, Metrics, PeerLane, Refused};
+use crate::overload::{Pressure, Relief};
 use crate::peers::Refusal;
 use crate::plan::{Decided, HeaderSet, Plan, PlanCache, Plans};
 use crate::policy::{Policy, Source};
@@ -56,8 +57,6 @@ pub(crate) struct Arrival<'m> {
     pub(crate) transport: Transport,
     /// Whether it has waited for so long that a new INVITE must be refused.
     pub(crate) late: bool,
-    /// Whether the server is overloaded and its sender has had its share.
-    pub(crate) surplus: bool,
     /// When it is looked at.
     pub(crate) now: Now,
 }
@@ -67,8 +66,8 @@ pub(crate) struct Arrival<'m> {
 pub(crate) struct Now {
     /// For people and recorded calls.
     pub(crate) wall: Timestamp,
-    /// The same in nanoseconds since 1970, as the system stamps datagrams.
-    pub(crate) wall_nanos: u128,
+    /// The same since 1970, as the system stamps datagrams.
+    pub(crate) since_epoch: Duration,
     /// For budgets: since the server was made.
     pub(crate) uptime: Duration,
 }
@@ -80,6 +79,8 @@ pub(crate) struct Seat<'s> {
     pub(crate) lane: usize,
     /// Where it finds plans.
     pub(crate) plans: Plans<'s>,
+    /// How it keeps up; a stream holds its peer back by itself.
+    pub(crate) pressure: Option<&'s mut Pressure>,
 }
 
 /// What a message is handled with.
@@ -96,6 +97,46 @@ struct Desk<'d, 's> {
     peer_lane: &'d PeerLane,
     /// When.
     now: Now,
+}
+
+/// An INVITE is too much.
+#[derive(Clone, Copy, Debug)]
+struct Overload {
+    /// In which way.
+    cause: Cause,
+    /// Whether it is answered.
+    answers: bool,
+}
+
+/// In which way an INVITE is too much.
+#[derive(Clone, Copy, Debug)]
+enum Cause {
+    /// Its peer has sent more than its rate.
+    Rate,
+    /// It has waited for too long.
+    Late,
+    /// There is more to do than can be done, and its peer has had its share.
+    Share,
+}
+
+impl From<Cause> for Dropped {
+    fn from(cause: Cause) -> Self {
+        match cause {
+            Cause::Rate => Self::Rate,
+            Cause::Late => Self::Late,
+            Cause::Share => Self::Share,
+        }
+    }
+}
+
+impl From<Cause> for Refused {
+    fn from(cause: Cause) -> Self {
+        match cause {
+            Cause::Rate => Self::Rate,
+            Cause::Late => Self::Late,
+            Cause::Share => Self::Share,
+        }
+    }
 }
 
 impl<R: Router> Core<R> {
@@ -128,7 +169,7 @@ impl<R: Router> Core<R> {
             .unwrap_or_default();
         Now {
             wall: Timestamp::from_millis(i64::try_from(wall.as_millis()).unwrap_or(i64::MAX)),
-            wall_nanos: wall.as_nanos(),
+            since_epoch: wall,
             uptime: self.started.elapsed(),
         }
     }
@@ -194,18 +235,19 @@ impl<R: Router> Core<R> {
         out: &mut Vec<u8>,
     ) -> Option<Reply> {
         // On overload, silence has to be cheap: the first bytes are enough.
-        if (arrival.late || arrival.surplus) && desk.source.peer.refuse == Refusal::Silence {
+        let overload = desk.overload(arrival);
+        if let Some(Overload {
+            cause,
+            answers: false,
+        }) = overload
+        {
             desk.peer_lane.refused.bump();
-            desk.lane.dropped(if arrival.late {
-                Dropped::Late
-            } else {
-                Dropped::Share
-            });
+            desk.lane.dropped(cause.into());
             return None;
         }
         let start = out.len();
         match self.redirectors[0].handle(self.input(arrival), out) {
-            Action::Invite(invite) => self.answer(desk, arrival, &invite, out),
+            Action::Invite(invite) => self.answer(desk, overload, &invite, out),
             Action::Reply(reply) => {
                 // Malformed, so it is not of the budget for INVITEs.
                 if !desk.takes_other() {
@@ -239,7 +281,7 @@ impl<R: Router> Core<R> {
                 Some(reply)
             }
             // Line ends may stand before the start line.
-            Action::Invite(invite) => self.answer(desk, arrival, &invite, out),
+            Action::Invite(invite) => self.answer(desk, None, &invite, out),
             Action::Absorb => {
                 desk.lane.acks.bump();
                 None
@@ -271,7 +313,7 @@ impl<R: Router> Core<R> {
     fn answer(
         &self,
         desk: &mut Desk<'_, '_>,
-        arrival: &Arrival<'_>,
+        overload: Option<Overload>,
         invite: &Invite<'_>,
         out: &mut Vec<u8>,
     ) -> Option<Reply> {
@@ -281,7 +323,7 @@ impl<R: Router> Core<R> {
                 plan
             }
             None => {
-                if let Some(overload) = desk.overload(arrival) {
+                if let Some(overload) = overload.or_else(|| desk.over_rate()) {
                     return self.refuse(desk, overload, invite, out);
                 }
                 desk.peer_lane.invites.bump();
@@ -298,22 +340,18 @@ impl<R: Router> Core<R> {
     fn refuse(
         &self,
         desk: &Desk<'_, '_>,
-        (refused, dropped): (Refused, Dropped),
+        overload: Overload,
         invite: &Invite<'_>,
         out: &mut Vec<u8>,
     ) -> Option<Reply> {
-        let peer = desk.source.peer;
         desk.peer_lane.refused.bump();
-        match peer.refuse {
-            Refusal::Silence => {
-                desk.lane.dropped(dropped);
-                None
-            }
-            Refusal::Answer => {
-                desk.lane.refused(refused);
-                Some(self.redirectors[0].overloaded(invite, peer.retry_after, out))
-            }
+        if !overload.answers {
+            desk.lane.dropped(overload.cause.into());
+            return None;
         }
+        desk.lane.refused(overload.cause.into());
+        let retry_after = desk.source.peer.retry_after;
+        Some(self.redirectors[0].overloaded(invite, retry_after, out))
     }
 
     /// Decides on a new INVITE and remembers how.
@@ -432,17 +470,48 @@ impl Desk<'_, '_> {
         takes
     }
 
-    /// Why a new INVITE is refused, if it is.
-    fn overload(&self, arrival: &Arrival<'_>) -> Option<(Refused, Dropped)> {
+    /// Why an INVITE is refused before it is read, if it is: unless it turns out to be known.
+    fn overload(&mut self, arrival: &Arrival<'_>) -> Option<Overload> {
+        let wants_answers = self.source.peer.refuse == Refusal::Answer;
         if arrival.late {
-            return Some((Refused::Late, Dropped::Late));
+            return Some(Overload {
+                cause: Cause::Late,
+                answers: wants_answers,
+            });
         }
-        if arrival.surplus {
-            return Some((Refused::Share, Dropped::Share));
-        }
+        let pressure = self.seat.pressure.as_deref_mut()?;
+        let answers = match pressure.invite(self.source.place, wants_answers) {
+            Relief::Answer => true,
+            Relief::Drop => false,
+            Relief::Serve => {
+                if !pressure.is_high() {
+                    return None;
+                }
+                // Under pressure nobody reads what is over the rate, to see whether it is known.
+                let rate = self.source.peer.rate?;
+                let is_over = !self.source.state.invites.has(rate, self.now.uptime);
+                return (is_over && !(wants_answers && pressure.may_answer())).then_some(
+                    Overload {
+                        cause: Cause::Rate,
+                        answers: false,
+                    },
+                );
+            }
+        };
+        Some(Overload {
+            cause: Cause::Share,
+            answers,
+        })
+    }
+
+    /// Why a new INVITE is refused, if it is over its peer's rate.
+    fn over_rate(&self) -> Option<Overload> {
         let rate = self.source.peer.rate?;
         let takes = self.source.state.invites.take(rate, self.now.uptime);
-        (!takes).then_some((Refused::Rate, Dropped::Rate))
+        (!takes).then_some(Overload {
+            cause: Cause::Rate,
+            answers: self.source.peer.refuse == Refusal::Answer,
+        })
     }
 
     /// Counts the cause, if the reply is an error.

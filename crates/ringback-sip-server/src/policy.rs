@@ -52,6 +52,8 @@ pub(crate) struct PeerState {
 /// Where a message came from.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Source<'p> {
+    /// Where the peer stands in the configuration.
+    pub(crate) place: usize,
     /// The peer.
     pub(crate) peer: &'p Peer,
     /// What changes about it.
@@ -90,6 +92,7 @@ impl Policy {
     pub(crate) fn source(&self, ip: IpAddr) -> Option<Source<'_>> {
         let place = self.peers.find(ip)?;
         Some(Source {
+            place,
             peer: self.peers.get(place)?,
             state: self.states.get(place)?,
             forward: self.forwards.get(place)?.as_ref(),

@@ -246,6 +246,7 @@ fn answer<R: Router>(
     let mut seat = Seat {
         lane: shared.stream_lane(),
         plans: Plans::Shared(&core.shared_plans),
+        pressure: None,
     };
     let now = core.now();
     let mut handle = |bytes: &[u8], out: &mut Vec<u8>| {
@@ -254,7 +255,6 @@ fn answer<R: Router>(
             source,
             transport,
             late: false,
-            surplus: false,
             now,
         };
         // On a stream every reply goes where the request came from.

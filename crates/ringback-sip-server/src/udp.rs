@@ -25,6 +25,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::core::{Arrival, Core, Seat};
 use crate::metrics::Dropped;
+use crate::overload::Pressure;
 use crate::plan::{PlanCache, Plans};
 use crate::router::Router;
 
@@ -82,8 +83,8 @@ struct Received {
     source: SocketAddr,
     /// Which of our addresses it was sent to, if the socket has several.
     local: Option<LocalAddress>,
-    /// When the system took it in, in nanoseconds since 1970.
-    at_nanos: u128,
+    /// When the system took it in, since 1970.
+    at: Duration,
 }
 
 /// One of our own addresses.
@@ -118,6 +119,7 @@ impl<R: Router> Worker<R> {
         let mut receiver = Receiver::new(has_many_addresses);
         let mut sender = Sender::new();
         let mut plans = PlanCache::default();
+        let mut pressure = Pressure::default();
         let mut received = ArrayVec::new();
         while !self.stopping.load(Ordering::Relaxed) {
             match receiver.receive(&self.socket, &mut received) {
@@ -131,7 +133,12 @@ impl<R: Router> Worker<R> {
             }
             // No message may end the thread, whatever mistake of ours it finds.
             let batch = AssertUnwindSafe(|| {
-                self.answer(&receiver, &received, &mut plans, &mut sender);
+                let seat = Seat {
+                    lane: self.lane,
+                    plans: Plans::Own(&mut plans),
+                    pressure: Some(&mut pressure),
+                };
+                self.answer(&receiver, &received, seat, &mut sender);
             });
             if catch_unwind(batch).is_err() {
                 self.core.metrics.lane(self.lane).dropped(Dropped::Internal);
@@ -153,23 +160,26 @@ impl<R: Router> Worker<R> {
         &self,
         receiver: &Receiver,
         received: &ArrayVec<Received, BATCH>,
-        plans: &mut PlanCache,
+        mut seat: Seat<'_>,
         sender: &mut Sender,
     ) {
         let policy = self.core.policy.load();
         let now = self.core.now();
-        let mut seat = Seat {
-            lane: self.lane,
-            plans: Plans::Own(plans),
+        let waited = |datagram: &Received| {
+            // Zero where the system gave no time.
+            let known = datagram.at > Duration::ZERO;
+            let waited = now.since_epoch.saturating_sub(datagram.at);
+            if known { waited } else { Duration::ZERO }
         };
+        if let (Some(pressure), Some(first)) = (&mut seat.pressure, received.first()) {
+            pressure.batch(now.uptime, waited(first));
+        }
         for (place, datagram) in received.iter().enumerate() {
-            let waited = now.wall_nanos.saturating_sub(datagram.at_nanos);
             let arrival = Arrival {
                 bytes: receiver.bytes(place, datagram.length),
                 source: datagram.source,
                 transport: Transport::Udp,
-                late: datagram.at_nanos > 0 && waited > LATE_NANOS,
-                surplus: false,
+                late: waited(datagram) > LATE,
                 now,
             };
             let start = sender.buffer.len();
@@ -237,13 +247,12 @@ impl Receiver {
                     .and_then(read_address)
                     .unwrap_or(NOWHERE),
                 local: None,
-                at_nanos: 0,
+                at: Duration::ZERO,
             };
             for control in message.cmsgs().into_iter().flatten() {
                 match control {
                     ControlMessageOwned::ScmTimestampns(at) => {
-                        let at = Duration::from(at);
-                        datagram.at_nanos = at.as_nanos();
+                        datagram.at = Duration::from(at);
                     }
                     ControlMessageOwned::Ipv4PacketInfo(info) => {
                         let address = info.ipi_spec_dst.s_addr.to_ne_bytes();
@@ -441,6 +450,6 @@ const REPLIES_BYTES: usize = BATCH * 2_048;
 /// How long a thread waits for a datagram before it looks whether it should stop.
 const PATIENCE: Duration = Duration::from_millis(200);
 
-/// How long an INVITE may have waited and still be served, in nanoseconds: 200 ms less what
-/// answering the batch takes.
-const LATE_NANOS: u128 = 190_000_000;
+/// How long an INVITE may have waited and still be served: 200 ms less what answering the batch
+/// takes.
+const LATE: Duration = Duration::from_millis(190);
