@@ -8,8 +8,8 @@ use std::thread::JoinHandle;
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use ringback_routing::{
-    AgentId, Caller, ContactIndex, Contacts, Decision, Directory, E164, EnvironmentId,
-    EnvironmentSlot, Observed as Seen, RecentCalls, RememberedCall, Timestamp,
+    AgentId, CallStatus, Caller, ContactIndex, Contacts, Decision, Direction, Directory, E164,
+    EnvironmentId, EnvironmentSlot, Observed as Seen, RecentCalls, RememberedCall, Timestamp,
 };
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -17,7 +17,7 @@ use crate::observed::{Arrival, Observed, Route, count_kind};
 use crate::writer::{Job, Writer};
 use crate::{
     AnsweredCall, Archive, Call, CallbackStatistics, Change, Clock, Command, DecisionRecord,
-    Journal, JournalError, SubmitError, Surface, hash_sid, warm_up,
+    Journal, JournalError, NewCall, SubmitError, Surface, hash_sid, warm_up,
 };
 
 /// The engine's handle; clones share one engine.
@@ -29,6 +29,19 @@ pub struct Engine {
     jobs: mpsc::Sender<Job>,
     /// The writer's thread and those that keep house.
     threads: Arc<Mutex<Vec<JoinHandle<()>>>>,
+}
+
+/// An outbound call that was seen on the wire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LearnedCall {
+    /// The agent that called.
+    pub agent: AgentId,
+    /// The number that it called from, if it could be read.
+    pub from: Option<E164>,
+    /// How far it got.
+    pub status: CallStatus,
+    /// When it started.
+    pub started_at: Timestamp,
 }
 
 /// How the engine is.
@@ -212,6 +225,20 @@ impl Engine {
         });
         let record = DecisionRecord::new(at, Surface::Sip, dialed, caller, decision, call_id);
         self.shared.observed.decided(id, record);
+    }
+
+    /// Shows an outbound call that was seen on the wire, so that the very next decision knows it.
+    ///
+    /// Waits for nothing and keeps nothing: [`RecordCalls`](crate::RecordCalls) makes it durable.
+    /// What that would refuse is not shown.
+    pub fn learned_over_sip(&self, environment: EnvironmentId, contact: E164, call: &LearnedCall) {
+        let latest = self.now().plus_millis(NewCall::MAX_AHEAD_MILLIS);
+        if call.started_at <= latest && call.started_at.millis() >= 0 {
+            let directory = self.shared.directory.load();
+            self.shared
+                .contacts
+                .show_ahead(&directory, environment, contact, call);
+        }
     }
 
     /// Notes that a SIP call was answered; counts it if it was routed as callback, once.
@@ -404,6 +431,36 @@ impl ContactView {
             Seen::Kept | Seen::Ignored => {}
             Seen::Tie => self.rebuild(directory, call.environment, call.contact),
         }
+    }
+
+    /// Shows a call that is not durable yet, where memory alone can tell its place: not while
+    /// contacts are loaded, nor beside a call of the same second.
+    fn show_ahead(
+        &self,
+        directory: &Directory,
+        environment: EnvironmentId,
+        contact: E164,
+        call: &LearnedCall,
+    ) {
+        let (Some(slot), Some(agent)) = (
+            directory
+                .environment_by_id(environment)
+                .map(|found| found.slot),
+            directory.agent_of(environment, call.agent),
+        ) else {
+            return;
+        };
+        if agent.record.direction != Direction::Outbound || !self.whole.load(Ordering::Acquire) {
+            return;
+        }
+        let seen = RememberedCall {
+            source: agent.slot,
+            from: call.from,
+            started_at: call.started_at,
+            status: call.status,
+        };
+        // Of a tie the commit makes the best, which has the store to look at.
+        let _tie = self.index.observe(slot, contact, &seen);
     }
 
     /// Shows that a contact was forgotten.

@@ -30,7 +30,7 @@ pub use command::{
     check_constraints,
 };
 pub use draft::Draft;
-pub use engine::{ContactView, Engine, Health, OpenError};
+pub use engine::{ContactView, Engine, Health, LearnedCall, OpenError};
 pub use error::{CommandError, FieldErrors, SubmitError};
 pub use journal::{Archive, Journal, JournalError, StoredCounts, StoredDirectory};
 pub use observed::{CallbackStatistics, DecisionRecord, SourceCount, Surface, hash_sid};

@@ -3,8 +3,10 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use ringback_engine::{CreateEnvironment, FieldErrors, NewCall, RecordCalls, SubmitError};
-use ringback_routing::{Contacts, Direction};
+use ringback_engine::{
+    CreateEnvironment, FieldErrors, LearnedCall, NewCall, RecordCalls, SubmitError,
+};
+use ringback_routing::{CallStatus, Contacts, Direction, Timestamp};
 
 use crate::memory::{Memory, NOW, StillClock, agent, e164, environment, open};
 
@@ -50,6 +52,49 @@ async fn failing_storage_refuses_writes_shows_nothing_of_them_and_recovers() {
         .map(|environment| environment.record.name.as_str())
         .collect();
     assert_eq!(names, ["before", "after"]);
+}
+
+#[tokio::test]
+async fn learned_call_counts_before_it_is_durable() {
+    const CONTACT: u64 = 5_511_987_654_321;
+    let memory = Memory::default();
+    let engine = open(&memory, &StillClock::at(NOW));
+    let here = environment(&engine).await;
+    let source = agent(&engine, here, "source", Direction::Outbound, &[]).await;
+    let inbound = agent(&engine, here, "inbound", Direction::Inbound, &[]).await;
+    let slot = engine
+        .directory()
+        .environment_by_id(here)
+        .expect("made")
+        .slot;
+    let shown = || engine.contacts().calls(slot, e164(CONTACT)).iter().count();
+    while !engine.health().index_whole {
+        tokio::task::yield_now().await;
+    }
+    memory.fail(true);
+    let call = LearnedCall {
+        agent: source,
+        from: None,
+        status: CallStatus::Initiated,
+        started_at: Timestamp::from_seconds(NOW),
+    };
+    let late = call.started_at.plus_millis(NewCall::MAX_AHEAD_MILLIS + 1);
+    for refused in [
+        LearnedCall {
+            agent: inbound,
+            ..call
+        },
+        LearnedCall {
+            started_at: late,
+            ..call
+        },
+    ] {
+        engine.learned_over_sip(here, e164(CONTACT), &refused);
+        assert_eq!(shown(), 0, "{refused:?}");
+    }
+    engine.learned_over_sip(here, e164(CONTACT), &call);
+    engine.learned_over_sip(here, e164(CONTACT), &call);
+    assert_eq!(shown(), 1);
 }
 
 #[tokio::test]

@@ -105,6 +105,14 @@ impl Router for EngineRouter {
     }
 
     fn learned(&self, call: LearnedCall) {
+        let shown = ringback_engine::LearnedCall {
+            agent: call.agent,
+            from: call.from,
+            status: call.status,
+            started_at: call.started_at,
+        };
+        self.engine
+            .learned_over_sip(call.environment, call.contact, &shown);
         // The call path waits for nobody: what does not fit is counted.
         if self.learned.try_send(call).is_err() {
             self.counters.lost.fetch_add(1, Ordering::Relaxed);
