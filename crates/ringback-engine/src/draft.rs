@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use ringback_routing::{Caller, Decision, Directory, E164, EnvironmentId, Timestamp};
 
-use crate::engine::{ContactView, Shared};
+use crate::engine::{ContactView, ROUTED_KNOWN_MILLIS, Shared};
 use crate::observed::count_key;
 use crate::{AnsweredCall, Call, Change, CommandError, CountKind, DecisionRecord, RoutedEvent};
 
@@ -168,8 +168,15 @@ impl<'a> Draft<'a> {
         if let Some(response) = self.responses.get(&sid_hash) {
             return Some(Some(response.clone()));
         }
-        self.shared.observed.settle(&self.directory);
+        self.settle();
         self.shared.observed.response(sid_hash)
+    }
+
+    /// Brings what is known of routed calls up to now.
+    fn settle(&self) {
+        let known_since = self.now.plus_millis(-ROUTED_KNOWN_MILLIS);
+        self.shared.observed.settle(&self.directory);
+        self.shared.observed.expire(known_since);
     }
 
     /// Notes an incoming call that was routed and what it counts as.
@@ -190,7 +197,7 @@ impl<'a> Draft<'a> {
     /// # Errors
     /// The call is not known.
     pub fn answered(&mut self, call: AnsweredCall) -> Result<(), CommandError> {
-        self.shared.observed.settle(&self.directory);
+        self.settle();
         let count = self
             .shared
             .observed

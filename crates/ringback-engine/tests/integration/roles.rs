@@ -427,6 +427,15 @@ async fn routed_calls_count_once_per_sid_and_answered_ones_once() {
         environment: here,
         sid: "z".to_owned(),
     };
-    engine.submit(known).await.expect("known after a restart");
+    engine
+        .submit(known.clone())
+        .await
+        .expect("known after a restart");
     check(&engine);
+    clock.advance(24 * 60 * 60 + 1);
+    assert_eq!(
+        engine.submit(known).await,
+        rejected(CommandError::RoutedCallNotFound),
+        "known for a day"
+    );
 }
