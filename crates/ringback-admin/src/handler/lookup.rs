@@ -3,13 +3,14 @@
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::response::Response;
-use ringback_engine::{Call, ReportAnswered, RouteCall, SubmitError, hash_sid};
+use ringback_engine::{Call, ReportAnswered, RouteCall, SubmitError};
 use ringback_routing::{
-    Caller, Decision, E164, EnvironmentId, NumberRules, Question, Step, Target, Timestamp, decide,
-    explain, order_targets,
+    Caller, Decision, E164, NumberRules, Question, Step, Target, Timestamp, decide, explain,
+    order_targets,
 };
 use serde::Serialize;
 use smallvec::SmallVec;
+use xxhash_rust::xxh3::xxh3_64;
 
 use crate::api::Api;
 use crate::auth::Tenant;
@@ -250,8 +251,8 @@ impl<'a> LookupBody<'a> {
     ) -> Self {
         let mut targets: SmallVec<[&Target; 8]> = SmallVec::new();
         match (sid, decision.environment) {
-            (Some(sid), Some(environment)) => {
-                let seed = target_seed(environment.record.id, sid);
+            (Some(sid), Some(_)) => {
+                let seed = target_seed(sid);
                 order_targets(decision.targets, seed, &mut targets);
             }
             _ => {
@@ -281,9 +282,9 @@ impl<'a> LookupBody<'a> {
     }
 }
 
-/// What the order of a call's targets is drawn from.
-fn target_seed(environment: EnvironmentId, sid: &str) -> u64 {
-    hash_sid(environment, sid.as_bytes())
+/// What the order of a call's targets is drawn from: for a Call-ID the same as over SIP.
+fn target_seed(sid: &str) -> u64 {
+    xxh3_64(sid.as_bytes())
 }
 
 /// The answer to a report.
