@@ -134,6 +134,19 @@ impl SipPeer {
         self.exchange(&self.invite_text(dialed, caller, &call_id), &call_id)
     }
 
+    /// Places a call until it is served: on a machine that is busy with other things, an INVITE may
+    /// be refused as too late (503), and a caller tries again.
+    ///
+    /// # Panics
+    /// There is no reply in time, or every one is 503.
+    #[must_use]
+    pub fn invite_until_served(&self, dialed: &str, caller: &str) -> SipReply {
+        (0..REPEATS)
+            .map(|_| self.invite(dialed, caller))
+            .find(|reply| reply.status != 503)
+            .unwrap_or_else(|| panic!("{REPEATS} calls in a row were refused with 503"))
+    }
+
     /// Sends a request and waits for its reply.
     ///
     /// # Panics

@@ -49,8 +49,20 @@ impl Caller {
         Ok(Self { socket, server })
     }
 
-    /// Dials a number; `None`: there is no reply in time.
+    /// Dials a number, again if the server is too busy (503); `None`: there is no reply in time.
     pub(super) fn call(&self, dialed: &str, caller: &str) -> io::Result<Option<Reply>> {
+        let mut reply = self.dial(dialed, caller)?;
+        for _ in 0..REDIALS {
+            if reply.as_ref().is_none_or(|reply| reply.status != 503) {
+                break;
+            }
+            reply = self.dial(dialed, caller)?;
+        }
+        Ok(reply)
+    }
+
+    /// Dials a number once.
+    fn dial(&self, dialed: &str, caller: &str) -> io::Result<Option<Reply>> {
         let local = self.socket.local_addr()?;
         let server = self.server;
         let call_id = format!("{}@{}", Uuid::new_v4(), local.ip());
@@ -148,6 +160,9 @@ const T1: Duration = Duration::from_millis(500);
 
 /// How long a reply is waited for.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How often a number is dialed again while the server is too busy.
+const REDIALS: usize = 10;
 
 /// The longest datagram, in bytes.
 const MAX_DATAGRAM: usize = 65_536;

@@ -118,8 +118,8 @@ fn acknowledged_calls_survive_kill_while_invites_arrive() {
                 let call_id = Uuid::new_v4().to_string();
                 let place = first + random(BATCH);
                 peer.send(&peer.invite_text(DIALED, &contact(place), &call_id));
-                // The server may be killed in between.
-                if let Some(reply) = peer.receive() {
+                // The server may be killed in between, or too busy for this one.
+                if let Some(reply) = peer.receive().filter(|reply| reply.status != 503) {
                     assert_eq!(reply.contacts(), [target(place)], "{}", reply.text);
                 }
             }
@@ -134,10 +134,8 @@ fn acknowledged_calls_survive_kill_while_invites_arrive() {
     let peer = SipPeer::new(server.address("sip_udp"));
     for first in acknowledged.iter() {
         let place = first + random(BATCH);
-        assert_eq!(
-            peer.invite(DIALED, &contact(place)).contacts(),
-            [target(place)]
-        );
+        let reply = peer.invite_until_served(DIALED, &contact(place));
+        assert_eq!(reply.contacts(), [target(place)], "{}", reply.text);
         // A known call does not change its time: each of them is rejected, none is new.
         let lines = campaigns.lines(*first..first + BATCH);
         let other_time = lines.replace(
@@ -181,14 +179,14 @@ fn first_reply_after_a_start_with_a_million_contacts_is_right() {
         server = start();
         let peer = SipPeer::new(server.address("sip_udp"));
         let place = random(CONTACTS);
-        let reply = peer.invite(DIALED, &contact(place));
+        let reply = peer.invite_until_served(DIALED, &contact(place));
         eprintln!("ready and answered after {:?}", begun.elapsed());
         assert_eq!(reply.contacts(), [target(place)], "{}", reply.text);
         assert_eq!(
             reply.header("X-Ringback-Reason"),
             "returned_call_same_number"
         );
-        let stranger = peer.invite(DIALED, "+5521988887777");
+        let stranger = peer.invite_until_served(DIALED, "+5521988887777");
         assert_eq!(stranger.header("X-Ringback-Reason"), "caller_never_called");
     }
 }

@@ -1,6 +1,9 @@
 //! The program from outside: command line, processes, signals.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test fails by panicking, its helpers too"
+)]
 
 mod config;
 mod demo;

@@ -92,7 +92,7 @@ fn termination_drains_and_keeps_what_was_acknowledged() {
         );
     };
     assert_eq!(draining.status, 503);
-    let call: SipReply = peer.invite("+12025550100", "+12025550142");
+    let call: SipReply = peer.invite_until_served("+12025550100", "+12025550142");
     assert_eq!(call.status, 302, "{}", call.text);
     let output = server.wait();
     assert_eq!(output.code, Some(0), "{}", output.stderr);
@@ -123,7 +123,7 @@ fn hangup_reloads_the_configuration() {
     let peer = SipPeer::new(server.address("sip_udp"));
     let shows = || {
         !peer
-            .invite("+12025550199", "+12025550142")
+            .invite_until_served("+12025550199", "+12025550142")
             .header("X-Ringback-Outcome")
             .is_empty()
     };
@@ -162,6 +162,31 @@ fn bad_reload_is_refused_and_logged_by_its_key() {
     let output = server.stop();
     assert_eq!(output.code, Some(0));
     assert!(output.stderr.contains("verzion"), "{}", output.stderr);
+}
+
+#[test]
+fn log_masks_phone_numbers_unless_told_otherwise() {
+    let logged = |config: &str| {
+        let mut server = ServerBuilder::new(BINARY)
+            .config(config)
+            .arg("--log-level=debug")
+            .start();
+        let api = server.environment(json!({"name": "acme"}));
+        let number = api.number("+12025550100");
+        let agent = api.agent("Sales", "outbound", &[&number], "");
+        let call = json!({"agent_id": agent, "to": "+12025550142", "from": "+12025550100"});
+        assert_eq!(api.post("/api/v1/calls", call).status, 201);
+        assert_eq!(api.delete("/api/v1/contacts/+12025550142").status, 200);
+        let peer = SipPeer::new(server.address("sip_udp"));
+        let reply = peer.invite_until_served("+12025550100", "+12025550142");
+        assert_eq!(reply.status, 480);
+        server.stop().stderr
+    };
+    let masked = logged("[log]\nphone-numbers = 'masked'\n");
+    assert!(masked.contains("caller=+*********42"), "{masked}");
+    assert!(!masked.contains("2025550"), "{masked}");
+    let full = logged("[log]\nphone-numbers = 'full'\n");
+    assert!(full.contains("caller=+12025550142"), "{full}");
 }
 
 #[test]
