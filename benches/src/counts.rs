@@ -15,51 +15,73 @@ pub struct PerSecond {
     pub allocations: f64,
 }
 
-/// Watches processes and their descendants for a while; `None` if `perf` cannot.
-#[must_use]
-pub fn watch(processes: &[u32], duration: Duration) -> Option<PerSecond> {
-    let library = c_library(*processes.first()?)?;
-    perf(&["probe", "--quiet", "--del", "ringback_bench:*"]);
-    for function in [
-        "malloc",
-        "calloc",
-        "realloc",
-        "posix_memalign",
-        "aligned_alloc",
-    ] {
-        let event = format!("ringback_bench:{function}={function}");
-        perf(&["probe", "--quiet", "--exec", &library, "--add", &event])?;
+/// Probes that are in place; removed when dropped.
+#[derive(Debug)]
+pub struct Probes(());
+
+impl Probes {
+    /// Puts probes into the C library of a process; `None` if `perf` cannot.
+    #[must_use]
+    pub fn add(process: u32) -> Option<Self> {
+        let library = c_library(process)?;
+        let probes = Self(());
+        perf(&["probe", "--quiet", "--del", "ringback_bench:*"]);
+        for function in ALLOCATORS {
+            let event = format!("ringback_bench:{function}={function}");
+            perf(&["probe", "--quiet", "--exec", &library, "--add", &event])?;
+        }
+        Some(probes)
     }
-    let ids: Vec<String> = with_descendants(processes)
-        .iter()
-        .map(u32::to_string)
-        .collect();
-    let counted = perf(&[
-        "stat",
-        "--field-separator=,",
-        "--event=raw_syscalls:sys_enter,ringback_bench:*",
-        "--pid",
-        &ids.join(","),
-        "sleep",
-        &duration.as_secs_f64().to_string(),
-    ]);
-    perf(&["probe", "--quiet", "--del", "ringback_bench:*"]);
-    let mut result = PerSecond::default();
-    for line in counted?.lines() {
-        let mut fields = line.split(',');
-        let (count, event) = (fields.next()?.parse::<f64>(), fields.nth(1));
-        let (Ok(count), Some(event)) = (count, event) else {
-            continue;
-        };
-        let place = if event.starts_with("raw_syscalls") {
-            &mut result.system_calls
-        } else {
-            &mut result.allocations
-        };
-        *place += count / duration.as_secs_f64();
+
+    /// Watches processes and their descendants for a while; `None` if `perf` cannot.
+    #[must_use]
+    pub fn watch(&self, processes: &[u32], duration: Duration) -> Option<PerSecond> {
+        let ids: Vec<String> = with_descendants(processes)
+            .iter()
+            .map(u32::to_string)
+            .collect();
+        let counted = perf(&[
+            "stat",
+            "--field-separator=,",
+            "--event=raw_syscalls:sys_enter,ringback_bench:*",
+            "--pid",
+            &ids.join(","),
+            "sleep",
+            &duration.as_secs_f64().to_string(),
+        ])?;
+        let mut result = PerSecond::default();
+        for line in counted.lines() {
+            let mut fields = line.split(',');
+            let (Some(Ok(count)), Some(event)) =
+                (fields.next().map(str::parse::<f64>), fields.nth(1))
+            else {
+                continue;
+            };
+            let place = if event.starts_with("raw_syscalls") {
+                &mut result.system_calls
+            } else {
+                &mut result.allocations
+            };
+            *place += count / duration.as_secs_f64();
+        }
+        Some(result)
     }
-    Some(result)
 }
+
+impl Drop for Probes {
+    fn drop(&mut self) {
+        perf(&["probe", "--quiet", "--del", "ringback_bench:*"]);
+    }
+}
+
+/// The functions of the C library that allocate.
+const ALLOCATORS: [&str; 5] = [
+    "malloc",
+    "calloc",
+    "realloc",
+    "posix_memalign",
+    "aligned_alloc",
+];
 
 /// The C library that a process uses.
 fn c_library(process: u32) -> Option<String> {

@@ -13,7 +13,7 @@ use std::process::Command;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::{Parser, ValueEnum};
-use ringback_benches::counts::{self, PerSecond};
+use ringback_benches::counts::{PerSecond, Probes};
 use ringback_benches::cpu;
 use ringback_benches::figures::{Figure, table};
 use ringback_benches::kamailio::{Kamailio, PACKAGES, Setup};
@@ -329,10 +329,11 @@ fn counts(arguments: &Arguments, running: &[Running]) -> Result<String, Box<dyn 
     for up in running {
         eprintln!("counting, {}", up.server.title());
         let plan = plan(arguments, up, Point::Saturated)?;
+        let probes = up.processes.last().and_then(|last| Probes::add(*last));
         let (outcome, counted) = std::thread::scope(|scope| {
             let counted = scope.spawn(|| {
-                std::thread::sleep(plan.warm_up);
-                counts::watch(&plan.processes, plan.duration.mul_f64(0.6))
+                std::thread::sleep(plan.warm_up + plan.duration.mul_f64(0.1));
+                probes?.watch(&plan.processes, plan.duration.mul_f64(0.6))
             });
             (load::run(&plan), counted.join().ok().flatten())
         });
