@@ -86,6 +86,13 @@ impl Manifest {
 pub(crate) fn play(name: &str, transport: Transport) -> Vec<Vec<u8>> {
     let manifest = Manifest::read();
     let scenario = manifest.scenario(name);
+    assert!(
+        scenario
+            .transports
+            .iter()
+            .any(|word| word == transport.word()),
+        "{name}: {transport:?}"
+    );
     let server = start(&scenario.sip);
     let world = manifest.world(&scenario.world).make(&server);
     for call in &scenario.calls {
@@ -151,6 +158,8 @@ fn play_file(
         server: server.address(kind),
         transport,
         address,
+        // The files name what they dial.
+        dialed: "",
         scratch: server.scratch(),
     };
     caller.play()

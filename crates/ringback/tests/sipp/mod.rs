@@ -16,6 +16,14 @@ pub(crate) enum Transport {
 }
 
 impl Transport {
+    /// What the manifest calls it.
+    pub(crate) const fn word(self) -> &'static str {
+        match self {
+            Self::Udp => "udp",
+            Self::Tcp => "tcp",
+        }
+    }
+
     /// What `-t` calls it.
     const fn mode(self) -> &'static str {
         match self {
@@ -36,6 +44,8 @@ pub(crate) struct Caller<'a> {
     pub(crate) transport: Transport,
     /// The address to call from; the port is 5060.
     pub(crate) address: Ipv4Addr,
+    /// What `[service]` stands for.
+    pub(crate) dialed: &'a str,
     /// Where the logs go.
     pub(crate) scratch: &'a Path,
 }
@@ -62,6 +72,7 @@ impl Caller<'_> {
             .arg("-sf")
             .arg(self.scenario)
             .args(["-t", self.transport.mode()])
+            .args(["-s", self.dialed])
             .args(["-m", "1"])
             // The same in every run, so that a message can be repeated.
             .args(["-cid_str", &format!("%u-{name}@%s")])
