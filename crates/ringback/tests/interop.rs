@@ -68,14 +68,32 @@ impl Setting {
         self
     }
 
-    /// Starts a Kamailio in front of it that sends the dialer's calls to this carrier.
-    fn kamailio(&self, dialer: Ipv4Addr, carrier: Ipv4Addr) -> (SocketAddr, Program) {
+    /// Starts a Kamailio in front of it that speaks to it over this transport.
+    fn inbound_kamailio(&self, transport: Transport) -> (SocketAddr, Program) {
+        self.kamailio(transport, own_address(), own_address())
+    }
+
+    /// The same; it sends the dialer's calls to this carrier.
+    fn kamailio(
+        &self,
+        transport: Transport,
+        dialer: Ipv4Addr,
+        carrier: Ipv4Addr,
+    ) -> (SocketAddr, Program) {
         let address = SocketAddr::from((own_address(), 5_060));
         let directory = self.directory("kamailio");
+        // TCP listens where UDP does.
+        let with_transport = |kind: &str| {
+            format!(
+                "{};transport={}",
+                self.server.address(kind),
+                transport.word()
+            )
+        };
         let config = fixture("kamailio.cfg")
             .replace("{{proxy}}", &address.to_string())
-            .replace("{{ringback}}", &self.server.address("sip_udp").to_string())
-            .replace("{{hep}}", &self.server.address("hep").to_string())
+            .replace("{{ringback}}", &with_transport("sip_udp"))
+            .replace("{{hep}}", &with_transport("hep"))
             .replace("{{dialer}}", &dialer.to_string())
             .replace("{{carrier}}", &format!("{carrier}:5060"))
             .replace(
@@ -264,8 +282,23 @@ impl Drop for Program {
 fn kamailio_follows_the_redirect_to_the_callback_agent() {
     let address = own_address();
     let setting = Setting::new(false, &[address]).called();
-    let (proxy, _kamailio) = setting.kamailio(own_address(), own_address());
+    let (proxy, _kamailio) = setting.inbound_kamailio(Transport::Udp);
     let agent = setting.answer("agent", address);
+    setting.call("caller", own_address(), proxy);
+    agent.success();
+    setting.wait_for_answered(1);
+}
+
+#[test]
+fn kamailio_asks_and_mirrors_over_tcp() {
+    let (address, dialer, carrier) = (own_address(), own_address(), own_address());
+    let setting = Setting::new(false, &[address]);
+    let (proxy, _kamailio) = setting.kamailio(Transport::Tcp, dialer, carrier);
+    let contact = setting.answer("busy", carrier);
+    let agent = setting.answer("agent", address);
+    setting.call("outbound", dialer, proxy);
+    contact.success();
+    let _call = setting.wait_for_status("busy");
     setting.call("caller", own_address(), proxy);
     agent.success();
     setting.wait_for_answered(1);
@@ -275,7 +308,7 @@ fn kamailio_follows_the_redirect_to_the_callback_agent() {
 fn kamailio_hands_the_decision_on_to_the_agent() {
     let address = own_address();
     let setting = Setting::new(true, &[address]).called();
-    let (proxy, _kamailio) = setting.kamailio(own_address(), own_address());
+    let (proxy, _kamailio) = setting.inbound_kamailio(Transport::Udp);
     let agent = setting.answer("agent_told_why", address);
     setting.call("caller", own_address(), proxy);
     agent.success();
@@ -285,7 +318,7 @@ fn kamailio_hands_the_decision_on_to_the_agent() {
 fn kamailio_tries_the_next_contact_when_the_first_is_busy() {
     let (first, second) = (own_address(), own_address());
     let setting = Setting::new(false, &[first, second]).called();
-    let (proxy, _kamailio) = setting.kamailio(own_address(), own_address());
+    let (proxy, _kamailio) = setting.inbound_kamailio(Transport::Udp);
     let busy = setting.answer("busy", first);
     let agent = setting.answer("agent", second);
     setting.call("caller", own_address(), proxy);
@@ -297,7 +330,7 @@ fn kamailio_tries_the_next_contact_when_the_first_is_busy() {
 fn call_mirrored_by_kamailio_is_returned_by_the_very_next_invite() {
     let (address, dialer, carrier) = (own_address(), own_address(), own_address());
     let setting = Setting::new(false, &[address]);
-    let (proxy, _kamailio) = setting.kamailio(dialer, carrier);
+    let (proxy, _kamailio) = setting.kamailio(Transport::Udp, dialer, carrier);
     let contact = setting.answer("busy", carrier);
     let agent = setting.answer("agent", address);
     setting.call("outbound", dialer, proxy);
