@@ -63,6 +63,16 @@ fn thread_time(process: u32, thread: u32) -> Option<u64> {
     Some(ticks * 10_000_000)
 }
 
+/// User and system time of this process with threads that have ended, and of processes that it started
+/// and that have ended; in nanoseconds, to a hundredth of a second.
+#[must_use]
+pub fn own_time() -> Option<u64> {
+    let stat = fs::read_to_string("/proc/self/stat").ok()?;
+    let fields = stat.rsplit(')').next()?.split_whitespace().skip(11).take(4);
+    let ticks: u64 = fields.filter_map(|field| field.parse::<u64>().ok()).sum();
+    Some(ticks * 10_000_000)
+}
+
 /// The processes, and those that they started.
 #[must_use]
 pub fn with_descendants(processes: &[u32]) -> Vec<u32> {

@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use hdrhistogram::{CreationError, Histogram};
 use serde_json::{Value, json};
 
 /// One figure, measured several times.
@@ -78,6 +79,14 @@ impl Figure {
             "rounds": self.0,
         })
     }
+}
+
+/// A histogram of times from a nanosecond to a minute, to one in a thousand.
+///
+/// # Errors
+/// Never: the bounds are sound.
+pub fn times() -> Result<Histogram<u64>, CreationError> {
+    Histogram::new_with_bounds(1, 60_000_000_000, 3)
 }
 
 /// A table in Markdown, columns aligned; the first column to the left, the others to the right.

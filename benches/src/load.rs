@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 
 use crate::batch::{self, BATCH, Receiver};
 use crate::cpu::CpuTimes;
+use crate::figures;
 use crate::population;
 use crate::sip::{Call, Reply, Template};
 
@@ -313,8 +314,7 @@ impl<'p> Generator<'p> {
             Arrivals::InFlight(count) => count.max(1),
             Arrivals::Even(_) | Arrivals::Poisson(_) => OPEN_SLOTS,
         };
-        let histogram =
-            || Histogram::new_with_bounds(1, 60_000_000_000, 3).map_err(io::Error::other);
+        let histogram = || figures::times().map_err(io::Error::other);
         let (latency, lateness) = (histogram()?, histogram()?);
         Ok(Self {
             plan,

@@ -174,7 +174,7 @@ fn watch(
     let duration = Duration::from_secs(arguments.seconds);
     let (lookups, upserts) = std::thread::scope(|scope| {
         let writer = scope.spawn(|| {
-            let mut times = Histogram::<u64>::new(3)?;
+            let mut times = figures::times()?;
             let begin = Instant::now();
             let mut sent = 0;
             while !stop.load(Ordering::Relaxed) {
@@ -193,7 +193,7 @@ fn watch(
             }
             Ok::<_, hdrhistogram::CreationError>(times)
         });
-        let mut times = Histogram::<u64>::new(3)?;
+        let mut times = figures::times()?;
         let mut place = 1;
         let begin = Instant::now();
         let mut last = Duration::ZERO;
@@ -208,7 +208,7 @@ fn watch(
         let upserts = writer.join().map_err(|_| "the writer panicked")??;
         Ok::<_, Box<dyn Error>>((times, upserts))
     })?;
-    let mut idle = Histogram::<u64>::new(3)?;
+    let mut idle = figures::times()?;
     let begin = Instant::now();
     let mut last = Duration::ZERO;
     while last < duration {

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use clap::{Parser, ValueEnum};
 use hdrhistogram::Histogram;
 use ringback_benches::cpu::{self, CpuTimes};
-use ringback_benches::figures::table;
+use ringback_benches::figures::{self, table};
 use ringback_benches::population;
 use ringback_benches::runs;
 use ringback_benches::server::{Ringback, Tenant, beside};
@@ -124,7 +124,7 @@ fn measure(arguments: &Arguments, folder: &Path) -> Result<Value, Box<dyn Error>
 fn disk(folder: &Path) -> Result<Value, Box<dyn Error>> {
     let path = folder.join("disk");
     let mut file = File::create(&path)?;
-    let mut times = Histogram::<u64>::new(3)?;
+    let mut times = figures::times()?;
     let begin = Instant::now();
     while begin.elapsed() < Duration::from_secs(1) {
         let begin = Instant::now();
@@ -140,14 +140,16 @@ fn disk(folder: &Path) -> Result<Value, Box<dyn Error>> {
     }))
 }
 
-/// Processor time of the server and of this process alone.
+/// Processor time of the server, and of everything that drives it.
 struct Clock {
     /// The server.
     server: u32,
     /// When it was started.
     begin: Instant,
-    /// Times at the start: of the server, and of this process with the server in it.
-    before: (CpuTimes, CpuTimes),
+    /// The server's time at the start.
+    server_before: CpuTimes,
+    /// This process's time at the start.
+    client_before: u64,
 }
 
 impl Clock {
@@ -156,24 +158,18 @@ impl Clock {
         Self {
             server,
             begin: Instant::now(),
-            before: Self::times(server),
+            server_before: CpuTimes::read(&[server]),
+            client_before: cpu::own_time().unwrap_or_default(),
         }
-    }
-
-    /// Both times.
-    fn times(server: u32) -> (CpuTimes, CpuTimes) {
-        (
-            CpuTimes::read(&[server]),
-            CpuTimes::read(&[std::process::id()]),
-        )
     }
 
     /// Seconds, and microseconds to a call: of the server, and of everything that drove it.
     fn stop(&self, calls: u64) -> Value {
         let seconds = self.begin.elapsed().as_secs_f64();
-        let (server, all) = Self::times(self.server);
-        let server = server.since(&self.before.0);
-        let client = all.since(&self.before.1).saturating_sub(server);
+        let server = CpuTimes::read(&[self.server]).since(&self.server_before);
+        let client = cpu::own_time()
+            .unwrap_or_default()
+            .saturating_sub(self.client_before);
         let per_call = |nanoseconds: u64| nanoseconds as f64 / 1e3 / calls.max(1) as f64;
         json!({
             "calls": calls,
@@ -218,7 +214,7 @@ fn single(arguments: &Arguments, program: &Path, data: &Path) -> Result<Value, B
                 })
             })
             .collect();
-        let mut times = Histogram::<u64>::new(3).map_err(io::Error::other)?;
+        let mut times = figures::times().map_err(io::Error::other)?;
         for task in tasks {
             let own = task.await.map_err(io::Error::other)??;
             times.add(own).map_err(io::Error::other)?;
@@ -242,7 +238,7 @@ async fn send_singles(
 ) -> io::Result<Histogram<u64>> {
     let mut stream = tokio::net::TcpStream::connect(address).await?;
     stream.set_nodelay(true)?;
-    let mut times = Histogram::new(3).map_err(io::Error::other)?;
+    let mut times = figures::times().map_err(io::Error::other)?;
     let (mut body, mut request, mut answer) = (String::new(), Vec::new(), Vec::new());
     let mut contact = first;
     while Instant::now() < until {
@@ -328,8 +324,6 @@ fn import(
         return Err(format!("import failed: {status}").into());
     }
     let mut measured = clock.stop(arguments.contacts);
-    // The importer has ended, and its time with it.
-    measured["client_cpu_us_per_call"] = Value::Null;
     measured["resident_bytes_before"] = before.into();
     measured["resident_bytes"] = cpu::resident(server.process.id()).into();
     Ok(measured)
