@@ -62,11 +62,14 @@ pub(crate) fn unavailable(
 /// The error of a table; `place` names it and the key sought.
 pub(crate) fn table_error(place: impl FnOnce() -> String, error: lsm_tree::Error) -> JournalError {
     match error {
-        // A file that is gone or too short is damage, not weather.
+        // A file that is gone or too short, or an impossible place in one, is damage, not weather.
         lsm_tree::Error::Io(error)
             if !matches!(
                 error.kind(),
-                io::ErrorKind::UnexpectedEof | io::ErrorKind::NotFound | io::ErrorKind::InvalidData
+                io::ErrorKind::UnexpectedEof
+                    | io::ErrorKind::NotFound
+                    | io::ErrorKind::InvalidData
+                    | io::ErrorKind::InvalidInput
             ) =>
         {
             unavailable(error)

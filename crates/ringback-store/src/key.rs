@@ -1,9 +1,10 @@
 //! How records are laid out in the tables. All of it is stored, so it changes only with the format
 //! version.
 //!
-//! - `calls`: shard (1) ‖ environment number (4) ‖ contact (7) ‖ time (8) ‖ sid → agent number (4) ‖
+//! - `calls`: hash of the next two (4) ‖ environment number (4) ‖ contact (7) ‖ time (8) ‖ sid → agent number (4) ‖
 //!   status (1) ‖ calling number or 0 (7) ‖ the sid if its key holds only its hash. Big-endian, so that
-//!   a contact's calls lie together and in order of time.
+//!   a contact's calls lie together and in order of time. The hash spreads contacts evenly, so that
+//!   readers can divide the table, and lets keys differ within the bytes that are compared first.
 //! - `sids`: keyed hash of environment number and sid (16) → contact (8) ‖ time (8).
 //! - `state`: everything else, one leading byte for the kind; see the constants.
 //!
@@ -37,24 +38,19 @@ pub(crate) const COUNT: u8 = b'n';
 const LONGEST_SID_IN_KEY: usize = 1_024;
 
 /// Where the sid starts in a key of `calls`.
-const SID_OFFSET: usize = 20;
+const SID_OFFSET: usize = 23;
 
 /// Length of a value of `calls` without a sid.
 const CALL_VALUE_LENGTH: usize = 12;
 
-/// The first byte of a contact's keys in `calls`: equal shares, so that readers can divide the table.
-fn shard(environment: u32, contact: E164) -> u8 {
+/// What all keys in `calls` of one contact start with.
+pub(crate) fn contact_prefix(environment: u32, contact: E164) -> [u8; 15] {
     let mixed =
         (contact.digits() ^ (u64::from(environment) << 50)).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-    (mixed >> 56) as u8
-}
-
-/// What all keys in `calls` of one contact start with.
-pub(crate) fn contact_prefix(environment: u32, contact: E164) -> [u8; 12] {
-    let mut key = [0; 12];
-    key[0] = shard(environment, contact);
-    key[1..5].copy_from_slice(&environment.to_be_bytes());
-    key[5..].copy_from_slice(&contact.digits().to_be_bytes()[1..]);
+    let mut key = [0; 15];
+    key[..4].copy_from_slice(&mixed.to_be_bytes()[..4]);
+    key[4..8].copy_from_slice(&environment.to_be_bytes());
+    key[8..].copy_from_slice(&contact.digits().to_be_bytes()[1..]);
     key
 }
 
@@ -102,7 +98,7 @@ pub(crate) fn decode_call(
     value: &[u8],
     resolve: impl Fn(u32) -> Option<Uuid>,
 ) -> Option<Call> {
-    let (_, key) = key.split_first()?;
+    let (_, key) = key.split_first_chunk::<4>()?;
     let (environment, key) = key.split_first_chunk::<4>()?;
     let (contact, key) = key.split_first_chunk::<7>()?;
     let (started_at, sid_key) = key.split_first_chunk::<8>()?;

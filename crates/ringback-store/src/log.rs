@@ -281,29 +281,35 @@ impl Log {
             return Ok(());
         }
         let path = self.directory.join(format!("{:020}.log", self.next));
-        let mut file = self.files.create(&path)?;
         let header = SegmentHeader {
             first: self.next,
             previous: self.previous,
         };
-        let written = file
-            .append(&header.encode())
-            .and_then(|()| file.sync())
-            .and_then(|()| self.files.sync_directory(&self.directory));
-        if let Err(error) = written {
-            self.residue = Some(Residue {
-                path,
-                good_length: 0,
-            });
-            return Err(error);
-        }
-        self.current = Some(Current {
-            path,
-            first: self.next,
-            length: HEADER_LENGTH,
-            file,
+        let created = self.files.create(&path).and_then(|mut file| {
+            file.append(&header.encode())?;
+            file.sync()?;
+            self.files.sync_directory(&self.directory)?;
+            Ok(file)
         });
-        Ok(())
+        match created {
+            Ok(file) => {
+                self.current = Some(Current {
+                    path,
+                    first: self.next,
+                    length: HEADER_LENGTH,
+                    file,
+                });
+                Ok(())
+            }
+            Err(error) => {
+                // Whatever has this name starts with a record that was never acknowledged.
+                self.residue = Some(Residue {
+                    path,
+                    good_length: 0,
+                });
+                Err(error)
+            }
+        }
     }
 
     /// Undoes what a failed write left, if anything.

@@ -52,17 +52,25 @@ pub(crate) fn prepare(
     Ok(preparation.writes)
 }
 
-/// Writes that remove a call from `calls` and `sids`.
+/// Adds the writes that remove a call from `calls`, and from `sids` if its sid names no other call.
 pub(crate) fn forget_call(
     tables: &Tables,
     environment: u32,
     call_key: Slice,
-    sid: &str,
+    call: &Call,
     writes: &mut Writes,
-) {
-    let sid_key = key::sid_key(&tables.sid_secret, environment, sid);
+) -> Result<(), JournalError> {
+    let sid_key: Slice = key::sid_key(&tables.sid_secret, environment, &call.sid).into();
+    let mut written = writes.sids.iter().rev();
+    let named = match written.find(|(key, _)| *key == sid_key) {
+        Some((_, value)) => value.clone(),
+        None => tables.sids.get(&sid_key)?,
+    };
+    if named.is_some_and(|value| *value == key::sid_value(call)) {
+        writes.sids.push((sid_key, None));
+    }
     writes.calls.push((call_key, None));
-    writes.sids.push((sid_key.into(), None));
+    Ok(())
 }
 
 /// A commit on its way to becoming writes.
@@ -213,13 +221,7 @@ impl Preparation<'_> {
         for (call_key, value) in found {
             let call = key::decode_call(&call_key, &value, |_| Some(Uuid::nil()))
                 .ok_or_else(|| self.tables.calls.damaged(&call_key))?;
-            forget_call(
-                self.tables,
-                environment,
-                call_key,
-                &call.sid,
-                &mut self.writes,
-            );
+            forget_call(self.tables, environment, call_key, &call, &mut self.writes)?;
         }
         Ok(())
     }

@@ -19,8 +19,9 @@ use crate::tables::{Tables, describe};
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct StoreSettings {
-    /// Bytes of changes gathered in memory before they are written to the tables. Default 16 MiB; a
-    /// multiple of it may be in use while the disk is slow. Opening after a crash replays as much.
+    /// Bytes of changes gathered in memory before they are written to the tables. Default 32 MiB;
+    /// twice as much is in use while they are being written, four times where the disk is slow.
+    /// Opening after a crash replays as much.
     pub generation_bytes: u64,
     /// Bytes of tables cached in memory. Default 16 MiB.
     pub cache_bytes: u64,
@@ -31,7 +32,7 @@ pub struct StoreSettings {
 impl Default for StoreSettings {
     fn default() -> Self {
         Self {
-            generation_bytes: 16 << 20,
+            generation_bytes: 32 << 20,
             cache_bytes: 16 << 20,
             open_files: 256,
         }

@@ -1,17 +1,18 @@
 //! The tables: what was committed, in a form that can be queried; three log-structured merge trees.
 //!
-//! They are the trees beneath the fjall database, used without fjall's own journal: the [log](crate::log)
-//! stands in front of them, so a second journal would only be written twice and recovered twice. A
-//! commit goes into the trees' memory once the log has it, which cannot fail. When memory has filled, a
-//! *generation* is turned over: every tree notes the sequence that it contains and seals its memory, a
-//! thread writes the sealed part to disk, and then the log up to there is removed. Until that has
-//! happened, opening replays the log. Applying a commit again to a tree that already contains it
-//! changes nothing.
+//! They are the trees beneath the fjall database, used without fjall's journal and memory: the
+//! [log](crate::log) stands in front of them already, and one writer needs no concurrent memory. A commit
+//! goes into sorted maps once the log has it, which cannot fail. When they have filled, a *generation* is
+//! turned over: every table notes the sequence that it contains and seals its map, a thread writes the
+//! sealed maps into the trees, durably, and then the log up to there is removed. Until that has happened,
+//! opening replays the log. Applying a commit again to a table that already contains it changes nothing.
 //!
 //! A second thread merges what was written. Only one sealed generation exists at a time: where the disk
 //! does not keep up, memory grows to a limit and then commits wait; where the disk fails, they are refused.
 
-use std::fs::File;
+use std::cmp::Ordering;
+use std::collections::BTreeMap;
+use std::fs::{self, File};
 use std::ops::Bound;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -19,7 +20,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lsm_tree::compaction::Leveled;
-use lsm_tree::config::{BloomConstructionPolicy, FilterPolicy, FilterPolicyEntry};
+use lsm_tree::config::{BloomConstructionPolicy, FilterPolicy, FilterPolicyEntry, PinningPolicy};
 use lsm_tree::{
     AbstractTree, AnyTree, Cache, Config, DescriptorTable, Guard, SeqNo, SequenceNumberCounter,
     Slice,
@@ -46,11 +47,7 @@ pub(crate) struct Tables {
     pub(crate) interner: RwLock<Interner>,
     /// Keys the hash of call ids.
     pub(crate) sid_secret: [u8; 16],
-    /// Numbers every write to a tree.
-    seqno: SequenceNumberCounter,
-    /// The trees' limit of what is visible.
-    visible: SequenceNumberCounter,
-    /// The generation being filled. Whoever writes to the trees holds this.
+    /// The generation being filled. Whoever writes to the tables holds this.
     generation: Mutex<Generation>,
     /// What the threads in the background are at.
     progress: Mutex<Progress>,
@@ -86,10 +83,19 @@ struct Progress {
 }
 
 /// How many times its size a generation grows while the one before it is being written.
-const OVERFLOW: u64 = 4;
+const OVERFLOW: u64 = 2;
+
+/// How many runs gather in a tree before they are merged: more make writing cheaper, reading dearer.
+const RUNS_TO_MERGE: u8 = 8;
+
+/// Bytes of a file that merging writes.
+const FILE_BYTES: u64 = 32 << 20;
 
 /// With more unmerged runs than this in a tree, writing waits for merging.
 const MOST_RUNS: usize = 20;
+
+/// About how many bytes an entry takes in memory besides its key and value.
+const ENTRY_BYTES: usize = 96;
 
 /// How often writing looks whether merging has caught up.
 const MERGE_POLL: Duration = Duration::from_millis(5);
@@ -123,10 +129,16 @@ impl Tables {
             let config = Config::new(&path, seqno.clone(), visible.clone())
                 .use_cache(Arc::clone(&cache))
                 .use_descriptor_table(Some(Arc::clone(&files)))
+                // Whole filters and indexes of merged tables do not fit into a small cache, and
+                // would be read for every lookup.
+                .filter_block_partitioning_policy(PinningPolicy::new([false, true]))
+                .index_block_partitioning_policy(PinningPolicy::new([false, true]))
                 .filter_policy(filter);
             Ok(Table {
                 name,
+                memory: RwLock::default(),
                 tree: guarded(|| path.display().to_string(), || config.open())?,
+                files: RwLock::default(),
             })
         };
         let bloom = |bits| {
@@ -160,8 +172,6 @@ impl Tables {
             calls,
             interner: RwLock::new(interner),
             sid_secret,
-            seqno,
-            visible,
             generation: Mutex::new(Generation {
                 applied: lowest,
                 size: 0,
@@ -207,9 +217,7 @@ impl Tables {
         if !writes.interned.is_empty() {
             self.interner.write().extend(&writes.interned);
         }
-        generation.size += self.insert(&self.state, writes.state)
-            + self.insert(&self.calls, writes.calls)
-            + self.insert(&self.sids, writes.sids);
+        generation.size += self.insert(writes);
         generation.applied = sequence;
     }
 
@@ -224,25 +232,16 @@ impl Tables {
             return Err(unavailable("the store is closed"));
         }
         let (writes, result) = prepare()?;
-        generation.size += self.insert(&self.state, writes.state)
-            + self.insert(&self.calls, writes.calls)
-            + self.insert(&self.sids, writes.sids);
+        generation.size += self.insert(writes);
         Ok(result)
     }
 
-    /// Puts writes into the memory of a tree and returns by how many bytes it grew.
-    fn insert(&self, table: &Table, writes: Vec<Write>) -> u64 {
-        let mut size = 0;
-        for (key, value) in writes {
-            // Each write has a number of its own: of two with one key the later one counts.
-            let seqno = self.seqno.next();
-            size += match value {
-                Some(value) => table.tree.insert(key, value, seqno).0,
-                None => table.tree.remove(key, seqno).0,
-            };
-            self.visible.fetch_max(seqno + 1);
-        }
-        size
+    /// Puts writes into memory and returns by about how many bytes it grew.
+    fn insert(&self, writes: Writes) -> u64 {
+        // In this order, what is found through another table is there already.
+        self.state.insert(writes.state)
+            + self.calls.insert(writes.calls)
+            + self.sids.insert(writes.sids)
     }
 
     /// Seals the generation, if the one before it is on disk.
@@ -255,11 +254,11 @@ impl Tables {
             return false;
         }
         for table in self.in_order() {
-            let seqno = self.seqno.next();
+            let mut memory = table.memory.write();
+            let mut active = std::mem::take(&mut memory.active);
             let applied = generation.applied.to_be_bytes();
-            table.tree.insert(key::APPLIED, applied, seqno);
-            self.visible.fetch_max(seqno + 1);
-            table.tree.rotate_memtable();
+            active.insert(key::APPLIED.into(), Some(applied.into()));
+            memory.sealed = Some(Arc::new(active));
         }
         generation.size = 0;
         progress.sealed = Some(generation.applied);
@@ -310,8 +309,14 @@ impl Tables {
                 self.changed.wait(&mut progress);
                 continue;
             };
+            let again = progress.failing.is_some();
             drop(progress);
-            let written = self.write_sealed();
+            let written = self.write_sealed(again);
+            if written.is_ok()
+                && let Err(error) = log.remove_through(sealed)
+            {
+                tracing::warn!(error = %error, "a segment of the log cannot be removed yet");
+            }
             progress = self.progress.lock();
             match written {
                 Ok(()) => {
@@ -319,15 +324,11 @@ impl Tables {
                     progress.failing = None;
                     progress.written += 1;
                     self.changed.notify_all();
-                    drop(progress);
-                    if let Err(error) = log.remove_through(sealed) {
-                        tracing::warn!(error = %error, "a segment of the log cannot be removed yet");
-                    }
-                    progress = self.progress.lock();
                 }
                 Err(error) => {
-                    tracing::error!(error = %describe(&error), "the tables cannot be written to disk");
-                    progress.failing = Some(describe(&error));
+                    let error = describe(&error);
+                    tracing::error!(error, "the tables cannot be written to disk");
+                    progress.failing = Some(error);
                     self.changed.notify_all();
                     self.changed.wait_for(&mut progress, RETRY);
                 }
@@ -335,8 +336,8 @@ impl Tables {
         }
     }
 
-    /// Writes what is sealed to disk, durably.
-    fn write_sealed(&self) -> Result<(), JournalError> {
+    /// Writes what is sealed to disk, durably; `again` after a failure.
+    fn write_sealed(&self, again: bool) -> Result<(), JournalError> {
         for table in self.in_order() {
             while table.tree.l0_run_count() > MOST_RUNS {
                 let mut progress = self.progress.lock();
@@ -345,27 +346,38 @@ impl Tables {
                 }
                 self.changed.wait_for(&mut progress, MERGE_POLL);
             }
-            guarded(
-                || format!("table `{}`", table.name),
-                || {
-                    let lock = table.tree.get_flush_lock();
-                    // Nobody reads older versions of a record, so none is kept.
-                    table.tree.flush(&lock, SeqNo::MAX)
-                },
-            )?;
+            let Some(sealed) = table.memory.read().sealed.clone() else {
+                continue;
+            };
+            table.change_files(again, || {
+                let mut run = table.tree.ingestion()?;
+                for (key, value) in sealed.iter() {
+                    match value {
+                        Some(value) => run.write(key.clone(), value.clone())?,
+                        None => run.write_tombstone(key.clone())?,
+                    }
+                }
+                run.finish()
+            })?;
+            table.memory.write().sealed = None;
         }
         Ok(())
     }
 
     /// Merges what was written to disk, until closed.
     pub(crate) fn run_merging(&self) {
-        let strategy = Arc::new(Leveled::default());
+        let strategy = Leveled::default()
+            .with_l0_threshold(RUNS_TO_MERGE)
+            .with_table_target_size(FILE_BYTES);
+        let strategy = Arc::new(strategy);
         // What was written before this process started may need merging, so the first round is free.
         let mut merged = None;
         loop {
+            let again;
             {
                 let mut progress = self.progress.lock();
-                if progress.merging_fails {
+                again = progress.merging_fails;
+                if again {
                     self.changed.wait_for(&mut progress, RETRY);
                 } else {
                     while merged == Some(progress.written) && !progress.closing {
@@ -377,44 +389,131 @@ impl Tables {
                 }
                 merged = Some(progress.written);
             }
-            let result = self.in_order().into_iter().try_for_each(|table| {
-                guarded(
-                    || format!("table `{}`", table.name),
-                    || {
-                        // A run of the strategy does one step; it is done when nothing changes.
-                        let mut before = None;
-                        loop {
-                            let version = table.tree.current_version().id();
-                            if before.replace(version) == Some(version)
-                                || self.progress.lock().closing
-                            {
-                                return Ok(());
-                            }
-                            table.tree.compact(strategy.clone(), SeqNo::MAX)?;
-                        }
-                    },
-                )
-            });
-            if let Err(error) = &result {
+            let result = self
+                .in_order()
+                .into_iter()
+                .try_for_each(|table| self.merge(table, &strategy, again));
+            if let Err(error) = &result
+                && !again
+            {
                 tracing::error!(error = %describe(error), "tables cannot be merged");
             }
             self.progress.lock().merging_fails = result.is_err();
             self.changed.notify_all();
         }
     }
+
+    /// Merges a table until its strategy is content, or the store is closed.
+    fn merge(
+        &self,
+        table: &Table,
+        strategy: &Arc<Leveled>,
+        again: bool,
+    ) -> Result<(), JournalError> {
+        let mut before = None;
+        loop {
+            // A run of the strategy does one step; it is content when nothing changes.
+            let version = table.tree.current_version().id();
+            if before.replace(version) == Some(version) || self.progress.lock().closing {
+                return Ok(());
+            }
+            // Nobody reads older versions of a record, so none is kept.
+            table.change_files(again, || {
+                table
+                    .tree
+                    .compact(Arc::<Leveled>::clone(strategy), SeqNo::MAX)
+            })?;
+        }
+    }
 }
 
-/// One tree.
+/// One table: a tree on disk, and in memory what is yet to be written to it.
 pub(crate) struct Table {
     /// Its name, also that of its directory.
     name: &'static str,
+    /// What the tree does not contain yet.
+    memory: RwLock<Memory>,
     /// The tree.
     tree: AnyTree,
+    /// Held, shared, by whoever adds files to the tree.
+    files: RwLock<()>,
+}
+
+/// Keys and their values in order, or none where the key is gone.
+type SortedWrites = BTreeMap<Slice, Option<Slice>>;
+
+/// What a tree does not contain yet.
+#[derive(Default)]
+struct Memory {
+    /// Written since the last turn-over.
+    active: SortedWrites,
+    /// Being written to the tree.
+    sealed: Option<Arc<SortedWrites>>,
 }
 
 impl Table {
+    /// Puts writes into memory and returns by about how many bytes it grew.
+    fn insert(&self, writes: Vec<Write>) -> u64 {
+        if writes.is_empty() {
+            return 0;
+        }
+        let mut size = 0;
+        let mut memory = self.memory.write();
+        for (key, value) in writes {
+            size += ENTRY_BYTES + key.len() + value.as_ref().map_or(0, |value| value.len());
+            memory.active.insert(key, value);
+        }
+        size as u64
+    }
+
+    /// Runs an operation that adds files to the tree.
+    ///
+    /// The trees leave files behind where they fail, and remove them when opened. So that a full disk
+    /// is not filled further by every attempt, one after a failure (`again`) is made alone, and what it
+    /// left is removed at once.
+    fn change_files(
+        &self,
+        again: bool,
+        operation: impl FnOnce() -> lsm_tree::Result<()>,
+    ) -> Result<(), JournalError> {
+        let place = || format!("table `{}`", self.name);
+        if !again {
+            let _shared = self.files.read();
+            return guarded(place, operation);
+        }
+        let _alone = self.files.write();
+        let first = self.tree.next_table_id();
+        let result = guarded(place, operation);
+        // Where publishing itself failed, the new files may be referred to on disk.
+        if result.is_err() && self.published_version() == Some(self.tree.current_version().id()) {
+            let folder = self.tree.tree_config().path.join("tables");
+            for id in first..self.tree.next_table_id() {
+                // Most were never created; one that cannot be removed will be when next opened.
+                let _ = fs::remove_file(folder.join(id.to_string()));
+            }
+        }
+        result
+    }
+
+    /// The version of the tree that opening would find.
+    fn published_version(&self) -> Option<u64> {
+        let current = fs::read(self.tree.tree_config().path.join("current")).ok()?;
+        Some(u64::from_le_bytes(*current.first_chunk()?))
+    }
+
     /// The value of a key.
     pub(crate) fn get(&self, key: &[u8]) -> Result<Option<Slice>, JournalError> {
+        {
+            let memory = self.memory.read();
+            let sealed = memory.sealed.as_ref();
+            let written = memory
+                .active
+                .get(key)
+                .or_else(|| sealed.and_then(|sealed| sealed.get(key)));
+            if let Some(value) = written {
+                return Ok(value.clone());
+            }
+        }
         guarded(|| self.place(key), || self.tree.get(key, SeqNo::MAX))
     }
 
@@ -428,26 +527,46 @@ impl Table {
             Bound::Included(from),
             to.map_or(Bound::Unbounded, Bound::Excluded),
         );
-        let mut last: Slice = from.into();
-        let mut iterator = guarded(
-            || self.place(from),
-            || Ok(self.tree.range::<&[u8], _>(bounds, SeqNo::MAX, None)),
-        )
-        .map_err(Some);
-        std::iter::from_fn(move || {
-            let iterator = match &mut iterator {
-                Ok(iterator) => iterator,
-                Err(error) => return error.take().map(Err),
-            };
-            let item = guarded(
-                || format!("{} or after", self.place(&last)),
-                || iterator.next().map(Guard::into_inner).transpose(),
-            )
-            .transpose()?;
-            if let Ok((key, _)) = &item {
-                last = key.clone();
+        let mut written = SortedWrites::new();
+        {
+            let memory = self.memory.read();
+            for map in memory.sealed.as_deref().into_iter().chain([&memory.active]) {
+                for (key, value) in map.range::<[u8], _>(bounds) {
+                    written.insert(key.clone(), value.clone());
+                }
             }
-            Some(item)
+        }
+        // The tree is looked at after memory: what has left memory since is in the tree.
+        let mut stored = StoredRange {
+            table: self,
+            last: from.into(),
+            iterator: guarded(
+                || self.place(from),
+                || Ok(self.tree.range::<&[u8], _>(bounds, SeqNo::MAX, None)),
+            )
+            .map_err(Some),
+        }
+        .peekable();
+        let mut written = written.into_iter().peekable();
+        std::iter::from_fn(move || {
+            loop {
+                let next_stored = match stored.peek() {
+                    Some(Ok((key, _))) => Some(key),
+                    Some(Err(_)) => return stored.next(),
+                    None => None,
+                };
+                let Some((key, _)) = written.peek() else {
+                    return stored.next();
+                };
+                match next_stored.map(|stored_key| stored_key.cmp(key)) {
+                    Some(Ordering::Less) => return stored.next(),
+                    Some(Ordering::Equal) => drop(stored.next()),
+                    Some(Ordering::Greater) | None => {}
+                }
+                if let Some((key, Some(value))) = written.next() {
+                    return Some(Ok((key, value)));
+                }
+            }
         })
     }
 
@@ -474,6 +593,42 @@ impl Table {
     /// This table and a key in it, for messages.
     fn place(&self, key: &[u8]) -> String {
         format!("table `{}` at key {}", self.name, key::hex(key))
+    }
+}
+
+/// What a tree holds of a range.
+struct StoredRange<'a, I> {
+    /// The table.
+    table: &'a Table,
+    /// The last key shown, for messages.
+    last: Slice,
+    /// The tree's own iterator, or why there is none.
+    iterator: Result<I, Option<JournalError>>,
+}
+
+impl<I, G> Iterator for StoredRange<'_, I>
+where
+    I: Iterator<Item = G>,
+    G: Guard,
+{
+    type Item = Result<(Slice, Slice), JournalError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let iterator = match &mut self.iterator {
+            Ok(iterator) => iterator,
+            Err(error) => return error.take().map(Err),
+        };
+        let item = guarded(
+            || format!("{} or after", self.table.place(&self.last)),
+            || iterator.next().map(Guard::into_inner).transpose(),
+        )
+        .transpose()?;
+        match &item {
+            Ok((key, _)) => self.last = key.clone(),
+            // An iterator that failed may go on behind the damage; its readers must not.
+            Err(_) => self.iterator = Err(None),
+        }
+        Some(item)
     }
 }
 

@@ -1,0 +1,102 @@
+//! A disk that really is full; needs the right to mount one.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use ringback_engine::{Change, Journal, JournalError};
+
+use super::model::Model;
+use super::put;
+use crate::{Store, StoreSettings};
+
+/// A small file system in memory, unmounted when dropped.
+struct SmallDisk<'a>(&'a Path);
+
+impl<'a> SmallDisk<'a> {
+    /// Mounts one of so many kibibytes.
+    fn mount(path: &'a Path, kibibytes: u64) -> Self {
+        let mounted = Command::new("mount")
+            .args(["-t", "tmpfs", "-o"])
+            .arg(format!("size={kibibytes}k"))
+            .arg("none")
+            .arg(path)
+            .status()
+            .unwrap();
+        assert!(mounted.success(), "a file system cannot be mounted here");
+        Self(path)
+    }
+}
+
+impl Drop for SmallDisk<'_> {
+    fn drop(&mut self) {
+        let unmounted = Command::new("umount").arg("-l").arg(self.0).status();
+        assert!(unmounted.unwrap().success());
+    }
+}
+
+#[test]
+#[ignore = "mounts a file system, which only root may"]
+fn writes_are_refused_while_the_disk_is_full_and_resume_without_a_restart() {
+    let directory = tempfile::tempdir().unwrap();
+    let _disk = SmallDisk::mount(directory.path(), 4_096);
+    let path = directory.path().join("store");
+    let ballast = directory.path().join("ballast");
+    fs::write(&ballast, vec![0; 2 << 20]).unwrap();
+    let settings = StoreSettings {
+        generation_bytes: 100_000,
+        ..StoreSettings::default()
+    };
+    let mut store = Store::open(&path, settings.clone()).unwrap();
+    let mut model = Model::default();
+    let mut number = 0;
+    let mut commit = |store: &mut Store, model: &mut Model| {
+        let changes: Vec<Change> = (number..number + 20)
+            .filter(|number| number % 7 > 0)
+            .map(put)
+            .collect();
+        let committed = store.commit(&changes);
+        if committed.is_ok() {
+            model.commit(&changes);
+            number += 20;
+        }
+        committed
+    };
+    let refused = loop {
+        if let Err(error) = commit(&mut store, &mut model) {
+            break error;
+        }
+    };
+    assert!(matches!(refused, JournalError::Unavailable(_)));
+    assert_eq!(Model::read(&*store.archive()), model);
+    // As long as it is full, nothing changes.
+    for _ in 0..20 {
+        std::thread::sleep(Duration::from_millis(100));
+        if store.recover().is_ok() {
+            let _ = commit(&mut store, &mut model);
+        }
+        assert_eq!(Model::read(&*store.archive()), model);
+    }
+    fs::remove_file(ballast).unwrap();
+    let freed = Instant::now();
+    loop {
+        if store.recover().is_ok() && commit(&mut store, &mut model).is_ok() {
+            break;
+        }
+        assert!(
+            freed.elapsed() < Duration::from_secs(10),
+            "writing does not resume"
+        );
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    for _ in 0..20 {
+        commit(&mut store, &mut model).unwrap();
+    }
+    assert_eq!(Model::read(&*store.archive()), model);
+    store.abandon();
+    drop(store);
+    let mut store = Store::open(&path, settings).unwrap();
+    assert_eq!(Model::read(&*store.archive()), model);
+    store.abandon();
+}

@@ -1,0 +1,87 @@
+//! The store as a whole, held against a naive model, through crashes, failing files and damage.
+
+mod damage;
+mod failing_files;
+mod full_disk;
+mod model;
+mod opening;
+mod properties;
+
+use std::path::Path;
+
+use ringback_engine::{Call, Change, Journal};
+use ringback_routing::{AgentId, CallStatus, E164, EnvironmentId, Timestamp};
+use uuid::Uuid;
+
+use crate::{Store, StoreSettings};
+
+/// Settings under which generations turn over all the time.
+fn tiny() -> StoreSettings {
+    StoreSettings {
+        generation_bytes: 2_000,
+        ..StoreSettings::default()
+    }
+}
+
+/// Opens a store that ought to open.
+fn open(directory: &Path) -> Store {
+    Store::open(directory, tiny()).unwrap()
+}
+
+/// A call whose number decides all about it.
+fn call(number: u64) -> Call {
+    Call {
+        environment: EnvironmentId(Uuid::from_u128(u128::from(number % 2))),
+        sid: match number % 7 {
+            // Beyond what the trees allow as a key.
+            0 if number == 49 => format!("{number}-{}", "long".repeat(20_000)),
+            0 => format!("{number}-{}", "long".repeat(300)),
+            _ => format!("call-{number}"),
+        },
+        agent: AgentId(Uuid::from_u128(u128::from(number % 3))),
+        contact: E164::from_digits(5_511_900_000_000 + number % 5).unwrap(),
+        from: (!number.is_multiple_of(4))
+            .then(|| E164::from_digits(5_511_300_000_000 + number % 4).unwrap()),
+        status: CallStatus::Initiated,
+        started_at: Timestamp::from_millis(i64::try_from(number / 2).unwrap() - 3),
+    }
+}
+
+/// The change that records such a call.
+fn put(number: u64) -> Change {
+    Change::CallPut(call(number))
+}
+
+#[test]
+fn calls_survive_closing_and_crashing() {
+    let directory = tempfile::tempdir().unwrap();
+    for round in 0..6 {
+        let mut store = open(directory.path());
+        let archive = store.archive();
+        for number in 0..round * 50 {
+            let found = archive.call(call(number).environment, &call(number).sid);
+            assert_eq!(found.unwrap(), Some(call(number)));
+        }
+        for number in round * 50..(round + 1) * 50 {
+            store.commit(&[put(number)]).unwrap();
+        }
+        if round % 2 == 0 {
+            store.abandon();
+        } else {
+            store.close().unwrap();
+        }
+    }
+}
+
+#[test]
+fn closing_leaves_nothing_to_replay() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut store = open(directory.path());
+    for number in 0..100 {
+        store.commit(&[put(number)]).unwrap();
+    }
+    store.close().unwrap();
+    let log = std::fs::read_dir(directory.path().join("log")).unwrap();
+    // The newest segment may stay, but all that it holds is in the tables.
+    assert!(log.count() <= 1);
+}

@@ -1,0 +1,247 @@
+//! Random commits, closings and crashes.
+
+use std::fs::{self, OpenOptions};
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+use ringback_engine::{
+    AnsweredCall, Change, CountKey, CountKind, Journal, RoutedCall, RoutedEvent, RoutedOverSip,
+};
+use ringback_routing::{
+    Agent, AgentId, AgentStatus, CallStatus, Direction, E164, Environment, EnvironmentId, NumberId,
+    PhoneNumber, Timestamp, Token, TokenHash, TokenId,
+};
+use uuid::Uuid;
+
+use super::model::Model;
+use super::{call, open, tiny};
+use crate::Store;
+
+/// What happens to a store.
+#[derive(Clone, Debug)]
+enum Event {
+    /// A commit.
+    Commit(Vec<Change>),
+    /// It is closed and opened.
+    Reopen,
+    /// Its process ends and another opens it.
+    Crash,
+    /// Old calls are swept.
+    Sweep(i64),
+}
+
+/// One of three identifiers.
+fn id() -> impl Strategy<Value = Uuid> {
+    (0..3_u128).prop_map(Uuid::from_u128)
+}
+
+/// One of twenty instants.
+fn instant() -> impl Strategy<Value = Timestamp> {
+    (-3..13_i64).prop_map(Timestamp::from_millis)
+}
+
+/// Something that happened to an incoming call.
+fn routed_event() -> impl Strategy<Value = RoutedEvent> {
+    prop_oneof![
+        (id(), any::<u64>(), instant(), proptest::option::of(id())).prop_map(
+            |(environment, sid_hash, at, agent)| {
+                RoutedEvent::Routed(RoutedCall {
+                    environment: EnvironmentId(environment),
+                    sid_hash,
+                    at,
+                    agent: agent.map(AgentId),
+                    source: None,
+                    response: agent.map(|agent| agent.to_string()),
+                })
+            }
+        ),
+        (id(), any::<u64>(), instant()).prop_map(|(environment, sid_hash, latest)| {
+            RoutedEvent::RoutedOverSip(RoutedOverSip {
+                environment: EnvironmentId(environment),
+                agent: None,
+                source: None,
+                latest,
+                calls: vec![(sid_hash, 1), (sid_hash, 2)],
+            })
+        }),
+        (id(), any::<u64>(), instant()).prop_map(|(environment, sid_hash, at)| {
+            RoutedEvent::Answered(AnsweredCall {
+                environment: EnvironmentId(environment),
+                sid_hash,
+                at,
+            })
+        }),
+    ]
+}
+
+/// Any change.
+pub(super) fn change() -> impl Strategy<Value = Change> {
+    let call_put = (0..60_u64, 0..8_u8).prop_map(|(number, rank)| {
+        let mut call = call(number);
+        call.status = CallStatus::from_rank(rank);
+        Change::CallPut(call)
+    });
+    prop_oneof![
+        8 => call_put,
+        2 => (0..2_u128, 0..5_u64).prop_map(|(environment, contact)| Change::ContactForgotten(
+            EnvironmentId(Uuid::from_u128(environment)),
+            E164::from_digits(5_511_900_000_000 + contact).unwrap(),
+        )),
+        2 => (id(), 0..2, 1..5_u64).prop_map(|(agent, day, increment)| Change::Counted(
+            CountKey {
+                environment: EnvironmentId(Uuid::nil()),
+                day,
+                agent: AgentId(agent),
+                source: None,
+                kind: CountKind::Answered,
+            },
+            increment,
+        )),
+        1 => vec(routed_event(), 0..4).prop_map(Change::Routed),
+        1 => (id(), ".{0,3}").prop_map(|(id, name)| Change::EnvironmentPut(Environment {
+            id: EnvironmentId(id),
+            name,
+            default_country: None,
+            recency_window_seconds: 1,
+            target_template: None,
+            fallback_targets: Vec::new(),
+            created_at: Timestamp::from_millis(0),
+        })),
+        1 => id().prop_map(|id| Change::EnvironmentRemoved(EnvironmentId(id))),
+        2 => (id(), id(), ".{0,3}").prop_map(|(id, environment, name)| Change::AgentPut(Agent {
+            id: AgentId(id),
+            environment: EnvironmentId(environment),
+            name,
+            label: String::new(),
+            description: None,
+            direction: Direction::Inbound,
+            status: AgentStatus::Draft,
+            phone_numbers: Vec::new(),
+            targets: Vec::new(),
+            role: None,
+            created_at: Timestamp::from_millis(0),
+            updated_at: Timestamp::from_millis(0),
+        })),
+        1 => (id(), ".{0,3}").prop_map(|(id, name)| {
+            Change::AgentRemoved(EnvironmentId(Uuid::nil()), AgentId(id), name)
+        }),
+        1 => (id(), 0..3_u64).prop_map(|(id, number)| Change::NumberPut(PhoneNumber {
+            id: NumberId(id),
+            environment: EnvironmentId(Uuid::nil()),
+            number: E164::from_digits(5_511_300_000_000 + number).unwrap(),
+            country: None,
+            agents: vec![AgentId(id)],
+            default_agent: None,
+            created_at: Timestamp::from_millis(0),
+        })),
+        1 => id().prop_map(|id| {
+            Change::NumberRemoved(EnvironmentId(Uuid::nil()), NumberId(id))
+        }),
+        2 => (id(), id(), any::<[u8; 32]>()).prop_map(|(id, environment, hash)| {
+            Change::TokenPut(Token {
+                id: TokenId(id),
+                environment: EnvironmentId(environment),
+                name: None,
+                hash: TokenHash(hash),
+                created_at: Timestamp::from_millis(0),
+            })
+        }),
+        1 => id().prop_map(|id| Change::TokenRemoved(EnvironmentId(Uuid::nil()), TokenId(id))),
+    ]
+}
+
+/// Any event.
+fn event() -> impl Strategy<Value = Event> {
+    prop_oneof![
+        12 => vec(change(), 1..6).prop_map(Event::Commit),
+        1 => Just(Event::Reopen),
+        2 => Just(Event::Crash),
+        1 => (-3..30_i64).prop_map(Event::Sweep),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    #[test]
+    fn what_was_committed_is_shown_whatever_happens(events in vec(event(), 1..60)) {
+        let directory = tempfile::tempdir().unwrap();
+        let mut store = open(directory.path());
+        let mut model = Model::default();
+        for event in events {
+            match event {
+                Event::Commit(changes) => {
+                    store.commit(&changes).unwrap();
+                    model.commit(&changes);
+                }
+                Event::Reopen => {
+                    store.close().unwrap();
+                    store = open(directory.path());
+                    model.assert_shown_by(&*store.archive());
+                }
+                Event::Crash => {
+                    store.abandon();
+                    drop(store);
+                    store = open(directory.path());
+                    model.assert_shown_by(&*store.archive());
+                }
+                Event::Sweep(before) => {
+                    // A sweep is not logged: what it removed is removed for good only once written.
+                    let before = Timestamp::from_millis(before);
+                    let mut keep = |call: &ringback_engine::Call| call.started_at >= before;
+                    let removed = store
+                        .archive()
+                        .sweep(&mut keep, Timestamp::from_millis(i64::MIN))
+                        .unwrap();
+                    prop_assert_eq!(removed, model.sweep(keep));
+                    store.close().unwrap();
+                    store = open(directory.path());
+                }
+            }
+        }
+        model.assert_shown_by(&*store.archive());
+    }
+
+    #[test]
+    fn a_torn_last_commit_is_there_whole_or_not_at_all(
+        commits in vec(vec(change(), 1..5), 1..12),
+        cut in any::<prop::sample::Index>(),
+    ) {
+        let directory = tempfile::tempdir().unwrap();
+        let settings = crate::StoreSettings::default();
+        let mut store = Store::open(directory.path(), settings).unwrap();
+        let segment = |directory: &std::path::Path| {
+            let mut files: Vec<_> = fs::read_dir(directory.join("log"))
+                .unwrap()
+                .map(|entry| entry.unwrap().path())
+                .collect();
+            prop_assert_eq!(files.len(), 1);
+            Ok(files.remove(0))
+        };
+        let mut before = 0;
+        for commit in &commits {
+            before = segment(directory.path())
+                .map_or(0, |path| fs::metadata(path).unwrap().len());
+            store.commit(commit).unwrap();
+        }
+        store.abandon();
+        drop(store);
+        let path = segment(directory.path())?;
+        let length = fs::metadata(&path).unwrap().len();
+        let kept = before + cut.index(usize::try_from(length - before).unwrap() + 1) as u64;
+        OpenOptions::new().write(true).open(&path).unwrap().set_len(kept).unwrap();
+
+        let acknowledged = if kept == length { commits.len() } else { commits.len() - 1 };
+        let mut expected = Model::after(&commits[..acknowledged]);
+        let mut store = Store::open(directory.path(), tiny()).unwrap();
+        expected.assert_shown_by(&*store.archive());
+        // Writing goes on, and what was cut off stays away.
+        for commit in &commits {
+            store.commit(commit).unwrap();
+            expected.commit(commit);
+        }
+        store.abandon();
+        drop(store);
+        expected.assert_shown_by(&*open(directory.path()).archive());
+    }
+}
