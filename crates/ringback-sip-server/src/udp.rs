@@ -88,7 +88,7 @@ struct Received {
 }
 
 /// One of our own addresses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum LocalAddress {
     /// IPv4.
     V4([u8; 4]),
@@ -285,30 +285,43 @@ impl Receiver {
 }
 
 /// Sends batches.
+///
+/// Replies of one length to one destination leave as one large datagram that the system cuts into
+/// pieces (`UDP_SEGMENT`): it then walks through its layers once for all of them.
 struct Sender {
     /// The replies, one behind the other.
     buffer: Vec<u8>,
     /// Where each one is and goes.
     outgoing: ArrayVec<Outgoing, BATCH>,
-    /// Room for the system's view of them.
-    headers: MultiHeaders<SockaddrStorage>,
-    /// The same with an IPv4 source address.
-    headers_v4: MultiHeaders<SockaddrStorage>,
-    /// The same with an IPv6 source address.
-    headers_v6: MultiHeaders<SockaddrStorage>,
+    /// Whether the system cuts datagrams for us.
+    can_cut: bool,
+    /// Room for the system's view of replies as they are: without an address of ours, with an IPv4
+    /// one, with an IPv6 one.
+    whole: [MultiHeaders<SockaddrStorage>; 3],
+    /// The same for replies that are to be cut.
+    cut: [MultiHeaders<SockaddrStorage>; 3],
 }
 
 impl Sender {
     /// Makes room for batches.
     fn new() -> Self {
-        let v4 = nix::cmsg_space!(nix::libc::in_pktinfo);
-        let v6 = nix::cmsg_space!(nix::libc::in6_pktinfo);
+        use nix::libc::{in_pktinfo, in6_pktinfo};
+        let whole = |control| MultiHeaders::preallocate(BATCH, control);
+        let cut = |control| MultiHeaders::preallocate(1, Some(control));
         Self {
             buffer: Vec::with_capacity(REPLIES_BYTES),
             outgoing: ArrayVec::new(),
-            headers: MultiHeaders::preallocate(BATCH, None),
-            headers_v4: MultiHeaders::preallocate(BATCH, Some(v4)),
-            headers_v6: MultiHeaders::preallocate(BATCH, Some(v6)),
+            can_cut: true,
+            whole: [
+                whole(None),
+                whole(Some(nix::cmsg_space!(in_pktinfo))),
+                whole(Some(nix::cmsg_space!(in6_pktinfo))),
+            ],
+            cut: [
+                cut(nix::cmsg_space!(u16)),
+                cut(nix::cmsg_space!(in_pktinfo, u16)),
+                cut(nix::cmsg_space!(in6_pktinfo, u16)),
+            ],
         }
     }
 
@@ -326,43 +339,24 @@ impl Sender {
 
     /// Sends everything; gives how many replies the system did not take.
     fn flush(&mut self, socket: &UdpSocket) -> usize {
-        let mut failed = 0;
-        if let [only] = self.outgoing.as_slice()
-            && only.local.is_none()
-        {
-            let bytes = self.buffer.get(only.start..only.end).unwrap_or_default();
-            if let Err(error) = socket.send_to(bytes, only.destination) {
-                tracing::debug!(%error, "a reply was not sent");
-                failed += 1;
-            }
-        } else {
-            let mut rest = self.outgoing.as_slice();
-            while let Some(first) = rest.first() {
-                let alike = rest.iter().take_while(|next| next.local == first.local);
-                let length = alike.count();
-                let run = rest.get(..length).unwrap_or_default();
-                let sent = match send_run(
-                    socket,
-                    &self.buffer,
-                    run,
-                    match first.local {
-                        None => &mut self.headers,
-                        Some(LocalAddress::V4(_)) => &mut self.headers_v4,
-                        Some(LocalAddress::V6(..)) => &mut self.headers_v6,
-                    },
-                ) {
-                    Ok(sent) => sent,
-                    Err(Errno::EINTR) => 0,
+        let failed = match self.outgoing.as_slice() {
+            [] => 0,
+            [only] if only.local.is_none() => {
+                let sent = socket.send_to(only.bytes(&self.buffer), only.destination);
+                match sent {
+                    Ok(_) => 0,
                     Err(error) => {
-                        // The first one cannot be sent; those behind it may.
                         tracing::debug!(%error, "a reply was not sent");
-                        failed += 1;
                         1
                     }
-                };
-                rest = rest.get(sent..).unwrap_or_default();
+                }
             }
-        }
+            _ => {
+                self.outgoing.sort_unstable_by_key(Outgoing::group);
+                self.send_alike(socket);
+                self.send_rest(socket)
+            }
+        };
         self.outgoing.clear();
         self.buffer.clear();
         if self.buffer.capacity() > 4 * REPLIES_BYTES {
@@ -370,53 +364,164 @@ impl Sender {
         }
         failed
     }
+
+    /// Sends replies that can be cut from one datagram, and takes them off the list.
+    fn send_alike(&mut self, socket: &UdpSocket) {
+        let mut at = 0;
+        while let Some(first) = self.outgoing.get(at).copied() {
+            let rest = self.outgoing.get(at..).unwrap_or_default();
+            let alike = rest.iter().take_while(|next| next.group() == first.group());
+            let count = alike.count().min(MAX_CUT_BYTES / first.length().max(1));
+            let alike = rest.get(..count).unwrap_or_default();
+            if !self.can_cut || count < 2 || first.length() > MAX_PIECE_BYTES {
+                at += count.max(1);
+                continue;
+            }
+            match send_cut(socket, &self.buffer, alike, &mut self.cut) {
+                Ok(_) => {
+                    self.outgoing.drain(at..at + count);
+                }
+                Err(error) => {
+                    // EIO: the interface cannot; anything else has to do with these replies.
+                    self.can_cut = error != Errno::EIO;
+                    at += count;
+                }
+            }
+        }
+    }
+
+    /// Sends what is left on the list; gives how many replies the system did not take.
+    fn send_rest(&mut self, socket: &UdpSocket) -> usize {
+        let mut failed = 0;
+        let mut rest = self.outgoing.as_slice();
+        while let Some(first) = rest.first() {
+            let alike = rest.iter().take_while(|next| next.local == first.local);
+            let length = alike.count();
+            let run = rest.get(..length).unwrap_or_default();
+            let sent = match send_whole(socket, &self.buffer, run, &mut self.whole) {
+                Ok(sent) => sent,
+                Err(Errno::EINTR) => 0,
+                Err(error) => {
+                    // The first one cannot be sent; those behind it may.
+                    tracing::debug!(%error, "a reply was not sent");
+                    failed += 1;
+                    1
+                }
+            };
+            rest = rest.get(sent..).unwrap_or_default();
+        }
+        failed
+    }
 }
 
-/// Sends replies that leave from one address; gives how many were sent.
-fn send_run(
+impl Outgoing {
+    /// How long it is.
+    fn length(&self) -> usize {
+        self.end.saturating_sub(self.start)
+    }
+
+    /// What two replies must have in common to be cut from one datagram.
+    fn group(&self) -> (Option<LocalAddress>, SocketAddr, usize) {
+        (self.local, self.destination, self.length())
+    }
+
+    /// The reply itself.
+    fn bytes<'b>(&self, buffer: &'b [u8]) -> &'b [u8] {
+        buffer.get(self.start..self.end).unwrap_or_default()
+    }
+}
+
+/// Sends replies that leave from one address, each on its own; gives how many were sent.
+fn send_whole(
     socket: &UdpSocket,
     buffer: &[u8],
     run: &[Outgoing],
-    headers: &mut MultiHeaders<SockaddrStorage>,
+    headers: &mut [MultiHeaders<SockaddrStorage>; 3],
 ) -> Result<usize, Errno> {
     let slices: [[IoSlice<'_>; 1]; BATCH] = std::array::from_fn(|place| {
-        let reply = run.get(place);
-        let bytes = reply.and_then(|reply| buffer.get(reply.start..reply.end));
-        [IoSlice::new(bytes.unwrap_or_default())]
+        let reply = run.get(place).map(|reply| reply.bytes(buffer));
+        [IoSlice::new(reply.unwrap_or_default())]
     });
     let addresses: [Option<SockaddrStorage>; BATCH] =
         std::array::from_fn(|place| run.get(place).map(|reply| reply.destination.into()));
-    let v4;
-    let v6;
-    let control: &[ControlMessage<'_>] = match run.first().and_then(|reply| reply.local) {
-        None => &[],
+    let local = run.first().and_then(|reply| reply.local);
+    with_control(local, None, |place, control| {
+        let sent = sendmmsg(
+            socket.as_raw_fd(),
+            &mut headers[place],
+            slices.get(..run.len()).unwrap_or_default(),
+            addresses,
+            control,
+            MsgFlags::empty(),
+        )?;
+        Ok(sent.count())
+    })
+}
+
+/// Sends replies of one length, one destination and one address of ours as one datagram to be cut.
+fn send_cut(
+    socket: &UdpSocket,
+    buffer: &[u8],
+    alike: &[Outgoing],
+    headers: &mut [MultiHeaders<SockaddrStorage>; 3],
+) -> Result<usize, Errno> {
+    let Some(first) = alike.first() else {
+        return Ok(0);
+    };
+    let slices: ArrayVec<IoSlice<'_>, BATCH> = alike
+        .iter()
+        .map(|reply| IoSlice::new(reply.bytes(buffer)))
+        .collect();
+    let piece = u16::try_from(first.length()).map_err(|_| Errno::EMSGSIZE)?;
+    let message = [slices.as_slice()];
+    with_control(first.local, Some(piece), |place, control| {
+        let sent = sendmmsg(
+            socket.as_raw_fd(),
+            &mut headers[place],
+            &message,
+            [Some(SockaddrStorage::from(first.destination))],
+            control,
+            MsgFlags::empty(),
+        )?;
+        Ok(sent.count())
+    })
+}
+
+/// Calls with the control messages that make replies leave from an address of ours, and be cut into
+/// pieces of this length; and with the place of the headers that have room for the address.
+fn with_control<T>(
+    local: Option<LocalAddress>,
+    piece: Option<u16>,
+    call: impl FnOnce(usize, &[ControlMessage<'_>]) -> T,
+) -> T {
+    let mut v4 = nix::libc::in_pktinfo {
+        ipi_ifindex: 0,
+        ipi_spec_dst: nix::libc::in_addr { s_addr: 0 },
+        ipi_addr: nix::libc::in_addr { s_addr: 0 },
+    };
+    let mut v6 = nix::libc::in6_pktinfo {
+        ipi6_addr: nix::libc::in6_addr { s6_addr: [0; 16] },
+        ipi6_ifindex: 0,
+    };
+    let mut control: ArrayVec<ControlMessage<'_>, 2> = ArrayVec::new();
+    let place = match local {
+        None => 0,
         Some(LocalAddress::V4(address)) => {
-            v4 = nix::libc::in_pktinfo {
-                ipi_ifindex: 0,
-                ipi_spec_dst: nix::libc::in_addr {
-                    s_addr: u32::from_ne_bytes(address),
-                },
-                ipi_addr: nix::libc::in_addr { s_addr: 0 },
-            };
-            &[ControlMessage::Ipv4PacketInfo(&v4)]
+            v4.ipi_spec_dst.s_addr = u32::from_ne_bytes(address);
+            control.push(ControlMessage::Ipv4PacketInfo(&v4));
+            1
         }
         Some(LocalAddress::V6(address, interface)) => {
-            v6 = nix::libc::in6_pktinfo {
-                ipi6_addr: nix::libc::in6_addr { s6_addr: address },
-                ipi6_ifindex: interface,
-            };
-            &[ControlMessage::Ipv6PacketInfo(&v6)]
+            v6.ipi6_addr.s6_addr = address;
+            v6.ipi6_ifindex = interface;
+            control.push(ControlMessage::Ipv6PacketInfo(&v6));
+            2
         }
     };
-    let sent = sendmmsg(
-        socket.as_raw_fd(),
-        headers,
-        slices.get(..run.len()).unwrap_or_default(),
-        addresses,
-        control,
-        MsgFlags::empty(),
-    )?;
-    Ok(sent.count())
+    if let Some(piece) = &piece {
+        control.push(ControlMessage::UdpGsoSegments(piece));
+    }
+    call(place, &control)
 }
 
 /// An address as the system gives it.
@@ -440,6 +545,13 @@ const FEW: usize = 4;
 /// Room for one datagram. Not a power of two, or all datagrams would compete for the same places of
 /// the processor's caches.
 const STRIDE: usize = 65_536 + 17 * 64;
+
+/// The longest datagram that the system is given to cut.
+const MAX_CUT_BYTES: usize = 64_000;
+
+/// The longest reply that is cut from another datagram: a piece must fit into one packet, which a
+/// whole reply need not.
+const MAX_PIECE_BYTES: usize = 1_400;
 
 /// Requested of the system for each direction.
 const BUFFER_BYTES: usize = 4 * 1024 * 1024;
