@@ -531,3 +531,108 @@ const OTHERS_UNLIMITED: u32 = 20_000;
 
 /// The same for a peer with a rate, at least.
 const OTHERS_LEAST: u32 = 100;
+
+#[cfg(test)]
+mod tests {
+    use ringback_routing::{Caller, ContactIndex, Decision, Directory, E164, EnvironmentId};
+
+    use super::*;
+    use crate::router::LearnedCall;
+    use crate::{SipConfig, SipSpec};
+
+    /// Knows no number; counts decisions.
+    #[derive(Debug)]
+    struct Nobody {
+        directory: ArcSwap<Directory>,
+        contacts: ContactIndex,
+        decided: std::sync::atomic::AtomicUsize,
+    }
+
+    impl Router for Nobody {
+        type Contacts = ContactIndex;
+
+        fn directory(&self) -> arc_swap::Guard<Arc<Directory>> {
+            self.directory.load()
+        }
+
+        fn contacts(&self) -> &ContactIndex {
+            &self.contacts
+        }
+
+        fn decided(
+            &self,
+            _decision: &Decision<'_>,
+            _dialed: Option<E164>,
+            _caller: Caller,
+            _call_id: &[u8],
+            _at: Timestamp,
+        ) {
+            self.decided.fetch_add(1, Ordering::Relaxed);
+        }
+
+        fn learned(&self, _call: LearnedCall) {}
+
+        fn answered(&self, _environment: EnvironmentId, _call_id: &[u8], _at: Timestamp) {}
+    }
+
+    /// Hands a message to a core; gives the status of the reply.
+    fn ask(core: &Core<Nobody>, message: &str, late: bool) -> Option<u16> {
+        let mut plans = PlanCache::default();
+        let mut seat = Seat {
+            lane: 0,
+            plans: Plans::Own(&mut plans),
+            pressure: None,
+        };
+        let arrival = Arrival {
+            bytes: message.as_bytes(),
+            source: "127.0.0.1:5060".parse().unwrap(),
+            transport: Transport::Udp,
+            late,
+            now: core.now(),
+        };
+        let mut out = Vec::new();
+        core.handle(&mut seat, &core.policy.load(), &arrival, &mut out)?;
+        String::from_utf8(out).unwrap()[8..11].parse().ok()
+    }
+
+    /// A core with this configuration.
+    fn core(toml: &str) -> Core<Nobody> {
+        let spec: SipSpec = toml::from_str(toml).unwrap();
+        let config = SipConfig::try_from(spec).unwrap();
+        let nobody = Nobody {
+            directory: ArcSwap::default(),
+            contacts: ContactIndex::new(),
+            decided: Default::default(),
+        };
+        Core::new(nobody, [1; 16], Policy::new(&config, 1, None), 1)
+    }
+
+    /// A request.
+    fn request(method: &str, call_id: &str) -> String {
+        format!(
+            "{method} sip:+551130000000@h SIP/2.0\r\nVia: SIP/2.0/UDP h;branch=z9hG4bK{call_id};rport\r\n\
+             From: <sip:a@h>;tag=1\r\nTo: <sip:b@h>\r\nCall-ID: {call_id}\r\nCSeq: 1 {method}\r\n\r\n"
+        )
+    }
+
+    #[test]
+    fn a_late_invite_is_refused_unless_it_is_known() {
+        let core = core("");
+        let invite = request("INVITE", "1");
+        assert_eq!(ask(&core, &invite, true), Some(503));
+        // Refusals are not remembered: sent again in time, it is served.
+        assert_eq!(ask(&core, &invite, false), Some(404));
+        assert_eq!(ask(&core, &invite, true), Some(404));
+        assert_eq!(ask(&core, &request("OPTIONS", "2"), true), Some(200));
+        assert_eq!(ask(&core, &request("INVITE", "3"), true), Some(503));
+        assert_eq!(core.router.decided.load(Ordering::Relaxed), 1);
+    }
+
+    #[test]
+    fn a_late_invite_of_a_peer_to_be_met_with_silence_gets_none() {
+        let core = core("[[peers]]\naddress = [\"127.0.0.1\"]\nrefuse = \"silence\"");
+        assert_eq!(ask(&core, &request("INVITE", "1"), true), None);
+        assert_eq!(ask(&core, &request("OPTIONS", "2"), true), Some(200));
+        assert_eq!(ask(&core, &request("INVITE", "1"), false), Some(404));
+    }
+}

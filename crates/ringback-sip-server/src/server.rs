@@ -162,10 +162,13 @@ impl<R: Router> SipServer<R> {
             }
         });
         let _panicked = joined.await;
-        // Connections see the phase by themselves.
-        while self.shared.connections.load(Ordering::Relaxed) > 0 {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+        // Connections see the phase by themselves; one that is stuck is not waited for.
+        let closed = async {
+            while self.shared.connections.load(Ordering::Relaxed) > 0 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        let _stuck = tokio::time::timeout(CLOSING_TIME, closed).await;
         started
     }
 
@@ -410,6 +413,9 @@ fn socket_drops(addresses: &[SocketAddr]) -> u64 {
 
 /// How often the system is asked for a port that is free for UDP and TCP.
 const PORTS_TRIED: u32 = 64;
+
+/// How long open connections may take to end with the server.
+const CLOSING_TIME: Duration = Duration::from_secs(3);
 
 /// How often things are forgotten.
 const TICK: Duration = Duration::from_millis(250);

@@ -10,3 +10,5 @@ mod redirect;
 mod stream;
 #[cfg(test)]
 mod support;
+#[cfg(test)]
+mod torture;
