@@ -1,12 +1,15 @@
-//! Test support: a running server as a process, clients of its API, and peers that speak SIP to it.
+//! Test support: a running server as a process, clients of its API, peers that speak SIP to it, and a
+//! journal in memory for tests of what stands on an engine.
 //!
 //! Whatever goes wrong here is the test's failure, so functions panic and say what they saw. Nothing
 //! sleeps: a server is ready when it says so, a reply is waited for with a deadline.
 
 mod api;
+mod memory;
 mod server;
 mod sip;
 
 pub use api::{Api, Reply};
+pub use memory::{MemoryJournal, StillClock};
 pub use server::{Output, Server, ServerBuilder, run};
 pub use sip::{SipPeer, SipReply};

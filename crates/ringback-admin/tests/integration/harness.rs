@@ -6,10 +6,9 @@ use axum::http::{HeaderMap, Request, StatusCode};
 use http_body_util::BodyExt;
 use ringback_admin::{Api, HttpConfig, HttpSpec};
 use ringback_engine::{Engine, hash_secret};
+use ringback_testkit::{MemoryJournal, StillClock};
 use serde_json::Value;
 use tower::ServiceExt;
-
-use crate::memory::{Memory, StillClock};
 
 /// The secret of the administrator in all tests.
 pub(crate) const ADMINISTRATOR: &str = "administrator-secret";
@@ -20,7 +19,7 @@ pub(crate) const NOW: i64 = 1_795_262_400;
 /// A running engine and the API on it.
 pub(crate) struct Harness {
     pub(crate) engine: Engine,
-    pub(crate) memory: Memory,
+    pub(crate) memory: MemoryJournal,
     pub(crate) clock: StillClock,
     pub(crate) api: Api,
     pub(crate) config: HttpConfig,
@@ -51,7 +50,7 @@ impl Harness {
     }
 
     pub(crate) fn with(spec: HttpSpec) -> Self {
-        let (memory, clock) = (Memory::default(), StillClock::at(NOW));
+        let (memory, clock) = (MemoryJournal::default(), StillClock::at(NOW));
         let engine = Engine::open(memory.clone(), clock.clone()).expect("memory opens");
         let config = HttpConfig::try_from(spec).expect("the test writes good settings");
         let api = Api::new(

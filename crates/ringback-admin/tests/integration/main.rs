@@ -5,6 +5,5 @@ mod batch;
 mod connections;
 mod golden;
 mod harness;
-mod memory;
 mod order_of_errors;
 mod streams;

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use ringback_engine::{Call, CommandError, ForgetContact, NewCall, RecordCalls, SubmitError};
 use ringback_routing::{AgentId, CallStatus, Contacts, Direction, EnvironmentId, Timestamp};
 
-use crate::memory::{Memory, NOW, Running, StillClock, agent, e164, environment, open};
+use crate::support::{MemoryJournal, NOW, Running, StillClock, agent, e164, environment, open};
 
 const CONTACT: u64 = 5_511_987_654_321;
 
@@ -32,7 +32,7 @@ fn new(agent: AgentId, sid: &str) -> NewCall {
 
 #[tokio::test]
 async fn the_same_sid_raises_the_status_and_nothing_else() {
-    let engine = open(&Memory::default(), &StillClock::at(NOW));
+    let engine = open(&MemoryJournal::default(), &StillClock::at(NOW));
     let here = environment(&engine).await;
     let source = agent(&engine, here, "caller", Direction::Outbound, &[]).await;
     let first = record(&engine, here, vec![new(source, "a")]).await;
@@ -78,7 +78,7 @@ async fn the_same_sid_raises_the_status_and_nothing_else() {
 
 #[tokio::test]
 async fn a_call_too_far_ahead_or_of_no_outbound_agent_is_refused() {
-    let engine = open(&Memory::default(), &StillClock::at(NOW));
+    let engine = open(&MemoryJournal::default(), &StillClock::at(NOW));
     let here = environment(&engine).await;
     let there = environment(&engine).await;
     let source = agent(&engine, here, "caller", Direction::Outbound, &[]).await;
@@ -106,7 +106,7 @@ async fn a_call_too_far_ahead_or_of_no_outbound_agent_is_refused() {
 
 #[tokio::test]
 async fn a_forgotten_contact_and_its_call_ids_are_gone() {
-    let memory = Memory::default();
+    let memory = MemoryJournal::default();
     let clock = StillClock::at(NOW);
     let engine = open(&memory, &clock);
     let here = environment(&engine).await;
@@ -134,7 +134,7 @@ async fn a_forgotten_contact_and_its_call_ids_are_gone() {
 
 #[tokio::test]
 async fn commands_after_a_shutdown_are_refused() {
-    let engine = open(&Memory::default(), &StillClock::at(NOW));
+    let engine = open(&MemoryJournal::default(), &StillClock::at(NOW));
     let here = environment(&engine).await;
     let handle = engine.0.clone();
     tokio::task::spawn_blocking(move || handle.shut_down())
@@ -219,7 +219,7 @@ fn expected(calls: &[Made]) -> Vec<Kept> {
 }
 
 async fn outcome(calls: &[Made], batch: usize) -> Vec<Kept> {
-    let engine = open(&Memory::default(), &StillClock::at(NOW));
+    let engine = open(&MemoryJournal::default(), &StillClock::at(NOW));
     let here = environment(&engine).await;
     let mut sources = Vec::new();
     for name in ["a", "b", "c"] {

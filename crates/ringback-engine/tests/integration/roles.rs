@@ -10,7 +10,9 @@ use ringback_routing::{
     decide,
 };
 
-use crate::memory::{Memory, NOW, Running, StillClock, agent, e164, environment, number, open};
+use crate::support::{
+    MemoryJournal, NOW, Running, StillClock, agent, e164, environment, number, open,
+};
 
 const DIALED: u64 = 551_140_000_001;
 const CONTACT: u64 = 5_511_987_654_321;
@@ -78,7 +80,7 @@ fn route(engine: &Running) -> (Outcome, Reason, Option<AgentId>) {
 
 #[tokio::test]
 async fn the_role_set_last_wins_and_survives_a_restart() {
-    let memory = Memory::default();
+    let memory = MemoryJournal::default();
     let clock = StillClock::at(NOW);
     let engine = open(&memory, &clock);
     let here = environment(&engine).await;
@@ -129,7 +131,7 @@ async fn the_role_set_last_wins_and_survives_a_restart() {
 
 #[tokio::test]
 async fn a_role_needs_inbound_and_published_outbound_sources() {
-    let engine = open(&Memory::default(), &StillClock::at(NOW));
+    let engine = open(&MemoryJournal::default(), &StillClock::at(NOW));
     let here = environment(&engine).await;
     let there = environment(&engine).await;
     let source = agent(&engine, here, "source", Direction::Outbound, &[]).await;
@@ -200,7 +202,7 @@ async fn a_role_needs_inbound_and_published_outbound_sources() {
 
 #[tokio::test]
 async fn deleting_a_source_empties_roles_and_forgets_its_calls() {
-    let engine = open(&Memory::default(), &StillClock::at(NOW));
+    let engine = open(&MemoryJournal::default(), &StillClock::at(NOW));
     let here = environment(&engine).await;
     let line = number(&engine, here, DIALED).await;
     let source = agent(&engine, here, "source", Direction::Outbound, &[line]).await;
@@ -265,7 +267,7 @@ async fn deleting_a_source_empties_roles_and_forgets_its_calls() {
 
 #[tokio::test]
 async fn numbers_are_unique_in_use_and_lose_their_default_with_its_agent() {
-    let engine = open(&Memory::default(), &StillClock::at(NOW));
+    let engine = open(&MemoryJournal::default(), &StillClock::at(NOW));
     let here = environment(&engine).await;
     let there = environment(&engine).await;
     let line = number(&engine, here, DIALED).await;
@@ -338,7 +340,7 @@ async fn numbers_are_unique_in_use_and_lose_their_default_with_its_agent() {
 
 #[tokio::test]
 async fn routed_calls_count_once_per_sid_and_answered_ones_once() {
-    let memory = Memory::default();
+    let memory = MemoryJournal::default();
     let clock = StillClock::at(NOW);
     let engine = open(&memory, &clock);
     let here = environment(&engine).await;

@@ -8,7 +8,7 @@ use ringback_engine::{
 };
 use ringback_routing::{CallStatus, Contacts, Direction, Timestamp};
 
-use crate::memory::{Memory, NOW, StillClock, agent, e164, environment, open};
+use crate::support::{MemoryJournal, NOW, StillClock, agent, e164, environment, open};
 
 fn make(name: &str) -> CreateEnvironment {
     CreateEnvironment {
@@ -23,7 +23,7 @@ fn make(name: &str) -> CreateEnvironment {
 
 #[tokio::test]
 async fn failing_storage_refuses_writes_shows_nothing_of_them_and_recovers() {
-    let memory = Memory::default();
+    let memory = MemoryJournal::default();
     let engine = open(&memory, &StillClock::at(NOW));
     engine.submit(make("before")).await.expect("storage works");
     memory.fail(true);
@@ -57,7 +57,7 @@ async fn failing_storage_refuses_writes_shows_nothing_of_them_and_recovers() {
 #[tokio::test]
 async fn learned_call_counts_before_it_is_durable() {
     const CONTACT: u64 = 5_511_987_654_321;
-    let memory = Memory::default();
+    let memory = MemoryJournal::default();
     let engine = open(&memory, &StillClock::at(NOW));
     let here = environment(&engine).await;
     let source = agent(&engine, here, "source", Direction::Outbound, &[]).await;
@@ -100,7 +100,7 @@ async fn learned_call_counts_before_it_is_durable() {
 #[tokio::test]
 async fn every_answer_is_right_while_contacts_are_loaded_and_written() {
     const CONTACTS: u64 = 20_000;
-    let memory = Memory::default();
+    let memory = MemoryJournal::default();
     let clock = StillClock::at(NOW);
     let engine = open(&memory, &clock);
     let here = environment(&engine).await;

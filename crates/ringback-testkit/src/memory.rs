@@ -1,4 +1,4 @@
-//! A journal in memory: as naive as possible, and failing on demand.
+//! A journal in memory, as naive as possible and failing on demand, and a clock that stands still.
 
 use std::collections::HashMap;
 use std::ops::ControlFlow;
@@ -7,31 +7,35 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 use parking_lot::Mutex;
 use ringback_engine::{
-    Archive, Call, Change, Clock, CreateAgent, CreateEnvironment, CreateNumber, Engine,
-    FieldErrors, Journal, JournalError, PublishAgent, RoutedEvent, StoredCounts, StoredDirectory,
+    Archive, Call, Change, Clock, Journal, JournalError, RoutedEvent, StoredCounts, StoredDirectory,
 };
-use ringback_routing::{
-    AgentId, AgentStatus, Direction, E164, EnvironmentId, NumberId, Target, Timestamp,
-};
+use ringback_routing::{E164, EnvironmentId, Timestamp};
 
 /// A journal whose clones share one state, as a restarted engine shares its data directory.
 #[derive(Clone, Default)]
-pub(crate) struct Memory {
+pub struct MemoryJournal {
+    /// What was committed.
     state: Arc<Mutex<State>>,
+    /// Whether writes fail.
     failing: Arc<AtomicBool>,
 }
 
+/// What was committed.
 #[derive(Default)]
 struct State {
+    /// Everything but calls, in order.
     changes: Vec<Change>,
+    /// The calls.
     calls: HashMap<(EnvironmentId, String), Call>,
 }
 
-impl Memory {
-    pub(crate) fn fail(&self, failing: bool) {
+impl MemoryJournal {
+    /// Lets every write fail from now on, or none.
+    pub fn fail(&self, failing: bool) {
         self.failing.store(failing, Ordering::SeqCst);
     }
 
+    /// Whether writes work.
     fn check(&self) -> Result<(), JournalError> {
         if self.failing.load(Ordering::SeqCst) {
             Err(JournalError::Unavailable("told to fail".into()))
@@ -41,7 +45,7 @@ impl Memory {
     }
 }
 
-impl Journal for Memory {
+impl Journal for MemoryJournal {
     fn commit(&mut self, changes: &[Change]) -> Result<(), JournalError> {
         self.check()?;
         let mut state = self.state.lock();
@@ -72,7 +76,7 @@ impl Journal for Memory {
     }
 }
 
-impl Archive for Memory {
+impl Archive for MemoryJournal {
     fn directory(&self) -> Result<StoredDirectory, JournalError> {
         let mut stored = StoredDirectory::default();
         for change in &self.state.lock().changes {
@@ -171,6 +175,7 @@ impl Archive for Memory {
     }
 }
 
+/// Replaces the record with the same id, or adds it.
 fn put<T: Clone, I: PartialEq>(all: &mut Vec<T>, new: &T, id: impl Fn(&T) -> I) {
     match all.iter_mut().find(|one| id(one) == id(new)) {
         Some(place) => *place = new.clone(),
@@ -180,14 +185,16 @@ fn put<T: Clone, I: PartialEq>(all: &mut Vec<T>, new: &T, id: impl Fn(&T) -> I) 
 
 /// A clock that stands until it is moved.
 #[derive(Clone)]
-pub(crate) struct StillClock(Arc<AtomicI64>);
+pub struct StillClock(Arc<AtomicI64>);
 
 impl StillClock {
-    pub(crate) fn at(second: i64) -> Self {
+    /// A clock that stands at this second since 1970.
+    pub fn at(second: i64) -> Self {
         Self(Arc::new(AtomicI64::new(second * 1_000)))
     }
 
-    pub(crate) fn advance(&self, seconds: i64) {
+    /// Moves the clock.
+    pub fn advance(&self, seconds: i64) {
         self.0.fetch_add(seconds * 1_000, Ordering::SeqCst);
     }
 }
@@ -196,86 +203,4 @@ impl Clock for StillClock {
     fn now(&self) -> Timestamp {
         Timestamp::from_millis(self.0.load(Ordering::SeqCst))
     }
-}
-
-/// Ends its engine when a test is over, however it ends.
-pub(crate) struct Running(pub(crate) Engine);
-
-impl std::ops::Deref for Running {
-    type Target = Engine;
-
-    fn deref(&self) -> &Engine {
-        &self.0
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let engine = self.0.clone();
-        std::thread::spawn(move || engine.shut_down())
-            .join()
-            .expect("the engine shuts down");
-    }
-}
-
-pub(crate) fn open(memory: &Memory, clock: &StillClock) -> Running {
-    Running(Engine::open(memory.clone(), clock.clone()).expect("memory opens"))
-}
-
-pub(crate) const NOW: i64 = 1_800_000_000;
-
-pub(crate) fn e164(digits: u64) -> E164 {
-    E164::from_digits(digits).expect("the test writes numbers of the right length")
-}
-
-pub(crate) async fn environment(engine: &Engine) -> EnvironmentId {
-    let command = CreateEnvironment {
-        name: "Acme".to_owned(),
-        default_country: None,
-        recency_window_seconds: None,
-        target_template: Some("sip:{agent_id}@agents.example.com".to_owned()),
-        fallback_targets: Vec::new(),
-        errors: FieldErrors::default(),
-    };
-    engine
-        .submit(command)
-        .await
-        .expect("an environment is made")
-        .id
-}
-
-pub(crate) async fn number(engine: &Engine, environment: EnvironmentId, digits: u64) -> NumberId {
-    let command = CreateNumber {
-        environment,
-        number: e164(digits),
-        country: None,
-    };
-    engine.submit(command).await.expect("a number is entered")
-}
-
-/// A published agent.
-pub(crate) async fn agent(
-    engine: &Engine,
-    environment: EnvironmentId,
-    name: &str,
-    direction: Direction,
-    numbers: &[NumberId],
-) -> AgentId {
-    let command = CreateAgent {
-        environment,
-        name: name.to_owned(),
-        label: name.to_owned(),
-        description: None,
-        direction,
-        phone_number_ids: numbers.iter().copied().map(Some).collect(),
-        targets: Vec::<Target>::new(),
-        errors: FieldErrors::default(),
-    };
-    let id = engine.submit(command).await.expect("an agent is made");
-    let publish = PublishAgent {
-        environment,
-        id,
-        status: AgentStatus::Published,
-    };
-    engine.submit(publish).await.expect("an agent is published")
 }
