@@ -112,9 +112,10 @@ impl Pressure {
             return Relief::Serve;
         }
         if self.active < 2 {
-            // To drop here what the system would drop anyway helps nobody; but word may help.
-            self.spread += 1;
-            if wants_answers && self.spread.is_multiple_of(ONE_IN_ALONE) {
+            // To drop here what the system would drop anyway helps nobody; but word may help, once
+            // it is clear that this will last.
+            self.spread = self.spread.wrapping_add(1);
+            if wants_answers && self.level >= LASTING && self.spread.is_multiple_of(ONE_IN_ALONE) {
                 return Relief::Answer;
             }
             return Relief::Serve;
@@ -172,6 +173,9 @@ const LONG_WAIT: Duration = Duration::from_millis(5);
 
 /// Of so many surplus INVITEs all but one are refused at most.
 const LEVELS: u32 = 16;
+
+/// The level that is reached when pressure lasts for three windows.
+const LASTING: u32 = 3 * RISE;
 
 /// By how much more is refused after a window under pressure.
 const RISE: u32 = 4;
