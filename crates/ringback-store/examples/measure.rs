@@ -1,5 +1,5 @@
 //! Measures a store: `measure DIRECTORY fill CONTACTS [BATCH]`, `measure DIRECTORY single COMMITS`,
-//! `measure DIRECTORY load [THREADS]`; with `crash` as last word the process ends without closing.
+//! `measure DIRECTORY load [THREADS]`, `measure DIRECTORY lookup LOOKUPS`; with `crash` as last word the process ends without closing.
 //!
 //! `fill` looks every call id up before it commits the call, as the engine does.
 
@@ -36,6 +36,7 @@ fn main() -> Result<(), Error> {
     match what.as_str() {
         "fill" => fill(&mut store, number(2, 1_000_000)?, number(3, 1_000)?)?,
         "single" => single(&mut store, number(2, 10_000)?)?,
+        "lookup" => lookup(&store, number(2, 1_000_000)?)?,
         "load" => load(&store, usize::try_from(number(2, 2)?)?)?,
         other => return Err(format!("`{other}` cannot be measured").into()),
     }
@@ -95,6 +96,22 @@ fn single(store: &mut Store, commits: u64) -> Result<(), Error> {
     }
     clock.report("single", commits);
     report_latencies(latencies);
+    Ok(())
+}
+
+/// Looks up call ids that are not there, and as many that may be.
+fn lookup(store: &Store, lookups: u64) -> Result<(), Error> {
+    let archive = store.archive();
+    for (what, first) in [("unknown ids", u64::MAX / 2), ("known ids", 0)] {
+        let clock = Clock::start();
+        let mut found = 0;
+        for index in first..first + lookups {
+            let call = call(index);
+            found += u64::from(archive.call(call.environment, &call.sid)?.is_some());
+        }
+        clock.report(what, lookups);
+        eprintln!("  found {found}");
+    }
     Ok(())
 }
 

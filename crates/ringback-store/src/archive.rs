@@ -80,14 +80,10 @@ impl Archive for Tables {
         let Some(value) = self.sids.get(&sid_key)? else {
             return Ok(None);
         };
-        let (contact, started_at) =
-            key::decode_sid_value(&value).ok_or_else(|| self.sids.damaged(&sid_key))?;
-        let call_key = key::call_key(number, contact, started_at, sid, &sid_key);
-        let Some(value) = self.calls.get(&call_key)? else {
-            return Ok(None);
-        };
-        self.decode(&self.interner.read(), &call_key, &value)
+        let interner = self.interner.read();
+        key::decode_sid_value(environment, sid, &value, |number| interner.id(number))
             .map(Some)
+            .ok_or_else(|| self.sids.damaged(&sid_key))
     }
 
     fn calls_to(

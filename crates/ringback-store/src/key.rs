@@ -5,7 +5,8 @@
 //!   status (1) ‖ calling number or 0 (7) ‖ the sid if its key holds only its hash. Big-endian, so that
 //!   a contact's calls lie together and in order of time. The hash spreads contacts evenly, so that
 //!   readers can divide the table, and lets keys differ within the bytes that are compared first.
-//! - `sids`: keyed hash of environment number and sid (16) → contact (8) ‖ time (8).
+//! - `sids`: keyed hash of environment number and sid (16) → contact (8) ‖ time (8) ‖ the first twelve
+//!   bytes of the value in `calls`, so that a call is found by its sid in one lookup.
 //! - `state`: everything else, one leading byte for the kind; see the constants.
 //!
 //! In every table the key of a single zero byte holds the sequence of the last commit that it contains.
@@ -40,8 +41,8 @@ const LONGEST_SID_IN_KEY: usize = 1_024;
 /// Where the sid starts in a key of `calls`.
 const SID_OFFSET: usize = 23;
 
-/// Length of a value of `calls` without a sid.
-const CALL_VALUE_LENGTH: usize = 12;
+/// Length of what [`details`] encodes.
+const DETAILS_LENGTH: usize = 12;
 
 /// What all keys in `calls` of one contact start with.
 pub(crate) fn contact_prefix(environment: u32, contact: E164) -> [u8; 15] {
@@ -81,15 +82,33 @@ pub(crate) fn call_key(
 
 /// The value in `calls` of a call by the agent with this number.
 pub(crate) fn call_value(call: &Call, agent: u32) -> Vec<u8> {
-    let long = call.sid.len() > LONGEST_SID_IN_KEY;
-    let mut value = Vec::with_capacity(CALL_VALUE_LENGTH);
-    value.extend_from_slice(&agent.to_be_bytes());
-    value.push(call.status as u8);
-    value.extend_from_slice(&call.from.map_or(0, E164::digits).to_be_bytes()[1..]);
-    if long {
-        value.extend_from_slice(call.sid.as_bytes());
+    let details = details(call, agent);
+    if call.sid.len() > LONGEST_SID_IN_KEY {
+        [&details, call.sid.as_bytes()].concat()
+    } else {
+        details.to_vec()
     }
-    value
+}
+
+/// Agent, status and calling number.
+fn details(call: &Call, agent: u32) -> [u8; DETAILS_LENGTH] {
+    let mut details = [0; DETAILS_LENGTH];
+    details[..4].copy_from_slice(&agent.to_be_bytes());
+    details[4] = call.status as u8;
+    details[5..].copy_from_slice(&call.from.map_or(0, E164::digits).to_be_bytes()[1..]);
+    details
+}
+
+/// What such bytes say: agent number, status and calling number.
+fn decode_details(details: &[u8; DETAILS_LENGTH]) -> Option<(u32, CallStatus, Option<E164>)> {
+    let (agent, rest) = details.split_first_chunk::<4>()?;
+    let (status, from) = rest.split_first()?;
+    let from = match seven_bytes(from.try_into().ok()?) {
+        0 => None,
+        digits => Some(E164::from_digits(digits)?),
+    };
+    let status = *CallStatus::ALL.get(usize::from(*status))?;
+    Some((u32::from_be_bytes(*agent), status, from))
 }
 
 /// What a key and a value in `calls` say; ids are looked up by `resolve`.
@@ -102,25 +121,20 @@ pub(crate) fn decode_call(
     let (environment, key) = key.split_first_chunk::<4>()?;
     let (contact, key) = key.split_first_chunk::<7>()?;
     let (started_at, sid_key) = key.split_first_chunk::<8>()?;
-    let (agent, value) = value.split_first_chunk::<4>()?;
-    let (status, value) = value.split_first()?;
-    let (from, long_sid) = value.split_first_chunk::<7>()?;
+    let (details, long_sid) = value.split_first_chunk()?;
+    let (agent, status, from) = decode_details(details)?;
     let sid = if long_sid.is_empty() {
         sid_key
     } else {
         long_sid
     };
-    let from = seven_bytes(*from);
     Some(Call {
         environment: EnvironmentId(resolve(u32::from_be_bytes(*environment))?),
         sid: std::str::from_utf8(sid).ok()?.to_owned(),
-        agent: AgentId(resolve(u32::from_be_bytes(*agent))?),
+        agent: AgentId(resolve(agent)?),
         contact: E164::from_digits(seven_bytes(*contact))?,
-        from: match from {
-            0 => None,
-            digits => Some(E164::from_digits(digits)?),
-        },
-        status: *CallStatus::ALL.get(usize::from(*status))?,
+        from,
+        status,
         started_at: time_from_bytes(*started_at),
     })
 }
@@ -133,21 +147,39 @@ pub(crate) fn sid_key(secret: &[u8; 16], environment: u32, sid: &str) -> [u8; 16
     hasher.finish128().as_bytes()
 }
 
-/// The value in `sids` of a call.
-pub(crate) fn sid_value(call: &Call) -> [u8; 16] {
-    let mut value = [0; 16];
+/// The value in `sids` of a call by the agent with this number.
+pub(crate) fn sid_value(call: &Call, agent: u32) -> [u8; 16 + DETAILS_LENGTH] {
+    let mut value = [0; 16 + DETAILS_LENGTH];
     value[..8].copy_from_slice(&call.contact.digits().to_be_bytes());
-    value[8..].copy_from_slice(&time_bytes(call.started_at));
+    value[8..16].copy_from_slice(&time_bytes(call.started_at));
+    value[16..].copy_from_slice(&details(call, agent));
     value
 }
 
-/// What a value in `sids` says: contact and time.
-pub(crate) fn decode_sid_value(value: &[u8]) -> Option<(E164, Timestamp)> {
-    let (contact, started_at) = value.split_first_chunk::<8>()?;
-    Some((
-        E164::from_digits(u64::from_be_bytes(*contact))?,
-        time_from_bytes(started_at.try_into().ok()?),
-    ))
+/// The call that a value in `sids` holds.
+pub(crate) fn decode_sid_value(
+    environment: EnvironmentId,
+    sid: &str,
+    value: &[u8],
+    resolve: impl Fn(u32) -> Option<Uuid>,
+) -> Option<Call> {
+    let (contact, value) = value.split_first_chunk::<8>()?;
+    let (started_at, details) = value.split_first_chunk::<8>()?;
+    let (agent, status, from) = decode_details(details.try_into().ok()?)?;
+    Some(Call {
+        environment,
+        sid: sid.to_owned(),
+        agent: AgentId(resolve(agent)?),
+        contact: E164::from_digits(u64::from_be_bytes(*contact))?,
+        from,
+        status,
+        started_at: time_from_bytes(*started_at),
+    })
+}
+
+/// Whether a value in `sids` stands for this call, however far the call got.
+pub(crate) fn sid_value_names(value: &[u8], call: &Call) -> bool {
+    value.get(..16) == sid_value(call, 0).get(..16)
 }
 
 /// The key in `state` of a record named by a UUID.

@@ -14,6 +14,7 @@ mod log;
 mod prepare;
 mod store;
 mod tables;
+mod tree_files;
 
 #[cfg(test)]
 mod tests;

@@ -66,7 +66,7 @@ pub(crate) fn forget_call(
         Some((_, value)) => value.clone(),
         None => tables.sids.get(&sid_key)?,
     };
-    if named.is_some_and(|value| *value == key::sid_value(call)) {
+    if named.is_some_and(|value| key::sid_value_names(&value, call)) {
         writes.sids.push((sid_key, None));
     }
     writes.calls.push((call_key, None));
@@ -198,7 +198,7 @@ impl Preparation<'_> {
             .push((call_key.into(), Some(key::call_value(call, agent).into())));
         self.writes
             .sids
-            .push((sid_key.into(), Some(key::sid_value(call).into())));
+            .push((sid_key.into(), Some(key::sid_value(call, agent).into())));
     }
 
     /// Removes every call to a contact, those of this commit so far among them.

@@ -34,6 +34,7 @@ use crate::key;
 use crate::log::ClosedSegments;
 use crate::prepare::{Write, Writes};
 use crate::store::StoreSettings;
+use crate::tree_files;
 
 /// The tables; shared by the writer, all readers and the threads in the background.
 pub(crate) struct Tables {
@@ -118,13 +119,10 @@ impl Tables {
         let visible = SequenceNumberCounter::default();
         let cache = Arc::new(Cache::with_capacity_bytes(settings.cache_bytes));
         let files = Arc::new(DescriptorTable::new(settings.open_files.max(10)));
-        let open = |name, filter| {
+        let open = |name, filter| -> Result<Table, JournalError> {
             let path = directory.join(name);
-            if !create && !path.join("current").exists() {
-                return Err(JournalError::Damaged(format!(
-                    "{}: the table is missing",
-                    path.display()
-                )));
+            if !create || path.join("current").exists() {
+                tree_files::check(&path)?;
             }
             let config = Config::new(&path, seqno.clone(), visible.clone())
                 .use_cache(Arc::clone(&cache))

@@ -60,7 +60,7 @@ fn files(directory: &Path) -> Vec<PathBuf> {
 
 #[test]
 fn any_changed_byte_of_the_log_is_reported_with_its_place() {
-    let directory = tempfile::tempdir().unwrap();
+    let directory = super::scratch();
     write_log(directory.path());
     let paths = files(directory.path());
     assert_eq!(paths.len(), 3);
@@ -88,7 +88,7 @@ fn any_changed_byte_of_the_log_is_reported_with_its_place() {
 
 #[test]
 fn a_log_that_is_cut_anywhere_loses_the_end_of_its_newest_segment_alone() {
-    let directory = tempfile::tempdir().unwrap();
+    let directory = super::scratch();
     let commits = write_log(directory.path());
     let paths = files(directory.path());
     for (index, path) in paths.iter().enumerate() {
@@ -111,7 +111,7 @@ fn a_log_that_is_cut_anywhere_loses_the_end_of_its_newest_segment_alone() {
 
 #[test]
 fn a_log_without_one_of_its_segments_is_refused() {
-    let directory = tempfile::tempdir().unwrap();
+    let directory = super::scratch();
     write_log(directory.path());
     // The newest would not be missed: nothing says that there ever was one.
     for path in &files(directory.path())[..2] {
@@ -125,7 +125,7 @@ fn a_log_without_one_of_its_segments_is_refused() {
 
 #[test]
 fn zeros_at_the_end_are_a_write_that_never_happened() {
-    let directory = tempfile::tempdir().unwrap();
+    let directory = super::scratch();
     let commits = write_log(directory.path());
     let newest = files(directory.path()).pop().unwrap();
     let mut bytes = fs::read(&newest).unwrap();
@@ -140,7 +140,7 @@ fn zeros_at_the_end_are_a_write_that_never_happened() {
 
 #[test]
 fn tables_that_lost_what_the_log_has_no_more_are_noticed() {
-    let directory = tempfile::tempdir().unwrap();
+    let directory = super::scratch();
     let mut store = open(directory.path());
     for number in 0..40 {
         store.commit(&[put(number)]).unwrap();
@@ -182,7 +182,7 @@ fn read_all(archive: &dyn Archive, expected: &Model) -> Result<(), JournalError>
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(32))]
+    #![proptest_config(super::cases())]
 
     #[test]
     fn a_changed_byte_of_a_closed_store_is_noticed_or_harmless(
@@ -192,7 +192,7 @@ proptest! {
         byte in any::<prop::sample::Index>(),
         mask in 1..=255_u8,
     ) {
-        let directory = tempfile::tempdir().unwrap();
+        let directory = super::scratch();
         let mut store = open(directory.path());
         for commit in &commits {
             store.commit(commit).unwrap();

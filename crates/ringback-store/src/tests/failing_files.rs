@@ -146,7 +146,7 @@ fn after_any_failure_writing_resumes_and_nothing_failed_comes_back() {
     for fault in [Fault::Refused, Fault::Torn, Fault::Unreported] {
         for failures in [1, 3] {
             for countdown in 0.. {
-                let directory = tempfile::tempdir().unwrap();
+                let directory = super::scratch();
                 let mut store = open_failing(directory.path(), countdown, failures, fault);
                 let mut model = Model::default();
                 let failed = run(&mut store, &commits(), &mut model, failures + 1);
@@ -169,7 +169,7 @@ fn a_crash_after_any_failure_leaves_what_was_acknowledged() {
         // One failure is undone at once; after lasting failure the commit may come back, but whole.
         for failures in [1, i64::MAX] {
             for countdown in 0.. {
-                let directory = tempfile::tempdir().unwrap();
+                let directory = super::scratch();
                 let mut store = open_failing(directory.path(), countdown, failures, fault);
                 let mut model = Model::default();
                 let failed = run(&mut store, &commits(), &mut model, 0);
@@ -199,7 +199,7 @@ fn a_crash_after_any_failure_leaves_what_was_acknowledged() {
 
 #[test]
 fn a_segment_that_cannot_be_removed_is_no_obstacle() {
-    let directory = tempfile::tempdir().unwrap();
+    let directory = super::scratch();
     let mut store = super::open(directory.path());
     for number in 0..50 {
         store.commit(&[put(number)]).unwrap();

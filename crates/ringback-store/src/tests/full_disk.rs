@@ -39,7 +39,7 @@ impl Drop for SmallDisk<'_> {
 #[test]
 #[ignore = "mounts a file system, which only root may"]
 fn writes_are_refused_while_the_disk_is_full_and_resume_without_a_restart() {
-    let directory = tempfile::tempdir().unwrap();
+    let directory = super::scratch();
     let _disk = SmallDisk::mount(directory.path(), 4_096);
     let path = directory.path().join("store");
     let ballast = directory.path().join("ballast");

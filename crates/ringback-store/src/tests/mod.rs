@@ -9,8 +9,10 @@ mod properties;
 
 use std::path::Path;
 
+use proptest::test_runner::Config as ProptestConfig;
 use ringback_engine::{Call, Change, Journal};
 use ringback_routing::{AgentId, CallStatus, E164, EnvironmentId, Timestamp};
+use tempfile::TempDir;
 use uuid::Uuid;
 
 use crate::{Store, StoreSettings};
@@ -20,6 +22,25 @@ fn tiny() -> StoreSettings {
     StoreSettings {
         generation_bytes: 2_000,
         ..StoreSettings::default()
+    }
+}
+
+/// A temporary directory, in memory where the system offers it: crashes are played here, and the many
+/// syncs of these tests would only wait for the disk.
+fn scratch() -> TempDir {
+    tempfile::tempdir_in("/dev/shm")
+        .or_else(|_| tempfile::tempdir())
+        .unwrap()
+}
+
+/// How many random cases to try: `PROPTEST_CASES`, or few.
+fn cases() -> ProptestConfig {
+    ProptestConfig {
+        cases: match std::env::var_os("PROPTEST_CASES") {
+            Some(_) => ProptestConfig::default().cases,
+            None => 32,
+        },
+        ..ProptestConfig::default()
     }
 }
 
@@ -54,7 +75,7 @@ fn put(number: u64) -> Change {
 
 #[test]
 fn calls_survive_closing_and_crashing() {
-    let directory = tempfile::tempdir().unwrap();
+    let directory = scratch();
     for round in 0..6 {
         let mut store = open(directory.path());
         let archive = store.archive();
@@ -75,7 +96,7 @@ fn calls_survive_closing_and_crashing() {
 
 #[test]
 fn closing_leaves_nothing_to_replay() {
-    let directory = tempfile::tempdir().unwrap();
+    let directory = scratch();
     let mut store = open(directory.path());
     for number in 0..100 {
         store.commit(&[put(number)]).unwrap();

@@ -9,7 +9,7 @@ use crate::{OpenStoreError, Store};
 
 #[test]
 fn a_newer_format_is_refused_naming_both_versions() {
-    let directory = tempfile::tempdir().unwrap();
+    let directory = super::scratch();
     open(directory.path()).close().unwrap();
     let path = directory.path().join("FORMAT");
     let text = fs::read_to_string(&path).unwrap();
@@ -33,7 +33,7 @@ fn a_newer_format_is_refused_naming_both_versions() {
 
 #[test]
 fn two_cannot_open_one_directory() {
-    let directory = tempfile::tempdir().unwrap();
+    let directory = super::scratch();
     let store = open(directory.path());
     let second = Store::open(directory.path(), tiny());
     assert!(matches!(second, Err(OpenStoreError::InUse(_))));
@@ -43,17 +43,17 @@ fn two_cannot_open_one_directory() {
 
 #[test]
 fn the_node_secret_stays_the_same_and_differs_between_stores() {
-    let directory = tempfile::tempdir().unwrap();
+    let directory = super::scratch();
     let secret = open(directory.path()).node_secret();
     assert_eq!(open(directory.path()).node_secret(), secret);
-    let other = tempfile::tempdir().unwrap();
+    let other = super::scratch();
     assert_ne!(open(other.path()).node_secret(), secret);
 }
 
 #[test]
 fn missing_parts_of_a_store_are_damage() {
     for part in ["FORMAT", "log", "tables"] {
-        let directory = tempfile::tempdir().unwrap();
+        let directory = super::scratch();
         let mut store = open(directory.path());
         store.commit(&[put(1)]).unwrap();
         store.close().unwrap();
@@ -68,7 +68,7 @@ fn missing_parts_of_a_store_are_damage() {
 
 #[test]
 fn an_interrupted_first_start_is_begun_anew() {
-    let directory = tempfile::tempdir().unwrap();
+    let directory = super::scratch();
     open(directory.path()).close().unwrap();
     fs::remove_file(directory.path().join("FORMAT")).unwrap();
     let mut store = open(directory.path());
@@ -80,7 +80,7 @@ fn an_interrupted_first_start_is_begun_anew() {
 fn the_directory_is_for_its_owner_alone() {
     use std::os::unix::fs::PermissionsExt;
 
-    let directory = tempfile::tempdir().unwrap();
+    let directory = super::scratch();
     let path = directory.path().join("new/store");
     drop(open(&path));
     let mode = |path| fs::metadata(path).unwrap().permissions().mode() & 0o777;

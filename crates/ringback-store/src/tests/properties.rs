@@ -161,11 +161,11 @@ fn event() -> impl Strategy<Value = Event> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(24))]
+    #![proptest_config(super::cases())]
 
     #[test]
     fn what_was_committed_is_shown_whatever_happens(events in vec(event(), 1..60)) {
-        let directory = tempfile::tempdir().unwrap();
+        let directory = super::scratch();
         let mut store = open(directory.path());
         let mut model = Model::default();
         for event in events {
@@ -207,7 +207,7 @@ proptest! {
         commits in vec(vec(change(), 1..5), 1..12),
         cut in any::<prop::sample::Index>(),
     ) {
-        let directory = tempfile::tempdir().unwrap();
+        let directory = super::scratch();
         let settings = crate::StoreSettings::default();
         let mut store = Store::open(directory.path(), settings).unwrap();
         let segment = |directory: &std::path::Path| {
