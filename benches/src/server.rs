@@ -1,10 +1,11 @@
 //! Servers as processes: started on a core, ended when dropped; and Ringback through its own API.
 
 use std::fmt::Write as _;
-use std::io::{self, BufRead, BufReader, Read};
-use std::net::SocketAddr;
+use std::io::{self, BufRead, BufReader, Read, Write as _};
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
@@ -276,6 +277,71 @@ impl Ringback {
             })
         })
     }
+
+    /// Records calls at a steady rate, a hundredth of a second's calls at a time over one connection,
+    /// until told to stop; gives how many. The contacts are new ones, from this one on.
+    ///
+    /// # Errors
+    /// If the server refuses.
+    pub fn trickle(
+        &self,
+        tenant: &Tenant,
+        first: u64,
+        per_second: u64,
+        stop: &AtomicBool,
+    ) -> io::Result<u64> {
+        let mut stream = TcpStream::connect(self.http)?;
+        stream.set_nodelay(true)?;
+        let (mut body, mut answer, mut sent) = (String::new(), Vec::new(), 0);
+        let mut chunk = [0; 4_096];
+        let begin = Instant::now();
+        while !stop.load(Ordering::Relaxed) {
+            let due = begin.elapsed().as_millis() as u64 * per_second / 1_000;
+            if due < sent + per_second.div_ceil(100) {
+                std::thread::sleep(Duration::from_millis(2));
+                continue;
+            }
+            body.clear();
+            for contact in sent..due {
+                tenant.write_call(first + contact, &mut body);
+            }
+            sent = due;
+            let head = format!(
+                "POST /api/v1/calls/batch HTTP/1.1\r\nHost: bench\r\nAuthorization: Bearer {}\r\n\
+                 Content-Type: application/x-ndjson\r\nContent-Length: {}\r\n\r\n",
+                tenant.token,
+                body.len()
+            );
+            stream.write_all((head + &body).as_bytes())?;
+            answer.clear();
+            while !is_whole(&answer) {
+                let length = stream.read(&mut chunk)?;
+                if length == 0 {
+                    return Err(io::ErrorKind::UnexpectedEof.into());
+                }
+                answer.extend_from_slice(&chunk[..length]);
+            }
+            if !answer.starts_with(b"HTTP/1.1 200") {
+                return Err(io::Error::other(String::from_utf8_lossy(&answer)));
+            }
+        }
+        Ok(sent)
+    }
+}
+
+/// Whether an answer with `Content-Length` is there in full.
+#[must_use]
+pub fn is_whole(answer: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(answer);
+    let Some((head, body)) = text.split_once("\r\n\r\n") else {
+        return false;
+    };
+    let length = head.lines().find_map(|line| {
+        let (name, value) = line.split_once(':')?;
+        name.eq_ignore_ascii_case("content-length")
+            .then(|| value.trim().parse::<usize>().ok())?
+    });
+    length.is_some_and(|length| body.len() >= length)
 }
 
 /// The environment that the benchmarks live in.

@@ -10,6 +10,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::{Parser, ValueEnum};
@@ -19,7 +20,7 @@ use ringback_benches::figures::{Figure, table};
 use ringback_benches::kamailio::{Kamailio, PACKAGES, Setup};
 use ringback_benches::load::{self, Arrivals, Expect, Outcome, Plan};
 use ringback_benches::runs;
-use ringback_benches::server::{Process, Ringback, beside, start_floor};
+use ringback_benches::server::{Process, Ringback, Tenant, beside, start_floor};
 use serde_json::{Value, json};
 
 /// Compares the floor responder, Kamailio and Ringback on a returning call
@@ -41,7 +42,7 @@ struct Arguments {
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = Server::ALL)]
     servers: Vec<Server>,
     /// Under which load
-    #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Point::Saturated, Point::Poisson, Point::Even])]
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Point::Saturated, Point::Poisson, Point::Even, Point::Recording])]
     points: Vec<Point>,
     /// Core of the servers
     #[arg(long, default_value_t = 1)]
@@ -120,6 +121,8 @@ enum Point {
     Poisson,
     /// 10,000 calls a second, even arrivals
     Even,
+    /// Like `poisson`, while 1,000 calls a second are recorded; the floor records none, Kamailio is left out
+    Recording,
     /// The highest rate with less than 0.1 % lost
     Most,
 }
@@ -131,6 +134,7 @@ impl Point {
             Self::Saturated => "saturated core, 64 calls in flight",
             Self::Poisson => "20,000 calls/s, Poisson arrivals",
             Self::Even => "10,000 calls/s, even arrivals",
+            Self::Recording => "20,000 calls/s, Poisson arrivals, while 1,000 calls/s are recorded",
             Self::Most => "most calls/s under 0.1 % lost, even arrivals",
         }
     }
@@ -139,7 +143,7 @@ impl Point {
     const fn arrivals(self) -> Arrivals {
         match self {
             Self::Saturated => Arrivals::InFlight(64),
-            Self::Poisson => Arrivals::Poisson(20_000.0),
+            Self::Poisson | Self::Recording => Arrivals::Poisson(20_000.0),
             Self::Even => Arrivals::Even(10_000.0),
             Self::Most => Arrivals::Even(20_000.0),
         }
@@ -157,7 +161,7 @@ struct Running {
     /// Resident memory when it was loaded, in bytes.
     resident: u64,
     /// Keeps it up.
-    _keeper: Keeper,
+    keeper: Keeper,
 }
 
 /// Ends a server when dropped.
@@ -167,7 +171,7 @@ enum Keeper {
     /// Kamailio.
     Kamailio { _server: Kamailio },
     /// Ringback.
-    Ringback { _server: Ringback },
+    Ringback { server: Ringback, tenant: Tenant },
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -256,7 +260,7 @@ fn start(server: Server, arguments: &Arguments, folder: &Path) -> io::Result<Run
             Ok((
                 server.sip,
                 vec![server.process.id()],
-                Keeper::Ringback { _server: server },
+                Keeper::Ringback { server, tenant },
             ))
         }
     }?;
@@ -269,19 +273,24 @@ fn start(server: Server, arguments: &Arguments, folder: &Path) -> io::Result<Run
         address,
         processes,
         resident,
-        _keeper: keeper,
+        keeper,
     })
 }
 
 /// Measures every server at every point, in turn, round after round.
 fn measure(arguments: &Arguments, running: &[Running]) -> Result<Outcomes, Box<dyn Error>> {
     let mut outcomes = Outcomes::new();
+    let mut recorded = arguments.contacts;
     for round in 0..arguments.rounds {
         for point in &arguments.points {
             for up in running {
+                if *point == Point::Recording && matches!(up.keeper, Keeper::Kamailio { .. }) {
+                    continue;
+                }
                 let plan = plan(arguments, up, *point)?;
                 let outcome = match (point, plan.arrivals) {
                     (Point::Most, Arrivals::Even(rate)) => load::most(&plan, rate),
+                    (Point::Recording, _) => run_recording(&plan, up, &mut recorded),
                     _ => load::run(&plan),
                 }
                 .map_err(|error| format!("{}: {error}", up.server.title()))?;
@@ -304,6 +313,26 @@ fn measure(arguments: &Arguments, running: &[Running]) -> Result<Outcomes, Box<d
     }
     Ok(outcomes)
 }
+
+/// Runs a plan while calls are recorded, where the server can; `recorded` counts contacts.
+fn run_recording(plan: &Plan, up: &Running, recorded: &mut u64) -> io::Result<Outcome> {
+    let Keeper::Ringback { server, tenant } = &up.keeper else {
+        return load::run(plan);
+    };
+    let stop = AtomicBool::new(false);
+    let first = *recorded;
+    let (outcome, trickled) = std::thread::scope(|scope| {
+        let trickle = scope.spawn(|| server.trickle(tenant, first, RECORDED_A_SECOND, &stop));
+        let outcome = load::run(plan);
+        stop.store(true, Ordering::Relaxed);
+        (outcome, trickle.join())
+    });
+    *recorded += trickled.map_err(|_| io::Error::other("the recorder panicked"))??;
+    outcome
+}
+
+/// Calls recorded a second while latency is measured.
+const RECORDED_A_SECOND: u64 = 1_000;
 
 /// One measurement.
 fn plan(arguments: &Arguments, up: &Running, point: Point) -> Result<Plan, Box<dyn Error>> {
@@ -419,6 +448,23 @@ fn report(arguments: &Arguments, running: &[Running], outcomes: &Outcomes) -> St
             &rows,
         );
         text.push('\n');
+        if *point == Point::Recording
+            && let (Some(floor), Some(ringback)) = (
+                outcomes.get(&(*point, Server::Floor)),
+                outcomes.get(&(*point, Server::Ringback)),
+            )
+        {
+            for (name, quantile) in [("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999)] {
+                let latency = |outcomes: &[Outcome]| {
+                    figure(outcomes, |outcome| {
+                        outcome.latency.value_at_quantile(quantile) as f64
+                    })
+                };
+                let ratio = latency(ringback).by(&latency(floor)).text(2);
+                text += &format!("Ringback's {name} is {ratio} × the floor's.\n");
+            }
+            text.push('\n');
+        }
     }
     text += &format!(
         "Median (least–greatest) of {} rounds of {} s; {} contacts; ratios are taken round by round.\n",

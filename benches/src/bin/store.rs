@@ -20,7 +20,7 @@ use ringback_benches::cpu::{self, CpuTimes};
 use ringback_benches::figures::{self, table};
 use ringback_benches::population;
 use ringback_benches::runs;
-use ringback_benches::server::{Ringback, Tenant, beside};
+use ringback_benches::server::{Ringback, Tenant, beside, is_whole};
 use ringback_benches::sip::{Call, Reply, Template};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -270,20 +270,6 @@ async fn send_singles(
         times.saturating_record(begin.elapsed().as_nanos() as u64);
     }
     Ok(times)
-}
-
-/// Whether an answer with `Content-Length` is there in full.
-fn is_whole(answer: &[u8]) -> bool {
-    let text = String::from_utf8_lossy(answer);
-    let Some((head, body)) = text.split_once("\r\n\r\n") else {
-        return false;
-    };
-    let length = head.lines().find_map(|line| {
-        let (name, value) = line.split_once(':')?;
-        name.eq_ignore_ascii_case("content-length")
-            .then(|| value.trim().parse::<usize>().ok())?
-    });
-    length.is_some_and(|length| body.len() >= length)
 }
 
 /// `ringback import calls`.
