@@ -340,6 +340,12 @@ impl Log {
         }
     }
 
+    /// Closes and removes every segment.
+    pub(crate) fn remove_all(&mut self) -> io::Result<()> {
+        self.turn_over();
+        self.closed.remove_through(self.next - 1)
+    }
+
     /// Notes a segment with records as closed.
     fn note_closed(&mut self, current: Current) {
         self.previous = Some((current.first, current.length));

@@ -42,7 +42,7 @@ impl Default for StoreSettings {
 /// The embedded store: a [`Journal`] whose changes survive power loss.
 ///
 /// Dropping it writes everything in memory to the tables, so that the next start is quick; see
-/// [`Self::close`].
+/// [`Self::close`]. The directory stays locked until its archives are dropped as well.
 pub struct Store {
     /// What was committed, readable.
     tables: Arc<Tables>,
@@ -155,6 +155,15 @@ impl Store {
         self.node_secret
     }
 
+    /// Reads everything that is stored, so that damage anywhere is found, and returns the number of
+    /// calls; takes as long as reading the files does.
+    ///
+    /// # Errors
+    /// Something is damaged, or cannot be read right now.
+    pub fn verify(&self) -> Result<u64, JournalError> {
+        self.tables.verify()
+    }
+
     /// Writes everything in memory to the tables and ends the threads; then nothing is left to replay.
     ///
     /// # Errors
@@ -173,7 +182,10 @@ impl Store {
         if self.threads.is_empty() {
             return Ok(());
         }
-        let flushed = self.tables.flush();
+        let flushed = self.tables.flush().and_then(|()| {
+            // All that the log holds is in the tables.
+            self.log.remove_all().map_err(unavailable)
+        });
         if let Err(error) = self.log.undo() {
             tracing::error!(error = %error, "a failed write to the log could not be undone");
         }

@@ -98,6 +98,9 @@ const MOST_RUNS: usize = 20;
 /// About how many bytes an entry takes in memory besides its key and value.
 const ENTRY_BYTES: usize = 96;
 
+/// More than what one step of merging writes.
+const MOST_MERGED_BYTES: u64 = 1 << 30;
+
 /// How often writing looks whether merging has caught up.
 const MERGE_POLL: Duration = Duration::from_millis(5);
 
@@ -290,6 +293,22 @@ impl Tables {
         }
     }
 
+    /// Reads all that is stored and returns the number of calls.
+    pub(crate) fn verify(&self) -> Result<u64, JournalError> {
+        let mut calls = 0;
+        for table in self.in_order() {
+            // A 256th at a time, so that no old version of the table is held for long.
+            for first in 0..=u8::MAX {
+                for item in table.prefix(&[first]) {
+                    let (item_key, _) = item?;
+                    calls +=
+                        u64::from(std::ptr::eq(table, &self.calls) && *item_key != key::APPLIED);
+                }
+            }
+        }
+        Ok(calls)
+    }
+
     /// Asks the threads in the background to end.
     pub(crate) fn close(&self) {
         self.progress.lock().closing = true;
@@ -415,6 +434,7 @@ impl Tables {
             if before.replace(version) == Some(version) || self.progress.lock().closing {
                 return Ok(());
             }
+            table.check_room()?;
             // Nobody reads older versions of a record, so none is kept.
             table.change_files(again, || {
                 table
@@ -491,6 +511,19 @@ impl Table {
             }
         }
         result
+    }
+
+    /// Checks that there is room for merging, which must not be what fills a disk: commits matter more.
+    fn check_room(&self) -> Result<(), JournalError> {
+        let disk = rustix::fs::statvfs(&self.tree.tree_config().path).map_err(unavailable)?;
+        let free = disk.f_bavail.saturating_mul(disk.f_frsize);
+        let needed = self.tree.disk_space().min(MOST_MERGED_BYTES);
+        if free < needed {
+            return Err(unavailable(format!(
+                "{needed} bytes may be needed, {free} are free"
+            )));
+        }
+        Ok(())
     }
 
     /// The version of the tree that opening would find.
