@@ -191,17 +191,17 @@ pub fn check<'m>(message: &Message<'m>) -> Verdict<'m> {
     }
     // An ACK is never answered, whatever is wrong with it (RFC 3261 §17.1.1.3).
     let is_ack = message.method() == Some(Method::Ack);
-    let mut vias = message.vias();
-    let Some(via) = vias.next().flatten() else {
+    let Some(via) = message.top_via() else {
         return Verdict::Drop(if is_ack {
             DropCause::MalformedAck
         } else {
             DropCause::NoVia
         });
     };
-    let lower_vias_are_sound = || vias.all(|via| via.is_some_and(|via| via.is_sound()));
-    match check_request(message, via, lower_vias_are_sound) {
-        _ if is_ack => Verdict::Absorb,
+    if is_ack {
+        return Verdict::Absorb;
+    }
+    match check_request(message, via) {
         Ok(request) if request.method == Method::Invite => Verdict::Route(request),
         Ok(request) => Verdict::Accept(request),
         Err(refusal) => Verdict::Refuse(refusal, via),
@@ -226,11 +226,7 @@ fn check_response<'m>(message: &Message<'m>) -> Verdict<'m> {
 }
 
 /// Steps 1 to 9.
-fn check_request<'m>(
-    message: &Message<'m>,
-    via: Via<'m>,
-    lower_vias_are_sound: impl FnOnce() -> bool,
-) -> Result<Request<'m>, Refusal> {
+fn check_request<'m>(message: &Message<'m>, via: Via<'m>) -> Result<Request<'m>, Refusal> {
     if let Some(fault) = message.fault() {
         return Err(refuse_fault(fault));
     }
@@ -248,7 +244,7 @@ fn check_request<'m>(
     if missing != MissingHeaders::default() {
         return Err(Refusal::Malformed(Defect::Missing(missing)));
     }
-    if !via.is_sound() || !lower_vias_are_sound() {
+    if !via.is_sound() || !message.lower_vias_are_sound(&via) {
         return Err(header_error(HeaderName::Via, Problem::Malformed));
     }
     let refuse = |error| Refusal::Malformed(Defect::Header(error));
@@ -273,7 +269,8 @@ fn check_request<'m>(
     if uri.scheme() == Scheme::Other {
         return Err(Refusal::UriScheme);
     }
-    if method != Method::Cancel && message.require().next().is_some() {
+    let requires = || message.count(HeaderName::Require) > 0 && message.require().next().is_some();
+    if method != Method::Cancel && requires() {
         return Err(Refusal::Extension);
     }
     Ok(Request {

@@ -47,6 +47,11 @@ impl<'m> Cursor<'m> {
         found
     }
 
+    /// Passes over so many bytes.
+    pub(crate) fn skip(&mut self, length: usize) {
+        self.at = self.bytes.len().min(self.at + length);
+    }
+
     /// Skips linear white space, folds included.
     pub(crate) fn skip_space(&mut self) {
         while self.peek().is_some_and(is_space) {
@@ -114,17 +119,56 @@ pub(crate) fn find(byte: u8, text: &[u8]) -> Option<usize> {
     const ONES: u64 = u64::from_ne_bytes([1; 8]);
     const HIGH: u64 = u64::from_ne_bytes([0x80; 8]);
     let pattern = ONES * u64::from(byte);
+    let first_of = |chunk: [u8; 8]| {
+        // A byte that is found is zero here; the lowest high bit left is that of the first one.
+        let differing = u64::from_le_bytes(chunk) ^ pattern;
+        let zeros = differing.wrapping_sub(ONES) & !differing & HIGH;
+        (zeros != 0).then(|| zeros.trailing_zeros() as usize / 8)
+    };
     let (chunks, tail) = text.as_chunks::<8>();
     for (place, chunk) in chunks.iter().enumerate() {
-        // A byte that is found is zero here; the lowest high bit left is that of the first one.
-        let differing = u64::from_le_bytes(*chunk) ^ pattern;
-        let zeros = differing.wrapping_sub(ONES) & !differing & HIGH;
-        if zeros != 0 {
-            return Some(place * 8 + zeros.trailing_zeros() as usize / 8);
+        if let Some(at) = first_of(*chunk) {
+            return Some(place * 8 + at);
         }
     }
-    let place = tail.iter().position(|&other| other == byte)?;
-    Some(text.len() - tail.len() + place)
+    match text.last_chunk::<8>() {
+        // Some bytes are looked at again: none of those is it.
+        Some(last) => first_of(*last).map(|at| text.len() - 8 + at),
+        None => tail.iter().position(|&other| other == byte),
+    }
+}
+
+/// True if any byte satisfies the condition.
+///
+/// Sixteen bytes at a time, by whatever vector instructions there are: worth it only for conditions
+/// of a few comparisons, joined without `||` and `&&`.
+#[inline]
+pub(crate) fn any(text: &[u8], is_it: impl Fn(u8) -> bool) -> bool {
+    let any_of = |chunk: &[u8]| chunk.iter().fold(false, |any, &byte| any | is_it(byte));
+    let (chunks, tail) = text.as_chunks::<16>();
+    if chunks.iter().any(|chunk| any_of(chunk)) {
+        return true;
+    }
+    // Rather look at some bytes again than at single ones.
+    if let Some(last) = text.last_chunk::<16>() {
+        return !tail.is_empty() && any_of(last);
+    }
+    if let (Some(first), Some(last)) = (text.first_chunk::<8>(), text.last_chunk::<8>()) {
+        return any_of(first) | any_of(last);
+    }
+    tail.iter().any(|&byte| is_it(byte))
+}
+
+/// A CR or LF.
+#[inline]
+pub(crate) const fn is_line_end(byte: u8) -> bool {
+    (byte == b'\r') | (byte == b'\n')
+}
+
+/// Space or a control character: what [`table_without`] never holds.
+#[inline]
+pub(crate) const fn is_invisible(byte: u8) -> bool {
+    (byte <= 32) | (byte == 127)
 }
 
 /// Splits at the first such byte.
@@ -157,28 +201,22 @@ pub(crate) fn is_token_text(bytes: &[u8]) -> bool {
 /// The bytes without white space at either end.
 #[inline]
 pub(crate) fn trim(bytes: &[u8]) -> &[u8] {
-    // What stands behind a colon is nearly always this.
-    if let [b' ', text @ .., b'\r', b'\n'] = bytes
-        && let [first, .., last] = text
-        && !is_space(*first)
-        && !is_space(*last)
-    {
-        return text;
+    if is_trimmed(bytes) {
+        return bytes;
     }
     trim_end(trim_start(bytes))
 }
 
-/// True if there is a CR or LF, and perhaps if there is another character below 14.
+/// True if neither the first nor the last byte is white space; a text of one byte may be either.
 #[inline]
-pub(crate) fn may_be_folded(text: &[u8]) -> bool {
-    const ONES: u64 = u64::from_ne_bytes([1; 8]);
-    const HIGH: u64 = u64::from_ne_bytes([0x80; 8]);
-    let (chunks, tail) = text.as_chunks::<8>();
-    let low = chunks.iter().fold(0, |low, chunk| {
-        let word = u64::from_le_bytes(*chunk);
-        low | (word.wrapping_sub(ONES * 14) & !word & HIGH)
-    });
-    low != 0 || tail.iter().any(|&byte| byte < 14)
+pub(crate) fn is_trimmed(bytes: &[u8]) -> bool {
+    matches!(bytes, [first, .., last] if !is_space(*first) && !is_space(*last))
+}
+
+/// True if there is a CR or LF.
+#[inline]
+pub(crate) fn is_folded(text: &[u8]) -> bool {
+    any(text, is_line_end)
 }
 
 /// The bytes without white space at their start.
@@ -316,9 +354,9 @@ mod tests {
             for byte in [b'\r', b'\n'] {
                 let mut text = [0xff_u8; 40];
                 text[place] = byte;
-                assert!(may_be_folded(&text));
+                assert!(is_folded(&text));
                 text[place] = b' ';
-                assert!(!may_be_folded(&text));
+                assert!(!is_folded(&text));
             }
         }
     }
@@ -336,6 +374,28 @@ mod tests {
             }
         }
         assert_eq!(find(0x80, b"\x81\x7f\x00\x01\x80\xff\x80\x80"), Some(4));
+    }
+
+    #[test]
+    fn any_agrees_with_a_plain_search() {
+        let text: Vec<u8> = (0..=255).chain(0..=255).collect();
+        for place in 0..60 {
+            for start in 0..60 {
+                for end in start..60 {
+                    let is_it = |byte: u8| byte == place;
+                    let text = &text[start..end];
+                    let plain = text.iter().position(|&byte| byte == place);
+                    assert_eq!(any(text, is_it), plain.is_some());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn comparisons_agree_with_the_tables() {
+        for byte in 0..=255_u8 {
+            assert_eq!(is_invisible(byte), !table_without(b"")[byte as usize]);
+        }
     }
 
     #[test]

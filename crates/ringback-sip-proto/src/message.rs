@@ -175,8 +175,13 @@ struct Slot<'m> {
     first: Option<Value<'m>>,
     /// Number of its lines.
     count: u32,
+    /// Offset in the header section of its first line.
+    start: u32,
     /// Offset in the header section of the line after its first.
     after: u32,
+    /// True if the first line reads `Name: value`, spelled as in a reply and with a CRLF, the only
+    /// CR in it, at its end: it may stand in a reply as it is.
+    is_plain: bool,
 }
 
 impl<'m> Message<'m> {
@@ -318,6 +323,17 @@ impl<'m> Message<'m> {
         Via::parse(value.split_first().0)
     }
 
+    /// True if every `Via` but the top one can be read and follows the grammar.
+    pub(crate) fn lower_vias_are_sound(&self, top: &Via<'_>) -> bool {
+        let is_alone =
+            self.count(HeaderName::Via) == 1 && self.first(HeaderName::Via) == Some(top.value());
+        is_alone
+            || self
+                .vias()
+                .skip(1)
+                .all(|via| via.is_some_and(|via| via.is_sound()))
+    }
+
     /// `CSeq`.
     ///
     /// # Errors
@@ -346,7 +362,7 @@ impl<'m> Message<'m> {
     pub fn call_id(&self) -> Result<&'m [u8], HeaderError> {
         self.read(HeaderName::CallId, |value| {
             let text = value.as_bytes();
-            let sound = !text.is_empty() && text.iter().all(|&byte| VISIBLE[byte as usize]);
+            let sound = !text.is_empty() && !lex::any(text, lex::is_invisible);
             sound.then_some(text)
         })
     }
@@ -396,7 +412,21 @@ impl<'m> Message<'m> {
         self.length
     }
 
+    /// The first line of this header, its end included, if it may stand in a reply as it is; and
+    /// where it starts in the header section.
+    pub(crate) fn plain_line(&self, name: HeaderName) -> Option<std::ops::Range<usize>> {
+        let slot = self.slot(name);
+        slot.is_plain
+            .then_some(slot.start as usize..slot.after as usize)
+    }
+
+    /// The header lines, without the empty line behind them.
+    pub(crate) fn section(&self) -> &'m [u8] {
+        self.section
+    }
+
     /// Where a known header stands.
+    #[inline]
     fn slot(&self, name: HeaderName) -> Slot<'m> {
         self.slots.get(name as usize).copied().unwrap_or_default()
     }
@@ -415,49 +445,96 @@ impl<'m> Message<'m> {
 
     /// Walks over the header lines; returns the bytes up to and with the empty line, if it is there.
     fn index(&mut self, rest: &'m [u8]) -> Option<usize> {
-        let (mut start, mut end) = (0, 0);
-        while let Some(at) = lex::find(b'\n', rest.get(end..).unwrap_or_default()) {
-            end += at + 1;
-            let line = rest.get(start..end).unwrap_or_default();
-            if let b"\r\n" | b"\n" = line {
+        let mut start = 0;
+        loop {
+            let text = rest.get(start..).unwrap_or_default();
+            let empty_line = match text {
+                [b'\r', b'\n', ..] => 2,
+                [b'\n', ..] => 1,
+                _ => 0,
+            };
+            if empty_line > 0 {
                 self.section = rest.get(..start).unwrap_or_default();
-                return Some(end);
+                return Some(start + empty_line);
             }
-            if !header::is_fold(rest.get(end)) {
-                self.index_line(line, end);
-                start = end;
+            // The first CR or LF nearly always starts the one CRLF of a line.
+            let end = memchr::memchr2(b'\r', b'\n', text).unwrap_or(text.len());
+            if let Some((line, [b'\r', b'\n', below @ ..])) = text.split_at_checked(end)
+                && !header::is_fold(below.first())
+            {
+                self.index_usual(line, start);
+                start += end + 2;
+                continue;
             }
+            let line = header::first_line(text);
+            if !line.is_empty() {
+                self.index_other(line, start);
+            }
+            if !line.ends_with(b"\n") {
+                self.section = rest;
+                return None;
+            }
+            start += line.len();
         }
-        self.section = rest;
-        if start < rest.len() {
-            self.index_line(rest.get(start..).unwrap_or_default(), rest.len());
-        }
-        None
     }
 
-    /// Notes where the header on this line stands, which ends at this offset.
+    /// Notes where the header on this line stands. The line has no line end in it; a CRLF follows.
     #[inline]
-    fn index_line(&mut self, line: &'m [u8], end: usize) {
-        let known = header::split_usual(line).map(|(name, value)| (name, Value::new(value)));
-        let (name, value) = if let Some(known) = known {
-            known
-        } else {
-            let Some(line) = header::split_line(line) else {
-                self.note(Fault::BadLine);
-                return;
-            };
-            let Some(name) = HeaderName::from_bytes(line.name) else {
-                return;
-            };
-            (name, line.value)
+    fn index_usual(&mut self, line: &'m [u8], start: usize) {
+        match header::split_usual(line) {
+            Some((Some(name), rest)) => {
+                let (value, is_plain) = match rest {
+                    [b' ', text @ ..] if lex::is_trimmed(text) => (Value::trimmed(text), true),
+                    _ => (Value::new(rest), false),
+                };
+                self.fill(name, value, start, start + line.len() + 2, is_plain);
+            }
+            // Well known, but never read.
+            Some((None, _)) => {}
+            None => self.index_split(line, start, start + line.len() + 2),
+        }
+    }
+
+    /// The same for a line that may be folded or end in another way.
+    #[cold]
+    fn index_other(&mut self, line: &'m [u8], start: usize) {
+        self.index_split(line, start, start + line.len());
+    }
+
+    /// The same for any name in any spelling; the line ends at this offset.
+    fn index_split(&mut self, line: &'m [u8], start: usize, end: usize) {
+        let Some(line) = header::split_line(line) else {
+            self.note(Fault::BadLine);
+            return;
         };
+        if let Some(name) = HeaderName::from_bytes(line.name) {
+            self.fill(name, line.value, start, end, false);
+        }
+    }
+
+    /// Notes one line of a header that is read here.
+    #[inline]
+    fn fill(
+        &mut self,
+        name: HeaderName,
+        value: Value<'m>,
+        start: usize,
+        end: usize,
+        is_plain: bool,
+    ) {
         let Some(slot) = self.slots.get_mut(name as usize) else {
             return;
         };
         slot.count += 1;
         if slot.first.is_none() {
-            slot.first = Some(value);
-            slot.after = u32::try_from(end).unwrap_or(u32::MAX);
+            let offset = |at: usize| u32::try_from(at).unwrap_or(u32::MAX);
+            *slot = Slot {
+                first: Some(value),
+                count: 1,
+                start: offset(start),
+                after: offset(end),
+                is_plain,
+            };
         }
     }
 
@@ -510,9 +587,6 @@ impl<'m> Message<'m> {
         }
     }
 }
-
-/// Everything but space and control characters.
-static VISIBLE: [bool; 256] = lex::table_without(b"");
 
 /// The method of this name, compared case-sensitively (RFC 3261 §7.1); `None` if SIP knows none.
 #[must_use]

@@ -171,16 +171,17 @@ impl<'a> Answer<'a> {
     /// The outcome that is answered with 404 or 480.
     pub const REFUSED: &'static str = "refused";
 
-    /// Each header of the decision with its value, those without one left out.
-    fn headers(&self) -> impl Iterator<Item = (&'static str, &'a str)> {
-        [
-            ("X-Ringback-Outcome", Some(self.outcome)),
-            ("X-Ringback-Reason", Some(self.reason)),
-            ("X-Ringback-Agent", self.agent),
-            ("X-Ringback-Source-Agent", self.source_agent),
-        ]
-        .into_iter()
-        .filter_map(|(name, value)| Some((name, value?)))
+    /// Gives out each header of the decision with its value, those without one left out.
+    #[inline]
+    fn each_header(&self, mut each: impl FnMut(&'static str, &'a str)) {
+        each("X-Ringback-Outcome", self.outcome);
+        each("X-Ringback-Reason", self.reason);
+        if let Some(agent) = self.agent {
+            each("X-Ringback-Agent", agent);
+        }
+        if let Some(agent) = self.source_agent {
+            each("X-Ringback-Source-Agent", agent);
+        }
     }
 }
 
@@ -281,7 +282,7 @@ impl Redirector {
         }
         let answered = invite.answered();
         let start = out.len();
-        answered.write_head(self.key, 302, "Moved Temporarily", out);
+        answered.write_head(self.key, MOVED, out);
         let targets = targets.into_iter();
         let mut q = Q::new(targets.clone().count());
         let mut shortfall = Shortfall::NoTarget;
@@ -318,7 +319,7 @@ impl Redirector {
     pub fn forward(&self, invite: &Invite<'_>, next_hop: &str, out: &mut Vec<u8>) -> Reply {
         let answered = invite.answered();
         let start = out.len();
-        answered.write_head(self.key, 302, "Moved Temporarily", out);
+        answered.write_head(self.key, MOVED, out);
         out.extend_from_slice(b"Contact: <");
         let contact = out.len();
         let shortfall = match usable(invite, next_hop) {
@@ -387,7 +388,7 @@ impl Redirector {
         if is_options && draining {
             return answered.write_refusal(self.key, Refusal::Draining, None, out);
         }
-        answered.write_head(self.key, 200, "OK", out);
+        answered.write_head(self.key, b"SIP/2.0 200 OK", out);
         if is_options {
             write_header("Allow", ALLOW, out);
             write_header("Accept", "application/sdp", out);
@@ -418,10 +419,10 @@ impl Redirector {
             }
         };
         let status = if answer.reason == "number_unknown" {
-            answered.write_head(self.key, 404, "Not Found", out);
+            answered.write_head(self.key, b"SIP/2.0 404 Not Found", out);
             404
         } else {
-            answered.write_head(self.key, 480, "Temporarily Unavailable", out);
+            answered.write_head(self.key, b"SIP/2.0 480 Temporarily Unavailable", out);
             480
         };
         out.extend_from_slice(b"Reason: SIP;cause=");
@@ -441,9 +442,7 @@ impl Redirector {
     /// Writes the decision as headers of the reply.
     fn write_decision(&self, answer: &Answer<'_>, out: &mut Vec<u8>) {
         if self.settings.decision_headers {
-            for (name, value) in answer.headers() {
-                write_header(name, value, out);
-            }
+            answer.each_header(|name, value| write_header(name, value, out));
         }
     }
 
@@ -453,13 +452,13 @@ impl Redirector {
         out.extend_from_slice(uri.as_bytes());
         if self.settings.contact_headers {
             let mut separator = if uri.headers().is_some() { b'&' } else { b'?' };
-            for (name, value) in answer.headers() {
+            answer.each_header(|name, value| {
                 out.push(separator);
                 separator = b'&';
                 out.extend_from_slice(name.as_bytes());
                 out.push(b'=');
                 write_escaped(value.as_bytes(), out);
-            }
+            });
         }
         out.extend_from_slice(b">;q=");
         write_q(q, out);
@@ -615,6 +614,8 @@ fn write_user_param(text: &[u8], out: &mut Vec<u8>) {
     debug_assert!(lex::trim(text).len() == text.len(), "a URI holds no space");
 }
 
+/// The status line of every redirect.
+const MOVED: &[u8] = b"SIP/2.0 302 Moved Temporarily";
 /// The reason of a refusal that no target was left for.
 const NO_AGENT: &str = "no_agent_available";
 /// Bytes of a reply after which no further Contact is written.

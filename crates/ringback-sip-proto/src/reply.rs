@@ -8,6 +8,7 @@
 
 use std::hash::Hasher;
 use std::net::SocketAddr;
+use std::ops::Range;
 
 use rsip::Method;
 use siphasher::sip::SipHasher13;
@@ -29,6 +30,9 @@ pub struct Reply {
     /// Why the request was refused, if it was.
     pub refusal: Option<Refusal>,
 }
+
+/// Bytes that are enough for nearly every reply.
+const USUAL_LENGTH: usize = 1_024;
 
 /// The longest reply that fits into a UDP datagram over IPv4.
 pub(crate) const MAX_DATAGRAM: usize = 65_507;
@@ -91,14 +95,12 @@ impl<'r, 'm> Answered<'r, 'm> {
 }
 
 impl Answered<'_, '_> {
-    /// Writes everything up to the headers of one's own.
-    pub(crate) fn write_head(&self, key: TagKey, status: u16, reason: &str, out: &mut Vec<u8>) {
-        self.write_head_with(
-            key,
-            status,
-            |out| out.extend_from_slice(reason.as_bytes()),
-            out,
-        );
+    /// Writes everything up to the headers of one's own, behind this status line.
+    pub(crate) fn write_head(&self, key: TagKey, status_line: &[u8], out: &mut Vec<u8>) {
+        out.reserve(USUAL_LENGTH);
+        out.extend_from_slice(status_line);
+        out.extend_from_slice(b"\r\n");
+        self.write_copied(key, out);
     }
 
     /// Writes the whole reply to a request that is refused.
@@ -110,7 +112,12 @@ impl Answered<'_, '_> {
         out: &mut Vec<u8>,
     ) -> Reply {
         let status = refusal.status();
-        self.write_head_with(key, status, |out| refusal.write_reason(out), out);
+        out.extend_from_slice(b"SIP/2.0 ");
+        write_number(u64::from(status), out);
+        out.push(b' ');
+        refusal.write_reason(out);
+        out.extend_from_slice(b"\r\n");
+        self.write_copied(key, out);
         match refusal {
             Refusal::UnknownMethod | Refusal::MethodNotAllowed => write_header("Allow", ALLOW, out),
             Refusal::Extension => {
@@ -147,85 +154,175 @@ impl Answered<'_, '_> {
         }
     }
 
-    /// Writes the status line and the copied headers.
-    fn write_head_with(
-        &self,
-        key: TagKey,
-        status: u16,
-        reason: impl FnOnce(&mut Vec<u8>),
-        out: &mut Vec<u8>,
-    ) {
-        let digit = |power: u16| b'0' + (status / power % 10) as u8;
-        out.extend_from_slice(&[
-            b'S',
-            b'I',
-            b'P',
-            b'/',
-            b'2',
-            b'.',
-            b'0',
-            b' ',
-            digit(100),
-            digit(10),
-            digit(1),
-            b' ',
-        ]);
-        reason(out);
-        out.extend_from_slice(b"\r\n");
-        for (place, value) in self.message.known(HeaderName::Via).enumerate() {
+    /// Writes the headers that are copied from the request.
+    fn write_copied(&self, key: TagKey, out: &mut Vec<u8>) {
+        let mut vias = self.message.known(HeaderName::Via);
+        if let Some(top) = vias.next() {
             out.extend_from_slice(b"Via: ");
-            if place == 0 {
-                let (_, rest) = value.split_first();
-                self.via.write_answered(self.origin, out);
-                write_unfolded(rest, out);
-            } else {
-                value.write_unfolded(out);
+            self.via.write_answered(self.origin, out);
+            if top != self.via.value() {
+                write_unfolded(top.split_first().1, out);
             }
             out.extend_from_slice(b"\r\n");
         }
-        self.copy(b"From: ", HeaderName::From, out);
-        if let Some(to) = self.message.first(HeaderName::To) {
-            out.extend_from_slice(b"To: ");
-            to.write_unfolded(out);
-            if !self.has_to_tag {
-                out.extend_from_slice(b";tag=");
-                write_tag(key.tag(self.fingerprint, self.from_tag), out);
-            }
-            out.extend_from_slice(b"\r\n");
-        }
-        self.copy(b"Call-ID: ", HeaderName::CallId, out);
-        self.copy(b"CSeq: ", HeaderName::CSeq, out);
-    }
-
-    /// Copies the first line of a header, if it is there, behind its name.
-    fn copy(&self, label: &[u8], name: HeaderName, out: &mut Vec<u8>) {
-        if let Some(value) = self.message.first(name) {
-            out.extend_from_slice(label);
+        for value in vias {
+            out.extend_from_slice(b"Via: ");
             value.write_unfolded(out);
             out.extend_from_slice(b"\r\n");
         }
+        let mut copy = Copied::new(self.message);
+        copy.line(HeaderName::From, b"From: ", out);
+        let has_to = copy.line(HeaderName::To, b"To: ", out);
+        if has_to && !self.has_to_tag {
+            copy.append(
+                |out| {
+                    out.extend_from_slice(b";tag=");
+                    write_tag(key.tag(self.fingerprint, self.from_tag), out);
+                },
+                out,
+            );
+        }
+        copy.line(HeaderName::CallId, b"Call-ID: ", out);
+        copy.line(HeaderName::CSeq, b"CSeq: ", out);
+        copy.flush(out);
+    }
+}
+
+/// Copies header lines of the request; those that follow one another, as they often do, at once.
+struct Copied<'r, 'm> {
+    /// The request.
+    message: &'r Message<'m>,
+    /// What of its header section is to be copied next.
+    pending: Range<usize>,
+}
+
+impl<'r, 'm> Copied<'r, 'm> {
+    /// Nothing is copied yet.
+    fn new(message: &'r Message<'m>) -> Self {
+        Self {
+            message,
+            pending: 0..0,
+        }
+    }
+
+    /// Copies the first line of a header, if it is there, with this text for its name.
+    fn line(&mut self, name: HeaderName, label: &[u8], out: &mut Vec<u8>) -> bool {
+        if let Some(line) = self.message.plain_line(name) {
+            if line.start == self.pending.end {
+                self.pending.end = line.end;
+            } else {
+                self.flush(out);
+                self.pending = line;
+            }
+            return true;
+        }
+        self.flush(out);
+        let Some(value) = self.message.first(name) else {
+            return false;
+        };
+        out.extend_from_slice(label);
+        value.write_unfolded(out);
+        out.extend_from_slice(b"\r\n");
+        true
+    }
+
+    /// Appends to the line copied last.
+    fn append(&mut self, write: impl FnOnce(&mut Vec<u8>), out: &mut Vec<u8>) {
+        self.flush(out);
+        // Every line copied ends with these two bytes.
+        out.truncate(out.len() - 2);
+        write(out);
+        out.extend_from_slice(b"\r\n");
+    }
+
+    /// Copies what is pending.
+    fn flush(&mut self, out: &mut Vec<u8>) {
+        let lines = self.message.section().get(self.pending.clone());
+        out.extend_from_slice(lines.unwrap_or_default());
+        self.pending.start = self.pending.end;
     }
 }
 
 /// The hash that a retransmission repeats: top `Via`, `Call-ID`, `CSeq` number, request URI.
 pub(crate) fn fingerprint(key: TagKey, message: &Message<'_>, via: &Via<'_>) -> u64 {
     let first = |name| message.first(name).map(Value::as_bytes).unwrap_or_default();
-    let mut hasher = key.hasher();
-    match via.branch() {
+    let transaction = match via.branch() {
         // A branch that is only the magic cookie is none (RFC 4475 §3.2.1).
-        Some(branch) if branch != b"z9hG4bK" => write_part(&mut hasher, branch),
-        _ => write_part(&mut hasher, via.value().as_bytes()),
-    }
-    write_part(&mut hasher, via.sent_by().as_bytes());
-    hasher.write_u16(via.port().unwrap_or_default());
-    write_part(&mut hasher, first(HeaderName::CallId));
+        Some(branch) if branch != b"z9hG4bK" => branch,
+        _ => via.value().as_bytes(),
+    };
+    let port = via.port().unwrap_or_default().to_le_bytes();
     let cseq = first(HeaderName::CSeq);
-    let number = cseq.split(|byte| !byte.is_ascii_digit()).next();
-    write_part(&mut hasher, number.unwrap_or_default());
-    if let StartLine::Request { uri, .. } = message.start() {
-        write_part(&mut hasher, uri);
+    let digits = cseq.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    let number = cseq.get(..digits).unwrap_or_default();
+    let uri = match message.start() {
+        StartLine::Request { uri, .. } => Some(uri),
+        _ => None,
+    };
+    let mut text = HashedText::new(key);
+    // No byte of a header value or URI is a line end.
+    text.push(transaction);
+    text.push(b"\n");
+    text.push(via.sent_by().as_bytes());
+    text.push(&[b'\n', port[0], port[1]]);
+    text.push(first(HeaderName::CallId));
+    text.push(b"\n");
+    text.push(number);
+    text.push(b"\n");
+    if let Some(uri) = uri {
+        text.push(uri);
+        text.push(b"\n");
     }
-    hasher.finish()
+    text.finish()
+}
+
+/// Gathers what is hashed: hashing one text is much faster than hashing its parts.
+struct HashedText {
+    /// The start of the text.
+    bytes: [u8; 256],
+    /// How much of it is used.
+    length: usize,
+    /// Has hashed what did not fit.
+    hasher: SipHasher13,
+}
+
+impl HashedText {
+    /// An empty text.
+    fn new(key: TagKey) -> Self {
+        Self {
+            bytes: [0; 256],
+            length: 0,
+            hasher: key.hasher(),
+        }
+    }
+
+    /// Adds a part.
+    #[inline]
+    fn push(&mut self, part: &[u8]) {
+        let end = self.length + part.len();
+        if let Some(place) = self.bytes.get_mut(self.length..end) {
+            place.copy_from_slice(part);
+            self.length = end;
+        } else {
+            self.spill(part);
+        }
+    }
+
+    /// Hashes what is there, and then this part.
+    #[cold]
+    fn spill(&mut self, part: &[u8]) {
+        self.hasher
+            .write(self.bytes.get(..self.length).unwrap_or_default());
+        self.hasher.write(part);
+        self.length = 0;
+    }
+
+    /// The hash of the whole text.
+    fn finish(mut self) -> u64 {
+        self.hasher
+            .write(self.bytes.get(..self.length).unwrap_or_default());
+        self.hasher.finish()
+    }
 }
 
 impl Refusal {
@@ -312,10 +409,10 @@ impl TagKey {
 
     /// The To tag of a request with this fingerprint and From tag.
     fn tag(self, fingerprint: u64, from_tag: &[u8]) -> u64 {
-        let mut hasher = self.hasher();
-        hasher.write_u64(fingerprint);
-        hasher.write(from_tag);
-        hasher.finish()
+        let mut text = HashedText::new(self);
+        text.push(&fingerprint.to_le_bytes());
+        text.push(from_tag);
+        text.finish()
     }
 }
 
@@ -326,6 +423,7 @@ impl std::fmt::Debug for TagKey {
 }
 
 /// Appends a header of one's own.
+#[inline]
 pub(crate) fn write_header(name: &str, value: &str, out: &mut Vec<u8>) {
     out.extend_from_slice(name.as_bytes());
     out.extend_from_slice(b": ");
@@ -336,13 +434,6 @@ pub(crate) fn write_header(name: &str, value: &str, out: &mut Vec<u8>) {
 /// Appends the last header and the empty line.
 pub(crate) fn write_end(out: &mut Vec<u8>) {
     out.extend_from_slice(b"Content-Length: 0\r\n\r\n");
-}
-
-/// Hashes a text and where it ends.
-fn write_part(hasher: &mut SipHasher13, part: &[u8]) {
-    hasher.write(part);
-    // No byte of a header value or URI is this one.
-    hasher.write_u8(b'\n');
 }
 
 /// Appends sixteen hexadecimal digits.

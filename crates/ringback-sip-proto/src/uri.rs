@@ -106,7 +106,7 @@ impl<'m> Uri<'m> {
         } else {
             Scheme::Other
         };
-        let blank = Self {
+        let mut uri = Self {
             text,
             scheme,
             user: None,
@@ -117,13 +117,14 @@ impl<'m> Uri<'m> {
             headers: None,
         };
         match scheme {
-            Scheme::Sip | Scheme::Sips => blank.read_sip(rest),
-            Scheme::Tel => blank.read_tel(rest),
+            Scheme::Sip | Scheme::Sips => uri.read_sip(rest)?,
+            Scheme::Tel => uri.read_tel(rest)?,
             Scheme::Other if rest.is_empty() || !rest.iter().all(|&byte| is_opaque(byte)) => {
-                Err(UriError::Opaque)
+                return Err(UriError::Opaque);
             }
-            Scheme::Other => Ok(blank),
+            Scheme::Other => {}
         }
+        Ok(uri)
     }
 
     /// All of it, as sent.
@@ -190,19 +191,14 @@ impl<'m> Uri<'m> {
     }
 
     /// Reads what follows `sip:` or `sips:`.
-    fn read_sip(mut self, rest: &'m [u8]) -> Result<Self, UriError> {
+    #[inline]
+    fn read_sip(&mut self, rest: &'m [u8]) -> Result<(), UriError> {
         let mut rest = rest;
-        let plain = rest.iter().position(|&byte| !USER[byte as usize]);
-        if let Some((user @ [_, ..], [b'@', tail @ ..])) =
-            plain.and_then(|at| rest.split_at_checked(at))
-        {
-            // Nothing escaped and no password.
-            self.user = Some(user);
-            rest = tail;
-        } else if let (userinfo, Some(tail)) = lex::split_once(rest, b'@') {
+        if let (userinfo, Some(tail)) = lex::split_once(rest, b'@') {
             rest = tail;
             let (user, password) = lex::split_once(userinfo, b':');
-            if user.is_empty() || !is_escaped(user, &USER) {
+            let is_plain = !lex::any(user, ends_plain_user);
+            if user.is_empty() || !(is_plain || is_escaped(user, &USER)) {
                 return Err(UriError::User);
             }
             if password.is_some_and(|password| !is_escaped(password, &PASSWORD)) {
@@ -219,7 +215,7 @@ impl<'m> Uri<'m> {
         }
         let rest = cursor.rest();
         if rest.is_empty() {
-            return Ok(self);
+            return Ok(());
         }
         let (params, headers) = lex::split_once(rest, b'?');
         if !params.is_empty() && params.first() != Some(&b';') {
@@ -235,11 +231,11 @@ impl<'m> Uri<'m> {
             return Err(UriError::Header);
         }
         self.headers = headers;
-        Ok(self)
+        Ok(())
     }
 
     /// Reads what follows `tel:`.
-    fn read_tel(mut self, rest: &'m [u8]) -> Result<Self, UriError> {
+    fn read_tel(&mut self, rest: &'m [u8]) -> Result<(), UriError> {
         let end = lex::find(b';', rest).unwrap_or(rest.len());
         let (number, params) = rest.split_at_checked(end).ok_or(UriError::Number)?;
         let sound = match number {
@@ -261,8 +257,7 @@ impl<'m> Uri<'m> {
         }
         self.user = Some(number);
         self.params = params;
-        self.check_params()?;
-        Ok(self)
+        self.check_params()
     }
 
     /// Refuses a broken parameter.
@@ -425,6 +420,21 @@ const fn is_opaque(byte: u8) -> bool {
 
 /// Characters of a host name; `_` is ours.
 static HOST: [bool; 256] = lex::table(b"-._");
+/// No character of [`USER`].
+const fn ends_plain_user(byte: u8) -> bool {
+    (byte <= b' ')
+        | (byte == b'"')
+        | (byte == b'%')
+        | (byte == b':')
+        | (byte == b'<')
+        | (byte == b'>')
+        | (byte == b'@')
+        | (byte.wrapping_sub(b'[') <= b'^' - b'[')
+        | (byte == b'`')
+        | (byte.wrapping_sub(b'{') <= b'}' - b'{')
+        | (byte >= 127)
+}
+
 /// Characters of `user` that need no escape; `#` is ours.
 static USER: [bool; 256] = lex::table(b"-_.!~*'()&=+$,;?/#");
 /// Characters of `password` that need no escape.
@@ -442,6 +452,13 @@ mod tests {
 
     fn parse(text: &str) -> Result<Uri<'_>, UriError> {
         Uri::parse(text.as_bytes())
+    }
+
+    #[test]
+    fn comparisons_agree_with_the_tables() {
+        for byte in 0..=255_u8 {
+            assert_eq!(ends_plain_user(byte), !USER[byte as usize]);
+        }
     }
 
     #[test]

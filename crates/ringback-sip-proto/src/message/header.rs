@@ -147,12 +147,9 @@ impl<'m> HeaderLines<'m> {
             .section
             .get(self.at..)
             .filter(|rest| !rest.is_empty())?;
-        let end = memchr::memchr_iter(b'\n', rest)
-            .map(|found| found + 1)
-            .find(|&end| !is_fold(rest.get(end)))
-            .unwrap_or(rest.len());
-        self.at += end;
-        rest.get(..end)
+        let line = first_line(rest);
+        self.at += line.len();
+        Some(line)
     }
 }
 
@@ -219,31 +216,44 @@ pub(crate) fn is_fold(first: Option<&u8>) -> bool {
     matches!(first, Some(b' ' | b'\t'))
 }
 
-/// The header at the start of a line and what follows its colon, if it is one that is read here
-/// and is written as most senders write it. Much faster than [`split_line`], which decides the rest.
+/// The first line up to and with its end, all its folds included; all of it if there is no end.
+pub(crate) fn first_line(text: &[u8]) -> &[u8] {
+    memchr::memchr_iter(b'\n', text)
+        .map(|found| found + 1)
+        .find(|&end| !is_fold(text.get(end)))
+        .and_then(|end| text.get(..end))
+        .unwrap_or(text)
+}
+
+/// The header at the start of a line, if it is read here, and what follows its colon; for a line
+/// that is written as most senders write it. Much faster than [`split_line`], which decides the rest.
 #[inline]
-pub(crate) fn split_usual(line: &[u8]) -> Option<(HeaderName, &[u8])> {
+pub(crate) fn split_usual(line: &[u8]) -> Option<(Option<HeaderName>, &[u8])> {
     /// Tries the usual spellings one after the other.
     macro_rules! usual {
-        ($($text:literal => $name:ident),*) => {{
+        ($($text:literal => $name:expr),*) => {{
             $(if let Some(rest) = line.strip_prefix($text) {
-                return Some((HeaderName::$name, rest));
+                return Some(($name, rest));
             })*
             None
         }};
     }
     match line.first()? {
-        b'V' => usual!(b"Via:" => Via),
-        b'F' => usual!(b"From:" => From),
-        b'T' => usual!(b"To:" => To),
+        b'V' => usual!(b"Via:" => Some(HeaderName::Via)),
+        b'F' => usual!(b"From:" => Some(HeaderName::From)),
+        b'T' => usual!(b"To:" => Some(HeaderName::To)),
         b'C' => usual!(
-            b"Call-ID:" => CallId,
-            b"CSeq:" => CSeq,
-            b"Content-Length:" => ContentLength,
-            b"Content-Type:" => ContentType
+            b"Call-ID:" => Some(HeaderName::CallId),
+            b"CSeq:" => Some(HeaderName::CSeq),
+            b"Contact:" => None,
+            b"Content-Length:" => Some(HeaderName::ContentLength),
+            b"Content-Type:" => Some(HeaderName::ContentType)
         ),
-        b'M' => usual!(b"Max-Forwards:" => MaxForwards),
-        b'P' => usual!(b"P-Asserted-Identity:" => PAssertedIdentity),
+        b'M' => usual!(b"Max-Forwards:" => Some(HeaderName::MaxForwards)),
+        b'P' => usual!(b"P-Asserted-Identity:" => Some(HeaderName::PAssertedIdentity)),
+        b'A' => usual!(b"Allow:" => None),
+        b'S' => usual!(b"Supported:" => None),
+        b'U' => usual!(b"User-Agent:" => None),
         _ => None,
     }
 }
@@ -313,11 +323,17 @@ mod tests {
                 continue;
             };
             let split = split_line(line.as_bytes()).unwrap();
-            assert_eq!(Some(found), HeaderName::from_bytes(split.name));
+            assert_eq!(found, HeaderName::from_bytes(split.name));
+            assert_eq!(Value::new(rest), split.value);
+        }
+        for line in ["Allow: x", "Contact: x", "Supported: x", "User-Agent:"] {
+            let (found, rest) = split_usual(line.as_bytes()).unwrap();
+            let split = split_line(line.as_bytes()).unwrap();
+            assert_eq!(found, HeaderName::from_bytes(split.name));
             assert_eq!(Value::new(rest), split.value);
         }
         assert!(split_usual(b"Vi").is_none());
-        assert!(split_usual(b"Contact: x").is_none());
+        assert!(split_usual(b"Date: x").is_none());
     }
 
     #[test]

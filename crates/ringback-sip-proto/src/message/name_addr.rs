@@ -126,11 +126,13 @@ fn bracketed<'m>(cursor: &mut Cursor<'m>) -> Option<&'m [u8]> {
 
 /// A scheme, a colon, and something without space, quote, bracket or control character.
 fn is_uri(text: &[u8]) -> bool {
-    crate::uri::scheme_end(text).is_some() && text.iter().all(|&byte| URI[byte as usize])
+    crate::uri::scheme_end(text).is_some() && !lex::any(text, is_outside_uri)
 }
 
-/// Characters of a URI that is not read yet.
-static URI: [bool; 256] = lex::table_without(b"\"<>");
+/// No character of a URI, even of one that is not read yet.
+const fn is_outside_uri(byte: u8) -> bool {
+    lex::is_invisible(byte) | (byte == b'"') | (byte == b'<') | (byte == b'>')
+}
 
 /// A character that an unquoted display name may hold here.
 const fn is_name(byte: u8) -> bool {

@@ -170,7 +170,7 @@ impl NumberText {
         let start = usize::from(self.length);
         let place = self.text.get_mut(start..start + bytes.len());
         match place {
-            Some(place) if bytes.iter().all(u8::is_ascii_graphic) => {
+            Some(place) if !lex::any(bytes, |byte| (byte <= b' ') | (byte >= 127)) => {
                 place.copy_from_slice(bytes);
                 self.length += bytes.len() as u8;
             }

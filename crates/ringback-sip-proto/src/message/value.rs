@@ -17,6 +17,11 @@ impl<'m> Value<'m> {
         Self(lex::trim(bytes))
     }
 
+    /// Wraps a text without white space around it.
+    pub(crate) const fn trimmed(bytes: &'m [u8]) -> Self {
+        Self(bytes)
+    }
+
     /// The bytes on the wire, folds included.
     #[must_use]
     pub fn as_bytes(self) -> &'m [u8] {
@@ -129,7 +134,7 @@ impl<'m> Params<'m> {
             let value = if cursor.peek() == Some(b'"') {
                 cursor.take_quoted()?
             } else {
-                cursor.take_in(&VALUE)
+                take_value(cursor)
             };
             if value.is_empty() {
                 return None;
@@ -166,7 +171,7 @@ impl<'m> Iterator for Params<'m> {
 /// Appends text as one line: every run of white space that holds a line end becomes one space.
 #[inline]
 pub(crate) fn write_unfolded(text: &[u8], out: &mut Vec<u8>) {
-    if lex::may_be_folded(text) {
+    if lex::is_folded(text) {
         write_folded(text, out);
     } else {
         out.extend_from_slice(text);
@@ -212,8 +217,33 @@ fn value_end(bytes: &[u8]) -> usize {
     }
 }
 
+/// Reads an unquoted parameter value, possibly none.
+#[inline]
+fn take_value<'m>(cursor: &mut Cursor<'m>) -> &'m [u8] {
+    // It nearly always reaches to the next semicolon or to the end.
+    let rest = cursor.rest();
+    let end = lex::find(b';', rest).unwrap_or(rest.len());
+    match rest.get(..end) {
+        Some(value) if !lex::any(value, ends_value) => {
+            cursor.skip(end);
+            value
+        }
+        _ => cursor.take_in(&VALUE),
+    }
+}
+
 /// Characters of an unquoted parameter value: wider than the grammar, as devices are.
 static VALUE: [bool; 256] = lex::table_without(b";,\"<>");
+
+/// No character of [`VALUE`].
+const fn ends_value(byte: u8) -> bool {
+    lex::is_invisible(byte)
+        | (byte == b';')
+        | (byte == b',')
+        | (byte == b'"')
+        | (byte == b'<')
+        | (byte == b'>')
+}
 
 #[cfg(test)]
 mod tests {
@@ -234,6 +264,13 @@ mod tests {
         assert_eq!(Value::new(b",,").list().count(), 3);
         assert_eq!(Value::new(b"").list().count(), 1);
         assert_eq!(Value::new(b"\"x,").list().count(), 1);
+    }
+
+    #[test]
+    fn comparisons_agree_with_the_tables() {
+        for byte in 0..=255_u8 {
+            assert_eq!(ends_value(byte), !VALUE[byte as usize]);
+        }
     }
 
     #[test]

@@ -38,16 +38,23 @@ impl<'m> Via<'m> {
     pub fn parse(value: Value<'m>) -> Option<Self> {
         let bytes = value.as_bytes();
         let mut cursor = Cursor::new(bytes);
-        for _ in 0..2 {
-            if cursor.take_in(&TOKEN).is_empty() {
-                return None;
+        if bytes.starts_with(b"SIP/2.0/") {
+            // Nearly always.
+            cursor.skip(8);
+        } else {
+            for _ in 0..2 {
+                if cursor.take_in(&TOKEN).is_empty() {
+                    return None;
+                }
+                cursor.skip_space();
+                if !cursor.eat(b'/') {
+                    return None;
+                }
+                cursor.skip_space();
             }
-            cursor.skip_space();
-            if !cursor.eat(b'/') {
-                return None;
-            }
-            cursor.skip_space();
         }
+        // Space may stand behind the slash.
+        cursor.skip_space();
         let transport = cursor.take_in(&TOKEN);
         if transport.is_empty() {
             return None;
@@ -252,12 +259,24 @@ fn write_ip(address: IpAddr, out: &mut Vec<u8>) {
 
 /// Appends `192.0.2.1`.
 fn write_ipv4(address: Ipv4Addr, out: &mut Vec<u8>) {
-    for (place, octet) in address.octets().into_iter().enumerate() {
-        if place > 0 {
-            out.push(b'.');
+    let mut text = [0_u8; 16];
+    let mut length = 0;
+    let mut push = |byte: u8| {
+        text[length & 15] = byte;
+        length += 1;
+    };
+    for octet in address.octets() {
+        if octet >= 100 {
+            push(b'0' + octet / 100);
         }
-        write_number(u64::from(octet), out);
+        if octet >= 10 {
+            push(b'0' + octet / 10 % 10);
+        }
+        push(b'0' + octet % 10);
+        push(b'.');
     }
+    // Without the last dot.
+    out.extend_from_slice(text.get(..length - 1).unwrap_or_default());
 }
 
 /// Appends `2001:db8::1`, without brackets (RFC 3261 §20.42).
