@@ -69,8 +69,10 @@ fn sip_uri() -> impl Strategy<Value = String> {
         proptest::option::of(user()),
         HOST,
         proptest::option::of(any::<u16>()),
-        proptest::collection::vec(
-            ("[a-z]{1,6}", proptest::option::of("[A-Za-z0-9._-]{1,6}")),
+        // A map: no name may appear more than once (RFC 3261 §19.1.1).
+        proptest::collection::btree_map(
+            "[a-z]{1,6}",
+            proptest::option::of("[A-Za-z0-9._-]{1,6}"),
             0..4,
         ),
     )
