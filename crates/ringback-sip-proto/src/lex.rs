@@ -65,6 +65,15 @@ impl<'m> Cursor<'m> {
         self.take_while(|byte| table[byte as usize])
     }
 
+    /// Reads up to the first byte that satisfies the condition, or to the end; see [`position`].
+    #[inline]
+    pub(crate) fn take_before(&mut self, stops: impl Fn(Octets) -> u64) -> &'m [u8] {
+        let rest = self.rest();
+        let length = position(rest, stops).unwrap_or(rest.len());
+        self.at += length;
+        rest.get(..length).unwrap_or_default()
+    }
+
     /// Reads the longest run of bytes that satisfy the condition, possibly none.
     #[inline]
     pub(crate) fn take_while(&mut self, accepts: impl Fn(u8) -> bool) -> &'m [u8] {
@@ -116,14 +125,9 @@ pub(crate) fn quoted_end(bytes: &[u8]) -> Option<usize> {
 /// vectorized search costs more than the search.
 #[inline]
 pub(crate) fn find(byte: u8, text: &[u8]) -> Option<usize> {
-    const ONES: u64 = u64::from_ne_bytes([1; 8]);
-    const HIGH: u64 = u64::from_ne_bytes([0x80; 8]);
-    let pattern = ONES * u64::from(byte);
     let first_of = |chunk: [u8; 8]| {
-        // A byte that is found is zero here; the lowest high bit left is that of the first one.
-        let differing = u64::from_le_bytes(chunk) ^ pattern;
-        let zeros = differing.wrapping_sub(ONES) & !differing & HIGH;
-        (zeros != 0).then(|| zeros.trailing_zeros() as usize / 8)
+        let found = Octets::new(chunk).is(byte);
+        (found != 0).then(|| found.trailing_zeros() as usize / 8)
     };
     let (chunks, tail) = text.as_chunks::<8>();
     for (place, chunk) in chunks.iter().enumerate() {
@@ -138,37 +142,81 @@ pub(crate) fn find(byte: u8, text: &[u8]) -> Option<usize> {
     }
 }
 
-/// True if any byte satisfies the condition.
+/// Eight bytes that are looked at together.
 ///
-/// Sixteen bytes at a time, by whatever vector instructions there are: worth it only for conditions
-/// of a few comparisons, joined without `||` and `&&`.
-#[inline]
-pub(crate) fn any(text: &[u8], is_it: impl Fn(u8) -> bool) -> bool {
-    let any_of = |chunk: &[u8]| chunk.iter().fold(false, |any, &byte| any | is_it(byte));
-    let (chunks, tail) = text.as_chunks::<16>();
-    if chunks.iter().any(|chunk| any_of(chunk)) {
-        return true;
+/// Every condition gives a word in which the high bit is set of the first byte that satisfies it, in
+/// the order of the text; bits above that one mean nothing.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Octets(u64);
+
+impl Octets {
+    /// One in every byte.
+    const ONES: u64 = u64::from_ne_bytes([1; 8]);
+    /// The high bit of every byte.
+    const HIGH: u64 = u64::from_ne_bytes([0x80; 8]);
+
+    /// The bytes in the order of a text.
+    #[inline]
+    pub(crate) const fn new(bytes: [u8; 8]) -> Self {
+        Self(u64::from_le_bytes(bytes))
     }
-    // Rather look at some bytes again than at single ones.
-    if let Some(last) = text.last_chunk::<16>() {
-        return !tail.is_empty() && any_of(last);
+
+    /// Which is less than this number, at most 128.
+    #[inline]
+    pub(crate) const fn below(self, limit: u8) -> u64 {
+        self.0.wrapping_sub(Self::ONES * limit as u64) & !self.0 & Self::HIGH
     }
-    if let (Some(first), Some(last)) = (text.first_chunk::<8>(), text.last_chunk::<8>()) {
-        return any_of(first) | any_of(last);
+
+    /// Which is this byte.
+    #[inline]
+    pub(crate) const fn is(self, byte: u8) -> u64 {
+        Self(self.0 ^ (Self::ONES * byte as u64)).below(1)
     }
-    tail.iter().any(|&byte| is_it(byte))
+
+    /// Which is space or a control character: what no header value of one word holds.
+    #[inline]
+    pub(crate) const fn is_invisible(self) -> u64 {
+        self.below(33) | self.is(127)
+    }
+
+    /// Which is a CR or LF.
+    #[inline]
+    pub(crate) const fn is_line_end(self) -> u64 {
+        self.is(b'\r') | self.is(b'\n')
+    }
+
+    /// Which is no ASCII.
+    #[inline]
+    pub(crate) const fn is_beyond_ascii(self) -> u64 {
+        self.0 & Self::HIGH
+    }
 }
 
-/// A CR or LF.
+/// Place of the first byte that satisfies the condition, which no letter may do.
 #[inline]
-pub(crate) const fn is_line_end(byte: u8) -> bool {
-    (byte == b'\r') | (byte == b'\n')
-}
-
-/// Space or a control character: what [`table_without`] never holds.
-#[inline]
-pub(crate) const fn is_invisible(byte: u8) -> bool {
-    (byte <= 32) | (byte == 127)
+pub(crate) fn position(text: &[u8], is_it: impl Fn(Octets) -> u64) -> Option<usize> {
+    let first_of = |chunk: [u8; 8]| {
+        let found = is_it(Octets::new(chunk));
+        (found != 0).then(|| found.trailing_zeros() as usize / 8)
+    };
+    let (chunks, tail) = text.as_chunks::<8>();
+    for (place, chunk) in chunks.iter().enumerate() {
+        if let Some(at) = first_of(*chunk) {
+            return Some(place * 8 + at);
+        }
+    }
+    if tail.is_empty() {
+        return None;
+    }
+    if let Some(last) = text.last_chunk::<8>() {
+        // Some bytes are looked at again: none of those is it.
+        return first_of(*last).map(|at| text.len() - 8 + at);
+    }
+    let mut padded = [b'a'; 8];
+    for (place, &byte) in padded.iter_mut().zip(tail) {
+        *place = byte;
+    }
+    first_of(padded)
 }
 
 /// Splits at the first such byte.
@@ -216,7 +264,7 @@ pub(crate) fn is_trimmed(bytes: &[u8]) -> bool {
 /// True if there is a CR or LF.
 #[inline]
 pub(crate) fn is_folded(text: &[u8]) -> bool {
-    any(text, is_line_end)
+    position(text, Octets::is_line_end).is_some()
 }
 
 /// The bytes without white space at their start.
@@ -284,6 +332,7 @@ pub(crate) fn unescape(bytes: &[u8]) -> impl Iterator<Item = (u8, bool)> + '_ {
 }
 
 /// A table that holds for every byte but control characters, space and these.
+#[cfg(test)]
 pub(crate) const fn table_without(others: &[u8]) -> [bool; 256] {
     let mut table = [false; 256];
     let mut byte = 0;
@@ -377,24 +426,26 @@ mod tests {
     }
 
     #[test]
-    fn any_agrees_with_a_plain_search() {
-        let text: Vec<u8> = (0..=255).chain(0..=255).collect();
-        for place in 0..60 {
-            for start in 0..60 {
-                for end in start..60 {
-                    let is_it = |byte: u8| byte == place;
-                    let text = &text[start..end];
-                    let plain = text.iter().position(|&byte| byte == place);
-                    assert_eq!(any(text, is_it), plain.is_some());
-                }
+    fn position_agrees_with_a_plain_search() {
+        let text: Vec<u8> = (200..=255).chain(0..=255).collect();
+        for start in 0..100 {
+            for end in start..(start + 40) {
+                let text = &text[start..end];
+                let plain = text.iter().position(|&byte| byte < 33 || byte == 127);
+                assert_eq!(position(text, Octets::is_invisible), plain);
             }
         }
     }
 
     #[test]
-    fn comparisons_agree_with_the_tables() {
+    fn conditions_agree_with_the_tables() {
         for byte in 0..=255_u8 {
-            assert_eq!(is_invisible(byte), !table_without(b"")[byte as usize]);
+            let text = [byte];
+            let is_it = |is_it: fn(Octets) -> u64| position(&text, is_it).is_some();
+            let visible = table_without(b"")[byte as usize];
+            assert_eq!(is_it(Octets::is_invisible), !visible);
+            assert_eq!(is_it(Octets::is_line_end), b"\r\n".contains(&byte));
+            assert_eq!(is_it(Octets::is_beyond_ascii), !byte.is_ascii());
         }
     }
 

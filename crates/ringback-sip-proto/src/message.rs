@@ -25,7 +25,7 @@ use std::fmt;
 
 use rsip::Method;
 
-use crate::lex::{self, Cursor};
+use crate::lex::{self, Cursor, Octets};
 
 pub use header::{HeaderLine, HeaderLines, HeaderName, Values};
 pub use name_addr::NameAddr;
@@ -362,7 +362,7 @@ impl<'m> Message<'m> {
     pub fn call_id(&self) -> Result<&'m [u8], HeaderError> {
         self.read(HeaderName::CallId, |value| {
             let text = value.as_bytes();
-            let sound = !text.is_empty() && !lex::any(text, lex::is_invisible);
+            let sound = !text.is_empty() && lex::position(text, Octets::is_invisible).is_none();
             sound.then_some(text)
         })
     }

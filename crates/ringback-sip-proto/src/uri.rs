@@ -197,8 +197,7 @@ impl<'m> Uri<'m> {
         if let (userinfo, Some(tail)) = lex::split_once(rest, b'@') {
             rest = tail;
             let (user, password) = lex::split_once(userinfo, b':');
-            let is_plain = !lex::any(user, ends_plain_user);
-            if user.is_empty() || !(is_plain || is_escaped(user, &USER)) {
+            if user.is_empty() || !is_escaped(user, &USER) {
                 return Err(UriError::User);
             }
             if password.is_some_and(|password| !is_escaped(password, &PASSWORD)) {
@@ -420,21 +419,6 @@ const fn is_opaque(byte: u8) -> bool {
 
 /// Characters of a host name; `_` is ours.
 static HOST: [bool; 256] = lex::table(b"-._");
-/// No character of [`USER`].
-const fn ends_plain_user(byte: u8) -> bool {
-    (byte <= b' ')
-        | (byte == b'"')
-        | (byte == b'%')
-        | (byte == b':')
-        | (byte == b'<')
-        | (byte == b'>')
-        | (byte == b'@')
-        | (byte.wrapping_sub(b'[') <= b'^' - b'[')
-        | (byte == b'`')
-        | (byte.wrapping_sub(b'{') <= b'}' - b'{')
-        | (byte >= 127)
-}
-
 /// Characters of `user` that need no escape; `#` is ours.
 static USER: [bool; 256] = lex::table(b"-_.!~*'()&=+$,;?/#");
 /// Characters of `password` that need no escape.
@@ -452,13 +436,6 @@ mod tests {
 
     fn parse(text: &str) -> Result<Uri<'_>, UriError> {
         Uri::parse(text.as_bytes())
-    }
-
-    #[test]
-    fn comparisons_agree_with_the_tables() {
-        for byte in 0..=255_u8 {
-            assert_eq!(ends_plain_user(byte), !USER[byte as usize]);
-        }
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! `From`, `To` and the identity headers: a name, a URI, parameters (RFC 3261 §20.10).
 
 use super::value::{Params, Value};
-use crate::lex::{self, Cursor, is_space};
+use crate::lex::{self, Cursor, Octets, is_space};
 use crate::uri::{Uri, UriError};
 
 /// A `name-addr` or `addr-spec` with its header parameters.
@@ -126,12 +126,12 @@ fn bracketed<'m>(cursor: &mut Cursor<'m>) -> Option<&'m [u8]> {
 
 /// A scheme, a colon, and something without space, quote, bracket or control character.
 fn is_uri(text: &[u8]) -> bool {
-    crate::uri::scheme_end(text).is_some() && !lex::any(text, is_outside_uri)
+    crate::uri::scheme_end(text).is_some() && lex::position(text, is_outside_uri).is_none()
 }
 
 /// No character of a URI, even of one that is not read yet.
-const fn is_outside_uri(byte: u8) -> bool {
-    lex::is_invisible(byte) | (byte == b'"') | (byte == b'<') | (byte == b'>')
+const fn is_outside_uri(bytes: Octets) -> u64 {
+    bytes.is_invisible() | bytes.is(b'"') | bytes.is(b'<') | bytes.is(b'>')
 }
 
 /// A character that an unquoted display name may hold here.

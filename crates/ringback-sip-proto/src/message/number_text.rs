@@ -4,7 +4,7 @@ use super::header::HeaderName;
 use super::name_addr::NameAddr;
 use super::value::Value;
 use super::{Message, StartLine};
-use crate::lex;
+use crate::lex::{self, Octets};
 use crate::uri::{Scheme, Uri, is_visual_separator};
 
 /// Where the caller's number is read, in the order of the peer.
@@ -170,7 +170,7 @@ impl NumberText {
         let start = usize::from(self.length);
         let place = self.text.get_mut(start..start + bytes.len());
         match place {
-            Some(place) if !lex::any(bytes, |byte| (byte <= b' ') | (byte >= 127)) => {
+            Some(place) if lex::position(bytes, is_not_graphic).is_none() => {
                 place.copy_from_slice(bytes);
                 self.length += bytes.len() as u8;
             }
@@ -231,6 +231,11 @@ impl<'m> Message<'m> {
             .flat_map(Value::list)
             .map(NumberText::from_value)
     }
+}
+
+/// What is to be replaced in a number's text, spaces besides.
+const fn is_not_graphic(bytes: Octets) -> u64 {
+    bytes.is_invisible() | bytes.is_beyond_ascii()
 }
 
 /// A plus sign and digits, with or without separators.

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use crate::lex::{self, Cursor, TOKEN};
+use crate::lex::{self, Cursor, Octets, TOKEN};
 
 /// The value of one header line as it stands on the wire, without white space around it.
 ///
@@ -134,7 +134,7 @@ impl<'m> Params<'m> {
             let value = if cursor.peek() == Some(b'"') {
                 cursor.take_quoted()?
             } else {
-                take_value(cursor)
+                cursor.take_before(ends_value)
             };
             if value.is_empty() {
                 return None;
@@ -217,32 +217,15 @@ fn value_end(bytes: &[u8]) -> usize {
     }
 }
 
-/// Reads an unquoted parameter value, possibly none.
+/// No character of an unquoted parameter value: that is wider than the grammar, as devices are.
 #[inline]
-fn take_value<'m>(cursor: &mut Cursor<'m>) -> &'m [u8] {
-    // It nearly always reaches to the next semicolon or to the end.
-    let rest = cursor.rest();
-    let end = lex::find(b';', rest).unwrap_or(rest.len());
-    match rest.get(..end) {
-        Some(value) if !lex::any(value, ends_value) => {
-            cursor.skip(end);
-            value
-        }
-        _ => cursor.take_in(&VALUE),
-    }
-}
-
-/// Characters of an unquoted parameter value: wider than the grammar, as devices are.
-static VALUE: [bool; 256] = lex::table_without(b";,\"<>");
-
-/// No character of [`VALUE`].
-const fn ends_value(byte: u8) -> bool {
-    lex::is_invisible(byte)
-        | (byte == b';')
-        | (byte == b',')
-        | (byte == b'"')
-        | (byte == b'<')
-        | (byte == b'>')
+const fn ends_value(bytes: Octets) -> u64 {
+    bytes.is_invisible()
+        | bytes.is(b';')
+        | bytes.is(b',')
+        | bytes.is(b'"')
+        | bytes.is(b'<')
+        | bytes.is(b'>')
 }
 
 #[cfg(test)]
@@ -267,9 +250,11 @@ mod tests {
     }
 
     #[test]
-    fn comparisons_agree_with_the_tables() {
+    fn values_end_where_the_table_says() {
+        let table = lex::table_without(b";,\"<>");
         for byte in 0..=255_u8 {
-            assert_eq!(ends_value(byte), !VALUE[byte as usize]);
+            let ends = lex::position(&[byte], ends_value).is_some();
+            assert_eq!(ends, !table[byte as usize]);
         }
     }
 
