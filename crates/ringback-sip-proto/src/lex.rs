@@ -179,10 +179,11 @@ impl Octets {
         self.below(33) | self.is(127)
     }
 
-    /// Which is a CR or LF.
+    /// Which is `<` or `>`.
     #[inline]
-    pub(crate) const fn is_line_end(self) -> u64 {
-        self.is(b'\r') | self.is(b'\n')
+    pub(crate) const fn is_bracket(self) -> u64 {
+        // They differ by one bit.
+        Self(self.0 & !(Self::ONES * 2)).is(b'<')
     }
 
     /// Which is no ASCII.
@@ -261,10 +262,10 @@ pub(crate) fn is_trimmed(bytes: &[u8]) -> bool {
     matches!(bytes, [first, .., last] if !is_space(*first) && !is_space(*last))
 }
 
-/// True if there is a CR or LF.
+/// True if there is a CR or LF, and perhaps if there is another character below 14.
 #[inline]
-pub(crate) fn is_folded(text: &[u8]) -> bool {
-    position(text, Octets::is_line_end).is_some()
+pub(crate) fn may_be_folded(text: &[u8]) -> bool {
+    position(text, |bytes| bytes.below(14)).is_some()
 }
 
 /// The bytes without white space at their start.
@@ -403,9 +404,9 @@ mod tests {
             for byte in [b'\r', b'\n'] {
                 let mut text = [0xff_u8; 40];
                 text[place] = byte;
-                assert!(is_folded(&text));
+                assert!(may_be_folded(&text));
                 text[place] = b' ';
-                assert!(!is_folded(&text));
+                assert!(!may_be_folded(&text));
             }
         }
     }
@@ -444,7 +445,7 @@ mod tests {
             let is_it = |is_it: fn(Octets) -> u64| position(&text, is_it).is_some();
             let visible = table_without(b"")[byte as usize];
             assert_eq!(is_it(Octets::is_invisible), !visible);
-            assert_eq!(is_it(Octets::is_line_end), b"\r\n".contains(&byte));
+            assert_eq!(is_it(Octets::is_bracket), b"<>".contains(&byte));
             assert_eq!(is_it(Octets::is_beyond_ascii), !byte.is_ascii());
         }
     }

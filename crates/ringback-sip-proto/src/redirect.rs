@@ -145,7 +145,24 @@ impl<'m> Invite<'m> {
     /// True if a redirect to this target would point back at the request URI.
     #[must_use]
     pub fn points_back(&self, target: &str) -> bool {
+        if self.names_another_user(target.as_bytes()) {
+            return false;
+        }
         Uri::parse(target.as_bytes()).is_ok_and(|uri| uri.is_equivalent(&self.request.uri))
+    }
+
+    /// True only if the target cannot be the request URI because its user is another one; most
+    /// targets are told apart by this without being read.
+    fn names_another_user(&self, target: &[u8]) -> bool {
+        let uri = &self.request.uri;
+        let Some(user) = uri.user().filter(|_| uri.scheme() != Scheme::Tel) else {
+            return false;
+        };
+        let is_literal = |text| lex::find(b'%', text).is_none();
+        match lex::split_once(target, b':') {
+            (_, Some(rest)) => !rest.starts_with(user) && is_literal(user) && is_literal(rest),
+            _ => false,
+        }
     }
 
     /// What a reply is written from.

@@ -131,7 +131,7 @@ fn is_uri(text: &[u8]) -> bool {
 
 /// No character of a URI, even of one that is not read yet.
 const fn is_outside_uri(bytes: Octets) -> u64 {
-    bytes.is_invisible() | bytes.is(b'"') | bytes.is(b'<') | bytes.is(b'>')
+    bytes.is_invisible() | bytes.is(b'"') | bytes.is_bracket()
 }
 
 /// A character that an unquoted display name may hold here.

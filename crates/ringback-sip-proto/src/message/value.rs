@@ -171,7 +171,7 @@ impl<'m> Iterator for Params<'m> {
 /// Appends text as one line: every run of white space that holds a line end becomes one space.
 #[inline]
 pub(crate) fn write_unfolded(text: &[u8], out: &mut Vec<u8>) {
-    if lex::is_folded(text) {
+    if lex::may_be_folded(text) {
         write_folded(text, out);
     } else {
         out.extend_from_slice(text);
@@ -220,12 +220,7 @@ fn value_end(bytes: &[u8]) -> usize {
 /// No character of an unquoted parameter value: that is wider than the grammar, as devices are.
 #[inline]
 const fn ends_value(bytes: Octets) -> u64 {
-    bytes.is_invisible()
-        | bytes.is(b';')
-        | bytes.is(b',')
-        | bytes.is(b'"')
-        | bytes.is(b'<')
-        | bytes.is(b'>')
+    bytes.is_invisible() | bytes.is(b';') | bytes.is(b',') | bytes.is(b'"') | bytes.is_bracket()
 }
 
 #[cfg(test)]
