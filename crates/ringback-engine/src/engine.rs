@@ -74,6 +74,8 @@ impl Engine {
     pub fn open(journal: impl Journal, clock: impl Clock) -> Result<Self, OpenError> {
         let archive = journal.archive();
         let stored = archive.directory()?;
+        // Without an environment there is no contact to load.
+        let whole = stored.environments.is_empty();
         let directory = Directory::load(
             stored.environments,
             stored.agents,
@@ -87,7 +89,7 @@ impl Engine {
         let shared = Arc::new(Shared {
             contacts: ContactView {
                 index: ContactIndex::new(),
-                whole: AtomicBool::new(false),
+                whole: AtomicBool::new(whole),
                 archive: Arc::clone(&archive),
                 directory: Arc::clone(&directory),
                 forgotten: Mutex::default(),
@@ -109,10 +111,12 @@ impl Engine {
                 move || warm_up::tick(&shared, &jobs)
             })?,
         ];
-        threads.push(spawn("loader", {
-            let shared = Arc::clone(&shared);
-            move || warm_up::load(&shared)
-        })?);
+        if !whole {
+            threads.push(spawn("loader", {
+                let shared = Arc::clone(&shared);
+                move || warm_up::load(&shared)
+            })?);
+        }
         Ok(Self {
             shared,
             jobs,
