@@ -129,6 +129,18 @@ impl Engine {
     /// # Errors
     /// The command is against the rules, or storage takes no writes.
     pub async fn submit<C: Command>(&self, command: C) -> Result<C::Output, SubmitError> {
+        self.enqueue(command).await?.await
+    }
+
+    /// Hands a command to the writer; what is returned waits for its outcome, as [`Self::submit`]
+    /// does. Commands are carried out in the order in which they were handed over.
+    ///
+    /// # Errors
+    /// The engine has been shut down.
+    pub async fn enqueue<C: Command>(
+        &self,
+        command: C,
+    ) -> Result<impl Future<Output = Result<C::Output, SubmitError>> + use<C>, SubmitError> {
         let (reply, answer) = oneshot::channel();
         let job = Job::Run(Box::new(move |draft| {
             let result = command.run(draft);
@@ -145,13 +157,15 @@ impl Engine {
             .send(job)
             .await
             .map_err(|_| SubmitError::ShuttingDown)?;
-        match answer.await {
-            Ok(Err(SubmitError::Rejected(crate::CommandError::StorageUnavailable))) => {
-                Err(SubmitError::StorageUnavailable)
+        Ok(async move {
+            match answer.await {
+                Ok(Err(SubmitError::Rejected(crate::CommandError::StorageUnavailable))) => {
+                    Err(SubmitError::StorageUnavailable)
+                }
+                Ok(result) => result,
+                Err(_) => Err(SubmitError::ShuttingDown),
             }
-            Ok(result) => result,
-            Err(_) => Err(SubmitError::ShuttingDown),
-        }
+        })
     }
 
     /// The directory as it is now.

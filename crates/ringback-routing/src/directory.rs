@@ -210,7 +210,7 @@ impl Directory {
         self.tokens.get(hash).map(Arc::as_ref)
     }
 
-    /// Everything stored of environments, first made first in each slot order.
+    /// Every agent, of all environments, first made first.
     pub fn all_agents(&self) -> impl Iterator<Item = &DirectoryAgent> {
         self.agents.iter().filter_map(Option::as_deref)
     }

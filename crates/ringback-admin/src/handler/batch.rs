@@ -186,9 +186,9 @@ impl Batch {
             environment: self.environment,
             calls,
         };
-        let engine = self.engine.clone();
-        // A task of its own, so that it goes on while the next lines are read.
-        let submission = tokio::spawn(async move { engine.submit(command).await });
+        // Handed over here, so that lines are recorded in their order; waited for while the next are
+        // read.
+        let submission = tokio::spawn(self.engine.enqueue(command).await?);
         self.submitted.push_back((chunk, submission));
         Ok(())
     }
