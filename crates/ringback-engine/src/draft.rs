@@ -168,15 +168,12 @@ impl<'a> Draft<'a> {
         if let Some(response) = self.responses.get(&sid_hash) {
             return Some(Some(response.clone()));
         }
-        self.settle();
-        self.shared.observed.response(sid_hash)
+        self.shared.observed.response(sid_hash, self.known_since())
     }
 
-    /// Brings what is known of routed calls up to now.
-    fn settle(&self) {
-        let known_since = self.now.plus_millis(-ROUTED_KNOWN_MILLIS);
-        self.shared.observed.settle(&self.directory);
-        self.shared.observed.expire(known_since);
+    /// Calls routed before this are not known any more.
+    fn known_since(&self) -> Timestamp {
+        self.now.plus_millis(-ROUTED_KNOWN_MILLIS)
     }
 
     /// Notes an incoming call that was routed and what it counts as.
@@ -197,11 +194,10 @@ impl<'a> Draft<'a> {
     /// # Errors
     /// The call is not known.
     pub fn answered(&mut self, call: AnsweredCall) -> Result<(), CommandError> {
-        self.settle();
-        let count = self
-            .shared
-            .observed
-            .check_answered(&call, &self.directory)?;
+        let count =
+            self.shared
+                .observed
+                .check_answered(&call, self.known_since(), &self.directory)?;
         if let Some(key) = count
             && self.answered.insert(call.sid_hash)
         {

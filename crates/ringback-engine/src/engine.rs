@@ -84,7 +84,7 @@ impl Engine {
         );
         let day_ago = clock.now().plus_millis(-ROUTED_KNOWN_MILLIS);
         let events = archive.routed_since(day_ago)?;
-        let observed = Observed::new(archive.counts()?, stored.departed, events, &directory);
+        let observed = Observed::new(archive.counts()?, stored.departed, &events, &directory);
         let directory = Arc::new(ArcSwap::from_pointee(directory));
         let shared = Arc::new(Shared {
             contacts: ContactView {
@@ -269,7 +269,7 @@ impl Engine {
         };
         self.shared
             .observed
-            .answered_over_sip(answered, &self.shared.directory.load());
+            .answered_over_sip(&answered, &self.shared.directory.load());
     }
 
     /// Callbacks of an environment between two days (since 1970-01-01, UTC), both included.
@@ -281,7 +281,6 @@ impl Engine {
         last_day: i32,
     ) -> CallbackStatistics {
         let directory = self.shared.directory.load();
-        self.shared.observed.settle(&directory);
         self.shared
             .observed
             .statistics(&directory, environment, (first_day, last_day))
@@ -296,10 +295,10 @@ impl Engine {
         first_day: i32,
         last_day: i32,
     ) -> (u64, u64) {
-        self.shared.observed.settle(&self.shared.directory.load());
+        let directory = self.shared.directory.load();
         self.shared
             .observed
-            .agent_statistics(environment, agent, (first_day, last_day))
+            .agent_statistics(&directory, environment, agent, (first_day, last_day))
     }
 
     /// The latest decisions of an environment, newest first.

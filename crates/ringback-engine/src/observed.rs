@@ -4,24 +4,28 @@
 //! Calls routed over SIP are only noted here; the writer makes them durable within a second. Calls
 //! routed over HTTP go through commands and are durable before they are answered.
 
-use std::collections::hash_map::Entry;
-use std::collections::{BTreeMap, HashMap, VecDeque};
+mod routed;
+mod tally;
+
+use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use arrayvec::ArrayString;
 use foldhash::fast::RandomState;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use ringback_routing::{
-    AgentId, AgentSlot, Caller, Decision, Directory, E164, EnvironmentId, EnvironmentSlot, Outcome,
-    Reason, Timestamp,
+    AgentId, Caller, Decision, Directory, E164, EnvironmentId, Outcome, Reason, Timestamp,
 };
 use tokio::sync::watch;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::{
-    AnsweredCall, Change, CommandError, CountKey, CountKind, RoutedCall, RoutedEvent,
-    RoutedOverSip, StoredCounts,
+    AnsweredCall, Change, CommandError, CountKey, CountKind, RoutedCall, RoutedEvent, StoredCounts,
 };
+
+pub(crate) use tally::{Arrival, Route};
+
+use tally::Tally;
 
 /// One decision, for people to look at.
 #[derive(Clone, Debug)]
@@ -148,14 +152,10 @@ pub(crate) fn day_of(at: Timestamp) -> i32 {
 /// Everything observed of incoming calls.
 #[derive(Debug)]
 pub(crate) struct Observed {
-    /// SIP calls routed and not yet taken up by [`Self::settle`].
+    /// SIP calls routed and not yet taken up by the tally.
     arrivals: Mutex<Vec<Arrival>>,
-    /// Calls routed within the last day.
-    routed: Mutex<RoutedTable>,
-    /// The counters.
-    counts: Mutex<BTreeMap<CountKey, u64>>,
-    /// What the writer has yet to make durable.
-    pending: Mutex<Pending>,
+    /// The calls routed within the last day, and the counters.
+    tally: Mutex<Tally>,
     /// The latest decisions of each environment.
     decisions: Mutex<HashMap<EnvironmentId, VecDeque<DecisionRecord>, RandomState>>,
     /// The number of the latest decision.
@@ -166,68 +166,17 @@ pub(crate) struct Observed {
     departed: Mutex<HashMap<AgentId, String>>,
 }
 
-/// A call routed over SIP.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Arrival {
-    /// The hash of its Call-ID.
-    pub(crate) sid_hash: u64,
-    /// When, in seconds since 1970.
-    pub(crate) second: u32,
-    /// Where it went.
-    pub(crate) route: Route,
-}
-
-/// Where a SIP call went.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Route {
-    /// Whose it is.
-    pub(crate) environment: EnvironmentSlot,
-    /// What to count.
-    pub(crate) kind: Option<CountKind>,
-    /// The agent that it went to.
-    pub(crate) agent: Option<AgentSlot>,
-    /// The agent whose call was returned.
-    pub(crate) source: Option<AgentSlot>,
-}
-
-/// What the writer has yet to make durable.
-#[derive(Debug, Default)]
-struct Pending {
-    /// Routed and answered calls.
-    events: Vec<RoutedEvent>,
-    /// Growth of counters.
-    counts: BTreeMap<CountKey, u64>,
-}
-
-impl Pending {
-    /// How many events wait at most while storage fails; later ones are counted, but not known.
-    const LIMIT: usize = 1_000_000;
-
-    /// Adds an event.
-    fn add(&mut self, event: RoutedEvent) {
-        if self.events.len() < Self::LIMIT {
-            self.events.push(event);
-        }
-    }
-}
-
 impl Observed {
     /// Starts from what was stored.
     pub(crate) fn new(
         counts: StoredCounts,
         departed: HashMap<AgentId, String>,
-        events: Vec<RoutedEvent>,
+        events: &[RoutedEvent],
         directory: &Directory,
     ) -> Self {
-        let mut routed = RoutedTable::default();
-        for event in &events {
-            routed.replay(event, directory);
-        }
         Self {
             arrivals: Mutex::default(),
-            routed: Mutex::new(routed),
-            counts: Mutex::new(counts.into_iter().collect()),
-            pending: Mutex::default(),
+            tally: Mutex::new(Tally::new(counts, events, directory)),
             decisions: Mutex::default(),
             sequence: AtomicU64::new(0),
             latest: watch::Sender::new(0),
@@ -235,9 +184,20 @@ impl Observed {
         }
     }
 
-    /// Notes a call routed over SIP: one short lock.
+    /// Notes a call routed over SIP.
+    ///
+    /// Whoever notes the last of a few calls takes them up, if nobody else is at the tally: so there
+    /// is never much to do at once, and a call waits for nobody.
     pub(crate) fn arrived(&self, arrival: Arrival) {
-        self.arrivals.lock().push(arrival);
+        let mut arrivals = self.arrivals.lock();
+        arrivals.push(arrival);
+        if arrivals.len() >= TAKEN_UP_AT_ONCE
+            && let Some(mut tally) = self.tally.try_lock()
+        {
+            tally.swap_arrivals(&mut arrivals);
+            drop(arrivals);
+            tally.take_up();
+        }
     }
 
     /// Adds a decision to the log of an environment.
@@ -256,135 +216,75 @@ impl Observed {
         }
     }
 
-    /// Takes up the SIP calls noted since last time: each Call-ID counts once.
+    /// The tally, with every SIP call noted so far.
+    fn settled(&self) -> MutexGuard<'_, Tally> {
+        let mut tally = self.tally.lock();
+        tally.swap_arrivals(&mut self.arrivals.lock());
+        tally.take_up();
+        tally
+    }
+
+    /// Counts what happened under this directory: to be called before another one takes its place,
+    /// which may not know an agent any more.
     pub(crate) fn settle(&self, directory: &Directory) {
-        let arrivals = std::mem::take(&mut *self.arrivals.lock());
-        if arrivals.is_empty() {
-            return;
-        }
-        let mut routed = self.routed.lock();
-        // Calls that were routed alike are counted and stored together.
-        let mut alike: HashMap<Route, Vec<(u64, u32)>, RandomState> = HashMap::default();
-        for arrival in arrivals {
-            let Arrival {
-                sid_hash,
-                second,
-                route,
-            } = arrival;
-            if routed.insert(sid_hash, second, route.agent, route.source) {
-                alike.entry(route).or_default().push((sid_hash, second));
-            }
-        }
-        drop(routed);
-        let mut pending = self.pending.lock();
-        let mut counts = self.counts.lock();
-        for (route, calls) in alike {
-            let Some(environment) = directory.environment(route.environment) else {
-                continue;
-            };
-            let environment = environment.record.id;
-            let id = |slot| directory.agent(slot).map(|agent| agent.record.id);
-            let (agent, source) = (route.agent.and_then(id), route.source.and_then(id));
-            if let (Some(kind), Some(agent)) = (route.kind, agent) {
-                for (_, second) in &calls {
-                    let day = day_of(Timestamp::from_seconds(i64::from(*second)));
-                    let key = CountKey {
-                        environment,
-                        day,
-                        agent,
-                        source,
-                        kind,
-                    };
-                    *counts.entry(key).or_default() += 1;
-                    *pending.counts.entry(key).or_default() += 1;
-                }
-            }
-            let latest = calls.iter().map(|(_, second)| *second).max().unwrap_or(0);
-            let latest = Timestamp::from_seconds(i64::from(latest));
-            pending.add(RoutedEvent::RoutedOverSip(RoutedOverSip {
-                environment,
-                agent,
-                source,
-                latest,
-                calls,
-            }));
-        }
+        self.settled().count(directory);
     }
 
     /// Notes that a SIP call was answered; unknown calls and those that were no callbacks are none of
     /// our business.
-    pub(crate) fn answered_over_sip(&self, call: AnsweredCall, directory: &Directory) {
-        self.settle(directory);
-        let Ok(key) = self.routed.lock().answer(&call, directory) else {
-            return;
-        };
-        let mut pending = self.pending.lock();
-        if let Some(key) = key {
-            *self.counts.lock().entry(key).or_default() += 1;
-            *pending.counts.entry(key).or_default() += 1;
-            pending.add(RoutedEvent::Answered(call));
-        }
+    pub(crate) fn answered_over_sip(&self, call: &AnsweredCall, directory: &Directory) {
+        self.settled().answered_over_sip(call, directory);
     }
 
-    /// What is to be made durable; to be given back by [`Self::give_back`] where that failed.
-    pub(crate) fn take_pending(&self) -> Vec<Change> {
-        let pending = std::mem::take(&mut *self.pending.lock());
-        let mut changes: Vec<Change> = pending
-            .counts
-            .into_iter()
-            .map(|(key, count)| Change::Counted(key, count))
-            .collect();
-        if !pending.events.is_empty() {
-            changes.push(Change::Routed(pending.events));
-        }
-        changes
+    /// What is to be made durable; to be given back by [`Self::give_back`] where that failed, else by
+    /// [`Self::recycle`].
+    pub(crate) fn take_pending(&self, directory: &Directory) -> Vec<Change> {
+        self.settled().take_pending(directory)
     }
 
     /// Takes back what could not be made durable.
     pub(crate) fn give_back(&self, changes: Vec<Change>) {
-        let mut pending = self.pending.lock();
-        for change in changes {
-            match change {
-                Change::Counted(key, count) => *pending.counts.entry(key).or_default() += count,
-                Change::Routed(mut events) => {
-                    events.append(&mut pending.events);
-                    events.truncate(Pending::LIMIT);
-                    pending.events = events;
-                }
-                _ => {}
-            }
-        }
+        self.tally.lock().give_back(changes);
     }
 
-    /// The answer given to this call id, and whether it is known at all.
-    pub(crate) fn response(&self, sid_hash: u64) -> Option<Option<String>> {
-        let routed = self.routed.lock();
-        routed.entries.get(&sid_hash)?;
-        Some(routed.responses.get(&sid_hash).cloned())
+    /// Takes back what has become durable, for the memory that it holds.
+    pub(crate) fn recycle(&self, changes: Vec<Change>) {
+        self.tally.lock().recycle(changes);
     }
 
-    /// Which counter the answer to this call raises, if any.
+    /// The answer given to this call id, and whether it is known at all: routed after `known_since`.
+    pub(crate) fn response(&self, sid_hash: u64, known_since: Timestamp) -> Option<Option<String>> {
+        let mut tally = self.settled();
+        tally.routed.expire_beside(sid_hash, known_since);
+        tally.routed.response(sid_hash)
+    }
+
+    /// Which counter the answer to this call raises, if any; known are calls routed after
+    /// `known_since`.
     ///
     /// # Errors
     /// The call is not known.
     pub(crate) fn check_answered(
         &self,
         call: &AnsweredCall,
+        known_since: Timestamp,
         directory: &Directory,
     ) -> Result<Option<CountKey>, CommandError> {
-        self.routed.lock().answerable(call, directory)
+        let mut tally = self.settled();
+        tally.routed.expire_beside(call.sid_hash, known_since);
+        tally.routed.answerable(call, directory)
     }
 
     /// Shows a change that has become durable.
     pub(crate) fn apply(&self, change: &Change, directory: &Directory) {
         match change {
             Change::Routed(events) => {
-                let mut routed = self.routed.lock();
+                let mut tally = self.tally.lock();
                 for event in events {
-                    routed.replay(event, directory);
+                    tally.routed.replay(event, directory);
                 }
             }
-            Change::Counted(key, count) => *self.counts.lock().entry(*key).or_default() += count,
+            Change::Counted(key, count) => self.tally.lock().add(*key, *count),
             Change::AgentRemoved(_, id, name) => {
                 self.departed.lock().insert(*id, name.clone());
             }
@@ -447,7 +347,9 @@ impl Observed {
     ) -> CallbackStatistics {
         let mut statistics = CallbackStatistics::default();
         let mut by_source: HashMap<AgentId, u64> = HashMap::new();
-        for (key, count) in self.counts.lock().range(count_range(environment, first)) {
+        let mut tally = self.settled();
+        tally.count(directory);
+        for (key, count) in tally.counts_from(environment, first) {
             if key.environment != environment || key.day > last {
                 break;
             }
@@ -462,6 +364,7 @@ impl Observed {
                 CountKind::Unmatched => statistics.unmatched += count,
             }
         }
+        drop(tally);
         let departed = self.departed.lock();
         statistics.by_source = by_source
             .into_iter()
@@ -487,12 +390,15 @@ impl Observed {
     /// Callbacks to one agent between two days, both included: received and answered.
     pub(crate) fn agent_statistics(
         &self,
+        directory: &Directory,
         environment: EnvironmentId,
         agent: AgentId,
         (first, last): (i32, i32),
     ) -> (u64, u64) {
+        let mut tally = self.settled();
+        tally.count(directory);
         let mut totals = (0, 0);
-        for (key, count) in self.counts.lock().range(count_range(environment, first)) {
+        for (key, count) in tally.counts_from(environment, first) {
             if key.environment != environment || key.day > last {
                 break;
             }
@@ -507,142 +413,7 @@ impl Observed {
 
     /// Forgets calls routed before this instant.
     pub(crate) fn expire(&self, before: Timestamp) {
-        self.routed.lock().expire(before);
-    }
-}
-
-/// Calls routed within the last day, by the hash of their call id.
-#[derive(Debug, Default)]
-struct RoutedTable {
-    /// The calls.
-    entries: HashMap<u64, RoutedEntry, RandomState>,
-    /// Answers given over HTTP.
-    responses: HashMap<u64, String, RandomState>,
-    /// The calls in the order of their arrival.
-    order: VecDeque<(u32, u64)>,
-}
-
-/// A routed call.
-#[derive(Clone, Copy, Debug)]
-struct RoutedEntry {
-    /// The agent that it went to.
-    agent: Option<AgentSlot>,
-    /// The agent whose call was returned: set exactly where the outcome was callback.
-    source: Option<AgentSlot>,
-    /// Whether it was reported as answered.
-    answered: bool,
-}
-
-impl RoutedTable {
-    /// How many routed calls are known; beyond that the oldest is forgotten before its day is over.
-    const LIMIT: usize = 4_000_000;
-
-    /// Enters a call; false if its call id was known.
-    fn insert(
-        &mut self,
-        sid_hash: u64,
-        second: u32,
-        agent: Option<AgentSlot>,
-        source: Option<AgentSlot>,
-    ) -> bool {
-        let Entry::Vacant(entry) = self.entries.entry(sid_hash) else {
-            return false;
-        };
-        entry.insert(RoutedEntry {
-            agent,
-            source,
-            answered: false,
-        });
-        self.order.push_back((second, sid_hash));
-        if self.order.len() > Self::LIMIT {
-            self.forget_oldest();
-        }
-        true
-    }
-
-    /// Shows an event that has been counted already.
-    fn replay(&mut self, event: &RoutedEvent, directory: &Directory) {
-        let slot = |id: AgentId| directory.agent_by_id(id).map(|agent| agent.slot);
-        match event {
-            RoutedEvent::Routed(call) => {
-                let second = u32::try_from(call.at.seconds()).unwrap_or(u32::MAX);
-                let (agent, source) = (call.agent.and_then(slot), call.source.and_then(slot));
-                self.insert(call.sid_hash, second, agent, source);
-                if let Some(response) = &call.response {
-                    self.responses.insert(call.sid_hash, response.clone());
-                }
-            }
-            RoutedEvent::Answered(call) => {
-                if let Some(entry) = self.entries.get_mut(&call.sid_hash) {
-                    entry.answered = true;
-                }
-            }
-            RoutedEvent::RoutedOverSip(alike) => {
-                let (agent, source) = (alike.agent.and_then(slot), alike.source.and_then(slot));
-                for (sid_hash, second) in &alike.calls {
-                    self.insert(*sid_hash, *second, agent, source);
-                }
-            }
-        }
-    }
-
-    /// Which counter the answer to this call raises: none if it was no callback or is counted.
-    fn answerable(
-        &self,
-        call: &AnsweredCall,
-        directory: &Directory,
-    ) -> Result<Option<CountKey>, CommandError> {
-        let entry = self
-            .entries
-            .get(&call.sid_hash)
-            .ok_or(CommandError::RoutedCallNotFound)?;
-        let id = |slot: AgentSlot| directory.agent(slot).map(|agent| agent.record.id);
-        let (Some(agent), Some(source), false) = (
-            entry.agent.and_then(id),
-            entry.source.and_then(id),
-            entry.answered,
-        ) else {
-            return Ok(None);
-        };
-        Ok(Some(CountKey {
-            environment: call.environment,
-            day: day_of(call.at),
-            agent,
-            source: Some(source),
-            kind: CountKind::Answered,
-        }))
-    }
-
-    /// Marks a call as answered; tells which counter that raises.
-    fn answer(
-        &mut self,
-        call: &AnsweredCall,
-        directory: &Directory,
-    ) -> Result<Option<CountKey>, CommandError> {
-        let key = self.answerable(call, directory)?;
-        if let Some(entry) = self.entries.get_mut(&call.sid_hash) {
-            entry.answered = true;
-        }
-        Ok(key)
-    }
-
-    /// Forgets calls routed before this instant.
-    fn expire(&mut self, before: Timestamp) {
-        while self
-            .order
-            .front()
-            .is_some_and(|(second, _)| i64::from(*second) < before.seconds())
-        {
-            self.forget_oldest();
-        }
-    }
-
-    /// Forgets the call that has been known longest.
-    fn forget_oldest(&mut self) {
-        if let Some((_, sid_hash)) = self.order.pop_front() {
-            self.entries.remove(&sid_hash);
-            self.responses.remove(&sid_hash);
-        }
+        self.tally.lock().routed.expire(before);
     }
 }
 
@@ -667,20 +438,11 @@ fn shown(sid: &[u8]) -> ArrayString<SID_SHOWN> {
     shown
 }
 
-/// The counters of an environment from this day on (and then those of other environments).
-fn count_range(environment: EnvironmentId, first: i32) -> std::ops::RangeFrom<CountKey> {
-    let least = AgentId(uuid::Uuid::nil());
-    CountKey {
-        environment,
-        day: first,
-        agent: least,
-        source: None,
-        kind: CountKind::Received,
-    }..
-}
-
 /// How many decisions are kept of each environment.
 const DECISIONS_KEPT: usize = 1_000;
+
+/// How many SIP calls are taken up at once: some ten microseconds' work.
+const TAKEN_UP_AT_ONCE: usize = 64;
 
 /// How much of a call id a decision record shows, in bytes.
 const SID_SHOWN: usize = 64;

@@ -71,23 +71,29 @@ impl Writer {
         let mut draft = Draft::new(&shared, shared.clock.now());
         let mut answers = Vec::new();
         let mut stop = false;
+        let mut takes_observed = false;
         while draft.len() < CHANGES_AT_ONCE
             && let Some(job) = jobs.next()
         {
             match job {
                 Job::Run(run) => answers.push(run(&mut draft)),
-                Job::Tick => {}
+                Job::Tick => takes_observed = true,
                 Job::Stop => stop = true,
             }
         }
-        shared.observed.settle(draft.directory());
         let (mut changes, directory, decisions) = draft.finish();
         let commanded = changes.len();
-        changes.extend(shared.observed.take_pending());
+        // An answer is stored no earlier than the call that it answers.
+        takes_observed |= stop || changes.iter().any(concerns_routed_calls);
+        if takes_observed {
+            changes.extend(shared.observed.take_pending(&shared.directory.load()));
+        }
         let stored = changes.is_empty() || self.commit(&changes);
         let observed = changes.split_off(commanded);
         if stored {
+            shared.observed.recycle(observed);
             if changes.iter().any(concerns_directory) {
+                shared.observed.settle(&shared.directory.load());
                 shared.directory.store(Arc::clone(&directory));
             }
             for change in &changes {
@@ -141,6 +147,11 @@ impl Writer {
             }
         }
     }
+}
+
+/// Whether this change is about calls that came in.
+const fn concerns_routed_calls(change: &Change) -> bool {
+    matches!(change, Change::Routed(_))
 }
 
 /// How many jobs are taken from the queue at once.
