@@ -1,14 +1,17 @@
 //! The same contacts, agents and numbers in this process, and the call path without sockets.
 
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+
 use ringback_routing::{
-    Agent, AgentId, AgentStatus, CallStatus, CallbackRole, Caller, ContactIndex, Decision,
-    Direction, Directory, E164, Environment, EnvironmentId, EnvironmentSlot, NumberId, NumberRules,
-    PhoneNumber, Question, RememberedCall, Target, Timestamp, decide, order_targets,
+    Agent, AgentId, AgentSlot, AgentStatus, CallStatus, CallbackRole, Caller, ContactIndex,
+    Decision, Direction, Directory, E164, Environment, EnvironmentId, EnvironmentSlot, NumberId,
+    NumberRules, PhoneNumber, Question, Reason, RememberedCall, Target, Timestamp, decide,
 };
 use ringback_sip_proto::{
-    Action, Answer, IdentitySource, Input, Redirector, Reply, Settings, Transport,
+    Action, Answer, IdentitySource, Input, PreparedAnswer, PreparedTarget, Redirector, Reply,
+    Settings, Transport,
 };
-use smallvec::SmallVec;
 use uuid::Uuid;
 
 use crate::population;
@@ -112,7 +115,7 @@ pub fn directory() -> Directory {
 
 /// The slots of the outbound agents, by line.
 #[must_use]
-pub fn sources(directory: &Directory) -> Vec<ringback_routing::AgentSlot> {
+pub fn sources(directory: &Directory) -> Vec<AgentSlot> {
     directory
         .all_agents()
         .filter(|agent| agent.record.direction == Direction::Outbound)
@@ -125,7 +128,7 @@ pub fn sources(directory: &Directory) -> Vec<ringback_routing::AgentSlot> {
 /// # Panics
 /// If `sources` are not those of the directory.
 #[must_use]
-pub fn call(sources: &[ringback_routing::AgentSlot], contact: u64, ago: i64) -> RememberedCall {
+pub fn call(sources: &[AgentSlot], contact: u64, ago: i64) -> RememberedCall {
     let line = population::line(contact);
     RememberedCall {
         source: sources[line as usize],
@@ -181,7 +184,15 @@ pub struct CallPath {
     redirector: Redirector,
     /// How numbers are read.
     rules: NumberRules,
+    /// Answers written out, by agent, source agent and reason.
+    plans: Mutex<HashMap<PlanKey, Plan>>,
 }
+
+/// What tells two answers apart.
+type PlanKey = (Option<AgentSlot>, Option<AgentSlot>, Reason);
+
+/// An answer written out, and its targets.
+type Plan = (PreparedAnswer, Vec<PreparedTarget>);
 
 impl CallPath {
     /// A path that writes the decision on its replies.
@@ -190,6 +201,7 @@ impl CallPath {
         Self {
             redirector: Redirector::new([7; 16], Settings::default()),
             rules: NumberRules::default(),
+            plans: Mutex::default(),
         }
     }
 
@@ -216,25 +228,34 @@ impl CallPath {
                     usable: &usable,
                 };
                 let decision = decide(&world.directory, &world.index, &question);
-                let mut ordered: SmallVec<[&Target; 8]> = SmallVec::new();
-                order_targets(decision.targets, invite.fingerprint(), &mut ordered);
-                let mut ids = [[0; 36]; 2];
-                let [agent, source] = &mut ids;
-                let answer = Answer {
-                    outcome: decision.outcome.name(),
-                    reason: decision.reason.name(),
-                    agent: decision
-                        .agent
-                        .map(|it| &*it.record.id.0.hyphenated().encode_lower(agent)),
-                    source_agent: decision
-                        .source_agent
-                        .map(|it| &*it.record.id.0.hyphenated().encode_lower(source)),
-                };
-                let uris = ordered.iter().map(|target| target.uri.as_str());
-                Some(self.redirector.answer(&invite, &answer, uris, out))
+                let key = (
+                    decision.agent.map(|agent| agent.slot),
+                    decision.source_agent.map(|agent| agent.slot),
+                    decision.reason,
+                );
+                let mut plans = self.plans.lock().unwrap_or_else(PoisonError::into_inner);
+                let (answer, targets) = plans.entry(key).or_insert_with(|| self.plan(&decision));
+                Some(self.redirector.answer(&invite, answer, &*targets, out))
             }
             _ => None,
         }
+    }
+
+    /// Writes out the answer of a decision, as the server does when it meets it first.
+    fn plan(&self, decision: &Decision<'_>) -> Plan {
+        let agent = decision.agent.map(|agent| agent.record.id.0.to_string());
+        let source = decision.source_agent.map(|it| it.record.id.0.to_string());
+        let answer = Answer {
+            outcome: decision.outcome.name(),
+            reason: decision.reason.name(),
+            agent: agent.as_deref(),
+            source_agent: source.as_deref(),
+        };
+        let target = |target: &Target| self.redirector.prepare_target(&answer, &target.uri);
+        (
+            self.redirector.prepare(&answer),
+            decision.targets.iter().map(target).collect(),
+        )
     }
 }
 

@@ -25,5 +25,5 @@ pub use record::{
     Agent, AgentStatus, CallStatus, CallbackRole, Direction, Environment, PhoneNumber, StatusSet,
     Target, Token, UnknownStatus,
 };
-pub use target_order::order_targets;
+pub use target_order::{Ranked, order_targets};
 pub use timestamp::{InvalidTimestamp, Timestamp};

@@ -4,26 +4,45 @@ use smallvec::SmallVec;
 
 use crate::Target;
 
+/// What can be ordered as SRV records are (RFC 2782).
+pub trait Ranked {
+    /// Lower is tried first.
+    fn priority(&self) -> u16;
+
+    /// Share within one priority.
+    fn weight(&self) -> u16;
+}
+
+impl Ranked for Target {
+    fn priority(&self) -> u16 {
+        self.priority
+    }
+
+    fn weight(&self) -> u16 {
+        self.weight
+    }
+}
+
 /// Orders targets as SRV records are (RFC 2782): lower priority first, and within one priority by
 /// chance in proportion to the weight.
 ///
 /// The chance is drawn from `seed` alone, so that the same call always gets the same order.
-pub fn order_targets<'t>(
-    targets: impl IntoIterator<Item = &'t Target>,
+pub fn order_targets<'t, T: Ranked>(
+    targets: impl IntoIterator<Item = &'t T>,
     seed: u64,
-    ordered: &mut SmallVec<[&'t Target; 8]>,
+    ordered: &mut SmallVec<[&'t T; 8]>,
 ) {
     ordered.clear();
     ordered.extend(targets);
-    ordered.sort_by_key(|target| target.priority);
+    ordered.sort_by_key(|target| target.priority());
     let mut random = seed;
     let mut start = 0;
     while let Some(first) = ordered.get(start) {
-        let priority = first.priority;
+        let priority = first.priority();
         let rest = ordered.get_mut(start..).unwrap_or_default();
         let length = rest
             .iter()
-            .take_while(|target| target.priority == priority)
+            .take_while(|target| target.priority() == priority)
             .count();
         draw(rest.get_mut(..length).unwrap_or_default(), &mut random);
         start += length;
@@ -31,12 +50,12 @@ pub fn order_targets<'t>(
 }
 
 /// Draws the order of targets of equal priority, one after the other.
-fn draw(group: &mut [&Target], random: &mut u64) {
+fn draw<T: Ranked>(group: &mut [&T], random: &mut u64) {
     for place in 0..group.len().saturating_sub(1) {
         let Some(rest) = group.get_mut(place..) else {
             return;
         };
-        let total: u64 = rest.iter().map(|target| u64::from(target.weight)).sum();
+        let total: u64 = rest.iter().map(|target| u64::from(target.weight())).sum();
         if total == 0 {
             return;
         }
@@ -46,7 +65,7 @@ fn draw(group: &mut [&Target], random: &mut u64) {
         let chosen = rest
             .iter()
             .position(|target| {
-                let weight = u64::from(target.weight);
+                let weight = u64::from(target.weight());
                 if drawn <= weight {
                     return true;
                 }

@@ -36,7 +36,10 @@
 //!             agent: Some("7a1e"),
 //!             source_agent: None,
 //!         };
-//!         let reply = redirector.answer(&invite, &answer, ["sip:7a1e@agents.example.com"], &mut replies);
+//!         // What calls with the same answer share is written out once.
+//!         let prepared = redirector.prepare(&answer);
+//!         let target = redirector.prepare_target(&answer, "sip:7a1e@agents.example.com");
+//!         let reply = redirector.answer(&invite, &prepared, [&target], &mut replies);
 //!         assert_eq!(reply.status, 302);
 //!         // `redirector.overloaded(..)` answers 503, `redirector.forward(..)` sends to a next hop.
 //!     }
@@ -62,6 +65,7 @@ pub mod hep;
 mod lex;
 pub mod message;
 mod origin;
+mod prepared;
 pub mod redirect;
 pub mod reply;
 pub mod uri;
@@ -72,6 +76,7 @@ pub use framing::{Frame, PONG, StreamFramer};
 pub use hep::{HepFrame, HepFramer, HepPacket};
 pub use message::{Fault, IdentitySource, MAX_MESSAGE, Message, NumberText};
 pub use origin::{Origin, Transport};
+pub use prepared::{PreparedAnswer, PreparedTarget};
 pub use redirect::{Action, Answer, Input, Invite, Redirector, Settings};
 pub use reply::Reply;
 pub use rsip;

@@ -3,7 +3,7 @@
 //!
 //! [`Redirector::handle`] takes one message and does everything but routing: it writes the reply,
 //! or says that there is none, or hands out the [`Invite`]. Whoever routes then calls
-//! [`Redirector::answer`], [`Redirector::overloaded`] or [`Redirector::forward`].
+//! [`Redirector::answer`] with what [`Redirector::prepare`] wrote out, [`Redirector::overloaded`] or [`Redirector::forward`].
 
 use std::net::SocketAddr;
 
@@ -11,6 +11,7 @@ use crate::check::{DropCause, Refusal, Request, Response, Verdict, check};
 use crate::lex;
 use crate::message::{Framing, IdentitySource, Message, NumberText};
 use crate::origin::{Origin, Transport};
+use crate::prepared::{PreparedAnswer, PreparedTarget};
 use crate::reply::{ALLOW, Answered, MAX_DATAGRAM, Reply, TagKey, fingerprint};
 use crate::reply::{write_end, write_header};
 use crate::uri::{HEADER, Scheme, TargetError, Uri, read_target};
@@ -287,14 +288,14 @@ impl Redirector {
     pub fn answer<'t, T>(
         &self,
         invite: &Invite<'_>,
-        answer: &Answer<'_>,
+        answer: &PreparedAnswer,
         targets: T,
         out: &mut Vec<u8>,
     ) -> Reply
     where
-        T: IntoIterator<Item = &'t str, IntoIter: Clone>,
+        T: IntoIterator<Item = &'t PreparedTarget, IntoIter: Clone>,
     {
-        if answer.outcome == Answer::REFUSED {
+        if answer.is_refusal {
             return self.refuse(invite, answer, Shortfall::Decision, out);
         }
         let answered = invite.answered();
@@ -308,10 +309,12 @@ impl Redirector {
             if out.len() - start > MAX_CONTACTS {
                 break;
             }
-            match usable(invite, target) {
-                Ok(uri) => {
+            match usable_prepared(invite, target) {
+                Ok(()) => {
                     let Some(q) = q.next() else { break };
-                    self.write_contact(&uri, answer, q, out);
+                    out.extend_from_slice(&target.contact);
+                    write_q(q, out);
+                    out.extend_from_slice(b"\r\n");
                     shortfall = Shortfall::None;
                 }
                 Err(Unusable::NotSips) if shortfall == Shortfall::NoTarget => {
@@ -322,11 +325,27 @@ impl Redirector {
         }
         if shortfall != Shortfall::None {
             out.truncate(start);
-            return self.refuse(invite, answer, shortfall, out);
+            return self.refuse(invite, &self.nobody(), shortfall, out);
         }
-        self.write_decision(answer, out);
-        write_end(out);
+        out.extend_from_slice(&answer.tail);
         answered.reply(302)
+    }
+
+    /// Writes out what the replies of a decision share.
+    #[must_use]
+    pub fn prepare(&self, answer: &Answer<'_>) -> PreparedAnswer {
+        let mut tail = Vec::new();
+        if self.settings.decision_headers {
+            answer.each_header(|name, value| write_header(name, value, &mut tail));
+        }
+        write_end(&mut tail);
+        PreparedAnswer::new(answer, tail)
+    }
+
+    /// Writes out what the replies of a decision share about one of its targets.
+    #[must_use]
+    pub fn prepare_target(&self, answer: &Answer<'_>, target: &str) -> PreparedTarget {
+        PreparedTarget::new(target, |uri, out| self.write_contact(uri, answer, out))
     }
 
     /// Redirects to a next hop with the user of the request URI unchanged, and nothing decided.
@@ -356,13 +375,7 @@ impl Redirector {
         };
         if shortfall != Shortfall::None {
             out.truncate(start);
-            let answer = Answer {
-                outcome: Answer::REFUSED,
-                reason: NO_AGENT,
-                agent: None,
-                source_agent: None,
-            };
-            return self.refuse(invite, &answer, shortfall, out);
+            return self.refuse(invite, &self.nobody(), shortfall, out);
         }
         out.extend_from_slice(b">\r\n");
         write_end(out);
@@ -420,22 +433,12 @@ impl Redirector {
     fn refuse(
         &self,
         invite: &Invite<'_>,
-        answer: &Answer<'_>,
+        answer: &PreparedAnswer,
         shortfall: Shortfall,
         out: &mut Vec<u8>,
     ) -> Reply {
         let answered = invite.answered();
-        let answer = if shortfall == Shortfall::Decision {
-            *answer
-        } else {
-            Answer {
-                outcome: Answer::REFUSED,
-                reason: NO_AGENT,
-                agent: None,
-                source_agent: None,
-            }
-        };
-        let status = if answer.reason == "number_unknown" {
+        let status = if &*answer.reason == "number_unknown" {
             answered.write_head(self.key, b"SIP/2.0 404 Not Found", out);
             404
         } else {
@@ -451,20 +454,22 @@ impl Redirector {
             // RFC 5630 §4: 380 says that the other side has no SIPS.
             write_header("Warning", "380 ringback \"SIPS Not Allowed\"", out);
         }
-        self.write_decision(&answer, out);
-        write_end(out);
+        out.extend_from_slice(&answer.tail);
         answered.reply(status)
     }
 
-    /// Writes the decision as headers of the reply.
-    fn write_decision(&self, answer: &Answer<'_>, out: &mut Vec<u8>) {
-        if self.settings.decision_headers {
-            answer.each_header(|name, value| write_header(name, value, out));
-        }
+    /// The decision that there is no agent.
+    fn nobody(&self) -> PreparedAnswer {
+        self.prepare(&Answer {
+            outcome: Answer::REFUSED,
+            reason: NO_AGENT,
+            agent: None,
+            source_agent: None,
+        })
     }
 
-    /// Writes one Contact.
-    fn write_contact(&self, uri: &Uri<'_>, answer: &Answer<'_>, q: u16, out: &mut Vec<u8>) {
+    /// Writes one Contact, up to the value of `q`.
+    fn write_contact(&self, uri: &Uri<'_>, answer: &Answer<'_>, out: &mut Vec<u8>) {
         out.extend_from_slice(b"Contact: <");
         out.extend_from_slice(uri.as_bytes());
         if self.settings.contact_headers {
@@ -478,8 +483,6 @@ impl Redirector {
             });
         }
         out.extend_from_slice(b">;q=");
-        write_q(q, out);
-        out.extend_from_slice(b"\r\n");
     }
 }
 
@@ -517,6 +520,18 @@ fn usable<'t>(invite: &Invite<'_>, target: &'t str) -> Result<Uri<'t>, Unusable>
         return Err(Unusable::PointsBack);
     }
     Ok(uri)
+}
+
+/// The same for a target that was read before.
+fn usable_prepared(invite: &Invite<'_>, target: &PreparedTarget) -> Result<(), Unusable> {
+    let is_sips = target.is_sips().map_err(Unusable::Invalid)?;
+    if invite.is_sips() && !is_sips {
+        return Err(Unusable::NotSips);
+    }
+    if invite.points_back(target.uri()) {
+        return Err(Unusable::PointsBack);
+    }
+    Ok(())
 }
 
 /// The q values of a list, in thousandths, falling strictly from 1.

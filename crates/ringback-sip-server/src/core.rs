@@ -9,7 +9,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use ringback_routing::{Outcome, Question, Target, Timestamp, decide, order_targets};
-use ringback_sip_proto::{Action, Answer, Input, Invite, Redirector, Reply, Settings, Transport};
+use ringback_sip_proto::{Action, Input, Invite, Redirector, Reply, Settings, Transport};
 use smallvec::SmallVec;
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -359,7 +359,7 @@ impl<R: Router> Core<R> {
         let directory = self.router.directory();
         let peer = desk.source.peer;
         let message = invite.message();
-        let dialed = identity::dialed(message, peer);
+        let dialed = identity::dialed(invite.dialed(peer.dialed_header.as_deref()), peer);
         let number = dialed.and_then(|dialed| directory.number(dialed));
         if number.is_none()
             && peer.learn
@@ -379,10 +379,13 @@ impl<R: Router> Core<R> {
             usable: &usable,
         };
         let decision = decide(&directory, self.router.contacts(), &question);
-        let plan = desk
-            .seat
-            .plans
-            .of(&directory, &decision, desk.policy.headers);
+        let headers = desk.policy.headers;
+        let plan = desk.seat.plans.of(
+            &directory,
+            &decision,
+            headers,
+            &self.redirectors[headers.index()],
+        );
         if let Some(earlier) = self.memory.remember(invite.fingerprint(), &plan) {
             // Another thread was faster with the same INVITE.
             return earlier;
@@ -430,20 +433,14 @@ impl<R: Router> Core<R> {
 
     /// Writes the reply that a decision makes of an INVITE: the same for the same two.
     fn write(&self, decided: &Decided, invite: &Invite<'_>, out: &mut Vec<u8>) -> Reply {
-        let answer = Answer {
-            outcome: decided.outcome.name(),
-            reason: decided.reason.name(),
-            agent: decided.agent.as_ref().map(|id| id.as_str()),
-            source_agent: decided.source_agent.as_ref().map(|id| id.as_str()),
-        };
         let redirector = &self.redirectors[decided.headers.index()];
         let mut ordered = SmallVec::new();
         match &*decided.targets {
             [target] => ordered.push(target),
             targets => order_targets(targets, xxh3_64(invite.call_id()), &mut ordered),
         }
-        let targets = ordered.iter().map(|target| target.uri.as_str());
-        redirector.answer(invite, &answer, targets, out)
+        let contacts = ordered.iter().map(|target| &target.contact);
+        redirector.answer(invite, &decided.answer, contacts, out)
     }
 
     /// A message as the redirect core takes it.

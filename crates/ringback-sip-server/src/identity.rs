@@ -1,7 +1,7 @@
 //! Who calls and who is called, read by the rules of the peer that says so.
 
 use ringback_routing::{Caller, Country, E164, NumberRules};
-use ringback_sip_proto::{IdentitySource, Message};
+use ringback_sip_proto::{IdentitySource, Message, NumberText};
 
 use crate::peers::Peer;
 
@@ -9,10 +9,11 @@ use crate::peers::Peer;
 ///
 /// Without a country of the peer it needs `+` or the international prefix: nobody knows yet whose
 /// number it is.
-pub(crate) fn dialed(message: &Message<'_>, peer: &Peer) -> Option<E164> {
-    message
-        .dialed(peer.dialed_header.as_deref())
-        .find_map(|text| read(text.as_str(), peer, peer.rules.country).number())
+pub(crate) fn dialed(
+    mut candidates: impl Iterator<Item = NumberText>,
+    peer: &Peer,
+) -> Option<E164> {
+    candidates.find_map(|text| read(text.as_str(), peer, peer.rules.country).number())
 }
 
 /// The caller: of each source in the peer's order the first value that reads as a number, else the

@@ -128,7 +128,8 @@ impl Learning {
             }
             StartLine::Request { .. } if message.method() == Some(Method::Invite) => {
                 let directory = core.router.directory();
-                let dialed = identity::dialed(&message, sighting.peer);
+                let peer = sighting.peer;
+                let dialed = identity::dialed(message.dialed(peer.dialed_header.as_deref()), peer);
                 if dialed.is_none_or(|dialed| directory.number(dialed).is_none()) {
                     self.outbound(core, &directory, &message, sighting);
                 }

@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use foldhash::fast::RandomState;
 use parking_lot::Mutex;
-use ringback_routing::{AgentId, Decision, Directory, Outcome, Reason, Target};
-use uuid::fmt::Hyphenated;
+use ringback_routing::{AgentId, Decision, Directory, Ranked, Target};
+use ringback_sip_proto::{Answer, PreparedAnswer, PreparedTarget, Redirector};
 
 /// How an INVITE is answered.
 #[derive(Debug)]
@@ -27,18 +27,33 @@ pub(crate) enum Plan {
 /// A decision that outlives the directory it was made by.
 #[derive(Debug)]
 pub(crate) struct Decided {
-    /// What becomes of the call.
-    pub(crate) outcome: Outcome,
-    /// Why.
-    pub(crate) reason: Reason,
-    /// The agent that takes the call.
-    pub(crate) agent: Option<IdText>,
-    /// The agent whose call is returned.
-    pub(crate) source_agent: Option<IdText>,
+    /// What becomes of the call, ready to be written.
+    pub(crate) answer: PreparedAnswer,
     /// Where to send the call, in the order of the agent.
-    pub(crate) targets: Box<[Target]>,
+    pub(crate) targets: Box<[PlannedTarget]>,
     /// Which headers the reply carries.
     pub(crate) headers: HeaderSet,
+}
+
+/// A place that a call can be sent to.
+#[derive(Debug)]
+pub(crate) struct PlannedTarget {
+    /// Lower is tried first.
+    priority: u16,
+    /// Share within one priority.
+    weight: u16,
+    /// Its Contact, ready to be written.
+    pub(crate) contact: PreparedTarget,
+}
+
+impl Ranked for PlannedTarget {
+    fn priority(&self) -> u16 {
+        self.priority
+    }
+
+    fn weight(&self) -> u16 {
+        self.weight
+    }
 }
 
 /// Where the decision is written: some of four combinations.
@@ -48,24 +63,6 @@ pub(crate) struct HeaderSet {
     pub(crate) decision: bool,
     /// Inside Contact URIs.
     pub(crate) contact: bool,
-}
-
-/// An identifier as it is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct IdText([u8; Hyphenated::LENGTH]);
-
-impl IdText {
-    /// Writes an agent's identifier.
-    fn new(id: AgentId) -> Self {
-        let mut text = [0; Hyphenated::LENGTH];
-        id.0.hyphenated().encode_lower(&mut text);
-        Self(text)
-    }
-
-    /// The text.
-    pub(crate) fn as_str(&self) -> &str {
-        std::str::from_utf8(&self.0).unwrap_or_default()
-    }
 }
 
 impl HeaderSet {
@@ -89,16 +86,25 @@ impl HeaderSet {
 }
 
 impl Plan {
-    /// Copies what the answer needs out of the directory.
-    fn of(decision: &Decision<'_>, headers: HeaderSet) -> Self {
+    /// Copies what the answer needs out of the directory, and writes it out.
+    fn of(decision: &Decision<'_>, headers: HeaderSet, redirector: &Redirector) -> Self {
+        let id = |id: AgentId| id.0.hyphenated().to_string();
+        let agent = decision.agent.map(|agent| id(agent.record.id));
+        let source_agent = decision.source_agent.map(|agent| id(agent.record.id));
+        let answer = Answer {
+            outcome: decision.outcome.name(),
+            reason: decision.reason.name(),
+            agent: agent.as_deref(),
+            source_agent: source_agent.as_deref(),
+        };
+        let planned = |target: &Target| PlannedTarget {
+            priority: target.priority,
+            weight: target.weight,
+            contact: redirector.prepare_target(&answer, &target.uri),
+        };
         Self::Decided(Decided {
-            outcome: decision.outcome,
-            reason: decision.reason,
-            agent: decision.agent.map(|agent| IdText::new(agent.record.id)),
-            source_agent: decision
-                .source_agent
-                .map(|agent| IdText::new(agent.record.id)),
-            targets: decision.targets.into(),
+            answer: redirector.prepare(&answer),
+            targets: decision.targets.iter().map(planned).collect(),
             headers,
         })
     }
@@ -139,6 +145,7 @@ impl PlanCache {
         directory: &Arc<Directory>,
         decision: &Decision<'_>,
         headers: HeaderSet,
+        redirector: &Redirector,
     ) -> Arc<Plan> {
         let is_current = |known: &Arc<Directory>| Arc::ptr_eq(known, directory);
         if !self.directory.as_ref().is_some_and(is_current) {
@@ -162,7 +169,7 @@ impl PlanCache {
         let plan = self
             .plans
             .entry(key)
-            .or_insert_with(|| Arc::new(Plan::of(decision, headers)));
+            .or_insert_with(|| Arc::new(Plan::of(decision, headers, redirector)));
         Arc::clone(plan)
     }
 }
@@ -183,10 +190,11 @@ impl Plans<'_> {
         directory: &Arc<Directory>,
         decision: &Decision<'_>,
         headers: HeaderSet,
+        redirector: &Redirector,
     ) -> Arc<Plan> {
         match self {
-            Self::Own(cache) => cache.of(directory, decision, headers),
-            Self::Shared(cache) => cache.lock().of(directory, decision, headers),
+            Self::Own(cache) => cache.of(directory, decision, headers, redirector),
+            Self::Shared(cache) => cache.lock().of(directory, decision, headers, redirector),
         }
     }
 }

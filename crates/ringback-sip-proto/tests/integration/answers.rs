@@ -73,13 +73,28 @@ fn reply_by(
     (reply, String::from_utf8(out).unwrap())
 }
 
+/// Prepares the answer and gives it.
+fn answer_with<'t>(
+    redirector: &Redirector,
+    invite: &Invite<'_>,
+    answer: &Answer<'_>,
+    targets: impl IntoIterator<Item = &'t str>,
+    out: &mut Vec<u8>,
+) -> Reply {
+    let targets: Vec<_> = targets
+        .into_iter()
+        .map(|target| redirector.prepare_target(answer, target))
+        .collect();
+    redirector.answer(invite, &redirector.prepare(answer), &targets, out)
+}
+
 /// A redirect of the plain INVITE to these targets.
 fn redirect(targets: &[&'static str]) -> (Reply, String) {
     let targets = targets.to_vec();
     reply_to(
         &invite(VIA, URI),
         Transport::Udp,
-        |redirector, invite, out| redirector.answer(invite, &callback(), targets, out),
+        |redirector, invite, out| answer_with(redirector, invite, &callback(), targets, out),
     )
 }
 
@@ -135,7 +150,13 @@ fn decision_headers_can_be_switched_off_and_put_into_the_contact() {
         &invite(VIA, URI),
         Transport::Udp,
         |redirector, invite, out| {
-            redirector.answer(invite, &answer, ["sip:b@h", "sip:c@h?Subject=x"], out)
+            answer_with(
+                redirector,
+                invite,
+                &answer,
+                ["sip:b@h", "sip:c@h?Subject=x"],
+                out,
+            )
         },
     );
     let headers = "X-Ringback-Outcome=callback&X-Ringback-Reason=returned_call\
@@ -157,7 +178,7 @@ fn q_falls_strictly_along_a_list_of_any_length() {
             &invite(VIA, URI),
             Transport::Tcp,
             |redirector, invite, out| {
-                redirector.answer(invite, &callback(), vec!["sip:b@h"; count], out)
+                answer_with(redirector, invite, &callback(), vec!["sip:b@h"; count], out)
             },
         );
         let q: Vec<f64> = lines(&text, "Contact")
@@ -212,7 +233,13 @@ fn sips_is_answered_with_sips_alone() {
     let answer = |targets: &'static [&'static str]| {
         reply_to(&message, Transport::Tls, move |redirector, invite, out| {
             assert!(invite.is_sips());
-            redirector.answer(invite, &callback(), targets.iter().copied(), out)
+            answer_with(
+                redirector,
+                invite,
+                &callback(),
+                targets.iter().copied(),
+                out,
+            )
         })
     };
     let (_, text) = answer(&["sip:b@h", "sips:b@h"]);
@@ -246,7 +273,9 @@ fn refusals_tell_their_reason() {
         let (reply, text) = reply_to(
             &invite(VIA, URI),
             Transport::Udp,
-            |redirector, invite, out| redirector.answer(invite, &answer, ["sip:ignored@h"], out),
+            |redirector, invite, out| {
+                answer_with(redirector, invite, &answer, ["sip:ignored@h"], out)
+            },
         );
         assert_eq!(reply.status, status);
         assert!(text.starts_with(phrase));
@@ -392,7 +421,7 @@ fn replies_go_where_the_top_via_says() {
     ] {
         let message = invite(&format!("Via: {via}\r\n"), URI);
         let (reply, text) = reply_to(&message, transport, |redirector, invite, out| {
-            redirector.answer(invite, &callback(), ["sip:b@h"], out)
+            answer_with(redirector, invite, &callback(), ["sip:b@h"], out)
         });
         assert_eq!(reply.destination, destination.parse().unwrap(), "{via}");
         assert_eq!(lines(&text, "Via"), [written]);
@@ -438,7 +467,7 @@ fn every_via_is_copied_in_order_and_only_the_top_one_changed() {
     let (_, text) = reply_to(
         &invite(vias, URI),
         Transport::Udp,
-        |redirector, invite, out| redirector.answer(invite, &callback(), ["sip:b@h"], out),
+        |redirector, invite, out| answer_with(redirector, invite, &callback(), ["sip:b@h"], out),
     );
     assert_eq!(
         lines(&text, "Via"),
@@ -454,7 +483,7 @@ fn every_via_is_copied_in_order_and_only_the_top_one_changed() {
 fn cancel_gets_the_to_tag_of_its_invite() {
     let message = invite(VIA, URI);
     let (_, invited) = reply_to(&message, Transport::Udp, |redirector, invite, out| {
-        redirector.answer(invite, &callback(), ["sip:b@h"], out)
+        answer_with(redirector, invite, &callback(), ["sip:b@h"], out)
     });
     let cancel = message.replace("INVITE", "CANCEL");
     let (reply, cancelled) = reply_to(&cancel, Transport::Udp, |_, _, _| unreachable!());

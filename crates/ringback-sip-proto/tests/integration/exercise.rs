@@ -68,7 +68,9 @@ pub(crate) fn handle(bytes: &[u8], transport: Transport) -> Option<(Reply, Vec<u
                 assert!(matches!(reply.status, 302 | 480 | 503));
             }
             out.truncate(start);
-            Some(redirector.answer(&invite, &ANSWER, TARGETS, &mut out))
+            let targets = TARGETS.map(|target| redirector.prepare_target(&ANSWER, target));
+            let answer = redirector.prepare(&ANSWER);
+            Some(redirector.answer(&invite, &answer, &targets, &mut out))
         }
         Action::Absorb | Action::Response(_) | Action::Drop(_) => None,
     };
