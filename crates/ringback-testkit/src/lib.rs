@@ -5,6 +5,7 @@
 //! sleeps: a server is ready when it says so, a reply is waited for with a deadline.
 
 mod api;
+mod log;
 mod memory;
 mod server;
 mod sip;
