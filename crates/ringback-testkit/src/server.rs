@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -12,6 +12,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::Api;
+use crate::log::Log;
 
 /// How a server is to be started.
 #[derive(Debug)]
@@ -118,12 +119,8 @@ impl ServerBuilder {
             .expect("the program can be started");
         let input = child.stdin.take();
         let stdout = child.stdout.take().expect("standard output is piped");
-        let mut stderr = child.stderr.take().expect("standard error is piped");
-        let log = thread::spawn(move || {
-            let mut text = Vec::new();
-            let _cut_off = stderr.read_to_end(&mut text);
-            String::from_utf8_lossy(&text).into_owned()
-        });
+        let stderr = child.stderr.take().expect("standard error is piped");
+        let log = Log::collect(stderr);
         let (line, ready) = mpsc::channel();
         thread::spawn(move || {
             let mut text = String::new();
@@ -138,7 +135,7 @@ impl ServerBuilder {
             Ok(Ok(ready)) => Ok(Server {
                 child,
                 input,
-                log: Some(log),
+                log,
                 ready,
                 data_dir,
                 scratch,
@@ -149,15 +146,12 @@ impl ServerBuilder {
                 Err(Output {
                     code: status.code(),
                     stdout: String::new(),
-                    stderr: log.join().unwrap_or_default(),
+                    stderr: log.whole(),
                 })
             }
             Err(_) => {
                 let _ended = child.kill();
-                panic!(
-                    "not ready after {READY_LIMIT:?}: {}",
-                    log.join().unwrap_or_default()
-                )
+                panic!("not ready after {READY_LIMIT:?}: {}", log.whole())
             }
         }
     }
@@ -171,7 +165,7 @@ pub struct Server {
     /// Ends with this process, and the server with it.
     input: Option<ChildStdin>,
     /// Collects what it logs.
-    log: Option<JoinHandle<String>>,
+    log: Arc<Log>,
     /// The ready line.
     pub ready: Value,
     /// Its data directory.
@@ -269,6 +263,15 @@ impl Server {
         assert!(status.success(), "SIG{name} cannot be sent");
     }
 
+    /// Waits until it has logged this text, and gives the line that has it.
+    ///
+    /// # Panics
+    /// It does not in time.
+    #[must_use]
+    pub fn logged(&self, text: &str) -> String {
+        self.log.line_with(text)
+    }
+
     /// Kills it at once, as power loss would, and gives its data directory.
     ///
     /// # Panics
@@ -285,11 +288,10 @@ impl Server {
     #[must_use]
     pub fn wait(&mut self) -> Output {
         let status = wait(&mut self.child, STOP_LIMIT);
-        let log = self.log.take().map(JoinHandle::join);
         Output {
             code: status.code(),
             stdout: String::new(),
-            stderr: log.and_then(Result::ok).unwrap_or_default(),
+            stderr: self.log.whole(),
         }
     }
 

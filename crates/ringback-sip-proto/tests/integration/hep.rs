@@ -22,7 +22,7 @@ fn packet_of(chunks: &[Vec<u8>]) -> Vec<u8> {
 }
 
 /// A packet as an agent on IPv4 and UDP sends it.
-pub(crate) fn packet(message: &[u8]) -> Vec<u8> {
+fn packet(message: &[u8]) -> Vec<u8> {
     packet_of(&[
         chunk(0, 1, &[2]),
         chunk(0, 2, &[17]),

@@ -9,7 +9,10 @@ mod config;
 mod demo;
 mod durability;
 mod import;
+mod ipv6;
+mod openssl;
 mod serve;
+mod tls;
 mod verbs;
 
 use std::path::Path;

@@ -243,3 +243,57 @@ fn directory_in_use_or_unusable_is_an_internal_error_that_names_it() {
     std::fs::write(damaged.join("FORMAT"), "not a format").unwrap();
     serve(&damaged);
 }
+
+#[test]
+fn data_of_a_newer_version_is_refused_and_left_alone() {
+    let scratch = tempfile::tempdir().unwrap();
+    let data_dir = scratch.path().join("data");
+    let start = || ServerBuilder::new(BINARY).data_dir(&data_dir);
+    let mut server = start().start();
+    let api = server.environment(json!({"name": "acme"}));
+    api.number("+12025550100");
+    assert_eq!(server.stop().code, Some(0));
+
+    let files = || {
+        let mut all = Vec::new();
+        let mut directories = vec![data_dir.clone()];
+        while let Some(directory) = directories.pop() {
+            for entry in std::fs::read_dir(directory).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    directories.push(path);
+                } else {
+                    all.push((path.clone(), std::fs::read(path).unwrap()));
+                }
+            }
+        }
+        all.sort();
+        all
+    };
+    let format = data_dir.join("FORMAT");
+    let ours = std::fs::read_to_string(&format).unwrap();
+    // Nothing but its first line is known of a format to come.
+    for newer in [
+        ours.replacen("ringback-store 1", "ringback-store 2", 1),
+        "ringback-store 4000000000\nwhatever it may say\n".to_owned(),
+    ] {
+        assert_ne!(newer, ours);
+        std::fs::write(&format, &newer).unwrap();
+        let before = files();
+        let output = start().try_start().unwrap_err();
+        assert_eq!(output.code, Some(70), "{}", output.stderr);
+        for part in [
+            data_dir.to_str().unwrap(),
+            newer.split_whitespace().nth(1).unwrap(),
+            "supports format 1",
+            "use a newer version",
+        ] {
+            assert!(output.stderr.contains(part), "{part}: {}", output.stderr);
+        }
+        assert!(before == files(), "the data has changed");
+    }
+    std::fs::write(&format, ours).unwrap();
+    let server = start().start();
+    let numbers = server.api(api.token()).get("/api/v1/phone-numbers");
+    assert_eq!(numbers.data(200)[0]["number"], "+12025550100");
+}

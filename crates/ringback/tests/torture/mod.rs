@@ -1,6 +1,8 @@
 //! Every message of `fixtures/sip`, byte for byte, against the running server; each is followed by
 //! a good INVITE that must be routed.
 
+mod mutated;
+
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream, UdpSocket};

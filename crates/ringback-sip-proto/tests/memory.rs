@@ -1,0 +1,50 @@
+//! Memory: whatever comes in, nothing of it stays, and nothing makes much of little.
+//!
+//! A binary of its own with one test, for the allocator counts what every thread does.
+//! `RINGBACK_FUZZ_CASES` makes it longer, as the other run of mutated messages.
+
+#[path = "integration/exercise.rs"]
+mod exercise;
+
+use std::alloc::System;
+
+use ringback_sip_proto::Transport;
+use ringback_testkit::{Case, Mutator};
+use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
+
+/// Counts.
+#[global_allocator]
+static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
+
+#[test]
+fn mutated_messages_leave_nothing_behind_and_take_no_more_than_their_share() {
+    let mutator = Mutator::new();
+    Mutator::seeds(Mutator::cases(SMOKE), |seed| {
+        let case = mutator.case(seed);
+        let region = Region::new(ALLOCATOR);
+        match &case {
+            Case::Datagram(bytes) => {
+                exercise::handle(bytes, Transport::Udp);
+            }
+            Case::Stream(bytes, pieces) => exercise::stream(bytes, pieces),
+            Case::Hep(bytes) => exercise::hep(bytes),
+        }
+        let change = region.change();
+        let stays = change.bytes_allocated - change.bytes_deallocated;
+        assert_eq!((stays, change.allocations), (0, change.deallocations));
+        let length = case.bytes().len();
+        let share = FIXED_SHARE + SHARE_PER_BYTE * length;
+        let took = change.bytes_allocated;
+        assert!(took <= share, "{length} bytes made it take {took}");
+    });
+}
+
+/// Cases of a run that nobody asked for.
+const SMOKE: u64 = 20_000;
+
+/// Bytes that any message may have allocated in all, whatever its length; most of it for replies.
+const FIXED_SHARE: usize = 8_192;
+
+/// Bytes that it may have allocated for each of its own: buffers that grow by doubling, a copy for the
+/// stream, one for the reply, and what the checks of the reply need.
+const SHARE_PER_BYTE: usize = 8;
