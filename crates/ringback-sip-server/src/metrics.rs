@@ -452,7 +452,7 @@ impl Metrics {
             ),
             (
                 "socket_drops_total",
-                "Datagrams that the system dropped because no room was left",
+                "Datagrams that the system dropped: no room was left, or held back on overload",
                 gauges.socket_drops,
             ),
         ] {

@@ -43,10 +43,10 @@ pub(crate) fn bind(address: SocketAddr, shared: bool) -> io::Result<UdpSocket> {
         socket.set_reuse_port(true)?;
     }
     // Beyond the limit of ordinary users, if we may; else as much as there is.
-    if setsockopt(&socket, sockopt::RcvBufForce, &BUFFER_BYTES).is_err() {
-        socket.set_recv_buffer_size(BUFFER_BYTES)?;
+    if setsockopt(&socket, sockopt::RcvBufForce, &RECEIVE_BYTES).is_err() {
+        socket.set_recv_buffer_size(RECEIVE_BYTES)?;
     }
-    socket.set_send_buffer_size(BUFFER_BYTES)?;
+    socket.set_send_buffer_size(SEND_BYTES)?;
     setsockopt(&socket, sockopt::ReceiveTimestampns, &true)?;
     if address.ip().is_unspecified() {
         // Replies have to leave from the address that was asked (RFC 3581 §4).
@@ -172,7 +172,12 @@ impl<R: Router> Worker<R> {
             if known { waited } else { Duration::ZERO }
         };
         if let (Some(pressure), Some(first)) = (&mut seat.pressure, received.first()) {
-            pressure.batch(now.uptime, waited(first));
+            let sieve = pressure.batch(now.uptime, waited(first));
+            if let Some(Err(error)) = sieve.map(|sieve| sieve.attach(&self.socket)) {
+                // What is taken in is bounded all the same, at a higher price.
+                tracing::debug!(%error, "the system does not hold INVITEs back for us");
+                pressure.sieve_failed();
+            }
         }
         for (place, datagram) in received.iter().enumerate() {
             let arrival = Arrival {
@@ -553,8 +558,12 @@ const MAX_CUT_BYTES: usize = 64_000;
 /// whole reply need not.
 const MAX_PIECE_BYTES: usize = 1_400;
 
-/// Requested of the system for each direction.
-const BUFFER_BYTES: usize = 4 * 1024 * 1024;
+/// Requested of the system for what waits to be received: room for what comes until a flood is noticed
+/// and held back, so that others do not lose anything meanwhile.
+const RECEIVE_BYTES: usize = 16 * 1024 * 1024;
+
+/// Requested of the system for what waits to be sent.
+const SEND_BYTES: usize = 4 * 1024 * 1024;
 
 /// Room for the replies to a batch; grows if need be.
 const REPLIES_BYTES: usize = BATCH * 2_048;
@@ -563,5 +572,6 @@ const REPLIES_BYTES: usize = BATCH * 2_048;
 const PATIENCE: Duration = Duration::from_millis(200);
 
 /// How long an INVITE may have waited and still be served: 200 ms less what answering the batch
-/// takes.
+/// takes. Whatever it waited for: also on a machine that did not run us for so long, without any queue.
+/// The peer cannot know the cause, has better servers to ask, and needs its answer in time.
 const LATE: Duration = Duration::from_millis(190);
