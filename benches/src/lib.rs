@@ -6,6 +6,7 @@ pub mod cpu;
 pub mod figures;
 pub mod kamailio;
 pub mod load;
+pub mod overload;
 pub mod population;
 pub mod runs;
 pub mod server;

@@ -137,6 +137,19 @@ impl Ringback {
     /// # Errors
     /// If it does not come up.
     pub fn start(program: &Path, data: &Path, core: Option<usize>) -> io::Result<Self> {
+        Self::start_configured(program, data, core, None)
+    }
+
+    /// The same with a configuration file.
+    ///
+    /// # Errors
+    /// If it does not come up.
+    pub fn start_configured(
+        program: &Path,
+        data: &Path,
+        core: Option<usize>,
+        configuration: Option<&Path>,
+    ) -> io::Result<Self> {
         let mut command = match core {
             Some(core) => pinned(core, program),
             None => Command::new(program),
@@ -150,6 +163,9 @@ impl Ringback {
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::null());
+        if let Some(file) = configuration {
+            command.arg("--config").arg(file);
+        }
         let begin = Instant::now();
         let mut process = Process::spawn(command)?;
         let ready = process.ready()?;

@@ -92,6 +92,21 @@ impl Template {
         ))
     }
 
+    /// The OPTIONS by which a peer asks whether we are there.
+    #[must_use]
+    pub fn options(port: u16) -> Self {
+        Self::new(format!(
+            "OPTIONS sip:127.0.0.1 SIP/2.0\r\n\
+             Via: SIP/2.0/UDP 127.0.0.1:{port:05};branch=z9hG4bKIIIIIIIIIIIIIIII;rport\r\n\
+             Max-Forwards: 70\r\n\
+             From: <sip:ping@198.51.100.20>;tag=IIIIIIIIIIIIIIII\r\n\
+             To: <sip:ping@203.0.113.5>\r\n\
+             Call-ID: IIIIIIIIIIIIIIII@198.51.100.20\r\n\
+             CSeq: 1 OPTIONS\r\n\
+             Content-Length: 0\r\n\r\n"
+        ))
+    }
+
     /// What stands behind the value of the `To` of an ACK.
     pub const ACK_END: &'static [u8] = b"\r\nContent-Length: 0\r\n\r\n";
 
@@ -281,6 +296,25 @@ mod tests {
             assert_eq!(caller.as_str(), format!("+{}", call.caller));
         }
         assert_eq!(invite.call_id(), b"0123456789abcdef@198.51.100.20");
+    }
+
+    #[test]
+    fn options_are_answered() {
+        let mut template = Template::options(41_234);
+        template.set(&Call::returning(1, 1));
+        let redirector = Redirector::new([1; 16], Settings::default());
+        let input = Input {
+            bytes: template.bytes(),
+            source: "127.0.0.1:41234".parse().unwrap(),
+            transport: Transport::Udp,
+            draining: false,
+        };
+        let mut out = Vec::new();
+        assert!(matches!(
+            redirector.handle(input, &mut out),
+            Action::Reply(reply) if reply.status == 200
+        ));
+        assert_eq!(Reply::read(&out).unwrap().id, 1);
     }
 
     #[test]

@@ -17,7 +17,7 @@ use crate::identity;
 use crate::learning::{Learning, Sighting};
 use crate::memory::Memory;
 use crate::metrics::{Dropped, Lane, Metrics, PeerLane, Refused};
-use crate::overload::{Pressure, Relief};
+use crate::overload::{Knock, Pressure, Relief};
 use crate::peers::Refusal;
 use crate::plan::{Decided, HeaderSet, Plan, PlanCache, Plans};
 use crate::policy::{Policy, Source};
@@ -477,22 +477,26 @@ impl Desk<'_, '_> {
             });
         }
         let pressure = self.seat.pressure.as_deref_mut()?;
-        let answers = match pressure.invite(self.source.place, wants_answers) {
+        let knock = Knock {
+            place: self.source.place,
+            ip: arrival.source.ip(),
+            rate: self.source.peer.rate,
+            wants_answers,
+        };
+        let answers = match pressure.invite(&knock) {
             Relief::Answer => true,
             Relief::Drop => false,
             Relief::Serve => {
-                if !pressure.is_high() {
+                if wants_answers || !pressure.is_high() {
                     return None;
                 }
                 // Under pressure nobody reads what is over the rate, to see whether it is known.
                 let rate = self.source.peer.rate?;
                 let is_over = !self.source.state.invites.has(rate, self.now.uptime);
-                return (is_over && !(wants_answers && pressure.may_answer())).then_some(
-                    Overload {
-                        cause: Cause::Rate,
-                        answers: false,
-                    },
-                );
+                return is_over.then_some(Overload {
+                    cause: Cause::Rate,
+                    answers: false,
+                });
             }
         };
         Some(Overload {

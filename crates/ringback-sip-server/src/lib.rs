@@ -21,6 +21,7 @@ mod plan;
 mod policy;
 mod router;
 mod server;
+mod sieve;
 mod spec;
 mod stream;
 mod tls;

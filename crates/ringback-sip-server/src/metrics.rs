@@ -434,7 +434,11 @@ impl Metrics {
             page.line("refused_total", &format!("cause=\"{cause}\""), count);
         }
         for (name, help, count) in [
-            ("acks_total", "ACKs absorbed", sum(&|lane| lane.acks.get())),
+            (
+                "acks_total",
+                "ACKs that reached the process and were absorbed; over UDP the system drops them before",
+                sum(&|lane| lane.acks.get()),
+            ),
             (
                 "retransmissions_total",
                 "INVITEs answered again from memory",
@@ -452,7 +456,7 @@ impl Metrics {
             ),
             (
                 "socket_drops_total",
-                "Datagrams that the system dropped because no room was left",
+                "Datagrams that the system dropped: ACKs, what was held back on overload, and where no room was left",
                 gauges.socket_drops,
             ),
         ] {

@@ -21,13 +21,14 @@ use nix::sys::socket::{
 };
 use nix::sys::time::TimeSpec;
 use ringback_sip_proto::Transport;
-use socket2::{Domain, Protocol, SockFilter, Socket, Type};
+use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::core::{Arrival, Core, Seat};
 use crate::metrics::Dropped;
 use crate::overload::Pressure;
 use crate::plan::{PlanCache, Plans};
 use crate::router::Router;
+use crate::sieve::Sieve;
 
 /// Opens a UDP socket; with `shared`, several may listen on one address.
 pub(crate) fn bind(address: SocketAddr, shared: bool) -> io::Result<UdpSocket> {
@@ -43,10 +44,10 @@ pub(crate) fn bind(address: SocketAddr, shared: bool) -> io::Result<UdpSocket> {
         socket.set_reuse_port(true)?;
     }
     // Beyond the limit of ordinary users, if we may; else as much as there is.
-    if setsockopt(&socket, sockopt::RcvBufForce, &BUFFER_BYTES).is_err() {
-        socket.set_recv_buffer_size(BUFFER_BYTES)?;
+    if setsockopt(&socket, sockopt::RcvBufForce, &RECEIVE_BYTES).is_err() {
+        socket.set_recv_buffer_size(RECEIVE_BYTES)?;
     }
-    socket.set_send_buffer_size(BUFFER_BYTES)?;
+    socket.set_send_buffer_size(SEND_BYTES)?;
     setsockopt(&socket, sockopt::ReceiveTimestampns, &true)?;
     if address.ip().is_unspecified() {
         // Replies have to leave from the address that was asked (RFC 3581 §4).
@@ -56,37 +57,13 @@ pub(crate) fn bind(address: SocketAddr, shared: bool) -> io::Result<UdpSocket> {
             setsockopt(&socket, sockopt::Ipv6RecvPacketInfo, &true)?;
         }
     }
-    if let Err(error) = socket.attach_filter(&without_acks()) {
+    if let Err(error) = Sieve::default().attach(&socket) {
         // They are then absorbed here.
         tracing::debug!(%error, "the system does not filter ACKs");
     }
     socket.bind(&address.into())?;
     socket.set_read_timeout(Some(PATIENCE))?;
     Ok(socket.into())
-}
-
-/// Has the system drop every ACK before anybody is woken up for it.
-///
-/// Half of all messages are ACKs, and nothing of them matters (RFC 3261 §17.1.1.3): a redirect server
-/// keeps no transaction that one could end. What is dropped here shows in the system's `UdpInErrors`
-/// and in the socket's drops, but not in `UdpRcvbufErrors`, which tells of overload.
-fn without_acks() -> [SockFilter; 6] {
-    const LOAD_LENGTH: u16 = 0x80;
-    const LOAD_WORD: u16 = 0x20;
-    const JUMP_IF_AT_LEAST: u16 = 0x35;
-    const JUMP_IF_EQUAL: u16 = 0x15;
-    const RETURN: u16 = 0x06;
-    const UDP_HEADER: u32 = 8;
-    let start = u32::from_be_bytes(*b"ACK ");
-    [
-        SockFilter::new(LOAD_LENGTH, 0, 0, 0),
-        // A word that is not there would end the program, and drop the datagram.
-        SockFilter::new(JUMP_IF_AT_LEAST, 0, 3, UDP_HEADER + 4),
-        SockFilter::new(LOAD_WORD, 0, 0, UDP_HEADER),
-        SockFilter::new(JUMP_IF_EQUAL, 0, 1, start),
-        SockFilter::new(RETURN, 0, 0, 0),
-        SockFilter::new(RETURN, 0, 0, u32::MAX),
-    ]
 }
 
 /// One socket and what its thread works with.
@@ -200,7 +177,12 @@ impl<R: Router> Worker<R> {
             if known { waited } else { Duration::ZERO }
         };
         if let (Some(pressure), Some(first)) = (&mut seat.pressure, received.first()) {
-            pressure.batch(now.uptime, waited(first));
+            let sieve = pressure.batch(now.uptime, waited(first));
+            if let Some(Err(error)) = sieve.map(|sieve| sieve.attach(&self.socket)) {
+                // What is taken in is bounded all the same, at a higher price.
+                tracing::debug!(%error, "the system does not hold INVITEs back for us");
+                pressure.sieve_failed();
+            }
         }
         for (place, datagram) in received.iter().enumerate() {
             let arrival = Arrival {
@@ -581,8 +563,12 @@ const MAX_CUT_BYTES: usize = 64_000;
 /// whole reply need not.
 const MAX_PIECE_BYTES: usize = 1_400;
 
-/// Requested of the system for each direction.
-const BUFFER_BYTES: usize = 4 * 1024 * 1024;
+/// Requested of the system for what waits to be received: room for what comes until a flood is noticed
+/// and held back, so that others do not lose anything meanwhile.
+const RECEIVE_BYTES: usize = 16 * 1024 * 1024;
+
+/// Requested of the system for what waits to be sent.
+const SEND_BYTES: usize = 4 * 1024 * 1024;
 
 /// Room for the replies to a batch; grows if need be.
 const REPLIES_BYTES: usize = BATCH * 2_048;
@@ -591,5 +577,6 @@ const REPLIES_BYTES: usize = BATCH * 2_048;
 const PATIENCE: Duration = Duration::from_millis(200);
 
 /// How long an INVITE may have waited and still be served: 200 ms less what answering the batch
-/// takes.
+/// takes. Whatever it waited for: also on a machine that did not run us for so long, without any queue.
+/// The peer cannot know the cause, has better servers to ask, and needs its answer in time.
 const LATE: Duration = Duration::from_millis(190);
