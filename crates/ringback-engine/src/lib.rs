@@ -25,9 +25,9 @@ pub use clock::{Clock, SystemClock};
 pub use command::{
     Command, ConstraintCheck, CreateAgent, CreateEnvironment, CreateNumber, CreateToken,
     DeleteAgent, DeleteEnvironment, DeleteNumber, DeleteToken, ForgetContact, NewCall, Override,
-    PublishAgent, RecordCalls, RemoveCallbackRole, ReportAnswered, RoleFields, RoleMode, RouteCall,
-    RoutedAnswer, SetCallbackRole, SetDefaultAgent, UpdateAgent, UpdateEnvironment,
-    check_constraints,
+    PublishAgent, RecordBatch, RecordCalls, RemoveCallbackRole, ReportAnswered, RoleFields,
+    RoleMode, RouteCall, RoutedAnswer, SetCallbackRole, SetDefaultAgent, UpdateAgent,
+    UpdateEnvironment, check_constraints,
 };
 pub use draft::Draft;
 pub use engine::{ContactView, Engine, Health, LearnedCall, OpenError};
