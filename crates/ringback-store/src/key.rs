@@ -11,6 +11,7 @@
 //!
 //! In every table the key of a single zero byte holds the sequence of the last commit that it contains.
 
+use lsm_tree::Slice;
 use ringback_engine::{Call, CountKey, JournalError};
 use ringback_routing::{AgentId, CallStatus, E164, EnvironmentId, Timestamp};
 use siphasher::sip128::{Hasher128, SipHasher13};
@@ -71,22 +72,30 @@ pub(crate) fn call_key(
     started_at: Timestamp,
     sid: &str,
     hash: &[u8; 16],
-) -> Vec<u8> {
+) -> Slice {
     let sid = sid_in_key(sid, hash);
-    let mut key = Vec::with_capacity(SID_OFFSET + sid.len());
-    key.extend_from_slice(&contact_prefix(environment, contact));
-    key.extend_from_slice(&time_bytes(started_at));
-    key.extend_from_slice(sid);
-    key
+    let mut start = [0; SID_OFFSET];
+    start[..15].copy_from_slice(&contact_prefix(environment, contact));
+    start[15..].copy_from_slice(&time_bytes(started_at));
+    // Most are put together on the stack, so that memory is taken once.
+    let mut key = [0; 96];
+    match key.get_mut(..SID_OFFSET + sid.len()) {
+        Some(key) => {
+            key[..SID_OFFSET].copy_from_slice(&start);
+            key[SID_OFFSET..].copy_from_slice(sid);
+            (&*key).into()
+        }
+        None => [&start, sid].concat().into(),
+    }
 }
 
 /// The value in `calls` of a call by the agent with this number.
-pub(crate) fn call_value(call: &Call, agent: u32) -> Vec<u8> {
+pub(crate) fn call_value(call: &Call, agent: u32) -> Slice {
     let details = details(call, agent);
     if call.sid.len() > LONGEST_SID_IN_KEY {
-        [&details, call.sid.as_bytes()].concat()
+        [&details, call.sid.as_bytes()].concat().into()
     } else {
-        details.to_vec()
+        details.into()
     }
 }
 

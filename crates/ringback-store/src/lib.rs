@@ -15,6 +15,7 @@ mod prepare;
 mod store;
 mod tables;
 mod tree_files;
+mod writes;
 
 #[cfg(test)]
 mod tests;

@@ -195,7 +195,7 @@ impl Preparation<'_> {
         );
         self.writes
             .calls
-            .push((call_key.into(), Some(key::call_value(call, agent).into())));
+            .push((call_key, Some(key::call_value(call, agent))));
         self.writes
             .sids
             .push((sid_key.into(), Some(key::sid_value(call, agent).into())));

@@ -35,6 +35,7 @@ use crate::log::ClosedSegments;
 use crate::prepare::{Write, Writes};
 use crate::store::StoreSettings;
 use crate::tree_files;
+use crate::writes::SortedWrites;
 
 /// The tables; shared by the writer, all readers and the threads in the background.
 pub(crate) struct Tables {
@@ -457,9 +458,6 @@ pub(crate) struct Table {
     files: RwLock<()>,
 }
 
-/// Keys and their values in order, or none where the key is gone.
-type SortedWrites = BTreeMap<Slice, Option<Slice>>;
-
 /// What a tree does not contain yet.
 #[derive(Default)]
 struct Memory {
@@ -558,11 +556,11 @@ impl Table {
             Bound::Included(from),
             to.map_or(Bound::Unbounded, Bound::Excluded),
         );
-        let mut written = SortedWrites::new();
+        let mut written = BTreeMap::new();
         {
             let memory = self.memory.read();
             for map in memory.sealed.as_deref().into_iter().chain([&memory.active]) {
-                for (key, value) in map.range::<[u8], _>(bounds) {
+                for (key, value) in map.range(from, to) {
                     written.insert(key.clone(), value.clone());
                 }
             }
