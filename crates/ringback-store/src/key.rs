@@ -148,6 +148,11 @@ pub(crate) fn decode_call(
     })
 }
 
+/// The environment number in a key in `calls`.
+pub(crate) fn call_environment(key: &[u8]) -> Option<u32> {
+    Some(u32::from_be_bytes(*key.get(4..)?.first_chunk()?))
+}
+
 /// The key in `sids` of a sid.
 pub(crate) fn sid_key(secret: &[u8; 16], environment: u32, sid: &str) -> [u8; 16] {
     let mut hasher = SipHasher13::new_with_key(secret);

@@ -12,6 +12,7 @@ mod interner;
 mod key;
 mod log;
 mod prepare;
+mod sid_filter;
 mod store;
 mod tables;
 mod tree_files;

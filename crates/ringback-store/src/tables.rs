@@ -33,6 +33,7 @@ use crate::interner::Interner;
 use crate::key;
 use crate::log::ClosedSegments;
 use crate::prepare::{Write, Writes};
+use crate::sid_filter::SidFilter;
 use crate::store::StoreSettings;
 use crate::tree_files;
 use crate::writes::SortedWrites;
@@ -49,6 +50,8 @@ pub(crate) struct Tables {
     pub(crate) interner: RwLock<Interner>,
     /// Keys the hash of call ids.
     pub(crate) sid_secret: [u8; 16],
+    /// Tells ids that are in `sids` for certain not.
+    pub(crate) sid_filter: SidFilter,
     /// The generation being filled. Whoever writes to the tables holds this.
     generation: Mutex<Generation>,
     /// What the threads in the background are at.
@@ -83,6 +86,9 @@ struct Progress {
     /// The threads shall end.
     closing: bool,
 }
+
+/// Into how many parts the first byte of their keys divides the calls.
+pub(crate) const SHARDS: usize = 256;
 
 /// How many times its size a generation grows while the one before it is being written.
 const OVERFLOW: u64 = 2;
@@ -168,12 +174,17 @@ impl Tables {
             applied
         };
         let interner = Interner::load(&state)?;
+        let sid_filter = match sids.tree.approximate_len() {
+            0 => SidFilter::of_nothing(),
+            stored => SidFilter::to_build(stored, SHARDS),
+        };
         let tables = Self {
             sids,
             state,
             calls,
             interner: RwLock::new(interner),
             sid_secret,
+            sid_filter,
             generation: Mutex::new(Generation {
                 applied: lowest,
                 size: 0,
@@ -240,6 +251,9 @@ impl Tables {
 
     /// Puts writes into memory and returns by about how many bytes it grew.
     fn insert(&self, writes: Writes) -> u64 {
+        let recorded = writes.sids.iter().filter(|(_, value)| value.is_some());
+        self.sid_filter
+            .enter(recorded.filter_map(|(key, _)| key.first_chunk()));
         // In this order, what is found through another table is there already.
         self.state.insert(writes.state)
             + self.calls.insert(writes.calls)
@@ -308,6 +322,13 @@ impl Tables {
             }
         }
         Ok(calls)
+    }
+
+    /// Builds the filter of call ids anew along with the sweep that is about to begin, if it is due.
+    pub(crate) fn renew_sid_filter(&self) {
+        // What is being applied is entered into the new filter, or already visible.
+        let _held = self.generation.lock();
+        self.sid_filter.begin_if_stale(SHARDS);
     }
 
     /// Asks the threads in the background to end.
