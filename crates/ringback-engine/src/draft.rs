@@ -39,13 +39,13 @@ pub struct Draft<'a> {
 }
 
 impl<'a> Draft<'a> {
-    /// An empty batch on the published state.
-    pub(crate) fn new(shared: &'a Shared, now: Timestamp) -> Self {
+    /// An empty batch on the published state, in the memory of one before it.
+    pub(crate) fn new(shared: &'a Shared, now: Timestamp, memory: Memory) -> Self {
         Self {
             shared,
             directory: shared.directory.load_full(),
-            changes: Vec::new(),
-            calls: HashTable::new(),
+            changes: memory.changes,
+            calls: memory.calls,
             hashing: RandomState::default(),
             forgotten: HashSet::new(),
             responses: HashMap::new(),
@@ -257,14 +257,24 @@ impl<'a> Draft<'a> {
 
     /// The changes, the directory they lead to, and the decisions to show.
     pub(crate) fn finish(
-        self,
-    ) -> (
-        Vec<Change>,
-        Arc<Directory>,
-        Vec<(EnvironmentId, DecisionRecord)>,
-    ) {
-        (self.changes, self.directory, self.decisions)
+        mut self,
+    ) -> (Memory, Arc<Directory>, Vec<(EnvironmentId, DecisionRecord)>) {
+        self.calls.clear();
+        let memory = Memory {
+            changes: self.changes,
+            calls: self.calls,
+        };
+        (memory, self.directory, self.decisions)
     }
+}
+
+/// What batches would allocate and free, one after the other.
+#[derive(Default)]
+pub(crate) struct Memory {
+    /// The changes; none where the next batch begins.
+    pub(crate) changes: Vec<Change>,
+    /// An empty table of calls.
+    calls: HashTable<(u64, usize)>,
 }
 
 /// The call that this change records, if it records one.

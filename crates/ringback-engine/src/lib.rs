@@ -23,10 +23,10 @@ pub use change::{
 };
 pub use clock::{Clock, SystemClock};
 pub use command::{
-    Command, ConstraintCheck, CreateAgent, CreateEnvironment, CreateNumber, CreateToken,
-    DeleteAgent, DeleteEnvironment, DeleteNumber, DeleteToken, ForgetContact, NewCall, Override,
-    PublishAgent, RecordBatch, RecordCalls, RemoveCallbackRole, ReportAnswered, RoleFields,
-    RoleMode, RouteCall, RoutedAnswer, SetCallbackRole, SetDefaultAgent, UpdateAgent,
+    BatchRecorded, Command, ConstraintCheck, CreateAgent, CreateEnvironment, CreateNumber,
+    CreateToken, DeleteAgent, DeleteEnvironment, DeleteNumber, DeleteToken, ForgetContact, NewCall,
+    Override, PublishAgent, RecordBatch, RecordCalls, RemoveCallbackRole, ReportAnswered,
+    RoleFields, RoleMode, RouteCall, RoutedAnswer, SetCallbackRole, SetDefaultAgent, UpdateAgent,
     UpdateEnvironment, check_constraints,
 };
 pub use draft::Draft;

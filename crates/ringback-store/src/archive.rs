@@ -205,7 +205,7 @@ impl Tables {
                 if let Some(number) = number
                     && self.calls.get(&call_key)?.is_some_and(|now| now == value)
                 {
-                    forget_call(self, number, call_key, &call, &mut writes)?;
+                    forget_call(self, number, &call_key, &call, &mut writes)?;
                 }
             }
             let removed = writes.calls.len() as u64;

@@ -11,7 +11,6 @@
 //!
 //! In every table the key of a single zero byte holds the sequence of the last commit that it contains.
 
-use lsm_tree::Slice;
 use ringback_engine::{Call, CountKey, JournalError};
 use ringback_routing::{AgentId, CallStatus, E164, EnvironmentId, Timestamp};
 use siphasher::sip128::{Hasher128, SipHasher13};
@@ -39,9 +38,6 @@ pub(crate) const COUNT: u8 = b'n';
 /// Longer call ids are replaced by their hash in keys, which are limited to 65,535 bytes.
 const LONGEST_SID_IN_KEY: usize = 1_024;
 
-/// Where the sid starts in a key of `calls`.
-const SID_OFFSET: usize = 23;
-
 /// Length of what [`details`] encodes.
 const DETAILS_LENGTH: usize = 12;
 
@@ -65,37 +61,27 @@ fn sid_in_key<'a>(sid: &'a str, hash: &'a [u8; 16]) -> &'a [u8] {
     }
 }
 
-/// The key in `calls` of the call with this sid, whose hash is given too.
-pub(crate) fn call_key(
+/// Writes the key in `calls` of the call with this sid, whose hash is given too.
+pub(crate) fn write_call_key(
+    to: &mut Vec<u8>,
     environment: u32,
     contact: E164,
     started_at: Timestamp,
     sid: &str,
     hash: &[u8; 16],
-) -> Slice {
-    let sid = sid_in_key(sid, hash);
-    let mut start = [0; SID_OFFSET];
-    start[..15].copy_from_slice(&contact_prefix(environment, contact));
-    start[15..].copy_from_slice(&time_bytes(started_at));
-    // Most are put together on the stack, so that memory is taken once.
-    let mut key = [0; 96];
-    match key.get_mut(..SID_OFFSET + sid.len()) {
-        Some(key) => {
-            key[..SID_OFFSET].copy_from_slice(&start);
-            key[SID_OFFSET..].copy_from_slice(sid);
-            (&*key).into()
-        }
-        None => [&start, sid].concat().into(),
-    }
+) {
+    to.clear();
+    to.extend_from_slice(&contact_prefix(environment, contact));
+    to.extend_from_slice(&time_bytes(started_at));
+    to.extend_from_slice(sid_in_key(sid, hash));
 }
 
-/// The value in `calls` of a call by the agent with this number.
-pub(crate) fn call_value(call: &Call, agent: u32) -> Slice {
-    let details = details(call, agent);
+/// Writes the value in `calls` of a call by the agent with this number.
+pub(crate) fn write_call_value(to: &mut Vec<u8>, call: &Call, agent: u32) {
+    to.clear();
+    to.extend_from_slice(&details(call, agent));
     if call.sid.len() > LONGEST_SID_IN_KEY {
-        [&details, call.sid.as_bytes()].concat().into()
-    } else {
-        details.into()
+        to.extend_from_slice(call.sid.as_bytes());
     }
 }
 

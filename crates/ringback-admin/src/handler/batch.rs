@@ -10,7 +10,9 @@ use std::time::Duration;
 
 use axum::extract::{Request, State};
 use axum::response::Response;
-use ringback_engine::{CommandError, Engine, FieldErrors, NewCall, RecordBatch, SubmitError};
+use ringback_engine::{
+    BatchRecorded, CommandError, Engine, FieldErrors, NewCall, RecordBatch, SubmitError,
+};
 use ringback_routing::{Country, EnvironmentId};
 use serde::Serialize;
 use tokio::task::JoinHandle;
@@ -54,14 +56,16 @@ struct Batch {
     lines: u64,
     /// The chunk being gathered.
     chunk: Chunk,
+    /// Memory of chunks that have arrived.
+    memory: Vec<Vec<NewCall>>,
     /// Chunks on their way to storage, oldest first.
     submitted: VecDeque<(Chunk, Submission)>,
     /// What has become of those that arrived.
     report: Report,
 }
 
-/// A chunk on its way to storage; the places of those of its calls that are refused, and why.
-type Submission = JoinHandle<Result<Vec<(usize, CommandError)>, SubmitError>>;
+/// A chunk on its way to storage.
+type Submission = JoinHandle<Result<BatchRecorded, SubmitError>>;
 
 /// Some lines.
 #[derive(Default)]
@@ -105,6 +109,7 @@ impl Batch {
             country,
             lines: 0,
             chunk: Chunk::default(),
+            memory: Vec::new(),
             submitted: VecDeque::new(),
             report: Report::default(),
         }
@@ -180,7 +185,11 @@ impl Batch {
         {
             self.settle(chunk, submission).await?;
         }
-        let mut chunk = std::mem::take(&mut self.chunk);
+        let next = Chunk {
+            calls: self.memory.pop().unwrap_or_default(),
+            ..Chunk::default()
+        };
+        let mut chunk = std::mem::replace(&mut self.chunk, next);
         let calls = std::mem::take(&mut chunk.calls);
         let command = RecordBatch {
             environment: self.environment,
@@ -209,14 +218,16 @@ impl Batch {
 
     /// Waits for a chunk to arrive.
     async fn settle(&mut self, chunk: Chunk, submission: Submission) -> Result<(), ApiError> {
-        let refused = submission.await.map_err(|_| ApiError::ShuttingDown)??;
-        if refused
+        let recorded = submission.await.map_err(|_| ApiError::ShuttingDown)??;
+        self.memory.push(recorded.memory);
+        if recorded
+            .refused
             .iter()
             .any(|(_, error)| matches!(error, CommandError::StorageUnavailable))
         {
             return Err(ApiError::StorageUnavailable);
         }
-        self.report.add(chunk, &refused);
+        self.report.add(chunk, &recorded.refused);
         Ok(())
     }
 }

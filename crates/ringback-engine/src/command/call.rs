@@ -67,21 +67,33 @@ pub struct RecordBatch {
 }
 
 impl Command for RecordBatch {
-    /// The places of those that were refused among the calls, and why.
-    type Output = Vec<(usize, CommandError)>;
+    type Output = BatchRecorded;
 
-    fn run(self, draft: &mut Draft<'_>) -> Result<Self::Output, CommandError> {
+    fn run(mut self, draft: &mut Draft<'_>) -> Result<BatchRecorded, CommandError> {
         draft.reserve_calls(self.calls.len());
         let mut refused = Vec::new();
-        for (place, new) in self.calls.into_iter().enumerate() {
+        for (place, new) in self.calls.drain(..).enumerate() {
             match record(draft, self.environment, new) {
                 Ok(Recorded::Put(call)) => draft.put_call(call),
                 Ok(Recorded::Known(_)) => {}
                 Err(error) => refused.push((place, error)),
             }
         }
-        Ok(refused)
+        Ok(BatchRecorded {
+            refused,
+            memory: self.calls,
+        })
     }
+}
+
+/// What became of a batch.
+#[derive(Debug, Default)]
+pub struct BatchRecorded {
+    /// The places of those calls that were refused, and why.
+    pub refused: Vec<(usize, CommandError)>,
+    /// The memory of the batch, empty, for the next one: one thread would allocate it and another
+    /// free it, batch after batch.
+    pub memory: Vec<NewCall>,
 }
 
 /// Forgets a contact: every call to it.
