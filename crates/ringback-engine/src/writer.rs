@@ -157,6 +157,6 @@ impl Writer {
 /// How many jobs are taken from the queue at once.
 const JOBS_AT_ONCE: usize = 1_024;
 
-/// After how many changes a commit is not made larger: by far enough for a sync to weigh nothing, and
-/// few enough to stay in the cache of a core until they are applied.
-const CHANGES_AT_ONCE: usize = 4_096;
+/// After how many changes a commit is not made larger: a sync takes milliseconds while tables are
+/// written, and must weigh little even then.
+const CHANGES_AT_ONCE: usize = 16_384;
