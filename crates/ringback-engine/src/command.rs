@@ -13,7 +13,7 @@ mod route;
 mod token;
 
 pub use agent::{CreateAgent, DeleteAgent, PublishAgent, UpdateAgent};
-pub use call::{ForgetContact, NewCall, RecordCalls};
+pub use call::{BatchRecorded, ForgetContact, NewCall, RecordBatch, RecordCalls};
 pub use environment::{CreateEnvironment, DeleteEnvironment, UpdateEnvironment};
 pub use number::{CreateNumber, DeleteNumber, SetDefaultAgent};
 pub use role::{

@@ -1,8 +1,12 @@
 //! The state as a batch of commands is about to leave it.
 
 use std::collections::{HashMap, HashSet};
+use std::hash::BuildHasher;
 use std::sync::Arc;
 
+use foldhash::fast::RandomState;
+use hashbrown::HashTable;
+use hashbrown::hash_table::Entry;
 use ringback_routing::{Caller, Decision, Directory, E164, EnvironmentId, Timestamp};
 
 use crate::engine::{ContactView, ROUTED_KNOWN_MILLIS, Shared};
@@ -18,8 +22,10 @@ pub struct Draft<'a> {
     directory: Arc<Directory>,
     /// The batch's changes.
     changes: Vec<Change>,
-    /// Calls that the batch records.
-    calls: HashMap<(EnvironmentId, String), Call>,
+    /// Where in `changes` the last record of each call stands, with the hash of its environment and id.
+    calls: HashTable<(u64, usize)>,
+    /// Makes these hashes.
+    hashing: RandomState,
     /// Contacts that the batch forgets.
     forgotten: HashSet<(EnvironmentId, E164)>,
     /// Answers to calls that the batch routes.
@@ -33,13 +39,14 @@ pub struct Draft<'a> {
 }
 
 impl<'a> Draft<'a> {
-    /// An empty batch on the published state.
-    pub(crate) fn new(shared: &'a Shared, now: Timestamp) -> Self {
+    /// An empty batch on the published state, in the memory of one before it.
+    pub(crate) fn new(shared: &'a Shared, now: Timestamp, memory: Memory) -> Self {
         Self {
             shared,
             directory: shared.directory.load_full(),
-            changes: Vec::new(),
-            calls: HashMap::new(),
+            changes: memory.changes,
+            calls: memory.calls,
+            hashing: RandomState::default(),
             forgotten: HashSet::new(),
             responses: HashMap::new(),
             answered: HashSet::new(),
@@ -105,10 +112,13 @@ impl<'a> Draft<'a> {
             }
             Change::NumberRemoved(_, id) => Arc::make_mut(&mut self.directory).remove_number(*id),
             Change::ContactForgotten(environment, contact) => {
-                let place = (*environment, *contact);
-                self.calls
-                    .retain(|_, call| (call.environment, call.contact) != place);
-                self.forgotten.insert(place);
+                let changes = &self.changes;
+                self.calls.retain(|(_, place)| {
+                    call_at(changes, *place).is_some_and(|call| {
+                        (call.environment, call.contact) != (*environment, *contact)
+                    })
+                });
+                self.forgotten.insert((*environment, *contact));
             }
             Change::CallPut(_) | Change::Routed(_) | Change::Counted(..) => {}
         }
@@ -124,10 +134,15 @@ impl<'a> Draft<'a> {
         environment: EnvironmentId,
         sid: &str,
     ) -> Result<Option<Call>, CommandError> {
-        if !self.calls.is_empty()
-            && let Some(call) = self.calls.get(&(environment, sid.to_owned()))
-        {
-            return Ok(Some(call.clone()));
+        if !self.calls.is_empty() {
+            let hash = self.hashing.hash_one((environment, sid));
+            let changes = &self.changes;
+            let recorded = self.calls.find(hash, |(known, place)| {
+                *known == hash && names(changes, *place, environment, sid)
+            });
+            if let Some(call) = recorded.and_then(|(_, place)| call_at(changes, *place)) {
+                return Ok(Some(call.clone()));
+            }
         }
         let stored = self
             .shared
@@ -143,10 +158,28 @@ impl<'a> Draft<'a> {
         }))
     }
 
+    /// Makes room for this many calls to come.
+    pub fn reserve_calls(&mut self, calls: usize) {
+        self.changes.reserve(calls);
+        self.calls.reserve(calls, |(hash, _)| *hash);
+    }
+
     /// Records a call, or the higher status of a known one.
     pub fn put_call(&mut self, call: Call) {
-        self.calls
-            .insert((call.environment, call.sid.clone()), call.clone());
+        let hash = self.hashing.hash_one((call.environment, call.sid.as_str()));
+        let changes = &self.changes;
+        let entry = self.calls.entry(
+            hash,
+            |(known, place)| *known == hash && names(changes, *place, call.environment, &call.sid),
+            |(hash, _)| *hash,
+        );
+        let record = (hash, self.changes.len());
+        match entry {
+            Entry::Occupied(mut entry) => *entry.get_mut() = record,
+            Entry::Vacant(entry) => {
+                entry.insert(record);
+            }
+        }
         self.changes.push(Change::CallPut(call));
     }
 
@@ -220,12 +253,35 @@ impl<'a> Draft<'a> {
 
     /// The changes, the directory they lead to, and the decisions to show.
     pub(crate) fn finish(
-        self,
-    ) -> (
-        Vec<Change>,
-        Arc<Directory>,
-        Vec<(EnvironmentId, DecisionRecord)>,
-    ) {
-        (self.changes, self.directory, self.decisions)
+        mut self,
+    ) -> (Memory, Arc<Directory>, Vec<(EnvironmentId, DecisionRecord)>) {
+        self.calls.clear();
+        let memory = Memory {
+            changes: self.changes,
+            calls: self.calls,
+        };
+        (memory, self.directory, self.decisions)
     }
+}
+
+/// What batches would allocate and free, one after the other.
+#[derive(Default)]
+pub(crate) struct Memory {
+    /// The changes; none where the next batch begins.
+    pub(crate) changes: Vec<Change>,
+    /// An empty table of calls.
+    calls: HashTable<(u64, usize)>,
+}
+
+/// The call that this change records, if it records one.
+fn call_at(changes: &[Change], place: usize) -> Option<&Call> {
+    match changes.get(place) {
+        Some(Change::CallPut(call)) => Some(call),
+        _ => None,
+    }
+}
+
+/// Whether this change records the call with this id.
+fn names(changes: &[Change], place: usize, environment: EnvironmentId, sid: &str) -> bool {
+    call_at(changes, place).is_some_and(|call| call.sid == sid && call.environment == environment)
 }

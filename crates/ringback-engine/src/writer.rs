@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 
 use tokio::sync::mpsc;
 
+use crate::draft::Memory;
 use crate::engine::{Shared, concerns_directory};
 use crate::{Change, Draft, Journal};
 
@@ -28,12 +29,18 @@ pub(crate) struct Writer {
     shared: Arc<Shared>,
     /// Makes changes durable.
     journal: Box<dyn Journal>,
+    /// Memory of the batch before, for the next one.
+    memory: Memory,
 }
 
 impl Writer {
     /// A writer to this journal.
     pub(crate) fn new(shared: Arc<Shared>, journal: Box<dyn Journal>) -> Self {
-        Self { shared, journal }
+        Self {
+            shared,
+            journal,
+            memory: Memory::default(),
+        }
     }
 
     /// Works until it is told to stop, or nobody is left to ask.
@@ -68,7 +75,8 @@ impl Writer {
     /// of the jobs was to stop.
     fn batch(&mut self, jobs: &mut impl Iterator<Item = Job>) -> bool {
         let shared = Arc::clone(&self.shared);
-        let mut draft = Draft::new(&shared, shared.clock.now());
+        let memory = std::mem::take(&mut self.memory);
+        let mut draft = Draft::new(&shared, shared.clock.now(), memory);
         let mut answers = Vec::new();
         let mut stop = false;
         let mut takes_observed = false;
@@ -81,14 +89,15 @@ impl Writer {
                 Job::Stop => stop = true,
             }
         }
-        let (mut changes, directory, decisions) = draft.finish();
+        let (mut memory, directory, decisions) = draft.finish();
+        let changes = &mut memory.changes;
         let commanded = changes.len();
         // An answer is stored no earlier than the call that it answers.
         takes_observed |= stop || changes.iter().any(concerns_routed_calls);
         if takes_observed {
             changes.extend(shared.observed.take_pending(&shared.directory.load()));
         }
-        let stored = changes.is_empty() || self.commit(&changes);
+        let stored = changes.is_empty() || self.commit(changes);
         let observed = changes.split_off(commanded);
         if stored {
             shared.observed.recycle(observed);
@@ -96,7 +105,7 @@ impl Writer {
                 shared.observed.settle(&shared.directory.load());
                 shared.directory.store(Arc::clone(&directory));
             }
-            for change in &changes {
+            for change in &*changes {
                 match change {
                     Change::CallPut(call) => shared.contacts.apply(&directory, call),
                     Change::ContactForgotten(environment, contact) => {
@@ -116,6 +125,8 @@ impl Writer {
             // Without changes of its own a command needs no storage: its answer stands.
             answer(stored || commanded == 0);
         }
+        changes.clear();
+        self.memory = memory;
         stop
     }
 
@@ -157,5 +168,6 @@ const fn concerns_routed_calls(change: &Change) -> bool {
 /// How many jobs are taken from the queue at once.
 const JOBS_AT_ONCE: usize = 1_024;
 
-/// After how many changes a commit is not made larger.
+/// After how many changes a commit is not made larger: a sync takes milliseconds while tables are
+/// written, and must weigh little even then.
 const CHANGES_AT_ONCE: usize = 16_384;

@@ -12,10 +12,8 @@ use uuid::Uuid;
 use crate::interner::Interner;
 use crate::key;
 use crate::prepare::{Writes, forget_call};
-use crate::tables::{Table, Tables};
-
-/// Into how many parts the first byte of their keys divides the calls.
-const SHARDS: usize = 256;
+use crate::sid_filter::SidHash;
+use crate::tables::{SHARDS, Table, Tables};
 
 /// How many calls a sweep removes without letting a commit in between.
 const SWEEP_CHUNK: usize = 256;
@@ -77,6 +75,9 @@ impl Archive for Tables {
             return Ok(None);
         };
         let sid_key = key::sid_key(&self.sid_secret, number, sid);
+        if !self.sid_filter.may_have(&sid_key) {
+            return Ok(None);
+        }
         let Some(value) = self.sids.get(&sid_key)? else {
             return Ok(None);
         };
@@ -111,11 +112,16 @@ impl Archive for Tables {
     ) -> Result<(), JournalError> {
         let parts = parts.max(1);
         let mut calls: Vec<Call> = Vec::new();
+        let filter_wanted = self.sid_filter.is_being_built();
+        let mut seen = Vec::new();
         for shard in part * SHARDS / parts..(part + 1) * SHARDS / parts {
             // One shard at a time, so that no old version of the table is held for long.
             for item in self.shard(shard) {
                 let (call_key, value) = item?;
                 let call = self.decode(&self.interner.read(), &call_key, &value)?;
+                if filter_wanted {
+                    seen.extend(self.sid_hash(&call_key, &call.sid));
+                }
                 if let Some(first) = calls.first()
                     && (first.environment, first.contact) != (call.environment, call.contact)
                 {
@@ -132,6 +138,10 @@ impl Archive for Tables {
                 }
                 calls.clear();
             }
+            if filter_wanted {
+                self.sid_filter.visited(shard, &seen);
+                seen.clear();
+            }
         }
         Ok(())
     }
@@ -142,6 +152,9 @@ impl Archive for Tables {
         routed_before: Timestamp,
     ) -> Result<u64, JournalError> {
         let mut removed = 0;
+        self.renew_sid_filter();
+        let filter_wanted = self.sid_filter.is_being_built();
+        let mut kept = Vec::new();
         for shard in 0..SHARDS {
             let mut doomed = Vec::new();
             for item in self.shard(shard) {
@@ -152,9 +165,15 @@ impl Archive for Tables {
                     if doomed.len() == SWEEP_CHUNK {
                         removed += self.remove_calls(&mut doomed)?;
                     }
+                } else if filter_wanted {
+                    kept.extend(self.sid_hash(&call_key, &call.sid));
                 }
             }
             removed += self.remove_calls(&mut doomed)?;
+            if filter_wanted {
+                self.sid_filter.visited(shard, &kept);
+                kept.clear();
+            }
         }
         let mut old = Vec::new();
         let oldest_kept = key::routed_from(routed_before);
@@ -186,7 +205,7 @@ impl Tables {
                 if let Some(number) = number
                     && self.calls.get(&call_key)?.is_some_and(|now| now == value)
                 {
-                    forget_call(self, number, call_key, &call, &mut writes)?;
+                    forget_call(self, number, &call_key, &call, &mut writes)?;
                 }
             }
             let removed = writes.calls.len() as u64;
@@ -201,6 +220,12 @@ impl Tables {
         let end = shard.checked_add(1).map(|next| [next, 0]);
         self.calls
             .range(&[shard, 0], end.as_ref().map(<[u8; 2]>::as_slice))
+    }
+
+    /// The hash of the id of a call with this key in `calls`.
+    fn sid_hash(&self, call_key: &[u8], sid: &str) -> Option<SidHash> {
+        let environment = key::call_environment(call_key)?;
+        Some(key::sid_key(&self.sid_secret, environment, sid))
     }
 
     /// The call that this entry of `calls` holds.

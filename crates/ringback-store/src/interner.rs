@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use foldhash::fast::RandomState;
 use ringback_engine::JournalError;
 use uuid::Uuid;
 
@@ -14,7 +15,7 @@ pub(crate) struct Interner {
     /// The UUID of each number.
     ids: Vec<Uuid>,
     /// The number of each UUID.
-    numbers: HashMap<Uuid, u32>,
+    numbers: HashMap<Uuid, u32, RandomState>,
 }
 
 impl Interner {

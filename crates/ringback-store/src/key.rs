@@ -38,9 +38,6 @@ pub(crate) const COUNT: u8 = b'n';
 /// Longer call ids are replaced by their hash in keys, which are limited to 65,535 bytes.
 const LONGEST_SID_IN_KEY: usize = 1_024;
 
-/// Where the sid starts in a key of `calls`.
-const SID_OFFSET: usize = 23;
-
 /// Length of what [`details`] encodes.
 const DETAILS_LENGTH: usize = 12;
 
@@ -64,29 +61,27 @@ fn sid_in_key<'a>(sid: &'a str, hash: &'a [u8; 16]) -> &'a [u8] {
     }
 }
 
-/// The key in `calls` of the call with this sid, whose hash is given too.
-pub(crate) fn call_key(
+/// Writes the key in `calls` of the call with this sid, whose hash is given too.
+pub(crate) fn write_call_key(
+    to: &mut Vec<u8>,
     environment: u32,
     contact: E164,
     started_at: Timestamp,
     sid: &str,
     hash: &[u8; 16],
-) -> Vec<u8> {
-    let sid = sid_in_key(sid, hash);
-    let mut key = Vec::with_capacity(SID_OFFSET + sid.len());
-    key.extend_from_slice(&contact_prefix(environment, contact));
-    key.extend_from_slice(&time_bytes(started_at));
-    key.extend_from_slice(sid);
-    key
+) {
+    to.clear();
+    to.extend_from_slice(&contact_prefix(environment, contact));
+    to.extend_from_slice(&time_bytes(started_at));
+    to.extend_from_slice(sid_in_key(sid, hash));
 }
 
-/// The value in `calls` of a call by the agent with this number.
-pub(crate) fn call_value(call: &Call, agent: u32) -> Vec<u8> {
-    let details = details(call, agent);
+/// Writes the value in `calls` of a call by the agent with this number.
+pub(crate) fn write_call_value(to: &mut Vec<u8>, call: &Call, agent: u32) {
+    to.clear();
+    to.extend_from_slice(&details(call, agent));
     if call.sid.len() > LONGEST_SID_IN_KEY {
-        [&details, call.sid.as_bytes()].concat()
-    } else {
-        details.to_vec()
+        to.extend_from_slice(call.sid.as_bytes());
     }
 }
 
@@ -137,6 +132,11 @@ pub(crate) fn decode_call(
         status,
         started_at: time_from_bytes(*started_at),
     })
+}
+
+/// The environment number in a key in `calls`.
+pub(crate) fn call_environment(key: &[u8]) -> Option<u32> {
+    Some(u32::from_be_bytes(*key.get(4..)?.first_chunk()?))
 }
 
 /// The key in `sids` of a sid.

@@ -12,9 +12,11 @@ mod interner;
 mod key;
 mod log;
 mod prepare;
+mod sid_filter;
 mod store;
 mod tables;
 mod tree_files;
+mod writes;
 
 #[cfg(test)]
 mod tests;

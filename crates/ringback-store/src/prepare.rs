@@ -13,6 +13,7 @@ use uuid::Uuid;
 use crate::error::unavailable;
 use crate::key;
 use crate::tables::Tables;
+use crate::writes::WriteList;
 
 /// A key and its new value, or none if it goes.
 pub(crate) type Write = (Slice, Option<Slice>);
@@ -23,28 +24,39 @@ pub(crate) struct Writes {
     /// To `state`.
     pub(crate) state: Vec<Write>,
     /// To `calls`.
-    pub(crate) calls: Vec<Write>,
+    pub(crate) calls: WriteList,
     /// To `sids`.
-    pub(crate) sids: Vec<Write>,
+    pub(crate) sids: WriteList,
     /// UUIDs that get the next numbers.
     pub(crate) interned: Vec<Uuid>,
 }
 
-/// Turns the changes of the commit with this sequence into writes.
+impl Writes {
+    /// Forgets them, but keeps their memory for the next commit.
+    pub(crate) fn clear(&mut self) {
+        self.state.clear();
+        self.calls.clear();
+        self.sids.clear();
+        self.interned.clear();
+    }
+}
+
+/// Turns the changes of the commit with this sequence into writes; `empty` gives them its memory.
 pub(crate) fn prepare(
     tables: &Tables,
     changes: &[Change],
     sequence: u64,
+    empty: Writes,
 ) -> Result<Writes, JournalError> {
     let mut preparation = Preparation {
         tables,
         sequence,
-        writes: Writes::default(),
+        writes: empty,
         interned: HashMap::new(),
         pending: HashMap::new(),
+        key: Vec::new(),
+        value: Vec::new(),
     };
-    preparation.writes.calls.reserve(changes.len());
-    preparation.writes.sids.reserve(changes.len());
     for (place, change) in changes.iter().enumerate() {
         // A commit cannot have four billion changes: its record in the log could not.
         preparation.change(change, u32::try_from(place).unwrap_or(u32::MAX))?;
@@ -56,20 +68,23 @@ pub(crate) fn prepare(
 pub(crate) fn forget_call(
     tables: &Tables,
     environment: u32,
-    call_key: Slice,
+    call_key: &[u8],
     call: &Call,
     writes: &mut Writes,
 ) -> Result<(), JournalError> {
-    let sid_key: Slice = key::sid_key(&tables.sid_secret, environment, &call.sid).into();
-    let mut written = writes.sids.iter().rev();
-    let named = match written.find(|(key, _)| *key == sid_key) {
-        Some((_, value)) => value.clone(),
-        None => tables.sids.get(&sid_key)?,
+    let sid_key = key::sid_key(&tables.sid_secret, environment, &call.sid);
+    let written = writes.sids.iter().filter(|(key, _)| *key == sid_key).last();
+    let names_call = match written {
+        Some((_, value)) => value.is_some_and(|value| key::sid_value_names(value, call)),
+        None => tables
+            .sids
+            .get(&sid_key)?
+            .is_some_and(|value| key::sid_value_names(&value, call)),
     };
-    if named.is_some_and(|value| key::sid_value_names(&value, call)) {
-        writes.sids.push((sid_key, None));
+    if names_call {
+        writes.sids.push(&sid_key, None);
     }
-    writes.calls.push((call_key, None));
+    writes.calls.push(call_key, None);
     Ok(())
 }
 
@@ -85,6 +100,10 @@ struct Preparation<'a> {
     interned: HashMap<Uuid, u32>,
     /// Where in `writes.state` the last write of a key stands.
     pending: HashMap<Slice, usize>,
+    /// The key being put together.
+    key: Vec<u8>,
+    /// The value being put together.
+    value: Vec<u8>,
 }
 
 impl Preparation<'_> {
@@ -186,19 +205,19 @@ impl Preparation<'_> {
         let environment = self.intern(call.environment.0);
         let agent = self.intern(call.agent.0);
         let sid_key = key::sid_key(&self.tables.sid_secret, environment, &call.sid);
-        let call_key = key::call_key(
+        key::write_call_key(
+            &mut self.key,
             environment,
             call.contact,
             call.started_at,
             &call.sid,
             &sid_key,
         );
-        self.writes
-            .calls
-            .push((call_key.into(), Some(key::call_value(call, agent).into())));
+        key::write_call_value(&mut self.value, call, agent);
+        self.writes.calls.push(&self.key, Some(&self.value));
         self.writes
             .sids
-            .push((sid_key.into(), Some(key::sid_value(call, agent).into())));
+            .push(&sid_key, Some(&key::sid_value(call, agent)));
     }
 
     /// Removes every call to a contact, those of this commit so far among them.
@@ -210,10 +229,10 @@ impl Preparation<'_> {
             let (call_key, value) = item?;
             found.insert(call_key, value);
         }
-        for (call_key, value) in &self.writes.calls {
+        for (call_key, value) in self.writes.calls.iter() {
             if call_key.starts_with(&prefix) {
                 match value {
-                    Some(value) => found.insert(call_key.clone(), value.clone()),
+                    Some(value) => found.insert(call_key.into(), value.into()),
                     None => found.remove(call_key),
                 };
             }
@@ -221,7 +240,7 @@ impl Preparation<'_> {
         for (call_key, value) in found {
             let call = key::decode_call(&call_key, &value, |_| Some(Uuid::nil()))
                 .ok_or_else(|| self.tables.calls.damaged(&call_key))?;
-            forget_call(self.tables, environment, call_key, &call, &mut self.writes)?;
+            forget_call(self.tables, environment, &call_key, &call, &mut self.writes)?;
         }
         Ok(())
     }

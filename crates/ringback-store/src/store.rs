@@ -12,7 +12,7 @@ use crate::error::{OpenStoreError, unavailable};
 use crate::files::{Files, SystemFiles};
 use crate::format::Format;
 use crate::log::{ClosedSegments, Log};
-use crate::prepare::prepare;
+use crate::prepare::{Writes, prepare};
 use crate::tables::{Tables, describe};
 
 /// How much memory and how many files a store uses.
@@ -52,6 +52,8 @@ pub struct Store {
     node_secret: [u8; 16],
     /// A commit failed, and [`Journal::recover`] has not succeeded since.
     failed: bool,
+    /// Memory of the commit before, for the next one; empty.
+    writes: Writes,
     /// The threads in the background.
     threads: Vec<JoinHandle<()>>,
 }
@@ -118,8 +120,8 @@ impl Store {
         let log = Log::open(&log_directory, files, closed, applied, ahead, |record| {
             let changes: Vec<Change> = postcard::from_bytes(record.payload)
                 .map_err(|error| record.damaged(format!("unreadable changes: {error}")))?;
-            let writes = prepare(&tables, &changes, record.sequence)?;
-            tables.apply(writes, record.sequence);
+            let writes = prepare(&tables, &changes, record.sequence, Writes::default())?;
+            tables.apply(&writes, record.sequence);
             Ok(())
         });
         // From here on, dropping the store ends its threads.
@@ -129,6 +131,7 @@ impl Store {
                 log,
                 node_secret: format.node_secret,
                 failed: false,
+                writes: Writes::default(),
                 threads,
             },
             Err(error) => {
@@ -199,9 +202,12 @@ impl Store {
             self.log.turn_over();
         }
         let sequence = self.log.next_sequence();
-        let writes = prepare(&self.tables, changes, sequence)?;
+        let empty = std::mem::take(&mut self.writes);
+        let mut writes = prepare(&self.tables, changes, sequence, empty)?;
         self.log.append(changes)?;
-        self.tables.apply(writes, sequence);
+        self.tables.apply(&writes, sequence);
+        writes.clear();
+        self.writes = writes;
         Ok(())
     }
 }

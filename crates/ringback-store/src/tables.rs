@@ -32,9 +32,11 @@ use crate::error::{table_error, unavailable};
 use crate::interner::Interner;
 use crate::key;
 use crate::log::ClosedSegments;
-use crate::prepare::{Write, Writes};
+use crate::prepare::Writes;
+use crate::sid_filter::SidFilter;
 use crate::store::StoreSettings;
 use crate::tree_files;
+use crate::writes::{Entry, SortedWrites};
 
 /// The tables; shared by the writer, all readers and the threads in the background.
 pub(crate) struct Tables {
@@ -48,6 +50,8 @@ pub(crate) struct Tables {
     pub(crate) interner: RwLock<Interner>,
     /// Keys the hash of call ids.
     pub(crate) sid_secret: [u8; 16],
+    /// Tells ids that are in `sids` for certain not.
+    pub(crate) sid_filter: SidFilter,
     /// The generation being filled. Whoever writes to the tables holds this.
     generation: Mutex<Generation>,
     /// What the threads in the background are at.
@@ -83,6 +87,9 @@ struct Progress {
     closing: bool,
 }
 
+/// Into how many parts the first byte of their keys divides the calls.
+pub(crate) const SHARDS: usize = 256;
+
 /// How many times its size a generation grows while the one before it is being written.
 const OVERFLOW: u64 = 2;
 
@@ -94,9 +101,6 @@ const FILE_BYTES: u64 = 32 << 20;
 
 /// With more unmerged runs than this in a tree, writing waits for merging.
 const MOST_RUNS: usize = 20;
-
-/// About how many bytes an entry takes in memory besides its key and value.
-const ENTRY_BYTES: usize = 96;
 
 /// More than what one step of merging writes.
 const MOST_MERGED_BYTES: u64 = 1 << 30;
@@ -167,12 +171,17 @@ impl Tables {
             applied
         };
         let interner = Interner::load(&state)?;
+        let sid_filter = match sids.tree.approximate_len() {
+            0 => SidFilter::of_nothing(),
+            stored => SidFilter::to_build(stored, SHARDS),
+        };
         let tables = Self {
             sids,
             state,
             calls,
             interner: RwLock::new(interner),
             sid_secret,
+            sid_filter,
             generation: Mutex::new(Generation {
                 applied: lowest,
                 size: 0,
@@ -213,7 +222,7 @@ impl Tables {
     }
 
     /// Shows a commit that the log has.
-    pub(crate) fn apply(&self, writes: Writes, sequence: u64) {
+    pub(crate) fn apply(&self, writes: &Writes, sequence: u64) {
         let mut generation = self.generation.lock();
         if !writes.interned.is_empty() {
             self.interner.write().extend(&writes.interned);
@@ -233,16 +242,21 @@ impl Tables {
             return Err(unavailable("the store is closed"));
         }
         let (writes, result) = prepare()?;
-        generation.size += self.insert(writes);
+        generation.size += self.insert(&writes);
         Ok(result)
     }
 
     /// Puts writes into memory and returns by about how many bytes it grew.
-    fn insert(&self, writes: Writes) -> u64 {
+    fn insert(&self, writes: &Writes) -> u64 {
+        let recorded = writes.sids.iter().filter(|(_, value)| value.is_some());
+        self.sid_filter
+            .enter(recorded.filter_map(|(key, _)| key.first_chunk()));
+        let state = writes.state.iter();
+        let state = state.map(|(key, value)| (&**key, value.as_deref()));
         // In this order, what is found through another table is there already.
-        self.state.insert(writes.state)
-            + self.calls.insert(writes.calls)
-            + self.sids.insert(writes.sids)
+        self.state.insert(state)
+            + self.calls.insert(writes.calls.iter())
+            + self.sids.insert(writes.sids.iter())
     }
 
     /// Seals the generation, if the one before it is on disk.
@@ -258,7 +272,7 @@ impl Tables {
             let mut memory = table.memory.write();
             let mut active = std::mem::take(&mut memory.active);
             let applied = generation.applied.to_be_bytes();
-            active.insert(key::APPLIED.into(), Some(applied.into()));
+            active.insert(&key::APPLIED, Some(&applied));
             memory.sealed = Some(Arc::new(active));
         }
         generation.size = 0;
@@ -307,6 +321,13 @@ impl Tables {
             }
         }
         Ok(calls)
+    }
+
+    /// Builds the filter of call ids anew along with the sweep that is about to begin, if it is due.
+    pub(crate) fn renew_sid_filter(&self) {
+        // What is being applied is entered into the new filter, or already visible.
+        let _held = self.generation.lock();
+        self.sid_filter.begin_if_stale(SHARDS);
     }
 
     /// Asks the threads in the background to end.
@@ -370,8 +391,8 @@ impl Tables {
                 let mut run = table.tree.ingestion()?;
                 for (key, value) in sealed.iter() {
                     match value {
-                        Some(value) => run.write(key.clone(), value.clone())?,
-                        None => run.write_tombstone(key.clone())?,
+                        Some(value) => run.write(key, value)?,
+                        None => run.write_tombstone(key)?,
                     }
                 }
                 run.finish()
@@ -457,9 +478,6 @@ pub(crate) struct Table {
     files: RwLock<()>,
 }
 
-/// Keys and their values in order, or none where the key is gone.
-type SortedWrites = BTreeMap<Slice, Option<Slice>>;
-
 /// What a tree does not contain yet.
 #[derive(Default)]
 struct Memory {
@@ -471,17 +489,11 @@ struct Memory {
 
 impl Table {
     /// Puts writes into memory and returns by about how many bytes it grew.
-    fn insert(&self, writes: Vec<Write>) -> u64 {
-        if writes.is_empty() {
-            return 0;
-        }
-        let mut size = 0;
+    fn insert<'a>(&self, writes: impl Iterator<Item = Entry<'a>>) -> u64 {
         let mut memory = self.memory.write();
-        for (key, value) in writes {
-            size += ENTRY_BYTES + key.len() + value.as_ref().map_or(0, |value| value.len());
-            memory.active.insert(key, value);
-        }
-        size as u64
+        writes
+            .map(|(key, value)| memory.active.insert(key, value) as u64)
+            .sum()
     }
 
     /// Runs an operation that adds files to the tree.
@@ -542,7 +554,7 @@ impl Table {
                 .get(key)
                 .or_else(|| sealed.and_then(|sealed| sealed.get(key)));
             if let Some(value) = written {
-                return Ok(value.clone());
+                return Ok(value);
             }
         }
         guarded(|| self.place(key), || self.tree.get(key, SeqNo::MAX))
@@ -558,12 +570,12 @@ impl Table {
             Bound::Included(from),
             to.map_or(Bound::Unbounded, Bound::Excluded),
         );
-        let mut written = SortedWrites::new();
+        let mut written = BTreeMap::new();
         {
             let memory = self.memory.read();
             for map in memory.sealed.as_deref().into_iter().chain([&memory.active]) {
-                for (key, value) in map.range::<[u8], _>(bounds) {
-                    written.insert(key.clone(), value.clone());
+                for (key, value) in map.range(from, to) {
+                    written.insert(Slice::from(key), value.map(Slice::from));
                 }
             }
         }

@@ -67,7 +67,7 @@ struct CallsArgs {
     #[arg(value_parser = clap::value_parser!(u16).range(1..=64))]
     connections: u16,
     /// Rows in one request, 1 to 100000
-    #[arg(long, value_name = "ROWS", default_value_t = 2_000)]
+    #[arg(long, value_name = "ROWS", default_value_t = 10_000)]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=100_000))]
     batch: u32,
     /// Start from the first row, even if an earlier import of this file was interrupted

@@ -10,7 +10,9 @@ use std::time::Duration;
 
 use axum::extract::{Request, State};
 use axum::response::Response;
-use ringback_engine::{Call, CommandError, Engine, FieldErrors, NewCall, RecordCalls, SubmitError};
+use ringback_engine::{
+    BatchRecorded, CommandError, Engine, FieldErrors, NewCall, RecordBatch, SubmitError,
+};
 use ringback_routing::{Country, EnvironmentId};
 use serde::Serialize;
 use tokio::task::JoinHandle;
@@ -54,6 +56,8 @@ struct Batch {
     lines: u64,
     /// The chunk being gathered.
     chunk: Chunk,
+    /// Memory of chunks that have arrived.
+    memory: Vec<Vec<NewCall>>,
     /// Chunks on their way to storage, oldest first.
     submitted: VecDeque<(Chunk, Submission)>,
     /// What has become of those that arrived.
@@ -61,7 +65,7 @@ struct Batch {
 }
 
 /// A chunk on its way to storage.
-type Submission = JoinHandle<Result<Vec<Result<Call, CommandError>>, SubmitError>>;
+type Submission = JoinHandle<Result<BatchRecorded, SubmitError>>;
 
 /// Some lines.
 #[derive(Default)]
@@ -105,6 +109,7 @@ impl Batch {
             country,
             lines: 0,
             chunk: Chunk::default(),
+            memory: Vec::new(),
             submitted: VecDeque::new(),
             report: Report::default(),
         }
@@ -149,7 +154,7 @@ impl Batch {
             self.settle(chunk, submission).await?;
         }
         let rest = std::mem::take(&mut self.chunk);
-        self.report.add(rest, Vec::new());
+        self.report.add(rest, &[]);
         Ok(())
     }
 
@@ -180,9 +185,13 @@ impl Batch {
         {
             self.settle(chunk, submission).await?;
         }
-        let mut chunk = std::mem::take(&mut self.chunk);
+        let next = Chunk {
+            calls: self.memory.pop().unwrap_or_default(),
+            ..Chunk::default()
+        };
+        let mut chunk = std::mem::replace(&mut self.chunk, next);
         let calls = std::mem::take(&mut chunk.calls);
-        let command = RecordCalls {
+        let command = RecordBatch {
             environment: self.environment,
             calls,
         };
@@ -209,14 +218,16 @@ impl Batch {
 
     /// Waits for a chunk to arrive.
     async fn settle(&mut self, chunk: Chunk, submission: Submission) -> Result<(), ApiError> {
-        let results = submission.await.map_err(|_| ApiError::ShuttingDown)??;
-        if results
+        let recorded = submission.await.map_err(|_| ApiError::ShuttingDown)??;
+        self.memory.push(recorded.memory);
+        if recorded
+            .refused
             .iter()
-            .any(|result| matches!(result, Err(CommandError::StorageUnavailable)))
+            .any(|(_, error)| matches!(error, CommandError::StorageUnavailable))
         {
             return Err(ApiError::StorageUnavailable);
         }
-        self.report.add(chunk, results);
+        self.report.add(chunk, &recorded.refused);
         Ok(())
     }
 }
@@ -233,23 +244,18 @@ impl Chunk {
 
 impl Report {
     /// Adds what became of a chunk.
-    fn add(&mut self, chunk: Chunk, results: Vec<Result<Call, CommandError>>) {
+    fn add(&mut self, chunk: Chunk, refused: &[(usize, CommandError)]) {
         let mut errors = chunk.errors;
-        self.rejected += chunk.rejected;
-        for (line, result) in chunk.lines.into_iter().zip(results) {
-            match result {
-                Ok(_) => self.accepted += 1,
-                Err(error) => {
-                    self.rejected += 1;
-                    // Those found while parsing may stand further down, so none can be left out yet.
-                    if self.errors.len() < ERRORS_SHOWN {
-                        errors.push(LineError {
-                            line,
-                            message: call_rejection(&error),
-                        });
-                    }
-                }
-            }
+        self.accepted += (chunk.lines.len() - refused.len()) as u64;
+        self.rejected += chunk.rejected + refused.len() as u64;
+        // Those found while parsing may stand further down, so none can be left out yet.
+        if self.errors.len() < ERRORS_SHOWN {
+            errors.extend(refused.iter().filter_map(|(place, error)| {
+                Some(LineError {
+                    line: *chunk.lines.get(*place)?,
+                    message: call_rejection(error),
+                })
+            }));
         }
         errors.sort_by_key(|error| error.line);
         errors.truncate(ERRORS_SHOWN - self.errors.len());

@@ -44,9 +44,56 @@ impl Command for RecordCalls {
         Ok(self
             .calls
             .into_iter()
-            .map(|call| record(draft, self.environment, call))
+            .map(|new| {
+                let call = match record(draft, self.environment, new)? {
+                    Recorded::Known(call) => return Ok(call),
+                    Recorded::Put(call) => call,
+                };
+                draft.put_call(call.clone());
+                Ok(call)
+            })
             .collect())
     }
+}
+
+/// Records outbound calls as [`RecordCalls`] does, but tells only which were refused: for batches,
+/// whose calls nobody is shown again.
+#[derive(Clone, Debug)]
+pub struct RecordBatch {
+    /// Whose they are.
+    pub environment: EnvironmentId,
+    /// The calls.
+    pub calls: Vec<NewCall>,
+}
+
+impl Command for RecordBatch {
+    type Output = BatchRecorded;
+
+    fn run(mut self, draft: &mut Draft<'_>) -> Result<BatchRecorded, CommandError> {
+        draft.reserve_calls(self.calls.len());
+        let mut refused = Vec::new();
+        for (place, new) in self.calls.drain(..).enumerate() {
+            match record(draft, self.environment, new) {
+                Ok(Recorded::Put(call)) => draft.put_call(call),
+                Ok(Recorded::Known(_)) => {}
+                Err(error) => refused.push((place, error)),
+            }
+        }
+        Ok(BatchRecorded {
+            refused,
+            memory: self.calls,
+        })
+    }
+}
+
+/// What became of a batch.
+#[derive(Debug, Default)]
+pub struct BatchRecorded {
+    /// The places of those calls that were refused, and why.
+    pub refused: Vec<(usize, CommandError)>,
+    /// The memory of the batch, empty, for the next one: one thread would allocate it and another
+    /// free it, batch after batch.
+    pub memory: Vec<NewCall>,
 }
 
 /// Forgets a contact: every call to it.
@@ -67,12 +114,20 @@ impl Command for ForgetContact {
     }
 }
 
-/// Records one call.
+/// What a reported call comes to.
+enum Recorded {
+    /// It is known, and nothing about it is new.
+    Known(Call),
+    /// It is new, or got further: to be put into the draft.
+    Put(Call),
+}
+
+/// Checks one call and finds what is to be recorded.
 fn record(
-    draft: &mut Draft<'_>,
+    draft: &Draft<'_>,
     environment: EnvironmentId,
     new: NewCall,
-) -> Result<Call, CommandError> {
+) -> Result<Recorded, CommandError> {
     let mut errors = FieldErrors::default();
     match draft.directory().agent_of(environment, new.agent) {
         None => errors.add("agent_id", "The selected agent does not exist."),
@@ -102,7 +157,7 @@ fn record(
     };
     let status = new.status.unwrap_or(CallStatus::Initiated);
     let Some(known) = known else {
-        let call = Call {
+        return Ok(Recorded::Put(Call {
             environment,
             sid: new.sid.unwrap_or_else(|| Uuid::now_v7().to_string()),
             agent: new.agent,
@@ -110,9 +165,7 @@ fn record(
             from: new.from,
             status,
             started_at: new.started_at.unwrap_or_else(|| draft.now()),
-        };
-        draft.put_call(call.clone());
-        return Ok(call);
+        }));
     };
     let mismatch = if known.agent != new.agent {
         Some("agent")
@@ -132,9 +185,7 @@ fn record(
         return Err(CommandError::CallMismatch(mismatch));
     }
     if status <= known.status {
-        return Ok(known);
+        return Ok(Recorded::Known(known));
     }
-    let raised = Call { status, ..known };
-    draft.put_call(raised.clone());
-    Ok(raised)
+    Ok(Recorded::Put(Call { status, ..known }))
 }
