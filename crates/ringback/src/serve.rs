@@ -1,6 +1,7 @@
 //! `ringback serve`: wires store, engine, SIP and HTTP together, and takes them down again.
 
 mod admin_token;
+mod huge_pages;
 mod ready;
 mod router;
 
@@ -81,6 +82,7 @@ impl ServeError {
 
 /// Serves until it is told to stop.
 pub(crate) fn run(args: &ServeArgs) -> Result<(), Failure> {
+    huge_pages::ask_for();
     let config = args.settings.load()?;
     let log = logging::start(&config.log);
     raise_file_limit();

@@ -29,6 +29,29 @@ fn ready_line_names_what_listens() {
 }
 
 #[test]
+fn memory_comes_in_huge_pages_where_they_are_given_on_request() {
+    let tunables = |server: &ringback_testkit::Server| {
+        let environment = std::fs::read(format!("/proc/{}/environ", server.id())).unwrap();
+        let variable = environment
+            .split(|byte| *byte == 0)
+            .find_map(|variable| variable.strip_prefix(b"GLIBC_TUNABLES="));
+        variable.map(|value| String::from_utf8(value.to_vec()).unwrap())
+    };
+    let mode = std::fs::read_to_string("/sys/kernel/mm/transparent_hugepage/enabled");
+    let on_request = mode.is_ok_and(|mode| mode.contains("[madvise]"));
+    let asked = on_request.then(|| "glibc.malloc.hugetlb=1".to_owned());
+    assert_eq!(tunables(&server()), asked);
+    let given = ServerBuilder::new(BINARY)
+        .variable("GLIBC_TUNABLES", "glibc.malloc.hugetlb=0")
+        .start();
+    assert_eq!(
+        tunables(&given).as_deref(),
+        Some("glibc.malloc.hugetlb=0"),
+        "what the operator says stands"
+    );
+}
+
+#[test]
 fn administrator_token_is_made_once_unless_given() {
     let scratch = tempfile::tempdir().unwrap();
     let data_dir = scratch.path().join("data");
