@@ -255,7 +255,7 @@ impl Observed {
     /// The answer given to this call id, and whether it is known at all: routed after `known_since`.
     pub(crate) fn response(&self, sid_hash: u64, known_since: Timestamp) -> Option<Option<String>> {
         let mut tally = self.settled();
-        tally.routed.expire_beside(sid_hash, known_since);
+        tally.routed.expire(known_since);
         tally.routed.response(sid_hash)
     }
 
@@ -271,7 +271,7 @@ impl Observed {
         directory: &Directory,
     ) -> Result<Option<CountKey>, CommandError> {
         let mut tally = self.settled();
-        tally.routed.expire_beside(call.sid_hash, known_since);
+        tally.routed.expire(known_since);
         tally.routed.answerable(call, directory)
     }
 

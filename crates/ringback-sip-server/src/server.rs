@@ -149,6 +149,8 @@ impl<R: Router> SipServer<R> {
         };
         let stopping = Arc::new(AtomicBool::new(false));
         let mut threads = Vec::new();
+        let receiving: io::Result<Vec<_>> = sockets.udp.iter().map(UdpSocket::try_clone).collect();
+        let receiving = receiving?;
         let started = self.start(sockets, &stopping, &mut threads);
         if started.is_ok() {
             reached(&mut self.shared.phase(), Phase::Stopped).await;
@@ -156,6 +158,7 @@ impl<R: Router> SipServer<R> {
             self.stop();
         }
         stopping.store(true, Ordering::Relaxed);
+        receiving.iter().for_each(udp::wake);
         let joined = tokio::task::spawn_blocking(move || {
             for thread in threads {
                 let _panicked = thread.join();

@@ -6,7 +6,7 @@
 //! waited too long is refused instead of served.
 
 use std::io::{self, IoSlice, IoSliceMut};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4, SocketAddrV6, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, SocketAddrV4, SocketAddrV6, UdpSocket};
 use std::os::fd::AsRawFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -21,7 +21,7 @@ use nix::sys::socket::{
 };
 use nix::sys::time::TimeSpec;
 use ringback_sip_proto::Transport;
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use crate::core::{Arrival, Core, Seat};
 use crate::metrics::Dropped;
@@ -64,6 +64,12 @@ pub(crate) fn bind(address: SocketAddr, shared: bool) -> io::Result<UdpSocket> {
     socket.bind(&address.into())?;
     socket.set_read_timeout(Some(PATIENCE))?;
     Ok(socket.into())
+}
+
+/// Ends the wait of whoever receives from this socket; what it has still is received before.
+pub(crate) fn wake(socket: &UdpSocket) {
+    // The system says that the socket is not connected, and wakes its receivers nevertheless.
+    let _not_connected = SockRef::from(socket).shutdown(Shutdown::Read);
 }
 
 /// One socket and what its thread works with.
@@ -115,12 +121,16 @@ struct Outgoing {
 }
 
 impl<R: Router> Worker<R> {
-    /// Serves until told to stop.
+    /// Serves until told to stop, by `stopping` and then [`wake`]: a timer for each wait would cost
+    /// more than a hundredth of a call.
     pub(crate) fn run(self) {
         let has_many_addresses = self
             .socket
             .local_addr()
             .is_ok_and(|address| address.ip().is_unspecified());
+        if let Err(error) = self.socket.set_read_timeout(None) {
+            tracing::warn!(%error, "waiting over UDP keeps a timer");
+        }
         let mut receiver = Receiver::new(has_many_addresses);
         let mut sender = Sender::new();
         let mut plans = PlanCache::default();
@@ -279,10 +289,12 @@ impl Receiver {
             }
             received.push(datagram);
         }
-        self.wanted = if received.len() == self.wanted {
-            BATCH
-        } else {
-            (received.len() * 2).clamp(FEW, BATCH)
+        self.wanted = match received.len() {
+            // There may be more.
+            full if full == self.wanted => (4 * full).min(BATCH),
+            // To look for a second one would be in vain, as it was now.
+            1 => 1,
+            some => (2 * some).min(BATCH),
         };
         Ok(())
     }
@@ -549,9 +561,6 @@ const NOWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0
 /// Datagrams received at once.
 const BATCH: usize = 64;
 
-/// Datagrams asked for where they come one by one.
-const FEW: usize = 4;
-
 /// Room for one datagram. Not a power of two, or all datagrams would compete for the same places of
 /// the processor's caches.
 const STRIDE: usize = 65_536 + 17 * 64;
@@ -573,7 +582,8 @@ const SEND_BYTES: usize = 4 * 1024 * 1024;
 /// Room for the replies to a batch; grows if need be.
 const REPLIES_BYTES: usize = BATCH * 2_048;
 
-/// How long a thread waits for a datagram before it looks whether it should stop.
+/// How long a thread waits for a HEP packet before it looks whether it should stop, and any after an
+/// error.
 const PATIENCE: Duration = Duration::from_millis(200);
 
 /// How long an INVITE may have waited and still be served: 200 ms less what answering the batch

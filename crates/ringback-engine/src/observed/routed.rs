@@ -15,18 +15,16 @@ use crate::{AnsweredCall, CommandError, CountKey, CountKind, RoutedEvent};
 #[derive(Debug)]
 pub(super) struct RoutedTable {
     /// The calls, by some bits of the hash.
-    parts: Box<[Part]>,
+    parts: Box<[HashMap<u64, RoutedEntry, RandomState>]>,
+    /// When each was routed, in seconds since 1970, in the order of their arrival: lists of
+    /// [`CHUNK`], because a long list takes long to grow.
+    order: VecDeque<VecDeque<(u32, u64)>>,
+    /// How many calls there are.
+    length: usize,
+    /// How many are known at most; beyond that the oldest is forgotten before its day is over.
+    limit: usize,
     /// Answers given over HTTP.
     responses: HashMap<u64, String, RandomState>,
-}
-
-/// A part of the table.
-#[derive(Debug)]
-struct Part {
-    /// The calls.
-    entries: HashMap<u64, RoutedEntry, RandomState>,
-    /// When each was routed, in seconds since 1970, in the order of their arrival.
-    order: VecDeque<(u32, u64)>,
 }
 
 /// A routed call.
@@ -68,19 +66,24 @@ impl RoutedEntry {
 
 impl Default for RoutedTable {
     fn default() -> Self {
-        let hasher = RandomState::default();
-        let part = |_| Part {
-            entries: HashMap::with_hasher(hasher.clone()),
-            order: VecDeque::new(),
-        };
-        Self {
-            parts: (0..PARTS).map(part).collect(),
-            responses: HashMap::default(),
-        }
+        Self::with_limit(LIMIT)
     }
 }
 
 impl RoutedTable {
+    /// An empty table for so many calls.
+    fn with_limit(limit: usize) -> Self {
+        let hasher = RandomState::default();
+        let part = |_| HashMap::with_hasher(hasher.clone());
+        Self {
+            parts: (0..PARTS).map(part).collect(),
+            order: VecDeque::new(),
+            length: 0,
+            limit,
+            responses: HashMap::default(),
+        }
+    }
+
     /// Enters a call; false if its call id was known.
     pub(super) fn insert(
         &mut self,
@@ -92,13 +95,19 @@ impl RoutedTable {
         let Some(part) = self.parts.get_mut(place(sid_hash)) else {
             return false;
         };
-        let Entry::Vacant(entry) = part.entries.entry(sid_hash) else {
+        let Entry::Vacant(entry) = part.entry(sid_hash) else {
             return false;
         };
         entry.insert(RoutedEntry::new(agent, source));
-        part.order.push_back((second, sid_hash));
-        if part.order.len() > PART_LIMIT {
-            part.forget_oldest(&mut self.responses);
+        if self.order.back().is_none_or(|last| last.len() == CHUNK) {
+            self.order.push_back(VecDeque::with_capacity(CHUNK));
+        }
+        if let Some(last) = self.order.back_mut() {
+            last.push_back((second, sid_hash));
+        }
+        self.length += 1;
+        if self.length > self.limit {
+            self.forget_oldest();
         }
         true
     }
@@ -163,51 +172,41 @@ impl RoutedTable {
     /// Marks a call as answered, if it is known.
     pub(super) fn mark_answered(&mut self, sid_hash: u64) {
         if let Some(part) = self.parts.get_mut(place(sid_hash))
-            && let Some(entry) = part.entries.get_mut(&sid_hash)
+            && let Some(entry) = part.get_mut(&sid_hash)
         {
             entry.agent |= ANSWERED;
         }
     }
 
-    /// Forgets calls routed before this instant.
+    /// Forgets calls routed before this instant, and their answers.
     pub(super) fn expire(&mut self, before: Timestamp) {
-        for part in &mut self.parts {
-            part.expire(before, &mut self.responses);
+        let oldest = |order: &VecDeque<VecDeque<(u32, u64)>>| order.front()?.front().copied();
+        while oldest(&self.order).is_some_and(|(second, _)| i64::from(second) < before.seconds()) {
+            self.forget_oldest();
         }
     }
 
-    /// The same, but only as far as this call may be one of them.
-    pub(super) fn expire_beside(&mut self, sid_hash: u64, before: Timestamp) {
-        if let Some(part) = self.parts.get_mut(place(sid_hash)) {
-            part.expire(before, &mut self.responses);
+    /// Forgets the call that has been known longest, and its answer.
+    fn forget_oldest(&mut self) {
+        let Some(first) = self.order.front_mut() else {
+            return;
+        };
+        if let Some((_, sid_hash)) = first.pop_front() {
+            self.length -= 1;
+            self.responses.remove(&sid_hash);
+            if let Some(part) = self.parts.get_mut(place(sid_hash)) {
+                part.remove(&sid_hash);
+            }
+        }
+        if first.is_empty() {
+            self.order.pop_front();
         }
     }
 
     /// What is known of a call.
     fn entry(&self, sid_hash: u64) -> Option<RoutedEntry> {
         let part = self.parts.get(place(sid_hash))?;
-        part.entries.get(&sid_hash).copied()
-    }
-}
-
-impl Part {
-    /// Forgets calls routed before this instant, and their answers.
-    fn expire(&mut self, before: Timestamp, responses: &mut HashMap<u64, String, RandomState>) {
-        while self
-            .order
-            .front()
-            .is_some_and(|(second, _)| i64::from(*second) < before.seconds())
-        {
-            self.forget_oldest(responses);
-        }
-    }
-
-    /// Forgets the call that has been known longest, and its answer.
-    fn forget_oldest(&mut self, responses: &mut HashMap<u64, String, RandomState>) {
-        if let Some((_, sid_hash)) = self.order.pop_front() {
-            self.entries.remove(&sid_hash);
-            responses.remove(&sid_hash);
-        }
+        part.get(&sid_hash).copied()
     }
 }
 
@@ -219,9 +218,11 @@ fn place(sid_hash: u64) -> usize {
 /// How many parts the table has.
 const PARTS: usize = 256;
 
-/// How many routed calls a part holds, four million in all; beyond that the oldest is forgotten before
-/// its day is over.
-const PART_LIMIT: usize = 4_000_000 / PARTS;
+/// How many routed calls are known.
+const LIMIT: usize = 4_000_000;
+
+/// How many calls a list of their order holds.
+const CHUNK: usize = 4_096;
 
 /// Stands for no agent; no slot is as great.
 const NOBODY: u32 = ANSWERED - 1;
@@ -246,8 +247,6 @@ mod tests {
             assert!(table.insert(hash(number), second, Some(AgentSlot(1)), None));
             assert!(!table.insert(hash(number), second, None, None));
         }
-        table.expire_beside(hash(4_000), Timestamp::from_seconds(5_000));
-        assert_eq!(table.response(hash(4_000)), None);
         table.expire(Timestamp::from_seconds(5_000));
         for number in 0..10_000 {
             assert_eq!(table.response(hash(number)).is_some(), number >= 5_000);
@@ -256,13 +255,15 @@ mod tests {
 
     #[test]
     fn the_oldest_call_goes_when_there_are_too_many() {
-        let mut table = RoutedTable::default();
-        // All of one part.
-        for number in 0..=PART_LIMIT as u64 {
-            assert!(table.insert(number, 1, None, None));
+        let mut table = RoutedTable::with_limit(10_000);
+        for number in 0..=10_000 {
+            assert!(table.insert(hash(number), 1, None, None));
         }
-        assert_eq!(table.response(0), None);
-        assert_eq!(table.response(1), Some(None));
+        assert_eq!(table.response(hash(0)), None);
+        assert_eq!(table.response(hash(1)), Some(None));
+        assert_eq!(table.length, 10_000);
+        table.expire(Timestamp::from_seconds(2));
+        assert_eq!((table.length, table.order.len()), (0, 0));
     }
 
     #[test]
