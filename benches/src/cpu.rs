@@ -104,6 +104,14 @@ pub fn resident(process: u32) -> Option<u64> {
     Some(kibibytes * 1_024)
 }
 
+/// Bytes that a process had the disk write so far.
+#[must_use]
+pub fn written(process: u32) -> Option<u64> {
+    let io = fs::read_to_string(format!("/proc/{process}/io")).ok()?;
+    let line = io.lines().find(|line| line.starts_with("write_bytes:"))?;
+    line.split_whitespace().nth(1)?.parse().ok()
+}
+
 /// Keeps this thread, and threads that it starts, on one core.
 ///
 /// # Errors

@@ -11,5 +11,6 @@ pub mod population;
 pub mod runs;
 pub mod server;
 pub mod sip;
+pub mod sizing;
 pub mod svg;
 pub mod world;

@@ -18,7 +18,7 @@ pub fn record(
     report: &str,
     raw: &Value,
 ) -> io::Result<PathBuf> {
-    let folder = Path::new("benches/runs").join(format!("{}-{machine}", shell("date -u +%F")));
+    let folder = folder(machine);
     fs::create_dir_all(&folder)?;
     fs::write(folder.join(format!("{name}.json")), format!("{raw:#}\n"))?;
     let command = std::env::args()
@@ -56,6 +56,18 @@ pub fn record(
         format!("# {title}\n\n{facts}\n{report}"),
     )?;
     Ok(folder)
+}
+
+/// The raw data that was recorded today for this machine under this name, if any.
+#[must_use]
+pub fn recorded(machine: &str, name: &str) -> Option<Value> {
+    let text = fs::read_to_string(folder(machine).join(format!("{name}.json"))).ok()?;
+    serde_json::from_str(&text).ok()
+}
+
+/// Where today's results for this machine are kept.
+fn folder(machine: &str) -> PathBuf {
+    Path::new("benches/runs").join(format!("{}-{machine}", shell("date -u +%F")))
 }
 
 /// What a shell command prints; nothing if it fails.

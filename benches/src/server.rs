@@ -231,6 +231,16 @@ impl Ringback {
         Ok(Tenant { token, agents })
     }
 
+    /// Whether it says that its index is whole.
+    #[must_use]
+    pub fn is_index_whole(&self) -> bool {
+        ureq::get(format!("http://{}/readyz", self.http))
+            .call()
+            .ok()
+            .and_then(|mut answer| answer.body_mut().read_json::<Value>().ok())
+            .is_some_and(|answer| answer["index"] == "whole")
+    }
+
     /// Sends a request that must succeed; gives `data`.
     fn post(&self, path: &str, token: &str, body: &Value) -> io::Result<Value> {
         let mut response = ureq::post(format!("http://{}/api/v1/{path}", self.http))
@@ -421,6 +431,24 @@ impl Read for CallLines {
 /// If the running program cannot be found.
 pub fn beside(program: &str) -> io::Result<PathBuf> {
     Ok(std::env::current_exe()?.with_file_name(program))
+}
+
+/// Size of all files in a folder, in bytes.
+///
+/// # Errors
+/// If it cannot be read.
+pub fn stored_bytes(folder: &Path) -> io::Result<u64> {
+    let mut sum = 0;
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        let data = entry.metadata()?;
+        sum += if data.is_dir() {
+            stored_bytes(&entry.path())?
+        } else {
+            data.len()
+        };
+    }
+    Ok(sum)
 }
 
 /// An address of the line in which a server says that it is ready.

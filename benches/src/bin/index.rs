@@ -1,5 +1,5 @@
 //! The contact index from ten thousand contacts up: memory, time, pauses, beside a plain map and beside
-//! one random read of memory.
+//! one random read of memory; on request with huge pages as well.
 #![expect(
     clippy::print_stdout,
     reason = "the figures are what this program is for"
@@ -17,6 +17,7 @@ use clap::{Parser, ValueEnum};
 use dashmap::DashMap;
 use foldhash::fast::RandomState;
 use hdrhistogram::Histogram;
+use ringback_benches::figures::Figure;
 use ringback_benches::population::{contact, line, mix, number, stranger};
 use ringback_benches::svg::{Line, chart};
 use ringback_benches::world::{ENVIRONMENT, NOW, call, directory, e164, sources};
@@ -38,13 +39,22 @@ struct Arguments {
     /// How long pauses are watched, in seconds
     #[arg(long, default_value_t = 5)]
     seconds: u64,
+    /// How often everything is measured, in alternation; 0 draws up anew what is recorded
+    #[arg(long, default_value_t = 1)]
+    rounds: u64,
+    /// What to measure; a run of one thing completes a recorded round that lacks it
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Subject::Index, Subject::Map, Subject::Memory])]
+    subjects: Vec<Subject>,
+    /// Measure everything with transparent huge pages too, in alternation
+    #[arg(long)]
+    huge_pages: bool,
     /// Write the chart to this file
     #[arg(long)]
     svg: Option<String>,
     /// Print JSON instead of a table
     #[arg(long)]
     json: bool,
-    /// Keep the results in `benches/runs/<date>-<NAME>/`
+    /// Keep the results in `benches/runs/<date>-<NAME>/`, beside the rounds that are there already
     #[arg(long, value_name = "NAME")]
     record: Option<String>,
     /// Measure this alone, in this process, and print JSON
@@ -63,6 +73,17 @@ enum Subject {
     Memory,
 }
 
+impl Subject {
+    /// What it is called on the command line and in the results.
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Index => "index",
+            Self::Map => "map",
+            Self::Memory => "memory",
+        }
+    }
+}
+
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments = Arguments::parse();
     if let (Some(subject), [contacts]) = (arguments.only, arguments.contacts.as_slice()) {
@@ -74,39 +95,108 @@ fn main() -> Result<(), Box<dyn Error>> {
         println!("{measured}");
         return Ok(());
     }
-    let mut rows = Vec::new();
+    let mut raw = arguments
+        .record
+        .as_ref()
+        .and_then(|machine| runs::recorded(machine, "index"))
+        .unwrap_or_else(|| json!({"commands": [], "rows": []}));
+    let command: Vec<String> = std::env::args().skip(1).collect();
+    push(&mut raw["commands"], json!(command.join(" ")));
     for contacts in &arguments.contacts {
-        eprintln!("{contacts} contacts");
-        let mut row = json!({"contacts": contacts});
-        for (name, subject) in [("index", "index"), ("map", "map"), ("memory", "memory")] {
-            // A process for each, so that none inherits the memory of another.
-            let output = Command::new(std::env::current_exe()?)
-                .args([&contacts.to_string(), "--only", subject])
-                .args(["--upserts", &arguments.upserts.to_string()])
-                .args(["--seconds", &arguments.seconds.to_string()])
-                .output()?;
-            row[name] = serde_json::from_slice(&output.stdout)
-                .map_err(|_| String::from_utf8_lossy(&output.stderr).into_owned())?;
+        for round in 1..=arguments.rounds {
+            eprintln!("{contacts} contacts, round {round}");
+            let measured = measure(*contacts, &arguments)?;
+            enter(row_of(&mut raw["rows"], *contacts), measured);
         }
-        rows.push(row);
     }
-    let raw = json!({"upserts_per_second": arguments.upserts, "rows": rows});
-    let report = report(&rows);
-    let picture = picture(&rows);
+    let rows = raw["rows"].as_array().map_or(&[][..], Vec::as_slice);
+    let report = report(rows);
+    let picture = picture(rows);
     if arguments.json {
         println!("{raw:#}");
     } else {
         println!("{report}");
     }
-    if let Some(path) = &arguments.svg {
-        fs::write(path, &picture)?;
-    }
     if let Some(machine) = &arguments.record {
         let folder = runs::record(machine, "index", "The contact index", &report, &raw)?;
         fs::write(folder.join("index.svg"), &picture)?;
     }
+    if let Some(path) = &arguments.svg {
+        fs::write(path, &picture)?;
+    }
     Ok(())
 }
+
+/// The rounds measured with so many contacts, among all that is measured; contacts ascending.
+fn row_of(rows: &mut Value, contacts: u64) -> &mut Value {
+    let all = rows.as_array().map_or(&[][..], Vec::as_slice);
+    let place = all.partition_point(|row| row["contacts"].as_u64() < Some(contacts));
+    let is_new = all.get(place).map(|row| &row["contacts"]) != Some(&json!(contacts));
+    if let (true, Some(rows)) = (is_new, rows.as_array_mut()) {
+        rows.insert(place, json!({"contacts": contacts, "rounds": []}));
+    }
+    &mut rows[place]["rounds"]
+}
+
+/// Adds a round; where there is one that lacks just what this one has, completes that.
+fn enter(rounds: &mut Value, measured: Value) {
+    let lacks = |round: &Value| {
+        let mut subjects = measured.as_object().into_iter().flat_map(|all| all.keys());
+        subjects.all(|subject| round.get(subject).is_none())
+    };
+    let found = rounds
+        .as_array_mut()
+        .and_then(|rounds| rounds.iter_mut().find(|round| lacks(round)));
+    match (found.and_then(Value::as_object_mut), measured) {
+        (Some(round), Value::Object(measured)) => round.extend(measured),
+        (_, measured) => push(rounds, measured),
+    }
+}
+
+/// Adds to a list.
+fn push(list: &mut Value, value: Value) {
+    if let Some(list) = list.as_array_mut() {
+        list.push(value);
+    }
+}
+
+/// One round: everything once.
+fn measure(contacts: u64, arguments: &Arguments) -> Result<Value, Box<dyn Error>> {
+    let mut round = json!({});
+    for subject in &arguments.subjects {
+        let (name, subject) = (subject.name(), *subject);
+        round[name] = measure_apart(contacts, subject, None, arguments)?;
+        if arguments.huge_pages {
+            let measured = measure_apart(contacts, subject, Some(HUGE_PAGES), arguments)?;
+            round[format!("{name}_huge_pages")] = measured;
+        }
+    }
+    Ok(round)
+}
+
+/// Measures in a process of its own, which inherits no memory; its C library may be told something.
+fn measure_apart(
+    contacts: u64,
+    subject: Subject,
+    tunables: Option<&str>,
+    arguments: &Arguments,
+) -> Result<Value, Box<dyn Error>> {
+    let mut command = Command::new(std::env::current_exe()?);
+    command
+        .args([&contacts.to_string(), "--only", subject.name()])
+        .args(["--upserts", &arguments.upserts.to_string()])
+        .args(["--seconds", &arguments.seconds.to_string()])
+        .env_remove("GLIBC_TUNABLES");
+    if let Some(tunables) = tunables {
+        command.env("GLIBC_TUNABLES", tunables);
+    }
+    let output = command.output()?;
+    Ok(serde_json::from_slice(&output.stdout)
+        .map_err(|_| String::from_utf8_lossy(&output.stderr).into_owned())?)
+}
+
+/// Makes the GNU C library ask for transparent huge pages.
+const HUGE_PAGES: &str = "glibc.malloc.hugetlb=1";
 
 /// The index itself.
 fn measure_index(contacts: u64, arguments: &Arguments) -> Result<Value, Box<dyn Error>> {
@@ -208,14 +298,13 @@ fn watch(
         let upserts = writer.join().map_err(|_| "the writer panicked")??;
         Ok::<_, Box<dyn Error>>((times, upserts))
     })?;
-    let mut idle = figures::times()?;
-    let begin = Instant::now();
-    let mut last = Duration::ZERO;
-    while last < duration {
-        let now = begin.elapsed();
-        idle.saturating_record((now - last).as_nanos() as u64);
-        last = now;
-    }
+    // Two threads here too, lest one have the machine to itself.
+    let idle = std::thread::scope(|scope| {
+        let other = scope.spawn(|| pauses_of_nothing(duration));
+        let mut idle = pauses_of_nothing(duration)?;
+        idle.add(other.join().map_err(|_| "the other panicked")??)?;
+        Ok::<_, Box<dyn Error>>(idle)
+    })?;
     let spread = |times: &Histogram<u64>| {
         json!({
             "p50_us": times.value_at_quantile(0.5) as f64 / 1e3,
@@ -227,10 +316,24 @@ fn watch(
         })
     };
     Ok(json!({
+        "upserts_per_second": arguments.upserts,
         "lookups": spread(&lookups),
         "upserts": spread(&upserts),
         "nothing": spread(&idle),
     }))
+}
+
+/// Times between two looks at the clock, with nothing in between.
+fn pauses_of_nothing(duration: Duration) -> Result<Histogram<u64>, hdrhistogram::CreationError> {
+    let mut idle = figures::times()?;
+    let begin = Instant::now();
+    let mut last = Duration::ZERO;
+    while last < duration {
+        let now = begin.elapsed();
+        idle.saturating_record((now - last).as_nanos() as u64);
+        last = now;
+    }
+    Ok(idle)
 }
 
 /// A plain map with the same keys.
@@ -299,65 +402,151 @@ fn resident() -> u64 {
     cpu::resident(std::process::id()).unwrap_or_default()
 }
 
-/// The table.
+/// A figure of all rounds that have it.
+fn figure(row: &Value, path: &str) -> Figure {
+    let mut figure = Figure::default();
+    for round in row["rounds"].as_array().into_iter().flatten() {
+        if let Some(value) = round.pointer(path).and_then(Value::as_f64) {
+            figure.add(value);
+        }
+    }
+    figure
+}
+
+/// The tables.
 fn report(rows: &[Value]) -> String {
-    let figure = |value: &Value, decimals: usize| {
-        value
-            .as_f64()
-            .map_or(String::new(), |value| format!("{value:.decimals$}"))
+    let text = |row: &Value, path: &str, decimals| figure(row, path).text(decimals);
+    // Round by round; a round may lack either.
+    let ratio = |row: &Value, path: &str, other: &str| {
+        let mut ratios = Figure::default();
+        for round in row["rounds"].as_array().into_iter().flatten() {
+            let value = |path| round.pointer(path).and_then(Value::as_f64);
+            if let Some((value, other)) = value(path).zip(value(other)) {
+                ratios.add(value / other);
+            }
+        }
+        ratios.text(2)
     };
-    let cells: Vec<Vec<String>> = rows
+    let lookups = rows.iter().map(|row| {
+        vec![
+            row["contacts"].to_string(),
+            text(row, "/index/bytes_per_contact", 1),
+            text(row, "/map/bytes_per_contact", 1),
+            text(row, "/memory/hit_ns", 0),
+            text(row, "/map/hit_ns", 0),
+            text(row, "/index/hit_ns", 0),
+            ratio(row, "/index/hit_ns", "/map/hit_ns"),
+            text(row, "/index/miss_ns", 0),
+            text(row, "/index/decision_ns", 0),
+            ratio(row, "/index/decision_ns", "/map/hit_ns"),
+            text(row, "/index/fill_ns", 0),
+        ]
+    });
+    let pauses = rows.iter().map(|row| {
+        let under = |path: &str| {
+            let under = format!("/index/under_upserts/{path}");
+            [
+                text(row, &format!("{under}/p99_99_us"), 0),
+                text(row, &format!("{under}/max_us"), 0),
+                text(row, &format!("{under}/over_1_ms"), 0),
+            ]
+        };
+        let contacts = [row["contacts"].to_string()];
+        let fill = [text(row, "/index/fill_longest_us", 0)];
+        let [lookups, upserts, nothing] = ["lookups", "upserts", "nothing"].map(under);
+        [&contacts[..], &lookups, &upserts, &nothing, &fill].concat()
+    });
+    let huge: Vec<Vec<String>> = rows
         .iter()
+        .filter(|row| figure(row, "/index_huge_pages/hit_ns").rounds() > 0)
         .map(|row| {
-            let (index, map) = (&row["index"], &row["map"]);
-            let under = &index["under_upserts"];
-            let ratio = index["hit_ns"].as_f64().zip(map["hit_ns"].as_f64());
+            let against = |subject: &str, name: &str| {
+                let without = format!("/{subject}/{name}");
+                ratio(row, &format!("/{subject}_huge_pages/{name}"), &without)
+            };
             vec![
                 row["contacts"].to_string(),
-                figure(&index["bytes_per_contact"], 1),
-                figure(&map["bytes_per_contact"], 1),
-                figure(&index["fill_ns"], 0),
-                figure(&index["fill_longest_us"], 0),
-                figure(&row["memory"]["hit_ns"], 0),
-                figure(&map["hit_ns"], 0),
-                figure(&index["hit_ns"], 0),
-                ratio.map_or(String::new(), |(index, map)| format!("{:.2}", index / map)),
-                figure(&index["decision_ns"], 0),
-                figure(&under["lookups"]["max_us"], 0),
-                figure(&under["upserts"]["max_us"], 0),
-                figure(&under["nothing"]["max_us"], 0),
+                text(row, "/index_huge_pages/bytes_per_contact", 1),
+                text(row, "/index_huge_pages/hit_ns", 0),
+                against("index", "hit_ns"),
+                text(row, "/index_huge_pages/decision_ns", 0),
+                against("index", "decision_ns"),
+                against("index", "fill_ns"),
+                against("map", "hit_ns"),
+                against("memory", "hit_ns"),
+                text(row, "/index_huge_pages/under_upserts/upserts/max_us", 0),
             ]
         })
         .collect();
-    figures::table(
+    let lookups = figures::table(
         &[
             "contacts",
             "bytes",
             "map bytes",
-            "fill ns",
-            "longest fill µs",
             "memory read ns",
             "map hit ns",
             "hit ns",
-            "× map",
+            "hit × map",
+            "miss ns",
             "decision ns",
-            "longest lookup µs",
-            "longest upsert µs",
-            "longest of nothing µs",
+            "decision × map hit",
+            "fill ns",
         ],
-        &cells,
-    ) + "\nBytes are resident memory to a contact with one call. Hits are random and dependent. The last \
-       three columns: while new contacts arrive at a steady rate; nothing is a loop that only reads the \
-       clock, so its pauses are the machine's own.\n"
+        &lookups.collect::<Vec<_>>(),
+    );
+    let pauses = figures::table(
+        &[
+            "contacts",
+            "lookup p99.99",
+            "longest",
+            "over 1 ms",
+            "upsert p99.99",
+            "longest",
+            "over 1 ms",
+            "nothing p99.99",
+            "longest",
+            "over 1 ms",
+            "longest upsert while filling",
+        ],
+        &pauses.collect::<Vec<_>>(),
+    );
+    let huge = if huge.is_empty() {
+        String::new()
+    } else {
+        let table = figures::table(
+            &[
+                "contacts",
+                "bytes",
+                "hit ns",
+                "× without",
+                "decision ns",
+                "× without",
+                "fill × without",
+                "map hit × without",
+                "memory read × without",
+                "longest upsert µs",
+            ],
+            &huge,
+        );
+        format!("\nWith transparent huge pages (`GLIBC_TUNABLES={HUGE_PAGES}`):\n\n{table}")
+    };
+    format!(
+        "Median and spread of the rounds. Bytes are resident memory to a contact with one call. Hits, misses \
+         and decisions are random, and each needs the one before.\n\n{lookups}\n\
+         Pauses in microseconds, and how many were over a millisecond, while new contacts arrive at a \
+         steady rate; nothing is two threads that only read the clock, so its pauses are the machine's own.\n\n\
+         {pauses}{huge}"
+    )
 }
 
 /// The chart.
 fn picture(rows: &[Value]) -> String {
-    let line = |name: &str, pick: fn(&Value) -> &Value| Line {
+    let line = |name: &str, path: &str| Line {
         name: name.to_owned(),
         points: rows
             .iter()
-            .filter_map(|row| Some((row["contacts"].as_f64()?, pick(row).as_f64()?)))
+            .filter_map(|row| Some((row["contacts"].as_f64()?, figure(row, path).median())))
+            .filter(|(_, time)| time.is_finite())
             .collect(),
     };
     chart(
@@ -365,10 +554,10 @@ fn picture(rows: &[Value]) -> String {
         "contacts",
         "nanoseconds, random and dependent",
         &[
-            line("whole decision", |row| &row["index"]["decision_ns"]),
-            line("contact index, hit", |row| &row["index"]["hit_ns"]),
-            line("plain DashMap, hit", |row| &row["map"]["hit_ns"]),
-            line("one memory read", |row| &row["memory"]["hit_ns"]),
+            line("whole decision", "/index/decision_ns"),
+            line("contact index, hit", "/index/hit_ns"),
+            line("plain DashMap, hit", "/map/hit_ns"),
+            line("one memory read", "/memory/hit_ns"),
         ],
     )
 }

@@ -20,7 +20,7 @@ use ringback_benches::cpu::{self, CpuTimes};
 use ringback_benches::figures::{self, table};
 use ringback_benches::population;
 use ringback_benches::runs;
-use ringback_benches::server::{Ringback, Tenant, beside, is_whole};
+use ringback_benches::server::{Ringback, Tenant, beside, is_whole, stored_bytes};
 use ringback_benches::sip::{Call, Reply, Template};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -191,7 +191,7 @@ fn batch(arguments: &Arguments, program: &Path, data: &Path) -> Result<Value, Bo
     measured["connections"] = arguments.batch_connections.into();
     measured["resident_bytes"] = cpu::resident(server.process.id()).into();
     drop(server);
-    measured["disk_bytes_per_call"] = (size(data)? as f64 / accepted.max(1) as f64).into();
+    measured["disk_bytes_per_call"] = (stored_bytes(data)? as f64 / accepted.max(1) as f64).into();
     Ok(measured)
 }
 
@@ -346,7 +346,7 @@ fn start(arguments: &Arguments, program: &Path, data: &Path) -> Result<Value, Bo
                 first_reply = Some(begin.elapsed());
             }
         }
-        if whole.is_none() && asked % 20 == 1 && is_index_whole(&server) {
+        if whole.is_none() && asked % 20 == 1 && server.is_index_whole() {
             whole = Some(begin.elapsed());
         }
         std::thread::sleep(Duration::from_millis(1));
@@ -360,30 +360,6 @@ fn start(arguments: &Arguments, program: &Path, data: &Path) -> Result<Value, Bo
         "wrong_meanwhile": wrong,
         "resident_bytes": cpu::resident(server.process.id()),
     }))
-}
-
-/// Whether the server says that its index is whole.
-fn is_index_whole(server: &Ringback) -> bool {
-    ureq::get(format!("http://{}/readyz", server.http))
-        .call()
-        .ok()
-        .and_then(|mut answer| answer.body_mut().read_json::<Value>().ok())
-        .is_some_and(|answer| answer["index"] == "whole")
-}
-
-/// Size of all files in a folder, in bytes.
-fn size(folder: &Path) -> io::Result<u64> {
-    let mut sum = 0;
-    for entry in fs::read_dir(folder)? {
-        let entry = entry?;
-        let data = entry.metadata()?;
-        sum += if data.is_dir() {
-            size(&entry.path())?
-        } else {
-            data.len()
-        };
-    }
-    Ok(sum)
 }
 
 /// The table.
