@@ -44,10 +44,10 @@ pub const ROUTED_BYTES: f64 = 53.0;
 pub const ROUTED_MOST: f64 = 4e6;
 
 /// Processor time of a returning call over UDP where each wakes the server up, in microseconds.
-pub const CALL_ALONE_MICROSECONDS: f64 = 27.5;
+pub const CALL_ALONE_MICROSECONDS: f64 = 23.2;
 
 /// Processor time of a returning call where a core is always busy, in microseconds.
-pub const CALL_BUSY_MICROSECONDS: f64 = 6.3;
+pub const CALL_BUSY_MICROSECONDS: f64 = 5.7;
 
 /// Calls a second up to which each wakes the server up.
 pub const CALLS_ALONE: f64 = 10_000.0;
