@@ -92,13 +92,16 @@ impl Writer {
         let (mut memory, directory, decisions) = draft.finish();
         let changes = &mut memory.changes;
         let commanded = changes.len();
-        // An answer is stored no earlier than the call that it answers.
         takes_observed |= stop || changes.iter().any(concerns_routed_calls);
+        let mut noted = 0;
         if takes_observed {
-            changes.extend(shared.observed.take_pending(&shared.directory.load()));
+            // In front: a call is stored before the answer to it, which is read back in this order.
+            let observed = shared.observed.take_pending(&shared.directory.load());
+            noted = observed.len();
+            changes.splice(..0, observed);
         }
         let stored = changes.is_empty() || self.commit(changes);
-        let observed = changes.split_off(commanded);
+        let observed = changes.drain(..noted).collect();
         if stored {
             shared.observed.recycle(observed);
             if changes.iter().any(concerns_directory) {
