@@ -309,7 +309,7 @@ impl Redirector {
             if out.len() - start > MAX_CONTACTS {
                 break;
             }
-            match usable_prepared(invite, target) {
+            match may_answer(invite, target.is_sips(), target.uri()) {
                 Ok(()) => {
                     let Some(q) = q.next() else { break };
                     out.extend_from_slice(&target.contact);
@@ -513,22 +513,21 @@ enum Unusable {
 /// Reads a target, unless it may not answer this INVITE.
 fn usable<'t>(invite: &Invite<'_>, target: &'t str) -> Result<Uri<'t>, Unusable> {
     let uri = read_target(target.as_bytes()).map_err(Unusable::Invalid)?;
-    if invite.is_sips() && uri.scheme() != Scheme::Sips {
-        return Err(Unusable::NotSips);
-    }
-    if uri.is_equivalent(&invite.request.uri) {
-        return Err(Unusable::PointsBack);
-    }
+    may_answer(invite, Ok(uri.scheme() == Scheme::Sips), target)?;
     Ok(uri)
 }
 
-/// The same for a target that was read before.
-fn usable_prepared(invite: &Invite<'_>, target: &PreparedTarget) -> Result<(), Unusable> {
-    let is_sips = target.is_sips().map_err(Unusable::Invalid)?;
+/// Whether a target that was read, and is a `sips:` URI or not, may answer this INVITE.
+fn may_answer(
+    invite: &Invite<'_>,
+    is_sips: Result<bool, TargetError>,
+    target: &str,
+) -> Result<(), Unusable> {
+    let is_sips = is_sips.map_err(Unusable::Invalid)?;
     if invite.is_sips() && !is_sips {
         return Err(Unusable::NotSips);
     }
-    if invite.points_back(target.uri()) {
+    if invite.points_back(target) {
         return Err(Unusable::PointsBack);
     }
     Ok(())
