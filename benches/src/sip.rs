@@ -268,9 +268,10 @@ fn read_hexadecimal(text: &[u8]) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use ringback_sip_proto::{Action, IdentitySource, Input, Redirector, Settings, Transport};
+    use ringback_sip_proto::{Action, IdentitySource, Redirector, Settings};
 
     use super::*;
+    use crate::world::input;
 
     #[test]
     fn the_invite_has_its_length_and_asks_for_the_call_that_was_set() {
@@ -279,14 +280,8 @@ mod tests {
         template.set(&call);
         assert_eq!(template.bytes().len(), INVITE_BYTES);
         let redirector = Redirector::new([1; 16], Settings::default());
-        let input = Input {
-            bytes: template.bytes(),
-            source: "127.0.0.1:41234".parse().unwrap(),
-            transport: Transport::Udp,
-            draining: false,
-        };
         let mut out = Vec::new();
-        let Action::Invite(invite) = redirector.handle(input, &mut out) else {
+        let Action::Invite(invite) = redirector.handle(input(template.bytes()), &mut out) else {
             panic!("no INVITE: {}", String::from_utf8_lossy(&out));
         };
         let dialed = invite.dialed(None).next().unwrap();
@@ -303,15 +298,9 @@ mod tests {
         let mut template = Template::options(41_234);
         template.set(&Call::returning(1, 1));
         let redirector = Redirector::new([1; 16], Settings::default());
-        let input = Input {
-            bytes: template.bytes(),
-            source: "127.0.0.1:41234".parse().unwrap(),
-            transport: Transport::Udp,
-            draining: false,
-        };
         let mut out = Vec::new();
         assert!(matches!(
-            redirector.handle(input, &mut out),
+            redirector.handle(input(template.bytes()), &mut out),
             Action::Reply(reply) if reply.status == 200
         ));
         assert_eq!(Reply::read(&out).unwrap().id, 1);
