@@ -18,11 +18,11 @@ use crate::metrics::{Connection, Hep};
 use crate::router::Router;
 use crate::server::{Phase, Shared, reached};
 
-/// Takes packets off a UDP socket until told to stop, by `stopping` and then
-/// [`wake`](crate::udp::wake).
+/// Takes packets off a UDP socket until told to stop.
 pub(crate) fn serve_udp<R: Router>(core: &Core<R>, socket: &UdpSocket, stopping: &AtomicBool) {
     let mut room = vec![0; MAX_PACKET];
     while !stopping.load(Ordering::Relaxed) {
+        // The socket's timeout lets the thread look whether it should stop.
         if let Ok((length, source)) = socket.recv_from(&mut room) {
             take(core, source, room.get(..length).unwrap_or_default());
         }

@@ -149,10 +149,8 @@ impl<R: Router> SipServer<R> {
         };
         let stopping = Arc::new(AtomicBool::new(false));
         let mut threads = Vec::new();
-        let receiving = sockets.udp.iter().chain(&sockets.hep_udp);
-        let receiving: Vec<_> = receiving
-            .map(UdpSocket::try_clone)
-            .collect::<Result<_, _>>()?;
+        let receiving: io::Result<Vec<_>> = sockets.udp.iter().map(UdpSocket::try_clone).collect();
+        let receiving = receiving?;
         let started = self.start(sockets, &stopping, &mut threads);
         if started.is_ok() {
             reached(&mut self.shared.phase(), Phase::Stopped).await;

@@ -62,6 +62,7 @@ pub(crate) fn bind(address: SocketAddr, shared: bool) -> io::Result<UdpSocket> {
         tracing::debug!(%error, "the system does not filter ACKs");
     }
     socket.bind(&address.into())?;
+    socket.set_read_timeout(Some(PATIENCE))?;
     Ok(socket.into())
 }
 
@@ -127,6 +128,9 @@ impl<R: Router> Worker<R> {
             .socket
             .local_addr()
             .is_ok_and(|address| address.ip().is_unspecified());
+        if let Err(error) = self.socket.set_read_timeout(None) {
+            tracing::warn!(%error, "waiting over UDP keeps a timer");
+        }
         let mut receiver = Receiver::new(has_many_addresses);
         let mut sender = Sender::new();
         let mut plans = PlanCache::default();
@@ -578,7 +582,8 @@ const SEND_BYTES: usize = 4 * 1024 * 1024;
 /// Room for the replies to a batch; grows if need be.
 const REPLIES_BYTES: usize = BATCH * 2_048;
 
-/// How long a thread waits after an error.
+/// How long a thread waits for a HEP packet before it looks whether it should stop, and any after an
+/// error.
 const PATIENCE: Duration = Duration::from_millis(200);
 
 /// How long an INVITE may have waited and still be served: 200 ms less what answering the batch
