@@ -1,6 +1,6 @@
 //! The contact index: contact number → the newest calls that outbound agents made to it.
 //!
-//! Each contact takes 16 bytes of key and value in a [`DashMap`] while one call is remembered; the
+//! Each contact takes 16 bytes of key and value in a flat [`table`] while one call is remembered; the
 //! second to fourth call stand in a side map, present only where they exist. A call is packed into
 //! 64 bits: the second it started (32), its *line* (28), its status (3), and whether the side map has
 //! more (1). A line is a (source agent, calling number) pair; each pair is kept once, in a table that
@@ -10,16 +10,23 @@
 //! knows seconds; which of two calls in the same second is newer, it leaves to the caller, who has the
 //! milliseconds and call ids ([`Observed::Tie`]).
 
+mod table;
+
 use dashmap::DashMap;
-use dashmap::mapref::entry::Entry;
 use foldhash::fast::RandomState;
 
 use crate::{AgentSlot, CallStatus, E164, EnvironmentSlot, Timestamp};
+
+use table::Table;
 
 /// Where a decision finds a contact's calls.
 pub trait Contacts {
     /// The calls remembered of a contact, newest first.
     fn calls(&self, environment: EnvironmentSlot, contact: E164) -> RecentCalls;
+
+    /// Prepares for [`Self::calls`] of these contacts, which are about to be asked for: where that
+    /// waits for memory, it waits once for all of them.
+    fn warm(&self, _contacts: &[(EnvironmentSlot, E164)]) {}
 }
 
 /// A remembered outbound call.
@@ -81,13 +88,14 @@ pub enum Observed {
     Tie,
 }
 
-/// Contacts and their remembered calls: sharded, updated in place, read without waiting for longer
-/// than one entry takes.
+/// Contacts and their remembered calls: updated in place, read without locks, and without waiting for
+/// longer than a few entries take.
 #[derive(Debug)]
 pub struct ContactIndex {
     /// Packed contact → its newest call.
-    newest: DashMap<u64, PackedCall, RandomState>,
-    /// Packed contact → its second to fourth call, where there are any.
+    newest: Table,
+    /// Packed contact → its second to fourth call, where there are any. Changed only together with the
+    /// contact's entry in [`Self::newest`].
     further: DashMap<u64, [PackedCall; RecentCalls::LIMIT - 1], RandomState>,
     /// Every line, by number.
     lines: boxcar::Vec<Line>,
@@ -96,12 +104,12 @@ pub struct ContactIndex {
 }
 
 impl ContactIndex {
-    /// An empty index of many shards, so that no growing shard holds a reader up for long.
+    /// An empty index.
     #[must_use]
     pub fn new() -> Self {
         Self {
-            newest: DashMap::with_hasher_and_shard_amount(RandomState::default(), SHARDS),
-            further: DashMap::with_hasher_and_shard_amount(RandomState::default(), SHARDS / 16),
+            newest: Table::new(),
+            further: DashMap::with_hasher_and_shard_amount(RandomState::default(), 1_024),
             lines: boxcar::Vec::new(),
             line_numbers: DashMap::with_hasher_and_shard_amount(RandomState::default(), 64),
         }
@@ -116,7 +124,7 @@ impl ContactIndex {
     /// Whether no contact is remembered.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.newest.is_empty()
+        self.newest.len() == 0
     }
 
     /// Tells the index of a call. Calls may come in any order and more than once.
@@ -128,63 +136,40 @@ impl ContactIndex {
     ) -> Observed {
         let key = pack_contact(environment, contact);
         let new = self.pack(call);
-        let mut entry = match self.newest.entry(key) {
-            Entry::Vacant(entry) => {
-                entry.insert(new);
+        self.newest.update(key, |first| {
+            let Some(known) = *first else {
+                *first = Some(new.0);
                 return Observed::Kept;
+            };
+            let mut calls = [PackedCall::NONE; RecentCalls::LIMIT + 1];
+            let known = self.gather(key, Some(known), &mut calls);
+            let same_second = |other: &PackedCall| other.second() == new.second();
+            if calls[..known].iter().any(same_second) {
+                return Observed::Tie;
             }
-            Entry::Occupied(entry) => entry,
-        };
-        let mut calls = [PackedCall::NONE; RecentCalls::LIMIT + 1];
-        let known = self.gather(key, *entry.get(), &mut calls);
-        let (Some(known_calls), line) = (calls.get(..known), new.line()) else {
-            return Observed::Tie;
-        };
-        if known_calls
-            .iter()
-            .any(|other| other.second() == new.second())
-        {
-            return Observed::Tie;
-        }
-        let same_line = known_calls.iter().position(|other| other.line() == line);
-        match same_line {
-            Some(place) if calls[place].second() > new.second() => return Observed::Ignored,
-            Some(place) => calls[place] = new,
-            None => calls[known] = new,
-        }
-        let count = if same_line.is_some() {
-            known
-        } else {
-            known + 1
-        };
-        calls[..count].sort_unstable_by_key(|call| std::cmp::Reverse(call.second()));
-        let kept = calls[..count.min(RecentCalls::LIMIT)].contains(&new);
-        if kept {
-            *entry.get_mut() = self.spread(key, &calls[..count.min(RecentCalls::LIMIT)]);
+            let same_line = calls[..known]
+                .iter()
+                .position(|other| other.line() == new.line());
+            let place = match same_line {
+                Some(place) if calls[place].second() > new.second() => return Observed::Ignored,
+                Some(place) => place,
+                None => known,
+            };
+            calls[place] = new;
+            let count = known.max(place + 1);
+            calls[..count].sort_unstable_by_key(|call| std::cmp::Reverse(call.second()));
+            let kept = &calls[..count.min(RecentCalls::LIMIT)];
+            if !kept.contains(&new) {
+                return Observed::Ignored;
+            }
+            self.spread(key, first, kept);
             Observed::Kept
-        } else {
-            Observed::Ignored
-        }
+        })
     }
 
     /// Sets a contact's calls: newest first, one to a line, at most four; none forgets the contact.
     pub fn replace(&self, environment: EnvironmentSlot, contact: E164, calls: &RecentCalls) {
-        let key = pack_contact(environment, contact);
-        let mut packed = [PackedCall::NONE; RecentCalls::LIMIT];
-        let count = self.pack_all(calls, &mut packed);
-        match self.newest.entry(key) {
-            Entry::Occupied(entry) if count == 0 => {
-                self.further.remove(&key);
-                entry.remove();
-            }
-            Entry::Occupied(mut entry) => {
-                *entry.get_mut() = self.spread(key, &packed[..count]);
-            }
-            Entry::Vacant(_) if count == 0 => {}
-            Entry::Vacant(entry) => {
-                entry.insert(self.spread(key, &packed[..count]));
-            }
-        }
+        self.enter(environment, contact, calls, true);
     }
 
     /// Enters a contact's calls, as [`Self::replace`] does, unless the contact is there already.
@@ -194,60 +179,63 @@ impl ContactIndex {
         contact: E164,
         calls: &RecentCalls,
     ) {
-        let key = pack_contact(environment, contact);
-        let mut packed = [PackedCall::NONE; RecentCalls::LIMIT];
-        let count = self.pack_all(calls, &mut packed);
-        if count > 0
-            && let Entry::Vacant(entry) = self.newest.entry(key)
-        {
-            entry.insert(self.spread(key, &packed[..count]));
-        }
+        self.enter(environment, contact, calls, false);
     }
 
-    /// Drops every contact of which `keep` says so of none of its calls.
+    /// Drops every contact of which `keep` says so of none of its calls, and gives back their memory.
     ///
-    /// Goes shard by shard; a shard's readers wait while it is swept.
+    /// Goes through some hundred contacts at a time, whose readers wait meanwhile.
     pub fn retain(&self, mut keep: impl FnMut(EnvironmentSlot, &RememberedCall) -> bool) {
         self.newest.retain(|key, first| {
             let mut calls = [PackedCall::NONE; RecentCalls::LIMIT + 1];
-            let known = self.gather(*key, *first, &mut calls);
-            let (environment, _) = unpack_contact(*key);
+            let known = self.gather(key, Some(first), &mut calls);
+            let environment = environment_of(key);
             let kept = calls[..known]
                 .iter()
                 .any(|call| keep(environment, &self.unpack(*call)));
-            if !kept && first.has_more() {
-                self.further.remove(key);
+            if !kept && PackedCall(first).has_more() {
+                self.further.remove(&key);
             }
             kept
         });
     }
 
-    /// The contacts that remember a call of this agent.
-    #[must_use]
-    pub fn contacts_called_by(&self, agent: AgentSlot) -> Vec<(EnvironmentSlot, E164)> {
-        let mut found = Vec::new();
-        for entry in &self.newest {
-            let mut calls = [PackedCall::NONE; RecentCalls::LIMIT + 1];
-            let known = self.gather(*entry.key(), *entry.value(), &mut calls);
-            if calls[..known]
-                .iter()
-                .any(|call| self.unpack(*call).source == agent)
-                && let (environment, Some(contact)) = unpack_contact(*entry.key())
-            {
-                found.push((environment, contact));
-            }
-        }
-        found
+    /// Prepares for lookups of these contacts: fetches the memory that they need, all at once.
+    pub fn warm(&self, contacts: impl IntoIterator<Item = (EnvironmentSlot, E164)>) {
+        self.newest.warm(
+            contacts
+                .into_iter()
+                .map(|(environment, contact)| pack_contact(environment, contact)),
+        );
     }
 
-    /// Copies a contact's calls, newest first, and tells how many there are. The shard of `key` must
-    /// be held, so that both maps agree.
+    /// Sets a contact's calls; one that is there already only if `over` says so.
+    fn enter(&self, environment: EnvironmentSlot, contact: E164, calls: &RecentCalls, over: bool) {
+        let key = pack_contact(environment, contact);
+        let mut packed = [PackedCall::NONE; RecentCalls::LIMIT];
+        let mut count = 0;
+        for (place, call) in packed.iter_mut().zip(calls.iter()) {
+            *place = self.pack(call);
+            count += 1;
+        }
+        self.newest.update(key, |first| {
+            if first.is_none() || over {
+                self.spread(key, first, &packed[..count]);
+            }
+        });
+    }
+
+    /// Copies a contact's calls, newest first, and tells how many there are. Must run within an
+    /// operation of [`Self::newest`] on the key, so that both maps agree.
     fn gather(
         &self,
         key: u64,
-        first: PackedCall,
+        first: Option<u64>,
         calls: &mut [PackedCall; RecentCalls::LIMIT + 1],
     ) -> usize {
+        let Some(first) = first.map(PackedCall) else {
+            return 0;
+        };
         calls[0] = first.alone();
         let mut count = 1;
         if first.has_more()
@@ -261,34 +249,27 @@ impl ContactIndex {
         count
     }
 
-    /// Stores all but the first of the calls (at least one) in the side map; returns the first as it
-    /// is to be stored. The shard of `key` must be held for writing.
-    fn spread(&self, key: u64, calls: &[PackedCall]) -> PackedCall {
-        let first = calls[0].alone();
-        if calls.len() == 1 {
-            self.further.remove(&key);
-            return first;
+    /// Stores a contact's calls, newest first: the first in `place`, the others in the side map. Must run
+    /// within an update of [`Self::newest`] on the key.
+    fn spread(&self, key: u64, place: &mut Option<u64>, calls: &[PackedCall]) {
+        let had_more = place.is_some_and(|first| PackedCall(first).has_more());
+        let (first, rest) = match calls {
+            [first, rest @ ..] => (Some(first.alone()), rest),
+            [] => (None, calls),
+        };
+        if rest.is_empty() {
+            if had_more {
+                self.further.remove(&key);
+            }
+            *place = first.map(|first| first.0);
+            return;
         }
         let mut further = [PackedCall::NONE; RecentCalls::LIMIT - 1];
-        for (place, call) in further.iter_mut().zip(&calls[1..]) {
+        for (place, call) in further.iter_mut().zip(rest) {
             *place = *call;
         }
         self.further.insert(key, further);
-        first.with_more()
-    }
-
-    /// Packs calls, and tells how many there are.
-    fn pack_all(
-        &self,
-        calls: &RecentCalls,
-        packed: &mut [PackedCall; RecentCalls::LIMIT],
-    ) -> usize {
-        let mut count = 0;
-        for (place, call) in packed.iter_mut().zip(calls.iter()) {
-            *place = self.pack(call);
-            count += 1;
-        }
-        count
+        *place = first.map(|first| first.with_more().0);
     }
 
     /// Packs a call; its line is entered if it is new.
@@ -335,16 +316,18 @@ impl Default for ContactIndex {
 impl Contacts for ContactIndex {
     fn calls(&self, environment: EnvironmentSlot, contact: E164) -> RecentCalls {
         let key = pack_contact(environment, contact);
-        let Some(first) = self.newest.get(&key) else {
-            return RecentCalls::default();
-        };
         let mut calls = [PackedCall::NONE; RecentCalls::LIMIT + 1];
-        let known = self.gather(key, *first, &mut calls);
-        drop(first);
+        let known = self
+            .newest
+            .read(key, |first| self.gather(key, first, &mut calls));
         calls[..known]
             .iter()
             .map(|call| self.unpack(*call))
             .collect()
+    }
+
+    fn warm(&self, contacts: &[(EnvironmentSlot, E164)]) {
+        self.warm(contacts.iter().copied());
     }
 }
 
@@ -411,19 +394,12 @@ impl PackedCall {
     }
 }
 
-/// Environment (14 bits) and number (50 bits) in one word.
+/// Environment (14 bits) and number (50 bits) in one word, which is never 0: no number is.
 const fn pack_contact(environment: EnvironmentSlot, contact: E164) -> u64 {
     (environment.0 as u64) << 50 | contact.digits()
 }
 
-/// The reverse of [`pack_contact`].
-const fn unpack_contact(key: u64) -> (EnvironmentSlot, Option<E164>) {
-    (
-        EnvironmentSlot((key >> 50) as u16),
-        E164::from_digits(key & ((1 << 50) - 1)),
-    )
+/// The environment that [`pack_contact`] was given.
+const fn environment_of(key: u64) -> EnvironmentSlot {
+    EnvironmentSlot((key >> 50) as u16)
 }
-
-/// How many shards: at 50 million contacts a shard has some 3,000, which it rehashes in far less than
-/// a millisecond.
-const SHARDS: usize = 16_384;

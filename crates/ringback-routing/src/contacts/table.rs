@@ -1,0 +1,426 @@
+//! A hash table from 64 bits to 64 bits that is read without locks and grows by one bucket at a time.
+//!
+//! Made for many millions of entries: a lookup touches one or two neighboring cache lines, a batch of
+//! lookups can be made to wait for memory but once ([`Table::warm`]), memory follows the number of
+//! entries closely both ways, and nobody ever waits for a rehash.
+//!
+//! - [`layout`] says which buckets a hash may be in. Within its group of buckets an entry stands in the
+//!   first cell that was empty, from its home on; a search ends at the first empty cell. A removal
+//!   fills the group anew, so that this stays true.
+//! - [`stripe`]s of groups have a lock for writers and a version for readers.
+//! - [`chunks`] hold the buckets.
+
+mod chunks;
+mod layout;
+mod stripe;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::hash::BuildHasher;
+use std::hint::{black_box, spin_loop};
+use std::ops::RangeInclusive;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use foldhash::quality::RandomState;
+use parking_lot::Mutex;
+use smallvec::SmallVec;
+
+use chunks::{CELLS, Cell, Chunks, Directory};
+use layout::{Group, State};
+use stripe::{Held, Stripe};
+
+/// The table. Keys must not be 0.
+pub(super) struct Table<S = RandomState> {
+    /// The buckets.
+    chunks: Chunks,
+    /// The [`State`], packed. A writer changes it only while it holds [`Self::growth`] and the stripe
+    /// of the one group that the change concerns, so that whoever reads another group does not mind.
+    state: AtomicU64,
+    /// How many entries there are.
+    len: AtomicU64,
+    /// Held by who makes the table grow or shrink.
+    growth: Mutex<()>,
+    /// Groups by the top bits of their hashes.
+    stripes: Box<[Stripe]>,
+    /// The level of the smallest table.
+    base: u32,
+    /// The hash: its top bits name the group, its lower half the column, its last bit the cache line.
+    hasher: S,
+}
+
+impl Table {
+    /// An empty table.
+    pub(super) fn new() -> Self {
+        Self::with_shape(BASE, CHUNK_BITS, RandomState::default())
+    }
+}
+
+impl<S: BuildHasher> Table<S> {
+    /// An empty table that starts at level `base` (1 at least), in chunks of `2^chunk_bits` buckets.
+    fn with_shape(base: u32, chunk_bits: u32, hasher: S) -> Self {
+        let state = State::first(base);
+        let chunks = Chunks::new(chunk_bits);
+        // Where there is no memory, everything overflows.
+        chunks.extend(state.buckets());
+        Self {
+            chunks,
+            state: AtomicU64::new(state.pack()),
+            len: AtomicU64::new(0),
+            growth: Mutex::new(()),
+            stripes: (0..1 << base.min(STRIPE_BITS))
+                .map(|_| Stripe::default())
+                .collect(),
+            base,
+            hasher,
+        }
+    }
+
+    /// How many entries there are.
+    pub(super) fn len(&self) -> usize {
+        self.len.load(Ordering::Relaxed) as usize
+    }
+
+    /// Gives what `look` makes of a key's value.
+    ///
+    /// It may be called again, if the value or what belongs to it changed meanwhile; only the last
+    /// result counts.
+    #[inline]
+    pub(super) fn read<R>(&self, key: u64, mut look: impl FnMut(Option<u64>) -> R) -> R {
+        let hash = self.hasher.hash_one(key);
+        let stripe = self.stripe(hash);
+        for _ in 0..ATTEMPTS {
+            let read = stripe.undisturbed(|| {
+                // The chunks after the version: they are the ones that its state needs, or later ones.
+                let chunks = self.chunks.load();
+                let value = match self.search(&chunks, self.state(), hash, key) {
+                    Place::Found(cell) => Some(cell[1].load(Ordering::Relaxed)),
+                    Place::Vacant(_) => None,
+                    Place::Nowhere => return None,
+                };
+                Some(look(value))
+            });
+            match read {
+                Some(Some(result)) => return result,
+                Some(None) => break,
+                None => spin_loop(),
+            }
+        }
+        self.read_locked(hash, key, look)
+    }
+
+    /// The same under the stripe's lock: where a group is full, or writers are in the way.
+    #[cold]
+    fn read_locked<R>(&self, hash: u64, key: u64, look: impl FnOnce(Option<u64>) -> R) -> R {
+        let held = self.stripe(hash).lock();
+        let value = match self.search(&self.chunks.load(), self.state(), hash, key) {
+            Place::Found(cell) => Some(cell[1].load(Ordering::Relaxed)),
+            Place::Vacant(_) => None,
+            Place::Nowhere => held.overflow.get(&(hash, key)).copied(),
+        };
+        look(value)
+    }
+
+    /// Lets `change` see and set a key's value: `None` is no entry.
+    ///
+    /// It runs under the lock of the key's stripe; whatever else it changes, readers see all or nothing.
+    pub(super) fn update<R>(&self, key: u64, change: impl FnOnce(&mut Option<u64>) -> R) -> R {
+        debug_assert_ne!(key, 0, "0 marks an empty cell");
+        let hash = self.hasher.hash_one(key);
+        let mut held = self.stripe(hash).lock();
+        let chunks = self.chunks.load();
+        let place = self.search(&chunks, self.state(), hash, key);
+        let known = match place {
+            Place::Found(cell) => Some(cell[1].load(Ordering::Relaxed)),
+            Place::Vacant(_) => None,
+            Place::Nowhere => held.overflow.get(&(hash, key)).copied(),
+        };
+        let writing = held.writing();
+        let mut value = known;
+        let result = change(&mut value);
+        match (place, value) {
+            (Place::Found(cell), Some(value)) => cell[1].store(value, Ordering::Relaxed),
+            (Place::Found(_), None) => {
+                let span = self.state().group(hash).hashes();
+                self.refill(&mut held, span, |other, _| other != key);
+            }
+            (Place::Vacant(cell), Some(value)) => fill(cell, key, value),
+            (Place::Nowhere, Some(value)) => {
+                held.overflow.insert((hash, key), value);
+            }
+            (Place::Nowhere, None) => {
+                held.overflow.remove(&(hash, key));
+            }
+            (Place::Vacant(_), None) => {}
+        }
+        drop(writing);
+        drop(held);
+        if known.is_none() && value.is_some() {
+            let len = self.len.fetch_add(1, Ordering::Relaxed) + 1;
+            if len > most(self.state()) {
+                self.grow();
+            }
+        } else if known.is_some() && value.is_none() {
+            self.len.fetch_sub(1, Ordering::Relaxed);
+        }
+        result
+    }
+
+    /// Drops every entry of which `keep` says no, and gives back the memory that is not needed any more.
+    ///
+    /// Goes group by group; a group's readers wait while it is swept.
+    pub(super) fn retain(&self, mut keep: impl FnMut(u64, u64) -> bool) {
+        let mut next = Some(0);
+        while let Some(hash) = next {
+            // The group may have changed since the last one; it never begins above this hash.
+            let mut held = self.stripe(hash).lock();
+            let span = self.state().group(hash).hashes();
+            next = span.end().checked_add(1);
+            let writing = held.writing();
+            let dropped = self.refill(&mut held, span, &mut keep);
+            drop(writing);
+            self.len.fetch_sub(dropped, Ordering::Relaxed);
+        }
+        self.shrink();
+    }
+
+    /// Touches the memory that lookups of these keys will need, of all of them at once.
+    pub(super) fn warm(&self, keys: impl IntoIterator<Item = u64>) {
+        let (chunks, state) = (self.chunks.load(), self.state());
+        let mut homes = SmallVec::<[&AtomicU64; WARMED]>::new();
+        let mut keys = keys.into_iter();
+        loop {
+            // Apart from the loads, so that many of them fit into what the processor looks ahead.
+            homes.extend(keys.by_ref().take(WARMED).filter_map(|key| {
+                let hash = self.hasher.hash_one(key);
+                let group = state.group(hash);
+                let bucket = chunks.bucket(group.bucket(self.base, group.column(hash)))?;
+                Some(&bucket[first_cell(hash)][0])
+            }));
+            if homes.is_empty() {
+                return;
+            }
+            let touched = homes
+                .drain(..)
+                .fold(0, |sum, home| sum ^ home.load(Ordering::Relaxed));
+            black_box(touched);
+        }
+    }
+
+    /// The state. Whoever looks after a group sees the latest that concerns it.
+    fn state(&self) -> State {
+        State::unpack(self.state.load(Ordering::Acquire))
+    }
+
+    /// The stripe of a hash.
+    fn stripe(&self, hash: u64) -> &Stripe {
+        &self.stripes[(hash >> (64 - self.stripes.len().trailing_zeros())) as usize]
+    }
+
+    /// Where a key is, or would be. Without the stripe's lock this may be anything.
+    #[inline]
+    fn search<'c>(&self, chunks: &'c Directory, state: State, hash: u64, key: u64) -> Place<'c> {
+        let group = state.group(hash);
+        let home = group.column(hash);
+        for column in (home..group.columns()).chain(0..home) {
+            let Some(bucket) = chunks.bucket(group.bucket(self.base, column)) else {
+                return Place::Nowhere;
+            };
+            for place in 0..CELLS {
+                let cell = &bucket[place ^ first_cell(hash)];
+                match cell[0].load(Ordering::Relaxed) {
+                    found if found == key => return Place::Found(cell),
+                    0 => return Place::Vacant(cell),
+                    _ => {}
+                }
+            }
+        }
+        Place::Nowhere
+    }
+
+    /// Fills the groups of these hashes anew with what `keep` lets stay; tells how many it does not.
+    fn refill(
+        &self,
+        held: &mut Held<'_>,
+        hashes: RangeInclusive<u64>,
+        mut keep: impl FnMut(u64, u64) -> bool,
+    ) -> u64 {
+        let mut pairs = self.pairs(held, &hashes);
+        let before = pairs.len();
+        pairs.retain(|(key, value)| keep(*key, *value));
+        let dropped = before - pairs.len();
+        if dropped > 0 {
+            self.clear(held, &hashes);
+            self.enter(held, &pairs);
+        }
+        dropped as u64
+    }
+
+    /// All entries of these hashes, which are whole groups.
+    fn pairs(&self, held: &Held<'_>, hashes: &RangeInclusive<u64>) -> Pairs {
+        let mut pairs = Pairs::new();
+        self.each_cell(hashes, |cell| {
+            let key = cell[0].load(Ordering::Relaxed);
+            if key != 0 {
+                pairs.push((key, cell[1].load(Ordering::Relaxed)));
+            }
+        });
+        let beyond = held.overflow.range(bounds(hashes));
+        pairs.extend(beyond.map(|((_, key), value)| (*key, *value)));
+        pairs
+    }
+
+    /// Empties the groups of these hashes.
+    fn clear(&self, held: &mut Held<'_>, hashes: &RangeInclusive<u64>) {
+        self.each_cell(hashes, |cell| cell[0].store(0, Ordering::Relaxed));
+        held.overflow
+            .extract_if(bounds(hashes), |_, _| true)
+            .for_each(drop);
+    }
+
+    /// Enters pairs whose keys are not there.
+    fn enter(&self, held: &mut Held<'_>, pairs: &[(u64, u64)]) {
+        let (chunks, state) = (self.chunks.load(), self.state());
+        for (key, value) in pairs {
+            let hash = self.hasher.hash_one(key);
+            match self.search(&chunks, state, hash, *key) {
+                Place::Found(cell) | Place::Vacant(cell) => fill(cell, *key, *value),
+                Place::Nowhere => {
+                    held.overflow.insert((hash, *key), *value);
+                }
+            }
+        }
+    }
+
+    /// Visits the cells of the groups of these hashes.
+    fn each_cell(&self, hashes: &RangeInclusive<u64>, mut visit: impl FnMut(&Cell)) {
+        let (chunks, state) = (self.chunks.load(), self.state());
+        let mut visit_group = |group: Group| {
+            (0..group.columns())
+                .filter_map(|column| chunks.bucket(group.bucket(self.base, column)))
+                .flatten()
+                .for_each(&mut visit);
+        };
+        // Two groups at most: halves, when a group comes to be two.
+        let first = state.group(*hashes.start());
+        visit_group(first);
+        if first.hashes().end() != hashes.end() {
+            visit_group(state.group(*hashes.end()));
+        }
+    }
+
+    /// Adds a bucket or two, unless another thread is at it or there is no memory.
+    #[cold]
+    fn grow(&self) {
+        let Some(_growing) = self.growth.try_lock() else {
+            return;
+        };
+        for _ in 0..STEPS {
+            let state = self.state();
+            if self.len.load(Ordering::Relaxed) <= most(state) {
+                return;
+            }
+            let Some(grown) = state.grown() else {
+                return;
+            };
+            if !self.chunks.extend(grown.buckets()) {
+                return;
+            }
+            self.step(&state.next_to_grow(), grown);
+        }
+    }
+
+    /// Takes buckets away while few of the cells are in use, and returns their memory.
+    fn shrink(&self) {
+        let _shrinking = self.growth.lock();
+        let mut state = self.state();
+        while self.len.load(Ordering::Relaxed) < least(state)
+            && let Some(shrunk) = state.shrunk(self.base)
+        {
+            self.step(&shrunk.next_to_grow(), shrunk);
+            state = shrunk;
+        }
+        self.chunks.truncate(state.buckets());
+    }
+
+    /// Goes over to the next or the last state, which differs for these hashes. [`Self::growth`] must be held.
+    fn step(&self, hashes: &RangeInclusive<u64>, state: State) {
+        let mut held = self.stripe(*hashes.start()).lock();
+        let pairs = self.pairs(&held, hashes);
+        let writing = held.writing();
+        self.clear(&mut held, hashes);
+        self.state.store(state.pack(), Ordering::Release);
+        self.enter(&mut held, &pairs);
+        drop(writing);
+    }
+}
+
+impl<S> fmt::Debug for Table<S> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Table")
+            .field("len", &self.len)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Where a key is.
+#[derive(Clone, Copy)]
+enum Place<'c> {
+    /// Here.
+    Found(&'c Cell),
+    /// Not there; this is the cell that it would come into.
+    Vacant(&'c Cell),
+    /// Not in its group, which is full.
+    Nowhere,
+}
+
+/// Entries of a group; as many as a group can have without allocating, which is where steps happen.
+type Pairs = SmallVec<[(u64, u64); 16 * CELLS]>;
+
+/// Writes an entry into a cell.
+fn fill(cell: &Cell, key: u64, value: u64) {
+    cell[1].store(value, Ordering::Relaxed);
+    cell[0].store(key, Ordering::Relaxed);
+}
+
+/// The place in a bucket where the search for a hash begins: either of its cache lines.
+const fn first_cell(hash: u64) -> usize {
+    (hash % 2) as usize * (CELLS / 2)
+}
+
+/// Where the overflow has these hashes.
+const fn bounds(hashes: &RangeInclusive<u64>) -> RangeInclusive<(u64, u64)> {
+    (*hashes.start(), 0)..=(*hashes.end(), u64::MAX)
+}
+
+/// The entries with which a table does not grow yet: four fifths of its cells.
+const fn most(state: State) -> u64 {
+    state.buckets() * CELLS as u64 * 4 / 5
+}
+
+/// The entries with which a table does not shrink any further: seven tenths of its cells. The way from
+/// here to [`most`] is what keeps it from doing either all the time.
+const fn least(state: State) -> u64 {
+    state.buckets() * CELLS as u64 * 7 / 10
+}
+
+/// The level of the smallest table: a megabyte.
+const BASE: u32 = 10;
+
+/// The top bits of a hash that name its stripe.
+const STRIPE_BITS: u32 = 10;
+
+/// The binary logarithm of the buckets of a chunk of 32 MiB. From this size on the GNU C library
+/// maps an allocation by itself, whatever was freed before: untouched it costs nothing, and dropped it
+/// goes back to the system.
+const CHUNK_BITS: u32 = 18;
+
+/// How often a read is tried without the lock.
+const ATTEMPTS: usize = 64;
+
+/// The steps that an insertion makes at most. One for every six would do.
+const STEPS: usize = 2;
+
+/// How many keys are touched at once.
+const WARMED: usize = 32;

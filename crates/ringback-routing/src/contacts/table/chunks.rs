@@ -1,0 +1,136 @@
+//! The table's memory: buckets in large chunks that the system zeroes when they are first touched, and
+//! takes back when they are dropped.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use arc_swap::{ArcSwap, Guard};
+
+/// A key (0 where the cell is empty) and its value.
+pub(super) type Cell = [AtomicU64; 2];
+
+/// Eight cells: two cache lines of four.
+pub(super) type Bucket = [Cell; CELLS];
+
+/// How many cells a bucket has.
+pub(super) const CELLS: usize = 8;
+
+/// All chunks; they come and go at the end alone.
+pub(super) struct Chunks {
+    /// The chunks as a reader takes them: as many as there are for as long as it looks.
+    directory: ArcSwap<Directory>,
+    /// The binary logarithm of a chunk's buckets.
+    bits: u32,
+}
+
+impl Chunks {
+    /// None as yet, of `2^bits` buckets each.
+    pub(super) fn new(bits: u32) -> Self {
+        let directory = Directory {
+            chunks: Vec::new(),
+            bits,
+        };
+        Self {
+            directory: ArcSwap::from_pointee(directory),
+            bits,
+        }
+    }
+
+    /// The chunks.
+    pub(super) fn load(&self) -> Guard<Arc<Directory>> {
+        self.directory.load()
+    }
+
+    /// The binary logarithm of a chunk's buckets.
+    #[cfg(test)]
+    pub(super) const fn bits(&self) -> u32 {
+        self.bits
+    }
+
+    /// Makes room for so many buckets, empty ones, and tells whether the system had memory for them. One caller
+    /// at a time.
+    pub(super) fn extend(&self, buckets: u64) -> bool {
+        let current = self.directory.load_full();
+        let needed = buckets.div_ceil(1 << self.bits);
+        if current.chunks.len() as u64 >= needed {
+            return true;
+        }
+        let mut chunks = current.chunks.clone();
+        while (chunks.len() as u64) < needed {
+            let Some(chunk) = Chunk::new(1 << self.bits) else {
+                return false;
+            };
+            chunks.push(Arc::new(chunk));
+        }
+        let bits = self.bits;
+        self.directory.store(Arc::new(Directory { chunks, bits }));
+        true
+    }
+
+    /// Gives back what is beyond so many buckets, none of which may be in use. One caller at a time.
+    ///
+    /// Waits for readers that may be looking there, which takes them nanoseconds, so that none of
+    /// them has to do what giving back much memory takes.
+    pub(super) fn truncate(&self, buckets: u64) {
+        let current = self.directory.load_full();
+        let needed = buckets.div_ceil(1 << self.bits) as usize;
+        let Some(chunks) = current.chunks.get(..needed) else {
+            return;
+        };
+        if chunks.len() == current.chunks.len() {
+            return;
+        }
+        let (chunks, bits) = (chunks.to_vec(), self.bits);
+        drop(current);
+        let last = self.directory.swap(Arc::new(Directory { chunks, bits }));
+        while Arc::strong_count(&last) > 1 {
+            std::thread::yield_now();
+        }
+    }
+}
+
+/// Chunks, in order.
+pub(super) struct Directory {
+    /// The chunks.
+    chunks: Vec<Arc<Chunk>>,
+    /// The binary logarithm of a chunk's buckets.
+    bits: u32,
+}
+
+impl Directory {
+    /// A bucket; `None` if it is beyond the end.
+    #[inline]
+    pub(super) fn bucket(&self, number: u64) -> Option<&Bucket> {
+        let chunk = self.chunks.get((number >> self.bits) as usize)?;
+        let place = number & ((1 << self.bits) - 1);
+        let start = chunk.start + place as usize * WORDS;
+        let words = chunk.words.get(start..)?.first_chunk::<WORDS>()?;
+        words.as_chunks().0.first_chunk()
+    }
+
+    /// How many chunks there are.
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.chunks.len()
+    }
+}
+
+/// Many buckets in one piece of memory.
+struct Chunk {
+    /// The buckets, with room to begin at a multiple of their size.
+    words: Box<[AtomicU64]>,
+    /// Where the first begins.
+    start: usize,
+}
+
+impl Chunk {
+    /// Empty buckets; `None` if there is no memory.
+    fn new(buckets: usize) -> Option<Self> {
+        let words = bytemuck::try_zeroed_slice_box::<AtomicU64>((buckets + 1) * WORDS).ok()?;
+        let start = words.as_ptr().align_offset(WORDS * 8).min(WORDS);
+        Some(Self { words, start })
+    }
+}
+
+/// The words of a bucket.
+const WORDS: usize = 2 * CELLS;
