@@ -517,6 +517,10 @@ impl ContactView {
 }
 
 impl Contacts for ContactView {
+    fn warm(&self, contacts: &[(EnvironmentSlot, E164)]) {
+        self.index.warm(contacts.iter().copied());
+    }
+
     fn calls(&self, environment: EnvironmentSlot, contact: E164) -> RecentCalls {
         let calls = self.index.calls(environment, contact);
         if !calls.is_empty() || self.whole.load(Ordering::Acquire) {

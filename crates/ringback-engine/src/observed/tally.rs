@@ -99,6 +99,8 @@ impl Tally {
 
     /// Enters the arrivals; a Call-ID that is known counts no more.
     pub(super) fn take_up(&mut self) {
+        self.routed
+            .warm(self.arrivals.iter().map(|arrival| arrival.sid_hash));
         for arrival in self.arrivals.drain(..) {
             let Arrival {
                 sid_hash,
