@@ -1,5 +1,9 @@
 //! From one message to its reply: peer, budget, checks, memory, decision, reply, counters. The same
 //! for every transport.
+//!
+//! An INVITE is taken in two steps, [`Core::read`] and [`Core::answer`]. Between them stands
+//! [`Core::warm`]: what the answers to several INVITEs will look up is fetched from memory at once,
+//! because one fetch takes as long as many that overlap.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -7,15 +11,19 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
+use arrayvec::ArrayVec;
 use parking_lot::Mutex;
-use ringback_routing::{Outcome, Question, Target, Timestamp, decide, order_targets};
+use ringback_routing::{
+    Caller, Contacts, Directory, DirectoryNumber, E164, EnvironmentSlot, Outcome, Question, Target,
+    Timestamp, decide, order_targets,
+};
 use ringback_sip_proto::{Action, Input, Invite, Redirector, Reply, Settings, Transport};
 use smallvec::SmallVec;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::identity;
 use crate::learning::{Learning, Sighting};
-use crate::memory::Memory;
+use crate::memory::{Memory, SharedPlan};
 use crate::metrics::{Dropped, Lane, Metrics, PeerLane, Refused};
 use crate::overload::{Knock, Pressure, Relief};
 use crate::peers::Refusal;
@@ -57,8 +65,49 @@ pub(crate) struct Arrival<'m> {
     pub(crate) transport: Transport,
     /// Whether it has waited for so long that a new INVITE must be refused.
     pub(crate) late: bool,
-    /// When it is looked at.
+}
+
+/// What all messages that came together are handled with.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Round<'r> {
+    /// The rules in force.
+    pub(crate) policy: &'r Policy,
+    /// Agents, numbers and roles.
+    pub(crate) directory: &'r Arc<Directory>,
+    /// When they are looked at.
     pub(crate) now: Now,
+}
+
+/// What a message came to when it was read.
+#[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "most messages are INVITEs, and a box would allocate"
+)]
+pub(crate) enum Read<'m, 'r> {
+    /// It is done with; the reply, if there is one, was written and goes here.
+    Done(Option<SocketAddr>),
+    /// An INVITE in good order: to be answered.
+    Invite(Asked<'m, 'r>),
+}
+
+/// An INVITE that was read and is to be answered.
+#[derive(Debug)]
+pub(crate) struct Asked<'m, 'r> {
+    /// All of it.
+    invite: Invite<'m>,
+    /// How it came.
+    transport: Transport,
+    /// Where it came from.
+    source: Source<'r>,
+    /// Why it is refused, if it turns out to be new.
+    overload: Option<Overload>,
+    /// The number that was dialed, if it can be read.
+    dialed: Option<E164>,
+    /// That number, if it is ours.
+    number: Option<&'r DirectoryNumber>,
+    /// Who calls.
+    caller: Caller,
 }
 
 /// This moment, on two clocks.
@@ -84,19 +133,17 @@ pub(crate) struct Seat<'s> {
 }
 
 /// What a message is handled with.
-struct Desk<'d, 's> {
+struct Desk<'d, 's, 'r> {
     /// The thread.
     seat: &'d mut Seat<'s>,
-    /// The rules.
-    policy: &'d Policy,
+    /// The rules, and when.
+    round: Round<'r>,
     /// Whose message it is.
-    source: Source<'d>,
+    source: Source<'r>,
     /// Counters of the thread.
     lane: &'d Lane,
     /// Counters of the thread for this peer.
-    peer_lane: &'d PeerLane,
-    /// When.
-    now: Now,
+    peer_lane: &'r PeerLane,
 }
 
 /// An INVITE is too much.
@@ -136,6 +183,13 @@ impl From<Cause> for Refused {
             Cause::Late => Self::Late,
             Cause::Share => Self::Share,
         }
+    }
+}
+
+impl Now {
+    /// Whole seconds since the server was made.
+    pub(crate) fn second(&self) -> u32 {
+        u32::try_from(self.uptime.as_secs()).unwrap_or(u32::MAX)
     }
 }
 
@@ -183,57 +237,80 @@ impl<R: Router> Core<R> {
     pub(crate) fn handle(
         &self,
         seat: &mut Seat<'_>,
-        policy: &Policy,
+        round: Round<'_>,
         arrival: &Arrival<'_>,
         out: &mut Vec<u8>,
     ) -> Option<SocketAddr> {
+        match self.read(seat, round, arrival, out) {
+            Read::Done(destination) => destination,
+            Read::Invite(asked) => self.answer(seat, round, &asked, out),
+        }
+    }
+
+    /// Reads one message, and does everything about it if it is no INVITE in good order. A reply is
+    /// appended to `out`.
+    pub(crate) fn read<'m, 'r>(
+        &self,
+        seat: &mut Seat<'_>,
+        round: Round<'r>,
+        arrival: &Arrival<'m>,
+        out: &mut Vec<u8>,
+    ) -> Read<'m, 'r> {
         let lane = self.metrics.lane(seat.lane);
         lane.received(arrival.transport);
-        let Some(source) = policy.source(arrival.source.ip()) else {
+        let Some(source) = round.policy.source(arrival.source.ip()) else {
             lane.dropped(Dropped::Stranger);
-            return None;
+            return Read::Done(None);
         };
         if !source.peer.transports.contains(arrival.transport) {
             lane.dropped(Dropped::Transport);
-            return None;
+            return Read::Done(None);
         }
-        let peer_lane = source.state.lane(seat.lane);
-        peer_lane.messages.bump();
+        let mut desk = Desk::new(seat, round, source, lane);
+        desk.peer_lane.messages.bump();
         // Nothing else of an ACK matters: it is never answered (RFC 3261 §17.1.1.3).
         if arrival.bytes.starts_with(b"ACK ") {
             lane.acks.bump();
-            return None;
+            return Read::Done(None);
         }
-        let mut desk = Desk {
-            seat,
-            policy,
-            source,
-            lane,
-            peer_lane,
-            now: arrival.now,
-        };
-        let start = out.len();
-        let reply = if arrival.bytes.starts_with(b"INVITE ") {
-            self.handle_invite(&mut desk, arrival, out)
+        if arrival.bytes.starts_with(b"INVITE ") {
+            self.read_invite(&mut desk, arrival, out)
         } else {
-            self.handle_other(&mut desk, arrival, out)
-        }?;
-        if out.len() - start > MAX_DATAGRAM && arrival.transport == Transport::Udp {
-            out.truncate(start);
-            lane.dropped(Dropped::ReplyTooLarge);
-            return None;
+            self.read_other(&desk, arrival, out)
         }
-        lane.replied(reply.status);
-        Some(reply.destination)
     }
 
-    /// Takes what says that it is an INVITE.
-    fn handle_invite(
+    /// Fetches from memory what the answers to these INVITEs will look up.
+    pub(crate) fn warm<const N: usize>(&self, asked: &ArrayVec<Asked<'_, '_>, N>) {
+        self.memory
+            .warm(asked.iter().map(|asked| asked.invite.fingerprint()));
+        let contacts: ArrayVec<_, N> = asked.iter().filter_map(Asked::contact).collect();
+        self.router.contacts().warm(&contacts);
+    }
+
+    /// Answers an INVITE that was read in the same round. A reply is appended to `out`; given is
+    /// where it goes.
+    pub(crate) fn answer(
         &self,
-        desk: &mut Desk<'_, '_>,
-        arrival: &Arrival<'_>,
+        seat: &mut Seat<'_>,
+        round: Round<'_>,
+        asked: &Asked<'_, '_>,
         out: &mut Vec<u8>,
-    ) -> Option<Reply> {
+    ) -> Option<SocketAddr> {
+        let lane = self.metrics.lane(seat.lane);
+        let mut desk = Desk::new(seat, round, asked.source, lane);
+        let start = out.len();
+        let reply = self.answer_invite(&mut desk, asked, out)?;
+        desk.send(reply, asked.transport, start, out)
+    }
+
+    /// Reads what says that it is an INVITE.
+    fn read_invite<'m, 'r>(
+        &self,
+        desk: &mut Desk<'_, '_, 'r>,
+        arrival: &Arrival<'m>,
+        out: &mut Vec<u8>,
+    ) -> Read<'m, 'r> {
         // On overload, silence has to be cheap: the first bytes are enough.
         let overload = desk.overload(arrival);
         if let Some(Overload {
@@ -243,94 +320,85 @@ impl<R: Router> Core<R> {
         {
             desk.peer_lane.refused.bump();
             desk.lane.dropped(cause.into());
-            return None;
+            return Read::Done(None);
         }
         let start = out.len();
         match self.redirectors[0].handle(self.input(arrival), out) {
-            Action::Invite(invite) => self.answer(desk, overload, &invite, out),
+            Action::Invite(invite) => Read::Invite(desk.asked(invite, arrival.transport, overload)),
             Action::Reply(reply) => {
                 // Malformed, so it is not of the budget for INVITEs.
                 if !desk.takes_other() {
                     out.truncate(start);
-                    return None;
+                    return Read::Done(None);
                 }
                 desk.count_refusal(&reply);
-                Some(reply)
+                Read::Done(desk.send(reply, arrival.transport, start, out))
             }
             Action::Drop(cause) => {
                 desk.lane.dropped(cause.into());
-                None
+                Read::Done(None)
             }
-            Action::Absorb | Action::Response(_) => None,
+            Action::Absorb | Action::Response(_) => Read::Done(None),
         }
     }
 
-    /// Takes everything that is neither an INVITE nor an ACK.
-    fn handle_other(
+    /// Reads everything that is neither an INVITE nor an ACK.
+    fn read_other<'m, 'r>(
         &self,
-        desk: &mut Desk<'_, '_>,
-        arrival: &Arrival<'_>,
+        desk: &Desk<'_, '_, 'r>,
+        arrival: &Arrival<'m>,
         out: &mut Vec<u8>,
-    ) -> Option<Reply> {
+    ) -> Read<'m, 'r> {
         if !desk.takes_other() {
-            return None;
+            return Read::Done(None);
         }
+        let start = out.len();
         match self.redirectors[0].handle(self.input(arrival), out) {
             Action::Reply(reply) => {
                 desk.count_refusal(&reply);
-                Some(reply)
+                return Read::Done(desk.send(reply, arrival.transport, start, out));
             }
             // Line ends may stand before the start line.
-            Action::Invite(invite) => self.answer(desk, None, &invite, out),
-            Action::Absorb => {
-                desk.lane.acks.bump();
-                None
+            Action::Invite(invite) => {
+                return Read::Invite(desk.asked(invite, arrival.transport, None));
             }
+            Action::Absorb => desk.lane.acks.bump(),
             Action::Response(_) => {
                 desk.lane.dropped(Dropped::Response);
                 if desk.source.peer.learn {
-                    self.learning.observe(
-                        self,
-                        &Sighting {
-                            bytes: arrival.bytes,
-                            peer: desk.source.peer,
-                            policy: desk.policy,
-                            at: desk.now.wall,
-                            now: desk.now,
-                        },
-                    );
+                    self.learning.observe(self, &desk.sighting(arrival.bytes));
                 }
-                None
             }
-            Action::Drop(cause) => {
-                desk.lane.dropped(cause.into());
-                None
-            }
+            Action::Drop(cause) => desk.lane.dropped(cause.into()),
         }
+        Read::Done(None)
     }
 
     /// Answers an INVITE in good order.
-    fn answer(
+    fn answer_invite(
         &self,
-        desk: &mut Desk<'_, '_>,
-        overload: Option<Overload>,
-        invite: &Invite<'_>,
+        desk: &mut Desk<'_, '_, '_>,
+        asked: &Asked<'_, '_>,
         out: &mut Vec<u8>,
     ) -> Option<Reply> {
-        let plan = match self.memory.find(invite.fingerprint()) {
+        let invite = &asked.invite;
+        let plan = match self
+            .memory
+            .find(invite.fingerprint(), desk.round.now.second())
+        {
             Some(plan) => {
                 desk.lane.retransmissions.bump();
                 plan
             }
             None => {
-                if let Some(overload) = overload.or_else(|| desk.over_rate()) {
+                if let Some(overload) = asked.overload.or_else(|| desk.over_rate()) {
                     return self.refuse(desk, overload, invite, out);
                 }
                 desk.peer_lane.invites.bump();
-                self.plan(desk, invite)
+                self.plan(desk, asked)
             }
         };
-        Some(match &*plan {
+        Some(match plan.plan() {
             Plan::Forward { next_hop } => self.redirectors[0].forward(invite, next_hop, out),
             Plan::Decided(decided) => self.write(decided, invite, out),
         })
@@ -339,7 +407,7 @@ impl<R: Router> Core<R> {
     /// Answers 503, or not at all.
     fn refuse(
         &self,
-        desk: &Desk<'_, '_>,
+        desk: &Desk<'_, '_, '_>,
         overload: Overload,
         invite: &Invite<'_>,
         out: &mut Vec<u8>,
@@ -355,76 +423,68 @@ impl<R: Router> Core<R> {
     }
 
     /// Decides on a new INVITE and remembers how.
-    fn plan(&self, desk: &mut Desk<'_, '_>, invite: &Invite<'_>) -> Arc<Plan> {
-        let directory = self.router.directory();
-        let peer = desk.source.peer;
-        let message = invite.message();
-        let dialed = identity::dialed(invite.dialed(peer.dialed_header.as_deref()), peer);
-        let number = dialed.and_then(|dialed| directory.number(dialed));
-        if number.is_none()
-            && peer.learn
-            && let Some(plan) = self.learn(desk, &directory, invite)
+    fn plan(&self, desk: &mut Desk<'_, '_, '_>, asked: &Asked<'_, '_>) -> Arc<SharedPlan> {
+        let invite = &asked.invite;
+        if asked.number.is_none()
+            && desk.source.peer.learn
+            && let Some(plan) = self.learn(desk, invite)
         {
             return plan;
         }
-        let country = number
-            .and_then(|number| directory.environment(number.environment))
-            .and_then(|environment| environment.record.default_country);
-        let caller = identity::caller(message, peer, country);
         let usable = |target: &Target| !invite.points_back(&target.uri);
         let question = Question {
-            dialed,
-            caller,
-            now: desk.now.wall,
+            dialed: asked.dialed,
+            caller: asked.caller,
+            now: desk.round.now.wall,
             usable: &usable,
         };
-        let decision = decide(&directory, self.router.contacts(), &question);
-        let headers = desk.policy.headers;
+        let decision = decide(desk.round.directory, self.router.contacts(), &question);
+        let headers = desk.round.policy.headers;
         let plan = desk.seat.plans.of(
-            &directory,
+            desk.round.directory,
             &decision,
             headers,
             &self.redirectors[headers.index()],
         );
-        if let Some(earlier) = self.memory.remember(invite.fingerprint(), &plan) {
+        if let Some(earlier) =
+            self.memory
+                .remember(invite.fingerprint(), &plan, desk.round.now.second())
+        {
             // Another thread was faster with the same INVITE.
             return earlier;
         }
         desk.lane.decided(decision.outcome, decision.reason);
         let call_id = invite.call_id();
-        if desk.policy.watches
+        if desk.round.policy.watches
             && decision.outcome == Outcome::Callback
             && let Some(environment) = decision.environment
         {
             self.learning
-                .await_answer(call_id, environment.record.id, desk.now);
+                .await_answer(call_id, environment.record.id, desk.round.now);
         }
-        self.router
-            .decided(&decision, dialed, caller, call_id, desk.now.wall);
+        self.router.decided(
+            &decision,
+            asked.dialed,
+            asked.caller,
+            call_id,
+            desk.round.now.wall,
+        );
         plan
     }
 
     /// Records an outbound call, if the INVITE is one; gives its plan if the peer has a next hop.
-    fn learn(
-        &self,
-        desk: &Desk<'_, '_>,
-        directory: &ringback_routing::Directory,
-        invite: &Invite<'_>,
-    ) -> Option<Arc<Plan>> {
+    fn learn(&self, desk: &Desk<'_, '_, '_>, invite: &Invite<'_>) -> Option<Arc<SharedPlan>> {
         let is_outbound = self.learning.outbound(
             self,
-            directory,
+            desk.round.directory,
             invite.message(),
-            &Sighting {
-                bytes: &[],
-                peer: desk.source.peer,
-                policy: desk.policy,
-                at: desk.now.wall,
-                now: desk.now,
-            },
+            &desk.sighting(&[]),
         );
         let plan = desk.source.forward.filter(|_| is_outbound)?;
-        if let Some(earlier) = self.memory.remember(invite.fingerprint(), plan) {
+        if let Some(earlier) =
+            self.memory
+                .remember(invite.fingerprint(), plan, desk.round.now.second())
+        {
             return Some(earlier);
         }
         desk.lane.forwarded.bump();
@@ -454,12 +514,87 @@ impl<R: Router> Core<R> {
     }
 }
 
-impl Desk<'_, '_> {
+impl Asked<'_, '_> {
+    /// Whose calls the decision looks up, if any.
+    fn contact(&self) -> Option<(EnvironmentSlot, E164)> {
+        Some((self.number?.environment, self.caller.number()?))
+    }
+}
+
+impl<'d, 's, 'r> Desk<'d, 's, 'r> {
+    /// For a message of this peer.
+    fn new(seat: &'d mut Seat<'s>, round: Round<'r>, source: Source<'r>, lane: &'d Lane) -> Self {
+        Self {
+            peer_lane: source.state.lane(seat.lane),
+            seat,
+            round,
+            source,
+            lane,
+        }
+    }
+
+    /// Reads who calls whom.
+    fn asked<'m>(
+        &self,
+        invite: Invite<'m>,
+        transport: Transport,
+        overload: Option<Overload>,
+    ) -> Asked<'m, 'r> {
+        let (directory, peer) = (self.round.directory, self.source.peer);
+        let dialed = identity::dialed(invite.dialed(peer.dialed_header.as_deref()), peer);
+        let number = dialed.and_then(|dialed| directory.number(dialed));
+        let country = number
+            .and_then(|number| directory.environment(number.environment))
+            .and_then(|environment| environment.record.default_country);
+        let caller = identity::caller(invite.message(), peer, country);
+        Asked {
+            invite,
+            transport,
+            source: self.source,
+            overload,
+            dialed,
+            number,
+            caller,
+        }
+    }
+
+    /// A message as learning takes it.
+    fn sighting<'m>(&self, bytes: &'m [u8]) -> Sighting<'m>
+    where
+        'r: 'm,
+    {
+        Sighting {
+            bytes,
+            peer: self.source.peer,
+            policy: self.round.policy,
+            at: self.round.now.wall,
+            now: self.round.now,
+        }
+    }
+
+    /// Lets a reply go that was appended to the buffer from `start` on, unless it is too long; gives
+    /// where it goes.
+    fn send(
+        &self,
+        reply: Reply,
+        transport: Transport,
+        start: usize,
+        out: &mut Vec<u8>,
+    ) -> Option<SocketAddr> {
+        if out.len() - start > MAX_DATAGRAM && transport == Transport::Udp {
+            out.truncate(start);
+            self.lane.dropped(Dropped::ReplyTooLarge);
+            return None;
+        }
+        self.lane.replied(reply.status);
+        Some(reply.destination)
+    }
+
     /// Whether the peer may have another message answered that is no INVITE.
     fn takes_other(&self) -> bool {
         let rate = self.source.peer.rate;
         let rate = rate.map_or(OTHERS_UNLIMITED, |rate| rate.max(OTHERS_LEAST));
-        let takes = self.source.state.others.take(rate, self.now.uptime);
+        let takes = self.source.state.others.take(rate, self.round.now.uptime);
         if !takes {
             self.peer_lane.dropped.bump();
             self.lane.dropped(Dropped::OtherBudget);
@@ -492,7 +627,7 @@ impl Desk<'_, '_> {
                 }
                 // Under pressure nobody reads what is over the rate, to see whether it is known.
                 let rate = self.source.peer.rate?;
-                let is_over = !self.source.state.invites.has(rate, self.now.uptime);
+                let is_over = !self.source.state.invites.has(rate, self.round.now.uptime);
                 return is_over.then_some(Overload {
                     cause: Cause::Rate,
                     answers: false,
@@ -508,7 +643,7 @@ impl Desk<'_, '_> {
     /// Why a new INVITE is refused, if it is over its peer's rate.
     fn over_rate(&self) -> Option<Overload> {
         let rate = self.source.peer.rate?;
-        let takes = self.source.state.invites.take(rate, self.now.uptime);
+        let takes = self.source.state.invites.take(rate, self.round.now.uptime);
         (!takes).then_some(Overload {
             cause: Cause::Rate,
             answers: self.source.peer.refuse == Refusal::Answer,
@@ -535,7 +670,7 @@ const OTHERS_LEAST: u32 = 100;
 
 #[cfg(test)]
 mod tests {
-    use ringback_routing::{Caller, ContactIndex, Decision, Directory, E164, EnvironmentId};
+    use ringback_routing::{ContactIndex, Decision, EnvironmentId};
 
     use super::*;
     use crate::router::LearnedCall;
@@ -589,10 +724,14 @@ mod tests {
             source: "127.0.0.1:5060".parse().unwrap(),
             transport: Transport::Udp,
             late,
+        };
+        let round = Round {
+            policy: &core.policy.load(),
+            directory: &core.router.directory(),
             now: core.now(),
         };
         let mut out = Vec::new();
-        core.handle(&mut seat, &core.policy.load(), &arrival, &mut out)?;
+        core.handle(&mut seat, round, &arrival, &mut out)?;
         String::from_utf8(out).unwrap()[8..11].parse().ok()
     }
 

@@ -2,202 +2,391 @@
 //! (RFC 3261 §8.2.7 asks a stateless server for that; what was recorded since would change it).
 //!
 //! Keys are keyed hashes of what a retransmission repeats; two INVITEs share one by chance once in
-//! 2⁶⁴ pairs. Each takes 17 bytes of a table. There are two generations of tables: the current one takes new
-//! entries, the previous one is forgotten as a whole, by a thread that has nothing else to do.
+//! 2⁶⁴ pairs. An answer is the second that it was given in and the number of its plan. Answers stand in
+//! generations of at most 32 s: the newest takes new ones, and each is forgotten as a whole 32 s after
+//! the last was entered, so that nothing is ever moved or removed by itself. Plans are registered under
+//! their numbers for as long as an answer may name them.
 
+mod generation;
+
+use std::hint::black_box;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use hashbrown::HashTable;
-use parking_lot::Mutex;
+use arc_swap::ArcSwap;
+use dashmap::DashMap;
+use dashmap::mapref::entry::Entry;
+use foldhash::fast::RandomState;
+use smallvec::SmallVec;
 
 use crate::plan::Plan;
+
+use generation::{CELLS, Generation};
 
 /// The INVITEs of the last 32 s, at most twice that.
 #[derive(Debug)]
 pub(crate) struct Memory {
-    /// By some bits of the key.
-    shards: Box<[Mutex<Shard>]>,
-    /// An empty table with room: the next one to become current.
-    spare: Mutex<HashTable<Entry>>,
-    /// Entries per shard and generation, at most.
+    /// What was answered, newest first; never empty.
+    generations: ArcSwap<Vec<Arc<Generation>>>,
+    /// The plans that answers name.
+    plans: DashMap<u32, Arc<SharedPlan>, RandomState>,
+    /// The number of the next plan.
+    next: AtomicU32,
+    /// Cache lines of all generations, at most.
     limit: usize,
 }
 
-/// A part of the memory.
+/// A plan that many answers share.
 #[derive(Debug)]
-struct Shard {
-    /// Takes new entries.
-    current: HashTable<Entry>,
-    /// Entries from before the last turn.
-    previous: HashTable<Entry>,
-    /// When the generations last turned, in seconds since the start (offset, lest all turn at once).
-    turned_at: i64,
+pub(crate) struct SharedPlan {
+    /// The plan.
+    plan: Plan,
+    /// Its number, once there is an answer to remember; until then [`UNREGISTERED`].
+    number: AtomicU32,
+    /// When an answer was last given by it, in seconds since the start.
+    given_at: AtomicU32,
 }
 
-/// How an INVITE was answered.
-#[derive(Debug)]
-struct Entry {
-    /// Keyed hash of the INVITE.
-    fingerprint: u64,
-    /// What it is answered with.
-    plan: Arc<Plan>,
+/// An answer that was given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Given {
+    /// When, in seconds since the start.
+    second: u32,
+    /// The number of its plan.
+    plan: u32,
+}
+
+impl SharedPlan {
+    /// A plan that nothing was answered by yet.
+    pub(crate) const fn new(plan: Plan) -> Self {
+        Self {
+            plan,
+            number: AtomicU32::new(UNREGISTERED),
+            given_at: AtomicU32::new(0),
+        }
+    }
+
+    /// The plan.
+    pub(crate) const fn plan(&self) -> &Plan {
+        &self.plan
+    }
+}
+
+impl Given {
+    /// In one word.
+    const fn pack(self) -> u64 {
+        (self.second as u64) << 32 | self.plan as u64
+    }
+
+    /// The reverse of [`Self::pack`].
+    const fn unpack(word: u64) -> Self {
+        Self {
+            second: (word >> 32) as u32,
+            plan: word as u32,
+        }
+    }
+
+    /// Whether it still counts.
+    const fn counts(self, now: u32) -> bool {
+        now.saturating_sub(self.second) <= FORGOTTEN_SECONDS
+    }
 }
 
 impl Memory {
     /// An empty memory.
     pub(crate) fn new() -> Self {
-        Self::with_limit(MAX_ENTRIES)
+        Self::with_limit(MOST_LINES)
     }
 
-    /// An empty memory that forgets early rather than to hold more than twice so many entries.
-    fn with_limit(entries: usize) -> Self {
-        let shard = |place: usize| {
-            Mutex::new(Shard {
-                current: HashTable::new(),
-                previous: HashTable::new(),
-                turned_at: i64::try_from(place % 32).unwrap_or(0) - KEPT_SECONDS,
-            })
-        };
+    /// An empty memory that forgets early rather than to hold more than so many cache lines.
+    fn with_limit(limit: usize) -> Self {
+        let first = Generation::new(LEAST_LINES.min(limit), 0);
         Self {
-            shards: (0..SHARDS).map(shard).collect(),
-            spare: Mutex::default(),
-            limit: (entries / SHARDS).max(1),
+            generations: ArcSwap::from_pointee(vec![Arc::new(first)]),
+            plans: DashMap::with_hasher_and_shard_amount(RandomState::default(), 64),
+            next: AtomicU32::new(1),
+            limit,
         }
+    }
+
+    /// Prepares for [`Self::find`] of these, which are about to be asked for: where that waits for
+    /// memory, it waits once for all of them.
+    pub(crate) fn warm(&self, fingerprints: impl Iterator<Item = u64>) {
+        let generations = self.generations.load();
+        let mut homes = SmallVec::<[&AtomicU64; 32]>::new();
+        for fingerprint in fingerprints {
+            for generation in generations.iter() {
+                homes.extend(generation.home(key(fingerprint)));
+            }
+        }
+        let touched = homes.iter().map(|home| home.load(Ordering::Relaxed));
+        black_box(touched.fold(0, |sum, word| sum ^ word));
     }
 
     /// What the INVITE was answered with.
-    pub(crate) fn find(&self, fingerprint: u64) -> Option<Arc<Plan>> {
-        let shard = self.shard(fingerprint)?.lock();
-        shard.find(fingerprint).map(Arc::clone)
+    pub(crate) fn find(&self, fingerprint: u64, now: u32) -> Option<Arc<SharedPlan>> {
+        let generations = self.generations.load();
+        let mut found = generations
+            .iter()
+            .filter_map(|generation| generation.find(key(fingerprint)));
+        self.plan(Given::unpack(found.next()?), now)
     }
 
     /// Remembers an answer, unless another was given in the meantime: that one then counts.
-    pub(crate) fn remember(&self, fingerprint: u64, plan: &Arc<Plan>) -> Option<Arc<Plan>> {
-        let mut shard = self.shard(fingerprint)?.lock();
-        if let Some(plan) = shard.find(fingerprint) {
-            return Some(Arc::clone(plan));
-        }
-        if shard.current.len() >= self.limit {
-            let turned_at = shard.turned_at;
-            // What is forgotten early may be asked for again; better than to run out of memory.
-            drop(shard.turn(HashTable::new(), turned_at));
-        }
-        let entry = Entry {
-            fingerprint,
-            plan: Arc::clone(plan),
+    pub(crate) fn remember(
+        &self,
+        fingerprint: u64,
+        plan: &Arc<SharedPlan>,
+        now: u32,
+    ) -> Option<Arc<SharedPlan>> {
+        let given = Given {
+            second: now,
+            plan: self.register(plan, now),
         };
-        shard
-            .current
-            .insert_unique(fingerprint, entry, |entry| entry.fingerprint);
-        None
+        let generations = self.generations.load();
+        let (newest, older) = generations.split_first()?;
+        let earlier = older
+            .iter()
+            .find_map(|generation| generation.find(key(fingerprint)))
+            .or_else(|| newest.insert(key(fingerprint), given.pack()))?;
+        self.plan(Given::unpack(earlier), now)
     }
 
-    /// Forgets what is older than it need be. To be called at least every second.
-    pub(crate) fn tick(&self, seconds: u64) {
-        let now = i64::try_from(seconds).unwrap_or(i64::MAX);
-        for shard in &self.shards {
-            if now - shard.lock().turned_at < KEPT_SECONDS {
-                continue;
+    /// Forgets what is old, and makes room for what will come. To be called a few times a second, by
+    /// one thread.
+    pub(crate) fn tick(&self, now: u32) {
+        let mut generations: Vec<_> = self.generations.load().to_vec();
+        let before = generations.len();
+        // Each took its last answer when the next one began.
+        let mut ended_at = now;
+        generations.retain(|generation| {
+            let is_young = now.saturating_sub(ended_at) <= KEPT_SECONDS;
+            ended_at = generation.began_at;
+            is_young
+        });
+        let next = generations
+            .first()
+            .and_then(|newest| self.next(newest, now));
+        let is_new = next.is_some();
+        generations.splice(0..0, next.map(Arc::new));
+        let mut lines = 0;
+        generations.retain(|generation| {
+            // What is forgotten early may be asked for again; better than to run out of memory.
+            lines += generation.lines();
+            lines <= self.limit
+        });
+        if is_new || generations.len() != before {
+            let old = self.generations.swap(Arc::new(generations));
+            // It is given back here, which can take long, and not by the last one to look at it.
+            while Arc::strong_count(&old) > 1 {
+                std::thread::yield_now();
             }
-            let spare = std::mem::take(&mut *self.spare.lock());
-            let mut old = shard.lock().turn(spare, now);
-            // Outside of the lock: each entry lets go of its plan.
-            let used = old.len();
-            old.clear();
-            if used < old.capacity() / 4 {
-                old.shrink_to(used, |entry| entry.fingerprint);
-            }
-            *self.spare.lock() = old;
         }
+        self.plans.retain(|_, plan| {
+            let given_at = plan.given_at.load(Ordering::Relaxed);
+            // Nobody but us has it, so that no answer will be given by it any more.
+            Arc::strong_count(plan) > 1 || now.saturating_sub(given_at) <= FORGOTTEN_SECONDS
+        });
+    }
+
+    /// The generation to follow this one, if it is time for it.
+    fn next(&self, newest: &Generation, now: u32) -> Option<Generation> {
+        let is_old = now.saturating_sub(newest.began_at) >= KEPT_SECONDS;
+        let is_needed = newest.used() > 0 || newest.lines() > LEAST_LINES;
+        let lines = if newest.is_filling() {
+            4 * newest.lines()
+        } else if is_old && is_needed {
+            // As many again leave it a third full.
+            newest.used() * 3 / CELLS
+        } else {
+            return None;
+        };
+        // Two of the greatest may stand beside each other.
+        let lines = lines.max(LEAST_LINES).min(self.limit / 2).max(1);
+        Some(Generation::new(lines, now))
     }
 
     /// How many INVITEs are remembered.
     pub(crate) fn len(&self) -> usize {
-        let count = |shard: &Mutex<Shard>| {
-            let shard = shard.lock();
-            shard.current.len() + shard.previous.len()
-        };
-        self.shards.iter().map(count).sum()
+        let generations = self.generations.load();
+        generations.iter().map(|generation| generation.used()).sum()
     }
 
-    /// The part of the memory that a key belongs to; the table uses other bits.
-    fn shard(&self, fingerprint: u64) -> Option<&Mutex<Shard>> {
-        self.shards.get((fingerprint >> 40) as usize % SHARDS)
+    /// The plan of an answer, if it still counts.
+    fn plan(&self, given: Given, now: u32) -> Option<Arc<SharedPlan>> {
+        let plan = self.plans.get(&given.plan).filter(|_| given.counts(now))?;
+        Some(Arc::clone(&plan))
+    }
+
+    /// The number of a plan that an answer is given by now.
+    fn register(&self, plan: &Arc<SharedPlan>, now: u32) -> u32 {
+        if plan.given_at.load(Ordering::Relaxed) != now {
+            plan.given_at.store(now, Ordering::Relaxed);
+        }
+        match plan.number.load(Ordering::Acquire) {
+            UNREGISTERED => self.register_new(plan),
+            number => number,
+        }
+    }
+
+    /// Gives a plan its number.
+    #[cold]
+    fn register_new(&self, plan: &Arc<SharedPlan>) -> u32 {
+        loop {
+            let number = self.next.fetch_add(1, Ordering::Relaxed);
+            // A number comes back after four thousand million others.
+            // No packed answer is 0.
+            let is_usable = number != UNREGISTERED && number != 0;
+            let (true, Entry::Vacant(place)) = (is_usable, self.plans.entry(number)) else {
+                continue;
+            };
+            let was = plan.number.compare_exchange(
+                UNREGISTERED,
+                number,
+                Ordering::AcqRel,
+                Ordering::Acquire,
+            );
+            return match was {
+                Ok(_) => {
+                    place.insert(Arc::clone(plan));
+                    number
+                }
+                // Another thread was faster.
+                Err(number) => number,
+            };
+        }
     }
 }
 
-impl Shard {
-    /// What the INVITE was answered with.
-    fn find(&self, fingerprint: u64) -> Option<&Arc<Plan>> {
-        let is_same = |entry: &Entry| entry.fingerprint == fingerprint;
-        let entry = self.current.find(fingerprint, is_same);
-        let entry = entry.or_else(|| self.previous.find(fingerprint, is_same));
-        entry.map(|entry| &entry.plan)
-    }
-
-    /// Makes the current generation the previous one; gives the one before that.
-    fn turn(&mut self, next: HashTable<Entry>, now: i64) -> HashTable<Entry> {
-        self.turned_at = now;
-        let current = std::mem::replace(&mut self.current, next);
-        std::mem::replace(&mut self.previous, current)
-    }
+/// A fingerprint as a generation takes it, which has a use of its own for 0.
+fn key(fingerprint: u64) -> u64 {
+    fingerprint.max(1)
 }
 
-/// Parts of the memory.
-const SHARDS: usize = 64;
+/// Stands for the number of a plan that has none.
+const UNREGISTERED: u32 = u32::MAX;
 
 /// How long an answer is remembered at least (RFC 3261 Timer B and F: 64 × T1).
-pub(crate) const KEPT_SECONDS: i64 = 32;
+pub(crate) const KEPT_SECONDS: u32 = 32;
 
-/// Entries of one generation: 32 s at 250,000 calls a second.
-const MAX_ENTRIES: usize = 8_000_000;
+/// After how long an answer counts no more, whether it is still there or not.
+const FORGOTTEN_SECONDS: u32 = 2 * KEPT_SECONDS;
+
+/// Cache lines of the smallest generation: a megabyte, for 32,000 calls until a greater one is made.
+const LEAST_LINES: usize = 16_384;
+
+/// Cache lines of all generations, 512 MB: enough for 250,000 calls a second.
+const MOST_LINES: usize = 8_388_608;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    /// A plan to be told from others.
+    fn plan(next_hop: &str) -> Arc<SharedPlan> {
+        Arc::new(SharedPlan::new(Plan::for_tests(next_hop)))
+    }
+
+    /// A hash of a number.
+    fn fingerprint(number: u32) -> u64 {
+        xxhash_rust::xxh3::xxh3_64(&number.to_le_bytes())
+    }
+
     #[test]
     fn an_answer_is_remembered_for_32_seconds_and_forgotten_after_twice_that() {
         let memory = Memory::new();
-        let plan = Arc::new(Plan::for_tests("first"));
+        let plan = plan("first");
         for second in 0..200 {
             memory.tick(second);
-            let fingerprint = second.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-            assert!(memory.remember(fingerprint, &plan).is_none());
+            assert!(
+                memory
+                    .remember(fingerprint(second), &plan, second)
+                    .is_none()
+            );
             for age in 0..=32.min(second) {
-                let fingerprint = (second - age).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-                assert!(memory.find(fingerprint).is_some(), "{second} {age}");
+                let found = memory.find(fingerprint(second - age), second);
+                assert!(found.is_some(), "{second} {age}");
             }
-            assert!(memory.len() <= 65);
+            assert!(memory.len() <= 66);
         }
-        for second in 200..264 {
+        for second in 200..266 {
             memory.tick(second);
         }
         assert_eq!(memory.len(), 0);
-        assert_eq!(Arc::strong_count(&plan), 1);
+        assert!(memory.find(fingerprint(199), 265).is_none());
+    }
+
+    #[test]
+    fn a_plan_is_held_for_as_long_as_an_answer_may_name_it() {
+        let memory = Memory::new();
+        let plan = plan("first");
+        memory.remember(1, &plan, 100);
+        let weak = Arc::downgrade(&plan);
+        drop(plan);
+        memory.tick(132);
+        assert!(memory.find(1, 132).is_some());
+        for second in 133..=165 {
+            memory.tick(second);
+        }
+        assert!(memory.find(1, 165).is_none());
+        assert!(weak.upgrade().is_none());
     }
 
     #[test]
     fn the_first_answer_counts() {
         let memory = Memory::new();
-        let (first, second) = (Plan::for_tests("first"), Plan::for_tests("second"));
-        let (first, second) = (Arc::new(first), Arc::new(second));
-        assert!(memory.remember(7, &first).is_none());
-        assert!(Arc::ptr_eq(&memory.remember(7, &second).unwrap(), &first));
+        let (first, second) = (plan("first"), plan("second"));
+        assert!(memory.remember(7, &first, 0).is_none());
+        memory.tick(32);
+        // Another generation takes new answers now.
+        let counted = memory.remember(7, &second, 32).unwrap();
+        assert!(Arc::ptr_eq(&counted, &first));
+        memory.tick(65);
+        assert!(memory.remember(7, &second, 65).is_none());
+        assert!(Arc::ptr_eq(&memory.find(7, 66).unwrap(), &second));
     }
 
     #[test]
-    fn memory_is_bounded() {
-        let memory = Memory::with_limit(64 * 10);
-        let plan = Arc::new(Plan::for_tests("any"));
-        for number in 0..100_000_u64 {
-            memory.remember(number.wrapping_mul(0x9e37_79b9_7f4a_7c15), &plan);
+    fn room_follows_what_comes() {
+        let memory = Memory::new();
+        let plan = plan("any");
+        let lines = || {
+            let generations = memory.generations.load();
+            generations.iter().map(|each| each.lines()).sum::<usize>()
+        };
+        let mut number = 0;
+        for quarter in 0..40 {
+            memory.tick(quarter / 4);
+            for _ in 0..20_000 {
+                memory.remember(fingerprint(number), &plan, quarter / 4);
+                number += 1;
+            }
         }
-        assert!(memory.len() <= 2 * 64 * 10);
-        assert!(
-            memory
-                .find(99_999_u64.wrapping_mul(0x9e37_79b9_7f4a_7c15))
-                .is_some()
-        );
+        for number in 0..number {
+            assert!(memory.find(fingerprint(number), 10).is_some(), "{number}");
+        }
+        assert!(lines() > number as usize / CELLS);
+        for second in 10..140 {
+            memory.tick(second);
+        }
+        assert_eq!(lines(), LEAST_LINES);
+    }
+
+    #[test]
+    fn memory_is_bounded_and_the_latest_answers_are_kept() {
+        let memory = Memory::with_limit(1_000);
+        let plan = plan("any");
+        for number in 0..10_000 {
+            // A hundred a second.
+            memory.remember(fingerprint(number), &plan, number / 100);
+            if number % 100 == 99 {
+                memory.tick(number / 100);
+            }
+        }
+        let generations = memory.generations.load();
+        assert!(generations.iter().map(|each| each.lines()).sum::<usize>() <= 1_000);
+        for number in 9_000..10_000 {
+            assert!(memory.find(fingerprint(number), 99).is_some(), "{number}");
+        }
     }
 }

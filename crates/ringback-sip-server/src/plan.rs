@@ -12,6 +12,8 @@ use parking_lot::Mutex;
 use ringback_routing::{AgentId, Decision, Directory, Ranked, Target};
 use ringback_sip_proto::{Answer, PreparedAnswer, PreparedTarget, Redirector};
 
+use crate::memory::SharedPlan;
+
 /// How an INVITE is answered.
 #[derive(Debug)]
 pub(crate) enum Plan {
@@ -124,7 +126,7 @@ pub(crate) struct PlanCache {
     /// The directory that all plans were made by. Held, so that no other can take its address.
     directory: Option<Arc<Directory>>,
     /// The plans.
-    plans: HashMap<PlanKey, Arc<Plan>, RandomState>,
+    plans: HashMap<PlanKey, Arc<SharedPlan>, RandomState>,
 }
 
 /// What tells two plans of one directory apart.
@@ -146,7 +148,7 @@ impl PlanCache {
         decision: &Decision<'_>,
         headers: HeaderSet,
         redirector: &Redirector,
-    ) -> Arc<Plan> {
+    ) -> Arc<SharedPlan> {
         let is_current = |known: &Arc<Directory>| Arc::ptr_eq(known, directory);
         if !self.directory.as_ref().is_some_and(is_current) {
             self.plans.clear();
@@ -169,7 +171,7 @@ impl PlanCache {
         let plan = self
             .plans
             .entry(key)
-            .or_insert_with(|| Arc::new(Plan::of(decision, headers, redirector)));
+            .or_insert_with(|| Arc::new(SharedPlan::new(Plan::of(decision, headers, redirector))));
         Arc::clone(plan)
     }
 }
@@ -191,7 +193,7 @@ impl Plans<'_> {
         decision: &Decision<'_>,
         headers: HeaderSet,
         redirector: &Redirector,
-    ) -> Arc<Plan> {
+    ) -> Arc<SharedPlan> {
         match self {
             Self::Own(cache) => cache.of(directory, decision, headers, redirector),
             Self::Shared(cache) => cache.lock().of(directory, decision, headers, redirector),

@@ -6,6 +6,7 @@ use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use crate::config::SipConfig;
+use crate::memory::SharedPlan;
 use crate::metrics::PeerLane;
 use crate::overload::Bucket;
 use crate::peers::{Peer, PeerTable};
@@ -19,7 +20,7 @@ pub(crate) struct Policy {
     /// What was counted of each peer, in the same order; it outlives a reload.
     states: Vec<Arc<PeerState>>,
     /// How learned INVITEs of each peer are answered.
-    forwards: Vec<Option<Arc<Plan>>>,
+    forwards: Vec<Option<Arc<SharedPlan>>>,
     /// What is written on replies.
     pub(crate) headers: HeaderSet,
     /// The header in which an outbound INVITE names its agent.
@@ -59,7 +60,7 @@ pub(crate) struct Source<'p> {
     /// What changes about it.
     pub(crate) state: &'p Arc<PeerState>,
     /// How its learned INVITEs are answered.
-    pub(crate) forward: Option<&'p Arc<Plan>>,
+    pub(crate) forward: Option<&'p Arc<SharedPlan>>,
 }
 
 impl Policy {
@@ -72,7 +73,7 @@ impl Policy {
         };
         let forward_of = |peer: &Peer| {
             let next_hop = peer.next_hop.clone()?;
-            Some(Arc::new(Plan::Forward { next_hop }))
+            Some(Arc::new(SharedPlan::new(Plan::Forward { next_hop })))
         };
         Self {
             states: peers.iter().map(state_of).collect(),

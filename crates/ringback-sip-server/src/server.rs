@@ -247,7 +247,7 @@ impl<R: Router> SipServer<R> {
         let forget = move || {
             while !stopping.load(Ordering::Relaxed) {
                 let now = memory.now();
-                memory.memory.tick(now.uptime.as_secs());
+                memory.memory.tick(now.second());
                 memory.learning.tick(now);
                 std::thread::sleep(TICK);
             }

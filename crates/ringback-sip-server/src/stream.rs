@@ -19,7 +19,7 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use crate::core::{Arrival, Seat};
+use crate::core::{Arrival, Round, Seat};
 use crate::metrics::Connection;
 use crate::plan::Plans;
 use crate::policy::PeerState;
@@ -248,17 +248,20 @@ fn answer<R: Router>(
         plans: Plans::Shared(&core.shared_plans),
         pressure: None,
     };
-    let now = core.now();
+    let round = Round {
+        policy: &policy,
+        directory: &core.router.directory(),
+        now: core.now(),
+    };
     let mut handle = |bytes: &[u8], out: &mut Vec<u8>| {
         let arrival = Arrival {
             bytes,
             source,
             transport,
             late: false,
-            now,
         };
         // On a stream every reply goes where the request came from.
-        let _destination = core.handle(&mut seat, &policy, &arrival, out);
+        let _destination = core.handle(&mut seat, round, &arrival, out);
     };
     loop {
         match framer.next_frame() {

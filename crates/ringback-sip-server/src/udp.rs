@@ -23,7 +23,7 @@ use nix::sys::time::TimeSpec;
 use ringback_sip_proto::Transport;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
-use crate::core::{Arrival, Core, Seat};
+use crate::core::{Arrival, Asked, Core, Read, Round, Seat};
 use crate::metrics::Dropped;
 use crate::overload::Pressure;
 use crate::plan::{PlanCache, Plans};
@@ -194,20 +194,49 @@ impl<R: Router> Worker<R> {
                 pressure.sieve_failed();
             }
         }
-        for (place, datagram) in received.iter().enumerate() {
-            let arrival = Arrival {
-                bytes: receiver.bytes(place, datagram.length),
-                source: datagram.source,
-                transport: Transport::Udp,
-                late: waited(datagram) > LATE,
-                now,
-            };
-            let start = sender.buffer.len();
-            let destination = self
-                .core
-                .handle(&mut seat, &policy, &arrival, &mut sender.buffer);
-            if let Some(destination) = destination {
-                sender.push(start, destination, datagram.local);
+        let round = Round {
+            policy: &policy,
+            directory: &self.core.router.directory(),
+            now,
+        };
+        let mut places = received.iter().enumerate();
+        while places.len() > 0 {
+            let mut asked: ArrayVec<Asked<'_, '_>, OVERLAPPED> = ArrayVec::new();
+            let mut locals: ArrayVec<Option<LocalAddress>, OVERLAPPED> = ArrayVec::new();
+            for (place, datagram) in places.by_ref() {
+                let arrival = Arrival {
+                    bytes: receiver.bytes(place, datagram.length),
+                    source: datagram.source,
+                    transport: Transport::Udp,
+                    late: waited(datagram) > LATE,
+                };
+                let start = sender.buffer.len();
+                match self
+                    .core
+                    .read(&mut seat, round, &arrival, &mut sender.buffer)
+                {
+                    Read::Done(Some(destination)) => {
+                        sender.push(start, destination, datagram.local);
+                    }
+                    Read::Done(None) => {}
+                    Read::Invite(invite) => {
+                        asked.push(invite);
+                        locals.push(datagram.local);
+                    }
+                }
+                if asked.is_full() {
+                    break;
+                }
+            }
+            self.core.warm(&asked);
+            for (asked, local) in asked.iter().zip(locals) {
+                let start = sender.buffer.len();
+                let destination = self
+                    .core
+                    .answer(&mut seat, round, asked, &mut sender.buffer);
+                if let Some(destination) = destination {
+                    sender.push(start, destination, local);
+                }
             }
         }
     }
@@ -244,13 +273,28 @@ impl Receiver {
         socket: &UdpSocket,
         received: &mut ArrayVec<Received, BATCH>,
     ) -> Result<(), Errno> {
+        // To list every place takes longer than to receive one datagram does.
+        if self.wanted == 1 {
+            self.receive_up_to::<1>(socket, received)
+        } else {
+            self.receive_up_to::<BATCH>(socket, received)
+        }
+    }
+
+    /// Waits for a datagram; takes it and those behind it, up to a limit.
+    fn receive_up_to<const LIMIT: usize>(
+        &mut self,
+        socket: &UdpSocket,
+        received: &mut ArrayVec<Received, BATCH>,
+    ) -> Result<(), Errno> {
         received.clear();
         let mut places = self.room.chunks_exact_mut(STRIDE);
-        let mut slices: [[IoSliceMut<'_>; 1]; BATCH] = std::array::from_fn(|_| {
+        let mut slices: [[IoSliceMut<'_>; 1]; LIMIT] = std::array::from_fn(|_| {
             let place = places.next().unwrap_or_default();
             [IoSliceMut::new(place)]
         });
-        let slices = slices.get_mut(..self.wanted).unwrap_or_default();
+        let wanted = self.wanted.min(LIMIT);
+        let slices = slices.get_mut(..wanted).unwrap_or_default();
         let messages = recvmmsg(
             socket.as_raw_fd(),
             &mut self.headers,
@@ -460,18 +504,21 @@ fn send_whole(
     run: &[Outgoing],
     headers: &mut [MultiHeaders<SockaddrStorage>; 3],
 ) -> Result<usize, Errno> {
-    let slices: [[IoSlice<'_>; 1]; BATCH] = std::array::from_fn(|place| {
-        let reply = run.get(place).map(|reply| reply.bytes(buffer));
-        [IoSlice::new(reply.unwrap_or_default())]
-    });
-    let addresses: [Option<SockaddrStorage>; BATCH] =
-        std::array::from_fn(|place| run.get(place).map(|reply| reply.destination.into()));
+    let run = run.get(..BATCH).unwrap_or(run);
+    let slices: ArrayVec<[IoSlice<'_>; 1], BATCH> = run
+        .iter()
+        .map(|reply| [IoSlice::new(reply.bytes(buffer))])
+        .collect();
+    let addresses: ArrayVec<Option<SockaddrStorage>, BATCH> = run
+        .iter()
+        .map(|reply| Some(reply.destination.into()))
+        .collect();
     let local = run.first().and_then(|reply| reply.local);
     with_control(local, None, |place, control| {
         let sent = sendmmsg(
             socket.as_raw_fd(),
             &mut headers[place],
-            slices.get(..run.len()).unwrap_or_default(),
+            slices.as_slice(),
             addresses,
             control,
             MsgFlags::empty(),
@@ -560,6 +607,10 @@ const NOWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0
 
 /// Datagrams received at once.
 const BATCH: usize = 64;
+
+/// INVITEs whose lookups overlap: enough for the processor to wait for them all at once, and few
+/// enough for all of them to stay in its nearest cache meanwhile.
+const OVERLAPPED: usize = 8;
 
 /// Room for one datagram. Not a power of two, or all datagrams would compete for the same places of
 /// the processor's caches.

@@ -1,0 +1,205 @@
+//! Answers of some seconds: a flat hash table that is filled once and forgotten as a whole.
+
+use std::hint::spin_loop;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+/// Fingerprint → answer. One cache line to look at, and no lock.
+#[derive(Debug)]
+pub(super) struct Generation {
+    /// Cells of a fingerprint (0 where the cell is empty) and an answer (0 until it is written).
+    words: Box<[AtomicU64]>,
+    /// Where the first cache line begins.
+    start: usize,
+    /// How many cache lines there are.
+    lines: usize,
+    /// How many cells are filled.
+    used: AtomicUsize,
+    /// When it was begun, in seconds since the start.
+    pub(super) began_at: u32,
+}
+
+impl Generation {
+    /// An empty one. Every page of it is touched here, lest the call path wait for that.
+    pub(super) fn new(lines: usize, began_at: u32) -> Self {
+        let words: Box<[AtomicU64]> = std::iter::repeat_with(AtomicU64::default)
+            .take((lines + 1) * LINE)
+            .collect();
+        let start = words.as_ptr().align_offset(LINE * 8).min(LINE);
+        Self {
+            words,
+            start,
+            lines,
+            used: AtomicUsize::new(0),
+            began_at,
+        }
+    }
+
+    /// How many cache lines there are.
+    pub(super) const fn lines(&self) -> usize {
+        self.lines
+    }
+
+    /// How many answers there are.
+    pub(super) fn used(&self) -> usize {
+        self.used.load(Ordering::Relaxed)
+    }
+
+    /// Whether there should be a new one before this one takes no more.
+    pub(super) fn is_filling(&self) -> bool {
+        self.used() > self.lines * CELLS / 2
+    }
+
+    /// The first word of the line where a fingerprint is looked for first.
+    pub(super) fn home(&self, fingerprint: u64) -> Option<&AtomicU64> {
+        self.line(self.home_line(fingerprint))?.first()
+    }
+
+    /// The answer to a fingerprint, which must not be 0.
+    #[inline]
+    pub(super) fn find(&self, fingerprint: u64) -> Option<u64> {
+        for [key, answer] in self.cells(fingerprint) {
+            match key.load(Ordering::Relaxed) {
+                0 => return None,
+                known if known == fingerprint => return written(answer),
+                _ => {}
+            }
+        }
+        None
+    }
+
+    /// Enters an answer (not 0) to a fingerprint (not 0); gives the one that is there already, if any. Where
+    /// there is no room for it, it is not entered.
+    pub(super) fn insert(&self, fingerprint: u64, answer: u64) -> Option<u64> {
+        for [key, known] in self.cells(fingerprint) {
+            let taken = match key.load(Ordering::Relaxed) {
+                0 => key
+                    .compare_exchange(0, fingerprint, Ordering::Relaxed, Ordering::Relaxed)
+                    .err(),
+                other => Some(other),
+            };
+            match taken {
+                None => {
+                    known.store(answer, Ordering::Release);
+                    self.used.fetch_add(1, Ordering::Relaxed);
+                    return None;
+                }
+                Some(other) if other == fingerprint => return written(known),
+                Some(_) => {}
+            }
+        }
+        None
+    }
+
+    /// The cells that a fingerprint may be in: the first that was empty when it came.
+    #[inline]
+    fn cells(&self, fingerprint: u64) -> impl Iterator<Item = &[AtomicU64; 2]> {
+        let home = self.home_line(fingerprint);
+        (home..home + LINES_TRIED)
+            .filter_map(|line| self.line(line % self.lines))
+            .flat_map(|line| line.as_chunks().0)
+    }
+
+    /// The line that a fingerprint is at home in.
+    fn home_line(&self, fingerprint: u64) -> usize {
+        // Fingerprints are hashes: their top bits spread them.
+        ((u128::from(fingerprint) * self.lines as u128) >> 64) as usize
+    }
+
+    /// A cache line.
+    #[inline]
+    fn line(&self, number: usize) -> Option<&[AtomicU64; LINE]> {
+        let words = self.words.get(self.start + number * LINE..)?;
+        words.first_chunk()
+    }
+}
+
+/// An answer whose cell is taken; whoever took it is about to write it. Should that take long, it is as
+/// if it had come later.
+fn written(answer: &AtomicU64) -> Option<u64> {
+    for _ in 0..PATIENCE {
+        let word = answer.load(Ordering::Acquire);
+        if word != 0 {
+            return Some(word);
+        }
+        spin_loop();
+    }
+    None
+}
+
+/// The words of a cache line.
+const LINE: usize = 8;
+
+/// The cells of a cache line.
+pub(super) const CELLS: usize = LINE / 2;
+
+/// The lines that an answer may stand in, from its home on. Nearly all stand in the first; at half
+/// full, one in thirty thousand is beyond the eighth.
+const LINES_TRIED: usize = 32;
+
+/// How often an answer that is being written is looked at.
+const PATIENCE: usize = 1_000;
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use super::*;
+
+    /// A hash of a number.
+    fn fingerprint(number: u64) -> u64 {
+        xxhash_rust::xxh3::xxh3_64(&number.to_le_bytes()).max(1)
+    }
+
+    #[test]
+    fn what_is_entered_is_found_and_the_first_answer_stays() {
+        let generation = Generation::new(64, 0);
+        let mut model = HashMap::new();
+        for number in 0..2_000 {
+            let key = fingerprint(number % 100);
+            let known = model.get(&key).copied();
+            assert_eq!(generation.find(key), known);
+            assert_eq!(generation.insert(key, number + 1), known);
+            model.entry(key).or_insert(number + 1);
+        }
+        assert_eq!(generation.used(), 100);
+        assert!(!generation.is_filling());
+    }
+
+    #[test]
+    fn a_full_one_takes_no_more_and_loses_nothing() {
+        let generation = Generation::new(16, 0);
+        let entered: Vec<u64> = (0..1_000)
+            .map(fingerprint)
+            .filter(|key| {
+                generation.insert(*key, *key);
+                generation.find(*key).is_some()
+            })
+            .collect();
+        assert_eq!(entered.len(), 16 * CELLS);
+        assert_eq!(generation.used(), 16 * CELLS);
+        assert!(generation.is_filling());
+        assert!(
+            entered
+                .iter()
+                .all(|key| generation.find(*key) == Some(*key))
+        );
+    }
+
+    #[test]
+    fn threads_that_enter_the_same_agree() {
+        let generation = Generation::new(4_096, 0);
+        let run = |thread: u64| {
+            let answers = (0..8_000).map(|number| {
+                let mine = number * 8 + thread + 1;
+                generation.insert(fingerprint(number), mine).unwrap_or(mine)
+            });
+            answers.collect::<Vec<u64>>()
+        };
+        let answers: Vec<Vec<u64>> = std::thread::scope(|scope| {
+            let threads = [0, 1, 2, 3].map(|thread| scope.spawn(move || run(thread)));
+            threads.map(|thread| thread.join().unwrap()).into()
+        });
+        assert!(answers.iter().all(|each| *each == answers[0]));
+        assert_eq!(generation.used(), 8_000);
+    }
+}
