@@ -154,14 +154,17 @@ impl<S: BuildHasher> Table<S> {
             (Place::Vacant(_), None) => {}
         }
         drop(writing);
-        drop(held);
+        // Counted before another thread can take it back, so that the count is never below nothing.
+        let mut crowded = false;
         if known.is_none() && value.is_some() {
             let len = self.len.fetch_add(1, Ordering::Relaxed) + 1;
-            if len > most(self.state()) {
-                self.grow();
-            }
+            crowded = len > most(self.state());
         } else if known.is_some() && value.is_none() {
             self.len.fetch_sub(1, Ordering::Relaxed);
+        }
+        drop((held, chunks));
+        if crowded {
+            self.grow();
         }
         result
     }
