@@ -220,8 +220,12 @@ fn measure_index(contacts: u64, arguments: &Arguments) -> Result<Value, Box<dyn 
         u64::from(index.calls(ENVIRONMENT, e164(stranger(i))).is_empty())
     });
     let decision = chained(contacts, |i| decided(&directory, &index, i));
+    let alone = batched(contacts, &index, false);
+    let overlapped = batched(contacts, &index, true);
 
     let watched = watch(contacts, &index, &sources, arguments)?;
+    let (kept, swept) = sweep(&index);
+    let kept_bytes = resident().saturating_sub(before) as f64 / kept as f64;
     Ok(json!({
         "bytes_per_contact": bytes,
         "fill_ns": fill,
@@ -229,8 +233,56 @@ fn measure_index(contacts: u64, arguments: &Arguments) -> Result<Value, Box<dyn 
         "hit_ns": hit,
         "miss_ns": miss,
         "decision_ns": decision,
+        "batch_ns": alone,
+        "overlapped_ns": overlapped,
         "under_upserts": watched,
+        "sweep_ns": swept,
+        "bytes_per_kept_contact": kept_bytes,
     }))
+}
+
+/// Lookups of random contacts in batches that need nothing of each other, warmed up beforehand or not;
+/// nanoseconds to a lookup, warming included, the least of three passes.
+fn batched(contacts: u64, index: &ContactIndex, warmed: bool) -> f64 {
+    let pass = |seed: u64| {
+        let mut place = seed;
+        let begin = Instant::now();
+        for _ in 0..LOOKUPS / BATCH as u64 {
+            let batch: [_; BATCH] = std::array::from_fn(|_| {
+                place = mix(place);
+                (ENVIRONMENT, e164(contact(place % contacts)))
+            });
+            if warmed {
+                index.warm(batch);
+            }
+            for (environment, contact) in batch {
+                let calls = index.calls(environment, contact);
+                place ^= calls
+                    .iter()
+                    .next()
+                    .map_or(0, |call| u64::from(call.source.0));
+            }
+        }
+        black_box(place);
+        begin.elapsed().as_nanos() as f64 / LOOKUPS as f64
+    };
+    (1..=3).map(pass).fold(f64::MAX, f64::min)
+}
+
+/// How many lookups a batch has.
+const BATCH: usize = 32;
+
+/// Drops about half of the contacts; tells how many are left, and nanoseconds to a contact that was looked at.
+fn sweep(index: &ContactIndex) -> (usize, f64) {
+    let before = index.len();
+    let mut seen = 0;
+    let begin = Instant::now();
+    index.retain(|_, _| {
+        seen += 1;
+        mix(seen).is_multiple_of(2)
+    });
+    let time = begin.elapsed().as_nanos() as f64 / before as f64;
+    (index.len(), time)
 }
 
 /// A whole decision.
@@ -439,7 +491,10 @@ fn report(rows: &[Value]) -> String {
             text(row, "/index/miss_ns", 0),
             text(row, "/index/decision_ns", 0),
             ratio(row, "/index/decision_ns", "/map/hit_ns"),
+            text(row, "/index/batch_ns", 0),
+            text(row, "/index/overlapped_ns", 0),
             text(row, "/index/fill_ns", 0),
+            text(row, "/index/bytes_per_kept_contact", 1),
         ]
     });
     let pauses = rows.iter().map(|row| {
@@ -490,7 +545,10 @@ fn report(rows: &[Value]) -> String {
             "miss ns",
             "decision ns",
             "decision × map hit",
+            "batch hit ns",
+            "overlapped",
             "fill ns",
+            "bytes after sweep",
         ],
         &lookups.collect::<Vec<_>>(),
     );
@@ -532,7 +590,8 @@ fn report(rows: &[Value]) -> String {
     };
     format!(
         "Median and spread of the rounds. Bytes are resident memory to a contact with one call. Hits, misses \
-         and decisions are random, and each needs the one before.\n\n{lookups}\n\
+         and decisions are random, and each needs the one before; those of a batch of 32 need nothing of each \
+         other, and are overlapped when the index is told of the batch first. A sweep drops half of the contacts.\n\n{lookups}\n\
          Pauses in microseconds, and how many were over a millisecond, while new contacts arrive at a \
          steady rate; nothing is two threads that only read the clock, so its pauses are the machine's own.\n\n\
          {pauses}{huge}"

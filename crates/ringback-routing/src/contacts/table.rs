@@ -26,7 +26,7 @@ use foldhash::quality::RandomState;
 use parking_lot::Mutex;
 use smallvec::SmallVec;
 
-use chunks::{CELLS, Cell, Chunks, Directory};
+use chunks::{Bucket, CELLS, Cell, Chunks, Directory};
 use layout::{Group, State};
 use stripe::{Held, Stripe};
 
@@ -154,14 +154,17 @@ impl<S: BuildHasher> Table<S> {
             (Place::Vacant(_), None) => {}
         }
         drop(writing);
-        drop(held);
+        // Counted before another thread can take it back, so that the count is never below nothing.
+        let mut crowded = false;
         if known.is_none() && value.is_some() {
             let len = self.len.fetch_add(1, Ordering::Relaxed) + 1;
-            if len > most(self.state()) {
-                self.grow();
-            }
+            crowded = len > most(self.state());
         } else if known.is_some() && value.is_none() {
             self.len.fetch_sub(1, Ordering::Relaxed);
+        }
+        drop((held, chunks));
+        if crowded {
+            self.grow();
         }
         result
     }
@@ -187,22 +190,24 @@ impl<S: BuildHasher> Table<S> {
     /// Touches the memory that lookups of these keys will need, of all of them at once.
     pub(super) fn warm(&self, keys: impl IntoIterator<Item = u64>) {
         let (chunks, state) = (self.chunks.load(), self.state());
-        let mut homes = SmallVec::<[&AtomicU64; WARMED]>::new();
+        let mut homes = SmallVec::<[&Bucket; WARMED]>::new();
         let mut keys = keys.into_iter();
         loop {
-            // Apart from the loads, so that many of them fit into what the processor looks ahead.
+            // Apart from the loads, so that many of those fit into what the processor looks ahead.
             homes.extend(keys.by_ref().take(WARMED).filter_map(|key| {
                 let hash = self.hasher.hash_one(key);
                 let group = state.group(hash);
-                let bucket = chunks.bucket(group.bucket(self.base, group.column(hash)))?;
-                Some(&bucket[first_cell(hash)][0])
+                chunks.bucket(group.bucket(self.base, group.column(hash)))
             }));
             if homes.is_empty() {
                 return;
             }
-            let touched = homes
-                .drain(..)
-                .fold(0, |sum, home| sum ^ home.load(Ordering::Relaxed));
+            let touched = homes.drain(..).fold(0, |touched, home| {
+                let lines = [&home[0], &home[CELLS / 2]];
+                lines.iter().fold(touched, |touched, line| {
+                    touched ^ line[0].load(Ordering::Relaxed)
+                })
+            });
             black_box(touched);
         }
     }
@@ -325,6 +330,10 @@ impl<S: BuildHasher> Table<S> {
             };
             if !self.chunks.extend(grown.buckets()) {
                 return;
+            }
+            // The system may have to zero a page first, a huge one even: not while readers wait.
+            if let Some(bucket) = self.chunks.load().bucket(state.buckets()) {
+                bucket[0][0].store(0, Ordering::Relaxed);
             }
             self.step(&state.next_to_grow(), grown);
         }
