@@ -220,7 +220,7 @@ impl CallPath {
                     .map(|text| read(text.as_str()))
                     .next()
                     .unwrap_or(Caller::Invalid);
-                let usable = |target: &Target| !invite.points_back(&target.uri);
+                let usable = |target: &Target| !invite.points_back(target.uri.as_bytes());
                 let question = Question {
                     dialed,
                     caller,

@@ -203,7 +203,9 @@ impl Observed {
     /// Adds a decision to the log of an environment.
     pub(crate) fn decided(&self, environment: EnvironmentId, mut record: DecisionRecord) {
         let mut decisions = self.decisions.lock();
-        let sequence = self.sequence.fetch_add(1, Ordering::Relaxed) + 1;
+        // Under the lock, so that nobody else writes it.
+        let sequence = self.sequence.load(Ordering::Relaxed) + 1;
+        self.sequence.store(sequence, Ordering::Relaxed);
         record.sequence = sequence;
         let log = decisions.entry(environment).or_default();
         if log.len() == DECISIONS_KEPT {

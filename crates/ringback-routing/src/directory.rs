@@ -13,8 +13,8 @@ use foldhash::fast::RandomState;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Agent, AgentId, AgentSlot, AgentStatus, Direction, E164, Environment, EnvironmentId,
-    EnvironmentSlot, NumberId, PhoneNumber, StatusSet, Target, Token, TokenId,
+    Agent, AgentId, AgentSlot, AgentSlots, AgentStatus, Direction, E164, Environment,
+    EnvironmentId, EnvironmentSlot, NumberId, PhoneNumber, StatusSet, Target, Token, TokenId,
 };
 
 /// A snapshot of everything that changes rarely.
@@ -65,7 +65,7 @@ pub struct DirectoryAgent {
     /// The statuses that its role asks for; empty: any.
     pub trigger_statuses: StatusSet,
     /// The agents whose callback role names this one as a source, role set last first.
-    pub claimed_by: Vec<AgentSlot>,
+    pub claimed_by: AgentSlots,
 }
 
 /// A number and what routing needs resolved.
@@ -76,7 +76,7 @@ pub struct DirectoryNumber {
     /// The environment that it belongs to.
     pub environment: EnvironmentSlot,
     /// The agents that own it, first assigned first.
-    pub owners: Vec<AgentSlot>,
+    pub owners: AgentSlots,
     /// The agent chosen for calls that no role claims.
     pub default_agent: Option<AgentSlot>,
 }

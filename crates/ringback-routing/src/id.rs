@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+use smallvec::SmallVec;
 use uuid::Uuid;
 
 /// Defines a newtype over [`Uuid`] that prints and parses in the hyphenated form.
@@ -61,3 +62,6 @@ impl EnvironmentSlot {
 /// Where an agent stands in this process's [`Directory`](crate::Directory); never stored, never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct AgentSlot(pub u32);
+
+/// A few agents; as many as most lists have stand where the list stands, not elsewhere in memory.
+pub type AgentSlots = SmallVec<[AgentSlot; 4]>;

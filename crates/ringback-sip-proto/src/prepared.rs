@@ -3,6 +3,8 @@
 //! Many calls get the same decision. What its replies share — the Contacts up to their `q`, the
 //! headers that tell the decision — is read, checked and written once.
 
+use std::ops::Range;
+
 use crate::redirect::Answer;
 use crate::uri::{Scheme, TargetError, Uri, read_target};
 
@@ -20,12 +22,12 @@ pub struct PreparedAnswer {
 /// A target of a decision, ready to be written on replies.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PreparedTarget {
-    /// The URI.
-    uri: Box<str>,
     /// Whether it is a `sips:` URI, or why it is no target at all.
     kind: Result<bool, TargetError>,
-    /// The Contact up to the value of `q`.
+    /// The Contact up to the value of `q`; empty if it is no target at all.
     pub(crate) contact: Box<[u8]>,
+    /// Where the URI stands in the Contact.
+    uri: Range<usize>,
 }
 
 impl PreparedAnswer {
@@ -40,24 +42,26 @@ impl PreparedAnswer {
 }
 
 impl PreparedTarget {
-    /// Reads a target; `write` writes its Contact.
-    pub(crate) fn new(text: &str, write: impl FnOnce(&Uri<'_>, &mut Vec<u8>)) -> Self {
+    /// Reads a target and writes its Contact; `write_end` writes what follows the URI.
+    pub(crate) fn new(text: &str, write_end: impl FnOnce(&Uri<'_>, &mut Vec<u8>)) -> Self {
         let mut contact = Vec::new();
         let kind = read_target(text.as_bytes()).map(|uri| {
-            write(&uri, &mut contact);
+            contact.extend_from_slice(CONTACT);
+            contact.extend_from_slice(uri.as_bytes());
+            write_end(&uri, &mut contact);
             uri.scheme() == Scheme::Sips
         });
         Self {
-            uri: text.into(),
             kind,
             contact: contact.into(),
+            uri: CONTACT.len()..CONTACT.len() + text.len(),
         }
     }
 
-    /// The URI.
+    /// The URI; empty if it is no target at all.
     #[must_use]
-    pub fn uri(&self) -> &str {
-        &self.uri
+    pub fn uri(&self) -> &[u8] {
+        self.contact.get(self.uri.clone()).unwrap_or_default()
     }
 
     /// Whether it is a `sips:` URI.
@@ -69,3 +73,6 @@ impl PreparedTarget {
         self.kind
     }
 }
+
+/// What stands before the URI of a Contact.
+const CONTACT: &[u8] = b"Contact: <";

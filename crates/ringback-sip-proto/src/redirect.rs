@@ -145,11 +145,11 @@ impl<'m> Invite<'m> {
 
     /// True if a redirect to this target would point back at the request URI.
     #[must_use]
-    pub fn points_back(&self, target: &str) -> bool {
-        if self.names_another_user(target.as_bytes()) {
+    pub fn points_back(&self, target: &[u8]) -> bool {
+        if self.names_another_user(target) {
             return false;
         }
-        Uri::parse(target.as_bytes()).is_ok_and(|uri| uri.is_equivalent(&self.request.uri))
+        Uri::parse(target).is_ok_and(|uri| uri.is_equivalent(&self.request.uri))
     }
 
     /// True only if the target cannot be the request URI because its user is another one; most
@@ -345,7 +345,7 @@ impl Redirector {
     /// Writes out what the replies of a decision share about one of its targets.
     #[must_use]
     pub fn prepare_target(&self, answer: &Answer<'_>, target: &str) -> PreparedTarget {
-        PreparedTarget::new(target, |uri, out| self.write_contact(uri, answer, out))
+        PreparedTarget::new(target, |uri, out| self.write_contact_end(uri, answer, out))
     }
 
     /// Redirects to a next hop with the user of the request URI unchanged, and nothing decided.
@@ -468,10 +468,8 @@ impl Redirector {
         })
     }
 
-    /// Writes one Contact, up to the value of `q`.
-    fn write_contact(&self, uri: &Uri<'_>, answer: &Answer<'_>, out: &mut Vec<u8>) {
-        out.extend_from_slice(b"Contact: <");
-        out.extend_from_slice(uri.as_bytes());
+    /// Writes what follows the URI of a Contact, up to the value of `q`.
+    fn write_contact_end(&self, uri: &Uri<'_>, answer: &Answer<'_>, out: &mut Vec<u8>) {
         if self.settings.contact_headers {
             let mut separator = if uri.headers().is_some() { b'&' } else { b'?' };
             answer.each_header(|name, value| {
@@ -513,7 +511,7 @@ enum Unusable {
 /// Reads a target, unless it may not answer this INVITE.
 fn usable<'t>(invite: &Invite<'_>, target: &'t str) -> Result<Uri<'t>, Unusable> {
     let uri = read_target(target.as_bytes()).map_err(Unusable::Invalid)?;
-    may_answer(invite, Ok(uri.scheme() == Scheme::Sips), target)?;
+    may_answer(invite, Ok(uri.scheme() == Scheme::Sips), target.as_bytes())?;
     Ok(uri)
 }
 
@@ -521,7 +519,7 @@ fn usable<'t>(invite: &Invite<'_>, target: &'t str) -> Result<Uri<'t>, Unusable>
 fn may_answer(
     invite: &Invite<'_>,
     is_sips: Result<bool, TargetError>,
-    target: &str,
+    target: &[u8],
 ) -> Result<(), Unusable> {
     let is_sips = is_sips.map_err(Unusable::Invalid)?;
     if invite.is_sips() && !is_sips {

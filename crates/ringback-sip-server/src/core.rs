@@ -23,7 +23,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::identity;
 use crate::learning::{Learning, Sighting};
-use crate::memory::{Memory, SharedPlan};
+use crate::memory::{Generations, Memory, SharedPlan};
 use crate::metrics::{Dropped, Lane, Metrics, PeerLane, Refused};
 use crate::overload::{Knock, Pressure, Relief};
 use crate::peers::Refusal;
@@ -74,6 +74,8 @@ pub(crate) struct Round<'r> {
     pub(crate) policy: &'r Policy,
     /// Agents, numbers and roles.
     pub(crate) directory: &'r Arc<Directory>,
+    /// What was answered lately.
+    pub(crate) answered: &'r Generations,
     /// When they are looked at.
     pub(crate) now: Now,
 }
@@ -267,10 +269,10 @@ impl<R: Router> Core<R> {
             return Read::Done(None);
         }
         let mut desk = Desk::new(seat, round, source, lane);
-        desk.peer_lane.messages.bump();
+        desk.peer_lane.received();
         // Nothing else of an ACK matters: it is never answered (RFC 3261 §17.1.1.3).
         if arrival.bytes.starts_with(b"ACK ") {
-            lane.acks.bump();
+            lane.absorbed();
             return Read::Done(None);
         }
         if arrival.bytes.starts_with(b"INVITE ") {
@@ -281,8 +283,13 @@ impl<R: Router> Core<R> {
     }
 
     /// Fetches from memory what the answers to these INVITEs will look up.
-    pub(crate) fn warm<const N: usize>(&self, asked: &ArrayVec<Asked<'_, '_>, N>) {
-        self.memory
+    pub(crate) fn warm<const N: usize>(
+        &self,
+        round: Round<'_>,
+        asked: &ArrayVec<Asked<'_, '_>, N>,
+    ) {
+        round
+            .answered
             .warm(asked.iter().map(|asked| asked.invite.fingerprint()));
         let contacts: ArrayVec<_, N> = asked.iter().filter_map(Asked::contact).collect();
         self.router.contacts().warm(&contacts);
@@ -318,7 +325,7 @@ impl<R: Router> Core<R> {
             answers: false,
         }) = overload
         {
-            desk.peer_lane.refused.bump();
+            desk.peer_lane.refused();
             desk.lane.dropped(cause.into());
             return Read::Done(None);
         }
@@ -362,7 +369,7 @@ impl<R: Router> Core<R> {
             Action::Invite(invite) => {
                 return Read::Invite(desk.asked(invite, arrival.transport, None));
             }
-            Action::Absorb => desk.lane.acks.bump(),
+            Action::Absorb => desk.lane.absorbed(),
             Action::Response(_) => {
                 desk.lane.dropped(Dropped::Response);
                 if desk.source.peer.learn {
@@ -382,19 +389,20 @@ impl<R: Router> Core<R> {
         out: &mut Vec<u8>,
     ) -> Option<Reply> {
         let invite = &asked.invite;
-        let plan = match self
-            .memory
-            .find(invite.fingerprint(), desk.round.now.second())
-        {
+        let plan = match self.memory.find(
+            desk.round.answered,
+            invite.fingerprint(),
+            desk.round.now.second(),
+        ) {
             Some(plan) => {
-                desk.lane.retransmissions.bump();
+                desk.lane.retransmitted();
                 plan
             }
             None => {
                 if let Some(overload) = asked.overload.or_else(|| desk.over_rate()) {
                     return self.refuse(desk, overload, invite, out);
                 }
-                desk.peer_lane.invites.bump();
+                desk.peer_lane.served();
                 self.plan(desk, asked)
             }
         };
@@ -412,7 +420,7 @@ impl<R: Router> Core<R> {
         invite: &Invite<'_>,
         out: &mut Vec<u8>,
     ) -> Option<Reply> {
-        desk.peer_lane.refused.bump();
+        desk.peer_lane.refused();
         if !overload.answers {
             desk.lane.dropped(overload.cause.into());
             return None;
@@ -431,7 +439,7 @@ impl<R: Router> Core<R> {
         {
             return plan;
         }
-        let usable = |target: &Target| !invite.points_back(&target.uri);
+        let usable = |target: &Target| !invite.points_back(target.uri.as_bytes());
         let question = Question {
             dialed: asked.dialed,
             caller: asked.caller,
@@ -446,10 +454,12 @@ impl<R: Router> Core<R> {
             headers,
             &self.redirectors[headers.index()],
         );
-        if let Some(earlier) =
-            self.memory
-                .remember(invite.fingerprint(), &plan, desk.round.now.second())
-        {
+        if let Some(earlier) = self.memory.remember(
+            desk.round.answered,
+            invite.fingerprint(),
+            &plan,
+            desk.round.now.second(),
+        ) {
             // Another thread was faster with the same INVITE.
             return earlier;
         }
@@ -481,13 +491,15 @@ impl<R: Router> Core<R> {
             &desk.sighting(&[]),
         );
         let plan = desk.source.forward.filter(|_| is_outbound)?;
-        if let Some(earlier) =
-            self.memory
-                .remember(invite.fingerprint(), plan, desk.round.now.second())
-        {
+        if let Some(earlier) = self.memory.remember(
+            desk.round.answered,
+            invite.fingerprint(),
+            plan,
+            desk.round.now.second(),
+        ) {
             return Some(earlier);
         }
-        desk.lane.forwarded.bump();
+        desk.lane.forwarded();
         Some(Arc::clone(plan))
     }
 
@@ -596,7 +608,7 @@ impl<'d, 's, 'r> Desk<'d, 's, 'r> {
         let rate = rate.map_or(OTHERS_UNLIMITED, |rate| rate.max(OTHERS_LEAST));
         let takes = self.source.state.others.take(rate, self.round.now.uptime);
         if !takes {
-            self.peer_lane.dropped.bump();
+            self.peer_lane.dropped();
             self.lane.dropped(Dropped::OtherBudget);
         }
         takes
@@ -728,6 +740,7 @@ mod tests {
         let round = Round {
             policy: &core.policy.load(),
             directory: &core.router.directory(),
+            answered: &core.memory.generations(),
             now: core.now(),
         };
         let mut out = Vec::new();

@@ -13,7 +13,7 @@ use std::hint::black_box;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, Guard};
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
 use foldhash::fast::RandomState;
@@ -26,8 +26,8 @@ use generation::{CELLS, Generation};
 /// The INVITEs of the last 32 s, at most twice that.
 #[derive(Debug)]
 pub(crate) struct Memory {
-    /// What was answered, newest first; never empty.
-    generations: ArcSwap<Vec<Arc<Generation>>>,
+    /// What was answered.
+    generations: ArcSwap<Generations>,
     /// The plans that answers name.
     plans: DashMap<u32, Arc<SharedPlan>, RandomState>,
     /// The number of the next plan.
@@ -35,6 +35,10 @@ pub(crate) struct Memory {
     /// Cache lines of all generations, at most.
     limit: usize,
 }
+
+/// Every generation, newest first; never empty.
+#[derive(Clone, Debug)]
+pub(crate) struct Generations(Vec<Arc<Generation>>);
 
 /// A plan that many answers share.
 #[derive(Debug)]
@@ -102,39 +106,33 @@ impl Memory {
     fn with_limit(limit: usize) -> Self {
         let first = Generation::new(LEAST_LINES.min(limit), 0);
         Self {
-            generations: ArcSwap::from_pointee(vec![Arc::new(first)]),
+            generations: ArcSwap::from_pointee(Generations(vec![Arc::new(first)])),
             plans: DashMap::with_hasher_and_shard_amount(RandomState::default(), 64),
             next: AtomicU32::new(1),
             limit,
         }
     }
 
-    /// Prepares for [`Self::find`] of these, which are about to be asked for: where that waits for
-    /// memory, it waits once for all of them.
-    pub(crate) fn warm(&self, fingerprints: impl Iterator<Item = u64>) {
-        let generations = self.generations.load();
-        let mut homes = SmallVec::<[&AtomicU64; 32]>::new();
-        for fingerprint in fingerprints {
-            for generation in generations.iter() {
-                homes.extend(generation.home(key(fingerprint)));
-            }
-        }
-        let touched = homes.iter().map(|home| home.load(Ordering::Relaxed));
-        black_box(touched.fold(0, |sum, word| sum ^ word));
+    /// What was answered, to be looked at for as long as a few INVITEs take.
+    pub(crate) fn generations(&self) -> Guard<Arc<Generations>> {
+        self.generations.load()
     }
 
     /// What the INVITE was answered with.
-    pub(crate) fn find(&self, fingerprint: u64, now: u32) -> Option<Arc<SharedPlan>> {
-        let generations = self.generations.load();
-        let mut found = generations
-            .iter()
-            .filter_map(|generation| generation.find(key(fingerprint)));
-        self.plan(Given::unpack(found.next()?), now)
+    pub(crate) fn find(
+        &self,
+        answered: &Generations,
+        fingerprint: u64,
+        now: u32,
+    ) -> Option<Arc<SharedPlan>> {
+        let given = answered.find(key(fingerprint))?;
+        self.plan(Given::unpack(given), now)
     }
 
     /// Remembers an answer, unless another was given in the meantime: that one then counts.
     pub(crate) fn remember(
         &self,
+        answered: &Generations,
         fingerprint: u64,
         plan: &Arc<SharedPlan>,
         now: u32,
@@ -143,19 +141,15 @@ impl Memory {
             second: now,
             plan: self.register(plan, now),
         };
-        let generations = self.generations.load();
-        let (newest, older) = generations.split_first()?;
-        let earlier = older
-            .iter()
-            .find_map(|generation| generation.find(key(fingerprint)))
-            .or_else(|| newest.insert(key(fingerprint), given.pack()))?;
+        let newest = answered.0.first()?;
+        let earlier = newest.insert(key(fingerprint), given.pack())?;
         self.plan(Given::unpack(earlier), now)
     }
 
     /// Forgets what is old, and makes room for what will come. To be called a few times a second, by
     /// one thread.
     pub(crate) fn tick(&self, now: u32) {
-        let mut generations: Vec<_> = self.generations.load().to_vec();
+        let mut generations = self.generations.load().0.clone();
         let before = generations.len();
         // Each took its last answer when the next one began.
         let mut ended_at = now;
@@ -176,7 +170,7 @@ impl Memory {
             lines <= self.limit
         });
         if is_new || generations.len() != before {
-            let old = self.generations.swap(Arc::new(generations));
+            let old = self.generations.swap(Arc::new(Generations(generations)));
             // It is given back here, which can take long, and not by the last one to look at it.
             while Arc::strong_count(&old) > 1 {
                 std::thread::yield_now();
@@ -209,7 +203,7 @@ impl Memory {
     /// How many INVITEs are remembered.
     pub(crate) fn len(&self) -> usize {
         let generations = self.generations.load();
-        generations.iter().map(|generation| generation.used()).sum()
+        generations.0.iter().map(|each| each.used()).sum()
     }
 
     /// The plan of an answer, if it still counts.
@@ -258,6 +252,26 @@ impl Memory {
     }
 }
 
+impl Generations {
+    /// Prepares for a search for these, which is about to follow: where that waits for memory, it waits
+    /// once for all of them.
+    pub(crate) fn warm(&self, fingerprints: impl Iterator<Item = u64>) {
+        let mut homes = SmallVec::<[&AtomicU64; 32]>::new();
+        for fingerprint in fingerprints {
+            for generation in &self.0 {
+                homes.extend(generation.home(key(fingerprint)));
+            }
+        }
+        let touched = homes.iter().map(|home| home.load(Ordering::Relaxed));
+        black_box(touched.fold(0, |sum, word| sum ^ word));
+    }
+
+    /// The latest answer to a fingerprint.
+    fn find(&self, fingerprint: u64) -> Option<u64> {
+        self.0.iter().find_map(|each| each.find(fingerprint))
+    }
+}
+
 /// A fingerprint as a generation takes it, which has a use of its own for 0.
 fn key(fingerprint: u64) -> u64 {
     fingerprint.max(1)
@@ -287,6 +301,23 @@ mod tests {
         Arc::new(SharedPlan::new(Plan::for_tests(next_hop)))
     }
 
+    /// As a thread of its own would.
+    fn remember(
+        memory: &Memory,
+        fingerprint: u64,
+        plan: &Arc<SharedPlan>,
+        now: u32,
+    ) -> Option<Arc<SharedPlan>> {
+        let answered = memory.generations();
+        let known = memory.find(&answered, fingerprint, now);
+        known.or_else(|| memory.remember(&answered, fingerprint, plan, now))
+    }
+
+    /// As a thread of its own would.
+    fn find(memory: &Memory, fingerprint: u64, now: u32) -> Option<Arc<SharedPlan>> {
+        memory.find(&memory.generations(), fingerprint, now)
+    }
+
     /// A hash of a number.
     fn fingerprint(number: u32) -> u64 {
         xxhash_rust::xxh3::xxh3_64(&number.to_le_bytes())
@@ -298,13 +329,9 @@ mod tests {
         let plan = plan("first");
         for second in 0..200 {
             memory.tick(second);
-            assert!(
-                memory
-                    .remember(fingerprint(second), &plan, second)
-                    .is_none()
-            );
+            assert!(remember(&memory, fingerprint(second), &plan, second).is_none());
             for age in 0..=32.min(second) {
-                let found = memory.find(fingerprint(second - age), second);
+                let found = find(&memory, fingerprint(second - age), second);
                 assert!(found.is_some(), "{second} {age}");
             }
             assert!(memory.len() <= 66);
@@ -313,22 +340,22 @@ mod tests {
             memory.tick(second);
         }
         assert_eq!(memory.len(), 0);
-        assert!(memory.find(fingerprint(199), 265).is_none());
+        assert!(find(&memory, fingerprint(199), 265).is_none());
     }
 
     #[test]
     fn a_plan_is_held_for_as_long_as_an_answer_may_name_it() {
         let memory = Memory::new();
         let plan = plan("first");
-        memory.remember(1, &plan, 100);
+        remember(&memory, 1, &plan, 100);
         let weak = Arc::downgrade(&plan);
         drop(plan);
         memory.tick(132);
-        assert!(memory.find(1, 132).is_some());
+        assert!(find(&memory, 1, 132).is_some());
         for second in 133..=165 {
             memory.tick(second);
         }
-        assert!(memory.find(1, 165).is_none());
+        assert!(find(&memory, 1, 165).is_none());
         assert!(weak.upgrade().is_none());
     }
 
@@ -336,14 +363,14 @@ mod tests {
     fn the_first_answer_counts() {
         let memory = Memory::new();
         let (first, second) = (plan("first"), plan("second"));
-        assert!(memory.remember(7, &first, 0).is_none());
+        assert!(remember(&memory, 7, &first, 0).is_none());
         memory.tick(32);
         // Another generation takes new answers now.
-        let counted = memory.remember(7, &second, 32).unwrap();
+        let counted = remember(&memory, 7, &second, 32).unwrap();
         assert!(Arc::ptr_eq(&counted, &first));
         memory.tick(65);
-        assert!(memory.remember(7, &second, 65).is_none());
-        assert!(Arc::ptr_eq(&memory.find(7, 66).unwrap(), &second));
+        assert!(remember(&memory, 7, &second, 65).is_none());
+        assert!(Arc::ptr_eq(&find(&memory, 7, 66).unwrap(), &second));
     }
 
     #[test]
@@ -352,18 +379,18 @@ mod tests {
         let plan = plan("any");
         let lines = || {
             let generations = memory.generations.load();
-            generations.iter().map(|each| each.lines()).sum::<usize>()
+            generations.0.iter().map(|each| each.lines()).sum::<usize>()
         };
         let mut number = 0;
         for quarter in 0..40 {
             memory.tick(quarter / 4);
             for _ in 0..20_000 {
-                memory.remember(fingerprint(number), &plan, quarter / 4);
+                remember(&memory, fingerprint(number), &plan, quarter / 4);
                 number += 1;
             }
         }
         for number in 0..number {
-            assert!(memory.find(fingerprint(number), 10).is_some(), "{number}");
+            assert!(find(&memory, fingerprint(number), 10).is_some(), "{number}");
         }
         assert!(lines() > number as usize / CELLS);
         for second in 10..140 {
@@ -378,15 +405,15 @@ mod tests {
         let plan = plan("any");
         for number in 0..10_000 {
             // A hundred a second.
-            memory.remember(fingerprint(number), &plan, number / 100);
+            remember(&memory, fingerprint(number), &plan, number / 100);
             if number % 100 == 99 {
                 memory.tick(number / 100);
             }
         }
         let generations = memory.generations.load();
-        assert!(generations.iter().map(|each| each.lines()).sum::<usize>() <= 1_000);
+        assert!(generations.0.iter().map(|each| each.lines()).sum::<usize>() <= 1_000);
         for number in 9_000..10_000 {
-            assert!(memory.find(fingerprint(number), 99).is_some(), "{number}");
+            assert!(find(&memory, fingerprint(number), 99).is_some(), "{number}");
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Counters, and how they are shown: Prometheus text format, names `ringback_sip_...`.
 //!
-//! Each UDP worker counts in a lane of its own, so that no two cores write to one cache line; all
-//! connections share one.
+//! Each UDP worker counts in a lane of its own, so that no two cores write to one cache line, and a
+//! count is an addition and nothing else; all connections share one lane.
 
 use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,15 +16,41 @@ use crate::policy::Policy;
 #[derive(Debug, Default)]
 pub(crate) struct Counter(AtomicU64);
 
+/// Whose a lane is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Hand {
+    /// One thread's: nobody else writes to it.
+    Own,
+    /// Of many threads.
+    #[default]
+    Shared,
+}
+
+impl Hand {
+    /// Those of so many lanes: the last one is that of all connections.
+    pub(crate) fn of_lanes(lanes: usize) -> impl Iterator<Item = Self> {
+        (1..=lanes).map(move |lane| {
+            if lane < lanes {
+                Self::Own
+            } else {
+                Self::Shared
+            }
+        })
+    }
+}
+
 impl Counter {
-    /// One more.
-    pub(crate) fn bump(&self) {
-        self.add(1);
+    /// One more, in a lane.
+    pub(crate) fn bump(&self, hand: Hand) {
+        match hand {
+            Hand::Own => self.0.store(self.get() + 1, Ordering::Relaxed),
+            Hand::Shared => self.bump_shared(),
+        }
     }
 
-    /// So many more.
-    pub(crate) fn add(&self, count: u64) {
-        self.0.fetch_add(count, Ordering::Relaxed);
+    /// One more, of what all threads count together.
+    pub(crate) fn bump_shared(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
     }
 
     /// As of now.
@@ -201,14 +227,16 @@ label! {
 #[derive(Debug, Default)]
 #[repr(align(128))]
 pub(crate) struct Lane {
+    /// Whose it is.
+    hand: Hand,
     /// Messages received, by transport.
     received: [Counter; 3],
     /// ACKs absorbed.
-    pub(crate) acks: Counter,
+    acks: Counter,
     /// INVITEs that were answered before.
-    pub(crate) retransmissions: Counter,
+    retransmissions: Counter,
     /// Outbound INVITEs sent on to their next hop.
-    pub(crate) forwarded: Counter,
+    forwarded: Counter,
     /// Replies by status.
     replies: [Counter; STATUSES.len() + 1],
     /// Decisions by outcome and reason.
@@ -223,14 +251,46 @@ pub(crate) struct Lane {
 #[derive(Debug, Default)]
 #[repr(align(64))]
 pub(crate) struct PeerLane {
+    /// Whose it is.
+    hand: Hand,
     /// Messages received.
-    pub(crate) messages: Counter,
+    messages: Counter,
     /// New INVITEs served.
-    pub(crate) invites: Counter,
+    invites: Counter,
     /// INVITEs refused or dropped for their number.
-    pub(crate) refused: Counter,
+    refused: Counter,
     /// Other messages dropped for their number.
-    pub(crate) dropped: Counter,
+    dropped: Counter,
+}
+
+impl PeerLane {
+    /// Nothing counted yet.
+    pub(crate) fn new(hand: Hand) -> Self {
+        Self {
+            hand,
+            ..Self::default()
+        }
+    }
+
+    /// A message came.
+    pub(crate) fn received(&self) {
+        self.messages.bump(self.hand);
+    }
+
+    /// A new INVITE is served.
+    pub(crate) fn served(&self) {
+        self.invites.bump(self.hand);
+    }
+
+    /// An INVITE was one too many.
+    pub(crate) fn refused(&self) {
+        self.refused.bump(self.hand);
+    }
+
+    /// Another message was one too many.
+    pub(crate) fn dropped(&self) {
+        self.dropped.bump(self.hand);
+    }
 }
 
 /// What is counted for the whole server.
@@ -249,6 +309,29 @@ pub(crate) struct Metrics {
 }
 
 impl Lane {
+    /// Nothing counted yet.
+    fn new(hand: Hand) -> Self {
+        Self {
+            hand,
+            ..Self::default()
+        }
+    }
+
+    /// An ACK was absorbed.
+    pub(crate) fn absorbed(&self) {
+        self.acks.bump(self.hand);
+    }
+
+    /// An INVITE came that was answered before.
+    pub(crate) fn retransmitted(&self) {
+        self.retransmissions.bump(self.hand);
+    }
+
+    /// An outbound INVITE was sent on.
+    pub(crate) fn forwarded(&self) {
+        self.forwarded.bump(self.hand);
+    }
+
     /// A message came.
     pub(crate) fn received(&self, transport: Transport) {
         self.received[match transport {
@@ -256,13 +339,13 @@ impl Lane {
             Transport::Tcp => 1,
             Transport::Tls => 2,
         }]
-        .bump();
+        .bump(self.hand);
     }
 
     /// A reply was written.
     pub(crate) fn replied(&self, status: u16) {
         let place = STATUSES.iter().position(|known| *known == status);
-        self.replies[place.unwrap_or(STATUSES.len())].bump();
+        self.replies[place.unwrap_or(STATUSES.len())].bump(self.hand);
     }
 
     /// A decision was made.
@@ -274,18 +357,18 @@ impl Lane {
             Outcome::Refused => 3,
         };
         if let Some(counter) = self.decisions[outcome].get(reason as usize) {
-            counter.bump();
+            counter.bump(self.hand);
         }
     }
 
     /// Nothing was answered.
     pub(crate) fn dropped(&self, cause: Dropped) {
-        self.dropped[cause as usize].bump();
+        self.dropped[cause as usize].bump(self.hand);
     }
 
     /// A request was refused.
     pub(crate) fn refused(&self, cause: Refused) {
-        self.refused[cause as usize].bump();
+        self.refused[cause as usize].bump(self.hand);
     }
 }
 
@@ -340,7 +423,7 @@ impl Metrics {
     /// Nothing counted yet.
     pub(crate) fn new(lanes: usize) -> Self {
         Self {
-            lanes: (0..lanes).map(|_| Lane::default()).collect(),
+            lanes: Hand::of_lanes(lanes).map(Lane::new).collect(),
             connections: Default::default(),
             hep: Default::default(),
             learned: Default::default(),
@@ -356,17 +439,17 @@ impl Metrics {
 
     /// Something became of a connection.
     pub(crate) fn connection(&self, event: Connection) {
-        self.connections[event as usize].bump();
+        self.connections[event as usize].bump_shared();
     }
 
     /// Something became of a HEP packet.
     pub(crate) fn hep(&self, event: Hep) {
-        self.hep[event as usize].bump();
+        self.hep[event as usize].bump_shared();
     }
 
     /// Something was learned, or not.
     pub(crate) fn learned(&self, event: Learned) {
-        self.learned[event as usize].bump();
+        self.learned[event as usize].bump_shared();
     }
 
     /// Appends everything counted.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::config::SipConfig;
 use crate::memory::SharedPlan;
-use crate::metrics::PeerLane;
+use crate::metrics::{Hand, PeerLane};
 use crate::overload::Bucket;
 use crate::peers::{Peer, PeerTable};
 use crate::plan::{HeaderSet, Plan};
@@ -121,7 +121,7 @@ impl PeerState {
             invites: Bucket::default(),
             others: Bucket::default(),
             connections: AtomicUsize::new(0),
-            lanes: (0..lanes).map(|_| PeerLane::default()).collect(),
+            lanes: Hand::of_lanes(lanes).map(PeerLane::new).collect(),
         }
     }
 

@@ -185,7 +185,7 @@ impl<R: Router> SipServer<R> {
         if config.certificates.is_some() {
             self.shared.certificates.store(config.certificates);
         }
-        core.metrics.reloads.bump();
+        core.metrics.reloads.bump_shared();
     }
 
     /// From now on OPTIONS is answered with 503 and no connection is taken; calls are served.

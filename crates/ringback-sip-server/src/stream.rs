@@ -251,6 +251,7 @@ fn answer<R: Router>(
     let round = Round {
         policy: &policy,
         directory: &core.router.directory(),
+        answered: &core.memory.generations(),
         now: core.now(),
     };
     let mut handle = |bytes: &[u8], out: &mut Vec<u8>| {

@@ -197,6 +197,7 @@ impl<R: Router> Worker<R> {
         let round = Round {
             policy: &policy,
             directory: &self.core.router.directory(),
+            answered: &self.core.memory.generations(),
             now,
         };
         let mut places = received.iter().enumerate();
@@ -228,7 +229,7 @@ impl<R: Router> Worker<R> {
                     break;
                 }
             }
-            self.core.warm(&asked);
+            self.core.warm(round, &asked);
             for (asked, local) in asked.iter().zip(locals) {
                 let start = sender.buffer.len();
                 let destination = self

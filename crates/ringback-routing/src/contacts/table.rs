@@ -190,23 +190,26 @@ impl<S: BuildHasher> Table<S> {
     /// Touches the memory that lookups of these keys will need, of all of them at once.
     pub(super) fn warm(&self, keys: impl IntoIterator<Item = u64>) {
         let (chunks, state) = (self.chunks.load(), self.state());
-        let mut homes = SmallVec::<[&Bucket; WARMED]>::new();
+        let mut homes = SmallVec::<[(&Stripe, &Bucket); WARMED]>::new();
         let mut keys = keys.into_iter();
         loop {
             // Apart from the loads, so that many of those fit into what the processor looks ahead.
             homes.extend(keys.by_ref().take(WARMED).filter_map(|key| {
                 let hash = self.hasher.hash_one(key);
                 let group = state.group(hash);
-                chunks.bucket(group.bucket(self.base, group.column(hash)))
+                let bucket = chunks.bucket(group.bucket(self.base, group.column(hash)))?;
+                Some((self.stripe(hash), bucket))
             }));
             if homes.is_empty() {
                 return;
             }
-            let touched = homes.drain(..).fold(0, |touched, home| {
+            let touched = homes.drain(..).fold(0, |touched, (stripe, home)| {
                 let lines = [&home[0], &home[CELLS / 2]];
-                lines.iter().fold(touched, |touched, line| {
-                    touched ^ line[0].load(Ordering::Relaxed)
-                })
+                lines
+                    .iter()
+                    .fold(touched ^ stripe.touch(), |touched, line| {
+                        touched ^ line[0].load(Ordering::Relaxed)
+                    })
             });
             black_box(touched);
         }

@@ -28,6 +28,11 @@ impl Stripe {
         }
     }
 
+    /// Reads something of it, so that it is near.
+    pub(super) fn touch(&self) -> u64 {
+        self.version.load(Ordering::Relaxed)
+    }
+
     /// Reads without the lock; `None` if a writer may have been at it meanwhile.
     #[inline]
     pub(super) fn undisturbed<R>(&self, read: impl FnOnce() -> R) -> Option<R> {
