@@ -57,12 +57,16 @@ impl Generation {
     /// The answer to a fingerprint, which must not be 0.
     #[inline]
     pub(super) fn find(&self, fingerprint: u64) -> Option<u64> {
-        for [key, answer] in self.cells(fingerprint) {
-            match key.load(Ordering::Relaxed) {
-                0 => return None,
-                known if known == fingerprint => return written(answer),
-                _ => {}
+        let mut number = self.home_line(fingerprint);
+        for _ in 0..LINES_TRIED {
+            for [key, answer] in self.line(number)?.as_chunks().0 {
+                match key.load(Ordering::Relaxed) {
+                    0 => return None,
+                    known if known == fingerprint => return written(answer),
+                    _ => {}
+                }
             }
+            number = self.next_line(number);
         }
         None
     }
@@ -70,39 +74,43 @@ impl Generation {
     /// Enters an answer (not 0) to a fingerprint (not 0); gives the one that is there already, if any. Where
     /// there is no room for it, it is not entered.
     pub(super) fn insert(&self, fingerprint: u64, answer: u64) -> Option<u64> {
-        for [key, known] in self.cells(fingerprint) {
-            let taken = match key.load(Ordering::Relaxed) {
-                0 => key
-                    .compare_exchange(0, fingerprint, Ordering::Relaxed, Ordering::Relaxed)
-                    .err(),
-                other => Some(other),
-            };
-            match taken {
-                None => {
-                    known.store(answer, Ordering::Release);
-                    self.used.fetch_add(1, Ordering::Relaxed);
-                    return None;
+        let mut number = self.home_line(fingerprint);
+        for _ in 0..LINES_TRIED {
+            for [key, known] in self.line(number)?.as_chunks().0 {
+                let taken = match key.load(Ordering::Relaxed) {
+                    0 => key
+                        .compare_exchange(0, fingerprint, Ordering::Relaxed, Ordering::Relaxed)
+                        .err(),
+                    other => Some(other),
+                };
+                match taken {
+                    None => {
+                        known.store(answer, Ordering::Release);
+                        self.used.fetch_add(1, Ordering::Relaxed);
+                        return None;
+                    }
+                    Some(other) if other == fingerprint => return written(known),
+                    Some(_) => {}
                 }
-                Some(other) if other == fingerprint => return written(known),
-                Some(_) => {}
             }
+            number = self.next_line(number);
         }
         None
-    }
-
-    /// The cells that a fingerprint may be in: the first that was empty when it came.
-    #[inline]
-    fn cells(&self, fingerprint: u64) -> impl Iterator<Item = &[AtomicU64; 2]> {
-        let home = self.home_line(fingerprint);
-        (home..home + LINES_TRIED)
-            .filter_map(|line| self.line(line % self.lines))
-            .flat_map(|line| line.as_chunks().0)
     }
 
     /// The line that a fingerprint is at home in.
     fn home_line(&self, fingerprint: u64) -> usize {
         // Fingerprints are hashes: their top bits spread them.
         ((u128::from(fingerprint) * self.lines as u128) >> 64) as usize
+    }
+
+    /// The line behind a line; behind the last one comes the first.
+    const fn next_line(&self, number: usize) -> usize {
+        if number + 1 < self.lines {
+            number + 1
+        } else {
+            0
+        }
     }
 
     /// A cache line.
