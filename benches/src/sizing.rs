@@ -4,16 +4,13 @@
 use crate::figures::table;
 
 /// Resident memory of a node without contacts, in bytes, once its write buffers and caches are in use.
-pub const BASE_BYTES: f64 = 69e6;
+pub const BASE_BYTES: f64 = 80e6;
 
-/// Shards of the contact index.
-pub const INDEX_SHARDS: f64 = 16_384.0;
+/// Bytes of the index to a contact of one call: 16 of key and value in cells that are four fifths full.
+pub const INDEX_BYTES: f64 = 20.2;
 
-/// Bytes of the index to a place for a contact: key, value and one byte of the hash.
-pub const INDEX_PLACE_BYTES: f64 = 17.0;
-
-/// Memory of the index to what its tables take: freed smaller tables that the allocator keeps.
-pub const INDEX_FRAGMENTATION: f64 = 1.1;
+/// The same after sweeps, which leave the cells seven tenths full.
+pub const INDEX_SWEPT_BYTES: f64 = 23.0;
 
 /// Memory to a stored call, in bytes: 1.5 to 3 of the filter of call ids, the rest what the trees keep in
 /// memory of their files.
@@ -28,13 +25,19 @@ pub const WRITTEN_BYTES: f64 = 330.0;
 /// Bytes written to disk to a returning call over SIP: counters and the routed call.
 pub const ROUTED_WRITTEN_BYTES: f64 = 21.0;
 
-/// Bytes of the reply memory to a place for an INVITE.
-pub const REPLY_PLACE_BYTES: f64 = 17.0;
+/// Bytes of the smallest generation of the reply memory.
+pub const REPLY_LEAST_BYTES: f64 = 2_097_152.0;
 
-/// Parts of the reply memory.
-pub const REPLY_SHARDS: f64 = 64.0;
+/// How much greater a generation is than one that filled up before its time.
+pub const REPLY_GROWTH: f64 = 8.0;
 
-/// Seconds that a generation of the reply memory lasts; there are two.
+/// Bytes of the reply memory at most; a generation has half of them at most.
+pub const REPLY_MOST_BYTES: f64 = 536_870_912.0;
+
+/// Bytes of a place for an INVITE in the reply memory; half of them make a generation full.
+pub const REPLY_PLACE_BYTES: f64 = 16.0;
+
+/// Seconds that a generation of the reply memory lasts, and for which it is kept afterwards.
 pub const REPLY_SECONDS: f64 = 32.0;
 
 /// Bytes of the table of routed calls to a call: 36 of the map, 17 of the order.
@@ -44,10 +47,10 @@ pub const ROUTED_BYTES: f64 = 53.0;
 pub const ROUTED_MOST: f64 = 4e6;
 
 /// Processor time of a returning call over UDP where each wakes the server up, in microseconds.
-pub const CALL_ALONE_MICROSECONDS: f64 = 23.2;
+pub const CALL_ALONE_MICROSECONDS: f64 = 21.5;
 
 /// Processor time of a returning call where a core is always busy, in microseconds.
-pub const CALL_BUSY_MICROSECONDS: f64 = 5.7;
+pub const CALL_BUSY_MICROSECONDS: f64 = 4.3;
 
 /// Calls a second up to which each wakes the server up.
 pub const CALLS_ALONE: f64 = 10_000.0;
@@ -73,38 +76,10 @@ pub const START_SECONDS: f64 = 0.8e-6;
 /// Days that a call is kept: the default recency window, and a day.
 pub const DAYS_KEPT: f64 = 31.0;
 
-/// Expected memory of the contact index, one call to a contact, in bytes.
+/// Memory of the contact index, one call to a contact, in bytes.
 #[must_use]
 pub fn index_bytes(contacts: f64) -> f64 {
-    // Contacts fall on shards at random: a Poisson distribution, summed as far as it weighs anything.
-    let mean = contacts / INDEX_SHARDS;
-    let reach = 8.0 * mean.sqrt() + 8.0;
-    let (mut weights, mut places) = (0.0, 0.0);
-    let mut count = (mean - reach).floor().max(1.0);
-    while count <= mean + reach {
-        let weight = (count * mean.ln() - mean - ln_factorial(count)).exp();
-        weights += weight;
-        places += weight * table_places(count);
-        count += 1.0;
-    }
-    INDEX_SHARDS * places / weights * INDEX_PLACE_BYTES * INDEX_FRAGMENTATION
-}
-
-/// Places of a hash table that was filled with so many entries: a power of two, at most seven eighths full.
-#[must_use]
-pub fn table_places(entries: f64) -> f64 {
-    let mut places = 4.0;
-    while places * 7.0 / 8.0 < entries {
-        places *= 2.0;
-    }
-    places
-}
-
-/// The natural logarithm of a factorial, by Stirling's series.
-fn ln_factorial(number: f64) -> f64 {
-    number * number.ln() - number
-        + (2.0 * std::f64::consts::PI * number).ln() / 2.0
-        + 1.0 / (12.0 * number)
+    contacts * INDEX_BYTES
 }
 
 /// Memory of a node with so many contacts of one call each, without calls coming in.
@@ -117,17 +92,33 @@ pub fn resident_bytes(contacts: f64) -> f64 {
 /// and routed calls.
 #[must_use]
 pub fn recent_bytes(rate: f64, seconds: f64) -> (f64, f64) {
-    let generation = |seconds: f64| {
-        let entries = rate * seconds.clamp(0.0, REPLY_SECONDS) / REPLY_SHARDS;
-        if entries < 1.0 {
-            0.0
-        } else {
-            table_places(entries) * REPLY_SHARDS * REPLY_PLACE_BYTES
-        }
-    };
-    let replies = generation(seconds) + generation(seconds - REPLY_SECONDS);
+    let replies = reply_bytes(rate, seconds);
     let routed = (rate * seconds.min(DAY_SECONDS)).min(ROUTED_MOST) * ROUTED_BYTES;
     (replies, routed)
+}
+
+/// Memory of the reply memory after so many seconds at this rate; see `ringback-sip-server/src/memory.rs`.
+fn reply_bytes(rate: f64, seconds: f64) -> f64 {
+    // Generations with the time at which each ended; the rate is steady, so a few minutes are as good as a day.
+    let mut kept: Vec<(f64, f64)> = Vec::new();
+    let (mut bytes, mut began_at, mut now) = (REPLY_LEAST_BYTES, 0.0, 0.0);
+    while now < seconds.min(7.5 * REPLY_SECONDS) {
+        now += 0.25;
+        kept.retain(|(_, ended_at)| now - ended_at <= REPLY_SECONDS);
+        let used = rate * (now - began_at);
+        let next = if used > bytes / REPLY_PLACE_BYTES / 2.0 {
+            REPLY_GROWTH * bytes
+        } else if now - began_at >= REPLY_SECONDS {
+            3.0 * REPLY_PLACE_BYTES * used
+        } else {
+            continue;
+        };
+        kept.push((bytes, now));
+        bytes = next.clamp(REPLY_LEAST_BYTES, REPLY_MOST_BYTES / 2.0);
+        began_at = now;
+    }
+    let all = bytes + kept.iter().map(|(bytes, _)| bytes).sum::<f64>();
+    all.min(REPLY_MOST_BYTES)
 }
 
 /// Cores kept busy by returning calls over UDP.
@@ -242,16 +233,14 @@ pub fn costs_table() -> String {
             row(
                 "node without contacts, buffers in use",
                 megabytes(BASE_BYTES),
-                "`sizing --check`: resident less index and stored calls; 25 MB before anything is recorded",
+                "`sizing --check`: resident less index and stored calls; 27 MB before anything is recorded",
             ),
             row(
                 "contact in the index",
-                format!(
-                    "{:.0} to {:.0} bytes",
-                    INDEX_PLACE_BYTES * 8.0 / 7.0 * INDEX_FRAGMENTATION,
-                    INDEX_PLACE_BYTES * 16.0 / 7.0 * INDEX_FRAGMENTATION
+                format!("{INDEX_BYTES:.1} bytes"),
+                &format!(
+                    "`--bin index`, 1 to 100 M; {INDEX_SWEPT_BYTES:.0} and up to 32 MiB more after sweeps"
                 ),
-                "`--bin index`; 17 bytes a place, tables 7/16 to 7/8 full, and 10 %",
             ),
             row(
                 "stored call in memory",
@@ -275,8 +264,8 @@ pub fn costs_table() -> String {
             ),
             row(
                 "returning call in the reply memory",
-                format!("{REPLY_PLACE_BYTES:.0} bytes a place"),
-                "`ringback-sip-server/src/memory.rs`; 32 to 64 s",
+                format!("{:.0} bytes", 3.0 * REPLY_PLACE_BYTES),
+                "`ringback-sip-server/src/memory.rs`; 32 to 64 s; 2 MB at least, 537 MB at most",
             ),
             row(
                 "returning call in the table of routed calls",
@@ -391,11 +380,15 @@ mod tests {
     }
 
     #[test]
-    fn a_contact_takes_what_the_fill_of_its_table_makes_of_17_bytes() {
-        for contacts in [1e6, 3e6, 15.5e6, 50e6, 1e9] {
-            let each = index_bytes(contacts) / contacts / INDEX_FRAGMENTATION;
-            assert!((19.4..38.9).contains(&each), "{contacts}: {each}");
-        }
+    fn replies_are_kept_in_a_generation_that_fills_and_one_that_ends() {
+        let least = REPLY_LEAST_BYTES;
+        assert_eq!(reply_bytes(1.0, 10.0), least);
+        assert_eq!(reply_bytes(1.0, DAY_SECONDS), 2.0 * least);
+        // Full at 65,536 calls, looked at four times a second.
+        assert_eq!(reply_bytes(10_000.0, 7.0), 9.0 * least);
+        let steady = reply_bytes(100_000.0, DAY_SECONDS);
+        assert!((1.9..2.1).contains(&(steady / (48.0 * 3.2e6))), "{steady}");
+        assert_eq!(reply_bytes(1e7, DAY_SECONDS), REPLY_MOST_BYTES);
     }
 
     #[test]
