@@ -29,12 +29,12 @@ pub const ROUTED_WRITTEN_BYTES: f64 = 21.0;
 pub const REPLY_LEAST_BYTES: f64 = 2_097_152.0;
 
 /// How much greater a generation is than one that filled up before its time.
-pub const REPLY_GROWTH: f64 = 8.0;
+pub const REPLY_GROWTH: f64 = 2.0;
 
 /// Bytes of the reply memory at most; a generation has half of them at most.
 pub const REPLY_MOST_BYTES: f64 = 536_870_912.0;
 
-/// Bytes of a place for an INVITE in the reply memory; half of them make a generation full.
+/// Bytes of a place for an INVITE in the reply memory; with five eighths of them in use a generation is full.
 pub const REPLY_PLACE_BYTES: f64 = 16.0;
 
 /// Seconds that a generation of the reply memory lasts, and for which it is kept afterwards.
@@ -106,10 +106,10 @@ fn reply_bytes(rate: f64, seconds: f64) -> f64 {
         now += 0.25;
         kept.retain(|(_, ended_at)| now - ended_at <= REPLY_SECONDS);
         let used = rate * (now - began_at);
-        let next = if used > bytes / REPLY_PLACE_BYTES / 2.0 {
+        let next = if used > bytes / REPLY_PLACE_BYTES * 5.0 / 8.0 {
             REPLY_GROWTH * bytes
         } else if now - began_at >= REPLY_SECONDS {
-            3.0 * REPLY_PLACE_BYTES * used
+            2.0 * REPLY_PLACE_BYTES * used
         } else {
             continue;
         };
@@ -264,7 +264,7 @@ pub fn costs_table() -> String {
             ),
             row(
                 "returning call in the reply memory",
-                format!("{:.0} bytes", 3.0 * REPLY_PLACE_BYTES),
+                format!("{:.0} bytes", 2.0 * REPLY_PLACE_BYTES),
                 "`ringback-sip-server/src/memory.rs`; 32 to 64 s; 2 MB at least, 537 MB at most",
             ),
             row(
@@ -384,10 +384,10 @@ mod tests {
         let least = REPLY_LEAST_BYTES;
         assert_eq!(reply_bytes(1.0, 10.0), least);
         assert_eq!(reply_bytes(1.0, DAY_SECONDS), 2.0 * least);
-        // Full at 65,536 calls, looked at four times a second.
-        assert_eq!(reply_bytes(10_000.0, 7.0), 9.0 * least);
+        // Full at 81,920 calls, looked at four times a second.
+        assert_eq!(reply_bytes(10_000.0, 9.0), 3.0 * least);
         let steady = reply_bytes(100_000.0, DAY_SECONDS);
-        assert!((1.9..2.1).contains(&(steady / (48.0 * 3.2e6))), "{steady}");
+        assert!((1.9..2.1).contains(&(steady / (32.0 * 3.2e6))), "{steady}");
         assert_eq!(reply_bytes(1e7, DAY_SECONDS), REPLY_MOST_BYTES);
     }
 

@@ -55,7 +55,7 @@ impl Generation {
 
     /// Whether there should be a new one before this one takes no more.
     pub(super) fn is_filling(&self) -> bool {
-        self.used() > self.lines * CELLS / 2
+        self.used() > self.lines * CELLS / 8 * 5
     }
 
     /// The first word of the line where a fingerprint is looked for first.
@@ -153,8 +153,8 @@ pub(super) const CELLS: usize = LINE / 2;
 /// full, one in thirty thousand is beyond the eighth.
 const LINES_TRIED: usize = 32;
 
-/// How much is made ready at once: two megabytes, some 0.2 ms.
-const WORDS_AT_ONCE: usize = 262_144;
+/// How much is made ready at once: 256 KiB, some 0.1 ms where each page has to be found and zeroed.
+const WORDS_AT_ONCE: usize = 32_768;
 
 /// The pause before more is made ready.
 const BREATH: Duration = Duration::from_millis(1);
