@@ -200,11 +200,20 @@ impl<R: Router> Worker<R> {
             answered: &self.core.memory.generations(),
             now,
         };
-        let mut places = received.iter().enumerate();
-        while places.len() > 0 {
+        // Nothing but an INVITE or an ACK is read before the INVITEs that came before it are answered: it
+        // may be a reply to one of them, to be learned from.
+        let may_be_read = |datagram: &(usize, &Received)| {
+            let bytes = receiver.bytes(datagram.0, datagram.1.length);
+            bytes.starts_with(b"INVITE ") || bytes.starts_with(b"ACK ")
+        };
+        let mut datagrams = received.iter().enumerate().peekable();
+        while datagrams.peek().is_some() {
             let mut asked: ArrayVec<Asked<'_, '_>, OVERLAPPED> = ArrayVec::new();
             let mut locals: ArrayVec<Option<LocalAddress>, OVERLAPPED> = ArrayVec::new();
-            for (place, datagram) in places.by_ref() {
+            while !asked.is_full()
+                && let Some((place, datagram)) =
+                    datagrams.next_if(|next| asked.is_empty() || may_be_read(next))
+            {
                 let arrival = Arrival {
                     bytes: receiver.bytes(place, datagram.length),
                     source: datagram.source,
@@ -224,9 +233,6 @@ impl<R: Router> Worker<R> {
                         asked.push(invite);
                         locals.push(datagram.local);
                     }
-                }
-                if asked.is_full() {
-                    break;
                 }
             }
             self.core.warm(round, &asked);

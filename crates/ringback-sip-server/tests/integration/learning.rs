@@ -90,6 +90,25 @@ fn only_what_names_an_outbound_agent_is_recorded() {
     assert_eq!(learned[1].contact, number("+5511912345679"));
 }
 
+// Replies that came together with their INVITEs were read before these, and so belonged to no call.
+#[test]
+fn a_reply_right_behind_its_invite_is_learned_from() {
+    let server = TestServer::start(LEARNING);
+    let pbx = server.client_at("127.0.0.2");
+    for call in 0..30 {
+        let message = outbound(NEW, &OUTBOUND.to_string(), &format!("out-{call}"));
+        pbx.send(&message);
+        pbx.send(response(486, &message));
+    }
+    server.eventually("every call is known to be busy", |server| {
+        let learned = server.desk.learned.lock();
+        let busy = learned
+            .iter()
+            .filter(|call| call.status == CallStatus::Busy);
+        busy.count() == 30
+    });
+}
+
 /// A HEPv3 packet with a message, its capture time and maybe a key.
 fn hep(message: &str, seconds: u32, key: Option<&str>) -> Vec<u8> {
     let mut chunks = Vec::new();
