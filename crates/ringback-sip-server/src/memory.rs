@@ -11,13 +11,12 @@ mod generation;
 
 use std::hint::black_box;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use arc_swap::{ArcSwap, Guard};
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
 use foldhash::fast::RandomState;
-use smallvec::SmallVec;
 
 use crate::plan::Plan;
 
@@ -104,7 +103,7 @@ impl Memory {
 
     /// An empty memory that forgets early rather than to hold more than so many cache lines.
     fn with_limit(limit: usize) -> Self {
-        let first = Generation::new(LEAST_LINES.min(limit), 0);
+        let first = Generation::new(LEAST_LINES.min(limit), || {});
         Self {
             generations: ArcSwap::from_pointee(Generations(vec![Arc::new(first)])),
             plans: DashMap::with_hasher_and_shard_amount(RandomState::default(), 64),
@@ -147,9 +146,15 @@ impl Memory {
     }
 
     /// Forgets what is old, and makes room for what will come. To be called a few times a second, by
-    /// one thread.
-    pub(crate) fn tick(&self, now: u32) {
+    /// one thread. `clock` tells the seconds since the start; `pause` is called while much room is made,
+    /// which takes seconds where it waits, so that others have the processor.
+    pub(crate) fn tick(&self, clock: impl Fn() -> u32, pause: impl Fn()) {
         let mut generations = self.generations.load().0.clone();
+        let next = generations
+            .first()
+            .and_then(|newest| self.next(newest, clock(), pause));
+        // Until now the newest one took answers.
+        let now = clock();
         let before = generations.len();
         // Each took its last answer when the next one began.
         let mut ended_at = now;
@@ -158,11 +163,9 @@ impl Memory {
             ended_at = generation.began_at;
             is_young
         });
-        let next = generations
-            .first()
-            .and_then(|newest| self.next(newest, now));
         let is_new = next.is_some();
-        generations.splice(0..0, next.map(Arc::new));
+        let begun = next.map(|next| next.begun_at(now));
+        generations.splice(0..0, begun.map(Arc::new));
         let mut lines = 0;
         generations.retain(|generation| {
             // What is forgotten early may be asked for again; better than to run out of memory.
@@ -184,7 +187,7 @@ impl Memory {
     }
 
     /// The generation to follow this one, if it is time for it.
-    fn next(&self, newest: &Generation, now: u32) -> Option<Generation> {
+    fn next(&self, newest: &Generation, now: u32, pause: impl Fn()) -> Option<Generation> {
         let is_old = now.saturating_sub(newest.began_at) >= KEPT_SECONDS;
         let is_needed = newest.used() > 0 || newest.lines() > LEAST_LINES;
         let lines = if newest.is_filling() {
@@ -197,7 +200,7 @@ impl Memory {
         };
         // Two of the greatest may stand beside each other.
         let lines = lines.max(LEAST_LINES).min(self.limit / 2).max(1);
-        Some(Generation::new(lines, now))
+        Some(Generation::new(lines, pause))
     }
 
     /// How many INVITEs are remembered.
@@ -256,14 +259,11 @@ impl Generations {
     /// Prepares for a search for these, which is about to follow: where that waits for memory, it waits
     /// once for all of them.
     pub(crate) fn warm(&self, fingerprints: impl Iterator<Item = u64>) {
-        let mut homes = SmallVec::<[&AtomicU64; 32]>::new();
-        for fingerprint in fingerprints {
-            for generation in &self.0 {
-                homes.extend(generation.home(key(fingerprint)));
-            }
-        }
-        let touched = homes.iter().map(|home| home.load(Ordering::Relaxed));
-        black_box(touched.fold(0, |sum, word| sum ^ word));
+        let homes = fingerprints.flat_map(|fingerprint| {
+            let generations = self.0.iter();
+            generations.filter_map(move |generation| generation.home(key(fingerprint)))
+        });
+        black_box(homes.fold(0, |touched, home| touched ^ home.load(Ordering::Relaxed)));
     }
 
     /// The latest answer to a fingerprint.
@@ -299,11 +299,18 @@ const MOST_LINES: usize = 8_388_608;
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
     use super::*;
 
     /// A plan to be told from others.
     fn plan(next_hop: &str) -> Arc<SharedPlan> {
         Arc::new(SharedPlan::new(Plan::for_tests(next_hop)))
+    }
+
+    /// At this second, without pauses.
+    fn tick(memory: &Memory, second: u32) {
+        memory.tick(|| second, || {});
     }
 
     /// As a thread of its own would.
@@ -333,7 +340,7 @@ mod tests {
         let memory = Memory::new();
         let plan = plan("first");
         for second in 0..200 {
-            memory.tick(second);
+            tick(&memory, second);
             assert!(remember(&memory, fingerprint(second), &plan, second).is_none());
             for age in 0..=32.min(second) {
                 let found = find(&memory, fingerprint(second - age), second);
@@ -342,7 +349,7 @@ mod tests {
             assert!(memory.len() <= 66);
         }
         for second in 200..266 {
-            memory.tick(second);
+            tick(&memory, second);
         }
         assert_eq!(memory.len(), 0);
         assert!(find(&memory, fingerprint(199), 265).is_none());
@@ -355,10 +362,10 @@ mod tests {
         remember(&memory, 1, &plan, 100);
         let weak = Arc::downgrade(&plan);
         drop(plan);
-        memory.tick(132);
+        tick(&memory, 132);
         assert!(find(&memory, 1, 132).is_some());
         for second in 133..=165 {
-            memory.tick(second);
+            tick(&memory, second);
         }
         assert!(find(&memory, 1, 165).is_none());
         assert!(weak.upgrade().is_none());
@@ -369,11 +376,11 @@ mod tests {
         let memory = Memory::new();
         let (first, second) = (plan("first"), plan("second"));
         assert!(remember(&memory, 7, &first, 0).is_none());
-        memory.tick(32);
+        tick(&memory, 32);
         // Another generation takes new answers now.
         let counted = remember(&memory, 7, &second, 32).unwrap();
         assert!(Arc::ptr_eq(&counted, &first));
-        memory.tick(65);
+        tick(&memory, 65);
         assert!(remember(&memory, 7, &second, 65).is_none());
         assert!(Arc::ptr_eq(&find(&memory, 7, 66).unwrap(), &second));
     }
@@ -388,7 +395,7 @@ mod tests {
         };
         let mut number = 0;
         for quarter in 0..40 {
-            memory.tick(quarter / 4);
+            tick(&memory, quarter / 4);
             for _ in 0..20_000 {
                 remember(&memory, fingerprint(number), &plan, quarter / 4);
                 number += 1;
@@ -399,9 +406,38 @@ mod tests {
         }
         assert!(lines() > number as usize / CELLS);
         for second in 10..140 {
-            memory.tick(second);
+            tick(&memory, second);
         }
         assert_eq!(lines(), LEAST_LINES);
+    }
+
+    // A generation was said to begin when its making began, so that answers given meanwhile were
+    // forgotten by so much too early.
+    #[test]
+    fn answers_given_while_room_is_made_are_remembered_for_32_seconds_too() {
+        let memory = Memory::new();
+        let plan = plan("any");
+        for number in 0..100_000 {
+            remember(&memory, fingerprint(number), &plan, 0);
+        }
+        let second = Cell::new(0);
+        let pause = || {
+            second.set(second.get() + 1);
+            remember(
+                &memory,
+                fingerprint(200_000 + second.get()),
+                &plan,
+                second.get(),
+            );
+        };
+        memory.tick(|| second.get(), pause);
+        let last = second.get();
+        assert!(last > 32, "{last}");
+        for later in last..=last + 32 {
+            tick(&memory, later);
+            let found = find(&memory, fingerprint(200_000 + last), later);
+            assert!(found.is_some(), "{last} {later}");
+        }
     }
 
     #[test]
@@ -412,7 +448,7 @@ mod tests {
             // A hundred a second.
             remember(&memory, fingerprint(number), &plan, number / 100);
             if number % 100 == 99 {
-                memory.tick(number / 100);
+                tick(&memory, number / 100);
             }
         }
         let generations = memory.generations.load();

@@ -2,7 +2,6 @@
 
 use std::hint::spin_loop;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::time::Duration;
 
 /// Fingerprint → answer. One cache line to look at, and no lock.
 #[derive(Debug)]
@@ -15,22 +14,20 @@ pub(super) struct Generation {
     lines: usize,
     /// How many cells are filled.
     used: AtomicUsize,
-    /// When it was begun, in seconds since the start.
+    /// When it took its first answers, in seconds since the start.
     pub(super) began_at: u32,
 }
 
 impl Generation {
-    /// An empty one. Every page of it is touched here, lest the call path wait for that; not all at once,
-    /// because the call path may want this processor.
-    pub(super) fn new(lines: usize, began_at: u32) -> Self {
+    /// An empty one, from the start on. Every page of it is touched here, lest the call path wait for that;
+    /// not all at once, because the call path may want this processor: `pause` is called every 64 KiB.
+    pub(super) fn new(lines: usize, pause: impl Fn()) -> Self {
         let length = (lines + 1) * LINE;
         let mut words = Vec::with_capacity(length);
         while words.len() < length {
-            if !words.is_empty() {
-                std::thread::sleep(BREATH);
-            }
             let end = length.min(words.len() + WORDS_AT_ONCE);
             words.resize_with(end, AtomicU64::default);
+            pause();
         }
         let words = words.into_boxed_slice();
         let start = words.as_ptr().align_offset(LINE * 8).min(LINE);
@@ -39,8 +36,13 @@ impl Generation {
             start,
             lines,
             used: AtomicUsize::new(0),
-            began_at,
+            began_at: 0,
         }
+    }
+
+    /// The same, to take answers from this second on.
+    pub(super) fn begun_at(self, began_at: u32) -> Self {
+        Self { began_at, ..self }
     }
 
     /// How many cache lines there are.
@@ -156,10 +158,6 @@ const LINES_TRIED: usize = 32;
 /// How much is made ready at once: 64 KiB, some 0.05 ms where each page has to be found and zeroed.
 const WORDS_AT_ONCE: usize = 8_192;
 
-/// The pause before more is made ready. So a generation of 134 MB takes four seconds, for which what is
-/// left of the one before is enough.
-const BREATH: Duration = Duration::from_millis(2);
-
 /// How often an answer that is being written is looked at.
 const PATIENCE: usize = 1_000;
 
@@ -176,7 +174,7 @@ mod tests {
 
     #[test]
     fn what_is_entered_is_found_and_the_first_answer_stays() {
-        let generation = Generation::new(64, 0);
+        let generation = Generation::new(64, || {});
         let mut model = HashMap::new();
         for number in 0..2_000 {
             let key = fingerprint(number % 100);
@@ -191,7 +189,7 @@ mod tests {
 
     #[test]
     fn a_full_one_takes_no_more_and_loses_nothing() {
-        let generation = Generation::new(16, 0);
+        let generation = Generation::new(16, || {});
         let entered: Vec<u64> = (0..1_000)
             .map(fingerprint)
             .filter(|key| {
@@ -211,7 +209,7 @@ mod tests {
 
     #[test]
     fn threads_that_enter_the_same_agree() {
-        let generation = Generation::new(4_096, 0);
+        let generation = Generation::new(4_096, || {});
         let run = |thread: u64| {
             let answers = (0..8_000).map(|number| {
                 let mine = number * 8 + thread + 1;
