@@ -209,17 +209,37 @@ impl fmt::Display for CallStatus {
 impl FromStr for CallStatus {
     type Err = UnknownStatus;
 
-    /// Reads the JSON name; `no-answer` is read as `no_answer`.
+    /// Reads the JSON name, and the words that other systems use for the same, in any case; a space,
+    /// `-` and `_` between words are the same. Known are the words of the Twilio API (`queued`,
+    /// `in-progress`, `no-answer`, `canceled`), and those of Asterisk's call records and `DIALSTATUS`
+    /// (`ANSWERED`, `ANSWER`, `NO ANSWER`, `NOANSWER`, `CANCEL`, `CONGESTION`, `CHANUNAVAIL`).
     fn from_str(text: &str) -> Result<Self, UnknownStatus> {
-        if text == "no-answer" {
-            return Ok(Self::NoAnswer);
+        let unknown = || UnknownStatus(text.to_owned());
+        let word = text.trim_ascii();
+        let mut buffer = [0; LONGEST_STATUS];
+        let folded = buffer.get_mut(..word.len()).ok_or_else(unknown)?;
+        for (folded, byte) in folded.iter_mut().zip(word.bytes()) {
+            *folded = match byte {
+                b' ' | b'-' => b'_',
+                other => other.to_ascii_lowercase(),
+            };
         }
-        Self::ALL
-            .into_iter()
-            .find(|status| status.name() == text)
-            .ok_or_else(|| UnknownStatus(text.to_owned()))
+        Ok(match &*folded {
+            b"initiated" | b"queued" => Self::Initiated,
+            b"ringing" => Self::Ringing,
+            b"answered" | b"answer" | b"in_progress" | b"inprogress" => Self::Answered,
+            b"voicemail" => Self::Voicemail,
+            b"no_answer" | b"noanswer" | b"canceled" | b"cancelled" | b"cancel" => Self::NoAnswer,
+            b"busy" => Self::Busy,
+            b"failed" | b"congestion" | b"chanunavail" => Self::Failed,
+            b"completed" => Self::Completed,
+            _ => return Err(unknown()),
+        })
     }
 }
+
+/// How long the longest word for a status is, in bytes.
+const LONGEST_STATUS: usize = 16;
 
 impl Serialize for CallStatus {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -268,5 +288,72 @@ impl FromIterator<CallStatus> for StatusSet {
                 .into_iter()
                 .fold(0, |bits, status| bits | 1 << status as u8),
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // Statuses in others' words were refused with the whole call, so that the contact was forgotten.
+    #[test]
+    fn statuses_are_read_in_any_case_and_in_the_words_of_others() {
+        for (status, words) in [
+            (CallStatus::Initiated, &["queued"][..]),
+            (CallStatus::Ringing, &[]),
+            (
+                CallStatus::Answered,
+                &[
+                    "in-progress",
+                    "in_progress",
+                    "IN PROGRESS",
+                    "ANSWERED",
+                    "ANSWER",
+                ],
+            ),
+            (CallStatus::Voicemail, &[]),
+            (
+                CallStatus::NoAnswer,
+                &[
+                    "no-answer",
+                    "NO ANSWER",
+                    "NOANSWER",
+                    "noanswer",
+                    "canceled",
+                    "cancelled",
+                    "CANCEL",
+                ],
+            ),
+            (CallStatus::Busy, &["BUSY"]),
+            (CallStatus::Failed, &["FAILED", "CONGESTION", "CHANUNAVAIL"]),
+            (CallStatus::Completed, &[" completed "]),
+        ] {
+            for word in words.iter().chain([&status.name()]) {
+                let capital = format!("{}{}", word[..1].to_uppercase(), &word[1..]);
+                for word in [word.to_lowercase(), word.to_uppercase(), capital] {
+                    assert_eq!(word.parse(), Ok(status), "{word}");
+                }
+            }
+            // What is stored and shown is ours.
+            assert_eq!(serde_json::to_value(status).unwrap(), status.name());
+        }
+    }
+
+    #[test]
+    fn an_unknown_status_is_an_error_that_names_it() {
+        let long = "no_answer".repeat(1_000);
+        for text in [
+            "",
+            " ",
+            "gone",
+            "no__answer",
+            "answered!",
+            "b\u{fc}sy",
+            "BU\u{17f}Y",
+            &long,
+        ] {
+            let error = text.parse::<CallStatus>().unwrap_err();
+            assert_eq!(error, UnknownStatus(text.to_owned()));
+        }
     }
 }
