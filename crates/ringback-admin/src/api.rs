@@ -11,6 +11,7 @@ use crate::config::HttpConfig;
 use crate::error::ApiError;
 use crate::limit::RateLimiter;
 use crate::metrics::{Metrics, MetricsSource};
+use crate::status::{RefusedOverHttp, StatusSource};
 
 /// The HTTP API's state; clones share it.
 #[derive(Clone)]
@@ -33,6 +34,10 @@ struct Shared {
     metrics: Metrics,
     /// What is counted elsewhere.
     sources: Vec<Arc<dyn MetricsSource>>,
+    /// Other parts of the program that tell how they are.
+    status_sources: Vec<Arc<dyn StatusSource>>,
+    /// Calls that `POST /route` refused.
+    refused_over_http: RefusedOverHttp,
     /// Cancelled when the server begins to go down.
     draining: CancellationToken,
     /// When this state was made, in milliseconds: tells its event ids from those of other runs.
@@ -41,13 +46,15 @@ struct Shared {
 
 impl Api {
     /// An API on this engine. `administrator` is the hash of the administrator token
-    /// (see [`ringback_engine::hash_secret`]); `sources` add to `/metrics`.
+    /// (see [`ringback_engine::hash_secret`]); `sources` add to `/metrics`, `status_sources` to
+    /// `/status` and `/refused-calls`.
     #[must_use]
     pub fn new(
         engine: Engine,
         administrator: TokenHash,
         config: &HttpConfig,
         sources: Vec<Arc<dyn MetricsSource>>,
+        status_sources: Vec<Arc<dyn StatusSource>>,
     ) -> Self {
         let epoch = engine.now().millis();
         Self {
@@ -58,6 +65,8 @@ impl Api {
                 limiter: config.rate_limit.map(RateLimiter::per_minute),
                 metrics: Metrics::default(),
                 sources,
+                status_sources,
+                refused_over_http: RefusedOverHttp::default(),
                 draining: CancellationToken::new(),
                 epoch,
             }),
@@ -92,6 +101,16 @@ impl Api {
     /// What is counted elsewhere.
     pub(crate) fn sources(&self) -> &[Arc<dyn MetricsSource>] {
         &self.shared.sources
+    }
+
+    /// Other parts of the program that tell how they are.
+    pub(crate) fn status_sources(&self) -> &[Arc<dyn StatusSource>] {
+        &self.shared.status_sources
+    }
+
+    /// Calls that `POST /route` refused.
+    pub(crate) fn refused_over_http(&self) -> &RefusedOverHttp {
+        &self.shared.refused_over_http
     }
 
     /// Cancelled when the server begins to go down.

@@ -11,3 +11,4 @@ pub(crate) mod lookup;
 pub(crate) mod numbers;
 pub(crate) mod probes;
 pub(crate) mod statistics;
+pub(crate) mod status;

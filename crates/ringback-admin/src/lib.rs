@@ -45,6 +45,7 @@ mod path;
 mod reply;
 mod router;
 mod server;
+mod status;
 mod wire;
 
 pub use api::Api;
@@ -52,3 +53,4 @@ pub use config::{HttpConfig, HttpConfigError, HttpSpec};
 pub use metrics::MetricsSource;
 pub use router::router;
 pub use server::{bind, serve};
+pub use status::{RefusedCall, StatusSource};

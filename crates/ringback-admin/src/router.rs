@@ -22,7 +22,7 @@ use crate::docs;
 use crate::error::ApiError;
 use crate::handler::{
     agents, batch, callback, calls, contacts, decisions, environments, lookup, numbers, probes,
-    statistics,
+    statistics, status,
 };
 
 /// The HTTP API as a service.
@@ -156,6 +156,13 @@ fn routes() -> Routes {
             M::GET,
             "/api/v1/decisions/stream",
             decisions::follow,
+        )
+        .add(Administrator, M::GET, "/api/v1/status", status::show)
+        .add(
+            Administrator,
+            M::GET,
+            "/api/v1/refused-calls",
+            status::refused_calls,
         )
         .add(
             Administrator,

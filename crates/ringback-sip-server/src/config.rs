@@ -42,6 +42,8 @@ pub struct SipConfig {
     pub(crate) idle_timeout: Duration,
     /// Who is served.
     pub(crate) peers: PeerTable,
+    /// Whether that is this machine alone, because no peer is configured.
+    pub(crate) serves_loopback_alone: bool,
 }
 
 /// A key of the `[sip]` section holds what the server cannot run on.
@@ -158,6 +160,7 @@ impl TryFrom<SipSpec> for SipConfig {
             max_connections: spec.max_connections,
             max_connections_per_peer: spec.max_connections_per_peer,
             idle_timeout: Duration::from_secs(spec.idle_timeout.min(MAX_IDLE_SECONDS)),
+            serves_loopback_alone: spec.peers.is_empty(),
             peers: read_peers(&spec.peers)?,
         })
     }

@@ -14,8 +14,8 @@ use arc_swap::ArcSwap;
 use arrayvec::ArrayVec;
 use parking_lot::Mutex;
 use ringback_routing::{
-    Caller, Contacts, Directory, DirectoryNumber, E164, EnvironmentSlot, Outcome, Question, Target,
-    Timestamp, decide, order_targets,
+    Caller, Contacts, Directory, DirectoryNumber, E164, EnvironmentSlot, Outcome, Question, Reason,
+    Target, Timestamp, decide, order_targets,
 };
 use ringback_sip_proto::{Action, Input, Invite, Redirector, Reply, Settings, Transport};
 use smallvec::SmallVec;
@@ -24,11 +24,13 @@ use xxhash_rust::xxh3::xxh3_64;
 use crate::identity;
 use crate::learning::{Learning, Sighting};
 use crate::memory::{Generations, Memory, SharedPlan};
-use crate::metrics::{Dropped, Lane, Metrics, PeerLane, Refused};
+use crate::metrics::{Dropped, Excess, ExcessCause, Lane, Metrics, PeerLane, Refused};
+use crate::observation::Observations;
 use crate::overload::{Knock, Pressure, Relief};
 use crate::peers::Refusal;
 use crate::plan::{Decided, HeaderSet, Plan, PlanCache, Plans};
 use crate::policy::{Policy, Source};
+use crate::refused::{RefusedCall, shown_dialed, transport_name};
 use crate::router::Router;
 
 /// What all threads of a server share.
@@ -46,6 +48,8 @@ pub(crate) struct Core<R> {
     pub(crate) learning: Learning,
     /// What was counted.
     pub(crate) metrics: Metrics,
+    /// Strangers and refused calls.
+    pub(crate) observations: Observations,
     /// Plans of the calls that come over connections.
     pub(crate) shared_plans: Mutex<PlanCache>,
     /// Whether the server is about to end.
@@ -103,7 +107,7 @@ pub(crate) struct Asked<'m, 'r> {
     /// Where it came from.
     source: Source<'r>,
     /// Why it is refused, if it turns out to be new.
-    overload: Option<Overload>,
+    excess: Option<Excess>,
     /// The number that was dialed, if it can be read.
     dialed: Option<E164>,
     /// That number, if it is ours.
@@ -148,46 +152,6 @@ struct Desk<'d, 's, 'r> {
     peer_lane: &'r PeerLane,
 }
 
-/// An INVITE is too much.
-#[derive(Clone, Copy, Debug)]
-struct Overload {
-    /// In which way.
-    cause: Cause,
-    /// Whether it is answered.
-    answers: bool,
-}
-
-/// In which way an INVITE is too much.
-#[derive(Clone, Copy, Debug)]
-enum Cause {
-    /// Its peer has sent more than its rate.
-    Rate,
-    /// It has waited for too long.
-    Late,
-    /// There is more to do than can be done, and its peer has had its share.
-    Share,
-}
-
-impl From<Cause> for Dropped {
-    fn from(cause: Cause) -> Self {
-        match cause {
-            Cause::Rate => Self::Rate,
-            Cause::Late => Self::Late,
-            Cause::Share => Self::Share,
-        }
-    }
-}
-
-impl From<Cause> for Refused {
-    fn from(cause: Cause) -> Self {
-        match cause {
-            Cause::Rate => Self::Rate,
-            Cause::Late => Self::Late,
-            Cause::Share => Self::Share,
-        }
-    }
-}
-
 impl Now {
     /// Whole seconds since the server was made.
     pub(crate) fn second(&self) -> u32 {
@@ -212,6 +176,7 @@ impl<R: Router> Core<R> {
             memory: Memory::new(),
             learning: Learning::new(),
             metrics: Metrics::new(lanes),
+            observations: Observations::new(lanes),
             shared_plans: Mutex::default(),
             draining: AtomicBool::new(false),
             started: Instant::now(),
@@ -262,6 +227,8 @@ impl<R: Router> Core<R> {
         lane.received(arrival.transport);
         let Some(source) = round.policy.source(arrival.source.ip()) else {
             lane.dropped(Dropped::Stranger);
+            self.observations
+                .stranger(seat.lane, arrival.source.ip(), arrival.transport.into());
             return Read::Done(None);
         };
         if !source.peer.transports.contains(arrival.transport) {
@@ -319,19 +286,15 @@ impl<R: Router> Core<R> {
         out: &mut Vec<u8>,
     ) -> Read<'m, 'r> {
         // On overload, silence has to be cheap: the first bytes are enough.
-        let overload = desk.overload(arrival);
-        if let Some(Overload {
-            cause,
-            answers: false,
-        }) = overload
-        {
-            desk.peer_lane.refused();
-            desk.lane.dropped(cause.into());
+        let excess = desk.excess(arrival);
+        if let Some(excess) = excess.filter(|excess| !excess.is_answered()) {
+            desk.peer_lane.refused(excess);
+            desk.lane.dropped(excess.cause().into());
             return Read::Done(None);
         }
         let start = out.len();
         match self.redirectors[0].handle(self.input(arrival), out) {
-            Action::Invite(invite) => Read::Invite(desk.asked(invite, arrival.transport, overload)),
+            Action::Invite(invite) => Read::Invite(desk.asked(invite, arrival.transport, excess)),
             Action::Reply(reply) => {
                 // Malformed, so it is not of the budget for INVITEs.
                 if !desk.takes_other() {
@@ -339,6 +302,11 @@ impl<R: Router> Core<R> {
                     return Read::Done(None);
                 }
                 desk.count_refusal(&reply);
+                if let Some(refusal) = reply.refusal {
+                    let cause = Refused::from(refusal);
+                    self.observations
+                        .refused(desk.seat.lane, desk.refused(arrival, cause, reply.status));
+                }
                 Read::Done(desk.send(reply, arrival.transport, start, out))
             }
             Action::Drop(cause) => {
@@ -389,6 +357,7 @@ impl<R: Router> Core<R> {
         out: &mut Vec<u8>,
     ) -> Option<Reply> {
         let invite = &asked.invite;
+        let mut reason = None;
         let plan = match self.memory.find(
             desk.round.answered,
             invite.fingerprint(),
@@ -399,45 +368,59 @@ impl<R: Router> Core<R> {
                 plan
             }
             None => {
-                if let Some(overload) = asked.overload.or_else(|| desk.over_rate()) {
-                    return self.refuse(desk, overload, invite, out);
+                if let Some(excess) = asked.excess.or_else(|| desk.over_rate()) {
+                    return self.refuse(desk, excess, invite, out);
                 }
                 desk.peer_lane.served();
-                self.plan(desk, asked)
+                let plan;
+                (plan, reason) = self.plan(desk, asked);
+                plan
             }
         };
-        Some(match plan.plan() {
+        let reply = match plan.plan() {
             Plan::Forward { next_hop } => self.redirectors[0].forward(invite, next_hop, out),
             Plan::Decided(decided) => self.write(decided, invite, out),
-        })
+        };
+        if let Some(reason) = reason
+            && reply.status >= 400
+        {
+            let call = desk.refused_by(asked, reason, reply.status);
+            self.observations.refused(desk.seat.lane, call);
+        }
+        Some(reply)
     }
 
     /// Answers 503, or not at all.
     fn refuse(
         &self,
         desk: &Desk<'_, '_, '_>,
-        overload: Overload,
+        excess: Excess,
         invite: &Invite<'_>,
         out: &mut Vec<u8>,
     ) -> Option<Reply> {
-        desk.peer_lane.refused();
-        if !overload.answers {
-            desk.lane.dropped(overload.cause.into());
+        desk.peer_lane.refused(excess);
+        if !excess.is_answered() {
+            desk.lane.dropped(excess.cause().into());
             return None;
         }
-        desk.lane.refused(overload.cause.into());
+        desk.lane.refused(excess.cause().into());
         let retry_after = desk.source.peer.retry_after;
         Some(self.redirectors[0].overloaded(invite, retry_after, out))
     }
 
-    /// Decides on a new INVITE and remembers how.
-    fn plan(&self, desk: &mut Desk<'_, '_, '_>, asked: &Asked<'_, '_>) -> Arc<SharedPlan> {
+    /// Decides on a new INVITE and remembers how; gives the reason too, unless somebody else was faster or
+    /// nothing was decided.
+    fn plan(
+        &self,
+        desk: &mut Desk<'_, '_, '_>,
+        asked: &Asked<'_, '_>,
+    ) -> (Arc<SharedPlan>, Option<Reason>) {
         let invite = &asked.invite;
         if asked.number.is_none()
             && desk.source.peer.learn
             && let Some(plan) = self.learn(desk, invite)
         {
-            return plan;
+            return (plan, None);
         }
         let usable = |target: &Target| !invite.points_back(target.uri.as_bytes());
         let question = Question {
@@ -461,7 +444,7 @@ impl<R: Router> Core<R> {
             desk.round.now.second(),
         ) {
             // Another thread was faster with the same INVITE.
-            return earlier;
+            return (earlier, None);
         }
         desk.lane.decided(decision.outcome, decision.reason);
         let call_id = invite.call_id();
@@ -479,7 +462,7 @@ impl<R: Router> Core<R> {
             call_id,
             desk.round.now.wall,
         );
-        plan
+        (plan, Some(decision.reason))
     }
 
     /// Records an outbound call, if the INVITE is one; gives its plan if the peer has a next hop.
@@ -550,7 +533,7 @@ impl<'d, 's, 'r> Desk<'d, 's, 'r> {
         &self,
         invite: Invite<'m>,
         transport: Transport,
-        overload: Option<Overload>,
+        excess: Option<Excess>,
     ) -> Asked<'m, 'r> {
         let (directory, peer) = (self.round.directory, self.source.peer);
         let dialed = identity::dialed(invite.dialed(peer.dialed_header.as_deref()), peer);
@@ -563,7 +546,7 @@ impl<'d, 's, 'r> Desk<'d, 's, 'r> {
             invite,
             transport,
             source: self.source,
-            overload,
+            excess,
             dialed,
             number,
             caller,
@@ -615,13 +598,10 @@ impl<'d, 's, 'r> Desk<'d, 's, 'r> {
     }
 
     /// Why an INVITE is refused before it is read, if it is: unless it turns out to be known.
-    fn overload(&mut self, arrival: &Arrival<'_>) -> Option<Overload> {
+    fn excess(&mut self, arrival: &Arrival<'_>) -> Option<Excess> {
         let wants_answers = self.source.peer.refuse == Refusal::Answer;
         if arrival.late {
-            return Some(Overload {
-                cause: Cause::Late,
-                answers: wants_answers,
-            });
+            return Some(Excess::new(ExcessCause::Late, wants_answers));
         }
         let pressure = self.seat.pressure.as_deref_mut()?;
         let knock = Knock {
@@ -630,7 +610,7 @@ impl<'d, 's, 'r> Desk<'d, 's, 'r> {
             rate: self.source.peer.rate,
             wants_answers,
         };
-        let answers = match pressure.invite(&knock) {
+        let is_answered = match pressure.invite(&knock) {
             Relief::Answer => true,
             Relief::Drop => false,
             Relief::Serve => {
@@ -640,26 +620,49 @@ impl<'d, 's, 'r> Desk<'d, 's, 'r> {
                 // Under pressure nobody reads what is over the rate, to see whether it is known.
                 let rate = self.source.peer.rate?;
                 let is_over = !self.source.state.invites.has(rate, self.round.now.uptime);
-                return is_over.then_some(Overload {
-                    cause: Cause::Rate,
-                    answers: false,
-                });
+                return is_over.then_some(Excess::new(ExcessCause::Rate, false));
             }
         };
-        Some(Overload {
-            cause: Cause::Share,
-            answers,
-        })
+        Some(Excess::new(ExcessCause::Share, is_answered))
     }
 
     /// Why a new INVITE is refused, if it is over its peer's rate.
-    fn over_rate(&self) -> Option<Overload> {
+    fn over_rate(&self) -> Option<Excess> {
         let rate = self.source.peer.rate?;
         let takes = self.source.state.invites.take(rate, self.round.now.uptime);
-        (!takes).then_some(Overload {
-            cause: Cause::Rate,
-            answers: self.source.peer.refuse == Refusal::Answer,
-        })
+        let is_answered = self.source.peer.refuse == Refusal::Answer;
+        (!takes).then_some(Excess::new(ExcessCause::Rate, is_answered))
+    }
+
+    /// What the operator is shown of an INVITE that could not be read.
+    fn refused(&self, arrival: &Arrival<'_>, cause: Refused, status: u16) -> RefusedCall {
+        RefusedCall {
+            at: self.round.now.wall,
+            transport: Some(transport_name(arrival.transport)),
+            peer: self.source.peer.name.clone(),
+            source: Some(arrival.source),
+            to: None,
+            from: None,
+            reason: cause.name(),
+            status: Some(status),
+            count: 1,
+        }
+    }
+
+    /// What the operator is shown of an INVITE that was refused by a decision.
+    fn refused_by(&self, asked: &Asked<'_, '_>, reason: Reason, status: u16) -> RefusedCall {
+        let user = asked.invite.uri().user().unwrap_or_default();
+        RefusedCall {
+            at: self.round.now.wall,
+            transport: Some(transport_name(asked.transport)),
+            peer: self.source.peer.name.clone(),
+            source: Some(asked.invite.origin().address),
+            to: shown_dialed(asked.dialed, user),
+            from: asked.caller.number(),
+            reason: reason.name(),
+            status: Some(status),
+            count: 1,
+        }
     }
 
     /// Counts the cause, if the reply is an error.

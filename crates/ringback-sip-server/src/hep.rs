@@ -17,6 +17,7 @@ use crate::learning::Sighting;
 use crate::metrics::{Connection, Hep};
 use crate::router::Router;
 use crate::server::{Phase, Shared, reached};
+use crate::strangers::StrangerTransport;
 
 /// Takes packets off a UDP socket until told to stop.
 pub(crate) fn serve_udp<R: Router>(core: &Core<R>, socket: &UdpSocket, stopping: &AtomicBool) {
@@ -53,6 +54,10 @@ pub(crate) async fn serve_tcp<R: Router>(
         };
         if !mirrors(&shared.core) {
             shared.core.metrics.connection(Connection::Stranger);
+            shared
+                .core
+                .observations
+                .stranger_elsewhere(source.ip(), StrangerTransport::Hep);
             continue;
         }
         tokio::spawn(read_packets(Arc::clone(&shared), stream, source));
@@ -105,6 +110,8 @@ fn take<R: Router>(core: &Core<R>, source: SocketAddr, bytes: &[u8]) {
         .filter(|source| source.peer.mirrors);
     let Some(peer) = peer else {
         core.metrics.hep(Hep::Stranger);
+        core.observations
+            .stranger_elsewhere(source.ip(), StrangerTransport::Hep);
         return;
     };
     let packet = match HepPacket::parse(bytes) {

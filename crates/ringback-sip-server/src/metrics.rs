@@ -3,14 +3,19 @@
 //! Each UDP worker counts in a lane of its own, so that no two cores write to one cache line, and a
 //! count is an addition and nothing else; all connections share one lane.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use ringback_routing::{Outcome, Reason};
 use ringback_sip_proto::message::Problem;
 use ringback_sip_proto::{Defect, DropCause, Refusal, Transport};
 
-use crate::policy::Policy;
+use crate::peers::Peer;
+use crate::policy::{PeerState, Policy};
+use crate::rates::{Rates, Totals};
+use crate::status::{PeerStatus, SipStatus};
+use crate::strangers::StrangersStatus;
 
 /// A number that only grows.
 #[derive(Debug, Default)]
@@ -71,6 +76,7 @@ macro_rules! label {
         impl $name {
             /// How each value is written.
             const NAMES: &[&str] = &[$($text),+];
+
         }
     };
 }
@@ -154,6 +160,90 @@ label! {
         CSeqMethod = "cseq_method",
         /// Anything else.
         Other = "other",
+    }
+}
+
+/// In which way an INVITE was one too many, and whether that was answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Excess {
+    /// Why.
+    cause: ExcessCause,
+    /// With 503.
+    is_answered: bool,
+}
+
+/// In which way an INVITE was one too many.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ExcessCause {
+    /// Its peer has sent more than its rate.
+    Rate,
+    /// It has waited for too long.
+    Late,
+    /// The server is overloaded, and its peer has had its share.
+    Share,
+}
+
+impl Excess {
+    /// Every way.
+    pub(crate) const ALL: [Self; 6] = [
+        Self::new(ExcessCause::Rate, true),
+        Self::new(ExcessCause::Rate, false),
+        Self::new(ExcessCause::Late, true),
+        Self::new(ExcessCause::Late, false),
+        Self::new(ExcessCause::Share, true),
+        Self::new(ExcessCause::Share, false),
+    ];
+
+    /// For this cause.
+    pub(crate) const fn new(cause: ExcessCause, is_answered: bool) -> Self {
+        Self { cause, is_answered }
+    }
+
+    /// Why.
+    pub(crate) const fn cause(self) -> ExcessCause {
+        self.cause
+    }
+
+    /// Whether it is answered, with 503.
+    pub(crate) const fn is_answered(self) -> bool {
+        self.is_answered
+    }
+
+    /// The status of the reply.
+    pub(crate) fn status(self) -> Option<u16> {
+        self.is_answered.then_some(503)
+    }
+
+    /// The index in [`Self::ALL`].
+    pub(crate) const fn index(self) -> usize {
+        2 * self.cause as usize + !self.is_answered as usize
+    }
+}
+
+impl ExcessCause {
+    /// As metrics name it.
+    pub(crate) fn name(self) -> &'static str {
+        Refused::from(self).name()
+    }
+}
+
+impl From<ExcessCause> for Dropped {
+    fn from(cause: ExcessCause) -> Self {
+        match cause {
+            ExcessCause::Rate => Self::Rate,
+            ExcessCause::Late => Self::Late,
+            ExcessCause::Share => Self::Share,
+        }
+    }
+}
+
+impl From<ExcessCause> for Refused {
+    fn from(cause: ExcessCause) -> Self {
+        match cause {
+            ExcessCause::Rate => Self::Rate,
+            ExcessCause::Late => Self::Late,
+            ExcessCause::Share => Self::Share,
+        }
     }
 }
 
@@ -245,6 +335,8 @@ pub(crate) struct Lane {
     dropped: [Counter; Dropped::NAMES.len()],
     /// Requests refused.
     refused: [Counter; Refused::NAMES.len()],
+    /// Whether the thread cannot keep up.
+    overloaded: AtomicBool,
 }
 
 /// What one thread counts of one peer.
@@ -257,10 +349,10 @@ pub(crate) struct PeerLane {
     messages: Counter,
     /// New INVITEs served.
     invites: Counter,
-    /// INVITEs refused or dropped for their number.
-    refused: Counter,
     /// Other messages dropped for their number.
     dropped: Counter,
+    /// INVITEs refused or dropped for their number.
+    refused: [Counter; Excess::ALL.len()],
 }
 
 impl PeerLane {
@@ -283,8 +375,20 @@ impl PeerLane {
     }
 
     /// An INVITE was one too many.
-    pub(crate) fn refused(&self) {
-        self.refused.bump(self.hand);
+    pub(crate) fn refused(&self, excess: Excess) {
+        if let Some(counter) = self.refused.get(excess.index()) {
+            counter.bump(self.hand);
+        }
+    }
+
+    /// How many INVITEs were too many in this way.
+    pub(crate) fn refused_as(&self, excess: Excess) -> u64 {
+        self.refused.get(excess.index()).map_or(0, Counter::get)
+    }
+
+    /// How many INVITEs were too many.
+    fn refused_in_all(&self) -> u64 {
+        self.refused.iter().map(Counter::get).sum()
     }
 
     /// Another message was one too many.
@@ -325,6 +429,11 @@ impl Lane {
     /// An INVITE came that was answered before.
     pub(crate) fn retransmitted(&self) {
         self.retransmissions.bump(self.hand);
+    }
+
+    /// The thread can keep up, or not.
+    pub(crate) fn set_overloaded(&self, overloaded: bool) {
+        self.overloaded.store(overloaded, Ordering::Relaxed);
     }
 
     /// An outbound INVITE was sent on.
@@ -369,6 +478,13 @@ impl Lane {
     /// A request was refused.
     pub(crate) fn refused(&self, cause: Refused) {
         self.refused[cause as usize].bump(self.hand);
+    }
+}
+
+impl Refused {
+    /// How it is written.
+    pub(crate) fn name(self) -> &'static str {
+        Self::NAMES.get(self as usize).copied().unwrap_or("other")
     }
 }
 
@@ -437,6 +553,12 @@ impl Metrics {
         &self.lanes[lane.min(last)]
     }
 
+    /// Whether some thread cannot keep up.
+    pub(crate) fn is_overloaded(&self) -> bool {
+        let mut lanes = self.lanes.iter();
+        lanes.any(|lane| lane.overloaded.load(Ordering::Relaxed))
+    }
+
     /// Something became of a connection.
     pub(crate) fn connection(&self, event: Connection) {
         self.connections[event as usize].bump_shared();
@@ -452,6 +574,78 @@ impl Metrics {
         self.learned[event as usize].bump_shared();
     }
 
+    /// What all threads together have done.
+    pub(crate) fn totals(&self) -> Totals {
+        let sum = |count: fn(&Lane) -> u64| self.lanes.iter().map(count).sum();
+        let all = |counters: &[Counter]| -> u64 { counters.iter().map(Counter::get).sum() };
+        Totals {
+            messages: self.lanes.iter().map(|lane| all(&lane.received)).sum(),
+            calls: self
+                .lanes
+                .iter()
+                .map(|lane| all(lane.decisions.as_flattened()) + lane.forwarded.get())
+                .sum(),
+            retransmissions: sum(|lane| lane.retransmissions.get()),
+            replies: self.lanes.iter().map(|lane| all(&lane.replies)).sum(),
+            refused: self.lanes.iter().map(|lane| all(&lane.refused)).sum(),
+            dropped: self.lanes.iter().map(|lane| all(&lane.dropped)).sum(),
+        }
+    }
+
+    /// How the server is, as far as it is counted here.
+    pub(crate) fn status(
+        &self,
+        policy: &Policy,
+        gauges: &Gauges,
+        rates: Rates,
+        strangers: StrangersStatus,
+    ) -> SipStatus {
+        type Count<'m> = &'m dyn Fn(&Lane, usize) -> u64;
+        let sum = |count: Count<'_>, index| self.lanes.iter().map(|lane| count(lane, index)).sum();
+        let named = |names: &[&'static str], count: Count<'_>| -> BTreeMap<&'static str, u64> {
+            let counts = names.iter().enumerate();
+            counts
+                .map(|(index, name)| (*name, sum(count, index)))
+                .collect()
+        };
+        let occurred = |names: &[&'static str], count: Count<'_>| {
+            let mut counts = named(names, count);
+            counts.retain(|_, count| *count > 0);
+            counts
+        };
+        let read = |counters: &[Counter], index: usize| counters.get(index).map_or(0, Counter::get);
+        let peer = |(peer, state): (&Peer, &PeerState)| {
+            let lanes = state.lanes();
+            let mut refused = BTreeMap::new();
+            for excess in Excess::ALL {
+                let count: u64 = lanes.iter().map(|lane| lane.refused_as(excess)).sum();
+                if count > 0 {
+                    *refused.entry(excess.cause().name()).or_default() += count;
+                }
+            }
+            PeerStatus {
+                name: peer.name.clone(),
+                messages: lanes.iter().map(|lane| lane.messages.get()).sum(),
+                calls: lanes.iter().map(|lane| lane.invites.get()).sum(),
+                refused,
+                dropped: lanes.iter().map(|lane| lane.dropped.get()).sum(),
+                connections: state.connections.load(Ordering::Relaxed) as u64,
+            }
+        };
+        SipStatus {
+            overloaded: gauges.overloaded,
+            draining: gauges.draining,
+            rates,
+            messages: named(&TRANSPORTS, &|lane, index| read(&lane.received, index)),
+            dropped: occurred(Dropped::NAMES, &|lane, index| read(&lane.dropped, index)),
+            refused: occurred(Refused::NAMES, &|lane, index| read(&lane.refused, index)),
+            socket_drops: gauges.socket_drops,
+            connections: gauges.connections,
+            peers: policy.peers().map(peer).collect(),
+            strangers,
+        }
+    }
+
     /// Appends everything counted.
     pub(crate) fn write(&self, policy: &Policy, gauges: &Gauges, out: &mut String) {
         let sum = |count: &dyn Fn(&Lane) -> u64| self.lanes.iter().map(count).sum::<u64>();
@@ -462,7 +656,7 @@ impl Metrics {
             "counter",
             "SIP messages received",
         );
-        for (place, name) in ["udp", "tcp", "tls"].iter().enumerate() {
+        for (place, name) in TRANSPORTS.iter().enumerate() {
             let labels = format!("transport=\"{name}\"");
             page.line(
                 "messages_received_total",
@@ -583,6 +777,11 @@ impl Metrics {
                 gauges.remembered,
             ),
             (
+                "overloaded",
+                "1 while more calls come than can be served",
+                u64::from(gauges.overloaded),
+            ),
+            (
                 "draining",
                 "1 while the server is about to end",
                 u64::from(gauges.draining),
@@ -604,6 +803,8 @@ pub(crate) struct Gauges {
     pub(crate) remembered: u64,
     /// Whether the server is about to end.
     pub(crate) draining: bool,
+    /// Whether more calls come than can be served.
+    pub(crate) overloaded: bool,
     /// Datagrams dropped by the system.
     pub(crate) socket_drops: u64,
 }
@@ -644,7 +845,7 @@ impl Page<'_> {
             (
                 "peer_refused_total",
                 "INVITEs of a peer refused for their number",
-                |lane| lane.refused.get(),
+                PeerLane::refused_in_all,
             ),
             (
                 "peer_dropped_total",
@@ -677,6 +878,9 @@ fn escaped(text: &str) -> String {
         .replace('"', "\\\"")
         .replace('\n', "\\n")
 }
+
+/// The transports, in the order in which messages are counted.
+const TRANSPORTS: [&str; 3] = ["udp", "tcp", "tls"];
 
 /// The statuses that are sent.
 const STATUSES: [u16; 13] = [

@@ -2,12 +2,12 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use crate::config::SipConfig;
 use crate::memory::SharedPlan;
-use crate::metrics::{Hand, PeerLane};
+use crate::metrics::{Excess, Hand, PeerLane};
 use crate::overload::Bucket;
 use crate::peers::{Peer, PeerTable};
 use crate::plan::{HeaderSet, Plan};
@@ -46,6 +46,8 @@ pub(crate) struct PeerState {
     pub(crate) others: Bucket,
     /// Connections that it holds.
     pub(crate) connections: AtomicUsize,
+    /// Of the INVITEs that were too many, those that are already in a summary.
+    summarized: [AtomicU64; Excess::ALL.len()],
     /// Counters, one set per thread.
     lanes: Box<[PeerLane]>,
 }
@@ -121,6 +123,7 @@ impl PeerState {
             invites: Bucket::default(),
             others: Bucket::default(),
             connections: AtomicUsize::new(0),
+            summarized: Default::default(),
             lanes: Hand::of_lanes(lanes).map(PeerLane::new).collect(),
         }
     }
@@ -129,6 +132,18 @@ impl PeerState {
     pub(crate) fn lane(&self, lane: usize) -> &PeerLane {
         let last = self.lanes.len().saturating_sub(1);
         &self.lanes[lane.min(last)]
+    }
+
+    /// How many INVITEs were too many in this way since this was asked last; so many are counted now.
+    /// Asked by one thread at a time.
+    pub(crate) fn take_excess(&self, excess: Excess, counted: u64) -> u64 {
+        let before = self
+            .summarized
+            .get(excess.index())
+            .map_or(counted, |summarized| {
+                summarized.swap(counted, Ordering::Relaxed)
+            });
+        counted.saturating_sub(before)
     }
 
     /// The counters of all threads.

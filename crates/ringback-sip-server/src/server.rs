@@ -18,7 +18,9 @@ use crate::core::Core;
 use crate::hep;
 use crate::metrics::Gauges;
 use crate::policy::Policy;
+use crate::refused::RefusedCall;
 use crate::router::Router;
+use crate::status::SipStatus;
 use crate::stream::{self, Acceptor};
 use crate::udp::{self, Worker};
 
@@ -117,6 +119,14 @@ impl<R: Router> SipServer<R> {
     /// An address is taken, or is none of this machine.
     pub fn bind(config: SipConfig, key: [u8; 16], router: R) -> Result<Self, BindError> {
         let (sockets, addresses) = Sockets::bind(&config)?;
+        if config.serves_loopback_alone
+            && let Some(address) = addresses.reachable()
+        {
+            tracing::warn!(
+                %address,
+                "no [[sip.peers]] are configured: only this machine is served, everybody else is a stranger"
+            );
+        }
         let lanes = sockets.udp.len() + 1;
         let policy = Policy::new(&config, lanes, None);
         Ok(Self {
@@ -203,13 +213,38 @@ impl<R: Router> SipServer<R> {
     /// Appends all metrics in the Prometheus text format; names start with `ringback_sip_`.
     pub fn write_metrics(&self, out: &mut String) {
         let core = &self.shared.core;
-        let gauges = Gauges {
+        core.metrics.write(&core.policy.load(), &self.gauges(), out);
+    }
+
+    /// How the server is and what it has done.
+    #[must_use]
+    pub fn status(&self) -> SipStatus {
+        let core = &self.shared.core;
+        let policy = core.policy.load();
+        let strangers = core.observations.strangers(&policy, core.now());
+        let rates = core.observations.rates();
+        core.metrics
+            .status(&policy, &self.gauges(), rates, strangers)
+    }
+
+    /// The latest INVITEs that were refused, newest first, at most so many.
+    #[must_use]
+    pub fn refused_calls(&self, limit: usize) -> Vec<RefusedCall> {
+        let core = &self.shared.core;
+        core.observations
+            .latest_refused(&core.policy.load(), core.now(), limit)
+    }
+
+    /// What is read off the server when somebody asks.
+    fn gauges(&self) -> Gauges {
+        let core = &self.shared.core;
+        Gauges {
             connections: self.shared.connections.load(Ordering::Relaxed) as u64,
             remembered: core.memory.len() as u64,
             draining: core.is_draining(),
+            overloaded: core.metrics.is_overloaded(),
             socket_drops: socket_drops(&self.shared.addresses.udp),
-        };
-        core.metrics.write(&core.policy.load(), &gauges, out);
+        }
     }
 
     /// Goes on to a later phase.
@@ -252,6 +287,9 @@ impl<R: Router> SipServer<R> {
             };
             while !stopping.load(Ordering::Relaxed) {
                 memory.learning.tick(memory.now());
+                memory
+                    .observations
+                    .tick(&memory.metrics, &memory.policy.load(), memory.now());
                 memory.memory.tick(|| memory.now().second(), pause);
                 std::thread::sleep(TICK);
             }
@@ -270,6 +308,17 @@ impl<R: Router> SipServer<R> {
             tokio::spawn(hep::serve_tcp(Arc::clone(&self.shared), listener, phase()));
         }
         Ok(())
+    }
+}
+
+impl BoundAddresses {
+    /// The first listener that others than this machine can reach.
+    fn reachable(&self) -> Option<SocketAddr> {
+        let mut all = [&self.udp, &self.tcp, &self.tls, &self.hep]
+            .into_iter()
+            .flatten();
+        all.find(|address| !address.ip().to_canonical().is_loopback())
+            .copied()
     }
 }
 

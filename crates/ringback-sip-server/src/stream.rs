@@ -83,6 +83,8 @@ impl<R: Router> Acceptor<R> {
             .filter(|peer| peer.peer.transports.contains(self.transport));
         let Some(peer) = peer else {
             core.metrics.connection(Connection::Stranger);
+            core.observations
+                .stranger_elsewhere(source.ip(), self.transport.into());
             return;
         };
         let Some(all) = Slot::take(&self.shared, policy.max_connections, |shared| {

@@ -193,6 +193,8 @@ impl<R: Router> Worker<R> {
                 tracing::debug!(%error, "the system does not hold INVITEs back for us");
                 pressure.sieve_failed();
             }
+            let is_high = pressure.is_high();
+            self.core.metrics.lane(self.lane).set_overloaded(is_high);
         }
         let round = Round {
             policy: &policy,

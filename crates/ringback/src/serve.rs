@@ -4,6 +4,7 @@ mod admin_token;
 mod huge_pages;
 mod ready;
 mod router;
+mod sources;
 
 use std::io;
 use std::path::PathBuf;
@@ -12,7 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use clap::Args;
-use ringback_admin::{Api, MetricsSource};
+use ringback_admin::Api;
 use ringback_engine::{Engine, OpenError, SystemClock, hash_secret};
 use ringback_sip_server::{BindError, SipServer};
 use ringback_store::{OpenStoreError, Store, StoreSettings};
@@ -20,7 +21,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{oneshot, watch};
 
 use self::ready::Ready;
-use self::router::{EngineRouter, LearningCounters};
+use self::router::EngineRouter;
+use self::sources::{Reloads, Sources};
 use crate::config::{Config, SettingsArgs};
 use crate::exit::Failure;
 use crate::logging::{self, Log};
@@ -128,15 +130,18 @@ async fn serve(args: &ServeArgs, config: Config, log: &Log) -> Result<(), ServeE
     let learning = router.counters();
     let sip = SipServer::bind(config.sip.clone(), node_secret, router)?;
     let ready = listening(&sip, &listeners)?;
-    let metrics = SipMetrics {
-        server: sip.clone(),
+    let sources = Arc::new(Sources {
+        sip: sip.clone(),
         learning,
-    };
+        reloads: Reloads::default(),
+        data_dir: config.data_dir.clone(),
+    });
     let api = Api::new(
         engine.clone(),
         hash_secret(&administrator),
         &config.http,
-        vec![Arc::new(metrics)],
+        vec![Arc::<Sources>::clone(&sources)],
+        vec![Arc::<Sources>::clone(&sources)],
     );
 
     let (stop_recording, told) = oneshot::channel::<()>();
@@ -172,14 +177,19 @@ async fn serve(args: &ServeArgs, config: Config, log: &Log) -> Result<(), ServeE
             }
         };
         match told {
-            Told::Reload => {
-                if let Some(reloaded) = reload(args, &config) {
+            Told::Reload => match reload(args, &config) {
+                Ok(reloaded) => {
                     log.reload(&reloaded.log);
                     full_phone_numbers.store(reloaded.log.full_phone_numbers, Ordering::Relaxed);
                     sip.reload(reloaded.sip);
+                    sources.reloads.succeeded(engine.now());
                     tracing::info!("configuration reloaded");
                 }
-            }
+                Err(error) => {
+                    tracing::error!(error, "configuration refused, the old one stays");
+                    sources.reloads.failed(engine.now(), error);
+                }
+            },
             Told::Stop(why) => {
                 tracing::info!(why, "draining");
                 break;
@@ -233,39 +243,19 @@ fn listening(
     Ok(ready)
 }
 
-/// Reads the configuration again; `None`: it is bad, the old one stays.
-fn reload(args: &ServeArgs, running: &Config) -> Option<Config> {
-    match args.settings.load() {
-        Ok(config) => {
-            if config.http != running.http
-                || config.data_dir != running.data_dir
-                || config.sip_listeners != running.sip_listeners
-            {
-                tracing::warn!("listeners, [http] and data-dir take effect at the next start");
-            }
-            Some(config)
-        }
-        Err(error) => {
-            let error = crate::exit::chain(&error);
-            tracing::error!(%error, "configuration refused, the old one stays");
-            None
-        }
+/// Reads the configuration again; the error tells why it cannot be used.
+fn reload(args: &ServeArgs, running: &Config) -> Result<Config, String> {
+    let config = args
+        .settings
+        .load()
+        .map_err(|error| crate::exit::chain(&error))?;
+    if config.http != running.http
+        || config.data_dir != running.data_dir
+        || config.sip_listeners != running.sip_listeners
+    {
+        tracing::warn!("listeners, [http] and data-dir take effect at the next start");
     }
-}
-
-/// What SIP counts, for `/metrics`.
-struct SipMetrics {
-    /// Counts requests and drops.
-    server: SipServer<EngineRouter>,
-    /// Counts learned calls.
-    learning: Arc<LearningCounters>,
-}
-
-impl MetricsSource for SipMetrics {
-    fn write_metrics(&self, out: &mut String) {
-        self.server.write_metrics(out);
-        self.learning.write(out);
-    }
+    Ok(config)
 }
 
 /// What the server is told.

@@ -5,8 +5,8 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use ringback_engine::{Call, ReportAnswered, RouteCall, SubmitError};
 use ringback_routing::{
-    Caller, Decision, E164, NumberRules, Question, Step, Target, Timestamp, decide, explain,
-    order_targets,
+    Caller, Decision, E164, NumberRules, Outcome, Question, Step, Target, Timestamp, decide,
+    explain, order_targets,
 };
 use serde::Serialize;
 use smallvec::SmallVec;
@@ -20,6 +20,7 @@ use crate::error::ApiError;
 use crate::fields::required;
 use crate::path::{PathText, QueryText};
 use crate::reply::{self, Success};
+use crate::status::RefusedCall;
 use crate::wire::{AgentName, CallBody};
 
 /// `GET /route`: decides, and counts nothing.
@@ -87,16 +88,33 @@ pub(crate) async fn route(
     }
     fields.errors.into_result()?;
     let country = api.country(tenant)?;
+    let shown: String = to.chars().take(MAX_SHOWN_DIALED).collect();
+    let dialed = NumberRules::read_with(to, country, None).number();
+    let caller = NumberRules::read_with(from, country, None);
     let command = RouteCall {
         environment: tenant.environment,
-        dialed: NumberRules::read_with(to, country, None).number(),
-        caller: NumberRules::read_with(from, country, None),
+        dialed,
+        caller,
         sid,
         render,
     };
     let answer = api.engine().submit(command).await?;
     if let Some((outcome, reason)) = answer.decided {
         api.metrics().count_decision(outcome, reason);
+        if outcome == Outcome::Refused {
+            api.refused_over_http().push(RefusedCall {
+                at: api.engine().now(),
+                surface: "http",
+                transport: None,
+                peer: None,
+                source: None,
+                to: Some(dialed.map_or(shown, |dialed| dialed.to_string())),
+                from: caller.number(),
+                reason: reason.name(),
+                status: None,
+                count: 1,
+            });
+        }
     }
     Ok(reply::text_of(
         StatusCode::OK,
@@ -293,3 +311,6 @@ struct Answered<'a> {
     /// The call id.
     sid: &'a str,
 }
+
+/// How much of a dialed number that cannot be read is shown to the administrator.
+const MAX_SHOWN_DIALED: usize = 64;

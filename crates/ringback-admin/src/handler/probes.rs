@@ -17,15 +17,25 @@ pub(crate) async fn alive() -> Response {
 /// (routing goes on from memory) and while the server goes down. An index that is still being loaded
 /// answers rightly and is ready.
 pub(crate) async fn ready(State(api): State<Api>) -> Response {
+    let readiness = readiness(&api);
+    let code = if readiness.status == "ready" {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
+    reply::json(code, &readiness)
+}
+
+/// How ready the server is.
+pub(crate) fn readiness(api: &Api) -> Readiness {
     let health = api.engine().health();
     let draining = api.draining().is_cancelled();
-    let status = match (draining, health.storage_available) {
-        (true, _) => "draining",
-        (false, true) => "ready",
-        (false, false) => "degraded",
-    };
-    let body = Readiness {
-        status,
+    Readiness {
+        status: match (draining, health.storage_available) {
+            (true, _) => "draining",
+            (false, true) => "ready",
+            (false, false) => "degraded",
+        },
         storage: if health.storage_available {
             "available"
         } else {
@@ -36,13 +46,7 @@ pub(crate) async fn ready(State(api): State<Api>) -> Response {
         } else {
             "loading"
         },
-    };
-    let code = if status == "ready" {
-        StatusCode::OK
-    } else {
-        StatusCode::SERVICE_UNAVAILABLE
-    };
-    reply::json(code, &body)
+    }
 }
 
 /// `GET /metrics`: in Prometheus' text format.
@@ -60,7 +64,7 @@ struct Alive {
 
 /// How ready the server is.
 #[derive(Serialize)]
-struct Readiness {
+pub(crate) struct Readiness {
     /// `ready`, `degraded` or `draining`.
     status: &'static str,
     /// `available` or `unavailable`.

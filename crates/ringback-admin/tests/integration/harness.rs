@@ -58,6 +58,7 @@ impl Harness {
             hash_secret(ADMINISTRATOR),
             &config,
             Vec::new(),
+            Vec::new(),
         );
         let router = ringback_admin::router(api.clone());
         Self {

@@ -2,6 +2,7 @@
 
 #[cfg(test)]
 mod learning;
+mod observation;
 #[cfg(test)]
 mod peers;
 #[cfg(test)]

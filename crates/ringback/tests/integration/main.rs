@@ -11,6 +11,7 @@ mod durability;
 mod import;
 mod ipv6;
 mod openssl;
+mod operation;
 mod serve;
 mod tls;
 mod verbs;

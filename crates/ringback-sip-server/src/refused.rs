@@ -1,0 +1,263 @@
+//! Refused calls, for people to look at: who called from where, which number, and why it was refused.
+//!
+//! A refusal that has to do with the call itself (an unknown number, a malformed INVITE) is one entry of
+//! a bounded list per thread. Refusals for too many calls are only counted, by peer; each minute of
+//! them becomes one entry, so that a flood costs nothing and does not push the others out.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+
+use arrayvec::ArrayString;
+use parking_lot::Mutex;
+use ringback_routing::{E164, Timestamp};
+use ringback_sip_proto::Transport;
+
+use crate::metrics::Excess;
+use crate::policy::Policy;
+
+/// A call that was refused, or several that were refused alike.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RefusedCall {
+    /// When; of several the last one, to a second or so.
+    pub at: Timestamp,
+    /// `udp`, `tcp` or `tls`; `None` for several calls.
+    pub transport: Option<&'static str>,
+    /// The name of the peer.
+    pub peer: Box<str>,
+    /// Where it came from; `None` for several calls.
+    pub source: Option<SocketAddr>,
+    /// What was dialed: the number, or else the user part of the request URI, cut off after 64 bytes.
+    /// `None` where it was not read.
+    pub to: Option<ArrayString<DIALED_BYTES>>,
+    /// The caller, if it is a number.
+    pub from: Option<E164>,
+    /// The reason of the decision, or the cause of the refusal as the metrics name it.
+    pub reason: &'static str,
+    /// The status of the reply; `None`: there was none.
+    pub status: Option<u16>,
+    /// How many calls.
+    pub count: u64,
+}
+
+/// The latest refused calls of one thread.
+#[derive(Debug, Default)]
+pub(crate) struct RefusedCalls(Mutex<VecDeque<RefusedCall>>);
+
+impl RefusedCalls {
+    /// Adds a call; the oldest one gives way.
+    pub(crate) fn push(&self, call: RefusedCall) {
+        let mut calls = self.0.lock();
+        if calls.len() >= MOST_CALLS {
+            calls.pop_front();
+        }
+        calls.push_back(call);
+    }
+
+    /// The latest calls, newest first.
+    fn latest(&self, limit: usize) -> Vec<RefusedCall> {
+        self.0.lock().iter().rev().take(limit).cloned().collect()
+    }
+}
+
+/// Refusals for too many calls, one entry for a minute of a peer and a cause.
+#[derive(Debug, Default)]
+pub(crate) struct Summaries {
+    /// The entries, the latest ones last.
+    calls: VecDeque<Summary>,
+}
+
+/// One entry.
+#[derive(Debug)]
+struct Summary {
+    /// When the minute began.
+    began: Timestamp,
+    /// In which way they were too many.
+    excess: Excess,
+    /// What is shown.
+    call: RefusedCall,
+}
+
+impl Summaries {
+    /// Takes over what was counted since the last time.
+    pub(crate) fn collect(&mut self, policy: &Policy, at: Timestamp) {
+        for (peer, state) in policy.peers() {
+            for excess in Excess::ALL {
+                let counted = state
+                    .lanes()
+                    .iter()
+                    .map(|lane| lane.refused_as(excess))
+                    .sum();
+                let count = state.take_excess(excess, counted);
+                if count > 0 {
+                    self.add(&peer.name, excess, count, at);
+                }
+            }
+        }
+    }
+
+    /// Adds refusals to the entry of their minute.
+    fn add(&mut self, peer: &str, excess: Excess, count: u64, at: Timestamp) {
+        let mut latest = self.calls.iter_mut().rev();
+        let known = latest.find(|summary| summary.excess == excess && &*summary.call.peer == peer);
+        if let Some(summary) = known
+            && (0..SUMMARY_MILLIS).contains(&(at.millis() - summary.began.millis()))
+        {
+            summary.call.count += count;
+            summary.call.at = at;
+            return;
+        }
+        if self.calls.len() >= MOST_CALLS {
+            self.calls.pop_front();
+        }
+        self.calls.push_back(Summary {
+            began: at,
+            excess,
+            call: RefusedCall {
+                at,
+                transport: None,
+                peer: peer.into(),
+                source: None,
+                to: None,
+                from: None,
+                reason: excess.cause().name(),
+                status: excess.status(),
+                count,
+            },
+        });
+    }
+
+    /// These and the calls of all threads, newest first.
+    pub(crate) fn latest<'t>(
+        &self,
+        threads: impl Iterator<Item = &'t RefusedCalls>,
+        limit: usize,
+    ) -> Vec<RefusedCall> {
+        let mut calls: Vec<_> = threads.flat_map(|calls| calls.latest(limit)).collect();
+        calls.extend(self.calls.iter().map(|summary| summary.call.clone()));
+        // Stable: calls of one millisecond and thread stay in their order.
+        calls.sort_by_key(|call| std::cmp::Reverse(call.at.millis()));
+        calls.truncate(limit);
+        calls
+    }
+}
+
+/// What was dialed, as it is shown: never more than fits, and as it came as far as it is text.
+pub(crate) fn shown_dialed(dialed: Option<E164>, user: &[u8]) -> Option<ArrayString<DIALED_BYTES>> {
+    let mut shown = ArrayString::new();
+    if let Some(number) = dialed {
+        let _fits = std::fmt::Write::write_fmt(&mut shown, format_args!("{number}"));
+    } else {
+        for character in String::from_utf8_lossy(user.get(..DIALED_BYTES).unwrap_or(user)).chars() {
+            if shown.try_push(character).is_err() {
+                break;
+            }
+        }
+    }
+    (!shown.is_empty()).then_some(shown)
+}
+
+/// How a transport is written.
+pub(crate) const fn transport_name(transport: Transport) -> &'static str {
+    match transport {
+        Transport::Udp => "udp",
+        Transport::Tcp => "tcp",
+        Transport::Tls => "tls",
+    }
+}
+
+/// How much of what was dialed is kept, in bytes.
+pub(crate) const DIALED_BYTES: usize = 64;
+
+/// How many refused calls each thread keeps, and how many summaries there are.
+const MOST_CALLS: usize = 1_000;
+
+/// How long refusals for too many calls are counted as one entry.
+const SUMMARY_MILLIS: i64 = 60_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A call at this second.
+    fn call(second: i64, reason: &'static str) -> RefusedCall {
+        RefusedCall {
+            at: Timestamp::from_seconds(second),
+            transport: Some("udp"),
+            peer: "carrier-a".into(),
+            source: None,
+            to: None,
+            from: None,
+            reason,
+            status: Some(404),
+            count: 1,
+        }
+    }
+
+    #[test]
+    fn the_newest_calls_of_all_threads_stand_first() {
+        let threads = [RefusedCalls::default(), RefusedCalls::default()];
+        for second in 0..3_000 {
+            threads[usize::from(second % 2 == 0)].push(call(second, "number_unknown"));
+        }
+        let mut summaries = Summaries::default();
+        let excess = Excess::ALL[0];
+        summaries.add("carrier-a", excess, 7, Timestamp::from_seconds(2_998));
+        let latest = summaries.latest(threads.iter(), 4);
+        let shown: Vec<_> = latest
+            .iter()
+            .map(|call| (call.at.seconds(), call.count))
+            .collect();
+        assert_eq!(shown, [(2_999, 1), (2_998, 1), (2_998, 7), (2_997, 1)]);
+        let all = summaries.latest(threads.iter(), usize::MAX);
+        assert_eq!(all.len(), 2 * MOST_CALLS + 1);
+    }
+
+    #[test]
+    fn refusals_for_too_many_calls_are_one_entry_a_minute() {
+        let mut summaries = Summaries::default();
+        let (rate, other) = (Excess::ALL[0], Excess::ALL[1]);
+        for second in 0..150 {
+            summaries.add("a", rate, 10, Timestamp::from_seconds(second));
+        }
+        summaries.add("b", rate, 1, Timestamp::from_seconds(150));
+        summaries.add("a", other, 2, Timestamp::from_seconds(151));
+        let latest = summaries.latest(std::iter::empty(), 100);
+        let shown: Vec<_> = latest
+            .iter()
+            .map(|call| (&*call.peer, call.reason, call.at.seconds(), call.count))
+            .collect();
+        assert_eq!(
+            shown,
+            [
+                ("a", other.cause().name(), 151, 2),
+                ("b", rate.cause().name(), 150, 1),
+                ("a", rate.cause().name(), 149, 300),
+                ("a", rate.cause().name(), 119, 600),
+                ("a", rate.cause().name(), 59, 600),
+            ]
+        );
+        // However many there are, room is bounded.
+        for second in 0..3_000 {
+            let peer = format!("peer-{second}");
+            summaries.add(&peer, rate, 1, Timestamp::from_seconds(1_000 + second));
+        }
+        assert_eq!(summaries.calls.len(), MOST_CALLS);
+    }
+
+    #[test]
+    fn what_was_dialed_is_shown_as_it_came() {
+        let number = ringback_routing::NumberRules::read_with("+551130000000", None, None).number();
+        assert_eq!(
+            shown_dialed(number, b"x").unwrap().as_str(),
+            "+551130000000"
+        );
+        assert_eq!(
+            shown_dialed(None, b"reception").unwrap().as_str(),
+            "reception"
+        );
+        assert_eq!(shown_dialed(None, b""), None);
+        let long = shown_dialed(None, &[0xff; 300]).unwrap();
+        assert!(long.len() <= DIALED_BYTES && long.starts_with('\u{fffd}'));
+    }
+}
