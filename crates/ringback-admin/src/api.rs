@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use ringback_engine::Engine;
+use ringback_engine::{Command, Engine};
 use ringback_routing::{Country, Directory, DirectoryEnvironment, TokenHash};
 use tokio_util::sync::CancellationToken;
 
@@ -76,6 +76,18 @@ impl Api {
     /// Decides, and takes commands.
     pub(crate) fn engine(&self) -> &Engine {
         &self.shared.engine
+    }
+
+    /// Has the engine carry out a tenant's command, unless the token has ended meanwhile.
+    ///
+    /// # Errors
+    /// The command is against the rules, or storage takes no writes.
+    pub(crate) async fn submit<C: Command>(
+        &self,
+        tenant: Tenant,
+        command: C,
+    ) -> Result<C::Output, ApiError> {
+        Ok(self.engine().submit(tenant.command(command)).await?)
     }
 
     /// The hash of the administrator token.

@@ -7,7 +7,7 @@ use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use ringback_engine::hash_secret;
+use ringback_engine::{ByToken, hash_secret};
 use ringback_routing::{EnvironmentId, TokenHash, TokenId};
 use subtle::ConstantTimeEq;
 
@@ -22,6 +22,17 @@ pub(crate) struct Tenant {
     pub(crate) environment: EnvironmentId,
     /// The token, so that a stream can end with it.
     pub(crate) token: TokenId,
+}
+
+impl Tenant {
+    /// The command, to be refused once the token has ended.
+    pub(crate) const fn command<C>(self, command: C) -> ByToken<C> {
+        ByToken {
+            environment: self.environment,
+            token: self.token,
+            command,
+        }
+    }
 }
 
 /// Which tokens open a path.

@@ -192,6 +192,7 @@ fn command_error(error: &CommandError) -> Response {
             "Token not found",
             Some("TOKEN_NOT_FOUND"),
         ),
+        CommandError::TokenEnded => ApiError::Unauthenticated.public(),
         CommandError::RoutedCallNotFound => (
             StatusCode::NOT_FOUND,
             "Routed call not found",

@@ -1,10 +1,10 @@
 //! The shapes of the answers. Keys stand in the order in which they are written.
 
-use ringback_engine::{Call, CommandError};
+use ringback_engine::{AgentView, Call, CommandError, NumberView};
 use ringback_routing::{
     Agent, AgentId, AgentStatus, CallStatus, CallbackRole, Country, Direction, Directory,
-    DirectoryAgent, DirectoryNumber, E164, Environment, EnvironmentId, NumberId, Target, Timestamp,
-    Token, TokenId,
+    DirectoryAgent, DirectoryNumber, E164, Environment, EnvironmentId, NumberId, PhoneNumber,
+    Target, Timestamp, Token, TokenId,
 };
 use serde::Serialize;
 
@@ -38,11 +38,17 @@ pub(crate) struct AgentBody<'a> {
 impl<'a> AgentBody<'a> {
     /// The agent as it stands in the directory.
     pub(crate) fn new(directory: &'a Directory, agent: &'a DirectoryAgent) -> Self {
-        let agent = &agent.record;
-        let numbers = agent
-            .phone_numbers
-            .iter()
-            .filter_map(|id| directory.number_by_id(*id));
+        let numbers = agent.record.phone_numbers.iter();
+        Self::with_numbers(
+            &agent.record,
+            numbers
+                .filter_map(|id| directory.number_by_id(*id))
+                .map(|number| &number.record),
+        )
+    }
+
+    /// The agent with these numbers.
+    fn with_numbers(agent: &'a Agent, numbers: impl Iterator<Item = &'a PhoneNumber>) -> Self {
         Self {
             id: agent.id,
             name: &agent.name,
@@ -55,6 +61,12 @@ impl<'a> AgentBody<'a> {
             created_at: agent.created_at,
             updated_at: agent.updated_at,
         }
+    }
+}
+
+impl<'a> From<&'a AgentView> for AgentBody<'a> {
+    fn from(view: &'a AgentView) -> Self {
+        Self::with_numbers(&view.agent, view.phone_numbers.iter())
     }
 }
 
@@ -72,13 +84,13 @@ struct NumberOfAgent<'a> {
 }
 
 impl<'a> NumberOfAgent<'a> {
-    /// The number as it stands in the directory.
-    fn new(number: &'a DirectoryNumber) -> Self {
+    /// The number as it is stored.
+    fn new(number: &'a PhoneNumber) -> Self {
         Self {
-            id: number.record.id,
-            number: number.record.number,
-            country_code: number.record.country.as_ref(),
-            formatted_number: number.record.number.formatted(),
+            id: number.id,
+            number: number.number,
+            country_code: number.country.as_ref(),
+            formatted_number: number.number.formatted(),
         }
     }
 }
@@ -120,22 +132,36 @@ impl<'a> NumberBody<'a> {
             .owners
             .iter()
             .filter_map(|slot| directory.agent(*slot));
-        let agents = owners
-            .map(|agent| AgentOfNumber {
-                id: agent.record.id,
-                name: &agent.record.name,
-                direction: agent.record.direction,
-            })
-            .collect();
+        let agents = owners.map(|agent| AgentOfNumber {
+            id: agent.record.id,
+            name: &agent.record.name,
+            direction: agent.record.direction,
+        });
+        Self::with_owners(&number.record, agents.collect())
+    }
+
+    /// The number with these owners.
+    fn with_owners(number: &'a PhoneNumber, agents: Vec<AgentOfNumber<'a>>) -> Self {
         Self {
-            id: number.record.id,
-            number: number.record.number,
-            country_code: number.record.country.as_ref(),
-            formatted_number: number.record.number.formatted(),
+            id: number.id,
+            number: number.number,
+            country_code: number.country.as_ref(),
+            formatted_number: number.number.formatted(),
             agents,
-            default_agent_id: number.record.default_agent,
-            created_at: number.record.created_at,
+            default_agent_id: number.default_agent,
+            created_at: number.created_at,
         }
+    }
+}
+
+impl<'a> From<&'a NumberView> for NumberBody<'a> {
+    fn from(view: &'a NumberView) -> Self {
+        let agents = view.agents.iter().map(|agent| AgentOfNumber {
+            id: agent.id,
+            name: &agent.name,
+            direction: agent.direction,
+        });
+        Self::with_owners(&view.number, agents.collect())
     }
 }
 

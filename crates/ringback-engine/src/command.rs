@@ -11,6 +11,7 @@ mod number;
 mod role;
 mod route;
 mod token;
+mod view;
 
 pub use agent::{CreateAgent, DeleteAgent, PublishAgent, UpdateAgent};
 pub use call::{BatchRecorded, ForgetContact, NewCall, RecordBatch, RecordCalls};
@@ -20,7 +21,8 @@ pub use role::{
     ConstraintCheck, RemoveCallbackRole, RoleFields, RoleMode, SetCallbackRole, check_constraints,
 };
 pub use route::{ReportAnswered, RouteCall, RoutedAnswer};
-pub use token::{CreateToken, DeleteToken};
+pub use token::{ByToken, CreateToken, DeleteToken};
+pub use view::{AgentView, NumberView, OwnerView};
 
 use crate::{CommandError, Draft};
 

@@ -82,14 +82,7 @@ impl<'a> Draft<'a> {
     /// A number greater than that of any role set before.
     #[must_use]
     pub fn next_set_sequence(&self) -> u64 {
-        let roles = self
-            .directory
-            .all_agents()
-            .filter_map(|agent| agent.record.role.as_ref());
-        roles
-            .map(|role| role.set_sequence)
-            .max()
-            .map_or(1, |greatest| greatest + 1)
+        self.directory.greatest_set_sequence() + 1
     }
 
     /// Changes something; calls are recorded by [`Self::put_call`].

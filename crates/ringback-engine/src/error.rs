@@ -47,6 +47,9 @@ pub enum CommandError {
     /// No such token in this environment.
     #[error("token not found")]
     TokenNotFound,
+    /// The token by which the command was given has ended.
+    #[error("token has ended")]
+    TokenEnded,
     /// No such routed call within the last 24 hours.
     #[error("routed call not found")]
     RoutedCallNotFound,

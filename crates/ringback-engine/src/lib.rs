@@ -23,11 +23,11 @@ pub use change::{
 };
 pub use clock::{Clock, SystemClock};
 pub use command::{
-    BatchRecorded, Command, ConstraintCheck, CreateAgent, CreateEnvironment, CreateNumber,
-    CreateToken, DeleteAgent, DeleteEnvironment, DeleteNumber, DeleteToken, ForgetContact, NewCall,
-    Override, PublishAgent, RecordBatch, RecordCalls, RemoveCallbackRole, ReportAnswered,
-    RoleFields, RoleMode, RouteCall, RoutedAnswer, SetCallbackRole, SetDefaultAgent, UpdateAgent,
-    UpdateEnvironment, check_constraints,
+    AgentView, BatchRecorded, ByToken, Command, ConstraintCheck, CreateAgent, CreateEnvironment,
+    CreateNumber, CreateToken, DeleteAgent, DeleteEnvironment, DeleteNumber, DeleteToken,
+    ForgetContact, NewCall, NumberView, Override, OwnerView, PublishAgent, RecordBatch,
+    RecordCalls, RemoveCallbackRole, ReportAnswered, RoleFields, RoleMode, RouteCall, RoutedAnswer,
+    SetCallbackRole, SetDefaultAgent, UpdateAgent, UpdateEnvironment, check_constraints,
 };
 pub use draft::Draft;
 pub use engine::{ContactView, Engine, Health, LearnedCall, OpenError};

@@ -34,6 +34,8 @@ pub struct Directory {
     number_digits: HashMap<NumberId, E164, RandomState>,
     /// Tokens, by the hash of their secret.
     tokens: HashMap<TokenHash, Arc<Token>, RandomState>,
+    /// At least the greatest sequence of the roles that are set.
+    greatest_set_sequence: u64,
 }
 
 /// An environment and what belongs to it.
@@ -210,6 +212,19 @@ impl Directory {
         self.tokens.get(hash).map(Arc::as_ref)
     }
 
+    /// Whether this token opens this environment.
+    #[must_use]
+    pub fn has_token(&self, environment: EnvironmentId, id: TokenId) -> bool {
+        self.environment_by_id(environment)
+            .is_some_and(|environment| environment.tokens.iter().any(|token| token.id == id))
+    }
+
+    /// A sequence that no role in the directory exceeds.
+    #[must_use]
+    pub const fn greatest_set_sequence(&self) -> u64 {
+        self.greatest_set_sequence
+    }
+
     /// Every agent, of all environments, first made first.
     pub fn all_agents(&self) -> impl Iterator<Item = &DirectoryAgent> {
         self.agents.iter().filter_map(Option::as_deref)
@@ -289,6 +304,9 @@ impl Directory {
         let Some(Some(home)) = self.environments.get_mut(usize::from(environment.0)) else {
             return;
         };
+        if let Some(role) = &record.role {
+            self.greatest_set_sequence = self.greatest_set_sequence.max(role.set_sequence);
+        }
         let targets = effective_targets(&record, &home.record);
         let trigger_statuses = record
             .role

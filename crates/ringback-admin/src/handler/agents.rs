@@ -3,7 +3,7 @@
 use axum::extract::{Request, State};
 use axum::response::Response;
 use ringback_engine::{CreateAgent, DeleteAgent, Override, PublishAgent, UpdateAgent};
-use ringback_routing::{AgentId, AgentStatus, Direction, DirectoryAgent, NumberId};
+use ringback_routing::{AgentStatus, Direction, DirectoryAgent, NumberId};
 use uuid::Uuid;
 
 use crate::api::Api;
@@ -87,10 +87,8 @@ pub(crate) async fn create(
         targets: fields.targets("targets").unwrap_or_default(),
         errors: fields.errors,
     };
-    let id = api.engine().submit(command).await?;
-    let directory = api.engine().directory();
-    let agent = find_agent(&directory, tenant, id)?;
-    Ok(reply::created(AgentBody::new(&directory, agent)))
+    let agent = api.submit(tenant, command).await?;
+    Ok(reply::created(AgentBody::from(&agent)))
 }
 
 /// `GET /agents/{id}`.
@@ -100,7 +98,9 @@ pub(crate) async fn show(
     path: PathText,
 ) -> Result<Response, ApiError> {
     let id = path.agent(&api, tenant)?;
-    answer(&api, tenant, id)
+    let directory = api.engine().directory();
+    let agent = find_agent(&directory, tenant, id)?;
+    Ok(reply::ok(AgentBody::new(&directory, agent)))
 }
 
 /// `PATCH /agents/{id}`: what is left out stays.
@@ -123,8 +123,8 @@ pub(crate) async fn update(
         targets: fields.targets("targets"),
         errors: fields.errors,
     };
-    api.engine().submit(command).await?;
-    answer(&api, tenant, id)
+    let agent = api.submit(tenant, command).await?;
+    Ok(reply::ok(AgentBody::from(&agent)))
 }
 
 /// `PUT /agents/{id}/calling`: the direction, and the numbers unless they are left out.
@@ -147,8 +147,8 @@ pub(crate) async fn set_calling(
         targets: None,
         errors: fields.errors,
     };
-    api.engine().submit(command).await?;
-    answer(&api, tenant, id)
+    let agent = api.submit(tenant, command).await?;
+    Ok(reply::ok(AgentBody::from(&agent)))
 }
 
 /// `POST /agents/{id}/publish`.
@@ -176,12 +176,11 @@ pub(crate) async fn delete(
     path: PathText,
 ) -> Result<Response, ApiError> {
     let id = path.agent(&api, tenant)?;
-    api.engine()
-        .submit(DeleteAgent {
-            environment: tenant.environment,
-            id,
-        })
-        .await?;
+    let command = DeleteAgent {
+        environment: tenant.environment,
+        id,
+    };
+    api.submit(tenant, command).await?;
     Ok(reply::done("Agent deleted"))
 }
 
@@ -192,22 +191,13 @@ async fn set_status(
     path: &PathText,
     status: AgentStatus,
 ) -> Result<Response, ApiError> {
-    let id = path.agent(api, tenant)?;
-    api.engine()
-        .submit(PublishAgent {
-            environment: tenant.environment,
-            id,
-            status,
-        })
-        .await?;
-    answer(api, tenant, id)
-}
-
-/// The agent as it is now.
-fn answer(api: &Api, tenant: Tenant, id: AgentId) -> Result<Response, ApiError> {
-    let directory = api.engine().directory();
-    let agent = find_agent(&directory, tenant, id)?;
-    Ok(reply::ok(AgentBody::new(&directory, agent)))
+    let command = PublishAgent {
+        environment: tenant.environment,
+        id: path.agent(api, tenant)?,
+        status,
+    };
+    let agent = api.submit(tenant, command).await?;
+    Ok(reply::ok(AgentBody::from(&agent)))
 }
 
 /// The direction that must be there.

@@ -13,7 +13,7 @@ use axum::response::Response;
 use ringback_engine::{
     BatchRecorded, CommandError, Engine, FieldErrors, NewCall, RecordBatch, SubmitError,
 };
-use ringback_routing::{Country, EnvironmentId};
+use ringback_routing::Country;
 use serde::Serialize;
 use tokio::task::JoinHandle;
 
@@ -32,11 +32,7 @@ pub(crate) async fn record(
     request: Request,
 ) -> Result<Response, ApiError> {
     expect_type(request.headers(), "application/x-ndjson")?;
-    let mut batch = Batch::new(
-        api.engine().clone(),
-        tenant.environment,
-        api.country(tenant)?,
-    );
+    let mut batch = Batch::new(api.engine().clone(), tenant, api.country(tenant)?);
     let result = batch.read(request).await;
     api.metrics()
         .count_calls(batch.report.accepted, batch.report.rejected);
@@ -48,8 +44,8 @@ pub(crate) async fn record(
 struct Batch {
     /// Records the calls.
     engine: Engine,
-    /// Whose they are.
-    environment: EnvironmentId,
+    /// Whose they are: a token that ends meanwhile writes nothing more.
+    tenant: Tenant,
     /// By which rules numbers are read.
     country: Option<Country>,
     /// Lines read so far.
@@ -102,10 +98,10 @@ struct LineError {
 
 impl Batch {
     /// An empty batch.
-    fn new(engine: Engine, environment: EnvironmentId, country: Option<Country>) -> Self {
+    fn new(engine: Engine, tenant: Tenant, country: Option<Country>) -> Self {
         Self {
             engine,
-            environment,
+            tenant,
             country,
             lines: 0,
             chunk: Chunk::default(),
@@ -192,9 +188,10 @@ impl Batch {
         let mut chunk = std::mem::replace(&mut self.chunk, next);
         let calls = std::mem::take(&mut chunk.calls);
         let command = RecordBatch {
-            environment: self.environment,
+            environment: self.tenant.environment,
             calls,
         };
+        let command = self.tenant.command(command);
         // Handed over here, so that lines are recorded in their order; waited for while the next are
         // read.
         let submission = tokio::spawn(self.engine.enqueue(command).await?);

@@ -6,7 +6,7 @@ use axum::response::Response;
 use ringback_engine::{
     ConstraintCheck, RemoveCallbackRole, RoleFields, RoleMode, SetCallbackRole, check_constraints,
 };
-use ringback_routing::{AgentId, AgentStatus, Direction};
+use ringback_routing::{Agent, AgentId, AgentStatus, Direction};
 use serde::Serialize;
 
 use crate::api::Api;
@@ -14,7 +14,7 @@ use crate::auth::Tenant;
 use crate::body::{read_fields, read_optional_fields};
 use crate::error::ApiError;
 use crate::fields::Fields;
-use crate::path::{PathText, find_agent};
+use crate::path::PathText;
 use crate::reply;
 use crate::wire::{AgentBrief, CallbackConfig};
 
@@ -25,11 +25,9 @@ pub(crate) async fn set(
     path: PathText,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let id = submit(&api, tenant, &path, request, RoleMode::Anew).await?;
-    let directory = api.engine().directory();
-    let agent = &find_agent(&directory, tenant, id)?.record;
+    let agent = &submit(&api, tenant, &path, request, RoleMode::Anew).await?;
     Ok(reply::ok(RoleSet {
-        id,
+        id: agent.id,
         name: &agent.name,
         direction: agent.direction,
         callback_config: CallbackConfig::of(agent)?,
@@ -43,11 +41,9 @@ pub(crate) async fn replace(
     path: PathText,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let id = submit(&api, tenant, &path, request, RoleMode::Replace).await?;
-    let directory = api.engine().directory();
-    let agent = &find_agent(&directory, tenant, id)?.record;
+    let agent = &submit(&api, tenant, &path, request, RoleMode::Replace).await?;
     Ok(reply::ok(RoleReplaced {
-        id,
+        id: agent.id,
         callback_config: CallbackConfig::of(agent)?,
     }))
 }
@@ -58,13 +54,11 @@ pub(crate) async fn remove(
     tenant: Tenant,
     path: PathText,
 ) -> Result<Response, ApiError> {
-    let id = path.agent(&api, tenant)?;
-    api.engine()
-        .submit(RemoveCallbackRole {
-            environment: tenant.environment,
-            id,
-        })
-        .await?;
+    let command = RemoveCallbackRole {
+        environment: tenant.environment,
+        id: path.agent(&api, tenant)?,
+    };
+    api.submit(tenant, command).await?;
     Ok(reply::done("Callback role removed"))
 }
 
@@ -135,26 +129,23 @@ pub(crate) async fn check(
     Ok(reply::json(StatusCode::UNPROCESSABLE_ENTITY, &body))
 }
 
-/// Has the role set.
+/// Has the role set; returns the agent as this request left it.
 async fn submit(
     api: &Api,
     tenant: Tenant,
     path: &PathText,
     request: Request,
     mode: RoleMode,
-) -> Result<AgentId, ApiError> {
+) -> Result<Agent, ApiError> {
     let id = path.agent(api, tenant)?;
     let fields = role_fields(read_fields(request).await?);
-    let environment = tenant.environment;
-    Ok(api
-        .engine()
-        .submit(SetCallbackRole {
-            environment,
-            id,
-            mode,
-            fields,
-        })
-        .await?)
+    let command = SetCallbackRole {
+        environment: tenant.environment,
+        id,
+        mode,
+        fields,
+    };
+    api.submit(tenant, command).await
 }
 
 /// What a request says of a role.

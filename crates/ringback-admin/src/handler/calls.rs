@@ -43,7 +43,7 @@ pub(crate) async fn record(
         environment: tenant.environment,
         calls,
     };
-    let results = api.engine().submit(command).await?;
+    let results = api.submit(tenant, command).await?;
     let result = results.into_iter().next().ok_or(ApiError::Internal)?;
     api.metrics()
         .count_calls(u64::from(result.is_ok()), u64::from(result.is_err()));

@@ -43,12 +43,11 @@ pub(crate) async fn forget(
         errors.add("number", "The number must be a valid phone number.");
         return Err(errors.into());
     };
-    api.engine()
-        .submit(ForgetContact {
-            environment: tenant.environment,
-            contact,
-        })
-        .await?;
+    let command = ForgetContact {
+        environment: tenant.environment,
+        contact,
+    };
+    api.submit(tenant, command).await?;
     Ok(reply::done("Contact forgotten"))
 }
 

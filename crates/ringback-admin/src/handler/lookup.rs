@@ -98,7 +98,7 @@ pub(crate) async fn route(
         sid,
         render,
     };
-    let answer = api.engine().submit(command).await?;
+    let answer = api.submit(tenant, command).await?;
     if let Some((outcome, reason)) = answer.decided {
         api.metrics().count_decision(outcome, reason);
         if outcome == Outcome::Refused {
@@ -134,7 +134,7 @@ pub(crate) async fn answered(
         environment: tenant.environment,
         sid: sid.to_owned(),
     };
-    api.engine().submit(command).await?;
+    api.submit(tenant, command).await?;
     Ok(reply::ok(Answered { sid }))
 }
 

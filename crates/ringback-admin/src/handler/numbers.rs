@@ -2,10 +2,8 @@
 
 use axum::extract::{Request, State};
 use axum::response::Response;
-use ringback_engine::{
-    CommandError, CreateNumber, DeleteNumber, FieldErrors, Override, SetDefaultAgent,
-};
-use ringback_routing::{AgentId, Caller, Country, E164, NumberId, NumberRules};
+use ringback_engine::{CreateNumber, DeleteNumber, FieldErrors, Override, SetDefaultAgent};
+use ringback_routing::{AgentId, Caller, Country, E164, NumberRules};
 
 use crate::api::Api;
 use crate::auth::Tenant;
@@ -58,19 +56,13 @@ pub(crate) async fn create(
     }
     fields.errors.into_result()?;
     let number = number.ok_or(ApiError::Internal)?;
-    let id = api
-        .engine()
-        .submit(CreateNumber {
-            environment: tenant.environment,
-            number,
-            country: given.or_else(|| Country::of(number)),
-        })
-        .await?;
-    let directory = api.engine().directory();
-    let number = directory
-        .number_of(tenant.environment, id)
-        .ok_or(CommandError::NumberNotFound)?;
-    Ok(reply::created(NumberBody::new(&directory, number)))
+    let command = CreateNumber {
+        environment: tenant.environment,
+        number,
+        country: given.or_else(|| Country::of(number)),
+    };
+    let number = api.submit(tenant, command).await?;
+    Ok(reply::created(NumberBody::from(&number)))
 }
 
 /// `PATCH /phone-numbers/{id}`: chooses the default agent; `null` leaves it to the order of
@@ -88,17 +80,14 @@ pub(crate) async fn update(
         Override::Clear => Override::Clear,
         Override::Set(id) => Override::Set(AgentId(id)),
     };
-    let errors = fields.errors;
-    let environment = tenant.environment;
-    api.engine()
-        .submit(SetDefaultAgent {
-            environment,
-            id,
-            agent,
-            errors,
-        })
-        .await?;
-    answer(&api, tenant, id)
+    let command = SetDefaultAgent {
+        environment: tenant.environment,
+        id,
+        agent,
+        errors: fields.errors,
+    };
+    let number = api.submit(tenant, command).await?;
+    Ok(reply::ok(NumberBody::from(&number)))
 }
 
 /// `DELETE /phone-numbers/{id}`.
@@ -108,22 +97,12 @@ pub(crate) async fn delete(
     path: PathText,
 ) -> Result<Response, ApiError> {
     let id = path.number(&api, tenant)?;
-    api.engine()
-        .submit(DeleteNumber {
-            environment: tenant.environment,
-            id,
-        })
-        .await?;
+    let command = DeleteNumber {
+        environment: tenant.environment,
+        id,
+    };
+    api.submit(tenant, command).await?;
     Ok(reply::done("Phone number deleted"))
-}
-
-/// The number as it is now.
-fn answer(api: &Api, tenant: Tenant, id: NumberId) -> Result<Response, ApiError> {
-    let directory = api.engine().directory();
-    let number = directory
-        .number_of(tenant.environment, id)
-        .ok_or(CommandError::NumberNotFound)?;
-    Ok(reply::ok(NumberBody::new(&directory, number)))
 }
 
 /// A country that the digits contradict is a mistake in one of the two.

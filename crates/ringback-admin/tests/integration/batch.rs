@@ -8,8 +8,9 @@ use axum::body::Body;
 use axum::http::Request;
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
+use ringback_engine::DeleteToken;
 
-use crate::harness::{Answer, Harness};
+use crate::harness::{ADMINISTRATOR, Answer, Harness};
 
 async fn send(harness: &Harness, token: &str, body: Body) -> Answer {
     let request = Request::post("/api/v1/calls/batch")
@@ -255,6 +256,40 @@ async fn storage_that_fails_midway_is_told_and_nothing_is_claimed() {
     }));
     let answer = send(&harness, &tenant.token, body).await;
     assert_eq!(answer.json()["data"]["accepted"], 50_000, "{}", answer.text);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_whose_token_ends_writes_nothing_more() {
+    let harness = Harness::new();
+    let tenant = harness.tenant("+551130000000").await;
+    let other = format!("/api/v1/environments/{}/tokens", tenant.environment);
+    let other = harness.done(ADMINISTRATOR, "POST", &other, "").await;
+    let ended = DeleteToken {
+        environment: tenant.environment.parse().expect("an id"),
+        id: tenant.token_id.parse().expect("an id"),
+    };
+    // A chunk is handed over as soon as it is full; then the token ends, then the next chunk comes.
+    let engine = harness.engine.clone();
+    let agent = tenant.outbound.clone();
+    let body = stream::iter(0..2_u64).then(move |piece| {
+        let engine = engine.clone();
+        let calls = piece * 1_000..(piece + 1) * 1_000;
+        let text: String = calls.map(|call| line(&agent, call)).collect();
+        async move {
+            if piece == 1 {
+                engine.submit(ended).await.expect("the token ends");
+            }
+            Ok::<_, std::io::Error>(Bytes::from(text))
+        }
+    });
+    let answer = send(&harness, &tenant.token, Body::from_stream(body)).await;
+    assert_eq!(answer.status, 401, "{}", answer.text);
+    let other = other["token"].as_str().expect("a token");
+    for (call, status) in [(0, 200), (999, 200), (1_000, 404), (1_999, 404)] {
+        let path = format!("/api/v1/contacts/+{}", 5_511_900_000_000_u64 + call);
+        let contact = harness.ask(other, "GET", &path, "").await;
+        assert_eq!(contact.status, status, "{call}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,6 +1,7 @@
 //! The HTTP API over a real engine whose journal is in memory.
 
 mod admission;
+mod answers;
 mod batch;
 mod connections;
 mod golden;

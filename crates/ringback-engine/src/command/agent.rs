@@ -6,7 +6,7 @@ use ringback_routing::{
 };
 use uuid::Uuid;
 
-use super::{Command, Override};
+use super::{AgentView, Command, Override};
 use crate::{Change, CommandError, Draft, FieldErrors};
 
 /// Makes an agent, as a draft.
@@ -31,9 +31,9 @@ pub struct CreateAgent {
 }
 
 impl Command for CreateAgent {
-    type Output = AgentId;
+    type Output = AgentView;
 
-    fn run(self, draft: &mut Draft<'_>) -> Result<AgentId, CommandError> {
+    fn run(self, draft: &mut Draft<'_>) -> Result<AgentView, CommandError> {
         let mut errors = self.errors;
         let phone_numbers = check_numbers(
             draft.directory(),
@@ -62,7 +62,7 @@ impl Command for CreateAgent {
         if !phone_numbers.is_empty() {
             assign(draft, agent, phone_numbers);
         }
-        Ok(id)
+        AgentView::of(draft.directory(), self.environment, id)
     }
 }
 
@@ -90,9 +90,9 @@ pub struct UpdateAgent {
 }
 
 impl Command for UpdateAgent {
-    type Output = AgentId;
+    type Output = AgentView;
 
-    fn run(self, draft: &mut Draft<'_>) -> Result<AgentId, CommandError> {
+    fn run(self, draft: &mut Draft<'_>) -> Result<AgentView, CommandError> {
         let mut agent = find(draft, self.environment, self.id)?;
         let mut errors = self.errors;
         let phone_numbers = self
@@ -116,7 +116,7 @@ impl Command for UpdateAgent {
             Some(phone_numbers) => assign(draft, agent, phone_numbers),
             None => draft.change(Change::AgentPut(agent)),
         }
-        Ok(self.id)
+        AgentView::of(draft.directory(), self.environment, self.id)
     }
 }
 
@@ -132,16 +132,16 @@ pub struct PublishAgent {
 }
 
 impl Command for PublishAgent {
-    type Output = AgentId;
+    type Output = AgentView;
 
-    fn run(self, draft: &mut Draft<'_>) -> Result<AgentId, CommandError> {
+    fn run(self, draft: &mut Draft<'_>) -> Result<AgentView, CommandError> {
         let mut agent = find(draft, self.environment, self.id)?;
         if agent.status != self.status {
             agent.status = self.status;
             agent.updated_at = draft.now();
             draft.change(Change::AgentPut(agent));
         }
-        Ok(self.id)
+        AgentView::of(draft.directory(), self.environment, self.id)
     }
 }
 

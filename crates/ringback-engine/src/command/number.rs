@@ -3,7 +3,7 @@
 use ringback_routing::{AgentId, Country, E164, EnvironmentId, NumberId, PhoneNumber};
 use uuid::Uuid;
 
-use super::{Command, Override};
+use super::{Command, NumberView, Override};
 use crate::{Change, CommandError, Draft, FieldErrors};
 
 /// Enters a number.
@@ -18,9 +18,9 @@ pub struct CreateNumber {
 }
 
 impl Command for CreateNumber {
-    type Output = NumberId;
+    type Output = NumberView;
 
-    fn run(self, draft: &mut Draft<'_>) -> Result<NumberId, CommandError> {
+    fn run(self, draft: &mut Draft<'_>) -> Result<NumberView, CommandError> {
         if draft.directory().number(self.number).is_some() {
             return Err(CommandError::NumberAlreadyExists);
         }
@@ -34,7 +34,7 @@ impl Command for CreateNumber {
             default_agent: None,
             created_at: draft.now(),
         }));
-        Ok(id)
+        NumberView::of(draft.directory(), self.environment, id)
     }
 }
 
@@ -52,9 +52,9 @@ pub struct SetDefaultAgent {
 }
 
 impl Command for SetDefaultAgent {
-    type Output = NumberId;
+    type Output = NumberView;
 
-    fn run(self, draft: &mut Draft<'_>) -> Result<NumberId, CommandError> {
+    fn run(self, draft: &mut Draft<'_>) -> Result<NumberView, CommandError> {
         let directory = draft.directory();
         let number = directory
             .number_of(self.environment, self.id)
@@ -79,7 +79,7 @@ impl Command for SetDefaultAgent {
         let mut record = number.record.clone();
         record.default_agent = self.agent.apply(record.default_agent);
         draft.change(Change::NumberPut(record));
-        Ok(self.id)
+        NumberView::of(draft.directory(), self.environment, self.id)
     }
 }
 

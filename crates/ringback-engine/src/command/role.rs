@@ -1,7 +1,7 @@
 //! The callback role.
 
 use ringback_routing::{
-    AgentId, AgentStatus, CallStatus, CallbackRole, Direction, Directory, EnvironmentId,
+    Agent, AgentId, AgentStatus, CallStatus, CallbackRole, Direction, Directory, EnvironmentId,
 };
 
 use super::agent::find;
@@ -44,9 +44,9 @@ pub struct RoleFields {
 }
 
 impl Command for SetCallbackRole {
-    type Output = AgentId;
+    type Output = Agent;
 
-    fn run(self, draft: &mut Draft<'_>) -> Result<AgentId, CommandError> {
+    fn run(self, draft: &mut Draft<'_>) -> Result<Agent, CommandError> {
         let mut agent = find(draft, self.environment, self.id)?;
         if agent.direction != Direction::Inbound {
             return Err(CommandError::InvalidAgentDirection);
@@ -93,8 +93,8 @@ impl Command for SetCallbackRole {
             set_sequence: draft.next_set_sequence(),
         });
         agent.updated_at = draft.now();
-        draft.change(Change::AgentPut(agent));
-        Ok(self.id)
+        draft.change(Change::AgentPut(agent.clone()));
+        Ok(agent)
     }
 }
 
@@ -112,6 +112,9 @@ impl Command for RemoveCallbackRole {
 
     fn run(self, draft: &mut Draft<'_>) -> Result<(), CommandError> {
         let mut agent = find(draft, self.environment, self.id)?;
+        if agent.direction != Direction::Inbound {
+            return Err(CommandError::InvalidAgentDirection);
+        }
         agent.role.take().ok_or(CommandError::NoCallbackRole)?;
         agent.updated_at = draft.now();
         draft.change(Change::AgentPut(agent));
@@ -163,14 +166,14 @@ pub fn check_constraints(
             .and_then(|id: AgentId| directory.agent_of(environment, id));
         match found.map(|found| &found.record) {
             None => problems.push(format!("Source agent {source} does not exist")),
-            Some(found) => {
-                if found.direction != Direction::Outbound {
-                    problems.push(format!("Source agent {source} is not outbound"));
-                }
-                if found.status != AgentStatus::Published {
-                    problems.push(format!("Source agent {source} is not published"));
-                }
+            // Of several faults the first: what is not outbound has no use for being published.
+            Some(found) if found.direction != Direction::Outbound => {
+                problems.push(format!("Source agent {source} is not outbound"));
             }
+            Some(found) if found.status != AgentStatus::Published => {
+                problems.push(format!("Source agent {source} is not published"));
+            }
+            Some(_) => {}
         }
     }
     for status in check.trigger_statuses.iter().flatten() {

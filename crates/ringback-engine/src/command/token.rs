@@ -43,6 +43,29 @@ impl Command for CreateToken {
     }
 }
 
+/// A command that somebody gives by a token: refused once the token has ended, even if the request came
+/// before that.
+#[derive(Clone, Debug)]
+pub struct ByToken<C> {
+    /// The environment that the token opens.
+    pub environment: EnvironmentId,
+    /// The token.
+    pub token: TokenId,
+    /// The command.
+    pub command: C,
+}
+
+impl<C: Command> Command for ByToken<C> {
+    type Output = C::Output;
+
+    fn run(self, draft: &mut Draft<'_>) -> Result<C::Output, CommandError> {
+        if !draft.directory().has_token(self.environment, self.token) {
+            return Err(CommandError::TokenEnded);
+        }
+        self.command.run(draft)
+    }
+}
+
 /// Ends a token at once.
 #[derive(Clone, Copy, Debug)]
 pub struct DeleteToken {

@@ -1,7 +1,10 @@
 //! Recording calls is commutative, idempotent, and exact to the millisecond and the call id.
 
 use proptest::prelude::*;
-use ringback_engine::{Call, CommandError, ForgetContact, NewCall, RecordCalls, SubmitError};
+use ringback_engine::{
+    ByToken, Call, CommandError, CreateToken, DeleteToken, FieldErrors, ForgetContact, NewCall,
+    RecordCalls, SubmitError, hash_secret,
+};
 use ringback_routing::{AgentId, CallStatus, Contacts, Direction, EnvironmentId, Timestamp};
 
 use crate::support::{MemoryJournal, NOW, Running, StillClock, agent, e164, environment, open};
@@ -130,6 +133,48 @@ async fn a_forgotten_contact_and_its_call_ids_are_gone() {
         ..new(source, "a")
     };
     assert!(record(&engine, here, vec![again]).await[0].is_ok());
+}
+
+#[tokio::test]
+async fn a_token_that_has_ended_writes_nothing_even_within_one_commit() {
+    let engine = open(&MemoryJournal::default(), &StillClock::at(NOW));
+    let here = environment(&engine).await;
+    let source = agent(&engine, here, "caller", Direction::Outbound, &[]).await;
+    let token = CreateToken {
+        environment: here,
+        name: None,
+        hash: hash_secret("secret"),
+        errors: FieldErrors::default(),
+    };
+    let token = engine.submit(token).await.expect("made").id;
+    let by_token = |sid: &str| ByToken {
+        environment: here,
+        token,
+        command: RecordCalls {
+            environment: here,
+            calls: vec![new(source, sid)],
+        },
+    };
+    // Handed over together: the end of the token lies between the two.
+    let before = engine.enqueue(by_token("a")).await.expect("taken");
+    let end = DeleteToken {
+        environment: here,
+        id: token,
+    };
+    let end = engine.enqueue(end).await.expect("taken");
+    let after = engine.enqueue(by_token("b")).await.expect("taken");
+    assert!(before.await.expect("the token is good")[0].is_ok());
+    end.await.expect("ended");
+    assert_eq!(
+        after.await,
+        Err(SubmitError::Rejected(CommandError::TokenEnded))
+    );
+    let calls = engine
+        .calls_to(here, e164(CONTACT))
+        .await
+        .expect("readable");
+    let sids: Vec<&str> = calls.iter().map(|call| call.sid.as_str()).collect();
+    assert_eq!(sids, ["a"]);
 }
 
 #[tokio::test]

@@ -2,8 +2,9 @@
 
 use ringback_engine::{
     CommandError, ConstraintCheck, DeleteAgent, DeleteEnvironment, DeleteNumber, FieldErrors,
-    NewCall, Override, PublishAgent, RecordCalls, ReportAnswered, RoleFields, RoleMode, RouteCall,
-    SetCallbackRole, SetDefaultAgent, SubmitError, UpdateAgent, check_constraints,
+    NewCall, Override, PublishAgent, RecordCalls, RemoveCallbackRole, ReportAnswered, RoleFields,
+    RoleMode, RouteCall, SetCallbackRole, SetDefaultAgent, SubmitError, UpdateAgent,
+    check_constraints,
 };
 use ringback_routing::{
     AgentId, AgentStatus, Caller, Direction, EnvironmentId, Outcome, Question, Reason, Target,
@@ -36,6 +37,7 @@ async fn set(
             fields,
         })
         .await
+        .map(|agent| agent.id)
 }
 
 fn rejected<T>(error: CommandError) -> Result<T, SubmitError> {
@@ -177,6 +179,20 @@ async fn a_role_needs_inbound_and_published_outbound_sources() {
             "source_agent_ids.3"
         ]
     );
+    // A draft that is inbound, too: of two faults the first is told.
+    let unpublish = PublishAgent {
+        environment: here,
+        id: taker,
+        status: AgentStatus::Draft,
+    };
+    engine.submit(unpublish).await.expect("unpublished");
+    let removed = engine
+        .submit(RemoveCallbackRole {
+            environment: here,
+            id: source,
+        })
+        .await;
+    assert_eq!(removed, rejected(CommandError::InvalidAgentDirection));
     let directory = engine.directory();
     let check = ConstraintCheck {
         is_callback_agent: Some(true),

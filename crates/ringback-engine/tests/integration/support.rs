@@ -58,7 +58,8 @@ pub(crate) async fn number(engine: &Engine, environment: EnvironmentId, digits: 
         number: e164(digits),
         country: None,
     };
-    engine.submit(command).await.expect("a number is entered")
+    let made = engine.submit(command).await.expect("a number is entered");
+    made.number.id
 }
 
 /// A published agent.
@@ -79,11 +80,13 @@ pub(crate) async fn agent(
         targets: Vec::<Target>::new(),
         errors: FieldErrors::default(),
     };
-    let id = engine.submit(command).await.expect("an agent is made");
+    let made = engine.submit(command).await.expect("an agent is made");
+    let id = made.agent.id;
     let publish = PublishAgent {
         environment,
         id,
         status: AgentStatus::Published,
     };
-    engine.submit(publish).await.expect("an agent is published")
+    let published = engine.submit(publish).await.expect("an agent is published");
+    published.agent.id
 }
