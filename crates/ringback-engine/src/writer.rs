@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
@@ -31,6 +32,8 @@ pub(crate) struct Writer {
     journal: Box<dyn Journal>,
     /// Memory of the batch before, for the next one.
     memory: Memory,
+    /// When it was last tried to bring failed storage back.
+    probed: Instant,
 }
 
 impl Writer {
@@ -40,6 +43,7 @@ impl Writer {
             shared,
             journal,
             memory: Memory::default(),
+            probed: Instant::now(),
         }
     }
 
@@ -100,7 +104,12 @@ impl Writer {
             noted = observed.len();
             changes.splice(..0, observed);
         }
-        let stored = changes.is_empty() || self.commit(changes);
+        let stored = if changes.is_empty() {
+            self.probe();
+            true
+        } else {
+            self.commit(changes)
+        };
         let observed = changes.drain(..noted).collect();
         if stored {
             shared.observed.recycle(observed);
@@ -133,6 +142,26 @@ impl Writer {
         stop
     }
 
+    /// Tries to bring failed storage back although nobody writes: whoever was told that it failed stays
+    /// away until it is told otherwise.
+    fn probe(&mut self) {
+        if self.shared.storage_available.load(Ordering::Acquire)
+            || self.probed.elapsed() < PROBE_INTERVAL
+        {
+            return;
+        }
+        if self.journal.recover().is_ok() {
+            self.note_available();
+        }
+        self.probed = Instant::now();
+    }
+
+    /// Notes that storage takes writes again.
+    fn note_available(&self) {
+        tracing::info!("storage takes writes again");
+        self.shared.storage_available.store(true, Ordering::Release);
+    }
+
     /// Commits; after a failure tries first to bring the journal back.
     fn commit(&mut self, changes: &[Change]) -> bool {
         let was_available = self.shared.storage_available.load(Ordering::Acquire);
@@ -144,8 +173,7 @@ impl Writer {
         match result.and_then(|()| self.journal.commit(changes)) {
             Ok(()) => {
                 if !was_available {
-                    tracing::info!("storage takes writes again");
-                    self.shared.storage_available.store(true, Ordering::Release);
+                    self.note_available();
                 }
                 true
             }
@@ -167,6 +195,9 @@ impl Writer {
 const fn concerns_routed_calls(change: &Change) -> bool {
     matches!(change, Change::Routed(_))
 }
+
+/// How often failed storage is tried at least.
+const PROBE_INTERVAL: Duration = Duration::from_secs(2);
 
 /// How many jobs are taken from the queue at once.
 const JOBS_AT_ONCE: usize = 1_024;
