@@ -12,7 +12,7 @@ use rand::SeedableRng;
 use rand::rngs::SmallRng;
 use ringback_benches::population::{self, contact, line, number, random_contact, stranger};
 use ringback_benches::world::{ENVIRONMENT, World, call, e164, shared_number, sources};
-use ringback_routing::{Caller, ContactIndex, Contacts, Country, NumberRules};
+use ringback_routing::{Caller, ContactIndex, Country, NumberRules};
 
 /// How many contacts are remembered.
 const CONTACTS: u64 = 1_000_000;

@@ -173,7 +173,7 @@ impl World {
             now: NOW,
             usable: &|_| true,
         };
-        decide(&self.directory, &self.index, &question)
+        decide(&self.directory, &self.index, &question).expect("the index is in memory")
     }
 }
 
@@ -227,7 +227,8 @@ impl CallPath {
                     now: NOW,
                     usable: &usable,
                 };
-                let decision = decide(&world.directory, &world.index, &question);
+                let decision = decide(&world.directory, &world.index, &question)
+                    .expect("the index is in memory");
                 let key = (
                     decision.agent.map(|agent| agent.slot),
                     decision.source_agent.map(|agent| agent.slot),

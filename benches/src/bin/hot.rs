@@ -8,7 +8,7 @@ use ringback_benches::sip::{Call, Template};
 use ringback_benches::world::{
     CallPath, ENVIRONMENT, World, call, e164, input, shared_number, sources,
 };
-use ringback_routing::{Caller, Contacts, NumberRules};
+use ringback_routing::{Caller, NumberRules};
 use ringback_sip_proto::message::Framing;
 use ringback_sip_proto::{Message, Redirector, Settings};
 

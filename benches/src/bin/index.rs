@@ -23,7 +23,7 @@ use ringback_benches::svg::{Line, chart};
 use ringback_benches::world::{ENVIRONMENT, NOW, call, directory, e164, sources};
 use ringback_benches::{cpu, figures, runs};
 use ringback_routing::{
-    Caller, ContactIndex, Contacts, Directory, Outcome, Question, RememberedCall, Timestamp, decide,
+    Caller, ContactIndex, Directory, Outcome, Question, RememberedCall, Timestamp, decide,
 };
 use serde_json::{Value, json};
 
@@ -293,7 +293,7 @@ fn decided(directory: &Directory, index: &ContactIndex, i: u64) -> u64 {
         now: NOW,
         usable: &|_| true,
     };
-    let decision = decide(directory, index, &question);
+    let decision = decide(directory, index, &question).expect("the index is in memory");
     assert_eq!(
         decision.outcome,
         Outcome::Callback,

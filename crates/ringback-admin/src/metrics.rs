@@ -15,7 +15,8 @@ use crate::api::Api;
 pub trait MetricsSource: Send + Sync + 'static {
     /// Appends lines in Prometheus' text format, each ended by a line feed. No family may have the
     /// name of one that is written elsewhere: this crate's are `ringback_http_...`,
-    /// `ringback_build_info`, `ringback_storage_available`, `ringback_index_whole`,
+    /// `ringback_build_info`, `ringback_storage_available`, `ringback_storage_damaged_places`,
+    /// `ringback_index_whole`, `ringback_index_damaged`,
     /// `ringback_contacts`, `ringback_environments`, `ringback_agents` and `ringback_phone_numbers`.
     fn write_metrics(&self, out: &mut String);
 }
@@ -146,6 +147,16 @@ fn write_state(api: &Api, out: &mut String) {
             "ringback_index_whole",
             "Whether every stored contact is in memory.",
             u64::from(health.index_whole),
+        ),
+        (
+            "ringback_index_damaged",
+            "Whether stored data is damaged, or contacts cannot be read.",
+            u64::from(health.index_damaged),
+        ),
+        (
+            "ringback_storage_damaged_places",
+            "Places in the data directory that are known to be damaged; the log names them.",
+            health.damaged_places,
         ),
         (
             "ringback_contacts",

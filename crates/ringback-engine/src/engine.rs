@@ -1,15 +1,17 @@
 //! The engine: what readers look at, and the door for commands.
 
 use std::cmp::Reverse;
+use std::collections::HashSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::thread::JoinHandle;
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use ringback_routing::{
-    AgentId, CallStatus, Caller, ContactIndex, Contacts, Decision, Direction, Directory, E164,
-    EnvironmentId, EnvironmentSlot, Observed as Seen, RecentCalls, RememberedCall, Timestamp,
+    AgentId, CallStatus, Caller, ContactIndex, ContactUnreadable, Contacts, Decision, Direction,
+    Directory, E164, EnvironmentId, EnvironmentSlot, Observed as Seen, RecentCalls, RememberedCall,
+    Timestamp,
 };
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -17,7 +19,7 @@ use crate::observed::{Arrival, Observed, Route, count_kind};
 use crate::writer::{Job, Writer};
 use crate::{
     AnsweredCall, Archive, Call, CallbackStatistics, Change, Clock, Command, DecisionRecord,
-    Journal, JournalError, NewCall, SubmitError, Surface, hash_sid, warm_up,
+    Journal, JournalError, NewCall, SubmitError, Surface, SystemClock, hash_sid, warm_up,
 };
 
 /// The engine's handle; clones share one engine.
@@ -51,6 +53,11 @@ pub struct Health {
     pub storage_available: bool,
     /// Whether every stored contact is in memory; until then misses are looked up in the store.
     pub index_whole: bool,
+    /// Whether stored data is damaged, or cannot be read at present: questions about contacts that are
+    /// not in memory may have no answer.
+    pub index_damaged: bool,
+    /// How many places in storage are known to be damaged.
+    pub damaged_places: u64,
 }
 
 /// Why an engine did not open.
@@ -93,6 +100,10 @@ impl Engine {
                 archive: Arc::clone(&archive),
                 directory: Arc::clone(&directory),
                 forgotten: Mutex::default(),
+                unloaded: Mutex::default(),
+                unreadable: Mutex::default(),
+                has_unreadable: AtomicBool::new(false),
+                read_failure_told: AtomicI64::new(i64::MIN),
                 rebuilding: std::array::from_fn(|_| Mutex::new(())),
             },
             directory,
@@ -326,9 +337,13 @@ impl Engine {
     /// How the engine is.
     #[must_use]
     pub fn health(&self) -> Health {
+        let contacts = &self.shared.contacts;
+        let damaged_places = self.shared.archive.damaged_places();
         Health {
             storage_available: self.shared.storage_available.load(Ordering::Acquire),
-            index_whole: self.shared.contacts.whole.load(Ordering::Acquire),
+            index_whole: contacts.whole.load(Ordering::Acquire),
+            index_damaged: damaged_places > 0 || contacts.is_damaged(),
+            damaged_places,
         }
     }
 
@@ -409,6 +424,14 @@ pub struct ContactView {
     directory: Arc<ArcSwap<Directory>>,
     /// Contacts forgotten while the index is loaded: what was read of them before may come late.
     forgotten: Mutex<Vec<(EnvironmentId, E164)>>,
+    /// Parts of the contacts that could not be loaded, as [`Archive::visit_contacts`] takes them.
+    pub(crate) unloaded: Mutex<Vec<(usize, usize)>>,
+    /// Contacts that changed and could not be read back: what the index has of them is out of date.
+    unreadable: Mutex<HashSet<(EnvironmentId, E164)>>,
+    /// Whether there are any.
+    has_unreadable: AtomicBool,
+    /// When, in seconds since 1970, it was last logged that a contact could not be read.
+    read_failure_told: AtomicI64,
     /// Held while a contact is rebuilt, so that who reads the store last also writes last.
     rebuilding: [Mutex<()>; 64],
 }
@@ -510,8 +533,55 @@ impl ContactView {
             Ok(calls) => {
                 self.index
                     .replace(environment.slot, contact, &recent(directory, calls));
+                if self.has_unreadable.load(Ordering::Acquire) {
+                    let mut unreadable = self.unreadable.lock();
+                    unreadable.remove(&(id, contact));
+                    self.has_unreadable
+                        .store(!unreadable.is_empty(), Ordering::Release);
+                }
             }
-            Err(error) => tracing::error!(%error, "a contact could not be read"),
+            Err(error) => {
+                let mut unreadable = self.unreadable.lock();
+                unreadable.insert((id, contact));
+                self.has_unreadable.store(true, Ordering::Release);
+                drop(unreadable);
+                self.tell_read_failure(&error);
+            }
+        }
+    }
+
+    /// Whether something stored could not be read, and has not been since.
+    pub(crate) fn is_damaged(&self) -> bool {
+        self.has_unreadable.load(Ordering::Acquire) || !self.unloaded.lock().is_empty()
+    }
+
+    /// Tries again to read the contacts that could not be read back.
+    pub(crate) fn reread(&self, directory: &Directory) {
+        if self.has_unreadable.load(Ordering::Acquire) {
+            let unreadable: Vec<_> = self.unreadable.lock().iter().copied().collect();
+            for (id, contact) in unreadable {
+                self.rebuild(directory, id, contact);
+            }
+        }
+    }
+
+    /// Whether what the index has of a contact is known to be out of date.
+    fn is_unreadable(&self, id: EnvironmentId, contact: E164) -> bool {
+        self.has_unreadable.load(Ordering::Acquire)
+            && self.unreadable.lock().contains(&(id, contact))
+    }
+
+    /// Logs that a contact could not be read, once a minute: every call of it would.
+    fn tell_read_failure(&self, error: &JournalError) {
+        let now = SystemClock.now().seconds();
+        let told = self.read_failure_told.load(Ordering::Relaxed);
+        if now.saturating_sub(told) >= TOLD_EVERY_SECONDS
+            && self
+                .read_failure_told
+                .compare_exchange(told, now, Ordering::Relaxed, Ordering::Relaxed)
+                .is_ok()
+        {
+            tracing::error!(%error, "a contact could not be read; its calls are answered with 503");
         }
     }
 }
@@ -521,20 +591,29 @@ impl Contacts for ContactView {
         self.index.warm(contacts.iter().copied());
     }
 
-    fn calls(&self, environment: EnvironmentSlot, contact: E164) -> RecentCalls {
+    fn calls(
+        &self,
+        environment: EnvironmentSlot,
+        contact: E164,
+    ) -> Result<RecentCalls, ContactUnreadable> {
         let calls = self.index.calls(environment, contact);
-        if !calls.is_empty() || self.whole.load(Ordering::Acquire) {
-            return calls;
+        let is_known = !calls.is_empty() || self.whole.load(Ordering::Acquire);
+        if is_known && !self.has_unreadable.load(Ordering::Acquire) {
+            return Ok(calls);
         }
         let directory = self.directory.load();
         let Some(environment) = directory.environment(environment) else {
-            return calls;
+            return Ok(calls);
         };
-        match self.archive.calls_to(environment.record.id, contact) {
-            Ok(calls) => recent(&directory, calls),
+        let id = environment.record.id;
+        if is_known && !self.is_unreadable(id, contact) {
+            return Ok(calls);
+        }
+        match self.archive.calls_to(id, contact) {
+            Ok(calls) => Ok(recent(&directory, calls)),
             Err(error) => {
-                tracing::error!(%error, "a contact could not be read");
-                calls
+                self.tell_read_failure(&error);
+                Err(ContactUnreadable)
             }
         }
     }
@@ -601,6 +680,9 @@ pub(crate) const fn concerns_directory(change: &Change) -> bool {
 
 /// How many commands wait for the writer before clients have to.
 const JOBS_QUEUED: usize = 1_024;
+
+/// How often it is logged at most that a contact cannot be read, in seconds.
+const TOLD_EVERY_SECONDS: i64 = 60;
 
 /// How long routed calls are known, in milliseconds.
 pub(crate) const ROUTED_KNOWN_MILLIS: i64 = 24 * 60 * 60 * 1_000;

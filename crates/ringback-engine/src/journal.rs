@@ -72,7 +72,7 @@ pub trait Archive: Send + Sync + 'static {
     /// Shows every contact with all of its calls, until the visitor breaks off.
     ///
     /// `part` of `parts` (0-based) takes an equal share of the contacts, so that several threads
-    /// can read side by side.
+    /// can read side by side; a share is what its own parts take together.
     ///
     /// # Errors
     /// Storage cannot be read, or is damaged.
@@ -97,6 +97,12 @@ pub trait Archive: Send + Sync + 'static {
         keep: &mut dyn FnMut(&Call) -> bool,
         routed_before: Timestamp,
     ) -> Result<u64, JournalError>;
+
+    /// How many places in storage are known to be damaged, because a read met them or because they
+    /// were looked for.
+    fn damaged_places(&self) -> u64 {
+        0
+    }
 }
 
 /// The stored part of the directory, each kind in the order of its creation.

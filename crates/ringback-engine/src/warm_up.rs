@@ -17,29 +17,76 @@ use crate::writer::Job;
 pub(crate) fn load(shared: &Shared) {
     let parts = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let began = Instant::now();
-    let succeeded = std::thread::scope(|scope| {
-        let loaders: Vec<_> = (0..parts)
-            .map(|part| scope.spawn(move || load_part(shared, part, parts)))
-            .collect();
-        loaders
-            .into_iter()
-            .all(|loader| loader.join().unwrap_or(false))
+    std::thread::scope(|scope| {
+        for part in 0..parts {
+            scope.spawn(move || load_share(shared, part, parts));
+        }
     });
-    if succeeded {
-        shared.contacts.loaded(&shared.directory.load());
-        let contacts = shared.contacts.len();
-        tracing::info!(contacts, elapsed = ?began.elapsed(), "every contact is in memory");
+    finish_loading(shared, began);
+}
+
+/// Loads a share of the contacts; what of it cannot be read is noted, in parts as small as possible, so
+/// that damage in one place keeps nothing else out of memory.
+fn load_share(shared: &Shared, part: usize, parts: usize) {
+    if load_part(shared, part, parts) {
+        return;
+    }
+    let pieces = (SMALLEST_SHARE / parts).max(1);
+    for piece in part * pieces..(part + 1) * pieces {
+        if !load_part(shared, piece, parts * pieces) {
+            shared
+                .contacts
+                .unloaded
+                .lock()
+                .push((piece, parts * pieces));
+        }
     }
 }
 
-/// Loads one part of the contacts; false if it was broken off.
+/// Lets the index alone answer, if all of it has been loaded.
+fn finish_loading(shared: &Shared, began: Instant) {
+    if shared.stopping.load(Ordering::Acquire) {
+        return;
+    }
+    if shared.contacts.unloaded.lock().is_empty() {
+        shared.contacts.loaded(&shared.directory.load());
+        let contacts = shared.contacts.len();
+        tracing::info!(contacts, elapsed = ?began.elapsed(), "every contact is in memory");
+    } else {
+        tracing::error!(
+            "stored contacts cannot be read: questions about them are answered with 503 until the data \
+             directory is mended; every other contact is served"
+        );
+    }
+}
+
+/// Tries again to load what could not be read.
+fn mend(shared: &Shared) {
+    let directory = shared.directory.load_full();
+    shared.contacts.reread(&directory);
+    let unloaded = shared.contacts.unloaded.lock().clone();
+    if unloaded.is_empty() {
+        return;
+    }
+    let began = Instant::now();
+    for (part, parts) in unloaded {
+        if load_part(shared, part, parts) {
+            let mut unloaded = shared.contacts.unloaded.lock();
+            unloaded.retain(|other| *other != (part, parts));
+            if unloaded.is_empty() {
+                drop(unloaded);
+                finish_loading(shared, began);
+            }
+        }
+    }
+}
+
+/// Loads one part of the contacts; false if it cannot be read.
 fn load_part(shared: &Shared, part: usize, parts: usize) -> bool {
-    let mut stopped = false;
     let result = shared
         .archive
         .visit_contacts(part, parts, &mut |id, contact, calls| {
             if shared.stopping.load(Ordering::Relaxed) {
-                stopped = true;
                 return ControlFlow::Break(());
             }
             let directory = shared.directory.load();
@@ -53,9 +100,9 @@ fn load_part(shared: &Shared, part: usize, parts: usize) -> bool {
             ControlFlow::Continue(())
         });
     match result {
-        Ok(()) => !stopped,
+        Ok(()) => true,
         Err(error) => {
-            tracing::error!(%error, "contacts could not be loaded; they are looked up in the store");
+            tracing::debug!(%error, part, parts, "contacts could not be loaded");
             false
         }
     }
@@ -64,6 +111,7 @@ fn load_part(shared: &Shared, part: usize, parts: usize) -> bool {
 /// Has the writer make observations durable every so often, and sweeps once an hour.
 pub(crate) fn tick(shared: &Shared, jobs: &mpsc::Sender<Job>) {
     let mut swept = Instant::now();
+    let mut mended = Instant::now();
     while !shared.stopping.load(Ordering::Acquire) {
         // Shutting down wakes this thread early.
         std::thread::park_timeout(TICK);
@@ -72,6 +120,10 @@ pub(crate) fn tick(shared: &Shared, jobs: &mpsc::Sender<Job>) {
             Err(mpsc::error::TrySendError::Closed(_))
         ) {
             return;
+        }
+        if mended.elapsed() >= MEND_INTERVAL && shared.contacts.is_damaged() {
+            mend(shared);
+            mended = Instant::now();
         }
         if swept.elapsed() >= SWEEP_INTERVAL && shared.contacts.whole.load(Ordering::Acquire) {
             sweep(shared);
@@ -144,6 +196,12 @@ fn cutoffs(directory: &Directory, now: Timestamp) -> HashMap<EnvironmentId, Time
 
 /// How long a SIP call's count may stay undurable.
 const TICK: Duration = Duration::from_millis(250);
+
+/// How often it is tried again to read what could not be read.
+const MEND_INTERVAL: Duration = Duration::from_secs(2);
+
+/// Into how many parts contacts are divided to find out which of them cannot be read.
+const SMALLEST_SHARE: usize = 256;
 
 /// How often old calls are dropped.
 const SWEEP_INTERVAL: Duration = Duration::from_hours(1);

@@ -22,12 +22,25 @@ use table::Table;
 /// Where a decision finds a contact's calls.
 pub trait Contacts {
     /// The calls remembered of a contact, newest first.
-    fn calls(&self, environment: EnvironmentSlot, contact: E164) -> RecentCalls;
+    ///
+    /// # Errors
+    /// They have to be read from storage, and cannot be at present.
+    fn calls(
+        &self,
+        environment: EnvironmentSlot,
+        contact: E164,
+    ) -> Result<RecentCalls, ContactUnreadable>;
 
     /// Prepares for [`Self::calls`] of these contacts, which are about to be asked for: where that
     /// waits for memory, it waits once for all of them.
     fn warm(&self, _contacts: &[(EnvironmentSlot, E164)]) {}
 }
+
+/// What is remembered of a contact cannot be read at present, because storage is damaged or fails: the
+/// question must not be answered as if nothing were remembered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("what is remembered of the contact cannot be read")]
+pub struct ContactUnreadable;
 
 /// A remembered outbound call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -113,6 +126,20 @@ impl ContactIndex {
             lines: boxcar::Vec::new(),
             line_numbers: DashMap::with_hasher_and_shard_amount(RandomState::default(), 64),
         }
+    }
+
+    /// The calls remembered of a contact, newest first.
+    #[must_use]
+    pub fn calls(&self, environment: EnvironmentSlot, contact: E164) -> RecentCalls {
+        let key = pack_contact(environment, contact);
+        let mut calls = [PackedCall::NONE; RecentCalls::LIMIT + 1];
+        let known = self
+            .newest
+            .read(key, |first| self.gather(key, first, &mut calls));
+        calls[..known]
+            .iter()
+            .map(|call| self.unpack(*call))
+            .collect()
     }
 
     /// How many contacts are remembered.
@@ -314,16 +341,12 @@ impl Default for ContactIndex {
 }
 
 impl Contacts for ContactIndex {
-    fn calls(&self, environment: EnvironmentSlot, contact: E164) -> RecentCalls {
-        let key = pack_contact(environment, contact);
-        let mut calls = [PackedCall::NONE; RecentCalls::LIMIT + 1];
-        let known = self
-            .newest
-            .read(key, |first| self.gather(key, first, &mut calls));
-        calls[..known]
-            .iter()
-            .map(|call| self.unpack(*call))
-            .collect()
+    fn calls(
+        &self,
+        environment: EnvironmentSlot,
+        contact: E164,
+    ) -> Result<RecentCalls, ContactUnreadable> {
+        Ok(self.calls(environment, contact))
     }
 
     fn warm(&self, contacts: &[(EnvironmentSlot, E164)]) {

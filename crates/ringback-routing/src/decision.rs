@@ -4,16 +4,19 @@
 //! explanation is the same code with an observer (see [`crate::explain`]).
 
 use crate::{
-    Caller, Contacts, Directory, DirectoryAgent, DirectoryEnvironment, DirectoryNumber, E164,
-    RememberedCall, Target, Timestamp,
+    Caller, ContactUnreadable, Contacts, Directory, DirectoryAgent, DirectoryEnvironment,
+    DirectoryNumber, E164, RememberedCall, Target, Timestamp,
 };
 
 /// Decides where a call goes.
+///
+/// # Errors
+/// What is remembered of the caller cannot be read at present: whatever were answered could be wrong.
 pub fn decide<'d>(
     directory: &'d Directory,
     contacts: &impl Contacts,
     question: &Question<'_>,
-) -> Decision<'d> {
+) -> Result<Decision<'d>, ContactUnreadable> {
     resolve(directory, contacts, question, &mut Unobserved)
 }
 
@@ -23,10 +26,10 @@ pub(crate) fn resolve<'d>(
     contacts: &impl Contacts,
     question: &Question<'_>,
     observer: &mut impl Observer,
-) -> Decision<'d> {
+) -> Result<Decision<'d>, ContactUnreadable> {
     let Some((number, environment)) = dialed_number(directory, question) else {
         observer.number_unknown();
-        return Decision::refused(Reason::NumberUnknown);
+        return Ok(Decision::refused(Reason::NumberUnknown));
     };
     let place = Place {
         directory,
@@ -35,31 +38,31 @@ pub(crate) fn resolve<'d>(
         question,
     };
 
-    let failure = match returned_call(&place, contacts, observer) {
-        Ok(callback) => return callback,
+    let failure = match returned_call(&place, contacts, observer)? {
+        Ok(callback) => return Ok(callback),
         Err(failure) => failure,
     };
     if let Some(agent) = default_agent(&place, observer) {
-        return Decision {
+        return Ok(Decision {
             outcome: Outcome::Default,
             reason: failure,
             agent: Some(agent),
             targets: &agent.targets,
             ..place.unanswered()
-        };
+        });
     }
     let fallback = &environment.record.fallback_targets;
     let held = fallback.iter().any(|target| (question.usable)(target));
     observer.fallback(held);
     if held {
-        return Decision {
+        return Ok(Decision {
             outcome: Outcome::Fallback,
             reason: failure,
             targets: fallback,
             ..place.unanswered()
-        };
+        });
     }
-    place.unanswered()
+    Ok(place.unanswered())
 }
 
 /// What is asked.
@@ -281,17 +284,23 @@ fn returned_call<'d>(
     place: &Place<'d, '_>,
     contacts: &impl Contacts,
     observer: &mut impl Observer,
-) -> Result<Decision<'d>, Reason> {
+) -> Result<Result<Decision<'d>, Reason>, ContactUnreadable> {
     let contact = match place.question.caller {
         Caller::Number(contact) => Ok(contact),
         Caller::Anonymous => Err(Reason::CallerAnonymous),
         Caller::Invalid => Err(Reason::CallerInvalid),
-    }
-    .inspect_err(|reason| observer.nothing_remembered(*reason))?;
+    };
+    let contact = match contact {
+        Ok(contact) => contact,
+        Err(reason) => {
+            observer.nothing_remembered(reason);
+            return Ok(Err(reason));
+        }
+    };
 
     let mut from_other_number = None;
     let mut failure = None;
-    for call in contacts.calls(place.environment.slot, contact).iter() {
+    for call in contacts.calls(place.environment.slot, contact)?.iter() {
         // A call whose agent was deleted is as good as deleted.
         let Some(source) = place.directory.agent(call.source) else {
             continue;
@@ -301,13 +310,13 @@ fn returned_call<'d>(
         match result {
             Ok(agent) if call.from == Some(place.number.record.number) => {
                 observer.callback(Reason::ReturnedCallSameNumber, Some(agent));
-                return Ok(callback(
+                return Ok(Ok(callback(
                     place,
                     Reason::ReturnedCallSameNumber,
                     agent,
                     source,
                     call,
-                ));
+                )));
             }
             Ok(agent) => {
                 from_other_number.get_or_insert((agent, source, *call));
@@ -320,13 +329,19 @@ fn returned_call<'d>(
     observer.callback(Reason::ReturnedCallSameNumber, None);
     if let Some((agent, source, call)) = from_other_number {
         observer.callback(Reason::ReturnedCall, Some(agent));
-        return Ok(callback(place, Reason::ReturnedCall, agent, source, &call));
+        return Ok(Ok(callback(
+            place,
+            Reason::ReturnedCall,
+            agent,
+            source,
+            &call,
+        )));
     }
     observer.callback(Reason::ReturnedCall, None);
-    Err(failure.unwrap_or_else(|| {
+    Ok(Err(failure.unwrap_or_else(|| {
         observer.nothing_remembered(Reason::CallerNeverCalled);
         Reason::CallerNeverCalled
-    }))
+    })))
 }
 
 /// The agent that takes the call back: of the roles by which it qualifies, the one set last; else

@@ -2,17 +2,21 @@
 
 use crate::decision::{Observer, Place, obstacle, resolve};
 use crate::{
-    Contacts, Decision, Directory, DirectoryAgent, Outcome, Question, Reason, RememberedCall,
+    ContactUnreadable, Contacts, Decision, Directory, DirectoryAgent, Outcome, Question, Reason,
+    RememberedCall,
 };
 
 /// Decides as [`crate::decide`] does, and lists each rung tried, in the order tried.
+///
+/// # Errors
+/// As [`crate::decide`].
 pub fn explain<'d>(
     directory: &'d Directory,
     contacts: &impl Contacts,
     question: &Question<'_>,
-) -> (Decision<'d>, Vec<Step>) {
+) -> Result<(Decision<'d>, Vec<Step>), ContactUnreadable> {
     let mut notes = Notes::default();
-    let decision = resolve(directory, contacts, question, &mut notes);
+    let decision = resolve(directory, contacts, question, &mut notes)?;
     let mut steps = notes.steps;
     if decision.outcome == Outcome::Refused {
         steps.push(Step {
@@ -22,7 +26,7 @@ pub fn explain<'d>(
             detail: "nobody takes the call".to_owned(),
         });
     }
-    (decision, steps)
+    Ok((decision, steps))
 }
 
 /// One rung tried.

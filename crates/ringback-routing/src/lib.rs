@@ -15,7 +15,9 @@ mod record;
 mod target_order;
 mod timestamp;
 
-pub use contacts::{ContactIndex, Contacts, Observed, RecentCalls, RememberedCall};
+pub use contacts::{
+    ContactIndex, ContactUnreadable, Contacts, Observed, RecentCalls, RememberedCall,
+};
 pub use decision::{Decision, Outcome, Question, Reason, decide};
 pub use directory::{Directory, DirectoryAgent, DirectoryEnvironment, DirectoryNumber, TokenHash};
 pub use explanation::{Rung, Step, explain};

@@ -371,9 +371,14 @@ impl<R: Router> Core<R> {
                 if let Some(excess) = asked.excess.or_else(|| desk.over_rate()) {
                     return self.refuse(desk, excess, invite, out);
                 }
+                let Some(decided) = self.plan(desk, asked) else {
+                    desk.lane.refused(Refused::Unreadable);
+                    let retry_after = desk.source.peer.retry_after;
+                    return Some(self.redirectors[0].overloaded(invite, retry_after, out));
+                };
                 desk.peer_lane.served();
                 let plan;
-                (plan, reason) = self.plan(desk, asked);
+                (plan, reason) = decided;
                 plan
             }
         };
@@ -409,18 +414,19 @@ impl<R: Router> Core<R> {
     }
 
     /// Decides on a new INVITE and remembers how; gives the reason too, unless somebody else was faster or
-    /// nothing was decided.
+    /// nothing was decided. `None`: what is remembered of the caller cannot be read at present, and nothing is
+    /// remembered of the INVITE.
     fn plan(
         &self,
         desk: &mut Desk<'_, '_, '_>,
         asked: &Asked<'_, '_>,
-    ) -> (Arc<SharedPlan>, Option<Reason>) {
+    ) -> Option<(Arc<SharedPlan>, Option<Reason>)> {
         let invite = &asked.invite;
         if asked.number.is_none()
             && desk.source.peer.learn
             && let Some(plan) = self.learn(desk, invite)
         {
-            return (plan, None);
+            return Some((plan, None));
         }
         let usable = |target: &Target| !invite.points_back(target.uri.as_bytes());
         let question = Question {
@@ -429,7 +435,7 @@ impl<R: Router> Core<R> {
             now: desk.round.now.wall,
             usable: &usable,
         };
-        let decision = decide(desk.round.directory, self.router.contacts(), &question);
+        let decision = decide(desk.round.directory, self.router.contacts(), &question).ok()?;
         let headers = desk.round.policy.headers;
         let plan = desk.seat.plans.of(
             desk.round.directory,
@@ -444,7 +450,7 @@ impl<R: Router> Core<R> {
             desk.round.now.second(),
         ) {
             // Another thread was faster with the same INVITE.
-            return (earlier, None);
+            return Some((earlier, None));
         }
         desk.lane.decided(decision.outcome, decision.reason);
         let call_id = invite.call_id();
@@ -462,7 +468,7 @@ impl<R: Router> Core<R> {
             call_id,
             desk.round.now.wall,
         );
-        (plan, Some(decision.reason))
+        Some((plan, Some(decision.reason)))
     }
 
     /// Records an outbound call, if the INVITE is one; gives its plan if the peer has a next hop.

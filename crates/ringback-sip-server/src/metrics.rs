@@ -124,6 +124,8 @@ label! {
         Late = "late",
         /// An INVITE of a peer that takes more than its share of an overloaded server.
         Share = "share",
+        /// An INVITE whose caller cannot be looked up, because storage is damaged or fails.
+        Unreadable = "unreadable",
         /// The server is about to end.
         Draining = "draining",
         /// Longer than 64 KiB.

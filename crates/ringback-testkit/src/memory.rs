@@ -18,6 +18,8 @@ pub struct MemoryJournal {
     state: Arc<Mutex<State>>,
     /// Whether writes fail.
     failing: Arc<AtomicBool>,
+    /// The contact that cannot be read.
+    damaged: Arc<Mutex<Option<E164>>>,
 }
 
 /// What was committed.
@@ -33,6 +35,25 @@ impl MemoryJournal {
     /// Lets every write fail from now on, or none.
     pub fn fail(&self, failing: bool) {
         self.failing.store(failing, Ordering::SeqCst);
+    }
+
+    /// Lets every read of this contact's calls fail from now on.
+    pub fn damage(&self, contact: Option<E164>) {
+        *self.damaged.lock() = contact;
+    }
+
+    /// Whether these calls can be read.
+    fn check_readable<'c>(
+        &self,
+        calls: impl IntoIterator<Item = &'c Call>,
+    ) -> Result<(), JournalError> {
+        let damaged = *self.damaged.lock();
+        match damaged {
+            Some(damaged) if calls.into_iter().any(|call| call.contact == damaged) => {
+                Err(JournalError::Damaged("told to be damaged".to_owned()))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Whether writes work.
@@ -135,10 +156,12 @@ impl Archive for MemoryJournal {
     ) -> Result<Vec<Call>, JournalError> {
         let state = self.state.lock();
         let calls = state.calls.values();
-        Ok(calls
+        let calls: Vec<Call> = calls
             .filter(|call| (call.environment, call.contact) == (environment, contact))
             .cloned()
-            .collect())
+            .collect();
+        self.check_readable(&calls)?;
+        Ok(calls)
     }
 
     fn visit_contacts(
@@ -154,9 +177,14 @@ impl Archive for MemoryJournal {
                 .or_default()
                 .push(call.clone());
         }
+        let share =
+            (part as u64 * SHARES / parts as u64)..((part as u64 + 1) * SHARES / parts as u64);
         for ((environment, contact), calls) in contacts {
-            let mine = contact.digits() % parts as u64 == part as u64;
-            if mine && visitor(environment, contact, &calls).is_break() {
+            if !share.contains(&(contact.digits() % SHARES)) {
+                continue;
+            }
+            self.check_readable(&calls)?;
+            if visitor(environment, contact, &calls).is_break() {
                 break;
             }
         }
@@ -174,6 +202,9 @@ impl Archive for MemoryJournal {
         Ok((before - state.calls.len()) as u64)
     }
 }
+
+/// Into how many shares contacts can be divided.
+const SHARES: u64 = 256;
 
 /// Replaces the record with the same id, or adds it.
 fn put<T: Clone, I: PartialEq>(all: &mut Vec<T>, new: &T, id: impl Fn(&T) -> I) {

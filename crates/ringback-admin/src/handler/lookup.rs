@@ -5,8 +5,8 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use ringback_engine::{Call, ReportAnswered, RouteCall, SubmitError};
 use ringback_routing::{
-    Caller, Decision, E164, NumberRules, Outcome, Question, Step, Target, Timestamp, decide,
-    explain, order_targets,
+    Caller, ContactUnreadable, Decision, E164, NumberRules, Outcome, Question, Step, Target,
+    Timestamp, decide, explain, order_targets,
 };
 use serde::Serialize;
 use smallvec::SmallVec;
@@ -161,7 +161,7 @@ impl Ask {
         }
         let directory = api.engine().directory();
         let question = self.question(&directory);
-        let (decision, steps) = self.decide(api, &directory, &question);
+        let (decision, steps) = self.decide(api, &directory, &question).ok()?;
         decision
             .call
             .is_none()
@@ -172,7 +172,9 @@ impl Ask {
     fn answer(self, api: &Api) -> Result<Response, SubmitError> {
         let directory = api.engine().directory();
         let question = self.question(&directory);
-        let (decision, steps) = self.decide(api, &directory, &question);
+        let (decision, steps) = self
+            .decide(api, &directory, &question)
+            .map_err(|_| SubmitError::StorageUnavailable)?;
         let call = api.engine().matched_call(&decision, self.caller)?;
         Ok(reply::ok(LookupBody::new(
             &decision,
@@ -203,12 +205,13 @@ impl Ask {
         api: &Api,
         directory: &'d ringback_routing::Directory,
         question: &Question<'_>,
-    ) -> (Decision<'d>, Option<Vec<Step>>) {
+    ) -> Result<(Decision<'d>, Option<Vec<Step>>), ContactUnreadable> {
+        let contacts = api.engine().contacts();
         if self.explained {
-            let (decision, steps) = explain(directory, api.engine().contacts(), question);
-            (decision, Some(steps))
+            let (decision, steps) = explain(directory, contacts, question)?;
+            Ok((decision, Some(steps)))
         } else {
-            (decide(directory, api.engine().contacts(), question), None)
+            Ok((decide(directory, contacts, question)?, None))
         }
     }
 }

@@ -14,8 +14,9 @@ pub(crate) async fn alive() -> Response {
 }
 
 /// `GET /readyz`: whether calls are routed and changes taken. 503 while storage takes no writes
-/// (routing goes on from memory) and while the server goes down. An index that is still being loaded
-/// answers rightly and is ready.
+/// (routing goes on from memory), while stored data is damaged (contacts that cannot be read are answered
+/// with 503) and while the server goes down. An index that is still being loaded answers rightly and is
+/// ready.
 pub(crate) async fn ready(State(api): State<Api>) -> Response {
     let readiness = readiness(&api);
     let code = if readiness.status == "ready" {
@@ -30,8 +31,9 @@ pub(crate) async fn ready(State(api): State<Api>) -> Response {
 pub(crate) fn readiness(api: &Api) -> Readiness {
     let health = api.engine().health();
     let draining = api.draining().is_cancelled();
+    let works = health.storage_available && !health.index_damaged;
     Readiness {
-        status: match (draining, health.storage_available) {
+        status: match (draining, works) {
             (true, _) => "draining",
             (false, true) => "ready",
             (false, false) => "degraded",
@@ -41,10 +43,10 @@ pub(crate) fn readiness(api: &Api) -> Readiness {
         } else {
             "unavailable"
         },
-        index: if health.index_whole {
-            "whole"
-        } else {
-            "loading"
+        index: match (health.index_damaged, health.index_whole) {
+            (true, _) => "damaged",
+            (false, true) => "whole",
+            (false, false) => "loading",
         },
     }
 }
@@ -69,6 +71,6 @@ pub(crate) struct Readiness {
     status: &'static str,
     /// `available` or `unavailable`.
     storage: &'static str,
-    /// `whole` or `loading`.
+    /// `whole`, `loading` or `damaged`.
     index: &'static str,
 }

@@ -59,7 +59,8 @@ impl Command for RouteCall {
             now,
             usable: &|_: &Target| true,
         };
-        let decision = decide(&directory, draft.contacts(), &question);
+        let decision = decide(&directory, draft.contacts(), &question)
+            .map_err(|_| CommandError::StorageUnavailable)?;
         let call = draft.matched_call(&decision, self.caller)?;
         let response = (self.render)(&decision, call.as_ref(), &sid);
         if seen {

@@ -127,7 +127,13 @@ async fn a_forgotten_contact_and_its_call_ids_are_gone() {
     assert_eq!(engine.calls_to(here, e164(CONTACT)).await, Ok(Vec::new()));
     let directory = engine.directory();
     let slot = directory.environment_by_id(here).expect("it is there").slot;
-    assert!(engine.contacts().calls(slot, e164(CONTACT)).is_empty());
+    assert!(
+        engine
+            .contacts()
+            .calls(slot, e164(CONTACT))
+            .expect("storage works")
+            .is_empty()
+    );
     let again = NewCall {
         to: e164(CONTACT + 1),
         ..new(source, "a")
@@ -307,7 +313,10 @@ async fn outcome(calls: &[Made], batch: usize) -> Vec<Kept> {
     // The index says the same, to the second.
     let directory = engine.directory();
     let slot = directory.environment_by_id(here).expect("it is there").slot;
-    let indexed = engine.contacts().calls(slot, e164(CONTACT));
+    let indexed = engine
+        .contacts()
+        .calls(slot, e164(CONTACT))
+        .expect("storage works");
     let indexed: Vec<_> = indexed
         .iter()
         .map(|call| {

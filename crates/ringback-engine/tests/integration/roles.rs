@@ -72,7 +72,7 @@ fn route(engine: &Running) -> (Outcome, Reason, Option<AgentId>) {
         now: engine.now(),
         usable: &|_: &Target| true,
     };
-    let decision = decide(&directory, engine.contacts(), &question);
+    let decision = decide(&directory, engine.contacts(), &question).expect("storage works");
     (
         decision.outcome,
         decision.reason,
@@ -398,7 +398,7 @@ async fn routed_calls_count_once_per_sid_and_answered_ones_once() {
         now: engine.now(),
         usable: &|_: &Target| true,
     };
-    let over_sip = decide(&directory, engine.contacts(), &question);
+    let over_sip = decide(&directory, engine.contacts(), &question).expect("storage works");
     for _retransmitted in 0..2 {
         engine.decided_over_sip(&over_sip, Some(e164(DIALED)), returned, b"z", engine.now());
     }

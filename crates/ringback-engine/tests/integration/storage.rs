@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use ringback_engine::{
     CreateEnvironment, FieldErrors, LearnedCall, NewCall, RecordCalls, SubmitError,
 };
-use ringback_routing::{CallStatus, Contacts, Direction, Timestamp};
+use ringback_routing::{CallStatus, ContactUnreadable, Contacts, Direction, Timestamp};
 
 use crate::support::{MemoryJournal, NOW, StillClock, agent, e164, environment, open};
 
@@ -67,7 +67,10 @@ async fn learned_call_counts_before_it_is_durable() {
         .environment_by_id(here)
         .expect("made")
         .slot;
-    let shown = || engine.contacts().calls(slot, e164(CONTACT)).iter().count();
+    let shown = || {
+        let calls = engine.contacts().calls(slot, e164(CONTACT));
+        calls.expect("storage works").iter().count()
+    };
     while !engine.health().index_whole {
         tokio::task::yield_now().await;
     }
@@ -138,7 +141,8 @@ async fn every_answer_is_right_while_contacts_are_loaded_and_written() {
                 place = (place + 7_919) % CONTACTS;
                 let calls = engine
                     .contacts()
-                    .calls(slot, e164(5_511_900_000_000 + place));
+                    .calls(slot, e164(5_511_900_000_000 + place))
+                    .expect("storage works");
                 assert!(
                     calls.iter().any(|call| call.from.is_none()),
                     "{place} was recorded"
@@ -168,10 +172,97 @@ async fn every_answer_is_right_while_contacts_are_loaded_and_written() {
         for place in places {
             let calls = engine
                 .contacts()
-                .calls(slot, e164(5_511_900_000_000 + place));
+                .calls(slot, e164(5_511_900_000_000 + place))
+                .expect("storage works");
             assert_eq!(calls.iter().count(), 2, "{place} was recorded twice");
         }
     }
     done.store(true, Ordering::Relaxed);
     reader.join().expect("every answer was right");
+}
+
+#[tokio::test]
+async fn storage_that_heals_is_noticed_without_a_write() {
+    // Nobody wrote to a node that was not ready, and so it stayed that way for good.
+    let memory = MemoryJournal::default();
+    let engine = open(&memory, &StillClock::at(NOW));
+    memory.fail(true);
+    let refused = engine.submit(make("during")).await;
+    assert_eq!(refused, Err(SubmitError::StorageUnavailable));
+    assert!(!engine.health().storage_available);
+    memory.fail(false);
+    while !engine.health().storage_available {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn a_contact_that_cannot_be_read_has_no_answer_until_it_can() {
+    // What could not be read was taken for a contact that was never called, and the part of the index that
+    // it belongs to was never loaded.
+    const CONTACTS: u64 = 200;
+    const DAMAGED: u64 = 7;
+    let memory = MemoryJournal::default();
+    let clock = StillClock::at(NOW);
+    let engine = open(&memory, &clock);
+    let here = environment(&engine).await;
+    let source = agent(&engine, here, "source", Direction::Outbound, &[]).await;
+    let contact = |place: u64| e164(5_511_900_000_000 + place);
+    let call = |place: u64, sid: &str| NewCall {
+        agent: source,
+        to: contact(place),
+        from: None,
+        status: None,
+        started_at: None,
+        sid: Some(sid.to_owned()),
+    };
+    let record = |engine: &ringback_engine::Engine, calls| {
+        let command = RecordCalls {
+            environment: here,
+            calls,
+        };
+        let engine = engine.clone();
+        async move { engine.submit(command).await.expect("recorded") }
+    };
+    let calls = (0..CONTACTS).map(|place| call(place, &place.to_string()));
+    record(&engine, calls.collect()).await;
+    drop(engine);
+
+    memory.damage(Some(contact(DAMAGED)));
+    let engine = open(&memory, &clock);
+    let slot = engine
+        .directory()
+        .environment_by_id(here)
+        .expect("made")
+        .slot;
+    let known = |place| {
+        let calls = engine.contacts().calls(slot, contact(place));
+        calls.map(|calls| calls.iter().count())
+    };
+    while !engine.health().index_damaged {
+        assert_eq!(known(DAMAGED), Err(ContactUnreadable));
+        tokio::task::yield_now().await;
+    }
+    for place in (0..CONTACTS).filter(|place| *place != DAMAGED) {
+        assert_eq!(known(place), Ok(1), "{place}");
+    }
+    assert_eq!(known(DAMAGED), Err(ContactUnreadable));
+    memory.damage(None);
+    assert_eq!(known(DAMAGED), Ok(1), "it is looked up");
+    while !engine.health().index_whole {
+        tokio::task::yield_now().await;
+    }
+    assert!(!engine.health().index_damaged);
+
+    // With the index whole, a change that cannot be followed leaves it out of date.
+    memory.damage(Some(contact(DAMAGED)));
+    record(&engine, vec![call(DAMAGED, "again")]).await;
+    assert!(engine.health().index_damaged);
+    assert_eq!(known(DAMAGED), Err(ContactUnreadable));
+    assert_eq!(known(DAMAGED + 1), Ok(1));
+    memory.damage(None);
+    while engine.health().index_damaged {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(known(DAMAGED), Ok(1));
 }

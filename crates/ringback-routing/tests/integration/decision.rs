@@ -2,8 +2,8 @@
 
 use proptest::prelude::*;
 use ringback_routing::{
-    Caller, ContactIndex, Contacts, Directory, Observed, Outcome, Question, Reason, RecentCalls,
-    RememberedCall, Rung, Target, Timestamp, decide, explain,
+    Caller, ContactIndex, ContactUnreadable, Contacts, Directory, Observed, Outcome, Question,
+    Reason, RecentCalls, RememberedCall, Rung, Target, Timestamp, decide, explain,
 };
 
 use crate::model::{ModelCall, NOW, UNUSABLE, World, contact, number, world};
@@ -58,7 +58,8 @@ fn check(world: &World, order: &[usize]) {
                     now: Timestamp::from_seconds(now),
                     usable: &usable,
                 };
-                let decision = decide(&directory, &index, &question);
+                let decision =
+                    decide(&directory, &index, &question).expect("the index is in memory");
                 let expected = world.decide(dialed, model_caller, now, UNUSABLE);
                 assert_eq!(
                     decision.outcome, expected.outcome,
@@ -80,8 +81,8 @@ fn check(world: &World, order: &[usize]) {
 
 /// The explanation decides alike, and its last rung is the one that held.
 fn check_explanation(directory: &Directory, index: &ContactIndex, question: &Question<'_>) {
-    let decision = decide(directory, index, question);
-    let (explained, steps) = explain(directory, index, question);
+    let decision = decide(directory, index, question).expect("the index is in memory");
+    let (explained, steps) = explain(directory, index, question).expect("the index is in memory");
     assert_eq!(
         (explained.outcome, explained.reason),
         (decision.outcome, decision.reason)
@@ -155,8 +156,43 @@ impl Contacts for Nothing {
         &self,
         _environment: ringback_routing::EnvironmentSlot,
         _contact: ringback_routing::E164,
-    ) -> RecentCalls {
-        RecentCalls::default()
+    ) -> Result<RecentCalls, ContactUnreadable> {
+        Ok(RecentCalls::default())
+    }
+}
+
+/// Contacts of which nothing can be read.
+struct Unreadable;
+
+impl Contacts for Unreadable {
+    fn calls(
+        &self,
+        _environment: ringback_routing::EnvironmentSlot,
+        _contact: ringback_routing::E164,
+    ) -> Result<RecentCalls, ContactUnreadable> {
+        Err(ContactUnreadable)
+    }
+}
+
+proptest! {
+    #[test]
+    fn a_contact_that_cannot_be_read_is_never_decided_as_never_called(world in world()) {
+        let directory = world.directory();
+        for number in &world.numbers {
+            for caller in [Caller::Number(number.number), Caller::Anonymous, Caller::Invalid] {
+                let question = Question {
+                    dialed: Some(number.number),
+                    caller,
+                    now: Timestamp::from_seconds(NOW),
+                    usable: &|_: &Target| true,
+                };
+                let decided = decide(&directory, &Unreadable, &question);
+                let explained = explain(&directory, &Unreadable, &question);
+                // Whoever withholds the number is looked up nowhere.
+                prop_assert_eq!(decided.is_err(), matches!(caller, Caller::Number(_)));
+                prop_assert_eq!(explained.is_err(), decided.is_err());
+            }
+        }
     }
 }
 
@@ -169,7 +205,7 @@ fn a_dialed_number_that_cannot_be_read_is_unknown() {
         usable: &|_: &Target| true,
     };
     let directory = Directory::default();
-    let decision = decide(&directory, &Nothing, &question);
+    let decision = decide(&directory, &Nothing, &question).expect("nothing is read");
     assert_eq!(
         (decision.outcome, decision.reason),
         (Outcome::Refused, Reason::NumberUnknown)

@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 use ringback_routing::{
-    AgentSlot, CallStatus, ContactIndex, Contacts, E164, EnvironmentSlot, Observed, RecentCalls,
+    AgentSlot, CallStatus, ContactIndex, E164, EnvironmentSlot, Observed, RecentCalls,
     RememberedCall, Timestamp,
 };
 
