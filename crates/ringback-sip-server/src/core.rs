@@ -67,8 +67,8 @@ pub(crate) struct Arrival<'m> {
     pub(crate) source: SocketAddr,
     /// How it came.
     pub(crate) transport: Transport,
-    /// Whether it has waited for so long that a new INVITE must be refused.
-    pub(crate) late: bool,
+    /// How long it has waited to be read.
+    pub(crate) waited: Duration,
 }
 
 /// What all messages that came together are handled with.
@@ -108,6 +108,8 @@ pub(crate) struct Asked<'m, 'r> {
     source: Source<'r>,
     /// Why it is refused, if it turns out to be new.
     excess: Option<Excess>,
+    /// When it came, since the server was made.
+    arrived: Duration,
     /// The number that was dialed, if it can be read.
     dialed: Option<E164>,
     /// That number, if it is ours.
@@ -294,7 +296,7 @@ impl<R: Router> Core<R> {
         }
         let start = out.len();
         match self.redirectors[0].handle(self.input(arrival), out) {
-            Action::Invite(invite) => Read::Invite(desk.asked(invite, arrival.transport, excess)),
+            Action::Invite(invite) => Read::Invite(desk.asked(invite, arrival, excess)),
             Action::Reply(reply) => {
                 // Malformed, so it is not of the budget for INVITEs.
                 if !desk.takes_other() {
@@ -335,7 +337,7 @@ impl<R: Router> Core<R> {
             }
             // Line ends may stand before the start line.
             Action::Invite(invite) => {
-                return Read::Invite(desk.asked(invite, arrival.transport, None));
+                return Read::Invite(desk.asked(invite, arrival, None));
             }
             Action::Absorb => desk.lane.absorbed(),
             Action::Response(_) => {
@@ -368,7 +370,7 @@ impl<R: Router> Core<R> {
                 plan
             }
             None => {
-                if let Some(excess) = asked.excess.or_else(|| desk.over_rate()) {
+                if let Some(excess) = asked.excess.or_else(|| desk.over_rate(asked.arrived)) {
                     return self.refuse(desk, excess, invite, out);
                 }
                 let Some(decided) = self.plan(desk, asked) else {
@@ -538,7 +540,7 @@ impl<'d, 's, 'r> Desk<'d, 's, 'r> {
     fn asked<'m>(
         &self,
         invite: Invite<'m>,
-        transport: Transport,
+        arrival: &Arrival<'_>,
         excess: Option<Excess>,
     ) -> Asked<'m, 'r> {
         let (directory, peer) = (self.round.directory, self.source.peer);
@@ -550,9 +552,10 @@ impl<'d, 's, 'r> Desk<'d, 's, 'r> {
         let caller = identity::caller(invite.message(), peer, country);
         Asked {
             invite,
-            transport,
+            transport: arrival.transport,
             source: self.source,
             excess,
+            arrived: self.arrived(arrival),
             dialed,
             number,
             caller,
@@ -595,7 +598,8 @@ impl<'d, 's, 'r> Desk<'d, 's, 'r> {
     fn takes_other(&self) -> bool {
         let rate = self.source.peer.rate;
         let rate = rate.map_or(OTHERS_UNLIMITED, |rate| rate.max(OTHERS_LEAST));
-        let takes = self.source.state.others.take(rate, self.round.now.uptime);
+        let now = self.round.now.uptime;
+        let takes = self.source.state.others.take(rate, now, now);
         if !takes {
             self.peer_lane.dropped();
             self.lane.dropped(Dropped::OtherBudget);
@@ -603,13 +607,19 @@ impl<'d, 's, 'r> Desk<'d, 's, 'r> {
         takes
     }
 
+    /// When a message came, since the server was made.
+    fn arrived(&self, arrival: &Arrival<'_>) -> Duration {
+        self.round.now.uptime.saturating_sub(arrival.waited)
+    }
+
     /// Why an INVITE is refused before it is read, if it is: unless it turns out to be known.
     fn excess(&mut self, arrival: &Arrival<'_>) -> Option<Excess> {
         let wants_answers = self.source.peer.refuse == Refusal::Answer;
-        if arrival.late {
+        let arrived = self.arrived(arrival);
+        let pressure = self.seat.pressure.as_deref_mut()?;
+        if pressure.is_late(arrival.waited) {
             return Some(Excess::new(ExcessCause::Late, wants_answers));
         }
-        let pressure = self.seat.pressure.as_deref_mut()?;
         let knock = Knock {
             place: self.source.place,
             ip: arrival.source.ip(),
@@ -625,7 +635,8 @@ impl<'d, 's, 'r> Desk<'d, 's, 'r> {
                 }
                 // Under pressure nobody reads what is over the rate, to see whether it is known.
                 let rate = self.source.peer.rate?;
-                let is_over = !self.source.state.invites.has(rate, self.round.now.uptime);
+                let now = self.round.now.uptime;
+                let is_over = !self.source.state.invites.has(rate, arrived, now);
                 return is_over.then_some(Excess::new(ExcessCause::Rate, false));
             }
         };
@@ -633,9 +644,10 @@ impl<'d, 's, 'r> Desk<'d, 's, 'r> {
     }
 
     /// Why a new INVITE is refused, if it is over its peer's rate.
-    fn over_rate(&self) -> Option<Excess> {
+    fn over_rate(&self, arrived: Duration) -> Option<Excess> {
         let rate = self.source.peer.rate?;
-        let takes = self.source.state.invites.take(rate, self.round.now.uptime);
+        let now = self.round.now.uptime;
+        let takes = self.source.state.invites.take(rate, arrived, now);
         let is_answered = self.source.peer.refuse == Refusal::Answer;
         (!takes).then_some(Excess::new(ExcessCause::Rate, is_answered))
     }
@@ -732,19 +744,20 @@ mod tests {
         fn answered(&self, _environment: EnvironmentId, _call_id: &[u8], _at: Timestamp) {}
     }
 
-    /// Hands a message to a core; gives the status of the reply.
+    /// Hands a message to a core, after it has waited for too long or not; gives the status of the reply.
     fn ask(core: &Core<Nobody>, message: &str, late: bool) -> Option<u16> {
         let mut plans = PlanCache::default();
+        let mut pressure = Pressure::default();
         let mut seat = Seat {
             lane: 0,
             plans: Plans::Own(&mut plans),
-            pressure: None,
+            pressure: Some(&mut pressure),
         };
         let arrival = Arrival {
             bytes: message.as_bytes(),
             source: "127.0.0.1:5060".parse().unwrap(),
             transport: Transport::Udp,
-            late,
+            waited: Duration::from_secs(if late { 33 } else { 0 }),
         };
         let round = Round {
             policy: &core.policy.load(),

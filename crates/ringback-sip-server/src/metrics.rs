@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use ringback_routing::{Outcome, Reason};
 use ringback_sip_proto::message::Problem;
@@ -337,8 +338,10 @@ pub(crate) struct Lane {
     dropped: [Counter; Dropped::NAMES.len()],
     /// Requests refused.
     refused: [Counter; Refused::NAMES.len()],
-    /// Whether the thread cannot keep up.
-    overloaded: AtomicBool,
+    /// When the thread last could not keep up, in milliseconds since the start; 0: it can.
+    overloaded: AtomicU64,
+    /// Whether what stood before the socket was taken away meanwhile.
+    lifted: AtomicBool,
 }
 
 /// What one thread counts of one peer.
@@ -433,9 +436,31 @@ impl Lane {
         self.retransmissions.bump(self.hand);
     }
 
-    /// The thread can keep up, or not.
-    pub(crate) fn set_overloaded(&self, overloaded: bool) {
-        self.overloaded.store(overloaded, Ordering::Relaxed);
+    /// The thread can keep up (`None`), or not at this time.
+    pub(crate) fn set_overloaded(&self, at: Option<Duration>) {
+        let millis = at.map_or(0, |at| {
+            u64::try_from(at.as_millis()).unwrap_or(u64::MAX).max(1)
+        });
+        self.overloaded.store(millis, Ordering::Relaxed);
+    }
+
+    /// Whether the thread holds INVITEs back and has had nothing to do for so long that there is no
+    /// reason left. Asked by one thread, which then has to let everything pass again.
+    pub(crate) fn is_held_in_vain(&self, now: Duration) -> bool {
+        let millis = self.overloaded.load(Ordering::Relaxed);
+        let idle = now.saturating_sub(Duration::from_millis(millis));
+        millis > 0 && idle >= IDLE_TIME
+    }
+
+    /// What stood before the socket was taken away.
+    pub(crate) fn lift(&self) {
+        self.lifted.store(true, Ordering::Release);
+        self.overloaded.store(0, Ordering::Relaxed);
+    }
+
+    /// Whether what stood before the socket was taken away since this was asked last.
+    pub(crate) fn take_lifted(&self) -> bool {
+        self.lifted.load(Ordering::Relaxed) && self.lifted.swap(false, Ordering::Acquire)
     }
 
     /// An outbound INVITE was sent on.
@@ -558,7 +583,7 @@ impl Metrics {
     /// Whether some thread cannot keep up.
     pub(crate) fn is_overloaded(&self) -> bool {
         let mut lanes = self.lanes.iter();
-        lanes.any(|lane| lane.overloaded.load(Ordering::Relaxed))
+        lanes.any(|lane| lane.overloaded.load(Ordering::Relaxed) > 0)
     }
 
     /// Something became of a connection.
@@ -883,6 +908,10 @@ fn escaped(text: &str) -> String {
 
 /// The transports, in the order in which messages are counted.
 const TRANSPORTS: [&str; 3] = ["udp", "tcp", "tls"];
+
+/// A thread that has had nothing to do for so long holds nothing back with reason: what is held back is
+/// never all of it.
+const IDLE_TIME: Duration = Duration::from_millis(250);
 
 /// The statuses that are sent.
 const STATUSES: [u16; 13] = [

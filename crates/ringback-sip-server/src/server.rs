@@ -264,6 +264,8 @@ impl<R: Router> SipServer<R> {
         threads: &mut Vec<JoinHandle<()>>,
     ) -> io::Result<()> {
         let core = &self.shared.core;
+        let held: io::Result<Vec<_>> = sockets.udp.iter().map(UdpSocket::try_clone).collect();
+        let held = held?;
         for (lane, socket) in sockets.udp.into_iter().enumerate() {
             let worker = Worker {
                 socket,
@@ -286,6 +288,9 @@ impl<R: Router> SipServer<R> {
                 }
             };
             while !stopping.load(Ordering::Relaxed) {
+                for (lane, socket) in held.iter().enumerate() {
+                    udp::lift_if_idle(memory.metrics.lane(lane), socket, memory.now());
+                }
                 memory.learning.tick(memory.now());
                 memory
                     .observations

@@ -261,7 +261,7 @@ fn answer<R: Router>(
             bytes,
             source,
             transport,
-            late: false,
+            waited: Duration::ZERO,
         };
         // On a stream every reply goes where the request came from.
         let _destination = core.handle(&mut seat, round, &arrival, out);

@@ -2,8 +2,8 @@
 //!
 //! One socket and one thread per core; the system spreads sources over the sockets (`SO_REUSEPORT`),
 //! so the retransmissions of a call meet the thread that answered it. Once warm, nothing is
-//! allocated here. Every datagram bears the time at which the system took it in: an INVITE that
-//! waited too long is refused instead of served.
+//! allocated here. Every datagram bears the time at which the system took it in, so that a queue that
+//! stands can be told from a stall of the machine.
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, SocketAddrV4, SocketAddrV6, UdpSocket};
@@ -23,8 +23,8 @@ use nix::sys::time::TimeSpec;
 use ringback_sip_proto::Transport;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
-use crate::core::{Arrival, Asked, Core, Read, Round, Seat};
-use crate::metrics::Dropped;
+use crate::core::{Arrival, Asked, Core, Now, Read, Round, Seat};
+use crate::metrics::{Dropped, Lane};
 use crate::overload::Pressure;
 use crate::plan::{PlanCache, Plans};
 use crate::router::Router;
@@ -70,6 +70,18 @@ pub(crate) fn bind(address: SocketAddr, shared: bool) -> io::Result<UdpSocket> {
 pub(crate) fn wake(socket: &UdpSocket) {
     // The system says that the socket is not connected, and wakes its receivers nevertheless.
     let _not_connected = SockRef::from(socket).shutdown(Shutdown::Read);
+}
+
+/// Lets everything pass again if INVITEs are held back before this socket and its thread has nothing to do:
+/// where all that comes is held back, nothing would ever tell the thread that the overload is over.
+pub(crate) fn lift_if_idle(lane: &Lane, socket: &UdpSocket, now: Now) {
+    if lane.is_held_in_vain(now.uptime) {
+        if let Err(error) = Sieve::default().attach(socket) {
+            tracing::debug!(%error, "the system does not let INVITEs pass again");
+            return;
+        }
+        lane.lift();
+    }
 }
 
 /// One socket and what its thread works with.
@@ -134,7 +146,8 @@ impl<R: Router> Worker<R> {
         let mut receiver = Receiver::new(has_many_addresses);
         let mut sender = Sender::new();
         let mut plans = PlanCache::default();
-        let mut pressure = Pressure::default();
+        let room = SockRef::from(&self.socket).recv_buffer_size();
+        let mut pressure = Pressure::new(room.unwrap_or(0));
         let mut received = ArrayVec::new();
         while !self.stopping.load(Ordering::Relaxed) {
             match receiver.receive(&self.socket, &mut received) {
@@ -187,14 +200,18 @@ impl<R: Router> Worker<R> {
             if known { waited } else { Duration::ZERO }
         };
         if let (Some(pressure), Some(first)) = (&mut seat.pressure, received.first()) {
-            let sieve = pressure.batch(now.uptime, waited(first));
+            let lane = self.core.metrics.lane(self.lane);
+            if lane.take_lifted() {
+                pressure.lift();
+            }
+            let count = u32::try_from(received.len()).unwrap_or(u32::MAX);
+            let sieve = pressure.batch(now.uptime, waited(first), count);
             if let Some(Err(error)) = sieve.map(|sieve| sieve.attach(&self.socket)) {
                 // What is taken in is bounded all the same, at a higher price.
                 tracing::debug!(%error, "the system does not hold INVITEs back for us");
                 pressure.sieve_failed();
             }
-            let is_high = pressure.is_high();
-            self.core.metrics.lane(self.lane).set_overloaded(is_high);
+            lane.set_overloaded(pressure.is_high().then_some(now.uptime));
         }
         let round = Round {
             policy: &policy,
@@ -220,7 +237,7 @@ impl<R: Router> Worker<R> {
                     bytes: receiver.bytes(place, datagram.length),
                     source: datagram.source,
                     transport: Transport::Udp,
-                    late: waited(datagram) > LATE,
+                    waited: waited(datagram),
                 };
                 let start = sender.buffer.len();
                 match self
@@ -645,8 +662,3 @@ const REPLIES_BYTES: usize = BATCH * 2_048;
 /// How long a thread waits for a HEP packet before it looks whether it should stop, and any after an
 /// error.
 const PATIENCE: Duration = Duration::from_millis(200);
-
-/// How long an INVITE may have waited and still be served: 200 ms less what answering the batch
-/// takes. Whatever it waited for: also on a machine that did not run us for so long, without any queue.
-/// The peer cannot know the cause, has better servers to ask, and needs its answer in time.
-const LATE: Duration = Duration::from_millis(190);

@@ -124,3 +124,26 @@ fn a_refused_reload_is_counted_and_told() {
     let page = metrics(&server);
     assert!(page.contains("ringback_config_last_reload_successful 1\n"));
 }
+
+#[test]
+fn calls_that_wait_through_a_stall_are_answered_and_not_refused() {
+    let server = crate::server();
+    let api = server.environment(json!({"name": "acme", "fallback_targets": ["sip:fb@192.0.2.1"]}));
+    api.number("+12025550100");
+    let peer = SipPeer::new(server.address("sip_udp"));
+    server.signal("STOP");
+    for call in 0..100 {
+        let call_id = format!("stalled-{call}");
+        peer.send(&peer.invite_text("+12025550100", "+12025550142", &call_id));
+    }
+    // The stall itself: longer than any wait that is refused while a queue stands.
+    std::thread::sleep(std::time::Duration::from_millis(400));
+    server.signal("CONT");
+    for _ in 0..100 {
+        let reply = peer.receive().unwrap();
+        assert_eq!(reply.status, 302, "{}", reply.text);
+    }
+    let status = server.admin().get("/api/v1/status").data(200);
+    assert_eq!(status["sip"]["overloaded"], false);
+    assert_eq!(status["sip"]["refused"], json!({}));
+}
