@@ -9,23 +9,21 @@
 //! 6. To tag (481), for every method but ACK and CANCEL: no dialog is ever made here.
 //! 7. A method that SIP knows and this server does not (405).
 //! 8. Scheme of the request URI (416).
-//! 9. `Require` (420), but not on CANCEL (RFC 3261 §8.2.2.3). No extension is supported.
+//! 9. `Require` and `Proxy-Require` (420), but not on CANCEL (RFC 3261 §8.2.2.3) and not on INVITE:
+//!    a redirect server goes on without extensions that it does not understand (§8.3).
 //! 10. Routing.
 //!
 //! An ACK is never answered, a response never either; what has no readable top `Via` cannot be.
 //!
-//! RFC 3261 §8.3 lets a redirect server ignore unknown option tags; we refuse them as a user agent
-//! does (§8.2.2.3), because the caller asked for the call to fail rather than to go on without.
-//!
-//! Headers that decide nothing here are not read (§8.2.2: "should ignore any malformed header
-//! fields that are not necessary"): a bad `Date`, `Contact` or body goes unnoticed. Not required,
-//! as RFC 2543 did not require them: `Max-Forwards`, a From tag, a branch. `Max-Forwards: 0` is
-//! fine, since nothing is forwarded.
+//! What decides nothing here is not read (§8.2.2: "should ignore any malformed header fields that
+//! are not necessary"): a bad `Date`, `Contact` or body goes unnoticed, and so do a broken `Via`
+//! below the top one and a broken display name in `To`. Not required, as RFC 2543 did not require
+//! them: `Max-Forwards`, a From tag, a branch. `Max-Forwards: 0` is fine, since nothing is forwarded.
 
 use rsip::Method;
 
+use crate::message::Via;
 use crate::message::{CSeq, Fault, HeaderError, HeaderName, Message, NameAddr, Problem, StartLine};
-use crate::message::{Value, Via};
 use crate::uri::{Scheme, Uri};
 
 /// What is to be done with a message.
@@ -244,7 +242,7 @@ fn check_request<'m>(message: &Message<'m>, via: Via<'m>) -> Result<Request<'m>,
     if missing != MissingHeaders::default() {
         return Err(Refusal::Malformed(Defect::Missing(missing)));
     }
-    if !via.is_sound() || !message.lower_vias_are_sound(&via) {
+    if !via.is_sound() {
         return Err(header_error(HeaderName::Via, Problem::Malformed));
     }
     let refuse = |error| Refusal::Malformed(Defect::Header(error));
@@ -269,8 +267,7 @@ fn check_request<'m>(message: &Message<'m>, via: Via<'m>) -> Result<Request<'m>,
     if uri.scheme() == Scheme::Other {
         return Err(Refusal::UriScheme);
     }
-    let requires = || message.count(HeaderName::Require) > 0 && message.require().next().is_some();
-    if method != Method::Cancel && requires() {
+    if method == Method::Options && message.required_extensions().next().is_some() {
         return Err(Refusal::Extension);
     }
     Ok(Request {
@@ -300,9 +297,4 @@ const fn refuse_fault(fault: Fault) -> Refusal {
 /// A refusal that names a header.
 const fn header_error(name: HeaderName, problem: Problem) -> Refusal {
     Refusal::Malformed(Defect::Header(HeaderError { name, problem }))
-}
-
-/// The option tags that a 420 lists.
-pub(crate) fn unsupported<'m>(message: &Message<'m>) -> impl Iterator<Item = Value<'m>> + use<'m> {
-    message.require()
 }

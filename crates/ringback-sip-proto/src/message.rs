@@ -323,17 +323,6 @@ impl<'m> Message<'m> {
         Via::parse(value.split_first().0)
     }
 
-    /// True if every `Via` but the top one can be read and follows the grammar.
-    pub(crate) fn lower_vias_are_sound(&self, top: &Via<'_>) -> bool {
-        let is_alone =
-            self.count(HeaderName::Via) == 1 && self.first(HeaderName::Via) == Some(top.value());
-        is_alone
-            || self
-                .vias()
-                .skip(1)
-                .all(|via| via.is_some_and(|via| via.is_sound()))
-    }
-
     /// `CSeq`.
     ///
     /// # Errors
@@ -376,13 +365,13 @@ impl<'m> Message<'m> {
         self.read(HeaderName::From, NameAddr::parse)
     }
 
-    /// `To`.
+    /// `To`. Nobody is shown its display name here, so a broken one does not matter.
     ///
     /// # Errors
     ///
     /// If it is missing, repeated or malformed.
     pub fn to(&self) -> Result<NameAddr<'m>, HeaderError> {
-        self.read(HeaderName::To, NameAddr::parse)
+        self.read(HeaderName::To, NameAddr::parse_any_name)
     }
 
     /// `Max-Forwards`; a message of RFC 2543 has none.
@@ -400,9 +389,10 @@ impl<'m> Message<'m> {
         .map(Some)
     }
 
-    /// Every option tag of `Require`, in order.
-    pub fn require(&self) -> impl Iterator<Item = Value<'m>> + use<'m> {
+    /// Every option tag of `Require`, then those of `Proxy-Require`, in order.
+    pub fn required_extensions(&self) -> impl Iterator<Item = Value<'m>> + use<'m> {
         self.known(HeaderName::Require)
+            .chain(self.header("Proxy-Require"))
             .flat_map(Value::list)
             .filter(|tag| !tag.as_bytes().is_empty())
     }

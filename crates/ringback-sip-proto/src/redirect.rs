@@ -244,12 +244,16 @@ impl Redirector {
             Verdict::Absorb => return Action::Absorb,
             Verdict::Response(response) => return Action::Response(response),
             Verdict::Drop(cause) => return Action::Drop(cause),
-            Verdict::Refuse(refusal, via) => Answered::refused(self.key, &message, &via, origin)
-                .write_refusal(self.key, refusal, None, out),
+            Verdict::Refuse(refusal, via) => {
+                let answered = Answered::refused(self.key, &message, &via, origin);
+                let reply = answered.write_refusal(self.key, refusal, None, out);
+                answered.fit(self.key, reply, start, out)
+            }
             Verdict::Accept(request) => {
                 let fingerprint = fingerprint(self.key, &message, &request.via);
                 let answered = Answered::accepted(&message, &request, origin, fingerprint);
-                self.write_accepted(&answered, &request, input.draining, out)
+                let reply = self.write_accepted(&answered, &request, input.draining, out);
+                answered.fit(self.key, reply, start, out)
             }
         };
         if origin.transport == Transport::Udp && out.len() - start > MAX_DATAGRAM {
@@ -285,6 +289,10 @@ impl Redirector {
     /// Left out are targets that point back at the request URI, that are no SIP URI, that ask for
     /// `transport=tls`, and `sip:` targets of a `sips:` request (RFC 5630 §3.3). If that leaves
     /// none, the answer is 480, in the last case with a Warning.
+    ///
+    /// Contacts end where the reply would get too long: over UDP after a few kilobytes, so that
+    /// whoever forges a source address cannot have much sent there. The first one is written if it
+    /// fits at all; a request that leaves no room for it gets a short 513.
     pub fn answer<'t, T>(
         &self,
         invite: &Invite<'_>,
@@ -301,27 +309,45 @@ impl Redirector {
         let answered = invite.answered();
         let start = out.len();
         answered.write_head(self.key, MOVED, out);
+        let head = out.len();
+        let most = if invite.origin.transport.is_stream() {
+            MAX_CONTACTS
+        } else {
+            MAX_DATAGRAM_CONTACTS
+        };
+        let end = (start + answered.limit()).saturating_sub(answer.tail.len());
         let targets = targets.into_iter();
         let mut q = Q::new(targets.clone().count());
         let mut shortfall = Shortfall::NoTarget;
         for target in targets {
-            // Keep a long list within a datagram: the first ones are the best.
-            if out.len() - start > MAX_CONTACTS {
+            // The first ones are the best.
+            if out.len() - head > most {
                 break;
             }
             match may_answer(invite, target.is_sips(), target.uri()) {
                 Ok(()) => {
                     let Some(q) = q.next() else { break };
+                    let contact = out.len();
                     out.extend_from_slice(&target.contact);
                     write_q(q, out);
                     out.extend_from_slice(b"\r\n");
-                    shortfall = Shortfall::None;
+                    if out.len() <= end {
+                        shortfall = Shortfall::None;
+                    } else {
+                        out.truncate(contact);
+                        if shortfall != Shortfall::None {
+                            shortfall = Shortfall::NoRoom;
+                        }
+                    }
                 }
                 Err(Unusable::NotSips) if shortfall == Shortfall::NoTarget => {
                     shortfall = Shortfall::NotSips;
                 }
                 Err(_) => {}
             }
+        }
+        if shortfall == Shortfall::NoRoom {
+            return answered.write_short(self.key, start, out);
         }
         if shortfall != Shortfall::None {
             out.truncate(start);
@@ -379,7 +405,7 @@ impl Redirector {
         }
         out.extend_from_slice(b">\r\n");
         write_end(out);
-        answered.reply(302)
+        answered.fit(self.key, answered.reply(302), start, out)
     }
 
     /// Answers 503, with `Retry-After` only if the peer is configured for it: it would make a proxy
@@ -390,9 +416,10 @@ impl Redirector {
         retry_after: Option<u32>,
         out: &mut Vec<u8>,
     ) -> Reply {
-        invite
-            .answered()
-            .write_refusal(self.key, Refusal::Overload, retry_after, out)
+        let answered = invite.answered();
+        let start = out.len();
+        let reply = answered.write_refusal(self.key, Refusal::Overload, retry_after, out);
+        answered.fit(self.key, reply, start, out)
     }
 
     /// Wraps up what routing asks for.
@@ -438,6 +465,7 @@ impl Redirector {
         out: &mut Vec<u8>,
     ) -> Reply {
         let answered = invite.answered();
+        let start = out.len();
         let status = if &*answer.reason == "number_unknown" {
             answered.write_head(self.key, b"SIP/2.0 404 Not Found", out);
             404
@@ -455,7 +483,7 @@ impl Redirector {
             write_header("Warning", "380 ringback \"SIPS Not Allowed\"", out);
         }
         out.extend_from_slice(&answer.tail);
-        answered.reply(status)
+        answered.fit(self.key, answered.reply(status), start, out)
     }
 
     /// The decision that there is no agent.
@@ -487,12 +515,14 @@ impl Redirector {
 /// Why a refusal is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Shortfall {
-    /// It is not.
+    /// There is none: the call is redirected.
     None,
     /// The decision says so.
     Decision,
     /// No target was left.
     NoTarget,
+    /// No target that was left fits into the reply.
+    NoRoom,
     /// Every target left is a `sip:` one, and `sips:` was asked for.
     NotSips,
 }
@@ -647,5 +677,7 @@ fn write_user_param(text: &[u8], out: &mut Vec<u8>) {
 const MOVED: &[u8] = b"SIP/2.0 302 Moved Temporarily";
 /// The reason of a refusal that no target was left for.
 const NO_AGENT: &str = "no_agent_available";
-/// Bytes of a reply after which no further Contact is written.
+/// Bytes of Contacts after which no further one is written.
 const MAX_CONTACTS: usize = 48 * 1024;
+/// The same over UDP, where the source may be forged: room for dozens.
+const MAX_DATAGRAM_CONTACTS: usize = 8 * 1024;

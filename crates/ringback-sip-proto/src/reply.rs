@@ -13,16 +13,19 @@ use std::ops::Range;
 use rsip::Method;
 use siphasher::sip::SipHasher13;
 
-use crate::check::{Defect, Refusal, Request, unsupported};
-use crate::message::{HeaderName, Message, StartLine, Value, Via};
+use crate::check::{Defect, Refusal, Request};
+use crate::message::{HeaderName, MAX_MESSAGE, Message, StartLine, Value, Via};
 use crate::message::{write_number, write_unfolded};
 use crate::origin::Origin;
 
 /// A reply that was written, and where it goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reply {
-    /// Where to send it; on a stream the source of the request.
+    /// Where to send it: the source of the request; over UDP perhaps at another port.
     pub destination: SocketAddr,
+    /// Where `maddr` asks to send it instead, over UDP. Whoever sends follows this only to somebody
+    /// known: a request may name anybody.
+    pub maddr: Option<SocketAddr>,
     /// The status code.
     pub status: u16,
     /// The method answered; `None` if SIP does not know it.
@@ -122,7 +125,7 @@ impl Answered<'_, '_> {
             Refusal::UnknownMethod | Refusal::MethodNotAllowed => write_header("Allow", ALLOW, out),
             Refusal::Extension => {
                 out.extend_from_slice(b"Unsupported: ");
-                for (place, tag) in unsupported(self.message).enumerate() {
+                for (place, tag) in self.message.required_extensions().enumerate() {
                     if place > 0 {
                         out.extend_from_slice(b", ");
                     }
@@ -138,16 +141,91 @@ impl Answered<'_, '_> {
             out.extend_from_slice(b"\r\n");
         }
         write_end(out);
+        self.refused_reply(refusal)
+    }
+
+    /// The address and status of a refusal.
+    fn refused_reply(&self, refusal: Refusal) -> Reply {
         Reply {
             refusal: Some(refusal),
-            ..self.reply(status)
+            ..self.reply(refusal.status())
         }
+    }
+
+    /// The longest reply, in bytes, that the transport carries or the other side need read.
+    pub(crate) fn limit(&self) -> usize {
+        if self.origin.transport.is_stream() {
+            MAX_MESSAGE
+        } else {
+            MAX_DATAGRAM
+        }
+    }
+
+    /// Replaces a reply, written from `start` on, by a short 513 if it is too long.
+    ///
+    /// A reply repeats most of its request, so one to a request of nearly the greatest length may
+    /// have no room for anything else.
+    #[inline]
+    pub(crate) fn fit(&self, key: TagKey, reply: Reply, start: usize, out: &mut Vec<u8>) -> Reply {
+        if out.len() - start <= self.limit() {
+            return reply;
+        }
+        self.write_short(key, start, out)
+    }
+
+    /// Writes a 513 of as few bytes as possible: compact names, and if need be the top `Via` alone,
+    /// which is enough for whoever sent the request.
+    #[cold]
+    pub(crate) fn write_short(&self, key: TagKey, start: usize, out: &mut Vec<u8>) -> Reply {
+        for keeps_vias in [true, false] {
+            out.truncate(start);
+            out.extend_from_slice(b"SIP/2.0 513 Message Too Large\r\nv:");
+            self.via.write_answered(self.origin, out);
+            let mut vias = self.message.known(HeaderName::Via);
+            let top_line = vias.next().filter(|_| keeps_vias);
+            if let Some(top_line) = top_line.filter(|line| *line != self.via.value()) {
+                write_unfolded(top_line.split_first().1, out);
+            }
+            out.extend_from_slice(b"\r\n");
+            for value in vias.filter(|_| keeps_vias) {
+                write_short_header(b"v:", value, out);
+            }
+            for (name, label) in [
+                (HeaderName::From, &b"f:"[..]),
+                (HeaderName::To, b"t:"),
+                (HeaderName::CallId, b"i:"),
+                (HeaderName::CSeq, b"CSeq:"),
+            ] {
+                let Some(value) = self.message.first(name) else {
+                    continue;
+                };
+                write_short_header(label, value, out);
+                if name == HeaderName::To && !self.has_to_tag {
+                    self.append_to_tag(key, out);
+                }
+            }
+            out.extend_from_slice(b"l:0\r\n\r\n");
+            if out.len() - start <= self.limit() {
+                break;
+            }
+        }
+        self.refused_reply(Refusal::TooLarge)
+    }
+
+    /// Appends the To tag to the line written last.
+    fn append_to_tag(&self, key: TagKey, out: &mut Vec<u8>) {
+        // Every line written ends with these two bytes.
+        out.truncate(out.len() - 2);
+        out.extend_from_slice(b";tag=");
+        write_tag(key.tag(self.fingerprint, self.from_tag), out);
+        out.extend_from_slice(b"\r\n");
     }
 
     /// The address and status of a reply that is no refusal.
     pub(crate) fn reply(&self, status: u16) -> Reply {
         Reply {
             destination: self.via.reply_address(self.origin),
+            maddr: self.via.maddr_address(self.origin),
             status,
             method: self.message.method(),
             refusal: None,
@@ -174,13 +252,8 @@ impl Answered<'_, '_> {
         copy.line(HeaderName::From, b"From: ", out);
         let has_to = copy.line(HeaderName::To, b"To: ", out);
         if has_to && !self.has_to_tag {
-            copy.append(
-                |out| {
-                    out.extend_from_slice(b";tag=");
-                    write_tag(key.tag(self.fingerprint, self.from_tag), out);
-                },
-                out,
-            );
+            copy.flush(out);
+            self.append_to_tag(key, out);
         }
         copy.line(HeaderName::CallId, b"Call-ID: ", out);
         copy.line(HeaderName::CSeq, b"CSeq: ", out);
@@ -224,15 +297,6 @@ impl<'r, 'm> Copied<'r, 'm> {
         value.write_unfolded(out);
         out.extend_from_slice(b"\r\n");
         true
-    }
-
-    /// Appends to the line copied last.
-    fn append(&mut self, write: impl FnOnce(&mut Vec<u8>), out: &mut Vec<u8>) {
-        self.flush(out);
-        // Every line copied ends with these two bytes.
-        out.truncate(out.len() - 2);
-        write(out);
-        out.extend_from_slice(b"\r\n");
     }
 
     /// Copies what is pending.
@@ -434,6 +498,13 @@ pub(crate) fn write_header(name: &str, value: &str, out: &mut Vec<u8>) {
 /// Appends the last header and the empty line.
 pub(crate) fn write_end(out: &mut Vec<u8>) {
     out.extend_from_slice(b"Content-Length: 0\r\n\r\n");
+}
+
+/// Appends a header line without any space that is not needed.
+fn write_short_header(label: &[u8], value: Value<'_>, out: &mut Vec<u8>) {
+    out.extend_from_slice(label);
+    value.write_unfolded(out);
+    out.extend_from_slice(b"\r\n");
 }
 
 /// Appends sixteen hexadecimal digits.

@@ -2,8 +2,8 @@
 //!
 //! A URI is read once, without copying; comparison follows RFC 3261 §19.1.4. Tolerated beyond the
 //! grammar, because devices send it: `#` in a user part, `_` in a host name, a third colon before
-//! the IPv4 tail of an IPv6 reference (RFC 5118 §4.10), and a local `tel:` number without
-//! `phone-context`.
+//! the IPv4 tail of an IPv6 reference (RFC 5118 §4.10), the zone of a link-local address
+//! (`[fe80::1%eth0]`), and a local `tel:` number without `phone-context`.
 
 mod compare;
 mod target;
@@ -168,11 +168,12 @@ impl<'m> Uri<'m> {
         split_params(self.params)
     }
 
-    /// The first parameter of this name, compared in any case; without a value it is empty.
+    /// The first parameter of this name, compared in any case and with escapes read; without a value
+    /// it is empty.
     #[must_use]
     pub fn param(&self, name: &str) -> Option<&'m [u8]> {
         self.params()
-            .find(|(key, _)| key.eq_ignore_ascii_case(name.as_bytes()))
+            .find(|(key, _)| reads_as(key, name))
             .map(|(_, value)| value.unwrap_or_default())
     }
 
@@ -277,7 +278,11 @@ impl<'m> Host<'m> {
             let rest = cursor.rest();
             let end = lex::find(b']', rest)?;
             let text = rest.get(..=end)?;
-            ipv6(text.get(1..end)?)?;
+            let (address, zone) = lex::split_once(text.get(1..end)?, b'%');
+            ipv6(address)?;
+            if zone.is_some_and(|zone| !is_zone(zone)) {
+                return None;
+            }
             cursor.take_until(b']');
             cursor.eat(b']');
             return Some(Self { text });
@@ -286,13 +291,25 @@ impl<'m> Host<'m> {
         (!text.is_empty()).then_some(Self { text })
     }
 
+    /// Takes a text that breaks the grammar for a host.
+    pub(crate) const fn from_text(text: &'m [u8]) -> Self {
+        Self { text }
+    }
+
     /// As sent, an IPv6 address with its brackets.
     #[must_use]
     pub fn as_bytes(&self) -> &'m [u8] {
         self.text
     }
 
-    /// The address in canonical form (IPv4 for an IPv4-mapped one); `None` for a name.
+    /// True for an address that is good on one link of one machine alone (RFC 4007 §11).
+    #[must_use]
+    pub fn has_zone(&self) -> bool {
+        self.text.first() == Some(&b'[') && lex::find(b'%', self.text).is_some()
+    }
+
+    /// The address in canonical form (IPv4 for an IPv4-mapped one); `None` for a name, and for an
+    /// address with a zone, which means nothing elsewhere.
     #[must_use]
     pub fn ip(&self) -> Option<IpAddr> {
         match self.text {
@@ -315,6 +332,18 @@ pub(crate) fn scheme_end(text: &[u8]) -> Option<usize> {
         .iter()
         .position(|&byte| !byte.is_ascii_alphanumeric() && !matches!(byte, b'+' | b'-' | b'.'))?;
     (text.get(end) == Some(&b':')).then_some(end)
+}
+
+/// The user part of a `sip:` or `sips:` URI, whatever is wrong with what follows it.
+pub(crate) fn user_before_anything(text: &[u8]) -> Option<&[u8]> {
+    let (scheme, rest) = lex::split_once(text, b':');
+    if !scheme.eq_ignore_ascii_case(b"sip") && !scheme.eq_ignore_ascii_case(b"sips") {
+        return None;
+    }
+    let (userinfo, host) = lex::split_once(rest?, b'@');
+    let user = lex::split_once(userinfo, b':').0;
+    let is_clear = !user.is_empty() && is_escaped(user, &USER) && lex::find(b'@', host?).is_none();
+    is_clear.then_some(user)
 }
 
 /// Reads a port of one digit or more, up to 65535.
@@ -378,6 +407,26 @@ fn ipv6(text: &[u8]) -> Option<Ipv6Addr> {
     fixed.contains('.').then(|| fixed.parse().ok()).flatten()
 }
 
+/// True for the name of an interface, or its number (RFC 6874 writes `%25` before it).
+fn is_zone(zone: &[u8]) -> bool {
+    !zone.is_empty() && is_escaped(zone, &ZONE)
+}
+
+/// True for an IPv6 address without brackets, with or without a zone.
+pub(crate) fn is_bare_ipv6(text: &[u8]) -> bool {
+    let (address, zone) = lex::split_once(text, b'%');
+    ipv6(address).is_some() && zone.is_none_or(is_zone)
+}
+
+/// True if an escaped text reads as this one, in any case.
+pub(crate) fn reads_as(escaped: &[u8], text: &str) -> bool {
+    escaped.eq_ignore_ascii_case(text.as_bytes())
+        || (lex::find(b'%', escaped).is_some()
+            && lex::unescape(escaped)
+                .map(|(byte, _)| byte.to_ascii_lowercase())
+                .eq(text.bytes().map(|byte| byte.to_ascii_lowercase())))
+}
+
 /// True if every byte is in the table or part of a `%HH`.
 #[inline]
 fn is_escaped(text: &[u8], table: &[bool; 256]) -> bool {
@@ -419,6 +468,8 @@ const fn is_opaque(byte: u8) -> bool {
 
 /// Characters of a host name; `_` is ours.
 static HOST: [bool; 256] = lex::table(b"-._");
+/// Characters of a zone that need no escape (RFC 6874 §2).
+static ZONE: [bool; 256] = lex::table(b"-._~");
 /// Characters of `user` that need no escape; `#` is ours.
 static USER: [bool; 256] = lex::table(b"-_.!~*'()&=+$,;?/#");
 /// Characters of `password` that need no escape.
@@ -496,6 +547,42 @@ mod tests {
         ] {
             assert_eq!(parse(text).map(|uri| uri.scheme()), Err(error), "{text}");
         }
+    }
+
+    #[test]
+    fn ipv6_reference_may_have_a_zone() {
+        for text in ["[fe80::1%eth0]", "[FE80::1%25en0.2]", "[fe80::1%4]"] {
+            let uri = format!("sip:a@{text}:5070;lr");
+            let uri = parse(&uri).unwrap();
+            let host = uri.host().unwrap();
+            assert_eq!(host.as_bytes(), text.as_bytes());
+            assert!(host.has_zone());
+            assert_eq!(host.ip(), None);
+            assert_eq!(uri.port(), Some(5070));
+        }
+        assert!(!parse("sip:[fe80::1]").unwrap().host().unwrap().has_zone());
+        assert!(!parse("sip:h").unwrap().host().unwrap().has_zone());
+        for text in [
+            "[fe80::1%]",
+            "[fe80::1%a b]",
+            "[fe80::1%%]",
+            "[h%eth0]",
+            "[%eth0]",
+        ] {
+            assert_eq!(
+                parse(&format!("sip:a@{text}")).map(|uri| uri.scheme()),
+                Err(UriError::Host),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn names_of_parameters_are_read_with_their_escapes() {
+        let uri = parse("sip:h;us%65r=phone;%4Cr").unwrap();
+        assert_eq!(uri.param("user"), Some(&b"phone"[..]));
+        assert_eq!(uri.param("lr"), Some(&b""[..]));
+        assert_eq!(uri.param("use"), None);
     }
 
     #[test]

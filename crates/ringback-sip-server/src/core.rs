@@ -394,6 +394,7 @@ impl<R: Router> Core<R> {
             let call = desk.refused_by(asked, reason, reply.status);
             self.observations.refused(desk.seat.lane, call);
         }
+        desk.count_refusal(&reply);
         Some(reply)
     }
 
@@ -591,7 +592,13 @@ impl<'d, 's, 'r> Desk<'d, 's, 'r> {
             return None;
         }
         self.lane.replied(reply.status);
-        Some(reply.destination)
+        Some(self.destination(&reply))
+    }
+
+    /// Where a reply goes: to its source, unless `maddr` names a peer.
+    fn destination(&self, reply: &Reply) -> SocketAddr {
+        let is_peer = |maddr: &SocketAddr| self.round.policy.source(maddr.ip()).is_some();
+        reply.maddr.filter(is_peer).unwrap_or(reply.destination)
     }
 
     /// Whether the peer may have another message answered that is no INVITE.

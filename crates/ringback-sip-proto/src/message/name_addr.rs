@@ -58,6 +58,31 @@ impl<'m> NameAddr<'m> {
                 }
             }
         };
+        Self::finish(display_name, uri, cursor)
+    }
+
+    /// The same, but a display name that breaks the grammar is taken as it is: `"A <sip:a@h>`. The
+    /// URI then is what stands in the first brackets.
+    #[must_use]
+    pub fn parse_any_name(value: Value<'m>) -> Option<Self> {
+        Self::parse(value).or_else(|| Self::parse_behind_name(value))
+    }
+
+    /// Reads the brackets behind a broken display name, and what follows them.
+    #[cold]
+    fn parse_behind_name(value: Value<'m>) -> Option<Self> {
+        let mut cursor = Cursor::new(value.as_bytes());
+        let name = lex::trim_end(cursor.take_until(b'<')?);
+        // Nothing before the brackets, or other brackets before them: not the name is broken.
+        if name.is_empty() || name.contains(&b'>') {
+            return None;
+        }
+        let uri = bracketed(&mut cursor)?;
+        Self::finish(name, uri, cursor)
+    }
+
+    /// Reads what follows the URI.
+    fn finish(display_name: &'m [u8], uri: &'m [u8], mut cursor: Cursor<'m>) -> Option<Self> {
         if !is_uri(uri) {
             return None;
         }
@@ -178,6 +203,36 @@ mod tests {
             assert_eq!(parsed.display_name(), name.as_bytes(), "{text}");
             assert_eq!(parsed.uri_bytes(), uri.as_bytes(), "{text}");
             assert_eq!(parsed.tag(), tag.map(str::as_bytes), "{text}");
+        }
+    }
+
+    #[test]
+    fn any_display_name_may_stand_before_brackets() {
+        let parse = |text: &'static str| NameAddr::parse_any_name(Value::new(text.as_bytes()));
+        for (text, name, tag) in [
+            ("\"A. User <sip:a@h>;tag=1", "\"A. User", Some("1")),
+            ("Bell, A; x=\" <sip:a@h>", "Bell, A; x=\"", None),
+            ("A \"B\" <sip:a@h> ;x", "A \"B\"", None),
+            ("\"A\" \u{1}b <sip:a@h>", "\"A\" \u{1}b", None),
+            ("\"A\" <sip:a@h>;tag=2", "\"A\"", Some("2")),
+            ("<sip:a@h>", "", None),
+        ] {
+            let parsed = parse(text).unwrap_or_else(|| panic!("{text}"));
+            assert_eq!(parsed.display_name(), name.as_bytes(), "{text}");
+            assert_eq!(parsed.uri_bytes(), b"sip:a@h", "{text}");
+            assert_eq!(parsed.tag(), tag.map(str::as_bytes), "{text}");
+        }
+        for text in [
+            "<sip:a@h>, <sip:b@h>",
+            "A> <sip:a@h>",
+            "\"A <a@h>",
+            "\"A < sip:a@h>",
+            "\"A <sip:a@h",
+            "\"A <sip:a@h> x",
+            "\"A <sip:a@h>;tag=1;tag=2",
+            "\"A\" sip:a@h",
+        ] {
+            assert!(parse(text).is_none(), "{text}");
         }
     }
 

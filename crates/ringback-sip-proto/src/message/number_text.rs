@@ -5,7 +5,7 @@ use super::name_addr::NameAddr;
 use super::value::Value;
 use super::{Message, StartLine};
 use crate::lex::{self, Octets};
-use crate::uri::{Scheme, Uri, is_visual_separator};
+use crate::uri::{Scheme, Uri, is_visual_separator, reads_as, user_before_anything};
 
 /// Where the caller's number is read, in the order of the peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -71,23 +71,31 @@ impl NumberText {
         if nowhere {
             return Self::from_bytes(b"anonymous");
         }
-        let (number, params) = lex::split_once(uri.user().unwrap_or_default(), b';');
+        Self::from_user(
+            uri.user().unwrap_or_default(),
+            uri.param("phone-context").unwrap_or_default(),
+        )
+    }
+
+    /// What a user part names. `context` is the `phone-context` that stands elsewhere in the URI.
+    fn from_user(user: &[u8], context: &[u8]) -> Self {
+        let (number, params) = lex::split_once(user, b';');
         let mut text = Self::empty();
         let is_local = number.first().is_some_and(|&first| first != b'+');
         if is_local {
             let context = params
                 .unwrap_or_default()
                 .split(|&byte| byte == b';')
-                .find_map(|param| {
-                    let (name, value) = param.split_at_checked(14)?;
-                    name.eq_ignore_ascii_case(b"phone-context=")
-                        .then_some(value)
+                .find_map(|param| match lex::split_once(param, b'=') {
+                    (name, Some(value)) if reads_as(name, "phone-context") => Some(value),
+                    _ => None,
                 })
-                .or_else(|| uri.param("phone-context"))
-                .unwrap_or_default();
+                .unwrap_or(context);
             if is_global_prefix(context) {
-                for &byte in context.iter().filter(|&&byte| !is_visual_separator(byte)) {
-                    text.push(byte);
+                for (byte, _) in lex::unescape(context) {
+                    if !is_visual_separator(byte) {
+                        text.push(byte);
+                    }
                 }
             }
         }
@@ -104,7 +112,7 @@ impl NumberText {
     /// What a header value names: a name-addr, a URI or bare text.
     #[must_use]
     pub fn from_value(value: Value<'_>) -> Self {
-        if let Some(address) = NameAddr::parse(value) {
+        if let Some(address) = NameAddr::parse_any_name(value) {
             return Self::from_uri_bytes(address.uri_bytes());
         }
         let bytes = value.as_bytes();
@@ -117,12 +125,17 @@ impl NumberText {
         Self::from_bytes(text)
     }
 
-    /// What URI text names. A user without characters is empty here, though the grammar wants one.
+    /// What URI text names. A user without characters is empty here, though the grammar wants one;
+    /// and a user is read whatever is wrong with the host behind it.
     fn from_uri_bytes(uri: &[u8]) -> Self {
         match Uri::parse(uri) {
             Ok(uri) => Self::from_uri(&uri),
-            Err(_) => match uri.split(|&byte| byte == b':').nth(1) {
-                Some([] | [b'@', ..]) => Self::empty(),
+            Err(_) => match (
+                user_before_anything(uri),
+                uri.split(|&byte| byte == b':').nth(1),
+            ) {
+                (Some(user), _) => Self::from_user(user, b""),
+                (None, Some([] | [b'@', ..])) => Self::empty(),
                 _ => Self::unreadable(),
             },
         }
@@ -238,10 +251,16 @@ const fn is_not_graphic(bytes: Octets) -> u64 {
     bytes.is_invisible() | bytes.is_beyond_ascii()
 }
 
-/// A plus sign and digits, with or without separators.
+/// A plus sign and digits, with or without separators, perhaps escaped.
 fn is_global_prefix(context: &[u8]) -> bool {
-    matches!(context, [b'+', digits @ ..] if digits.iter().any(u8::is_ascii_digit)
-        && digits.iter().all(|&byte| byte.is_ascii_digit() || is_visual_separator(byte)))
+    let mut bytes = lex::unescape(context).map(|(byte, _)| byte);
+    let mut has_digit = false;
+    bytes.next() == Some(b'+')
+        && bytes.all(|byte| {
+            has_digit |= byte.is_ascii_digit();
+            byte.is_ascii_digit() || is_visual_separator(byte)
+        })
+        && has_digit
 }
 
 #[cfg(test)]
@@ -265,6 +284,19 @@ mod tests {
                 "+5511987",
             ),
             ("<sip:%2B5511@gw>", "+5511"),
+            ("<tel:11987;%70hone-context=%2B5-5>", "+5511987"),
+            ("<sip:11987;phone-conte%78t=+55@gw>", "+5511987"),
+            ("<sip:+5511987654321@[fe80::1%eth0]>", "+5511987654321"),
+            ("<sip:+5511987654321@fe80::1%eth0>", "+5511987654321"),
+            (
+                "<sip:+5511987654321@b\u{fc}ro.example.com>",
+                "+5511987654321",
+            ),
+            ("<sip:+5511987654321@my_gw.example.com>", "+5511987654321"),
+            ("<sip:+5511987654321:x@>", "+5511987654321"),
+            ("\"B <sip:+5511987654321@gw>", "+5511987654321"),
+            ("<sip:+5511@a@b>", "?"),
+            ("<tel:+5511@a>", "?"),
             ("<sip:+5511:secret@gw>", "+5511"),
             ("+5511987654321", "+5511987654321"),
             ("\"5511\";x=y", "5511"),

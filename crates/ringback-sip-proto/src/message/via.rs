@@ -3,13 +3,14 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::value::{Params, Value};
-use crate::lex::{Cursor, TOKEN};
+use crate::lex::{self, Cursor, TOKEN};
 use crate::origin::Origin;
-use crate::uri::Host;
+use crate::uri::{Host, is_bare_ipv6};
 
-/// One `Via` value whose protocol and sent-by could be read.
+/// One `Via` value that has a protocol and a sent-by.
 ///
-/// Its parameters may still be broken: then a reply can be addressed, and says so.
+/// The sent-by and the parameters may still be broken: then the reply goes to the source and says so.
+/// An IPv6 address without brackets is tolerated: nobody needs it, since the source is known.
 #[derive(Clone, Copy, Debug)]
 pub struct Via<'m> {
     /// The whole value on the wire.
@@ -26,9 +27,13 @@ pub struct Via<'m> {
     maddr: Option<&'m [u8]>,
     /// The `received` parameter.
     received: Option<&'m [u8]>,
-    /// Offset in the value of the end of an `rport` that has no value.
+    /// Offset in the value of the end of the name of the first `rport`.
     rport: Option<usize>,
-    /// False if the port or a parameter breaks the grammar.
+    /// True if the sender wrote what only the receiver may write, or `rport` more than once.
+    claims_source: bool,
+    /// True if the sent-by does not say which port replies go to.
+    hides_port: bool,
+    /// False if the sent-by or a parameter breaks the grammar.
     sound: bool,
 }
 
@@ -64,51 +69,55 @@ impl<'m> Via<'m> {
         if cursor.at() == gap {
             return None;
         }
-        let host = Host::read(&mut cursor)?;
-        cursor.skip_space();
-        let mut sound = true;
-        let mut port = None;
-        if cursor.eat(b':') {
-            cursor.skip_space();
-            let digits = cursor.take_while(|byte| byte.is_ascii_digit());
-            port = crate::uri::port(digits);
-            sound = port.is_some();
-            cursor.skip_space();
-        }
+        let sent_by = SentBy::read(&mut cursor)?;
         let mut via = Self {
             value,
             transport,
-            host,
-            port,
+            host: sent_by.host,
+            port: sent_by.port,
             branch: None,
             maddr: None,
             received: None,
             rport: None,
-            sound,
+            claims_source: false,
+            hides_port: sent_by.hides_port,
+            sound: sent_by.sound,
         };
+        via.read_params(&cursor);
+        Some(via)
+    }
+
+    /// Reads the parameters, as far as they follow the grammar.
+    fn read_params(&mut self, cursor: &Cursor<'m>) {
         let offset = cursor.at();
         for param in Params::new(cursor.rest()) {
             let Ok(param) = param else {
-                via.sound = false;
-                break;
+                self.sound = false;
+                // What is behind may still ask for the reply to come back to the source port.
+                let asks = |segment| name_of(segment).eq_ignore_ascii_case(b"rport");
+                if self.rport.is_none() && segments(cursor.rest()).any(asks) {
+                    self.rport = Some(offset);
+                }
+                return;
             };
             match param.name.len() {
-                5 if param.name.eq_ignore_ascii_case(b"rport") && param.value.is_none() => {
-                    via.rport = Some(offset + param.name_end);
+                5 if param.name.eq_ignore_ascii_case(b"rport") => {
+                    self.claims_source |= self.rport.is_some() || param.value.is_some();
+                    self.rport = self.rport.or(Some(offset + param.name_end));
                 }
                 5 if param.name.eq_ignore_ascii_case(b"maddr") => {
-                    via.maddr = via.maddr.or(param.value);
+                    self.maddr = self.maddr.or(param.value);
                 }
                 6 if param.name.eq_ignore_ascii_case(b"branch") => {
-                    via.branch = via.branch.or(param.value);
+                    self.branch = self.branch.or(param.value);
                 }
                 8 if param.name.eq_ignore_ascii_case(b"received") => {
-                    via.received = via.received.or(param.value);
+                    self.claims_source = true;
+                    self.received = self.received.or(param.value);
                 }
                 _ => {}
             }
         }
-        Some(via)
     }
 
     /// The whole value on the wire.
@@ -165,38 +174,52 @@ impl<'m> Via<'m> {
         self.sound
     }
 
-    /// Where a reply to a request with this top `Via` goes.
+    /// Where a reply to a request with this top `Via` goes: always to the address that the request
+    /// came from.
     ///
-    /// Streams: back over the connection. UDP: `maddr` and the sent-by port, else the source
-    /// address, with the source port if `rport` asks for it and the sent-by port if not
-    /// (RFC 3261 §18.2.2, RFC 3581 §4). A `maddr` that is a name is passed over: this crate
-    /// resolves nothing.
+    /// Streams: back over the connection. UDP: the source port if `rport` asks for it or the sent-by
+    /// cannot be read, else the sent-by port (RFC 3261 §18.2.2, RFC 3581 §4).
     #[must_use]
     pub fn reply_address(&self, origin: Origin) -> SocketAddr {
         let mut address = origin.address;
-        if origin.transport.is_stream() {
-            return address;
-        }
-        let port = self.port.unwrap_or(DEFAULT_PORT);
-        if let Some(maddr) = self.maddr.and_then(ip_literal) {
-            return SocketAddr::new(maddr, port);
-        }
-        if self.rport.is_none() {
-            address.set_port(port);
+        let is_to_sent_by = self.rport.is_none() && !self.hides_port;
+        if is_to_sent_by && !origin.transport.is_stream() {
+            address.set_port(self.port.unwrap_or(DEFAULT_PORT));
         }
         address
+    }
+
+    /// Where `maddr` asks a reply over UDP to go instead: that address, and the sent-by port.
+    ///
+    /// Anybody can write anybody's address there, so it may only be followed where it is known who
+    /// is there. None is given for a `maddr` that is a name, because nothing is resolved here, or
+    /// that is no address of one machine.
+    #[must_use]
+    pub fn maddr_address(&self, origin: Origin) -> Option<SocketAddr> {
+        if origin.transport.is_stream() {
+            return None;
+        }
+        let address = ip_literal(self.maddr?)?;
+        let is_one_machine = match address {
+            IpAddr::V4(address) => {
+                !address.is_multicast() && !address.is_broadcast() && !address.is_unspecified()
+            }
+            IpAddr::V6(address) => !address.is_multicast() && !address.is_unspecified(),
+        };
+        let port = self.port.unwrap_or(DEFAULT_PORT);
+        is_one_machine.then_some(SocketAddr::new(address, port))
     }
 
     /// Appends the value as the top `Via` of a reply: `received` and `rport` filled in.
     ///
     /// RFC 3261 §18.2.1 asks for `received` where the sent-by is another address than the source,
-    /// RFC 3581 §4 wherever `rport` is there.
+    /// RFC 3581 §4 wherever `rport` is there. What the sender wrote there does not stay.
     pub(crate) fn write_answered(&self, origin: Origin, out: &mut Vec<u8>) {
         let bytes = self.value.as_bytes();
         let source = origin.ip();
         let names_source = self.rport.is_none() && self.host.ip() == Some(source);
-        if self.received.is_some() && self.sound {
-            self.write_without_received(origin, out);
+        if self.claims_source || !self.sound {
+            self.write_anew(origin, out);
         } else {
             match self.rport.and_then(|at| bytes.split_at_checked(at)) {
                 Some((before, after)) => {
@@ -214,27 +237,116 @@ impl<'m> Via<'m> {
         }
     }
 
-    /// Appends the value without the `received` parameters that the sender put there.
-    fn write_without_received(&self, origin: Origin, out: &mut Vec<u8>) {
+    /// Appends the value with one `rport`, if any is there, and no `received`; other parameters stay as
+    /// they are, however broken.
+    #[cold]
+    fn write_anew(&self, origin: Origin, out: &mut Vec<u8>) {
         let bytes = self.value.as_bytes();
         let head = memchr::memchr(b';', bytes).unwrap_or(bytes.len());
         let (head, params) = bytes.split_at_checked(head).unwrap_or((bytes, &[]));
-        super::value::write_unfolded(crate::lex::trim_end(head), out);
-        for param in Params::new(params).flatten() {
-            if param.name.eq_ignore_ascii_case(b"received") {
+        super::value::write_unfolded(lex::trim_end(head), out);
+        let mut has_rport = false;
+        for segment in segments(params) {
+            let name = name_of(segment);
+            if name.eq_ignore_ascii_case(b"received") {
+                continue;
+            }
+            if name.eq_ignore_ascii_case(b"rport") {
+                if !has_rport {
+                    has_rport = true;
+                    out.push(b';');
+                    out.extend_from_slice(name);
+                    out.push(b'=');
+                    write_number(u64::from(origin.address.port()), out);
+                }
                 continue;
             }
             out.push(b';');
-            out.extend_from_slice(param.name);
-            if let Some(value) = param.value {
-                out.push(b'=');
-                super::value::write_unfolded(value, out);
-            } else if param.name.eq_ignore_ascii_case(b"rport") {
-                out.push(b'=');
-                write_number(u64::from(origin.address.port()), out);
-            }
+            super::value::write_unfolded(segment, out);
         }
     }
+}
+
+/// Who sent the request, in its own words.
+struct SentBy<'m> {
+    /// The host.
+    host: Host<'m>,
+    /// The port, if written.
+    port: Option<u16>,
+    /// True if it does not say which port replies go to.
+    hides_port: bool,
+    /// False if it breaks the grammar.
+    sound: bool,
+}
+
+impl<'m> SentBy<'m> {
+    /// Reads up to the parameters; `None` if there is nothing.
+    fn read(cursor: &mut Cursor<'m>) -> Option<Self> {
+        let start = *cursor;
+        if let Some(host) = Host::read(cursor) {
+            cursor.skip_space();
+            let mut port = None;
+            let mut sound = true;
+            if cursor.eat(b':') {
+                cursor.skip_space();
+                port = crate::uri::port(cursor.take_while(|byte| byte.is_ascii_digit()));
+                sound = port.is_some();
+                cursor.skip_space();
+            }
+            if sound && matches!(cursor.peek(), None | Some(b';')) {
+                return Some(Self {
+                    host,
+                    port,
+                    hides_port: false,
+                    sound,
+                });
+            }
+        }
+        *cursor = start;
+        Self::read_odd(cursor)
+    }
+
+    /// Takes all up to the parameters for the host.
+    #[cold]
+    fn read_odd(cursor: &mut Cursor<'m>) -> Option<Self> {
+        let text = lex::trim_end(cursor.take_while(|byte| byte != b';'));
+        (!text.is_empty()).then(|| Self {
+            host: Host::from_text(text),
+            port: None,
+            hides_port: true,
+            sound: is_bare_ipv6(text),
+        })
+    }
+}
+
+/// The texts between the semicolons of `;a=1;b`, quoted strings kept whole, without space around them.
+fn segments<'m>(params: &'m [u8]) -> impl Iterator<Item = &'m [u8]> + use<'m> {
+    let mut rest = params.get(1..);
+    std::iter::from_fn(move || {
+        let text = rest?;
+        let mut at = 0;
+        let end = loop {
+            let from = text.get(at..).unwrap_or_default();
+            let Some(found) = memchr::memchr2(b';', b'"', from) else {
+                break text.len();
+            };
+            at += found;
+            match text.get(at..).and_then(lex::quoted_end) {
+                Some(length) => at += length,
+                None if text.get(at) == Some(&b';') => break at,
+                // A quote without an end reaches to the end.
+                None => break text.len(),
+            }
+        };
+        let (segment, tail) = text.split_at_checked(end).unwrap_or((text, &[]));
+        rest = tail.get(1..);
+        Some(lex::trim(segment))
+    })
+}
+
+/// The name in `name = value`.
+fn name_of(segment: &[u8]) -> &[u8] {
+    lex::trim(lex::split_once(segment, b'=').0)
 }
 
 /// Port of a sent-by that names none (RFC 3261 §18.2.2).

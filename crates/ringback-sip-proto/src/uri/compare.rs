@@ -1,6 +1,6 @@
 //! When two URIs mean the same: RFC 3261 §19.1.4 and RFC 3966 §4.
 
-use super::{Host, Scheme, Uri, is_visual_separator};
+use super::{Host, Scheme, Uri, is_visual_separator, reads_as};
 use crate::lex;
 
 /// The rules of the two RFCs; URIs of other schemes are compared byte by byte.
@@ -34,7 +34,7 @@ pub(super) fn equivalent(one: &Uri<'_>, two: &Uri<'_>) -> bool {
 fn must_be_in_both(name: &[u8]) -> bool {
     ["transport", "user", "ttl", "method", "maddr"]
         .iter()
-        .any(|known| name.eq_ignore_ascii_case(known.as_bytes()))
+        .any(|known| reads_as(name, known))
 }
 
 /// Case-sensitive, an escape being the same as its character unless that one is reserved.
@@ -136,6 +136,7 @@ mod tests {
                 "sip:alice@AtlanTa.CoM;Transport=tcp",
             ),
             ("sip:carol@chicago.com", "sip:carol@chicago.com;newparam=5"),
+            ("sip:b@h;%54ransport=t%63p", "sip:b@h;transport=tcp"),
             (
                 "sip:carol@chicago.com;a=1",
                 "sip:carol@chicago.com;newparam=5",
@@ -159,6 +160,8 @@ mod tests {
             ("sip:bob@h", "sip:bob@h:5060"),
             ("sip:bob@h", "sip:bob@h;transport=udp"),
             ("sip:bob@h", "sip:bob@h;user=phone"),
+            ("sip:bob@h", "sip:bob@h;m%61ddr=192.0.2.1"),
+            ("sip:bob@h", "sip:bob@h;%54ransport=tcp"),
             ("sip:bob@h:6000;transport=tcp", "sip:bob@h;transport=tcp"),
             ("sip:carol@h", "sip:carol@h?Subject=next"),
             ("sip:carol@h;security=on", "sip:carol@h;security=off"),

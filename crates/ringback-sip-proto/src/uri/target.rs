@@ -1,6 +1,6 @@
 //! What an agent's target may look like.
 
-use super::{Scheme, Uri, UriError};
+use super::{Scheme, Uri, UriError, reads_as};
 
 /// Why a URI cannot be a target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -33,9 +33,12 @@ pub(crate) fn read_target(text: &[u8]) -> Result<Uri<'_>, TargetError> {
     if !matches!(uri.scheme(), Scheme::Sip | Scheme::Sips) {
         return Err(TargetError::Scheme);
     }
+    if uri.host().is_some_and(|host| host.has_zone()) {
+        // It means something on this machine alone, and a target is for others.
+        return Err(TargetError::Malformed(UriError::Host));
+    }
     let tls = uri.params().any(|(name, value)| {
-        name.eq_ignore_ascii_case(b"transport")
-            && value.is_some_and(|value| value.eq_ignore_ascii_case(b"tls"))
+        reads_as(name, "transport") && value.is_some_and(|value| reads_as(value, "tls"))
     });
     if tls {
         return Err(TargetError::TransportTls);
@@ -54,15 +57,28 @@ mod tests {
             "sips:a@h:5061",
             "sip:h;transport=tcp",
             "sip:a@[::1]?X-A=b",
+            "sip:a;transport=tls@h",
+            "sip:a@h;transport=tls-sctp",
+            "sip:a@h;x=tls?transport=tls",
         ] {
             assert_eq!(validate_target(text), Ok(()), "{text}");
         }
         assert_eq!(validate_target("tel:+1"), Err(TargetError::Scheme));
         assert_eq!(validate_target("http://h"), Err(TargetError::Scheme));
-        assert_eq!(
-            validate_target("sip:a@h;Transport=TLS"),
-            Err(TargetError::TransportTls)
-        );
+        for text in [
+            "sip:a@h;Transport=TLS",
+            "sip:a@h;transport=%74ls",
+            "sips:a@h;transport=%54%4C%53",
+            "sip:h;%74ransport=tls",
+            "sip:h;lr;%54RANSPOR%74=t%6Cs;x=y?A=b",
+            "sip:h;transport=udp;transport=t%6cs",
+        ] {
+            assert_eq!(
+                validate_target(text),
+                Err(TargetError::TransportTls),
+                "{text}"
+            );
+        }
         for text in [
             "",
             "a@h",
@@ -71,6 +87,7 @@ mod tests {
             "sip:a@h\r\nX: y",
             "<sip:a@h>",
             "sip:é@h",
+            "sip:a@[fe80::1%eth0]",
         ] {
             assert!(
                 matches!(validate_target(text), Err(TargetError::Malformed(_))),

@@ -392,24 +392,61 @@ fn replies_go_where_the_top_via_says() {
             SOURCE,
             "SIP/2.0/UDP 10.0.0.1;rport=40000;x=y;received=198.51.100.7",
         ),
-        // maddr before everything, if it is an address.
+        (
+            "SIP/2.0/UDP 10.0.0.1:5080;rport=9;branch=z9hG4bK4",
+            Transport::Udp,
+            SOURCE,
+            "SIP/2.0/UDP 10.0.0.1:5080;rport=40000;branch=z9hG4bK4;received=198.51.100.7",
+        ),
+        (
+            "SIP/2.0/UDP 198.51.100.7 ; RPort = 9 ; x = \"a;rport=1\" ; rport;received=192.0.2.66;Received=\"b\"",
+            Transport::Udp,
+            SOURCE,
+            "SIP/2.0/UDP 198.51.100.7;RPort=40000;x = \"a;rport=1\";received=198.51.100.7",
+        ),
+        (
+            "SIP/2.0/TCP 10.0.0.1;received=192.0.2.66;rport=1;rport=2",
+            Transport::Tcp,
+            SOURCE,
+            "SIP/2.0/TCP 10.0.0.1;rport=40000;received=198.51.100.7",
+        ),
+        (
+            "SIP/2.0/UDP 198.51.100.7:5070;received=192.0.2.66",
+            Transport::Udp,
+            "198.51.100.7:5070",
+            "SIP/2.0/UDP 198.51.100.7:5070",
+        ),
+        // Nor does what it says about others.
         (
             "SIP/2.0/UDP 10.0.0.1:5081;maddr=192.0.2.200;rport",
             Transport::Udp,
-            "192.0.2.200:5081",
+            SOURCE,
             "SIP/2.0/UDP 10.0.0.1:5081;maddr=192.0.2.200;rport=40000;received=198.51.100.7",
-        ),
-        (
-            "SIP/2.0/UDP 10.0.0.1;maddr=[2001:db8::2]",
-            Transport::Udp,
-            "[2001:db8::2]:5060",
-            "SIP/2.0/UDP 10.0.0.1;maddr=[2001:db8::2];received=198.51.100.7",
         ),
         (
             "SIP/2.0/UDP 10.0.0.1;maddr=name.example.net",
             Transport::Udp,
             "198.51.100.7:5060",
             "SIP/2.0/UDP 10.0.0.1;maddr=name.example.net;received=198.51.100.7",
+        ),
+        // An address that is good on its own link alone, and one without brackets.
+        (
+            "SIP/2.0/UDP [fe80::1%eth0]:5081;branch=z9hG4bK5",
+            Transport::Udp,
+            "198.51.100.7:5081",
+            "SIP/2.0/UDP [fe80::1%eth0]:5081;branch=z9hG4bK5;received=198.51.100.7",
+        ),
+        (
+            "SIP/2.0/UDP 2001:db8::1;branch=z9hG4bK6",
+            Transport::Udp,
+            SOURCE,
+            "SIP/2.0/UDP 2001:db8::1;branch=z9hG4bK6;received=198.51.100.7",
+        ),
+        (
+            "SIP/2.0/UDP fe80::1%eth0 ;rport",
+            Transport::Udp,
+            SOURCE,
+            "SIP/2.0/UDP fe80::1%eth0 ;rport=40000;received=198.51.100.7",
         ),
         // A stream goes back over itself.
         (
@@ -425,6 +462,72 @@ fn replies_go_where_the_top_via_says() {
         });
         assert_eq!(reply.destination, destination.parse().unwrap(), "{via}");
         assert_eq!(lines(&text, "Via"), [written]);
+    }
+}
+
+#[test]
+fn a_broken_top_via_is_answered_at_the_source() {
+    for (via, destination, written) in [
+        // Nothing says which port.
+        (
+            "SIP/2.0/UDP 10.0.0.1:99999;branch=z9hG4bK1",
+            SOURCE,
+            "SIP/2.0/UDP 10.0.0.1:99999;branch=z9hG4bK1;received=198.51.100.7",
+        ),
+        (
+            "SIP/2.0/UDP [fe80::1;branch=z9hG4bK1",
+            SOURCE,
+            "SIP/2.0/UDP [fe80::1;branch=z9hG4bK1;received=198.51.100.7",
+        ),
+        (
+            "SIP/2.0/UDP a b;received=192.0.2.66",
+            SOURCE,
+            "SIP/2.0/UDP a b;received=198.51.100.7",
+        ),
+        // What is broken stays, but not what only we may write.
+        (
+            "SIP/2.0/UDP h:5081;;branch=z9hG4bK1;received=192.0.2.66;x=",
+            "198.51.100.7:5081",
+            "SIP/2.0/UDP h:5081;;branch=z9hG4bK1;x=;received=198.51.100.7",
+        ),
+        (
+            "SIP/2.0/UDP h;;branch=z9hG4bK1;rport=7;rport",
+            SOURCE,
+            "SIP/2.0/UDP h;;branch=z9hG4bK1;rport=40000;received=198.51.100.7",
+        ),
+    ] {
+        let message = invite(&format!("Via: {via}\r\n"), URI);
+        let (reply, text) = reply_to(&message, Transport::Udp, |_, _, _| unreachable!());
+        assert!(text.starts_with("SIP/2.0 400 Malformed Via\r\n"), "{via}");
+        assert_eq!(reply.destination, destination.parse().unwrap(), "{via}");
+        assert_eq!(lines(&text, "Via"), [written]);
+    }
+}
+
+#[test]
+fn maddr_is_told_apart_from_the_destination() {
+    for (maddr, transport, told) in [
+        ("192.0.2.200", Transport::Udp, Some("192.0.2.200:5081")),
+        ("[2001:db8::2]", Transport::Udp, Some("[2001:db8::2]:5081")),
+        ("2001:db8::2", Transport::Udp, Some("[2001:db8::2]:5081")),
+        ("192.0.2.200", Transport::Tcp, None),
+        ("name.example.net", Transport::Udp, None),
+        ("224.2.0.1", Transport::Udp, None),
+        ("255.255.255.255", Transport::Udp, None),
+        ("0.0.0.0", Transport::Udp, None),
+        ("ff02::1", Transport::Udp, None),
+        ("::", Transport::Udp, None),
+    ] {
+        let via = format!("Via: SIP/2.0/UDP 198.51.100.7:5081;maddr={maddr}\r\n");
+        let (reply, _) = reply_to(&invite(&via, URI), transport, |redirector, invite, out| {
+            answer_with(redirector, invite, &callback(), ["sip:b@h"], out)
+        });
+        assert_eq!(
+            reply.maddr,
+            told.map(|address| address.parse().unwrap()),
+            "{maddr}"
+        );
+        assert_eq!(reply.destination.ip().to_string(), "198.51.100.7");
     }
 }
 
@@ -579,10 +682,23 @@ fn refused_methods_and_extensions_are_named() {
         |_, _, _| unreachable!(),
     );
     assert_eq!(lines(&text, "Allow").len(), 1);
-    let message = message.replace("Max-", "Require: a,\r\n b\r\nRequire: c\r\nMax-");
-    let (reply, text) = reply_to(&message, Transport::Udp, |_, _, _| unreachable!());
+    let message = message.replace(
+        "Max-",
+        "Proxy-Require: d\r\nRequire: a,\r\n b\r\nRequire: c\r\nMax-",
+    );
+    let (reply, text) = reply_to(
+        &message.replace("INVITE", "OPTIONS"),
+        Transport::Udp,
+        |_, _, _| unreachable!(),
+    );
     assert_eq!(reply.refusal, Some(Refusal::Extension));
-    assert_eq!(lines(&text, "Unsupported"), ["a, b, c"]);
+    assert_eq!(lines(&text, "Unsupported"), ["a, b, c, d"]);
+    // RFC 3261 §8.3: a redirect server goes on without.
+    let (reply, text) = reply_to(&message, Transport::Udp, |redirector, invite, out| {
+        answer_with(redirector, invite, &callback(), ["sip:b@h"], out)
+    });
+    assert_eq!(reply.status, 302);
+    assert_eq!(lines(&text, "Unsupported"), [""; 0]);
 }
 
 #[test]
@@ -622,14 +738,126 @@ fn causes_are_told_for_the_counters() {
     assert_eq!(reply.refusal, Some(Refusal::Malformed(Defect::RequestUri)));
 }
 
+/// An INVITE of so many bytes, most of them in the header of this name.
+fn long_invite(name: &str, length: usize) -> String {
+    let with = |padding: usize| {
+        let padding = "y".repeat(padding);
+        let message = invite(VIA, URI).replace("Record-Route: <sip:edge.example.net;lr>\r\n", "");
+        match name {
+            "Via" => message.replace("z9hG4bK1", &format!("z9hG4bK1{padding}")),
+            "lower Via" => {
+                let below = format!("Via: SIP/2.0/UDP b;branch=z9hG4bK2{padding}\r\nFrom:");
+                message.replacen("From:", &below, 1)
+            }
+            "From" => message.replace("\"A\"", &format!("\"A{padding}\"")),
+            "To" => message.replace("To: <", &format!("To: \"B{padding}\" <")),
+            "Call-ID" => message.replace("Call-ID: 1", &format!("Call-ID: 1{padding}")),
+            other => panic!("no such header: {other}"),
+        }
+    };
+    let message = with(length - with(0).len());
+    assert_eq!(message.len(), length);
+    message
+}
+
+#[test]
+fn a_long_request_is_redirected_as_long_as_its_reply_fits() {
+    for name in ["Via", "lower Via", "From", "To", "Call-ID"] {
+        for (transport, limit) in [(Transport::Udp, 65_507), (Transport::Tcp, 65_536)] {
+            for length in [50_000, 60_000, 64_000] {
+                let message = long_invite(name, length);
+                let (reply, text) = reply_to(&message, transport, |redirector, invite, out| {
+                    answer_with(redirector, invite, &callback(), ["sip:b@h", "sip:c@h"], out)
+                });
+                assert_eq!(reply.status, 302, "{name} {length}");
+                assert_eq!(lines(&text, "Contact").len(), 2, "{name} {length}");
+                assert!(text.len() <= limit);
+            }
+            // The best target that fits, rather than none.
+            let long = format!("sip:{}@h", "a".repeat(900));
+            let (reply, text) = reply_to(
+                &long_invite(name, 65_000),
+                transport,
+                |redirector, invite, out| {
+                    answer_with(redirector, invite, &callback(), [&*long, "sip:c@h"], out)
+                },
+            );
+            assert_eq!(reply.status, 302, "{name}");
+            assert_eq!(lines(&text, "Contact"), ["<sip:c@h>;q=0.9"], "{name}");
+        }
+    }
+}
+
+#[test]
+fn a_request_whose_reply_does_not_fit_gets_a_short_one() {
+    for name in ["Via", "lower Via", "From", "To", "Call-ID"] {
+        for (transport, limit) in [(Transport::Udp, 65_507), (Transport::Tcp, 65_536)] {
+            let message = long_invite(name, 65_500);
+            let answer = |message: &str| {
+                reply_to(message, transport, |redirector, invite, out| {
+                    answer_with(redirector, invite, &callback(), ["sip:b@h"], out)
+                })
+            };
+            let (reply, text) = answer(&message);
+            assert_eq!(reply.status, 513, "{name}");
+            assert_eq!(reply.refusal, Some(Refusal::TooLarge));
+            assert!(text.len() <= limit, "{name}: {}", text.len());
+            assert!(
+                text.starts_with("SIP/2.0 513 Message Too Large\r\nv:SIP/2.0/UDP 198.51.100.7")
+            );
+            assert!(text.ends_with("\r\nCSeq:5 INVITE\r\nl:0\r\n\r\n"));
+            assert!(text.contains("\r\ni:1") && text.contains(";tag=a\r\n"));
+            // The To tag is that of any other reply.
+            let tag = text
+                .split_once("\r\ni:")
+                .unwrap()
+                .0
+                .rsplit_once(";tag=")
+                .unwrap()
+                .1;
+            assert_eq!(tag.len(), 16);
+            assert_eq!(answer(&message).1, text);
+            // The other answers, too.
+            let hop = format!("sip:{}.example.com", "h".repeat(60));
+            let (reply, _) = reply_to(&message, transport, |redirector, invite, out| {
+                redirector.forward(invite, &hop, out)
+            });
+            assert_eq!(reply.status, 513, "{name}");
+        }
+    }
+}
+
+#[test]
+fn a_reply_names_the_top_via_alone_where_others_leave_no_room() {
+    let vias = "v:\r\nv:x\r\n".repeat(10);
+    let message = long_invite("Call-ID", 65_380).replacen("Max-", &format!("{vias}Max-"), 1);
+    let (reply, text) = reply_to(&message, Transport::Udp, |redirector, invite, out| {
+        answer_with(redirector, invite, &callback(), ["sip:b@h"], out)
+    });
+    assert_eq!(reply.status, 513);
+    assert!(text.len() <= 65_507, "{}", text.len());
+}
+
+#[test]
+fn contacts_over_udp_are_bounded() {
+    let long = format!("sip:{}@h", "a".repeat(900));
+    for (transport, count) in [(Transport::Udp, 9), (Transport::Tcp, 32)] {
+        let (_, text) = reply_to(&invite(VIA, URI), transport, |redirector, invite, out| {
+            answer_with(redirector, invite, &callback(), vec![&*long; 32], out)
+        });
+        assert_eq!(lines(&text, "Contact").len(), count);
+    }
+}
+
 #[test]
 fn reply_that_no_datagram_holds_is_dropped() {
+    // With the shortest names, so that none of the reply is shorter.
     let bye = |padding: usize| {
         let padding = "y".repeat(padding);
-        let via = format!("Via: SIP/2.0/UDP a;branch=z9hG4bK1;x={padding}\r\n");
-        invite(&via, URI)
-            .replace("INVITE", "BYE")
-            .replace("Record-Route: <sip:edge.example.net;lr>\r\n", "")
+        format!(
+            "BYE sip:a SIP/2.0\r\nv:SIP/2.0/UDP h\r\nf:sip:a\r\nt:sip:b\r\ni:{padding}\r\n\
+             CSeq:1 BYE\r\nl:0\r\n\r\n"
+        )
     };
     let message = bye(65_500 - bye(0).len());
     assert_eq!(message.len(), 65_500);

@@ -93,7 +93,8 @@ fn every_other_request_gets_its_answer() {
         (plain.replace("SIP/2.0\r\nVia", "SIP/3.0\r\nVia"), 505),
         (plain.replace("INVITE sip:", "INVITE http:"), 416),
         (
-            plain.replace("Max-Forwards", "Require: 100rel\r\nMax-Forwards"),
+            request("OPTIONS", OURS, "e")
+                .replace("Max-Forwards", "Require: 100rel\r\nMax-Forwards"),
             420,
         ),
         (plain.replace("Call-ID: plain\r\n", ""), 400),
@@ -247,6 +248,128 @@ fn replies_go_where_the_via_says() {
     client.send(message);
     assert!(other.recv(&mut room).is_ok());
     client.assert_silence();
+}
+
+#[test]
+fn a_maddr_that_is_no_peer_is_not_followed() {
+    let server = TestServer::start("[[peers]]\naddress = [\"127.0.0.1\", \"127.0.0.5\"]");
+    let client = server.client();
+    let third_party = std::net::UdpSocket::bind("127.0.0.9:0").unwrap();
+    third_party.set_nonblocking(true).unwrap();
+    let port = third_party.local_addr().unwrap().port();
+    let other_peer = std::net::UdpSocket::bind(("127.0.0.5", port)).unwrap();
+    other_peer.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut room = [0; 4_096];
+    for (method, call_id) in [("INVITE", "third"), ("OPTIONS", "party"), ("BYE", "here")] {
+        let with = |maddr: &str| {
+            request(method, OURS, call_id).replace(
+                &format!("192.0.2.9:5070;branch=z9hG4bK-{call_id};rport"),
+                &format!("192.0.2.9:{port};branch=z9hG4bK-{call_id};maddr={maddr};rport"),
+            )
+        };
+        let reply = client.ask(with("127.0.0.9"));
+        assert!(
+            reply.contains(&format!("Call-ID: {call_id}\r\n")),
+            "{reply}"
+        );
+        // Another peer asked for it, or one that has the same address and another port.
+        client.send(with("127.0.0.5"));
+        assert!(other_peer.recv(&mut room).is_ok());
+    }
+    // Everything was answered by now.
+    client.assert_silence();
+    assert!(
+        third_party.recv(&mut room).is_err(),
+        "a third party got a reply"
+    );
+}
+
+#[test]
+fn what_routing_does_not_need_is_no_reason_to_refuse() {
+    let server = TestServer::start("");
+    let client = server.client();
+    let port = client.socket.local_addr().unwrap().port();
+    for (place, (old, new)) in [
+        (
+            "Max-Forwards",
+            "Require: 100rel\r\nProxy-Require: x\r\nMax-Forwards",
+        ),
+        (
+            "Max-Forwards",
+            "Via: SIP/2.0/UDP [fe80::1%eth0]\r\nVia: ;;\r\nMax-Forwards",
+        ),
+        ("192.0.2.9:5070;", "fe80::1%eth0;"),
+        ("192.0.2.9:5070;", "2001:db8::1;"),
+        ("192.0.2.9:5070;", "[fe80::1%eth0];"),
+        ("192.0.2.9:5070;", "my_pbx;"),
+        (";rport", ";rport=1;received=192.0.2.66"),
+        ("@192.0.2.9>;tag", "@[fe80::1%25eth0]>;tag"),
+        ("@192.0.2.9>;tag", "@fe80::1>;tag"),
+        ("@192.0.2.1 SIP", "@[fe80::1%eth0] SIP"),
+        ("To: <", "To: \"Bell, A <"),
+        ("To: <", "To: Bell, A <"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let message = invite(OURS, CONTACT, &format!("needless-{place}"));
+        let reply = client.ask(message.replacen(old, new, 1));
+        assert_eq!(status(&reply), 302, "{new}: {reply}");
+        assert_eq!(
+            values(&reply, "X-Ringback-Reason"),
+            ["returned_call_same_number"],
+            "{new}"
+        );
+        let via = values(&reply, "Via")[0];
+        assert_eq!(via.matches("received=").count(), 1, "{via}");
+        assert!(via.contains(&format!(";rport={port}")) && via.contains("received=127.0.0.1"));
+    }
+}
+
+#[test]
+fn long_requests_are_redirected_over_udp_and_tcp() {
+    use std::io::{Read, Write};
+    let server = TestServer::start("");
+    let client = server.client();
+    for (place, (old, new)) in [
+        ("branch=z9hG4bK", "branch=z9hG4bK~"),
+        (
+            "Max-Forwards",
+            "Via: SIP/2.0/UDP b;branch=~\r\nMax-Forwards",
+        ),
+        ("Call-ID: ", "Call-ID: ~"),
+        ("From: <", "From: \"~\" <"),
+        ("To: <", "To: \"~\" <"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let message = invite(OURS, CONTACT, &format!("long-{place}"))
+            .replacen(old, new, 1)
+            .replace('~', &"l".repeat(60_000));
+        let reply = client.ask(&message);
+        assert_eq!(status(&reply), 302, "{new}");
+        assert_eq!(values(&reply, "Contact").len(), 3);
+        assert_eq!(client.ask(&message), reply, "{new}: the same again");
+        let mut stream = std::net::TcpStream::connect(server.address()).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream
+            .write_all(message.replace("long-", "stream-").as_bytes())
+            .unwrap();
+        stream.shutdown(std::net::Shutdown::Write).unwrap();
+        let mut reply = String::new();
+        stream.read_to_string(&mut reply).unwrap();
+        assert_eq!(status(&reply), 302, "{new}");
+    }
+    let whole = request("INVITE", OURS, &"w".repeat(65_000));
+    let message = request(
+        "INVITE",
+        OURS,
+        &"w".repeat((65_507 - (whole.len() - 130_000)) / 2),
+    );
+    assert!(message.len() > 65_500);
+    assert_eq!(status(&client.ask(message)), 513);
+    assert_eq!(server.metric("refused_total{cause=\"too_large\"}"), 1);
 }
 
 /// A configuration to reload.
