@@ -283,7 +283,14 @@ async fn observe(State(observer): State<Observer>, request: Request, next: Next)
         .api
         .metrics()
         .count_request(route, &method, status, took);
-    tracing::debug!(%method, route, status = status.as_u16(), ?took, ?request_id, "request");
+    tracing::debug!(
+        %method,
+        route,
+        status = status.as_u16(),
+        duration_ms = took.as_secs_f64() * 1e3,
+        request_id = request_id.to_str().unwrap_or_default(),
+        "request"
+    );
     response
 }
 

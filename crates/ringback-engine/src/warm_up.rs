@@ -51,7 +51,11 @@ fn finish_loading(shared: &Shared, began: Instant) {
     if shared.contacts.unloaded.lock().is_empty() {
         shared.contacts.loaded(&shared.directory.load());
         let contacts = shared.contacts.len();
-        tracing::info!(contacts, elapsed = ?began.elapsed(), "every contact is in memory");
+        tracing::info!(
+            contacts,
+            duration_ms = began.elapsed().as_secs_f64() * 1e3,
+            "every contact is in memory"
+        );
     } else {
         tracing::error!(
             "stored contacts cannot be read: questions about them are answered with 503 until the data \

@@ -9,7 +9,6 @@ mod sources;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use clap::Args;
@@ -125,8 +124,7 @@ async fn serve(args: &ServeArgs, config: Config, log: &Log) -> Result<(), ServeE
         source,
     })?;
 
-    let full_phone_numbers = Arc::new(AtomicBool::new(config.log.full_phone_numbers));
-    let (router, recorder) = EngineRouter::new(engine.clone(), Arc::clone(&full_phone_numbers));
+    let (router, recorder) = EngineRouter::new(engine.clone(), log.full_phone_numbers());
     let learning = router.counters();
     let sip = SipServer::bind(config.sip.clone(), node_secret, router)?;
     let ready = listening(&sip, &listeners)?;
@@ -180,14 +178,13 @@ async fn serve(args: &ServeArgs, config: Config, log: &Log) -> Result<(), ServeE
             Told::Reload => match reload(args, &config) {
                 Ok(reloaded) => {
                     log.reload(&reloaded.log);
-                    full_phone_numbers.store(reloaded.log.full_phone_numbers, Ordering::Relaxed);
                     sip.reload(reloaded.sip);
                     sources.reloads.succeeded(engine.now());
                     tracing::info!("configuration reloaded");
                 }
                 Err(error) => {
+                    sources.reloads.failed(engine.now(), error.clone());
                     tracing::error!(error, "configuration refused, the old one stays");
-                    sources.reloads.failed(engine.now(), error);
                 }
             },
             Told::Stop(why) => {

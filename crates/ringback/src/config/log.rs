@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 
 /// The `[log]` section.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,7 +55,10 @@ pub(crate) enum LogConfigError {
     #[error("log.phone-numbers: `{0}` is neither `masked` nor `full`")]
     PhoneNumbers(String),
     /// Write a level, or levels by module.
-    #[error("log.level: `{0}` is not a level or filter")]
+    #[error(
+        "log.level: `{0}` is not a level or filter; write off, error, warn, info, debug or trace, or \
+         levels by module as `info,ringback_sip_server=debug`"
+    )]
     Level(String),
     /// Write `text` or `json`.
     #[error("log.format: `{0}` is neither `text` nor `json`")]
@@ -75,7 +79,7 @@ impl TryFrom<LogSpec> for LogConfig {
             "json" => LogFormat::Json,
             _ => return Err(LogConfigError::Format(spec.format)),
         };
-        if spec.level.trim().is_empty() || EnvFilter::try_new(&spec.level).is_err() {
+        if !is_filter(&spec.level) {
             return Err(LogConfigError::Level(spec.level));
         }
         Ok(Self {
@@ -83,5 +87,92 @@ impl TryFrom<LogSpec> for LogConfig {
             level: spec.level,
             format,
         })
+    }
+}
+
+/// Whether a text is a filter in which every word means something.
+///
+/// The library takes a word that is no level for the name of a module: `inof` would turn off whatever
+/// is not of the module `inof`, and so everything.
+fn is_filter(text: &str) -> bool {
+    if text.trim().is_empty() || EnvFilter::try_new(text).is_err() {
+        return false;
+    }
+    // Spans and fields in brackets may hold commas; what stands there cannot be a misspelled level.
+    text.contains('[')
+        || text
+            .split(',')
+            .all(|directive| is_directive(directive.trim()))
+}
+
+/// Whether this is a level, a level of a module, or one of this program's modules.
+fn is_directive(text: &str) -> bool {
+    match text.split_once('=') {
+        Some((module, level)) => is_level(level) && is_module(module.trim()),
+        None => is_level(text) || (is_module(text) && text.starts_with(PROGRAM)),
+    }
+}
+
+/// Whether this is a level.
+fn is_level(text: &str) -> bool {
+    !text.trim().is_empty() && text.trim().parse::<LevelFilter>().is_ok()
+}
+
+/// Whether this may be the name of a module. Those of this program are known.
+fn is_module(text: &str) -> bool {
+    let name = text.split("::").next().unwrap_or_default();
+    !name.is_empty() && (!name.starts_with(PROGRAM) || MODULES.contains(&name))
+}
+
+/// What the names of all crates of this program begin with.
+const PROGRAM: &str = "ringback";
+
+/// The crates of this program that log.
+const MODULES: [&str; 7] = [
+    "ringback",
+    "ringback_admin",
+    "ringback_engine",
+    "ringback_routing",
+    "ringback_sip_proto",
+    "ringback_sip_server",
+    "ringback_store",
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_misspelled_level_is_refused() {
+        for text in [
+            "inof",
+            "information",
+            "info,debgu",
+            "ringback=loud",
+            "ringback_sip_servr=debug",
+            "",
+            " ",
+            "info,",
+            "=debug",
+            "ringback=",
+            "rlibphonenumber",
+            "off,on",
+            "6",
+        ] {
+            assert!(!is_filter(text), "{text}");
+        }
+        for text in [
+            "info",
+            "INFO",
+            "off",
+            "trace",
+            "warn,ringback_sip_server=debug",
+            "info,ringback_store::log=trace",
+            "ringback_admin",
+            "error,hyper=info",
+            "info,[request]=debug",
+        ] {
+            assert!(is_filter(text), "{text}");
+        }
     }
 }

@@ -9,6 +9,8 @@ use ringback_routing::{Caller, Decision, Directory, E164, EnvironmentId, Timesta
 use ringback_sip_server::{LearnedCall, Router};
 use tokio::sync::mpsc;
 
+use crate::logging::masked_unless;
+
 /// The engine, as the SIP server sees it.
 pub(super) struct EngineRouter {
     /// Decides, counts, records.
@@ -98,7 +100,7 @@ impl Router for EngineRouter {
                     Caller::Number(number) => Shown { number: Some(number), full },
                     _ => Shown { number: None, full },
                 },
-                call_id = %String::from_utf8_lossy(call_id),
+                call_id = %masked_unless(full, &String::from_utf8_lossy(call_id)),
                 "decided"
             );
         }

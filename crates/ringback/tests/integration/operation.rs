@@ -147,3 +147,85 @@ fn calls_that_wait_through_a_stall_are_answered_and_not_refused() {
     assert_eq!(status["sip"]["overloaded"], false);
     assert_eq!(status["sip"]["refused"], json!({}));
 }
+
+#[test]
+fn no_log_line_of_any_level_has_a_number() {
+    let mut server = ServerBuilder::new(BINARY)
+        .variable("RUST_LOG", "trace,rlibphonenumber=trace,lsm_tree=trace")
+        .start();
+    let api = server.environment(json!({"name": "acme", "default_country": "US",
+        "fallback_targets": ["sip:fb@192.0.2.1"]}));
+    api.number("+12025550100");
+    let peer = SipPeer::new(server.address("sip_udp"));
+    let invite = peer.invite_text("+12025550100", "+12025550142", "call-of-12025550142");
+    let reply = peer.exchange(&invite, "call-of-12025550142");
+    assert_eq!(reply.status, 302, "{}", reply.text);
+    for (to, from) in [
+        ("+12025550100", "2025550142"),
+        ("12025550199", "tel:+1-202-555-0142"),
+    ] {
+        let answer = api.post("/api/v1/route", json!({"to": to, "from": from}));
+        assert_eq!(answer.status, 200);
+    }
+    assert_eq!(api.get("/api/v1/contacts/+12025550142").status, 404);
+    let _decided = server.logged("decided");
+    let log = server.stop().stderr;
+    assert!(log.contains(" call_id=call-of-*********42"), "{log}");
+    let digits: String = log.chars().filter(|c| !"-. ()".contains(*c)).collect();
+    for number in ["2025550142", "2025550100", "2025550199"] {
+        assert!(!digits.contains(number), "{number} in {log}");
+    }
+}
+
+#[test]
+fn lines_in_json_hold_plain_strings_and_numbers() {
+    let mut server = ServerBuilder::new(BINARY)
+        .config("[log]\nformat = \"json\"\nlevel = \"info,ringback_admin=debug\"\n")
+        .start();
+    let mut answer = ureq::get(format!("{}/healthz", server.url()))
+        .header("X-Request-Id", "from-the-client")
+        .call()
+        .unwrap();
+    assert_eq!(
+        answer.body_mut().read_to_string().unwrap(),
+        r#"{"status":"ok"}"#
+    );
+    let line: Value = serde_json::from_str(&server.logged("\"request\"")).unwrap();
+    let fields = &line["fields"];
+    assert_eq!(fields["request_id"], "from-the-client", "{line}");
+    assert!(fields["duration_ms"].is_f64(), "{line}");
+    assert_eq!(fields["status"], 200);
+    let log = server.stop().stderr;
+    let mut seen = 0;
+    for line in log.lines() {
+        let line: Value = serde_json::from_str(line).unwrap_or_else(|_| panic!("no JSON: {line}"));
+        assert!(
+            line["target"].as_str().unwrap().starts_with("ringback"),
+            "{line}"
+        );
+        seen += 1;
+    }
+    assert!(seen >= 4, "{log}");
+}
+
+#[test]
+fn a_start_tells_nothing_about_the_tables() {
+    let mut server = ServerBuilder::new(BINARY)
+        .config("[log]\nphone-numbers = \"full\"\n")
+        .start();
+    let log = server.stop().stderr;
+    assert!(log.contains("ready") && !log.contains("lsm_tree"), "{log}");
+}
+
+#[test]
+fn a_misspelled_log_level_ends_the_start_with_78() {
+    for arguments in [
+        ["check-config", "--log-level=inof"],
+        ["serve", "--log-level=inof"],
+    ] {
+        let output = crate::ringback(&arguments);
+        assert_eq!(output.code, Some(78), "{}", output.stderr);
+        assert!(output.stderr.contains("log.level"), "{}", output.stderr);
+        assert!(output.stderr.contains("inof"), "{}", output.stderr);
+    }
+}
