@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ringback_routing::{Country, NumberRules};
+use ringback_routing::{Country, NumberRules, Timestamp};
 use ringback_sip_proto::IdentitySource;
 
 use crate::peers::{Peer, PeerTable, Refusal, TransportSet};
@@ -22,6 +22,8 @@ pub struct SipConfig {
     pub(crate) tls: Vec<SocketAddr>,
     /// Certificates; present where there are TLS listeners.
     pub(crate) certificates: Option<Arc<rustls::ServerConfig>>,
+    /// When the certificate expires, if that can be read.
+    pub(crate) certificate_expires_at: Option<Timestamp>,
     /// HEP listeners.
     pub(crate) hep: Vec<SocketAddr>,
     /// The key without which HEP packets are ignored.
@@ -148,6 +150,7 @@ impl TryFrom<SipSpec> for SipConfig {
             tcp: listeners("sip.tcp", &spec.tcp)?,
             tls,
             certificates,
+            certificate_expires_at: spec.tls.certificate.as_deref().and_then(tls::expires_at),
             hep: listeners("sip.hep.listen", &spec.hep.listen)?,
             hep_key,
             decision_headers: spec.decision_headers,

@@ -10,6 +10,7 @@
 
 mod config;
 mod core;
+mod expiry;
 mod hep;
 mod identity;
 mod learning;

@@ -54,6 +54,18 @@ impl Counter {
         }
     }
 
+    /// So many more, in a lane.
+    fn add(&self, count: u64, hand: Hand) {
+        match hand {
+            Hand::Own => self
+                .0
+                .store(self.get().wrapping_add(count), Ordering::Relaxed),
+            Hand::Shared => {
+                self.0.fetch_add(count, Ordering::Relaxed);
+            }
+        }
+    }
+
     /// One more, of what all threads count together.
     pub(crate) fn bump_shared(&self) {
         self.0.fetch_add(1, Ordering::Relaxed);
@@ -338,10 +350,21 @@ pub(crate) struct Lane {
     dropped: [Counter; Dropped::NAMES.len()],
     /// Requests refused.
     refused: [Counter; Refused::NAMES.len()],
+    /// How long replies took, by transport.
+    latencies: [Latencies; TRANSPORTS.len()],
     /// When the thread last could not keep up, in milliseconds since the start; 0: it can.
     overloaded: AtomicU64,
     /// Whether what stood before the socket was taken away meanwhile.
     lifted: AtomicBool,
+}
+
+/// How long replies took: how many lie between a bound and the one before, and the sum of all.
+#[derive(Debug, Default)]
+struct Latencies {
+    /// One for each of [`LATENCY_BOUNDS`], and one for what is beyond.
+    buckets: [Counter; LATENCY_BOUNDS.len() + 1],
+    /// In microseconds.
+    micros: Counter,
 }
 
 /// What one thread counts of one peer.
@@ -470,18 +493,24 @@ impl Lane {
 
     /// A message came.
     pub(crate) fn received(&self, transport: Transport) {
-        self.received[match transport {
-            Transport::Udp => 0,
-            Transport::Tcp => 1,
-            Transport::Tls => 2,
-        }]
-        .bump(self.hand);
+        self.received[transport_index(transport)].bump(self.hand);
     }
 
     /// A reply was written.
     pub(crate) fn replied(&self, status: u16) {
         let place = STATUSES.iter().position(|known| *known == status);
         self.replies[place.unwrap_or(STATUSES.len())].bump(self.hand);
+    }
+
+    /// A reply left so long after its request had come.
+    pub(crate) fn took(&self, transport: Transport, latency: Duration) {
+        let latencies = &self.latencies[transport_index(transport)];
+        let micros = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX);
+        let bucket = LATENCY_BOUNDS.partition_point(|(bound, _)| *bound < micros);
+        if let Some(counter) = latencies.buckets.get(bucket) {
+            counter.bump(self.hand);
+        }
+        latencies.micros.add(micros, self.hand);
     }
 
     /// A decision was made.
@@ -701,6 +730,28 @@ impl Metrics {
             }
         }
         page.head(
+            "reply_duration_seconds",
+            "histogram",
+            "Time from a request to its reply; over UDP from when the system took it in",
+        );
+        for (index, name) in TRANSPORTS.iter().enumerate() {
+            let of = |lane: &Lane, bucket: usize| {
+                let buckets = &lane.latencies[index].buckets;
+                buckets.get(bucket).map_or(0, Counter::get)
+            };
+            let mut count = 0;
+            for bucket in 0..=LATENCY_BOUNDS.len() {
+                count += sum(&|lane| of(lane, bucket));
+                let bound = LATENCY_BOUNDS.get(bucket).map_or("+Inf", |(_, text)| text);
+                let labels = format!("transport=\"{name}\",le=\"{bound}\"");
+                page.line("reply_duration_seconds_bucket", &labels, count);
+            }
+            let labels = format!("transport=\"{name}\"");
+            let micros = sum(&|lane| lane.latencies[index].micros.get());
+            page.seconds("reply_duration_seconds_sum", &labels, micros);
+            page.line("reply_duration_seconds_count", &labels, count);
+        }
+        page.head(
             "decisions_total",
             "counter",
             "Decisions on INVITEs, retransmissions not counted",
@@ -857,6 +908,12 @@ impl Page<'_> {
         };
     }
 
+    /// One value of a metric, given in microseconds.
+    fn seconds(&mut self, name: &str, labels: &str, micros: u64) {
+        let seconds = Duration::from_micros(micros).as_secs_f64();
+        let _infallible = writeln!(self.0, "ringback_sip_{name}{{{labels}}} {seconds}");
+    }
+
     /// What was counted of each peer.
     fn peers(&mut self, policy: &Policy) {
         type Read = fn(&PeerLane) -> u64;
@@ -905,6 +962,31 @@ fn escaped(text: &str) -> String {
         .replace('"', "\\\"")
         .replace('\n', "\\n")
 }
+
+/// Where a transport stands in [`TRANSPORTS`].
+const fn transport_index(transport: Transport) -> usize {
+    match transport {
+        Transport::Udp => 0,
+        Transport::Tcp => 1,
+        Transport::Tls => 2,
+    }
+}
+
+/// The upper bounds of durations, in microseconds, and as they are written, in seconds.
+const LATENCY_BOUNDS: [(u64, &str); 12] = [
+    (50, "0.00005"),
+    (100, "0.0001"),
+    (250, "0.00025"),
+    (500, "0.0005"),
+    (1_000, "0.001"),
+    (2_500, "0.0025"),
+    (5_000, "0.005"),
+    (10_000, "0.01"),
+    (50_000, "0.05"),
+    (200_000, "0.2"),
+    (500_000, "0.5"),
+    (1_000_000, "1"),
+];
 
 /// The transports, in the order in which messages are counted.
 const TRANSPORTS: [&str; 3] = ["udp", "tcp", "tls"];

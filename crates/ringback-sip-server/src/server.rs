@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use parking_lot::Mutex;
+use ringback_routing::Timestamp;
 use ringback_sip_proto::Transport;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::sync::watch;
@@ -64,6 +65,8 @@ pub(crate) struct Shared<R> {
     pub(crate) core: Arc<Core<R>>,
     /// How TLS connections are opened.
     pub(crate) certificates: ArcSwapOption<rustls::ServerConfig>,
+    /// When the certificate expires, if that can be read.
+    certificate_expires_at: Mutex<Option<Timestamp>>,
     /// Open TCP and TLS connections.
     pub(crate) connections: AtomicUsize,
     /// Turns to what the listeners should do.
@@ -133,6 +136,7 @@ impl<R: Router> SipServer<R> {
             shared: Arc::new(Shared {
                 core: Arc::new(Core::new(router, key, policy, lanes)),
                 certificates: ArcSwapOption::new(config.certificates),
+                certificate_expires_at: Mutex::new(config.certificate_expires_at),
                 connections: AtomicUsize::new(0),
                 phase: watch::channel(Phase::Serving).0,
                 sockets: Mutex::new(Some(sockets)),
@@ -194,6 +198,7 @@ impl<R: Router> SipServer<R> {
         core.policy.store(Arc::new(policy));
         if config.certificates.is_some() {
             self.shared.certificates.store(config.certificates);
+            *self.shared.certificate_expires_at.lock() = config.certificate_expires_at;
         }
         core.metrics.reloads.bump_shared();
     }
@@ -225,6 +230,12 @@ impl<R: Router> SipServer<R> {
         let rates = core.observations.rates();
         core.metrics
             .status(&policy, &self.gauges(), rates, strangers)
+    }
+
+    /// When the certificate of TLS expires; `None` where there is none, or it cannot be read.
+    #[must_use]
+    pub fn certificate_expires_at(&self) -> Option<Timestamp> {
+        *self.shared.certificate_expires_at.lock()
     }
 
     /// The latest INVITEs that were refused, newest first, at most so many.

@@ -3,12 +3,14 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use ringback_routing::Timestamp;
 use rustls::RootCertStore;
 use rustls::server::WebPkiClientVerifier;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 use crate::config::{ConfigProblem, SipConfigError, problem};
+use crate::expiry;
 
 /// Loads a certificate with its key, and the roots of client certificates, if they are asked for.
 pub(crate) fn load(
@@ -41,6 +43,12 @@ pub(crate) fn load(
     };
     let config = builder.with_single_cert(chain, key).map_err(key_pair)?;
     Ok(Arc::new(config))
+}
+
+/// When the first certificate of a file expires; `None` if that cannot be read.
+pub(crate) fn expires_at(certificate: &Path) -> Option<Timestamp> {
+    let chain = certificates("sip.tls.certificate", certificate).ok()?;
+    expiry::expires_at(chain.first()?)
 }
 
 /// Every certificate of a file; at least one.

@@ -174,12 +174,25 @@ impl<R: Router> Worker<R> {
                 plans = PlanCache::default();
             }
             let failed = sender.flush(&self.socket);
+            self.count_latencies(&mut sender.answered);
             for _ in 0..failed {
                 self.core
                     .metrics
                     .lane(self.lane)
                     .dropped(Dropped::SendFailed);
             }
+        }
+    }
+
+    /// Counts how long the requests of a batch took that were answered, as the system took them in.
+    fn count_latencies(&self, answered: &mut ArrayVec<Duration, BATCH>) {
+        if answered.is_empty() {
+            return;
+        }
+        let lane = self.core.metrics.lane(self.lane);
+        let now = self.core.now().since_epoch;
+        for at in answered.drain(..) {
+            lane.took(Transport::Udp, now.saturating_sub(at));
         }
     }
 
@@ -228,7 +241,8 @@ impl<R: Router> Worker<R> {
         let mut datagrams = received.iter().enumerate().peekable();
         while datagrams.peek().is_some() {
             let mut asked: ArrayVec<Asked<'_, '_>, OVERLAPPED> = ArrayVec::new();
-            let mut locals: ArrayVec<Option<LocalAddress>, OVERLAPPED> = ArrayVec::new();
+            let mut locals: ArrayVec<(Option<LocalAddress>, Duration), OVERLAPPED> =
+                ArrayVec::new();
             while !asked.is_full()
                 && let Some((place, datagram)) =
                     datagrams.next_if(|next| asked.is_empty() || may_be_read(next))
@@ -245,23 +259,23 @@ impl<R: Router> Worker<R> {
                     .read(&mut seat, round, &arrival, &mut sender.buffer)
                 {
                     Read::Done(Some(destination)) => {
-                        sender.push(start, destination, datagram.local);
+                        sender.push(start, destination, datagram.local, datagram.at);
                     }
                     Read::Done(None) => {}
                     Read::Invite(invite) => {
                         asked.push(invite);
-                        locals.push(datagram.local);
+                        locals.push((datagram.local, datagram.at));
                     }
                 }
             }
             self.core.warm(round, &asked);
-            for (asked, local) in asked.iter().zip(locals) {
+            for (asked, (local, at)) in asked.iter().zip(locals) {
                 let start = sender.buffer.len();
                 let destination = self
                     .core
                     .answer(&mut seat, round, asked, &mut sender.buffer);
                 if let Some(destination) = destination {
-                    sender.push(start, destination, local);
+                    sender.push(start, destination, local, at);
                 }
             }
         }
@@ -385,6 +399,8 @@ struct Sender {
     buffer: Vec<u8>,
     /// Where each one is and goes.
     outgoing: ArrayVec<Outgoing, BATCH>,
+    /// When the system took in what they answer, as far as it told.
+    answered: ArrayVec<Duration, BATCH>,
     /// Whether the system cuts datagrams for us.
     can_cut: bool,
     /// Room for the system's view of replies as they are: without an address of ours, with an IPv4
@@ -403,6 +419,7 @@ impl Sender {
         Self {
             buffer: Vec::with_capacity(REPLIES_BYTES),
             outgoing: ArrayVec::new(),
+            answered: ArrayVec::new(),
             can_cut: true,
             whole: [
                 whole(None),
@@ -418,8 +435,18 @@ impl Sender {
     }
 
     /// Adds what was appended to the buffer.
-    fn push(&mut self, start: usize, destination: SocketAddr, local: Option<LocalAddress>) {
+    fn push(
+        &mut self,
+        start: usize,
+        destination: SocketAddr,
+        local: Option<LocalAddress>,
+        at: Duration,
+    ) {
         let end = self.buffer.len();
+        if at > Duration::ZERO {
+            // As below.
+            let _fits = self.answered.try_push(at);
+        }
         // There are never more replies than datagrams.
         let _fits = self.outgoing.try_push(Outgoing {
             start,

@@ -2,6 +2,7 @@
 
 mod admin_token;
 mod huge_pages;
+mod process;
 mod ready;
 mod router;
 mod sources;
@@ -19,6 +20,7 @@ use ringback_store::{OpenStoreError, Store, StoreSettings};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{oneshot, watch};
 
+use self::process::Process;
 use self::ready::Ready;
 use self::router::EngineRouter;
 use self::sources::{Reloads, Sources};
@@ -132,6 +134,7 @@ async fn serve(args: &ServeArgs, config: Config, log: &Log) -> Result<(), ServeE
         sip: sip.clone(),
         learning,
         reloads: Reloads::default(),
+        process: Process::starting(),
         data_dir: config.data_dir.clone(),
     });
     let api = Api::new(

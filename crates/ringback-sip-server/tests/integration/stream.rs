@@ -279,6 +279,7 @@ fn tls_serves_reloads_its_certificate_and_asks_for_the_clients() {
         )
     };
     let server = TestServer::start(&section("first", ""));
+    assert!(server.server.certificate_expires_at().is_some());
     let address = server.server.addresses().tls[0];
     let message =
         |call_id: &str| invite(OURS, CONTACT, call_id).replace("SIP/2.0/UDP", "SIP/2.0/TLS");

@@ -11,6 +11,7 @@ use ringback_sip_server::SipServer;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
+use super::process::{DiskUse, Process, gauge};
 use super::router::{EngineRouter, LearningCounters};
 
 /// Everything that is told.
@@ -21,6 +22,8 @@ pub(super) struct Sources {
     pub(super) learning: Arc<LearningCounters>,
     /// Counts reloads.
     pub(super) reloads: Reloads,
+    /// When the process started.
+    pub(super) process: Process,
     /// Where the store is.
     pub(super) data_dir: PathBuf,
 }
@@ -100,21 +103,37 @@ impl MetricsSource for Sources {
         self.sip.write_metrics(out);
         self.learning.write(out);
         self.reloads.write(out);
+        self.process.write(out);
+        DiskUse::of(&self.data_dir).write(out);
+        let expires_at = self.sip.certificate_expires_at();
+        gauge(
+            out,
+            "ringback_sip_certificate_expires_timestamp_seconds",
+            "gauge",
+            "When the certificate of SIP over TLS expires, in seconds since 1970.",
+            expires_at.map(|at| at.millis() as f64 / 1e3),
+        );
     }
 }
 
 impl StatusSource for Sources {
     fn write_status(&self, status: &mut Map<String, Value>) {
         let reloads = self.reloads.0.lock().clone();
+        let disk = DiskUse::of(&self.data_dir);
         let storage = json!({
             "path": self.data_dir.display().to_string(),
-            "bytes": null,
-            "free_bytes": null,
+            "bytes": disk.bytes,
+            "free_bytes": disk.free_bytes,
         });
+        let certificates = self.sip.certificate_expires_at();
+        let certificates: Vec<_> = certificates
+            .iter()
+            .map(|at| json!({"listener": "sip_tls", "expires_at": at}))
+            .collect();
         for (key, value) in [
             ("storage", storage),
             ("reloads", json!(reloads)),
-            ("certificates", json!([])),
+            ("certificates", json!(certificates)),
             ("sip", json!(self.sip.status())),
         ] {
             status.insert(key.to_owned(), value);

@@ -229,3 +229,35 @@ fn a_misspelled_log_level_ends_the_start_with_78() {
         assert!(output.stderr.contains("inof"), "{}", output.stderr);
     }
 }
+
+#[test]
+fn metrics_tell_what_operators_watch() {
+    let server = crate::server();
+    let peer = SipPeer::new(server.address("sip_udp"));
+    assert_eq!(peer.invite("+12025550100", "+12025550142").status, 404);
+    // A thread answers the next call once it has counted the one before.
+    assert_eq!(peer.invite("+12025550100", "+12025550142").status, 404);
+    let bucket = "ringback_sip_reply_duration_seconds_bucket{transport=\"udp\",le=\"+Inf\"} ";
+    let page = metrics(&server);
+    for name in [
+        "process_cpu_seconds_total ",
+        "process_resident_memory_bytes ",
+        "process_open_fds ",
+        "process_start_time_seconds ",
+        "ringback_storage_bytes ",
+        "ringback_storage_free_bytes ",
+        bucket,
+    ] {
+        let value = page.lines().find_map(|line| line.strip_prefix(name));
+        let value: f64 = value
+            .unwrap_or_else(|| panic!("no {name} in {page}"))
+            .parse()
+            .unwrap();
+        assert!(value > 0.0, "{name}{value}");
+    }
+    // Without TLS no certificate expires.
+    assert!(!page.contains("certificate_expires"));
+    let status = server.admin().get("/api/v1/status").data(200);
+    assert!(status["storage"]["bytes"].as_u64() > Some(0), "{status}");
+    assert_eq!(status["certificates"], json!([]));
+}
