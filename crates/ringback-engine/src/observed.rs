@@ -356,9 +356,10 @@ impl Observed {
                 break;
             }
             match key.kind {
+                // One that names no source could stand in no row: the total is the sum of the rows.
                 CountKind::Received => {
-                    statistics.received += count;
                     if let Some(source) = key.source {
+                        statistics.received += count;
                         *by_source.entry(source).or_default() += count;
                     }
                 }

@@ -26,6 +26,8 @@ pub struct Directory {
     environment_slots: HashMap<EnvironmentId, EnvironmentSlot, RandomState>,
     /// By slot; `None` where an agent was removed.
     agents: Vec<Option<Arc<DirectoryAgent>>>,
+    /// Who has, or had, each slot: what was decided by an earlier directory may name an agent that is gone.
+    identities: Vec<(EnvironmentId, AgentId)>,
     /// Slots of the agents.
     agent_slots: HashMap<AgentId, AgentSlot, RandomState>,
     /// The numbers, by their digits.
@@ -143,6 +145,12 @@ impl Directory {
     #[must_use]
     pub fn agent(&self, slot: AgentSlot) -> Option<&DirectoryAgent> {
         self.agents.get(slot.0 as usize)?.as_deref()
+    }
+
+    /// Who has this slot, or had it: the agent and its environment. Slots are never given out twice.
+    #[must_use]
+    pub fn identity(&self, slot: AgentSlot) -> Option<(EnvironmentId, AgentId)> {
+        self.identities.get(slot.0 as usize).copied()
     }
 
     /// The agent with this identifier, of whichever environment.
@@ -323,6 +331,7 @@ impl Directory {
                 Arc::make_mut(home).agents.push(slot);
                 self.agent_slots.insert(record.id, slot);
                 self.agents.push(None);
+                self.identities.push((record.environment, record.id));
                 slot
             }
         };

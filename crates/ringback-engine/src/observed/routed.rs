@@ -26,22 +26,37 @@ pub(super) struct RoutedTable {
     limit: usize,
     /// Answers given over HTTP.
     responses: HashMap<u64, String, RandomState>,
+    /// Agents that were gone when a call of theirs was entered: they have no slot.
+    departed: Vec<AgentId>,
+    /// Where in `departed` each of them stands.
+    departed_indexes: HashMap<AgentId, u32, RandomState>,
+}
+
+/// An agent that calls went to or came from: by its slot, or among those that were gone already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Party(u32);
+
+impl Party {
+    /// The agent in this slot.
+    const fn in_slot(slot: AgentSlot) -> Self {
+        Self(slot.0 & (DEPARTED - 1))
+    }
 }
 
 /// A routed call.
 #[derive(Clone, Copy, Debug)]
 struct RoutedEntry {
-    /// Slot of the agent that it went to, or [`NOBODY`]; with [`ANSWERED`].
+    /// The agent that it went to, a [`Party`] or [`NOBODY`]; with [`ANSWERED`].
     agent: u32,
-    /// Slot of the agent whose call was returned, or [`NOBODY`]: set exactly where the outcome was
+    /// The agent whose call was returned, a [`Party`] or [`NOBODY`]: set exactly where the outcome was
     /// callback.
     source: u32,
 }
 
 impl RoutedEntry {
     /// A call that is not answered yet.
-    fn new(agent: Option<AgentSlot>, source: Option<AgentSlot>) -> Self {
-        let pack = |slot: Option<AgentSlot>| slot.map_or(NOBODY, |slot| slot.0 & NOBODY);
+    fn new(agent: Option<Party>, source: Option<Party>) -> Self {
+        let pack = |party: Option<Party>| party.map_or(NOBODY, |party| party.0);
         Self {
             agent: pack(agent),
             source: pack(source),
@@ -49,14 +64,14 @@ impl RoutedEntry {
     }
 
     /// The agent that it went to.
-    fn agent(self) -> Option<AgentSlot> {
-        let slot = self.agent & NOBODY;
-        (slot != NOBODY).then_some(AgentSlot(slot))
+    fn agent(self) -> Option<Party> {
+        let party = self.agent & !ANSWERED;
+        (party != NOBODY).then_some(Party(party))
     }
 
     /// The agent whose call was returned.
-    fn source(self) -> Option<AgentSlot> {
-        (self.source != NOBODY).then_some(AgentSlot(self.source))
+    fn source(self) -> Option<Party> {
+        (self.source != NOBODY).then_some(Party(self.source))
     }
 
     /// Whether it was reported as answered.
@@ -82,6 +97,8 @@ impl RoutedTable {
             length: 0,
             limit,
             responses: HashMap::default(),
+            departed: Vec::new(),
+            departed_indexes: HashMap::default(),
         }
     }
 
@@ -100,6 +117,18 @@ impl RoutedTable {
         second: u32,
         agent: Option<AgentSlot>,
         source: Option<AgentSlot>,
+    ) -> bool {
+        let (agent, source) = (agent.map(Party::in_slot), source.map(Party::in_slot));
+        self.enter(sid_hash, second, agent, source)
+    }
+
+    /// The same, by parties.
+    fn enter(
+        &mut self,
+        sid_hash: u64,
+        second: u32,
+        agent: Option<Party>,
+        source: Option<Party>,
     ) -> bool {
         let Some(part) = self.parts.get_mut(place(sid_hash)) else {
             return false;
@@ -123,21 +152,22 @@ impl RoutedTable {
 
     /// Shows an event that has been counted already.
     pub(super) fn replay(&mut self, event: &RoutedEvent, directory: &Directory) {
-        let slot = |id: AgentId| directory.agent_by_id(id).map(|agent| agent.slot);
         match event {
             RoutedEvent::Routed(call) => {
                 let second = u32::try_from(call.at.seconds()).unwrap_or(u32::MAX);
-                let (agent, source) = (call.agent.and_then(slot), call.source.and_then(slot));
-                self.insert(call.sid_hash, second, agent, source);
+                let agent = call.agent.and_then(|id| self.party(id, directory));
+                let source = call.source.and_then(|id| self.party(id, directory));
+                self.enter(call.sid_hash, second, agent, source);
                 if let Some(response) = &call.response {
                     self.responses.insert(call.sid_hash, response.clone());
                 }
             }
             RoutedEvent::Answered(call) => self.mark_answered(call.sid_hash),
             RoutedEvent::RoutedOverSip(alike) => {
-                let (agent, source) = (alike.agent.and_then(slot), alike.source.and_then(slot));
+                let agent = alike.agent.and_then(|id| self.party(id, directory));
+                let source = alike.source.and_then(|id| self.party(id, directory));
                 for (sid_hash, second) in &alike.calls {
-                    self.insert(*sid_hash, *second, agent, source);
+                    self.enter(*sid_hash, *second, agent, source);
                 }
             }
         }
@@ -161,10 +191,10 @@ impl RoutedTable {
         let entry = self
             .entry(call.sid_hash)
             .ok_or(CommandError::RoutedCallNotFound)?;
-        let id = |slot: AgentSlot| directory.agent(slot).map(|agent| agent.record.id);
+        // Deleted meanwhile or not: the call was theirs.
         let (Some(agent), Some(source), false) = (
-            entry.agent().and_then(id),
-            entry.source().and_then(id),
+            entry.agent().and_then(|party| self.id(party, directory)),
+            entry.source().and_then(|party| self.id(party, directory)),
             entry.is_answered(),
         ) else {
             return Ok(None);
@@ -212,6 +242,31 @@ impl RoutedTable {
         }
     }
 
+    /// How an agent is named in entries.
+    fn party(&mut self, id: AgentId, directory: &Directory) -> Option<Party> {
+        if let Some(agent) = directory.agent_by_id(id) {
+            return Some(Party::in_slot(agent.slot));
+        }
+        let next = u32::try_from(self.departed.len()).ok()?;
+        let index = match self.departed_indexes.entry(id) {
+            Entry::Occupied(known) => *known.get(),
+            Entry::Vacant(_) if next >= DEPARTED => return None,
+            Entry::Vacant(vacant) => {
+                self.departed.push(id);
+                *vacant.insert(next)
+            }
+        };
+        Some(Party(DEPARTED | index))
+    }
+
+    /// The agent that entries name so.
+    fn id(&self, party: Party, directory: &Directory) -> Option<AgentId> {
+        match party.0 & DEPARTED {
+            0 => directory.identity(AgentSlot(party.0)).map(|(_, id)| id),
+            _ => self.departed.get((party.0 & !DEPARTED) as usize).copied(),
+        }
+    }
+
     /// What is known of a call.
     fn entry(&self, sid_hash: u64) -> Option<RoutedEntry> {
         let part = self.parts.get(place(sid_hash))?;
@@ -233,8 +288,11 @@ const LIMIT: usize = 4_000_000;
 /// How many calls a list of their order holds.
 const CHUNK: usize = 4_096;
 
-/// Stands for no agent; no slot is as great.
+/// Stands for no agent; no [`Party`] is as great.
 const NOBODY: u32 = ANSWERED - 1;
+
+/// The bit of a [`Party`] that says that it is one of those without a slot.
+const DEPARTED: u32 = 1 << 30;
 
 /// The bit that says that a call was answered.
 const ANSWERED: u32 = 1 << 31;
@@ -283,9 +341,9 @@ mod tests {
         table.mark_answered(7);
         let entry = table.entry(7).unwrap();
         assert!(entry.is_answered());
-        assert_eq!((entry.agent(), entry.source()), (Some(AgentSlot(3)), None));
+        assert_eq!((entry.agent(), entry.source()), (Some(Party(3)), None));
         let entry = table.entry(8).unwrap();
         assert!(!entry.is_answered());
-        assert_eq!((entry.agent(), entry.source()), (None, Some(AgentSlot(0))));
+        assert_eq!((entry.agent(), entry.source()), (None, Some(Party(0))));
     }
 }

@@ -231,28 +231,32 @@ impl Tally {
 }
 
 impl Way {
-    /// The counter that these calls raise, if any.
+    /// The counter that these calls raise, if any: whoever was deleted meanwhile is counted all the same.
     fn count_key(&self, directory: &Directory) -> Option<CountKey> {
-        let id = |slot| directory.agent(slot).map(|agent| agent.record.id);
-        let environment = directory.environment(self.route.environment)?;
+        let (environment, agent) = directory.identity(self.route.agent?)?;
+        let source = self.route.source.and_then(|slot| directory.identity(slot));
         Some(CountKey {
-            environment: environment.record.id,
+            environment,
             day: self.day,
-            agent: self.route.agent.and_then(id)?,
-            source: self.route.source.and_then(id),
+            agent,
+            source: source.map(|(_, id)| id),
             kind: self.route.kind?,
         })
     }
 
     /// What is stored of these calls; nothing if their environment is gone.
     fn event(&self, calls: Vec<(u64, u32)>, directory: &Directory) -> Option<RoutedEvent> {
-        let id = |slot| directory.agent(slot).map(|agent| agent.record.id);
-        let environment = directory.environment(self.route.environment)?;
+        let identity = |slot: Option<AgentSlot>| slot.and_then(|slot| directory.identity(slot));
+        let (agent, source) = (identity(self.route.agent), identity(self.route.source));
+        let environment = match agent {
+            Some((environment, _)) => environment,
+            None => directory.environment(self.route.environment)?.record.id,
+        };
         let latest = calls.iter().map(|(_, second)| *second).max()?;
         Some(RoutedEvent::RoutedOverSip(RoutedOverSip {
-            environment: environment.record.id,
-            agent: self.route.agent.and_then(id),
-            source: self.route.source.and_then(id),
+            environment,
+            agent: agent.map(|(_, id)| id),
+            source: source.map(|(_, id)| id),
             latest: Timestamp::from_seconds(i64::from(latest)),
             calls,
         }))

@@ -2,5 +2,6 @@
 
 mod calls;
 mod roles;
+mod statistics;
 mod storage;
 mod support;

@@ -1,0 +1,153 @@
+//! Counters agree with their rows, whoever is deleted meanwhile.
+
+use ringback_engine::{
+    DeleteAgent, NewCall, PublishAgent, RecordCalls, ReportAnswered, RoleFields, RoleMode,
+    SetCallbackRole,
+};
+use ringback_routing::{
+    AgentId, AgentStatus, Caller, Direction, EnvironmentId, Outcome, Question, Target, decide,
+};
+
+use crate::support::{
+    MemoryJournal, NOW, Running, StillClock, agent, e164, environment, number, open,
+};
+
+const DIALED: u64 = 551_140_000_001;
+const CONTACT: u64 = 5_511_987_654_321;
+
+/// An environment in which a call of `source` comes back to `taker`.
+struct World {
+    here: EnvironmentId,
+    source: AgentId,
+    taker: AgentId,
+}
+
+async fn world(engine: &Running) -> World {
+    let here = environment(engine).await;
+    let line = number(engine, here, DIALED).await;
+    let source = agent(engine, here, "source", Direction::Outbound, &[line]).await;
+    let taker = agent(engine, here, "taker", Direction::Inbound, &[line]).await;
+    let fields = RoleFields {
+        source_agent_ids: vec![Some(source)],
+        ..RoleFields::default()
+    };
+    let role = SetCallbackRole {
+        environment: here,
+        id: taker,
+        mode: RoleMode::Anew,
+        fields,
+    };
+    engine.submit(role).await.expect("set");
+    let call = NewCall {
+        agent: source,
+        to: e164(CONTACT),
+        from: None,
+        status: None,
+        started_at: None,
+        sid: None,
+    };
+    let record = RecordCalls {
+        environment: here,
+        calls: vec![call],
+    };
+    engine.submit(record).await.expect("recorded");
+    World {
+        here,
+        source,
+        taker,
+    }
+}
+
+async fn delete(engine: &Running, environment: EnvironmentId, id: AgentId) {
+    let unpublish = PublishAgent {
+        environment,
+        id,
+        status: AgentStatus::Draft,
+    };
+    engine.submit(unpublish).await.expect("unpublished");
+    engine
+        .submit(DeleteAgent { environment, id })
+        .await
+        .expect("deleted");
+}
+
+/// Received, answered, and the counts of the rows.
+fn counted(engine: &Running, environment: EnvironmentId) -> (u64, u64, Vec<(String, u64)>) {
+    let day = i32::try_from(NOW / 86_400).expect("small");
+    let statistics = engine.statistics(environment, day, day);
+    let rows = statistics.by_source.into_iter();
+    (
+        statistics.received,
+        statistics.answered,
+        rows.map(|row| (row.name, row.count)).collect(),
+    )
+}
+
+/// A call was decided by a directory that knew its source; it was counted by one that did not.
+#[tokio::test]
+async fn a_callback_decided_before_its_source_was_deleted_counts_in_total_and_row() {
+    let (memory, clock) = (MemoryJournal::default(), StillClock::at(NOW));
+    let engine = open(&memory, &clock);
+    let world = world(&engine).await;
+    let directory = engine.directory().clone();
+    let question = Question {
+        dialed: Some(e164(DIALED)),
+        caller: Caller::Number(e164(CONTACT)),
+        now: engine.now(),
+        usable: &|_: &Target| true,
+    };
+    let decision = decide(&directory, engine.contacts(), &question);
+    assert_eq!(decision.outcome, Outcome::Callback);
+    delete(&engine, world.here, world.source).await;
+    delete(&engine, world.here, world.taker).await;
+    let caller = Caller::Number(e164(CONTACT));
+    engine.decided_over_sip(&decision, Some(e164(DIALED)), caller, b"late", engine.now());
+    let rows = |answered| (1, answered, vec![("source".to_owned(), 1)]);
+    assert_eq!(counted(&engine, world.here), rows(0));
+
+    // Answered callbacks count although both agents are gone, after a restart too.
+    engine.answered_over_sip(world.here, b"late", engine.now());
+    assert_eq!(counted(&engine, world.here), rows(1));
+    drop(engine);
+    let engine = open(&memory, &clock);
+    assert_eq!(counted(&engine, world.here), rows(1));
+    let again = ReportAnswered {
+        environment: world.here,
+        sid: "late".to_owned(),
+    };
+    engine.submit(again).await.expect("known");
+    assert_eq!(counted(&engine, world.here), rows(1));
+}
+
+#[tokio::test]
+async fn an_answer_counts_after_a_restart_without_the_agents() {
+    let (memory, clock) = (MemoryJournal::default(), StillClock::at(NOW));
+    let engine = open(&memory, &clock);
+    let world = world(&engine).await;
+    let directory = engine.directory().clone();
+    let caller = Caller::Number(e164(CONTACT));
+    let question = Question {
+        dialed: Some(e164(DIALED)),
+        caller,
+        now: engine.now(),
+        usable: &|_: &Target| true,
+    };
+    let decision = decide(&directory, engine.contacts(), &question);
+    for call_id in [b"one", b"two"] {
+        engine.decided_over_sip(&decision, Some(e164(DIALED)), caller, call_id, engine.now());
+    }
+    delete(&engine, world.here, world.source).await;
+    delete(&engine, world.here, world.taker).await;
+    drop(engine);
+    let engine = open(&memory, &clock);
+    engine.answered_over_sip(world.here, b"one", engine.now());
+    let report = ReportAnswered {
+        environment: world.here,
+        sid: "two".to_owned(),
+    };
+    engine.submit(report).await.expect("known");
+    assert_eq!(
+        counted(&engine, world.here),
+        (2, 2, vec![("source".to_owned(), 2)])
+    );
+}
