@@ -9,7 +9,8 @@ use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
 use ringback_routing::{Caller, Decision, Directory, E164, EnvironmentId, Timestamp};
 
-use crate::engine::{ContactView, ROUTED_KNOWN_MILLIS, Shared};
+use crate::contact_view::ContactView;
+use crate::engine::{ROUTED_KNOWN_MILLIS, Shared};
 use crate::observed::count_key;
 use crate::{AnsweredCall, Call, Change, CommandError, CountKind, DecisionRecord, RoutedEvent};
 

@@ -1,25 +1,22 @@
 //! The engine: what readers look at, and the door for commands.
 
-use std::cmp::Reverse;
-use std::collections::HashSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use ringback_routing::{
-    AgentId, CallStatus, Caller, ContactIndex, ContactUnreadable, Contacts, Decision, Direction,
-    Directory, E164, EnvironmentId, EnvironmentSlot, Observed as Seen, RecentCalls, RememberedCall,
-    Timestamp,
+    AgentId, CallStatus, Caller, Decision, Directory, E164, EnvironmentId, Timestamp,
 };
 use tokio::sync::{mpsc, oneshot, watch};
 
+use crate::contact_view::ContactView;
 use crate::observed::{Arrival, Observed, Route, count_kind};
 use crate::writer::{Job, Writer};
 use crate::{
     AnsweredCall, Archive, Call, CallbackStatistics, Change, Clock, Command, DecisionRecord,
-    Journal, JournalError, NewCall, SubmitError, Surface, SystemClock, hash_sid, warm_up,
+    Journal, JournalError, NewCall, SubmitError, Surface, hash_sid, warm_up,
 };
 
 /// The engine's handle; clones share one engine.
@@ -94,18 +91,7 @@ impl Engine {
         let observed = Observed::new(archive.counts()?, stored.departed, &events, &directory);
         let directory = Arc::new(ArcSwap::from_pointee(directory));
         let shared = Arc::new(Shared {
-            contacts: ContactView {
-                index: ContactIndex::new(),
-                whole: AtomicBool::new(whole),
-                archive: Arc::clone(&archive),
-                directory: Arc::clone(&directory),
-                forgotten: Mutex::default(),
-                unloaded: Mutex::default(),
-                unreadable: Mutex::default(),
-                has_unreadable: AtomicBool::new(false),
-                read_failure_told: AtomicI64::new(i64::MIN),
-                rebuilding: std::array::from_fn(|_| Mutex::new(())),
-            },
+            contacts: ContactView::new(Arc::clone(&archive), Arc::clone(&directory), whole),
             directory,
             archive,
             observed,
@@ -202,8 +188,8 @@ impl Engine {
     ) -> Result<Vec<Call>, SubmitError> {
         let shared = Arc::clone(&self.shared);
         let read = tokio::task::spawn_blocking(move || {
-            let calls = shared.archive.calls_to(environment, contact)?;
-            Ok::<_, JournalError>(remembered(&shared.directory.load(), calls))
+            let directory = shared.directory.load();
+            shared.contacts.exact(&directory, environment, contact)
         });
         match read.await {
             Ok(Ok(calls)) => Ok(calls),
@@ -395,263 +381,17 @@ impl Shared {
             return Ok(None);
         };
         let environment = source.record.environment;
-        let calls = self
-            .archive
-            .calls_to(environment, contact)
-            .map_err(|error| {
-                tracing::error!(%error, "a contact could not be read");
-                crate::CommandError::StorageUnavailable
-            })?;
-        // The newest call of the line: the index has at least the seconds of it.
-        let newest = calls
-            .into_iter()
-            .filter(|call| call.agent == source.record.id && call.from == matched.from)
-            .max_by(|left, right| age_order(left).cmp(&age_order(right)));
-        Ok(newest)
-    }
-}
-
-/// The remembered calls, right from the first moment: the index where it is whole, and the store
-/// behind it until then.
-pub struct ContactView {
-    /// The index.
-    pub(crate) index: ContactIndex,
-    /// Whether every stored contact is in the index.
-    pub(crate) whole: AtomicBool,
-    /// What was committed.
-    archive: Arc<dyn Archive>,
-    /// The published directory.
-    directory: Arc<ArcSwap<Directory>>,
-    /// Contacts forgotten while the index is loaded: what was read of them before may come late.
-    forgotten: Mutex<Vec<(EnvironmentId, E164)>>,
-    /// Parts of the contacts that could not be loaded, as [`Archive::visit_contacts`] takes them.
-    pub(crate) unloaded: Mutex<Vec<(usize, usize)>>,
-    /// Contacts that changed and could not be read back: what the index has of them is out of date.
-    unreadable: Mutex<HashSet<(EnvironmentId, E164)>>,
-    /// Whether there are any.
-    has_unreadable: AtomicBool,
-    /// When, in seconds since 1970, it was last logged that a contact could not be read.
-    read_failure_told: AtomicI64,
-    /// Held while a contact is rebuilt, so that who reads the store last also writes last.
-    rebuilding: [Mutex<()>; 64],
-}
-
-impl ContactView {
-    /// How many contacts are in memory.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.index.len()
-    }
-
-    /// Whether no contact is in memory.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.index.is_empty()
-    }
-
-    /// Shows a call that has become durable.
-    pub(crate) fn apply(&self, directory: &Directory, call: &Call) {
-        let (Some(environment), Some(agent)) = (
-            directory.environment_by_id(call.environment),
-            directory.agent_by_id(call.agent),
-        ) else {
-            return;
-        };
-        if !self.whole.load(Ordering::Acquire) {
-            self.rebuild(directory, call.environment, call.contact);
-            return;
-        }
-        let seen = RememberedCall {
-            source: agent.slot,
-            from: call.from,
-            started_at: call.started_at,
-            status: call.status,
-        };
-        match self.index.observe(environment.slot, call.contact, &seen) {
-            Seen::Kept | Seen::Ignored => {}
-            Seen::Tie => self.rebuild(directory, call.environment, call.contact),
-        }
-    }
-
-    /// Shows a call that is not durable yet, where memory alone can tell its place: not while
-    /// contacts are loaded, nor beside a call of the same second.
-    fn show_ahead(
-        &self,
-        directory: &Directory,
-        environment: EnvironmentId,
-        contact: E164,
-        call: &LearnedCall,
-    ) {
-        let (Some(slot), Some(agent)) = (
-            directory
-                .environment_by_id(environment)
-                .map(|found| found.slot),
-            directory.agent_of(environment, call.agent),
-        ) else {
-            return;
-        };
-        if agent.record.direction != Direction::Outbound || !self.whole.load(Ordering::Acquire) {
-            return;
-        }
-        let seen = RememberedCall {
-            source: agent.slot,
-            from: call.from,
-            started_at: call.started_at,
-            status: call.status,
-        };
-        // Of a tie the commit makes the best, which has the store to look at.
-        let _tie = self.index.observe(slot, contact, &seen);
-    }
-
-    /// Shows that a contact was forgotten.
-    pub(crate) fn forget(&self, directory: &Directory, id: EnvironmentId, contact: E164) {
-        let mut forgotten = self.forgotten.lock();
-        if !self.whole.load(Ordering::Acquire) {
-            forgotten.push((id, contact));
-        }
-        drop(forgotten);
-        self.rebuild(directory, id, contact);
-    }
-
-    /// Every stored contact has been entered: from now on the index alone answers.
-    pub(crate) fn loaded(&self, directory: &Directory) {
-        let mut forgotten = self.forgotten.lock();
-        for (id, contact) in std::mem::take(&mut *forgotten) {
-            self.rebuild(directory, id, contact);
-        }
-        self.whole.store(true, Ordering::Release);
-    }
-
-    /// Sets a contact's calls to what the store has.
-    pub(crate) fn rebuild(&self, directory: &Directory, id: EnvironmentId, contact: E164) {
-        let Some(environment) = directory.environment_by_id(id) else {
-            return;
-        };
-        let stripe = usize::try_from(contact.digits() % 64).unwrap_or(0);
-        let _held = self.rebuilding.get(stripe).map(Mutex::lock);
-        match self.archive.calls_to(id, contact) {
-            Ok(calls) => {
-                self.index
-                    .replace(environment.slot, contact, &recent(directory, calls));
-                if self.has_unreadable.load(Ordering::Acquire) {
-                    let mut unreadable = self.unreadable.lock();
-                    unreadable.remove(&(id, contact));
-                    self.has_unreadable
-                        .store(!unreadable.is_empty(), Ordering::Release);
-                }
-            }
-            Err(error) => {
-                let mut unreadable = self.unreadable.lock();
-                unreadable.insert((id, contact));
-                self.has_unreadable.store(true, Ordering::Release);
-                drop(unreadable);
-                self.tell_read_failure(&error);
-            }
-        }
-    }
-
-    /// Whether something stored could not be read, and has not been since.
-    pub(crate) fn is_damaged(&self) -> bool {
-        self.has_unreadable.load(Ordering::Acquire) || !self.unloaded.lock().is_empty()
-    }
-
-    /// Tries again to read the contacts that could not be read back.
-    pub(crate) fn reread(&self, directory: &Directory) {
-        if self.has_unreadable.load(Ordering::Acquire) {
-            let unreadable: Vec<_> = self.unreadable.lock().iter().copied().collect();
-            for (id, contact) in unreadable {
-                self.rebuild(directory, id, contact);
-            }
-        }
-    }
-
-    /// Whether what the index has of a contact is known to be out of date.
-    fn is_unreadable(&self, id: EnvironmentId, contact: E164) -> bool {
-        self.has_unreadable.load(Ordering::Acquire)
-            && self.unreadable.lock().contains(&(id, contact))
-    }
-
-    /// Logs that a contact could not be read, once a minute: every call of it would.
-    fn tell_read_failure(&self, error: &JournalError) {
-        let now = SystemClock.now().seconds();
-        let told = self.read_failure_told.load(Ordering::Relaxed);
-        if now.saturating_sub(told) >= TOLD_EVERY_SECONDS
-            && self
-                .read_failure_told
-                .compare_exchange(told, now, Ordering::Relaxed, Ordering::Relaxed)
-                .is_ok()
-        {
-            tracing::error!(%error, "a contact could not be read; its calls are answered with 503");
-        }
-    }
-}
-
-impl Contacts for ContactView {
-    fn warm(&self, contacts: &[(EnvironmentSlot, E164)]) {
-        self.index.warm(contacts.iter().copied());
-    }
-
-    fn calls(
-        &self,
-        environment: EnvironmentSlot,
-        contact: E164,
-    ) -> Result<RecentCalls, ContactUnreadable> {
-        let calls = self.index.calls(environment, contact);
-        let is_known = !calls.is_empty() || self.whole.load(Ordering::Acquire);
-        if is_known && !self.has_unreadable.load(Ordering::Acquire) {
-            return Ok(calls);
-        }
         let directory = self.directory.load();
-        let Some(environment) = directory.environment(environment) else {
-            return Ok(calls);
-        };
-        let id = environment.record.id;
-        if is_known && !self.is_unreadable(id, contact) {
-            return Ok(calls);
-        }
-        match self.archive.calls_to(id, contact) {
-            Ok(calls) => Ok(recent(&directory, calls)),
-            Err(error) => {
-                self.tell_read_failure(&error);
-                Err(ContactUnreadable)
-            }
-        }
+        let calls = self.contacts.exact(&directory, environment, contact);
+        let calls = calls.map_err(|error| {
+            tracing::error!(%error, "a contact could not be read");
+            crate::CommandError::StorageUnavailable
+        })?;
+        let found = calls
+            .into_iter()
+            .find(|call| call.agent == source.record.id && call.from == matched.from);
+        Ok(found)
     }
-}
-
-/// Of a contact's calls those that count: the newest of each line, the newest four lines, newest
-/// first; calls of deleted agents are left out.
-pub(crate) fn remembered(directory: &Directory, mut calls: Vec<Call>) -> Vec<Call> {
-    calls.retain(|call| directory.agent_of(call.environment, call.agent).is_some());
-    calls.sort_by(|left, right| Reverse(age_order(left)).cmp(&Reverse(age_order(right))));
-    let mut kept: Vec<Call> = Vec::with_capacity(RecentCalls::LIMIT);
-    for call in calls {
-        if kept.len() == RecentCalls::LIMIT {
-            break;
-        }
-        if !kept
-            .iter()
-            .any(|newer| (newer.agent, newer.from) == (call.agent, call.from))
-        {
-            kept.push(call);
-        }
-    }
-    kept
-}
-
-/// The same, as the index keeps it.
-pub(crate) fn recent(directory: &Directory, calls: Vec<Call>) -> RecentCalls {
-    remembered(directory, calls)
-        .iter()
-        .filter_map(|call| {
-            Some(RememberedCall {
-                source: directory.agent_by_id(call.agent)?.slot,
-                from: call.from,
-                started_at: Timestamp::from_seconds(call.started_at.seconds()),
-                status: call.status,
-            })
-        })
-        .collect()
 }
 
 /// Starts a named thread.
@@ -665,11 +405,6 @@ pub(crate) fn spawn(
         .map_err(OpenError::Thread)
 }
 
-/// Calls are as new as their start; of equal starts the greater call id is newer.
-fn age_order(call: &Call) -> (Timestamp, &[u8]) {
-    (call.started_at, call.sid.as_bytes())
-}
-
 /// Whether a change concerns the directory, so that it has to be published anew.
 pub(crate) const fn concerns_directory(change: &Change) -> bool {
     !matches!(
@@ -680,9 +415,6 @@ pub(crate) const fn concerns_directory(change: &Change) -> bool {
 
 /// How many commands wait for the writer before clients have to.
 const JOBS_QUEUED: usize = 1_024;
-
-/// How often it is logged at most that a contact cannot be read, in seconds.
-const TOLD_EVERY_SECONDS: i64 = 60;
 
 /// How long routed calls are known, in milliseconds.
 pub(crate) const ROUTED_KNOWN_MILLIS: i64 = 24 * 60 * 60 * 1_000;

@@ -4,7 +4,7 @@
 //! noticing.
 
 use std::collections::HashMap;
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 use std::sync::Arc;
 
 use ringback_routing::{
@@ -59,7 +59,20 @@ pub trait Archive: Send + Sync + 'static {
     /// Storage cannot be read, or is damaged.
     fn call(&self, environment: EnvironmentId, sid: &str) -> Result<Option<Call>, JournalError>;
 
-    /// Every call to this contact, in any order, those of deleted agents among them.
+    /// Shows every call to this contact that started within these bounds (the first is included, the
+    /// second is not), in any order, those of deleted agents among them. Nothing is kept of what was shown.
+    ///
+    /// # Errors
+    /// Storage cannot be read, or is damaged.
+    fn visit_calls(
+        &self,
+        environment: EnvironmentId,
+        contact: E164,
+        within: Range<Timestamp>,
+        visitor: &mut dyn FnMut(Call),
+    ) -> Result<(), JournalError>;
+
+    /// Every call to this contact, in any order, those of deleted agents among them: as many as there are.
     ///
     /// # Errors
     /// Storage cannot be read, or is damaged.
@@ -67,7 +80,13 @@ pub trait Archive: Send + Sync + 'static {
         &self,
         environment: EnvironmentId,
         contact: E164,
-    ) -> Result<Vec<Call>, JournalError>;
+    ) -> Result<Vec<Call>, JournalError> {
+        let mut calls = Vec::new();
+        self.visit_calls(environment, contact, ALL_TIMES, &mut |call| {
+            calls.push(call)
+        })?;
+        Ok(calls)
+    }
 
     /// Shows every contact with all of its calls, until the visitor breaks off.
     ///
@@ -119,6 +138,10 @@ pub struct StoredDirectory {
     /// The last names of deleted agents.
     pub departed: HashMap<AgentId, String>,
 }
+
+/// Every instant that a call can have.
+pub(crate) const ALL_TIMES: Range<Timestamp> =
+    Timestamp::from_millis(i64::MIN)..Timestamp::from_millis(i64::MAX);
 
 /// The counters.
 pub type StoredCounts = HashMap<CountKey, u64>;

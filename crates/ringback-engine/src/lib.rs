@@ -9,6 +9,7 @@
 mod change;
 mod clock;
 mod command;
+mod contact_view;
 mod draft;
 mod engine;
 mod error;
@@ -29,8 +30,9 @@ pub use command::{
     RecordCalls, RemoveCallbackRole, ReportAnswered, RoleFields, RoleMode, RouteCall, RoutedAnswer,
     SetCallbackRole, SetDefaultAgent, UpdateAgent, UpdateEnvironment, check_constraints,
 };
+pub use contact_view::ContactView;
 pub use draft::Draft;
-pub use engine::{ContactView, Engine, Health, LearnedCall, OpenError};
+pub use engine::{Engine, Health, LearnedCall, OpenError};
 pub use error::{CommandError, FieldErrors, SubmitError};
 pub use journal::{Archive, Journal, JournalError, StoredCounts, StoredDirectory};
 pub use observed::{CallbackStatistics, DecisionRecord, SourceCount, Surface, hash_sid};

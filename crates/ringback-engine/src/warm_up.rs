@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use ringback_routing::{Directory, EnvironmentId, Timestamp};
 use tokio::sync::mpsc;
 
-use crate::engine::{ROUTED_KNOWN_MILLIS, Shared, recent};
+use crate::engine::{ROUTED_KNOWN_MILLIS, Shared};
 use crate::writer::Job;
 
 /// Loads every stored contact into the index, with all cores. Until that is done the writer rebuilds
@@ -49,7 +49,7 @@ fn finish_loading(shared: &Shared, began: Instant) {
         return;
     }
     if shared.contacts.unloaded.lock().is_empty() {
-        shared.contacts.loaded(&shared.directory.load());
+        shared.contacts.loaded();
         let contacts = shared.contacts.len();
         tracing::info!(
             contacts,
@@ -94,13 +94,7 @@ fn load_part(shared: &Shared, part: usize, parts: usize) -> bool {
                 return ControlFlow::Break(());
             }
             let directory = shared.directory.load();
-            if let Some(environment) = directory.environment_by_id(id) {
-                let calls = recent(&directory, calls.to_vec());
-                shared
-                    .contacts
-                    .index
-                    .insert_if_absent(environment.slot, contact, &calls);
-            }
+            shared.contacts.enter_loaded(&directory, id, contact, calls);
             ControlFlow::Continue(())
         });
     match result {

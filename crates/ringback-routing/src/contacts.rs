@@ -96,6 +96,8 @@ pub enum Observed {
     Kept,
     /// It is older than what is remembered already.
     Ignored,
+    /// The contact has more lines than are remembered: one was left out, be it that of this call.
+    Crowded,
     /// It started in the same second as a remembered call: the caller must establish the contact's
     /// newest calls and [`ContactIndex::replace`] them.
     Tie,
@@ -161,6 +163,20 @@ impl ContactIndex {
         contact: E164,
         call: &RememberedCall,
     ) -> Observed {
+        self.observe_among(environment, contact, call, |_| true)
+    }
+
+    /// Tells the index of a call, as [`Self::observe`] does.
+    ///
+    /// Of the calls remembered so far only those count whose agent `exists`: the place of a deleted one is
+    /// free.
+    pub fn observe_among(
+        &self,
+        environment: EnvironmentSlot,
+        contact: E164,
+        call: &RememberedCall,
+        exists: impl Fn(AgentSlot) -> bool,
+    ) -> Observed {
         let key = pack_contact(environment, contact);
         let new = self.pack(call);
         self.newest.update(key, |first| {
@@ -169,7 +185,16 @@ impl ContactIndex {
                 return Observed::Kept;
             };
             let mut calls = [PackedCall::NONE; RecentCalls::LIMIT + 1];
-            let known = self.gather(key, Some(known), &mut calls);
+            let mut known = self.gather(key, Some(known), &mut calls);
+            // Calls of deleted agents make room, the others move up in their order.
+            let mut left = 0;
+            for index in 0..known {
+                if exists(self.source(calls[index])) {
+                    calls[left] = calls[index];
+                    left += 1;
+                }
+            }
+            known = left;
             let same_second = |other: &PackedCall| other.second() == new.second();
             if calls[..known].iter().any(same_second) {
                 return Observed::Tie;
@@ -186,10 +211,12 @@ impl ContactIndex {
             let count = known.max(place + 1);
             calls[..count].sort_unstable_by_key(|call| std::cmp::Reverse(call.second()));
             let kept = &calls[..count.min(RecentCalls::LIMIT)];
-            if !kept.contains(&new) {
-                return Observed::Ignored;
+            if kept.contains(&new) {
+                self.spread(key, first, kept);
             }
-            self.spread(key, first, kept);
+            if count > RecentCalls::LIMIT {
+                return Observed::Crowded;
+            }
             Observed::Kept
         })
     }
@@ -316,6 +343,12 @@ impl ContactIndex {
         };
         let second = u32::try_from(call.started_at.seconds().max(0)).unwrap_or(u32::MAX);
         PackedCall::new(second, number, call.status)
+    }
+
+    /// The agent that made a call.
+    fn source(&self, call: PackedCall) -> AgentSlot {
+        let line = self.lines.get(call.line() as usize);
+        line.map_or(Line::NOBODY.source, |line| line.source)
     }
 
     /// Unpacks a call.

@@ -1,7 +1,7 @@
 //! Reading back what was committed.
 
 use std::collections::HashMap;
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 
 use lsm_tree::Slice;
 use ringback_engine::{Archive, Call, JournalError, RoutedEvent, StoredCounts, StoredDirectory};
@@ -87,21 +87,22 @@ impl Archive for Tables {
             .ok_or_else(|| self.sids.damaged(&sid_key))
     }
 
-    fn calls_to(
+    fn visit_calls(
         &self,
         environment: EnvironmentId,
         contact: E164,
-    ) -> Result<Vec<Call>, JournalError> {
+        within: Range<Timestamp>,
+        visitor: &mut dyn FnMut(Call),
+    ) -> Result<(), JournalError> {
         let Some(number) = self.interner.read().number(environment.0) else {
-            return Ok(Vec::new());
+            return Ok(());
         };
-        self.calls
-            .prefix(&key::contact_prefix(number, contact))
-            .map(|item| {
-                let (call_key, value) = item?;
-                self.decode(&self.interner.read(), &call_key, &value)
-            })
-            .collect()
+        let [from, to] = [within.start, within.end].map(|at| key::calls_from(number, contact, at));
+        for item in self.calls.range(&from, Some(&to)) {
+            let (call_key, value) = item?;
+            visitor(self.decode(&self.interner.read(), &call_key, &value)?);
+        }
+        Ok(())
     }
 
     fn visit_contacts(

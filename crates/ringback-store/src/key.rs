@@ -52,6 +52,14 @@ pub(crate) fn contact_prefix(environment: u32, contact: E164) -> [u8; 15] {
     key
 }
 
+/// The first key in `calls` that a call to this contact at or after this instant can have.
+pub(crate) fn calls_from(environment: u32, contact: E164, at: Timestamp) -> [u8; 23] {
+    let mut key = [0; 23];
+    key[..15].copy_from_slice(&contact_prefix(environment, contact));
+    key[15..].copy_from_slice(&time_bytes(at));
+    key
+}
+
 /// The bytes that stand for a sid in a key of `calls`.
 fn sid_in_key<'a>(sid: &'a str, hash: &'a [u8; 16]) -> &'a [u8] {
     if sid.len() <= LONGEST_SID_IN_KEY {

@@ -237,10 +237,25 @@ impl Preparation<'_> {
                 };
             }
         }
+        // What the commit has written to the ids so far, looked through once for all calls.
+        let written: HashMap<Slice, Option<Slice>> = self
+            .writes
+            .sids
+            .iter()
+            .map(|(sid_key, value)| (sid_key.into(), value.map(Slice::from)))
+            .collect();
         for (call_key, value) in found {
             let call = key::decode_call(&call_key, &value, |_| Some(Uuid::nil()))
                 .ok_or_else(|| self.tables.calls.damaged(&call_key))?;
-            forget_call(self.tables, environment, &call_key, &call, &mut self.writes)?;
+            let sid_key = key::sid_key(&self.tables.sid_secret, environment, &call.sid);
+            let named = match written.get(sid_key.as_slice()) {
+                Some(value) => value.clone(),
+                None => self.tables.sids.get(&sid_key)?,
+            };
+            if named.is_some_and(|value| key::sid_value_names(&value, &call)) {
+                self.writes.sids.push(&sid_key, None);
+            }
+            self.writes.calls.push(&call_key, None);
         }
         Ok(())
     }

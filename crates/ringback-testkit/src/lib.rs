@@ -12,7 +12,7 @@ mod server;
 mod sip;
 
 pub use api::{Api, Reply};
-pub use memory::{MemoryJournal, StillClock};
+pub use memory::{Load, MemoryJournal, StillClock};
 pub use mutation::{Case, Mutator};
 pub use server::{Output, Server, ServerBuilder, run};
 pub use sip::{SipPeer, SipReply};

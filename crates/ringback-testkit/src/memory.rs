@@ -1,11 +1,11 @@
 //! A journal in memory, as naive as possible and failing on demand, and a clock that stands still.
 
 use std::collections::HashMap;
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex};
 use ringback_engine::{
     Archive, Call, Change, Clock, Journal, JournalError, RoutedEvent, StoredCounts, StoredDirectory,
 };
@@ -20,6 +20,47 @@ pub struct MemoryJournal {
     failing: Arc<AtomicBool>,
     /// The contact that cannot be read.
     damaged: Arc<Mutex<Option<E164>>>,
+    /// How many calls were read for single contacts.
+    visited: Arc<AtomicU64>,
+    /// Where the loading of contacts is held.
+    gate: Arc<Gate>,
+}
+
+/// How far the loading of contacts may go, or has come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Load {
+    /// What is stored has been read, nothing of it shown.
+    Read,
+    /// Every contact has been shown; the end has not been told.
+    Shown,
+    /// To the end.
+    #[default]
+    Done,
+}
+
+/// Holds those that load contacts.
+#[derive(Default)]
+struct Gate {
+    /// How far they may go, and how many of them have shown their contacts.
+    state: Mutex<(Load, usize)>,
+    /// Signaled when that changes.
+    changed: Condvar,
+}
+
+impl Gate {
+    /// Waits until loading may go beyond this point.
+    fn pass(&self, point: Load) {
+        let mut state = self.state.lock();
+        while state.0 <= point {
+            self.changed.wait(&mut state);
+        }
+    }
+
+    /// Notes that one of them has shown its contacts.
+    fn visited(&self) {
+        self.state.lock().1 += 1;
+        self.changed.notify_all();
+    }
 }
 
 /// What was committed.
@@ -53,6 +94,26 @@ impl MemoryJournal {
                 Err(JournalError::Damaged("told to be damaged".to_owned()))
             }
             _ => Ok(()),
+        }
+    }
+
+    /// How many calls were read for single contacts so far.
+    pub fn calls_visited(&self) -> u64 {
+        self.visited.load(Ordering::SeqCst)
+    }
+
+    /// Holds whoever loads contacts at this point, or lets them go on to it.
+    pub fn hold_load(&self, point: Load) {
+        let mut state = self.gate.state.lock();
+        state.0 = point;
+        self.gate.changed.notify_all();
+    }
+
+    /// Waits until so many loaders have shown all their contacts, since the journal was made.
+    pub fn wait_for_loaders(&self, loaders: usize) {
+        let mut state = self.gate.state.lock();
+        while state.1 < loaders {
+            self.gate.changed.wait(&mut state);
         }
     }
 
@@ -149,19 +210,28 @@ impl Archive for MemoryJournal {
             .cloned())
     }
 
-    fn calls_to(
+    fn visit_calls(
         &self,
         environment: EnvironmentId,
         contact: E164,
-    ) -> Result<Vec<Call>, JournalError> {
+        within: Range<Timestamp>,
+        visitor: &mut dyn FnMut(Call),
+    ) -> Result<(), JournalError> {
         let state = self.state.lock();
         let calls = state.calls.values();
         let calls: Vec<Call> = calls
-            .filter(|call| (call.environment, call.contact) == (environment, contact))
+            .filter(|call| {
+                (call.environment, call.contact) == (environment, contact)
+                    && within.contains(&call.started_at)
+            })
             .cloned()
             .collect();
         self.check_readable(&calls)?;
-        Ok(calls)
+        for call in calls {
+            self.visited.fetch_add(1, Ordering::SeqCst);
+            visitor(call);
+        }
+        Ok(())
     }
 
     fn visit_contacts(
@@ -179,6 +249,7 @@ impl Archive for MemoryJournal {
         }
         let share =
             (part as u64 * SHARES / parts as u64)..((part as u64 + 1) * SHARES / parts as u64);
+        self.gate.pass(Load::Read);
         for ((environment, contact), calls) in contacts {
             if !share.contains(&(contact.digits() % SHARES)) {
                 continue;
@@ -188,6 +259,8 @@ impl Archive for MemoryJournal {
                 break;
             }
         }
+        self.gate.visited();
+        self.gate.pass(Load::Shown);
         Ok(())
     }
 

@@ -1,6 +1,7 @@
 //! The engine over a journal in memory that can be told to fail.
 
 mod calls;
+mod remembered;
 mod roles;
 mod statistics;
 mod storage;

@@ -96,7 +96,7 @@ async fn a_callback_decided_before_its_source_was_deleted_counts_in_total_and_ro
         now: engine.now(),
         usable: &|_: &Target| true,
     };
-    let decision = decide(&directory, engine.contacts(), &question);
+    let decision = decide(&directory, engine.contacts(), &question).expect("readable");
     assert_eq!(decision.outcome, Outcome::Callback);
     delete(&engine, world.here, world.source).await;
     delete(&engine, world.here, world.taker).await;
@@ -132,7 +132,7 @@ async fn an_answer_counts_after_a_restart_without_the_agents() {
         now: engine.now(),
         usable: &|_: &Target| true,
     };
-    let decision = decide(&directory, engine.contacts(), &question);
+    let decision = decide(&directory, engine.contacts(), &question).expect("readable");
     for call_id in [b"one", b"two"] {
         engine.decided_over_sip(&decision, Some(e164(DIALED)), caller, call_id, engine.now());
     }

@@ -1,0 +1,340 @@
+//! What is remembered of a contact: bounded work for every call, places that deletions free, and the same
+//! view for decisions, for `GET /contacts` and after a restart.
+
+use proptest::prelude::*;
+use ringback_engine::{
+    Call, DeleteAgent, ForgetContact, LearnedCall, NewCall, PublishAgent, RecordBatch, RecordCalls,
+};
+use ringback_routing::{
+    AgentId, AgentStatus, CallStatus, Contacts, Direction, EnvironmentId, Timestamp,
+};
+use ringback_testkit::Load;
+
+use crate::support::{MemoryJournal, NOW, Running, StillClock, agent, e164, environment, open};
+
+const CONTACT: u64 = 5_511_987_654_321;
+
+fn at(agent: AgentId, millis: i64, sid: String) -> NewCall {
+    NewCall {
+        agent,
+        to: e164(CONTACT),
+        from: None,
+        status: None,
+        started_at: Some(Timestamp::from_millis(NOW * 1_000 - 60_000 + millis)),
+        sid: Some(sid),
+    }
+}
+
+async fn record(engine: &Running, environment: EnvironmentId, call: NewCall) -> Call {
+    let calls = vec![call];
+    let recorded = engine.submit(RecordCalls { environment, calls }).await;
+    recorded.expect("storage takes it")[0]
+        .clone()
+        .expect("recorded")
+}
+
+async fn delete(engine: &Running, environment: EnvironmentId, id: AgentId) {
+    let status = AgentStatus::Draft;
+    let unpublish = PublishAgent {
+        environment,
+        id,
+        status,
+    };
+    engine.submit(unpublish).await.expect("unpublished");
+    engine
+        .submit(DeleteAgent { environment, id })
+        .await
+        .expect("deleted");
+}
+
+async fn loaded(engine: &Running) {
+    while !engine.health().index_whole {
+        tokio::task::yield_now().await;
+    }
+}
+
+/// The agents whose calls decide, newest first.
+fn decide_by(engine: &Running, environment: EnvironmentId) -> Vec<AgentId> {
+    let directory = engine.directory();
+    let slot = directory
+        .environment_by_id(environment)
+        .expect("it is there")
+        .slot;
+    let calls = engine
+        .contacts()
+        .calls(slot, e164(CONTACT))
+        .expect("readable");
+    let agents = calls.iter().filter_map(|call| directory.agent(call.source));
+    agents.map(|agent| agent.record.id).collect()
+}
+
+/// The agents that `GET /contacts` shows, newest first.
+async fn shown(engine: &Running, environment: EnvironmentId) -> Vec<AgentId> {
+    let calls = engine.calls_to(environment, e164(CONTACT)).await;
+    calls
+        .expect("readable")
+        .iter()
+        .map(|call| call.agent)
+        .collect()
+}
+
+/// Ties within a second read the whole contact for every call: ten thousand calls took a minute.
+#[tokio::test]
+async fn one_more_call_reads_no_more_however_many_its_contact_has() {
+    const CALLS: i64 = 3_000;
+    let memory = MemoryJournal::default();
+    let engine = open(&memory, &StillClock::at(NOW));
+    let here = environment(&engine).await;
+    let mut sources = Vec::new();
+    for name in ["a", "b", "c", "d", "e", "f"] {
+        sources.push(agent(&engine, here, name, Direction::Outbound, &[]).await);
+    }
+    loaded(&engine).await;
+    for chunk in 0..CALLS / 100 {
+        let calls = (chunk * 100..(chunk + 1) * 100)
+            .map(|call| {
+                let source = sources[usize::try_from(call % 6).expect("small")];
+                at(source, call % 1_000, format!("{call:05}"))
+            })
+            .collect();
+        let recorded = engine
+            .submit(RecordBatch {
+                environment: here,
+                calls,
+            })
+            .await;
+        assert!(recorded.expect("storage takes it").refused.is_empty());
+    }
+    // The first tie reads what has been committed so far, and no later one reads anything.
+    assert!(memory.calls_visited() <= 100, "{}", memory.calls_visited());
+    assert_eq!(shown(&engine, here).await.len(), 4);
+    assert_eq!(decide_by(&engine, here), shown(&engine, here).await);
+}
+
+/// A, B and C called, A was deleted, D and E were recorded: the place of A stayed taken until a restart.
+#[tokio::test]
+async fn the_place_of_a_deleted_agent_is_free_at_once() {
+    let (memory, clock) = (MemoryJournal::default(), StillClock::at(NOW));
+    let engine = open(&memory, &clock);
+    let here = environment(&engine).await;
+    loaded(&engine).await;
+    let mut sources = Vec::new();
+    for name in ["a", "b", "c", "d", "e"] {
+        sources.push(agent(&engine, here, name, Direction::Outbound, &[]).await);
+    }
+    // Each is older than the one before, so that the last one is the first to be crowded out.
+    let call = |index: usize| {
+        let millis = 10_000 - 1_000 * i64::try_from(index).expect("small");
+        at(sources[index], millis, format!("{index}"))
+    };
+    for index in 0..3 {
+        record(&engine, here, call(index)).await;
+    }
+    delete(&engine, here, sources[0]).await;
+    for index in 3..5 {
+        record(&engine, here, call(index)).await;
+    }
+    let expected = &sources[1..];
+    assert_eq!(decide_by(&engine, here), expected);
+    assert_eq!(shown(&engine, here).await, expected);
+    drop(engine);
+    let engine = open(&memory, &clock);
+    assert_eq!(decide_by(&engine, here), expected);
+    loaded(&engine).await;
+    assert_eq!(decide_by(&engine, here), expected);
+    assert_eq!(shown(&engine, here).await, expected);
+}
+
+/// A contact erased in the first second came back until the index was whole.
+#[tokio::test]
+async fn what_changes_while_the_index_is_loaded_stays_changed() {
+    let (memory, clock) = (MemoryJournal::default(), StillClock::at(NOW));
+    let engine = open(&memory, &clock);
+    let here = environment(&engine).await;
+    let other = e164(CONTACT + 1);
+    let mut sources = Vec::new();
+    for name in ["a", "b", "c"] {
+        sources.push(agent(&engine, here, name, Direction::Outbound, &[]).await);
+    }
+    record(&engine, here, at(sources[0], 0, "erased".to_owned())).await;
+    for (index, source) in sources.iter().enumerate() {
+        let to = NewCall {
+            to: other,
+            ..at(*source, 0, format!("kept {index}"))
+        };
+        record(&engine, here, to).await;
+    }
+    drop(engine);
+
+    memory.hold_load(Load::Read);
+    let engine = open(&memory, &clock);
+    let contact = e164(CONTACT);
+    let forget = ForgetContact {
+        environment: here,
+        contact,
+    };
+    engine.submit(forget).await.expect("forgotten");
+    delete(&engine, here, sources[1]).await;
+    let raised = NewCall {
+        to: other,
+        status: Some(CallStatus::Completed),
+        ..at(sources[2], 0, "kept 2".to_owned())
+    };
+    record(&engine, here, raised).await;
+    let statuses = |engine: &Running| {
+        let directory = engine.directory();
+        let slot = directory.environment_by_id(here).expect("it is there").slot;
+        let calls = engine.contacts().calls(slot, other).expect("readable");
+        let known = calls
+            .iter()
+            .filter(|call| directory.agent(call.source).is_some());
+        known.map(|call| call.status).collect::<Vec<_>>()
+    };
+    let kept = [CallStatus::Completed, CallStatus::Initiated];
+    assert_eq!(
+        (decide_by(&engine, here), statuses(&engine)),
+        (Vec::new(), kept.to_vec())
+    );
+    // Every loader has shown all that it had read before, and none has come to its end.
+    memory.hold_load(Load::Shown);
+    memory.wait_for_loaders(std::thread::available_parallelism().map_or(1, std::num::NonZero::get));
+    assert!(!engine.health().index_whole);
+    assert_eq!(
+        (decide_by(&engine, here), statuses(&engine)),
+        (Vec::new(), kept.to_vec())
+    );
+    memory.hold_load(Load::Done);
+    loaded(&engine).await;
+    assert_eq!(
+        (decide_by(&engine, here), statuses(&engine)),
+        (Vec::new(), kept.to_vec())
+    );
+}
+
+#[tokio::test]
+async fn a_learned_call_stays_shown_while_others_of_its_contact_are_recorded() {
+    let memory = MemoryJournal::default();
+    let engine = open(&memory, &StillClock::at(NOW));
+    let here = environment(&engine).await;
+    let source = agent(&engine, here, "source", Direction::Outbound, &[]).await;
+    let other = agent(&engine, here, "other", Direction::Outbound, &[]).await;
+    loaded(&engine).await;
+    // A tie, so that the exact calls are kept.
+    record(&engine, here, at(source, 0, "a".to_owned())).await;
+    record(&engine, here, at(source, 1, "b".to_owned())).await;
+    let learned = LearnedCall {
+        agent: other,
+        from: None,
+        status: CallStatus::Initiated,
+        started_at: Timestamp::from_millis(NOW * 1_000 - 50_000),
+    };
+    engine.learned_over_sip(here, e164(CONTACT), &learned);
+    assert_eq!(decide_by(&engine, here), [other, source]);
+    record(&engine, here, at(source, 2, "c".to_owned())).await;
+    assert_eq!(decide_by(&engine, here), [other, source]);
+    // What is not durable yet hides nothing that is.
+    assert_eq!(shown(&engine, here).await, [source]);
+}
+
+/// What is done to the contact.
+#[derive(Clone, Debug)]
+enum Step {
+    /// A call: agent, calling number, millisecond.
+    Record(usize, Option<u64>, i64),
+    /// The agent is deleted.
+    Delete(usize),
+    /// The contact is forgotten.
+    Forget,
+}
+
+/// How many agents there are.
+const AGENTS: usize = 6;
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let record = (0..AGENTS, proptest::option::of(0..2_u64), 0..3_000_i64)
+        .prop_map(|(agent, from, millis)| Step::Record(agent, from, millis));
+    let step = prop_oneof![
+        12 => record,
+        2 => (0..AGENTS).prop_map(Step::Delete),
+        1 => Just(Step::Forget),
+    ];
+    proptest::collection::vec(step, 1..40)
+}
+
+/// What the rules say is remembered: (agent, from, millisecond, call id), newest first.
+type Kept = (usize, Option<u64>, i64, String);
+
+fn by_the_rules(kept: &mut Vec<Kept>, deleted: &mut [bool], number: usize, step: &Step) {
+    match *step {
+        Step::Record(agent, from, millis) if !deleted[agent] => {
+            kept.push((agent, from, millis, format!("{number:03}")));
+            kept.sort_by_key(|call| std::cmp::Reverse((call.2, call.3.clone())));
+            let mut lines = Vec::new();
+            kept.retain(|call| {
+                let new = !lines.contains(&(call.0, call.1));
+                lines.push((call.0, call.1));
+                new
+            });
+            kept.truncate(4);
+        }
+        Step::Record(..) => {}
+        Step::Delete(agent) => {
+            deleted[agent] = true;
+            kept.retain(|call| call.0 != agent);
+        }
+        Step::Forget => kept.clear(),
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(150))]
+
+    #[test]
+    fn decisions_and_contacts_agree_with_the_rules_after_every_step(steps in steps()) {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+        runtime.block_on(compare(&steps));
+    }
+}
+
+async fn compare(steps: &[Step]) {
+    let engine = open(&MemoryJournal::default(), &StillClock::at(NOW));
+    let here = environment(&engine).await;
+    let mut sources = Vec::new();
+    for name in 0..AGENTS {
+        sources.push(agent(&engine, here, &name.to_string(), Direction::Outbound, &[]).await);
+    }
+    loaded(&engine).await;
+    let (mut kept, mut deleted) = (Vec::new(), vec![false; AGENTS]);
+    for (number, step) in steps.iter().enumerate() {
+        match *step {
+            Step::Record(agent, from, millis) if !deleted[agent] => {
+                let from = from.map(|from| e164(5_511_400_000_000 + from));
+                let call = at(sources[agent], millis, format!("{number:03}"));
+                record(&engine, here, NewCall { from, ..call }).await;
+            }
+            Step::Record(..) => {}
+            Step::Delete(agent) if deleted[agent] => {}
+            Step::Delete(agent) => delete(&engine, here, sources[agent]).await,
+            Step::Forget => {
+                let contact = e164(CONTACT);
+                let forget = ForgetContact {
+                    environment: here,
+                    contact,
+                };
+                engine.submit(forget).await.expect("forgotten");
+            }
+        }
+        by_the_rules(&mut kept, &mut deleted, number, step);
+        let sids: Vec<String> = engine
+            .calls_to(here, e164(CONTACT))
+            .await
+            .expect("readable")
+            .into_iter()
+            .map(|call| call.sid)
+            .collect();
+        let expected: Vec<String> = kept.iter().map(|call| call.3.clone()).collect();
+        assert_eq!(sids, expected, "after step {number}");
+        let agents: Vec<AgentId> = kept.iter().map(|call| sources[call.0]).collect();
+        assert_eq!(decide_by(&engine, here), agents, "after step {number}");
+    }
+}
