@@ -155,6 +155,32 @@ impl ContactView {
         self.index.replace(environment, contact, &recent);
     }
 
+    /// Whether a call that is stored is not remembered, and would be if it were recorded again.
+    pub(crate) fn misses(&self, directory: &Directory, call: &Call) -> bool {
+        let (Some(environment), Some(agent)) = (
+            directory.environment_by_id(call.environment),
+            directory.agent_by_id(call.agent),
+        ) else {
+            return false;
+        };
+        if !self.whole.load(Ordering::Acquire) {
+            return false;
+        }
+        let recent = self.index.calls(environment.slot, call.contact);
+        let known = || {
+            let calls = recent.iter();
+            calls.filter(move |known| directory.agent(known.source).is_some())
+        };
+        let second = call.started_at.seconds();
+        if let Some(known) =
+            known().find(|known| (known.source, known.from) == (agent.slot, call.from))
+        {
+            return known.started_at.seconds() < second;
+        }
+        known().count() < RecentCalls::LIMIT
+            || known().any(|known| known.started_at.seconds() < second)
+    }
+
     /// Shows a call that is not durable yet, where memory alone can tell its place: not while
     /// contacts are loaded, nor beside a call of the same second.
     pub(crate) fn show_ahead(

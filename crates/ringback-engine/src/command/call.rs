@@ -118,7 +118,7 @@ impl Command for ForgetContact {
 enum Recorded {
     /// It is known, and nothing about it is new.
     Known(Call),
-    /// It is new, or got further: to be put into the draft.
+    /// It is new, got further, or was crowded out: to be put into the draft.
     Put(Call),
 }
 
@@ -185,7 +185,12 @@ fn record(
         return Err(CommandError::CallMismatch(mismatch));
     }
     if status <= known.status {
-        return Ok(Recorded::Known(known));
+        // What was crowded out is remembered once it is recorded again, if there is a place for it.
+        return Ok(if draft.contacts().misses(draft.directory(), &known) {
+            Recorded::Put(known)
+        } else {
+            Recorded::Known(known)
+        });
     }
     Ok(Recorded::Put(Call { status, ..known }))
 }

@@ -145,6 +145,38 @@ async fn the_place_of_a_deleted_agent_is_free_at_once() {
     assert_eq!(shown(&engine, here).await, expected);
 }
 
+#[tokio::test]
+async fn what_was_crowded_out_stays_forgotten_until_it_is_recorded_again() {
+    let engine = open(&MemoryJournal::default(), &StillClock::at(NOW));
+    let here = environment(&engine).await;
+    loaded(&engine).await;
+    let mut sources = Vec::new();
+    for name in ["a", "b", "c", "d", "e"] {
+        sources.push(agent(&engine, here, name, Direction::Outbound, &[]).await);
+    }
+    let call = |index: usize| {
+        let millis = 1_000 * i64::try_from(index).expect("small");
+        at(sources[index], millis, format!("{index}"))
+    };
+    for index in 0..5 {
+        record(&engine, here, call(index)).await;
+    }
+    delete(&engine, here, sources[4]).await;
+    let left = [sources[3], sources[2], sources[1]];
+    let crowded_out = sources[0];
+    let decided: Vec<AgentId> = decide_by(&engine, here);
+    assert_eq!(
+        (decided.as_slice(), shown(&engine, here).await),
+        (&left[..], left.to_vec())
+    );
+    record(&engine, here, call(0)).await;
+    let all = [&left[..], &[crowded_out]].concat();
+    assert_eq!(
+        (decide_by(&engine, here), shown(&engine, here).await),
+        (all.clone(), all)
+    );
+}
+
 /// A contact erased in the first second came back until the index was whole.
 #[tokio::test]
 async fn what_changes_while_the_index_is_loaded_stays_changed() {
