@@ -264,7 +264,12 @@ fn answer<R: Router>(
             waited: Duration::ZERO,
         };
         // On a stream every reply goes where the request came from.
-        let _destination = core.handle(&mut seat, round, &arrival, out);
+        if core.handle(&mut seat, round, &arrival, out).is_some() {
+            let took = core.now().uptime.saturating_sub(round.now.uptime);
+            core.metrics
+                .lane(shared.stream_lane())
+                .took(transport, took);
+        }
     };
     loop {
         match framer.next_frame() {

@@ -126,3 +126,19 @@ fn refusals_for_too_many_calls_are_summed_up_by_peer() {
         .unwrap();
     assert_eq!(slow.refused["rate"], refusals);
 }
+
+#[test]
+fn replies_over_streams_are_timed_too() {
+    let server = TestServer::start("");
+    let mut stream = TcpStream::connect(server.address()).unwrap();
+    let message = request("OPTIONS", OURS, "timed").replace("SIP/2.0/UDP", "SIP/2.0/TCP");
+    std::io::Write::write_all(&mut stream, message.as_bytes()).unwrap();
+    let mut byte = [0];
+    std::io::Read::read_exact(&mut stream, &mut byte).unwrap();
+    let count = |transport: &str| {
+        server.metric(&format!(
+            "reply_duration_seconds_count{{transport=\"{transport}\"}}"
+        ))
+    };
+    assert_eq!((count("tcp"), count("tls")), (1, 0));
+}
