@@ -3,10 +3,15 @@
 //! A packet is `HEP3`, its whole length in two bytes, then chunks: vendor, type, length (its own
 //! six bytes included), value; all in network order. Over UDP a packet is a datagram, over TCP
 //! [`HepFramer`] cuts the stream by the length. Chunks of another vendor than 0 (generic) and of
-//! unknown types are skipped, as the protocol asks. Nothing is copied, and nothing panics.
+//! unknown types are skipped, as the protocol asks. Only a compressed payload is copied, and nothing
+//! panics. The older versions 1 and 2 are recognized by their first byte, but not read.
 
+use std::io::{self, Read};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use flate2::bufread::{DeflateDecoder, GzDecoder, ZlibDecoder};
+
+use crate::message::MAX_MESSAGE;
 use crate::origin::Transport;
 
 /// One mirrored message.
@@ -34,17 +39,22 @@ pub struct HepPacket<'m> {
     pub capture_id: Option<u32>,
     /// The shared secret, chunk 14.
     pub key: Option<&'m [u8]>,
-    /// The message, chunk 15.
+    /// The message, chunk 15 or 16; to be read with [`HepPacket::message`].
     pub payload: &'m [u8],
+    /// Whether the payload is compressed: it came in chunk 16.
+    pub is_compressed: bool,
 }
 
 /// Why a packet was not read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum HepError {
-    /// It does not start with `HEP3`: another protocol or an older version. Ignore it.
+    /// It does not start with `HEP3`: another protocol. Ignore it.
     #[error("not a HEPv3 packet")]
     Magic,
+    /// It is HEP of this version, which is not 3: have the sender speak version 3.
+    #[error("HEP of version {0}, which is not read")]
+    Version(u8),
     /// It is shorter than it says.
     #[error("packet is cut off")]
     Short,
@@ -54,6 +64,9 @@ pub enum HepError {
     /// It carries no message.
     #[error("no payload")]
     NoPayload,
+    /// The compressed payload is none of zlib, gzip and raw deflate, or is damaged.
+    #[error("compressed payload cannot be read")]
+    Compression,
 }
 
 /// `payload_type` of a SIP message.
@@ -97,14 +110,42 @@ impl<'m> HepPacket<'m> {
                 11 => packet.payload_type = Some(u8::from_be_bytes(exact(value, wrong)?)),
                 12 => packet.capture_id = Some(u32::from_be_bytes(exact(value, wrong)?)),
                 14 => packet.key = Some(value),
-                15 => {
+                15 | 16 => {
                     packet.payload = value;
+                    packet.is_compressed = kind == 16;
                     has_payload = true;
                 }
                 _ => {}
             }
         }
         has_payload.then_some(packet).ok_or(HepError::NoPayload)
+    }
+
+    /// The message, decompressed into `room` if need be; of what is longer than [`MAX_MESSAGE`] the
+    /// start, and of compressed data that end early as much as they hold.
+    ///
+    /// # Errors
+    ///
+    /// If the payload is compressed and holds nothing that can be read, or is damaged.
+    pub fn message<'p>(&self, room: &'p mut Vec<u8>) -> Result<&'p [u8], HepError>
+    where
+        'm: 'p,
+    {
+        if !self.is_compressed {
+            return Ok(self.payload);
+        }
+        room.clear();
+        let inflated = match *self.payload {
+            [0x1f, 0x8b, ..] => inflate(GzDecoder::new(self.payload), room),
+            [method, flags, ..] if is_zlib(method, flags) => {
+                inflate(ZlibDecoder::new(self.payload), room)
+            }
+            _ => inflate(DeflateDecoder::new(self.payload), room),
+        };
+        match inflated {
+            Ok(()) if !room.is_empty() => Ok(room),
+            _ => Err(HepError::Compression),
+        }
     }
 
     /// True if the payload is SIP, as far as the packet says.
@@ -165,7 +206,8 @@ pub enum HepFrame<'b> {
     Broken(HepError),
 }
 
-/// Cuts a stream into packets; a packet is at most 64 KiB, and so is what waits.
+/// Cuts a stream into packets; a packet is at most 64 KiB, and so is what waits. Where nothing waits,
+/// no memory is held.
 #[derive(Debug, Default)]
 pub struct HepFramer {
     /// What was pushed and not dropped yet.
@@ -193,10 +235,27 @@ impl HepFramer {
         self.buffer.extend_from_slice(bytes);
     }
 
+    /// Bytes that wait for the rest of their packet.
+    #[must_use]
+    pub fn pending(&self) -> usize {
+        self.buffer.len().saturating_sub(self.consumed)
+    }
+
+    /// Bytes of memory that are held.
+    #[must_use]
+    pub fn capacity(&self) -> usize {
+        self.buffer.capacity()
+    }
+
     /// The next frame. What it borrows is gone with the next call.
     pub fn next_frame(&mut self) -> HepFrame<'_> {
         if let Some(error) = self.broken {
             return HepFrame::Broken(error);
+        }
+        if self.pending() == 0 {
+            self.buffer = Vec::new();
+            self.consumed = 0;
+            return HepFrame::Incomplete;
         }
         let bytes = self.buffer.get(self.consumed..).unwrap_or_default();
         match packet_length(bytes) {
@@ -220,7 +279,12 @@ const HEADER: usize = 6;
 fn packet_length(bytes: &[u8]) -> Result<Option<usize>, HepError> {
     let start = bytes.get(..4).unwrap_or(bytes);
     if !b"HEP3".starts_with(start) {
-        return Err(HepError::Magic);
+        return Err(match *start {
+            // The header of version 1 and 2 starts with the number.
+            [version @ (1 | 2), ..] => HepError::Version(version),
+            [b'H', b'E', b'P', digit @ b'0'..=b'9'] => HepError::Version(digit - b'0'),
+            _ => HepError::Magic,
+        });
     }
     match bytes {
         &[_, _, _, _, high, low, ..] => {
@@ -236,4 +300,19 @@ fn packet_length(bytes: &[u8]) -> Result<Option<usize>, HepError> {
 /// A value that must have this length.
 fn exact<const N: usize>(value: &[u8], error: HepError) -> Result<[u8; N], HepError> {
     value.try_into().map_err(|_| error)
+}
+
+/// Whether a zlib stream starts with these two bytes (RFC 1950 §2.2).
+fn is_zlib(method: u8, flags: u8) -> bool {
+    method & 0x0f == 8 && u16::from_be_bytes([method, flags]).is_multiple_of(31)
+}
+
+/// Appends the start of what a decoder gives: as much as the longest message has. Data that end early
+/// are no error, for a capture agent may cut them off.
+fn inflate(decoder: impl Read, room: &mut Vec<u8>) -> io::Result<()> {
+    let limit = u64::try_from(MAX_MESSAGE).unwrap_or(u64::MAX);
+    match decoder.take(limit).read_to_end(room) {
+        Err(error) if error.kind() != io::ErrorKind::UnexpectedEof => Err(error),
+        _ => Ok(()),
+    }
 }

@@ -263,27 +263,6 @@ impl Redirector {
         Action::Reply(reply)
     }
 
-    /// Reads a message that was captured elsewhere, and answers nothing.
-    ///
-    /// INVITEs and responses come out as from [`handle`](Self::handle), which reads them by the
-    /// same rules; `None` for everything else.
-    #[must_use]
-    pub fn observe<'m>(&self, input: Input<'m>) -> Option<Action<'m>> {
-        // A capture is one message whatever it was carried by.
-        let message = Message::parse(input.bytes, Framing::Datagram).ok()?;
-        match check(&message) {
-            Verdict::Route(request) => {
-                let origin = Origin {
-                    address: input.source,
-                    transport: input.transport,
-                };
-                Some(Action::Invite(self.invite(message, request, origin)))
-            }
-            Verdict::Response(response) => Some(Action::Response(response)),
-            _ => None,
-        }
-    }
-
     /// Answers with the decision: 302 with the usable targets in the order given, or 404 or 480.
     ///
     /// Left out are targets that point back at the request URI, that are no SIP URI, that ask for

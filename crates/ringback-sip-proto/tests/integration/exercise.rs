@@ -193,14 +193,12 @@ pub(crate) fn hep(bytes: &[u8]) {
             packet.source_address(),
             packet.has_key(b"key"),
         );
-        let redirector = Redirector::new([9; 16], SETTINGS);
-        if let Some(source) = packet.source_address() {
-            let _ = redirector.observe(Input {
-                bytes: packet.payload,
-                source,
-                transport: packet.transport(),
-                draining: false,
-            });
+        let mut room = Vec::new();
+        if let Ok(bytes) = packet.message(&mut room) {
+            assert!(bytes.len() <= MAX_MESSAGE);
+            if let Ok(message) = Message::parse(bytes, Framing::Datagram) {
+                let _ = (message.call_id(), message.cseq(), message.to());
+            }
         }
     }
     let mut framer = HepFramer::new();

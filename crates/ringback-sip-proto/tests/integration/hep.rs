@@ -1,7 +1,11 @@
 //! HEPv3 packets as the usual capture agents send them.
 
+use std::io::Write;
+
+use flate2::Compression;
+use flate2::write::{DeflateEncoder, GzEncoder, ZlibEncoder};
 use ringback_sip_proto::hep::HepError;
-use ringback_sip_proto::{Action, HepFrame, HepFramer, HepPacket, Input, Redirector, Settings};
+use ringback_sip_proto::{HepFrame, HepFramer, HepPacket, MAX_MESSAGE};
 
 /// One chunk.
 fn chunk(vendor: u16, kind: u16, value: &[u8]) -> Vec<u8> {
@@ -87,7 +91,7 @@ fn broken_packets_say_why() {
         let error = HepPacket::parse(&whole[..length]).unwrap_err();
         assert_eq!(error, HepError::Short, "{length} bytes");
     }
-    assert_eq!(HepPacket::parse(b"HEP2xxxxx"), Err(HepError::Magic));
+    assert_eq!(HepPacket::parse(b"HEXPxxxxx"), Err(HepError::Magic));
     assert_eq!(HepPacket::parse(b"HEP3\0\x05"), Err(HepError::Short));
     assert_eq!(HepPacket::parse(&packet_of(&[])), Err(HepError::NoPayload));
     for (chunks, error) in [
@@ -126,33 +130,99 @@ fn stream_of_something_else_is_broken() {
     assert_eq!(framer.next_frame(), HepFrame::Broken(HepError::Magic));
 }
 
+// They were counted as malformed, so that nobody learned which setting was wrong.
 #[test]
-fn mirrored_messages_are_read_by_the_same_rules() {
-    let redirector = Redirector::new([1; 16], Settings::default());
-    let bytes = packet(INVITE);
-    let packet = HepPacket::parse(&bytes).unwrap();
-    let observe = |bytes| {
-        redirector.observe(Input {
-            bytes,
-            source: packet.source_address().unwrap(),
-            transport: packet.transport(),
-            draining: false,
-        })
+fn older_versions_are_told_apart_from_nonsense() {
+    // Version, header length, IPv4, UDP, two ports, two addresses, the message.
+    let old = |version: u8| {
+        [
+            &[version, 16, 2, 17, 0x13, 0xc4, 0x13, 0xc4][..],
+            &[9; 8],
+            INVITE,
+        ]
+        .concat()
     };
-    let Some(Action::Invite(invite)) = observe(packet.payload) else {
-        panic!("an INVITE");
-    };
-    assert_eq!(invite.call_id(), b"h1");
-    let dialed = invite.dialed(None).next().unwrap();
-    assert_eq!(dialed.as_str(), "+5511987654321");
+    for version in [1, 2] {
+        let error = HepError::Version(version);
+        assert_eq!(HepPacket::parse(&old(version)), Err(error));
+        let mut framer = HepFramer::new();
+        framer.push(&old(version));
+        assert_eq!(framer.next_frame(), HepFrame::Broken(error));
+    }
+    assert_eq!(HepPacket::parse(b"HEP4\0\x06"), Err(HepError::Version(4)));
+    assert_eq!(HepPacket::parse(b"\x03\x10"), Err(HepError::Magic));
+}
 
-    let busy = b"SIP/2.0 486 Busy Here\r\nCall-ID: h1\r\nCSeq: 1 INVITE\r\n\r\n";
-    let Some(Action::Response(response)) = observe(busy) else {
-        panic!("a response");
-    };
-    assert_eq!((response.code, response.call_id), (486, &b"h1"[..]));
-    assert_eq!(response.cseq.method, b"INVITE");
+/// The same bytes compressed in each way that agents use.
+fn compressed(bytes: &[u8]) -> [Vec<u8>; 3] {
+    let level = Compression::default();
+    let mut zlib = ZlibEncoder::new(Vec::new(), level);
+    let mut gzip = GzEncoder::new(Vec::new(), level);
+    let mut deflate = DeflateEncoder::new(Vec::new(), level);
+    zlib.write_all(bytes).unwrap();
+    gzip.write_all(bytes).unwrap();
+    deflate.write_all(bytes).unwrap();
+    [
+        zlib.finish().unwrap(),
+        gzip.finish().unwrap(),
+        deflate.finish().unwrap(),
+    ]
+}
 
-    assert!(observe(b"SIP/2.0 486 Busy Here\r\nCSeq: 1 INVITE\r\n\r\n").is_none());
-    assert!(observe(b"\r\n\r\n").is_none());
+// A payload in chunk 16 counted as malformed: "no payload".
+#[test]
+fn compressed_payloads_are_read() {
+    for payload in compressed(INVITE) {
+        let bytes = packet_of(&[chunk(0, 11, &[1]), chunk(0, 16, &payload)]);
+        let read = HepPacket::parse(&bytes).unwrap();
+        assert!(read.is_compressed && read.is_sip());
+        let mut room = Vec::new();
+        assert_eq!(read.message(&mut room), Ok(INVITE));
+        // What the agent has cut off is missing, and the rest is read.
+        let cut = packet_of(&[chunk(0, 16, &payload[..payload.len() - 12])]);
+        let read = HepPacket::parse(&cut).unwrap();
+        let start = read.message(&mut room).unwrap();
+        assert!(start.starts_with(b"INVITE sip:") && INVITE.starts_with(start));
+    }
+    let plain = packet(INVITE);
+    let read = HepPacket::parse(&plain).unwrap();
+    assert_eq!(read.message(&mut Vec::new()), Ok(INVITE));
+}
+
+#[test]
+fn compressed_payloads_are_bounded_and_damage_is_told() {
+    for payload in compressed(&vec![b'x'; 10_000_000]) {
+        assert!(payload.len() < 60_000);
+        let bytes = packet_of(&[chunk(0, 16, &payload)]);
+        let mut room = Vec::new();
+        let read = HepPacket::parse(&bytes).unwrap();
+        assert_eq!(read.message(&mut room).unwrap().len(), MAX_MESSAGE);
+    }
+    for payload in [
+        &b"INVITE sip:a@b SIP/2.0"[..],
+        &[0x1f, 0x8b, 8],
+        &[0x78, 0x9c],
+        &[],
+    ] {
+        let bytes = packet_of(&[chunk(0, 16, payload)]);
+        let read = HepPacket::parse(&bytes).unwrap();
+        assert_eq!(read.message(&mut Vec::new()), Err(HepError::Compression));
+    }
+    let [mut damaged, ..] = compressed(INVITE);
+    damaged[20] ^= 0xff;
+    let bytes = packet_of(&[chunk(0, 16, &damaged)]);
+    let read = HepPacket::parse(&bytes).unwrap();
+    assert_ne!(read.message(&mut Vec::new()), Ok(INVITE));
+}
+
+#[test]
+fn a_stream_that_waits_holds_no_memory() {
+    let mut framer = HepFramer::new();
+    framer.push(&packet(&[b'x'; 60_000]));
+    assert!(matches!(framer.next_frame(), HepFrame::Packet(_)));
+    assert_eq!(framer.next_frame(), HepFrame::Incomplete);
+    assert_eq!((framer.pending(), framer.capacity()), (0, 0));
+    framer.push(b"HEP");
+    assert_eq!(framer.next_frame(), HepFrame::Incomplete);
+    assert_eq!(framer.pending(), 3);
 }
