@@ -36,7 +36,9 @@ pub struct SipConfig {
     pub(crate) agent_header: Box<str>,
     /// UDP workers per listener; at least one.
     pub(crate) workers: usize,
-    /// TCP and TLS connections open at once.
+    /// Networks of the load balancers that name the peer of a connection.
+    pub(crate) proxy_protocol: Vec<ipnet::IpNet>,
+    /// TCP, TLS and HEP connections open at once.
     pub(crate) max_connections: usize,
     /// The same, of one peer.
     pub(crate) max_connections_per_peer: usize,
@@ -160,12 +162,23 @@ impl TryFrom<SipSpec> for SipConfig {
                 0 => std::thread::available_parallelism().map_or(1, usize::from),
                 workers => workers.min(MAX_WORKERS),
             },
+            proxy_protocol: read_balancers(&spec.proxy_protocol)?,
             max_connections: spec.max_connections,
             max_connections_per_peer: spec.max_connections_per_peer,
             idle_timeout: Duration::from_secs(spec.idle_timeout.min(MAX_IDLE_SECONDS)),
             serves_loopback_alone: spec.peers.is_empty(),
             peers: read_peers(&spec.peers)?,
         })
+    }
+}
+
+impl SipConfig {
+    /// Keeps the number of TCP, TLS and HEP connections to at most so many, whatever is configured;
+    /// false if that is fewer than configured. For who knows how many files the process may open.
+    pub fn limit_connections(&mut self, most: usize) -> bool {
+        let is_enough = self.max_connections <= most;
+        self.max_connections = self.max_connections.min(most);
+        is_enough
     }
 }
 
@@ -245,6 +258,19 @@ fn read_peers(specs: &[PeerSpec]) -> Result<PeerTable, SipConfigError> {
         table.serve_loopback();
     }
     Ok(table)
+}
+
+/// Reads the networks of load balancers.
+fn read_balancers(texts: &[String]) -> Result<Vec<ipnet::IpNet>, SipConfigError> {
+    let read = |(index, text): (usize, &String)| {
+        read_network(text).ok_or_else(|| {
+            problem(
+                format!("sip.proxy-protocol[{index}]"),
+                ConfigProblem::PeerAddress(text.clone()),
+            )
+        })
+    };
+    texts.iter().enumerate().map(read).collect()
 }
 
 /// Reads an address or a CIDR; bits beyond the prefix do not matter.
@@ -504,6 +530,10 @@ mod tests {
             (peer("refuse = \"no\""), "sip.peers[0].refuse"),
             (peer("dialed-header = \"a:\""), "sip.peers[0].dialed-header"),
             ("idle-timeout = 0".to_owned(), "sip.idle-timeout"),
+            (
+                "proxy-protocol = [\"10.0.0.0/8\", \"balancer\"]".to_owned(),
+                "sip.proxy-protocol[1]",
+            ),
         ] {
             assert_eq!(refused_key(&toml), key, "{toml}");
         }

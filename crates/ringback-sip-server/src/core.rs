@@ -14,17 +14,19 @@ use arc_swap::ArcSwap;
 use arrayvec::ArrayVec;
 use parking_lot::Mutex;
 use ringback_routing::{
-    Caller, Contacts, Directory, DirectoryNumber, E164, EnvironmentSlot, Outcome, Question, Reason,
-    Target, Timestamp, decide, order_targets,
+    CallStatus, Caller, Contacts, Directory, DirectoryNumber, E164, EnvironmentSlot, Outcome,
+    Question, Reason, Target, Timestamp, decide, order_targets,
 };
-use ringback_sip_proto::{Action, Input, Invite, Redirector, Reply, Settings, Transport};
+use ringback_sip_proto::message::{Fault, Framing, StartLine};
+use ringback_sip_proto::rsip::Method;
+use ringback_sip_proto::{Action, Input, Invite, Message, Redirector, Reply, Settings, Transport};
 use smallvec::SmallVec;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::identity;
-use crate::learning::{Learning, Sighting};
+use crate::learning::{Learning, Lesson, Progress, Sighting};
 use crate::memory::{Generations, Memory, SharedPlan};
-use crate::metrics::{Dropped, Excess, ExcessCause, Lane, Metrics, PeerLane, Refused};
+use crate::metrics::{Dropped, Excess, ExcessCause, Lane, Learned, Metrics, PeerLane, Refused};
 use crate::observation::Observations;
 use crate::overload::{Knock, Pressure, Relief};
 use crate::peers::Refusal;
@@ -343,7 +345,7 @@ impl<R: Router> Core<R> {
             Action::Response(_) => {
                 desk.lane.dropped(Dropped::Response);
                 if desk.source.peer.learn {
-                    self.learning.observe(self, &desk.sighting(arrival.bytes));
+                    self.observe(arrival.bytes, &desk.sighting());
                 }
             }
             Action::Drop(cause) => desk.lane.dropped(cause.into()),
@@ -462,7 +464,7 @@ impl<R: Router> Core<R> {
             && let Some(environment) = decision.environment
         {
             self.learning
-                .await_answer(call_id, environment.record.id, desk.round.now);
+                .await_answer(invite.message(), environment.record.id, desk.round.now);
         }
         self.router.decided(
             &decision,
@@ -476,12 +478,11 @@ impl<R: Router> Core<R> {
 
     /// Records an outbound call, if the INVITE is one; gives its plan if the peer has a next hop.
     fn learn(&self, desk: &Desk<'_, '_, '_>, invite: &Invite<'_>) -> Option<Arc<SharedPlan>> {
-        let is_outbound = self.learning.outbound(
-            self,
-            desk.round.directory,
-            invite.message(),
-            &desk.sighting(&[]),
-        );
+        let lesson =
+            self.learning
+                .outbound(desk.round.directory, invite.message(), &desk.sighting());
+        let is_outbound = lesson.is_outbound;
+        self.take(lesson);
         let plan = desk.source.forward.filter(|_| is_outbound)?;
         if let Some(earlier) = self.memory.remember(
             desk.round.answered,
@@ -493,6 +494,66 @@ impl<R: Router> Core<R> {
         }
         desk.lane.forwarded();
         Some(Arc::clone(plan))
+    }
+
+    /// Learns from a message that passed by; true if it was an INVITE or a response.
+    ///
+    /// A mirrored message is one message, however it was carried. What is wrong with its framing does
+    /// not matter as long as its headers are whole: capture agents cut bodies off.
+    pub(crate) fn observe(&self, bytes: &[u8], sighting: &Sighting<'_>) -> bool {
+        let Ok(message) = Message::parse(bytes, Framing::Datagram) else {
+            return false;
+        };
+        if message.fault() == Some(Fault::Unterminated) {
+            return false;
+        }
+        match message.start() {
+            StartLine::Response { code, .. } => {
+                for progress in self.learning.reply(&message, code, sighting.now) {
+                    self.tell(progress, &message, sighting.at);
+                }
+                true
+            }
+            StartLine::Request { .. } if message.method() == Some(Method::Invite) => {
+                let directory = self.router.directory();
+                let peer = sighting.peer;
+                let dialed = identity::dialed(message.dialed(peer.dialed_header.as_deref()), peer);
+                if dialed.is_none_or(|dialed| directory.number(dialed).is_none()) {
+                    self.take(self.learning.outbound(&directory, &message, sighting));
+                }
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Counts and tells what an INVITE taught.
+    fn take(&self, lesson: Lesson) {
+        if let Some(count) = lesson.count {
+            self.metrics.learned(count);
+        }
+        if let Some(call) = lesson.call {
+            // Its end may have been known before it.
+            if lesson.count == Some(Learned::Call) && call.status > CallStatus::Initiated {
+                self.metrics.learned(Learned::Status);
+            }
+            self.router.learned(call);
+        }
+    }
+
+    /// Counts and tells what a reply taught.
+    fn tell(&self, progress: Progress, reply: &Message<'_>, at: Timestamp) {
+        match progress {
+            Progress::Outbound(call) => {
+                self.metrics.learned(Learned::Status);
+                self.router.learned(call);
+            }
+            Progress::Answered(environment) => {
+                self.metrics.learned(Learned::Answered);
+                let call_id = reply.call_id().unwrap_or_default();
+                self.router.answered(environment, call_id, at);
+            }
+        }
     }
 
     /// Writes the reply that a decision makes of an INVITE: the same for the same two.
@@ -563,15 +624,11 @@ impl<'d, 's, 'r> Desk<'d, 's, 'r> {
         }
     }
 
-    /// A message as learning takes it.
-    fn sighting<'m>(&self, bytes: &'m [u8]) -> Sighting<'m>
-    where
-        'r: 'm,
-    {
+    /// How a message is read that may be learned from.
+    fn sighting(&self) -> Sighting<'r> {
         Sighting {
-            bytes,
             peer: self.source.peer,
-            policy: self.round.policy,
+            agent_header: &self.round.policy.agent_header,
             at: self.round.now.wall,
             now: self.round.now,
         }

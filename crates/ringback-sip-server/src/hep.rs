@@ -6,18 +6,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use ringback_routing::Timestamp;
+use ringback_sip_proto::hep::HepError;
 use ringback_sip_proto::{HepFrame, HepFramer, HepPacket};
-use tokio::io::AsyncReadExt;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
-use tokio::time::timeout;
 
+use crate::acceptor::Service;
 use crate::core::Core;
 use crate::learning::Sighting;
 use crate::metrics::{Connection, Hep};
 use crate::router::Router;
-use crate::server::{Phase, Shared, reached};
+use crate::server::Shared;
 use crate::strangers::StrangerTransport;
+use crate::stream::{Handled, Protocol};
 
 /// Takes packets off a UDP socket until told to stop.
 pub(crate) fn serve_udp<R: Router>(core: &Core<R>, socket: &UdpSocket, stopping: &AtomicBool) {
@@ -30,75 +29,62 @@ pub(crate) fn serve_udp<R: Router>(core: &Core<R>, socket: &UdpSocket, stopping:
     }
 }
 
-/// Accepts connections until the server stops.
-pub(crate) async fn serve_tcp<R: Router>(
+/// HEP on a connection.
+pub(crate) struct Mirror<R> {
+    /// What all listeners share.
     shared: Arc<Shared<R>>,
-    listener: TcpListener,
-    mut phase: watch::Receiver<Phase>,
-) {
-    loop {
-        let accepted = tokio::select! {
-            biased;
-            _ = reached(&mut phase, Phase::Stopped) => return,
-            accepted = listener.accept() => accepted,
-        };
-        let Ok((stream, source)) = accepted else {
-            shared.core.metrics.connection(Connection::AcceptFailed);
-            tokio::time::sleep(ACCEPT_PAUSE).await;
-            continue;
-        };
-        let mirrors = |core: &Core<R>| {
-            let policy = core.policy.load();
-            let source = policy.source(source.ip());
-            source.is_some_and(|source| source.peer.mirrors)
-        };
-        if !mirrors(&shared.core) {
-            shared.core.metrics.connection(Connection::Stranger);
-            shared
-                .core
-                .observations
-                .stranger_elsewhere(source.ip(), StrangerTransport::Hep);
-            continue;
+    /// Who mirrors.
+    source: SocketAddr,
+    /// Finds the packets.
+    framer: HepFramer,
+}
+
+impl<R: Router> Mirror<R> {
+    /// Nothing was read yet.
+    pub(crate) fn new(shared: &Arc<Shared<R>>, source: SocketAddr) -> Self {
+        Self {
+            shared: Arc::clone(shared),
+            source,
+            framer: HepFramer::new(),
         }
-        tokio::spawn(read_packets(Arc::clone(&shared), stream, source));
     }
 }
 
-/// Reads packets until the connection ends; packets may come days apart.
-async fn read_packets<R: Router>(
-    shared: Arc<Shared<R>>,
-    mut stream: TcpStream,
-    source: SocketAddr,
-) {
-    let mut phase = shared.phase();
-    let mut framer = HepFramer::new();
-    let mut room = vec![0; READ_BYTES];
-    let mut is_partial = false;
-    loop {
-        let patience = if is_partial { PACKET_TIME } else { IDLE_TIME };
-        let read = tokio::select! {
-            read = timeout(patience, stream.read(&mut room)) => read,
-            _ = reached(&mut phase, Phase::Stopped) => return,
-        };
-        let Ok(Ok(length @ 1..)) = read else {
-            return;
-        };
-        framer.push(room.get(..length).unwrap_or_default());
-        is_partial = true;
+impl<R: Router> Protocol for Mirror<R> {
+    fn idle_time(&self) -> Duration {
+        IDLE_TIME
+    }
+
+    fn push(&mut self, bytes: &[u8]) {
+        self.framer.push(bytes);
+    }
+
+    fn handle(&mut self, _out: &mut Vec<u8>) -> Handled {
+        let core = &self.shared.core;
+        let mut handled = Handled::default();
+        let policy = core.policy.load();
+        let peer = policy.source(self.source.ip());
+        if !peer.is_some_and(|peer| Service::Hep.serves(&peer)) {
+            handled.end = Some(Connection::Removed);
+            return handled;
+        }
+        drop(policy);
         loop {
-            match framer.next_frame() {
-                HepFrame::Incomplete => break,
-                HepFrame::Packet(packet) => {
-                    is_partial = false;
-                    take(&shared.core, source, packet);
-                }
+            match self.framer.next_frame() {
+                HepFrame::Incomplete => return handled,
+                HepFrame::Packet(packet) => take(core, self.source, packet),
                 HepFrame::Broken(error) => {
-                    shared.core.metrics.hep(Hep::Malformed);
-                    tracing::debug!(%source, %error, "HEP stream cannot be read");
-                    return;
+                    unreadable(core, self.source, error);
+                    handled.end = Some(Connection::Framing);
+                    return handled;
                 }
             }
+            handled.frames += 1;
         }
+    }
+
+    fn pending(&self) -> usize {
+        self.framer.pending()
     }
 }
 
@@ -107,7 +93,7 @@ fn take<R: Router>(core: &Core<R>, source: SocketAddr, bytes: &[u8]) {
     let policy = core.policy.load();
     let peer = policy
         .source(source.ip())
-        .filter(|source| source.peer.mirrors);
+        .filter(|peer| Service::Hep.serves(peer));
     let Some(peer) = peer else {
         core.metrics.hep(Hep::Stranger);
         core.observations
@@ -116,11 +102,7 @@ fn take<R: Router>(core: &Core<R>, source: SocketAddr, bytes: &[u8]) {
     };
     let packet = match HepPacket::parse(bytes) {
         Ok(packet) => packet,
-        Err(error) => {
-            core.metrics.hep(Hep::Malformed);
-            tracing::debug!(%source, %error, "HEP packet cannot be read");
-            return;
-        }
+        Err(error) => return unreadable(core, source, error),
     };
     if let Some(key) = &policy.hep_key
         && !packet.has_key(key)
@@ -128,41 +110,86 @@ fn take<R: Router>(core: &Core<R>, source: SocketAddr, bytes: &[u8]) {
         core.metrics.hep(Hep::Key);
         return;
     }
+    if !packet.is_sip() {
+        core.metrics.hep(Hep::Other);
+        return;
+    }
+    let mut room = Vec::new();
+    let message = match packet.message(&mut room) {
+        Ok(message) => message,
+        Err(error) => return unreadable(core, source, error),
+    };
     let now = core.now();
-    let captured_at = packet
+    let sighting = Sighting {
+        peer: peer.peer,
+        agent_header: &policy.agent_header,
+        at: captured_at(&packet, now.wall),
+        now,
+    };
+    let is_taken = core.observe(message, &sighting);
+    core.metrics
+        .hep(if is_taken { Hep::Taken } else { Hep::Other });
+}
+
+/// Counts a packet that cannot be read.
+fn unreadable<R: Router>(core: &Core<R>, source: SocketAddr, error: HepError) {
+    core.metrics.hep(match error {
+        HepError::Version(1) => Hep::Version1,
+        HepError::Version(2) => Hep::Version2,
+        _ => Hep::Malformed,
+    });
+    tracing::debug!(%source, %error, "HEP packet cannot be read");
+}
+
+/// When a packet was captured: as it says, unless its clock is clearly wrong, and then now. A clock that
+/// stands at 1970 must not make every call expire, nor one that is ahead make calls of tomorrow.
+fn captured_at(packet: &HepPacket<'_>, now: Timestamp) -> Timestamp {
+    let said = packet
         .captured_at()
         .and_then(|micros| i64::try_from(micros / 1_000).ok())
         .map(Timestamp::from_millis);
-    // Without a clock a mirror sends zeros; one that is ahead must not make calls of tomorrow.
-    let at = captured_at
-        .filter(|at| at.seconds() > 0)
-        .map_or(now.wall, |at| at.min(now.wall));
-    let is_taken = packet.is_sip()
-        && core.learning.observe(
-            core,
-            &Sighting {
-                bytes: packet.payload,
-                peer: peer.peer,
-                policy: &policy,
-                at,
-                now,
-            },
-        );
-    core.metrics
-        .hep(if is_taken { Hep::Taken } else { Hep::Other });
+    let earliest = now.plus_millis(-MAX_BACK_MILLIS);
+    let latest = now.plus_millis(MAX_AHEAD_MILLIS);
+    said.filter(|at| (earliest..=latest).contains(at))
+        .unwrap_or(now)
 }
 
 /// The longest datagram.
 const MAX_PACKET: usize = 65_536;
 
-/// Bytes read at once.
-const READ_BYTES: usize = 64 * 1024;
-
-/// How long a packet may take to come once it has begun.
-const PACKET_TIME: Duration = Duration::from_secs(10);
-
-/// How long a mirror may have nothing to say.
+/// How long a mirror may have nothing to say; the system finds out when it is gone.
 const IDLE_TIME: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// How long to wait when no connection can be accepted.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// How far ahead a capture time may lie, as that of a call that is reported over HTTP.
+const MAX_AHEAD_MILLIS: i64 = 5 * 60 * 1_000;
+
+/// How far back a capture time may lie.
+const MAX_BACK_MILLIS: i64 = 24 * 60 * 60 * 1_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // A capture clock at 1970 made every call expire at once.
+    #[test]
+    fn a_capture_time_that_is_clearly_wrong_is_replaced_by_the_arrival() {
+        let now = Timestamp::from_millis(1_800_000_000_250);
+        let captured = |seconds: i64, microseconds| {
+            let packet = HepPacket {
+                seconds: u32::try_from(1_800_000_000 + seconds).ok(),
+                microseconds,
+                ..HepPacket::default()
+            };
+            captured_at(&packet, now)
+        };
+        let at = |millis: i64| now.plus_millis(millis);
+        assert_eq!(captured(-3_600, Some(250_999)), at(-3_600_000));
+        assert_eq!(captured(-86_400, Some(250_000)), at(-86_400_000));
+        assert_eq!(captured(-86_400, Some(249_000)), now);
+        assert_eq!(captured(300, Some(250_000)), at(300_000));
+        assert_eq!(captured(300, Some(251_000)), now);
+        assert_eq!(captured(-1_800_000_000, None), now, "1970");
+        assert_eq!(captured(2_000_000_000, None), now, "2090");
+        assert_eq!(captured_at(&HepPacket::default(), now), now, "no time");
+    }
+}

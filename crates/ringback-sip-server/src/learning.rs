@@ -2,17 +2,24 @@
 //!
 //! An outbound call is an INVITE without To tag whose dialed number is not ours, and that names an
 //! outbound agent: in the agent header, or by the calling number, if one outbound agent alone owns
-//! it. It is recorded once per Call-ID, however often it is sent, forked or sent again with
-//! credentials.
+//! it. It is recorded once per Call-ID and environment, however often it is sent, forked or sent again
+//! with credentials. A Call-ID over [`MAX_CALL_ID`] bytes is not recorded.
 //!
 //! Replies are matched by Call-ID and CSeq number. A mirror may show both sides of a proxy, so the
 //! branches of a fork pass by too, and one of them may fail while the call goes on: a failure
 //! counts only if it answers the INVITE seen last that was not a fork (same top `Via` branch), a 2xx
-//! whoever sends it, and after a 2xx nothing counts.
+//! whoever sends it, and after a 2xx nothing counts. Where environments share a Call-ID, the reply
+//! belongs to the INVITE that it repeats more of: `Via` branch, `From` tag, `To` URI.
 //!
-//! Calls are watched for five to ten minutes, and at most [`MAX_CALLS`] twice.
+//! Mirrors send over several sockets, so a final reply may overtake its INVITE: it is kept for
+//! [`EARLY_SECONDS`], at most [`MAX_EARLY`] of them.
+//!
+//! Calls are watched for five to ten minutes, and at most [`MAX_CALLS`] twice. Nothing here is told to
+//! anybody: what was learned is given back.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
+use std::hash::BuildHasher;
+use std::time::Duration;
 
 use foldhash::fast::RandomState;
 use parking_lot::Mutex;
@@ -21,61 +28,79 @@ use ringback_routing::{
     EnvironmentId, Timestamp,
 };
 use ringback_sip_proto::Message;
-use ringback_sip_proto::message::{Framing, StartLine};
-use ringback_sip_proto::rsip::Method;
-use std::hash::BuildHasher;
+use smallvec::SmallVec;
 
-use crate::core::{Core, Now};
+use crate::core::Now;
 use crate::identity;
 use crate::metrics::Learned;
 use crate::peers::Peer;
-use crate::policy::Policy;
-use crate::router::{LearnedCall, Router};
+use crate::router::LearnedCall;
 
 /// Calls whose end is waited for.
 #[derive(Debug)]
 pub(crate) struct Learning {
-    /// By Call-ID.
-    calls: Mutex<Calls>,
-    /// Seeds the hash of Call-IDs, which come from outside.
+    /// What was seen lately.
+    seen: Mutex<Seen>,
+    /// Seeds the hash of Call-IDs and the like, which come from outside.
     hasher: RandomState,
 }
 
-/// A message that may be learned from.
+/// How a message is read that may be learned from.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Sighting<'s> {
-    /// The message.
-    pub(crate) bytes: &'s [u8],
     /// Who shows it.
     pub(crate) peer: &'s Peer,
-    /// The rules.
-    pub(crate) policy: &'s Policy,
+    /// The header in which an outbound INVITE names its agent.
+    pub(crate) agent_header: &'s str,
     /// When it was captured.
     pub(crate) at: Timestamp,
     /// When it is looked at.
     pub(crate) now: Now,
 }
 
-/// Two generations of watched calls.
+/// What an INVITE whose dialed number is not ours came to.
 #[derive(Debug, Default)]
-struct Calls {
+pub(crate) struct Lesson {
+    /// Whether it is an outbound call.
+    pub(crate) is_outbound: bool,
+    /// What is counted.
+    pub(crate) count: Option<Learned>,
+    /// The call to be recorded.
+    pub(crate) call: Option<LearnedCall>,
+}
+
+/// What a reply says about a call.
+#[derive(Debug)]
+pub(crate) enum Progress {
+    /// An outbound call got further.
+    Outbound(LearnedCall),
+    /// A call that was routed as callback in this environment was answered.
+    Answered(EnvironmentId),
+}
+
+/// What was seen lately.
+#[derive(Debug, Default)]
+struct Seen {
     /// Takes new calls.
-    current: HashMap<u64, Watched, RandomState>,
+    current: HashMap<u64, Calls, RandomState>,
     /// Calls from before the last turn.
-    previous: HashMap<u64, Watched, RandomState>,
+    previous: HashMap<u64, Calls, RandomState>,
     /// When the generations last turned, in seconds since the start.
     turned_at: u64,
+    /// Replies that came before their INVITEs.
+    early: EarlyReplies,
 }
+
+/// The calls of one Call-ID: nearly always one, else one of each environment.
+type Calls = SmallVec<[Watched; 1]>;
 
 /// A call.
 #[derive(Clone, Debug)]
 struct Watched {
     /// What it is.
     call: Call,
-    /// Number of the INVITE's CSeq, of the one seen last.
-    cseq: u32,
-    /// Hash of the top `Via` branch of the same.
-    branch: u64,
+    /// The INVITE seen last that was not a fork.
+    leg: Leg,
     /// The status told last; of a callback `Answered` once it is.
     status: CallStatus,
 }
@@ -103,216 +128,327 @@ enum Call {
     },
 }
 
+/// What a reply repeats of its INVITE, but for the Call-ID; texts as hashes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Leg {
+    /// Number of the CSeq.
+    cseq: u32,
+    /// Branch of the top `Via`.
+    branch: u64,
+    /// The `From` tag.
+    tag: u64,
+    /// The `To` URI.
+    to: u64,
+}
+
+/// Final replies whose INVITEs were not seen yet, by the hash of their Call-IDs.
+#[derive(Debug, Default)]
+struct EarlyReplies {
+    /// The replies.
+    replies: HashMap<u64, SmallVec<[EarlyReply; 1]>, RandomState>,
+    /// When each came, since the start, oldest first.
+    order: VecDeque<(Duration, u64)>,
+}
+
+/// A final reply whose INVITE was not seen yet.
+#[derive(Clone, Copy, Debug)]
+struct EarlyReply {
+    /// What it answers.
+    leg: Leg,
+    /// How the call ended, or that it was answered.
+    status: CallStatus,
+    /// When it came, since the start.
+    at: Duration,
+}
+
 impl Learning {
     /// Nothing is waited for.
     pub(crate) fn new() -> Self {
         Self {
-            calls: Mutex::default(),
+            seen: Mutex::default(),
             hasher: RandomState::default(),
         }
     }
 
-    /// Learns from a message; true if it was an INVITE or a response.
-    pub(crate) fn observe<R: Router>(&self, core: &Core<R>, sighting: &Sighting<'_>) -> bool {
-        // A mirrored message is one message, however it was carried.
-        let Ok(message) = Message::parse(sighting.bytes, Framing::Datagram) else {
-            return false;
-        };
-        if message.fault().is_some() {
-            return false;
-        }
-        match message.start() {
-            StartLine::Response { code, .. } => {
-                self.response(core, &message, code, sighting);
-                true
-            }
-            StartLine::Request { .. } if message.method() == Some(Method::Invite) => {
-                let directory = core.router.directory();
-                let peer = sighting.peer;
-                let dialed = identity::dialed(message.dialed(peer.dialed_header.as_deref()), peer);
-                if dialed.is_none_or(|dialed| directory.number(dialed).is_none()) {
-                    self.outbound(core, &directory, &message, sighting);
-                }
-                true
-            }
-            _ => false,
-        }
-    }
-
-    /// Records the call of an INVITE whose dialed number is not ours; true if it is outbound.
-    pub(crate) fn outbound<R: Router>(
+    /// Reads an INVITE whose dialed number is not ours.
+    pub(crate) fn outbound(
         &self,
-        core: &Core<R>,
         directory: &Directory,
         message: &Message<'_>,
         sighting: &Sighting<'_>,
-    ) -> bool {
-        let (Ok(call_id), Ok(cseq), Ok(to)) = (message.call_id(), message.cseq(), message.to())
+    ) -> Lesson {
+        let (Ok(call_id), Ok(to), Some(leg)) = (message.call_id(), message.to(), self.leg(message))
         else {
-            return false;
+            return Lesson::default();
         };
-        if to.tag().is_some() || cseq.method != b"INVITE" {
-            return false;
+        if to.tag().is_some() {
+            return Lesson::default();
         }
-        let Some((agent, from)) = calling_agent(core, directory, message, sighting) else {
-            return false;
+        let (agent, from) = match calling_agent(directory, message, sighting) {
+            Ok(found) => found,
+            Err(count) => {
+                return Lesson {
+                    count,
+                    ..Lesson::default()
+                };
+            }
         };
         let environment = agent.record.environment;
         let country = directory
             .environment(agent.environment)
             .and_then(|environment| environment.record.default_country);
         let Some(contact) = dialed_in(message, sighting.peer, country) else {
-            core.metrics.learned(Learned::UnreadableContact);
-            return true;
+            return Lesson::untold(Learned::UnreadableContact);
         };
-        let key = self.hasher.hash_one(call_id);
-        let branch = self.branch(message);
-        let mut calls = self.calls.lock();
-        calls.turn_if_due(sighting.now);
-        if let Some(known) = calls.get_mut(key) {
-            // Sent again with credentials, or by a proxy that forks: a known call.
-            if cseq.number > known.cseq {
-                known.cseq = cseq.number;
-                known.branch = branch;
-            }
-            core.metrics.learned(Learned::Repeated);
-            return true;
+        let sid = String::from_utf8_lossy(call_id);
+        if sid.len() > MAX_CALL_ID {
+            return Lesson::untold(Learned::LongCallId);
         }
-        let started_at = sighting.at;
         let call = Call::Outbound {
             environment,
             agent: agent.record.id,
             contact,
             from,
-            started_at,
+            started_at: sighting.at,
         };
-        calls.insert(
-            key,
-            Watched {
-                call,
-                cseq: cseq.number,
-                branch,
-                status: CallStatus::Initiated,
-            },
-        );
-        drop(calls);
-        core.metrics.learned(Learned::Call);
-        core.router.learned(LearnedCall {
-            environment,
-            agent: agent.record.id,
-            contact,
-            from,
+        let key = self.hasher.hash_one(call_id);
+        let mut seen = self.seen.lock();
+        seen.turn_if_due(sighting.now);
+        let Seen {
+            current,
+            previous,
+            early,
+            ..
+        } = &mut *seen;
+        let known = current
+            .get_mut(&key)
+            .or_else(|| previous.get_mut(&key))
+            .and_then(|calls| {
+                calls
+                    .iter_mut()
+                    .find(|watched| watched.call.environment() == environment)
+            });
+        if let Some(known) = known {
+            // Sent again with credentials, or by a proxy that forks: a known call.
+            if leg.cseq > known.leg.cseq {
+                known.leg = leg;
+                let status = early.take(key, leg, sighting.now.uptime);
+                if let Some(call) = status.and_then(|status| known.advance(status, call_id)) {
+                    return Lesson {
+                        is_outbound: true,
+                        count: Some(Learned::Status),
+                        call: Some(call),
+                    };
+                }
+            }
+            return Lesson::untold(Learned::Repeated);
+        }
+        let mut watched = Watched {
+            call,
+            leg,
             status: CallStatus::Initiated,
-            started_at,
-            sid: String::from_utf8_lossy(call_id).into_owned(),
-        });
-        true
+        };
+        if let Some(status) = early.take(key, leg, sighting.now.uptime) {
+            watched.status = status;
+        }
+        let call = watched.told(&sid);
+        seen.insert(key, watched);
+        Lesson {
+            is_outbound: true,
+            count: Some(Learned::Call),
+            call,
+        }
     }
 
-    /// A call was routed as callback: its answer counts.
-    pub(crate) fn await_answer(&self, call_id: &[u8], environment: EnvironmentId, now: Now) {
+    /// An INVITE was routed as callback: its answer counts.
+    pub(crate) fn await_answer(&self, message: &Message<'_>, environment: EnvironmentId, now: Now) {
+        let (Ok(call_id), Some(leg)) = (message.call_id(), self.leg(message)) else {
+            return;
+        };
         let key = self.hasher.hash_one(call_id);
-        let mut calls = self.calls.lock();
-        calls.turn_if_due(now);
-        if calls.get_mut(key).is_none() {
-            calls.insert(
+        let mut seen = self.seen.lock();
+        seen.turn_if_due(now);
+        let is_known = seen.calls(key).is_some_and(|calls| {
+            calls
+                .iter()
+                .any(|watched| watched.call.environment() == environment)
+        });
+        if !is_known {
+            seen.insert(
                 key,
                 Watched {
                     call: Call::Callback { environment },
-                    cseq: 0,
-                    branch: 0,
+                    leg,
                     status: CallStatus::Initiated,
                 },
             );
         }
     }
 
-    /// Forgets calls that are watched for long. To be called now and then.
+    /// Forgets calls that are watched for long, and replies that waited in vain. To be called now and
+    /// then.
     pub(crate) fn tick(&self, now: Now) {
-        self.calls.lock().turn_if_due(now);
+        let mut seen = self.seen.lock();
+        seen.turn_if_due(now);
+        seen.early.expire(now.uptime);
     }
 
-    /// Takes note of a reply to an INVITE.
-    fn response<R: Router>(
+    /// Reads a reply with this status code; gives what it says about the calls that it belongs to.
+    pub(crate) fn reply(
         &self,
-        core: &Core<R>,
         message: &Message<'_>,
         code: u16,
-        sighting: &Sighting<'_>,
-    ) {
-        let (Ok(call_id), Ok(cseq)) = (message.call_id(), message.cseq()) else {
-            return;
+        now: Now,
+    ) -> SmallVec<[Progress; 1]> {
+        let mut told = SmallVec::new();
+        let (Some(status), Ok(call_id), Some(leg)) =
+            (status_of(code), message.call_id(), self.leg(message))
+        else {
+            return told;
         };
-        let Some(status) = status_of(code).filter(|_| cseq.method == b"INVITE") else {
-            return;
-        };
-        let branch = self.branch(message);
-        let mut calls = self.calls.lock();
-        let Some(watched) = calls.get_mut(self.hasher.hash_one(call_id)) else {
-            return;
-        };
-        if watched.status >= status || watched.status == CallStatus::Answered {
-            return;
-        }
-        match watched.call {
-            Call::Callback { environment } => {
-                if status != CallStatus::Answered {
-                    return;
-                }
-                watched.status = status;
-                drop(calls);
-                core.metrics.learned(Learned::Answered);
-                core.router.answered(environment, call_id, sighting.at);
+        let key = self.hasher.hash_one(call_id);
+        let mut seen = self.seen.lock();
+        let best = seen.calls(key).and_then(|calls| {
+            let fits = calls.iter().filter_map(|watched| watched.fits(leg, status));
+            fits.max()
+        });
+        let Some(best) = best else {
+            if status >= CallStatus::Answered {
+                seen.early.insert(key, leg, status, now.uptime);
             }
-            Call::Outbound {
-                environment,
-                agent,
-                contact,
-                from,
-                started_at,
-            } => {
-                let is_failure = status > CallStatus::Answered;
-                if cseq.number != watched.cseq || (is_failure && branch != watched.branch) {
-                    return;
-                }
-                watched.status = status;
-                drop(calls);
-                core.metrics.learned(Learned::Status);
-                core.router.learned(LearnedCall {
-                    environment,
-                    agent,
-                    contact,
-                    from,
-                    status,
-                    started_at,
-                    sid: String::from_utf8_lossy(call_id).into_owned(),
-                });
+            return told;
+        };
+        // Of calls that cannot be told apart the reply belongs to all.
+        for watched in seen.calls(key).into_iter().flatten() {
+            if watched.fits(leg, status) != Some(best) {
+                continue;
+            }
+            if let Some(call) = watched.advance(status, call_id) {
+                told.push(Progress::Outbound(call));
+            } else if let Call::Callback { environment } = watched.call
+                && watched.status != CallStatus::Answered
+            {
+                watched.status = CallStatus::Answered;
+                told.push(Progress::Answered(environment));
             }
         }
+        told
     }
 
-    /// The hash of the top `Via` branch.
-    fn branch(&self, message: &Message<'_>) -> u64 {
+    /// What a reply to this INVITE repeats of it, or what this reply repeats; `None` if it is of
+    /// another method.
+    fn leg(&self, message: &Message<'_>) -> Option<Leg> {
+        let cseq = message.cseq().ok()?;
         let via = message.top_via();
-        self.hasher.hash_one(via.and_then(|via| via.branch()))
+        let from = message.from().ok();
+        let to = message.to().ok();
+        (cseq.method == b"INVITE").then(|| Leg {
+            cseq: cseq.number,
+            branch: self.hasher.hash_one(via.and_then(|via| via.branch())),
+            tag: self.hasher.hash_one(from.and_then(|from| from.tag())),
+            to: self.hasher.hash_one(to.map(|to| to.uri_bytes())),
+        })
     }
 }
 
-impl Calls {
-    /// The call of this key.
-    fn get_mut(&mut self, key: u64) -> Option<&mut Watched> {
+impl Lesson {
+    /// An outbound call that is not recorded, for this reason.
+    fn untold(count: Learned) -> Self {
+        Self {
+            is_outbound: true,
+            count: Some(count),
+            call: None,
+        }
+    }
+}
+
+impl Call {
+    /// Whose call it is.
+    fn environment(&self) -> EnvironmentId {
+        match self {
+            Self::Outbound { environment, .. } | Self::Callback { environment } => *environment,
+        }
+    }
+}
+
+impl Watched {
+    /// How much of this call's INVITE a reply repeats; `None` if it says nothing about the call.
+    fn fits(&self, reply: Leg, status: CallStatus) -> Option<u8> {
+        let is_about = match self.call {
+            // The INVITE that is answered was sent on, with a CSeq and branch of its own.
+            Call::Callback { .. } => status == CallStatus::Answered,
+            Call::Outbound { .. } => self.leg.accepts(reply, status),
+        };
+        let score = u8::from(reply.branch == self.leg.branch) << 2
+            | u8::from(reply.tag == self.leg.tag) << 1
+            | u8::from(reply.to == self.leg.to);
+        is_about.then_some(score)
+    }
+
+    /// Takes note of how far an outbound call got; gives what is to be told, if that is news.
+    fn advance(&mut self, status: CallStatus, call_id: &[u8]) -> Option<LearnedCall> {
+        let is_news = self.status < status && self.status != CallStatus::Answered;
+        if !is_news || matches!(self.call, Call::Callback { .. }) {
+            return None;
+        }
+        self.status = status;
+        self.told(&String::from_utf8_lossy(call_id))
+    }
+
+    /// An outbound call as it is told.
+    fn told(&self, sid: &str) -> Option<LearnedCall> {
+        let Call::Outbound {
+            environment,
+            agent,
+            contact,
+            from,
+            started_at,
+        } = self.call
+        else {
+            return None;
+        };
+        Some(LearnedCall {
+            environment,
+            agent,
+            contact,
+            from,
+            status: self.status,
+            started_at,
+            sid: sid.to_owned(),
+        })
+    }
+}
+
+impl Leg {
+    /// Whether a reply of this status, if it bears the same Call-ID, counts for the INVITE.
+    fn accepts(self, reply: Self, status: CallStatus) -> bool {
+        let is_failure = status > CallStatus::Answered;
+        reply.cseq == self.cseq && (!is_failure || reply.branch == self.branch)
+    }
+}
+
+impl Seen {
+    /// The calls of this key.
+    fn calls(&mut self, key: u64) -> Option<&mut Calls> {
         match self.current.get_mut(&key) {
-            Some(watched) => Some(watched),
+            Some(calls) => Some(calls),
             None => self.previous.get_mut(&key),
         }
     }
 
     /// Watches a call; forgets older ones early rather than to watch too many.
     fn insert(&mut self, key: u64, watched: Watched) {
+        if let Some(calls) = self.calls(key) {
+            if calls.len() >= MAX_ENVIRONMENTS {
+                calls.remove(0);
+            }
+            calls.push(watched);
+            return;
+        }
         if self.current.len() >= MAX_CALLS {
             self.previous = std::mem::take(&mut self.current);
         }
-        self.current.insert(key, watched);
+        self.current.insert(key, SmallVec::from_iter([watched]));
     }
 
     /// Begins a new generation if it is time to.
@@ -325,28 +461,91 @@ impl Calls {
     }
 }
 
+impl EarlyReplies {
+    /// Keeps a reply; forgets the oldest rather than to keep too many.
+    fn insert(&mut self, key: u64, leg: Leg, status: CallStatus, at: Duration) {
+        self.expire(at);
+        if self.order.len() >= MAX_EARLY {
+            self.forget_oldest();
+        }
+        let replies = self.replies.entry(key).or_default();
+        let is_known = |known: &EarlyReply| (known.leg, known.status) == (leg, status);
+        if replies.len() >= MAX_EARLY_OF_CALL || replies.iter().any(is_known) {
+            return;
+        }
+        replies.push(EarlyReply { leg, status, at });
+        self.order.push_back((at, key));
+    }
+
+    /// Takes what came before this INVITE out: that it was answered, or else how it failed.
+    fn take(&mut self, key: u64, leg: Leg, now: Duration) -> Option<CallStatus> {
+        self.expire(now);
+        let replies = self.replies.get_mut(&key)?;
+        let mut statuses: SmallVec<[CallStatus; 4]> = SmallVec::new();
+        replies.retain(|reply| {
+            let is_taken = leg.accepts(reply.leg, reply.status) && reply.leg.tag == leg.tag;
+            if is_taken {
+                statuses.push(reply.status);
+            }
+            !is_taken
+        });
+        if replies.is_empty() {
+            self.replies.remove(&key);
+        }
+        let answered = statuses
+            .iter()
+            .find(|status| **status == CallStatus::Answered);
+        answered.or_else(|| statuses.iter().max()).copied()
+    }
+
+    /// Forgets what has waited for too long.
+    fn expire(&mut self, now: Duration) {
+        let is_old = |at: Duration| now.saturating_sub(at) > Duration::from_secs(EARLY_SECONDS);
+        while self.order.front().is_some_and(|(at, _)| is_old(*at)) {
+            self.forget_oldest();
+        }
+    }
+
+    /// Forgets the reply that has waited longest, if it was not taken.
+    fn forget_oldest(&mut self) {
+        let Some((at, key)) = self.order.pop_front() else {
+            return;
+        };
+        if let Some(replies) = self.replies.get_mut(&key) {
+            replies.retain(|reply| reply.at > at);
+            if replies.is_empty() {
+                self.replies.remove(&key);
+            }
+        }
+    }
+}
+
 /// The outbound agent that calls, and the number that it calls from.
-fn calling_agent<'d, R: Router>(
-    core: &Core<R>,
+///
+/// # Errors
+/// There is none; with what is counted, if anything.
+fn calling_agent<'d>(
     directory: &'d Directory,
     message: &Message<'_>,
     sighting: &Sighting<'_>,
-) -> Option<(&'d DirectoryAgent, Option<E164>)> {
-    let named = message.header(&sighting.policy.agent_header).next();
+) -> Result<(&'d DirectoryAgent, Option<E164>), Option<Learned>> {
+    // A dial plan that knows no agent sends an empty header: that is none.
+    let named = message
+        .header(sighting.agent_header)
+        .map(|value| value.as_bytes().trim_ascii())
+        .find(|value| !value.is_empty());
     let agent = match named {
         Some(value) => {
-            let id = std::str::from_utf8(value.as_bytes()).ok();
-            let id = id.and_then(|id| id.trim().parse::<AgentId>().ok());
-            let agent = id.and_then(|id| directory.agent_by_id(id));
-            let agent = agent.filter(|agent| agent.record.direction == Direction::Outbound);
-            if agent.is_none() {
-                core.metrics.learned(Learned::UnknownAgent);
-            }
-            agent?
+            let id = std::str::from_utf8(value).ok();
+            let id = id.and_then(|id| id.parse::<AgentId>().ok());
+            id.and_then(|id| directory.agent_by_id(id))
+                .filter(|agent| agent.record.direction == Direction::Outbound)
+                .ok_or(Some(Learned::UnknownAgent))?
         }
         None => {
-            let from = identity::caller(message, sighting.peer, None).number()?;
-            sole_outbound_owner(directory, from)?
+            let from = identity::caller(message, sighting.peer, None).number();
+            from.and_then(|from| sole_outbound_owner(directory, from))
+                .ok_or(None)?
         }
     };
     let country = directory
@@ -356,7 +555,7 @@ fn calling_agent<'d, R: Router>(
         Caller::Number(from) => Some(from),
         Caller::Anonymous | Caller::Invalid => None,
     };
-    Some((agent, from))
+    Ok((agent, from))
 }
 
 /// The outbound agent that owns a number, if it is the only one that does.
@@ -394,5 +593,84 @@ fn status_of(code: u16) -> Option<CallStatus> {
 /// How long a generation of calls lasts: longer than a telephone rings.
 const WATCHED_SECONDS: u64 = 300;
 
-/// Calls of one generation.
+/// Call-IDs of one generation.
 const MAX_CALLS: usize = 500_000;
+
+/// Environments that may share a Call-ID.
+const MAX_ENVIRONMENTS: usize = 8;
+
+/// How long a final reply waits for its INVITE.
+const EARLY_SECONDS: u64 = 30;
+
+/// Final replies that wait for their INVITEs: some 30 MB.
+const MAX_EARLY: usize = 262_144;
+
+/// The same, of one Call-ID: more than a fork has branches that end at once.
+const MAX_EARLY_OF_CALL: usize = 8;
+
+/// The longest Call-ID, in bytes, of a call that is recorded.
+const MAX_CALL_ID: usize = 255;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What the INVITE of a call would say of itself.
+    const LEG: Leg = Leg {
+        cseq: 1,
+        branch: 2,
+        tag: 3,
+        to: 4,
+    };
+
+    #[test]
+    fn an_early_reply_waits_half_a_minute() {
+        let at = Duration::from_millis;
+        let mut early = EarlyReplies::default();
+        early.insert(1, LEG, CallStatus::Busy, at(1_000));
+        early.insert(2, LEG, CallStatus::Busy, at(1_000));
+        assert_eq!(early.take(1, LEG, at(31_000)), Some(CallStatus::Busy));
+        assert_eq!(early.take(1, LEG, at(31_000)), None, "taken");
+        assert_eq!(early.take(2, LEG, at(31_001)), None, "too late");
+        assert!(early.replies.is_empty() && early.order.is_empty());
+    }
+
+    #[test]
+    fn an_early_reply_is_taken_by_its_own_invite_alone() {
+        let at = Duration::from_secs(1);
+        let mut early = EarlyReplies::default();
+        early.insert(1, LEG, CallStatus::Failed, at);
+        for other in [
+            Leg { cseq: 2, ..LEG },
+            Leg { branch: 9, ..LEG },
+            Leg { tag: 9, ..LEG },
+        ] {
+            assert_eq!(early.take(1, other, at), None, "{other:?}");
+        }
+        // A 2xx counts on every branch, and before a failure.
+        early.insert(1, Leg { branch: 9, ..LEG }, CallStatus::Answered, at);
+        assert_eq!(early.take(1, LEG, at), Some(CallStatus::Answered));
+        assert_eq!(early.take(1, LEG, at), None);
+    }
+
+    #[test]
+    fn early_replies_are_bounded() {
+        let at = |key: usize| Duration::from_millis(key as u64 / 100);
+        let mut early = EarlyReplies::default();
+        for key in 0..MAX_EARLY + 1_000 {
+            early.insert(key as u64, LEG, CallStatus::Busy, at(key));
+        }
+        assert_eq!(early.order.len(), MAX_EARLY);
+        assert_eq!(early.replies.len(), MAX_EARLY);
+        let now = at(MAX_EARLY + 1_000);
+        assert_eq!(early.take(999, LEG, now), None);
+        assert_eq!(early.take(1_000, LEG, now), Some(CallStatus::Busy));
+        for branch in 0..100 {
+            early.insert(0, Leg { branch, ..LEG }, CallStatus::Busy, now);
+            early.insert(0, Leg { branch, ..LEG }, CallStatus::Busy, now);
+        }
+        assert_eq!(early.replies[&0].len(), MAX_EARLY_OF_CALL);
+        early.expire(now + Duration::from_secs(EARLY_SECONDS + 1));
+        assert!(early.replies.is_empty() && early.order.is_empty());
+    }
+}

@@ -8,6 +8,7 @@
 //! [`SipServer::stop`]. UDP has threads of its own; connections are tasks of the Tokio runtime that
 //! `run` is called in.
 
+mod acceptor;
 mod config;
 mod core;
 mod expiry;

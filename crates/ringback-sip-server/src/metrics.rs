@@ -275,6 +275,8 @@ label! {
         PeerLimit = "refused_peer_limit",
         /// Refused: no descriptor was left, or another failure of the system.
         AcceptFailed = "refused_system",
+        /// Closed: a balancer sent no PROXY protocol header that can be used.
+        ProxyHeader = "closed_proxy_header",
         /// Closed: TLS could not be agreed on.
         Handshake = "closed_handshake",
         /// Closed by the peer.
@@ -305,6 +307,10 @@ label! {
         Stranger = "stranger",
         /// It does not bear the key.
         Key = "key",
+        /// It is of version 1, which is not read.
+        Version1 = "hepv1",
+        /// It is of version 2, which is not read.
+        Version2 = "hepv2",
         /// It could not be read.
         Malformed = "malformed",
     }
@@ -323,6 +329,8 @@ label! {
         UnknownAgent = "unknown_agent",
         /// Nothing: the contact's number cannot be read.
         UnreadableContact = "unreadable_contact",
+        /// Nothing: the Call-ID is longer than 255 bytes.
+        LongCallId = "long_call_id",
         /// Nothing: it is known already.
         Repeated = "repeated",
     }
@@ -821,7 +829,7 @@ impl Metrics {
         for (name, help, names, counters) in [
             (
                 "connections_total",
-                "TCP and TLS connections by what became of them",
+                "TCP, TLS and HEP connections by what became of them",
                 Connection::NAMES,
                 self.connections.as_slice(),
             ),
@@ -846,7 +854,7 @@ impl Metrics {
         for (name, help, value) in [
             (
                 "connections",
-                "TCP and TLS connections open",
+                "TCP, TLS and HEP connections open",
                 gauges.connections,
             ),
             (

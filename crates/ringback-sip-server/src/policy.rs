@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use ipnet::IpNet;
+
 use crate::config::SipConfig;
 use crate::memory::SharedPlan;
 use crate::metrics::{Excess, Hand, PeerLane};
@@ -29,7 +31,9 @@ pub(crate) struct Policy {
     pub(crate) hep_key: Option<Box<[u8]>>,
     /// Whether replies to INVITEs may pass by, so that calls are worth watching.
     pub(crate) watches: bool,
-    /// TCP and TLS connections open at once.
+    /// Networks of the load balancers that name the peer of a connection.
+    balancers: Vec<IpNet>,
+    /// TCP, TLS and HEP connections open at once.
     pub(crate) max_connections: usize,
     /// The same, of one peer.
     pub(crate) max_connections_per_peer: usize,
@@ -84,6 +88,7 @@ impl Policy {
             agent_header: config.agent_header.clone(),
             hep_key: config.hep_key.clone(),
             watches: !config.hep.is_empty() || peers.iter().any(|peer| peer.learn),
+            balancers: config.proxy_protocol.clone(),
             max_connections: config.max_connections,
             max_connections_per_peer: config.max_connections_per_peer,
             idle_timeout: config.idle_timeout,
@@ -100,6 +105,12 @@ impl Policy {
             state: self.states.get(place)?,
             forward: self.forwards.get(place)?.as_ref(),
         })
+    }
+
+    /// Whether an address is that of a load balancer, which names the peer of each connection.
+    pub(crate) fn is_balancer(&self, ip: IpAddr) -> bool {
+        let ip = ip.to_canonical();
+        self.balancers.iter().any(|network| network.contains(&ip))
     }
 
     /// Every peer with what was counted of it.

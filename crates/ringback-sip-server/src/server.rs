@@ -14,6 +14,7 @@ use ringback_sip_proto::Transport;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::sync::watch;
 
+use crate::acceptor::{self, Acceptor, Service};
 use crate::config::SipConfig;
 use crate::core::Core;
 use crate::hep;
@@ -22,7 +23,6 @@ use crate::policy::Policy;
 use crate::refused::RefusedCall;
 use crate::router::Router;
 use crate::status::SipStatus;
-use crate::stream::{self, Acceptor};
 use crate::udp::{self, Worker};
 
 /// A SIP server; clones share one.
@@ -67,7 +67,7 @@ pub(crate) struct Shared<R> {
     pub(crate) certificates: ArcSwapOption<rustls::ServerConfig>,
     /// When the certificate expires, if that can be read.
     certificate_expires_at: Mutex<Option<Timestamp>>,
-    /// Open TCP and TLS connections.
+    /// Open TCP, TLS and HEP connections.
     pub(crate) connections: AtomicUsize,
     /// Turns to what the listeners should do.
     phase: watch::Sender<Phase>,
@@ -312,16 +312,15 @@ impl<R: Router> SipServer<R> {
         };
         threads.push(spawn("sip-memory".to_owned(), forget)?);
         let phase = || self.shared.phase();
-        for (listeners, transport) in [(sockets.tcp, Transport::Tcp), (sockets.tls, Transport::Tls)]
-        {
+        for (listeners, service) in [
+            (sockets.tcp, Service::Sip(Transport::Tcp)),
+            (sockets.tls, Service::Sip(Transport::Tls)),
+            (sockets.hep_tcp, Service::Hep),
+        ] {
             for listener in listeners {
-                let acceptor = Acceptor::new(listener, transport, Arc::clone(&self.shared))?;
+                let acceptor = Acceptor::new(listener, service, Arc::clone(&self.shared))?;
                 tokio::spawn(acceptor.run(phase()));
             }
-        }
-        for listener in sockets.hep_tcp {
-            let listener = tokio::net::TcpListener::from_std(listener)?;
-            tokio::spawn(hep::serve_tcp(Arc::clone(&self.shared), listener, phase()));
         }
         Ok(())
     }
@@ -433,7 +432,7 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
-    socket.listen(stream::BACKLOG)?;
+    socket.listen(acceptor::BACKLOG)?;
     Ok(socket.into())
 }
 

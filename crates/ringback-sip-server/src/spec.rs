@@ -16,6 +16,10 @@ pub struct SipSpec {
     /// Further addresses on which TCP listens; default none. One that also stands under `udp` is
     /// the same listener.
     pub tcp: Vec<String>,
+    /// Addresses or CIDRs of load balancers that send a PROXY protocol header, version 1 or 2, before
+    /// SIP on TCP and before the handshake on TLS; default none. The peer is the address that they
+    /// name.
+    pub proxy_protocol: Vec<String>,
     /// `[sip.tls]`.
     pub tls: TlsSpec,
     /// `[sip.hep]`.
@@ -28,11 +32,12 @@ pub struct SipSpec {
     pub agent_header: String,
     /// Threads and sockets of each UDP listener; default 0: one per core.
     pub workers: usize,
-    /// How many TCP and TLS connections may be open at once; default 32,768.
+    /// How many TCP, TLS and HEP connections may be open at once; default 32,768. They never take more
+    /// than half of the files that the process may open.
     pub max_connections: usize,
     /// How many of them one peer may hold; default 16,384.
     pub max_connections_per_peer: usize,
-    /// Seconds after which a connection is closed on which nothing arrives; default 300.
+    /// Seconds after which a TCP or TLS connection is closed on which nothing arrives; default 300.
     pub idle_timeout: u64,
     /// `[[sip.peers]]`: who is served; default none: loopback alone.
     pub peers: Vec<PeerSpec>,
@@ -104,6 +109,7 @@ impl Default for SipSpec {
         Self {
             udp: vec!["127.0.0.1:5060".to_owned()],
             tcp: Vec::new(),
+            proxy_protocol: Vec::new(),
             tls: TlsSpec::default(),
             hep: HepSpec::default(),
             decision_headers: true,

@@ -1,201 +1,75 @@
-//! TCP and TLS: accepting, framing, keep-alives, and the limits that hold for every connection.
+//! One connection, whatever it carries: reading, answering, and the limits that hold for every one.
 //!
 //! A connection answers what it reads before it reads on, so replies are in order and a peer that
-//! does not take them is not served further: nothing queues up beyond one read and its replies. An
-//! idle connection holds no buffer.
+//! does not take them is not served further: nothing queues up beyond one read and its replies. A
+//! connection that waits for a message holds no buffer, and a message that has begun is whole within
+//! [`MESSAGE_TIME`] or never.
 
 use std::future::poll_fn;
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Poll, ready};
 use std::time::Duration;
 
 use ringback_sip_proto::{Frame, PONG, StreamFramer, Transport};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
-use tokio::net::TcpStream;
-use tokio::sync::watch;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::core::{Arrival, Round, Seat};
 use crate::metrics::Connection;
 use crate::plan::Plans;
-use crate::policy::PeerState;
 use crate::router::Router;
 use crate::server::{Phase, Shared, reached};
 
-/// A listener for TCP or TLS.
-#[derive(Debug)]
-pub(crate) struct Acceptor<R> {
-    /// The socket.
-    listener: tokio::net::TcpListener,
-    /// Which of the two.
-    transport: Transport,
-    /// What all listeners share.
-    shared: Arc<Shared<R>>,
+/// What is spoken on a connection.
+pub(crate) trait Protocol {
+    /// How long a connection may be silent between messages.
+    fn idle_time(&self) -> Duration;
+
+    /// Takes what was read.
+    fn push(&mut self, bytes: &[u8]);
+
+    /// Handles every whole message that was read; replies are appended to `out`.
+    fn handle(&mut self, out: &mut Vec<u8>) -> Handled;
+
+    /// Bytes that wait for the rest of their message.
+    fn pending(&self) -> usize;
 }
 
-impl<R: Router> Acceptor<R> {
-    /// Takes over a bound socket.
-    pub(crate) fn new(
-        listener: TcpListener,
-        transport: Transport,
-        shared: Arc<Shared<R>>,
-    ) -> io::Result<Self> {
-        Ok(Self {
-            listener: tokio::net::TcpListener::from_std(listener)?,
-            transport,
-            shared,
-        })
-    }
-
-    /// Accepts until the server drains.
-    pub(crate) async fn run(self, mut phase: watch::Receiver<Phase>) {
-        loop {
-            let accepted = tokio::select! {
-                biased;
-                _ = reached(&mut phase, Phase::Draining) => return,
-                accepted = self.listener.accept() => accepted,
-            };
-            match accepted {
-                Ok((stream, source)) => self.admit(stream, source),
-                Err(error) => {
-                    self.shared
-                        .core
-                        .metrics
-                        .connection(Connection::AcceptFailed);
-                    tracing::debug!(%error, "a connection could not be accepted");
-                    // Out of descriptors: waiting is all that helps.
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                }
-            }
-        }
-    }
-
-    /// Serves a connection, or closes it at once.
-    fn admit(&self, stream: TcpStream, source: SocketAddr) {
-        let core = &self.shared.core;
-        let policy = core.policy.load();
-        let peer = policy
-            .source(source.ip())
-            .filter(|peer| peer.peer.transports.contains(self.transport));
-        let Some(peer) = peer else {
-            core.metrics.connection(Connection::Stranger);
-            core.observations
-                .stranger_elsewhere(source.ip(), self.transport.into());
-            return;
-        };
-        let Some(all) = Slot::take(&self.shared, policy.max_connections, |shared| {
-            &shared.connections
-        }) else {
-            core.metrics.connection(Connection::Limit);
-            return;
-        };
-        let limit = policy.max_connections_per_peer;
-        let Some(of_peer) = Slot::take(peer.state, limit, |state: &PeerState| &state.connections)
-        else {
-            core.metrics.connection(Connection::PeerLimit);
-            return;
-        };
-        core.metrics.connection(Connection::Opened);
-        let transport = self.transport;
-        let shared = Arc::clone(&self.shared);
-        tokio::spawn(async move {
-            let end = open_and_serve(&shared, stream, source, transport).await;
-            shared.core.metrics.connection(end);
-            tracing::debug!(%source, ?end, "connection closed");
-            drop((of_peer, all));
-        });
-    }
-}
-
-/// A place among a limited number, given back when dropped.
-struct Slot<T> {
-    /// What counts the places.
-    counted: Arc<T>,
-    /// The number of those taken.
-    count: fn(&T) -> &AtomicUsize,
-}
-
-impl<T> Slot<T> {
-    /// Takes a place, if one is left.
-    fn take(counted: &Arc<T>, limit: usize, count: fn(&T) -> &AtomicUsize) -> Option<Self> {
-        let taken = count(counted).fetch_add(1, Ordering::Relaxed);
-        let slot = Self {
-            counted: Arc::clone(counted),
-            count,
-        };
-        (taken < limit).then_some(slot)
-    }
-}
-
-impl<T> Drop for Slot<T> {
-    fn drop(&mut self) {
-        (self.count)(&self.counted).fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-/// Agrees on TLS, if that is asked for, and serves the connection to its end.
-async fn open_and_serve<R: Router>(
-    shared: &Arc<Shared<R>>,
-    stream: TcpStream,
-    source: SocketAddr,
-    transport: Transport,
-) -> Connection {
-    // A reply is one write; waiting for more to send would only delay it.
-    let _best_effort = stream.set_nodelay(true);
-    if transport != Transport::Tls {
-        return serve(shared, stream, source, transport).await;
-    }
-    let Some(certificates) = shared.certificates.load_full() else {
-        return Connection::Handshake;
-    };
-    let handshake = tokio_rustls::TlsAcceptor::from(certificates).accept(stream);
-    match timeout(HANDSHAKE_TIME, handshake).await {
-        Ok(Ok(stream)) => serve(shared, stream, source, transport).await,
-        Ok(Err(error)) => {
-            tracing::debug!(%source, %error, "TLS handshake failed");
-            Connection::Handshake
-        }
-        Err(_) => Connection::Handshake,
-    }
+/// What became of the bytes of one read.
+#[derive(Debug, Default)]
+pub(crate) struct Handled {
+    /// Messages and keep-alives found in them.
+    pub(crate) frames: usize,
+    /// Why the connection has to end, if it has to.
+    pub(crate) end: Option<Connection>,
 }
 
 /// Reads, answers and writes until the connection ends.
-async fn serve<R: Router>(
-    shared: &Arc<Shared<R>>,
+pub(crate) async fn serve<R: Router>(
+    shared: &Shared<R>,
     mut stream: impl AsyncRead + AsyncWrite + Unpin,
-    source: SocketAddr,
-    transport: Transport,
+    mut protocol: impl Protocol,
 ) -> Connection {
     let mut phase = shared.phase();
-    let mut framer = StreamFramer::new();
     let mut out = Vec::new();
-    let mut message_began: Option<Instant> = None;
+    let mut timer = MessageTimer::default();
     loop {
-        let now = Instant::now();
-        let deadline = match message_began {
-            Some(began) => began + MESSAGE_TIME,
-            None => now + shared.core.policy.load().idle_timeout,
-        };
+        let deadline = timer.deadline(Instant::now(), protocol.idle_time());
         let read = tokio::select! {
-            read = timeout_at(deadline, read_into(&mut stream, &mut framer)) => read,
+            read = timeout_at(deadline, read_into(&mut stream, |bytes| protocol.push(bytes))) => read,
             _ = reached(&mut phase, Phase::Stopped) => {
                 return close(stream, Connection::Stopped).await;
             }
         };
         match read {
-            Ok(Ok(0)) => return Connection::Peer,
+            Ok(Ok(0) | Err(_)) => return Connection::Peer,
             Ok(Ok(_)) => {}
-            Ok(Err(_)) => return Connection::Peer,
-            Err(_) if message_began.is_some() => {
-                return close(stream, Connection::SlowSender).await;
-            }
-            Err(_) => return close(stream, Connection::Idle).await,
+            Err(_) => return close(stream, timer.too_late()).await,
         }
-        let answered = answer(shared, &mut framer, source, transport, &mut out);
+        let handled = protocol.handle(&mut out);
         if !out.is_empty() {
             match timeout(WRITE_TIME, write_out(&mut stream, &out)).await {
                 Ok(Ok(())) => {}
@@ -205,98 +79,149 @@ async fn serve<R: Router>(
             // An idle connection keeps no buffer.
             out = Vec::new();
         }
-        if let Some(end) = answered.end {
-            if end == Connection::Framing {
-                return drain_and_close(stream, end).await;
+        match handled.end {
+            Some(Connection::Framing) => {
+                return drain_and_close(stream, Connection::Framing).await;
             }
-            return close(stream, end).await;
+            Some(end) => return close(stream, end).await,
+            None => timer.handled(handled.frames, protocol.pending(), Instant::now()),
         }
-        message_began = match message_began {
-            _ if framer.pending() == 0 => None,
-            Some(began) if answered.frames == 0 => Some(began),
-            _ => Some(Instant::now()),
+    }
+}
+
+/// How long the next read may take: a message that has begun has its time as a whole, however many
+/// pieces it comes in.
+#[derive(Debug, Default)]
+struct MessageTimer {
+    /// When the message began that is not whole yet.
+    began: Option<Instant>,
+}
+
+impl MessageTimer {
+    /// Until when the next bytes have to come.
+    fn deadline(&self, now: Instant, idle_time: Duration) -> Instant {
+        match self.began {
+            Some(began) => began + MESSAGE_TIME,
+            None => now + idle_time,
+        }
+    }
+
+    /// Takes note of what became of a read: so many whole messages, so many bytes of one that is not.
+    fn handled(&mut self, frames: usize, pending: usize, now: Instant) {
+        self.began = match self.began {
+            _ if pending == 0 => None,
+            Some(began) if frames == 0 => Some(began),
+            _ => Some(now),
         };
     }
-}
 
-/// What became of the bytes of one read.
-struct Answered {
-    /// Messages and keep-alives found in them.
-    frames: usize,
-    /// Why the connection has to end, if it has to.
-    end: Option<Connection>,
-}
-
-/// Answers every whole message that has been read.
-fn answer<R: Router>(
-    shared: &Shared<R>,
-    framer: &mut StreamFramer,
-    source: SocketAddr,
-    transport: Transport,
-    out: &mut Vec<u8>,
-) -> Answered {
-    let core = &shared.core;
-    let policy = core.policy.load();
-    let mut answered = Answered {
-        frames: 0,
-        end: None,
-    };
-    if policy.source(source.ip()).is_none() {
-        answered.end = Some(Connection::Removed);
-        return answered;
+    /// How a connection ends whose bytes did not come in time.
+    fn too_late(&self) -> Connection {
+        match self.began {
+            Some(_) => Connection::SlowSender,
+            None => Connection::Idle,
+        }
     }
-    let mut seat = Seat {
-        lane: shared.stream_lane(),
-        plans: Plans::Shared(&core.shared_plans),
-        pressure: None,
-    };
-    let round = Round {
-        policy: &policy,
-        directory: &core.router.directory(),
-        answered: &core.memory.generations(),
-        now: core.now(),
-    };
-    let mut handle = |bytes: &[u8], out: &mut Vec<u8>| {
-        let arrival = Arrival {
-            bytes,
+}
+
+/// SIP on a connection.
+pub(crate) struct SipStream<R> {
+    /// What all listeners share.
+    shared: Arc<Shared<R>>,
+    /// Whose connection it is.
+    source: SocketAddr,
+    /// TCP or TLS.
+    transport: Transport,
+    /// Finds the messages.
+    framer: StreamFramer,
+}
+
+impl<R: Router> SipStream<R> {
+    /// Nothing was read yet.
+    pub(crate) fn new(shared: &Arc<Shared<R>>, source: SocketAddr, transport: Transport) -> Self {
+        Self {
+            shared: Arc::clone(shared),
             source,
             transport,
-            waited: Duration::ZERO,
+            framer: StreamFramer::new(),
+        }
+    }
+}
+
+impl<R: Router> Protocol for SipStream<R> {
+    fn idle_time(&self) -> Duration {
+        self.shared.core.policy.load().idle_timeout
+    }
+
+    fn push(&mut self, bytes: &[u8]) {
+        self.framer.push(bytes);
+    }
+
+    fn handle(&mut self, out: &mut Vec<u8>) -> Handled {
+        let core = &self.shared.core;
+        let policy = core.policy.load();
+        let mut handled = Handled::default();
+        if policy.source(self.source.ip()).is_none() {
+            handled.end = Some(Connection::Removed);
+            return handled;
+        }
+        let lane = self.shared.stream_lane();
+        let mut seat = Seat {
+            lane,
+            plans: Plans::Shared(&core.shared_plans),
+            pressure: None,
         };
-        // On a stream every reply goes where the request came from.
-        if core.handle(&mut seat, round, &arrival, out).is_some() {
-            let took = core.now().uptime.saturating_sub(round.now.uptime);
-            core.metrics
-                .lane(shared.stream_lane())
-                .took(transport, took);
-        }
-    };
-    loop {
-        match framer.next_frame() {
-            Frame::Incomplete => return answered,
-            Frame::Ping => out.extend_from_slice(PONG),
-            Frame::Message(bytes) => handle(bytes, out),
-            Frame::Broken(bytes, fault) => {
-                tracing::debug!(%source, ?fault, "the stream lost its framing");
-                handle(bytes, out);
-                answered.end = Some(Connection::Framing);
-                return answered;
+        let round = Round {
+            policy: &policy,
+            directory: &core.router.directory(),
+            answered: &core.memory.generations(),
+            now: core.now(),
+        };
+        let (source, transport) = (self.source, self.transport);
+        let mut answer = |bytes: &[u8], out: &mut Vec<u8>| {
+            let arrival = Arrival {
+                bytes,
+                source,
+                transport,
+                waited: Duration::ZERO,
+            };
+            // On a stream every reply goes where the request came from.
+            if core.handle(&mut seat, round, &arrival, out).is_some() {
+                let took = core.now().uptime.saturating_sub(round.now.uptime);
+                core.metrics.lane(lane).took(transport, took);
             }
+        };
+        loop {
+            match self.framer.next_frame() {
+                Frame::Incomplete => return handled,
+                Frame::Ping => out.extend_from_slice(PONG),
+                Frame::Message(bytes) => answer(bytes, out),
+                Frame::Broken(bytes, fault) => {
+                    tracing::debug!(%source, ?fault, "the stream lost its framing");
+                    answer(bytes, out);
+                    handled.end = Some(Connection::Framing);
+                    return handled;
+                }
+            }
+            handled.frames += 1;
         }
-        answered.frames += 1;
+    }
+
+    fn pending(&self) -> usize {
+        self.framer.pending()
     }
 }
 
 /// Reads what is there, by way of the stack: who waits holds no buffer.
 async fn read_into(
     stream: &mut (impl AsyncRead + Unpin),
-    framer: &mut StreamFramer,
+    mut take: impl FnMut(&[u8]),
 ) -> io::Result<usize> {
     poll_fn(|context| {
         let mut room = [0; READ_BYTES];
         let mut buffer = ReadBuf::new(&mut room);
         ready!(Pin::new(&mut *stream).poll_read(context, &mut buffer))?;
-        framer.push(buffer.filled());
+        take(buffer.filled());
         Poll::Ready(Ok(buffer.filled().len()))
     })
     .await
@@ -324,13 +249,7 @@ async fn drain_and_close(
         let _best_effort = stream.shutdown().await;
         let mut left = DRAINED_BYTES;
         while left > 0 {
-            let read = poll_fn(|context| {
-                let mut room = [0; READ_BYTES];
-                let mut buffer = ReadBuf::new(&mut room);
-                ready!(Pin::new(&mut stream).poll_read(context, &mut buffer))?;
-                Poll::Ready(io::Result::Ok(buffer.filled().len()))
-            });
-            match read.await {
+            match read_into(&mut stream, |_| {}).await {
                 Ok(0) | Err(_) => break,
                 Ok(length) => left = left.saturating_sub(length),
             }
@@ -340,17 +259,11 @@ async fn drain_and_close(
     end
 }
 
-/// Connections that wait to be accepted.
-pub(crate) const BACKLOG: i32 = 4_096;
-
 /// Bytes read at once.
 const READ_BYTES: usize = 16 * 1024;
 
 /// Bytes read and thrown away after the framing is lost.
 const DRAINED_BYTES: usize = 1024 * 1024;
-
-/// How long TLS may take to be agreed on.
-const HANDSHAKE_TIME: Duration = Duration::from_secs(10);
 
 /// How long a message may take to come once it has begun.
 const MESSAGE_TIME: Duration = Duration::from_secs(10);
@@ -361,5 +274,28 @@ const WRITE_TIME: Duration = Duration::from_secs(10);
 /// How long the end of a connection may take.
 const CLOSE_TIME: Duration = Duration::from_secs(2);
 
-/// How long to wait when no connection can be accepted.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // A byte of a HEP packet gave it another ten seconds, and so a connection for good.
+    #[test]
+    fn a_byte_does_not_give_a_message_more_time() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let idle = Duration::from_secs(300);
+        let mut timer = MessageTimer::default();
+        assert_eq!(timer.deadline(start, idle), at(300));
+        assert_eq!(timer.too_late(), Connection::Idle);
+        for second in 0..9 {
+            timer.handled(0, 1, at(second));
+            assert_eq!(timer.deadline(at(second), idle), at(10));
+        }
+        assert_eq!(timer.too_late(), Connection::SlowSender);
+        // It became whole, and the next one begins.
+        timer.handled(1, 1, at(9));
+        assert_eq!(timer.deadline(at(9), idle), at(19));
+        timer.handled(1, 0, at(12));
+        assert_eq!(timer.deadline(at(12), idle), at(312));
+    }
+}

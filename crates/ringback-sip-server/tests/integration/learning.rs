@@ -3,7 +3,12 @@
 use std::io::Write;
 use std::net::{TcpStream, UdpSocket};
 
-use ringback_routing::{CallStatus, Timestamp};
+use flate2::Compression;
+use flate2::write::{GzEncoder, ZlibEncoder};
+use ringback_routing::{
+    Agent, AgentId, CallStatus, Environment, EnvironmentId, NumberId, PhoneNumber, Timestamp,
+};
+use uuid::Uuid;
 
 use crate::support::*;
 
@@ -111,6 +116,11 @@ fn a_reply_right_behind_its_invite_is_learned_from() {
 
 /// A HEPv3 packet with a message, its capture time and maybe a key.
 fn hep(message: &str, seconds: u32, key: Option<&str>) -> Vec<u8> {
+    hep_packet((15, message.as_bytes()), seconds, key)
+}
+
+/// The same with a payload in the chunk of this type.
+fn hep_packet(payload: (u16, &[u8]), seconds: u32, key: Option<&str>) -> Vec<u8> {
     let mut chunks = Vec::new();
     let mut chunk = |kind: u16, value: &[u8]| {
         chunks.extend_from_slice(&[0, 0]);
@@ -131,7 +141,7 @@ fn hep(message: &str, seconds: u32, key: Option<&str>) -> Vec<u8> {
     if let Some(key) = key {
         chunk(14, key.as_bytes());
     }
-    chunk(15, message.as_bytes());
+    chunk(payload.0, payload.1);
     let mut packet = b"HEP3".to_vec();
     let length = u16::try_from(chunks.len() + 6).unwrap();
     packet.extend_from_slice(&length.to_be_bytes());
@@ -160,7 +170,7 @@ fn mirrored(more: &str) -> (TestServer, UdpSocket) {
 
 /// How many HEP packets have been looked at.
 fn looked_at(server: &TestServer) -> u64 {
-    ["taken", "other", "stranger", "key", "malformed"]
+    ["taken", "other", "stranger", "key", "malformed", "hepv2"]
         .iter()
         .map(|event| server.metric(&format!("hep_packets_total{{event=\"{event}\"}}")))
         .sum()
@@ -316,4 +326,309 @@ fn hep_comes_over_tcp_too() {
     mirror.write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();
     let closed = std::io::Read::read(&mut mirror, &mut [0; 10]);
     assert!(matches!(closed, Ok(0) | Err(_)));
+}
+
+/// A message with a body, of which a capture agent has left only a part.
+fn cut(message: &str) -> String {
+    message.replace(
+        "Content-Length: 0\r\n\r\n",
+        "Content-Type: application/sdp\r\nContent-Length: 300\r\n\r\nv=0\r\no=- 1 1 IN IP",
+    )
+}
+
+// What agents without reassembly send, and FreeSWITCH of what it has over TCP, taught nothing: the body
+// was shorter than Content-Length says.
+#[test]
+fn messages_cut_behind_their_headers_are_learned() {
+    let (server, mirror) = mirrored("");
+    let mut stream = TcpStream::connect(server.server.addresses().hep[0]).unwrap();
+    let messages = ["cut-udp", "cut-tcp"].map(|call_id| {
+        let message = outbound(NEW, &OUTBOUND.to_string(), call_id);
+        [cut(&message), cut(&response(200, &message))]
+    });
+    let headers_missing = messages[0][0].split("Call-ID").next().unwrap();
+    mirror
+        .send(&hep(headers_missing, a_minute_ago(), None))
+        .unwrap();
+    for message in &messages[0] {
+        mirror.send(&hep(message, a_minute_ago(), None)).unwrap();
+    }
+    for message in &messages[1] {
+        stream
+            .write_all(&hep(message, a_minute_ago(), None))
+            .unwrap();
+    }
+    server.eventually("all looked at", |server| looked_at(server) == 5);
+    assert_eq!(server.metric("hep_packets_total{event=\"taken\"}"), 4);
+    let learned = server.desk.learned.lock();
+    for call_id in ["cut-udp", "cut-tcp"] {
+        let of_call = learned.iter().filter(|call| call.sid == call_id);
+        let statuses: Vec<_> = of_call.map(|call| call.status).collect();
+        assert_eq!(statuses, [CallStatus::Initiated, CallStatus::Answered]);
+    }
+    drop(learned);
+    // A message that is to be answered has to be whole.
+    let server = TestServer::start(LEARNING);
+    let reply = server.client_at("127.0.0.2").ask(&messages[0][0]);
+    assert_eq!(status(&reply), 400);
+    assert!(server.desk.learned.lock().is_empty());
+}
+
+// A reply that overtook its INVITE was lost.
+#[test]
+fn a_final_reply_before_its_invite_counts() {
+    let (server, mirror) = mirrored("");
+    let message = outbound(NEW, &OUTBOUND.to_string(), "early");
+    let again = message
+        .replace("CSeq: 1", "CSeq: 2")
+        .replace("z9hG4bK-", "z9hG4bK-2");
+    for packet in [
+        response(407, &message),
+        // Of a fork that is never the call's own INVITE.
+        response(503, &message).replace("z9hG4bK-", "z9hG4bK-fork"),
+        message.clone(),
+        response(486, &again),
+        again.clone(),
+    ] {
+        mirror.send(&hep(&packet, a_minute_ago(), None)).unwrap();
+    }
+    server.eventually("all looked at", |server| looked_at(server) == 5);
+    let statuses = |call_id: &str| -> Vec<_> {
+        let learned = server.desk.learned.lock();
+        let of_call = learned.iter().filter(|call| call.sid == call_id);
+        of_call.map(|call| call.status).collect()
+    };
+    assert_eq!(statuses("early"), [CallStatus::Initiated, CallStatus::Busy]);
+    let other = outbound(NEW, &OUTBOUND.to_string(), "earlier");
+    for packet in [response(200, &other), response(487, &other), other] {
+        mirror.send(&hep(&packet, a_minute_ago(), None)).unwrap();
+    }
+    server.eventually("all looked at", |server| looked_at(server) == 8);
+    assert_eq!(statuses("earlier"), [CallStatus::Answered]);
+    assert_eq!(server.metric("learned_total{event=\"call\"}"), 2);
+    assert_eq!(server.metric("learned_total{event=\"status\"}"), 2);
+}
+
+// Calls of a mirror whose clock stands at 1970 expired at once, and could not be recorded where it is far
+// ahead.
+#[test]
+fn a_wrong_capture_clock_is_replaced_by_the_arrival() {
+    let (server, mirror) = mirrored("");
+    let seconds = |ago: i64| u32::try_from(self::ago(ago).seconds()).unwrap();
+    let clocks = [
+        ("1970", 1_000, false),
+        ("yesterday", seconds(90_000), false),
+        ("tomorrow", seconds(-80_000), false),
+        ("soon", seconds(-120), true),
+        ("today", seconds(80_000), true),
+    ];
+    let before = ago(0);
+    for (call_id, at, _) in clocks {
+        let message = outbound(NEW, &OUTBOUND.to_string(), call_id);
+        mirror.send(&hep(&message, at, None)).unwrap();
+    }
+    server.eventually("all looked at", |server| looked_at(server) == 5);
+    let learned = server.desk.learned.lock();
+    for (call_id, at, stands) in clocks {
+        let call = learned.iter().find(|call| call.sid == call_id).unwrap();
+        if stands {
+            assert_eq!(call.started_at.seconds(), i64::from(at), "{call_id}");
+        } else {
+            let now = before..=ago(-1);
+            assert!(
+                now.contains(&call.started_at),
+                "{call_id}: {}",
+                call.started_at
+            );
+        }
+    }
+}
+
+// Both counted as malformed.
+#[test]
+fn compressed_hep_is_read_and_hepv2_is_counted_as_such() {
+    let (server, mirror) = mirrored("");
+    let level = Compression::default();
+    let message = outbound(NEW, &OUTBOUND.to_string(), "compressed");
+    let mut zlib = ZlibEncoder::new(Vec::new(), level);
+    zlib.write_all(message.as_bytes()).unwrap();
+    let mut gzip = GzEncoder::new(Vec::new(), level);
+    gzip.write_all(response(486, &message).as_bytes()).unwrap();
+    let mut bomb = ZlibEncoder::new(Vec::new(), level);
+    bomb.write_all(&vec![0; 20_000_000]).unwrap();
+    for payload in [zlib, bomb].map(|encoder| encoder.finish().unwrap()) {
+        mirror
+            .send(&hep_packet((16, &payload), a_minute_ago(), None))
+            .unwrap();
+    }
+    let gzip = gzip.finish().unwrap();
+    mirror
+        .send(&hep_packet((16, &gzip), a_minute_ago(), None))
+        .unwrap();
+    mirror.send(&hep_packet((16, b"INVITE"), 0, None)).unwrap();
+    let old = [
+        &[2, 16, 2, 17, 19, 196, 19, 196][..],
+        &[9; 8],
+        message.as_bytes(),
+    ]
+    .concat();
+    mirror.send(&old).unwrap();
+    server.eventually("all looked at", |server| looked_at(server) == 5);
+    for (event, count) in [("taken", 2), ("other", 1), ("malformed", 1), ("hepv2", 1)] {
+        let name = format!("hep_packets_total{{event=\"{event}\"}}");
+        assert_eq!(server.metric(&name), count, "{event}");
+    }
+    let learned = server.desk.learned.lock();
+    let statuses: Vec<_> = learned.iter().map(|call| call.status).collect();
+    assert_eq!(statuses, [CallStatus::Initiated, CallStatus::Busy]);
+}
+
+// Call-IDs of 60 kB were stored whole.
+#[test]
+fn a_long_call_id_is_routed_and_not_learned() {
+    let server = TestServer::start(&format!("{LEARNING}[hep]\nlisten = [\"127.0.0.1:0\"]\n"));
+    let pbx = server.client_at("127.0.0.2");
+    for (length, learned) in [(256, 0), (20_000, 0), (255, 1)] {
+        let message = outbound(NEW, &OUTBOUND.to_string(), "x")
+            .replace("Call-ID: x", &format!("Call-ID: {}", "c".repeat(length)))
+            .replace("z9hG4bK-x", &format!("z9hG4bK-{length}"));
+        let reply = pbx.ask(message);
+        assert_eq!(status(&reply), 302);
+        let contact = format!("<sip:{NEW}@gw.example.net;transport=tcp>");
+        assert_eq!(values(&reply, "Contact"), [contact.as_str()], "{length}");
+        assert_eq!(server.desk.learned.lock().len(), learned, "{length}");
+    }
+    let long = "c".repeat(256);
+    let reply = server
+        .client()
+        .ask(invite(OURS, CONTACT, "returned").replace("ID: returned", &format!("ID: {long}")));
+    assert_eq!(values(&reply, "X-Ringback-Outcome"), ["callback"]);
+    // Neither by HEP, where each byte that is no UTF-8 would take three.
+    let mirror = UdpSocket::bind("127.0.0.2:0").unwrap();
+    mirror.connect(server.server.addresses().hep[0]).unwrap();
+    let message = outbound(NEW, &OUTBOUND.to_string(), "mirrored");
+    let (before, after) = message.split_once("ID: mirrored").unwrap();
+    for call_id in [&[b'h'; 256][..], &[0xff; 100]] {
+        let payload = [before.as_bytes(), b"ID: ", call_id, after.as_bytes()].concat();
+        let packet = hep_packet((15, &payload), a_minute_ago(), None);
+        mirror.send(&packet).unwrap();
+    }
+    server.eventually("all looked at", |server| looked_at(server) == 2);
+    assert_eq!(server.desk.learned.lock().len(), 1);
+    assert_eq!(server.metric("learned_total{event=\"long_call_id\"}"), 4);
+}
+
+// An empty header was taken for the name of an agent that does not exist, so that an Asterisk with an
+// unset variable taught nothing.
+#[test]
+fn an_empty_agent_header_is_no_header() {
+    let server = TestServer::start(LEARNING);
+    let pbx = server.client_at("127.0.0.2");
+    for (call_id, agent) in [("empty", ""), ("space", " \t ")] {
+        assert_eq!(status(&pbx.ask(outbound(NEW, agent, call_id))), 302);
+    }
+    let twice = outbound(NEW, "", "twice").replace(
+        "Max-Forwards",
+        &format!("X-Ringback-Agent: {OUTBOUND}\r\nMax-Forwards"),
+    );
+    assert_eq!(status(&pbx.ask(twice)), 302);
+    let learned = server.desk.learned.lock();
+    let agents: Vec<_> = learned.iter().map(|call| call.agent).collect();
+    assert_eq!(agents, [OUTBOUND; 3]);
+}
+
+/// A second environment with an outbound agent and a number of its own, where nothing is routed.
+fn add_environment(server: &TestServer) -> (EnvironmentId, AgentId, &'static str) {
+    let environment = EnvironmentId(Uuid::from_u128(0x100));
+    let outbound = AgentId(Uuid::from_u128(0x110));
+    let number_id = NumberId(Uuid::from_u128(0x140));
+    let number = "+551140000000";
+    server.desk.change(|directory| {
+        let like = |id| directory.agent_by_id(id).unwrap().record.clone();
+        let agents = [
+            (OUTBOUND, outbound),
+            (CALLBACK, AgentId(Uuid::from_u128(0x120))),
+        ];
+        let agents = agents.map(|(model, id)| Agent {
+            id,
+            environment,
+            phone_numbers: vec![number_id],
+            ..like(model)
+        });
+        let home = directory.environment_by_id(ENVIRONMENT).unwrap();
+        let second = Environment {
+            id: environment,
+            name: "second".to_owned(),
+            ..home.record.clone()
+        };
+        let ids = agents.iter().map(|agent| agent.id).collect();
+        let of_ours = directory.number(self::number(OURS)).unwrap();
+        let number = PhoneNumber {
+            id: number_id,
+            environment,
+            number: self::number(number),
+            agents: ids,
+            default_agent: None,
+            ..of_ours.record.clone()
+        };
+        directory.put_environment(second);
+        for mut agent in agents {
+            if let Some(role) = &mut agent.role {
+                role.source_agents = vec![outbound];
+            }
+            directory.put_agent(agent);
+        }
+        directory.put_number(number);
+    });
+    (environment, outbound, number)
+}
+
+// The second call was taken for the first one sent again.
+#[test]
+fn the_same_call_id_in_two_environments_is_two_calls() {
+    let (server, mirror) = mirrored("");
+    let (other, agent, ours) = add_environment(&server);
+    let mut messages = [OUTBOUND, agent].map(|agent| outbound(NEW, &agent.to_string(), "same"));
+    messages[1] = messages[1]
+        .replace("z9hG4bK-", "z9hG4bK-other")
+        .replace("tag=f", "tag=g");
+    for message in [
+        messages[0].clone(),
+        messages[1].clone(),
+        response(486, &messages[1]),
+        response(200, &messages[0]),
+        response(486, &messages[0]),
+    ] {
+        mirror.send(&hep(&message, a_minute_ago(), None)).unwrap();
+    }
+    server.eventually("all looked at", |server| looked_at(server) == 5);
+    let learned = server.desk.learned.lock().clone();
+    let seen: Vec<_> = learned
+        .iter()
+        .map(|call| (call.environment, call.status))
+        .collect();
+    assert_eq!(
+        seen,
+        [
+            (ENVIRONMENT, CallStatus::Initiated),
+            (other, CallStatus::Initiated),
+            (other, CallStatus::Busy),
+            (ENVIRONMENT, CallStatus::Answered),
+        ]
+    );
+    // Two callbacks, of which the second is answered.
+    for (dialed, outcome) in [(OURS, "callback"), (ours, "callback")] {
+        let message = invite(dialed, NEW, "same-back")
+            .replace("z9hG4bK-", &format!("z9hG4bK-{}", &dialed[1..]));
+        let reply = server.client().ask(&message);
+        assert_eq!(values(&reply, "X-Ringback-Outcome"), [outcome], "{dialed}");
+    }
+    let answered = response(
+        200,
+        &invite(ours, NEW, "same-back").replace("CSeq: 1", "CSeq: 2"),
+    );
+    mirror.send(&hep(&answered, a_minute_ago(), None)).unwrap();
+    server.eventually("all looked at", |server| looked_at(server) == 6);
+    let answered = server.desk.answered.lock();
+    assert_eq!(*answered, [(other, "same-back".to_owned())]);
 }

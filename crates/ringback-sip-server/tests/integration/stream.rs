@@ -60,6 +60,17 @@ impl<S: Read + Write> Flow<S> {
     }
 }
 
+/// A connection from this address of this machine.
+fn connect_from(ip: &str, address: SocketAddr) -> Flow<TcpStream> {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None);
+    let socket = socket.unwrap();
+    let local: SocketAddr = format!("{ip}:0").parse().unwrap();
+    socket.bind(&local.into()).unwrap();
+    socket.connect(&address.into()).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    Flow::new(TcpStream::from(socket))
+}
+
 /// A request as it is sent over a stream.
 fn over_tcp(message: &str) -> String {
     message.replace("SIP/2.0/UDP", "SIP/2.0/TCP")
@@ -165,15 +176,7 @@ fn a_strangers_connection_is_closed_and_peers_are_limited() {
          [[peers]]\nname = \"a\"\naddress = [\"127.0.0.1\"]\n\
          [[peers]]\nname = \"b\"\naddress = [\"127.0.0.2\"]\n",
     );
-    let from = |ip: &str| {
-        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None);
-        let socket = socket.unwrap();
-        let local: SocketAddr = format!("{ip}:0").parse().unwrap();
-        socket.bind(&local.into()).unwrap();
-        socket.connect(&server.address().into()).unwrap();
-        socket.set_read_timeout(Some(PATIENCE)).unwrap();
-        Flow::new(TcpStream::from(socket))
-    };
+    let from = |ip: &str| connect_from(ip, server.address());
     let works = |flow: &mut Flow<TcpStream>| {
         flow.send(over_tcp(&request("OPTIONS", OURS, "works")));
         assert_eq!(status(&flow.receive()), 200);
@@ -236,9 +239,27 @@ fn certificate(directory: &std::path::Path, name: &str) -> rcgen::Certificate {
     certificate
 }
 
+/// The section that has TLS listen with this certificate.
+fn tls_section(directory: &std::path::Path, name: &str) -> String {
+    format!(
+        "[tls]\nlisten = [\"127.0.0.1:0\"]\ncertificate = \"{0}/{name}.pem\"\n\
+         private-key = \"{0}/{name}.key\"\n",
+        directory.display()
+    )
+}
+
 /// A TLS connection that trusts this certificate alone, and shows one if it has one.
 fn connect_tls(
     address: SocketAddr,
+    trusted: &rcgen::Certificate,
+    shown: Option<(&rcgen::Certificate, &std::path::Path)>,
+) -> Flow<rustls::StreamOwned<rustls::ClientConnection, TcpStream>> {
+    tls_on(connect(address), trusted, shown)
+}
+
+/// The same on an open connection.
+fn tls_on(
+    stream: TcpStream,
     trusted: &rcgen::Certificate,
     shown: Option<(&rcgen::Certificate, &std::path::Path)>,
 ) -> Flow<rustls::StreamOwned<rustls::ClientConnection, TcpStream>> {
@@ -261,7 +282,7 @@ fn connect_tls(
     };
     let name = "localhost".try_into().unwrap();
     let connection = rustls::ClientConnection::new(Arc::new(config), name).unwrap();
-    Flow::new(rustls::StreamOwned::new(connection, connect(address)))
+    Flow::new(rustls::StreamOwned::new(connection, stream))
 }
 
 #[test]
@@ -271,13 +292,7 @@ fn tls_serves_reloads_its_certificate_and_asks_for_the_clients() {
     let first = certificate(path, "first");
     let second = certificate(path, "second");
     let client = certificate(path, "client");
-    let section = |name: &str, more: &str| {
-        format!(
-            "[tls]\nlisten = [\"127.0.0.1:0\"]\ncertificate = \"{0}/{name}.pem\"\n\
-             private-key = \"{0}/{name}.key\"\n{more}",
-            path.display()
-        )
-    };
+    let section = |name: &str, more: &str| tls_section(path, name) + more;
     let server = TestServer::start(&section("first", ""));
     assert!(server.server.certificate_expires_at().is_some());
     let address = server.server.addresses().tls[0];
@@ -330,4 +345,213 @@ fn slow_senders_do_not_disturb_others() {
         assert_eq!(status(&reply), 302);
     }
     drop(slow);
+}
+
+// HEP connections were not counted, whoever opened them.
+#[test]
+fn hep_connections_have_the_same_limits() {
+    let server = TestServer::start(
+        "max-connections = 3\nmax-connections-per-peer = 2\n\
+         [hep]\nlisten = [\"127.0.0.1:0\"]\n\
+         [[peers]]\nname = \"a\"\naddress = [\"127.0.0.1\"]\nlearn = true\n\
+         [[peers]]\nname = \"b\"\naddress = [\"127.0.0.2\"]\nlearn = true\n\
+         [[peers]]\nname = \"c\"\naddress = [\"127.0.0.3\"]\n",
+    );
+    let hep = server.server.addresses().hep[0];
+    let counts = |event: &str| server.metric(&format!("connections_total{{event=\"{event}\"}}"));
+    let opened = |count: u64| {
+        server.eventually("opened", |_| counts("opened") == count);
+    };
+    // It may not mirror, and a stranger neither.
+    connect_from("127.0.0.3", hep).assert_closed();
+    connect_from("127.0.0.4", hep).assert_closed();
+    let one = connect_from("127.0.0.1", hep);
+    let _two = connect_from("127.0.0.1", server.address());
+    opened(2);
+    connect_from("127.0.0.1", hep).assert_closed();
+    let _three = connect_from("127.0.0.2", hep);
+    opened(3);
+    connect_from("127.0.0.2", hep).assert_closed();
+    assert_eq!(server.metric("connections"), 3);
+    for (event, count) in [
+        ("refused_stranger", 2),
+        ("refused_peer_limit", 1),
+        ("refused_limit", 1),
+    ] {
+        assert_eq!(counts(event), count, "{event}");
+    }
+    drop(one);
+    server.eventually("the slot is free", |server| {
+        server.metric("connections") == 2
+    });
+    let mut again = connect_from("127.0.0.1", hep);
+    opened(4);
+    // Old HEP cannot be found in a stream.
+    again.send([2, 16, 2, 17]);
+    again.assert_closed();
+    assert_eq!(server.metric("hep_packets_total{event=\"hepv2\"}"), 1);
+    server.eventually("the slot is free", |server| {
+        server.metric("connections") == 2
+    });
+    let mut removed = connect_from("127.0.0.1", hep);
+    opened(5);
+    server.server.reload(config(
+        "[hep]\nlisten = [\"127.0.0.1:0\"]\n[[peers]]\naddress = [\"127.0.0.1\"]",
+    ));
+    removed.send("HEP3");
+    removed.assert_closed();
+    server.eventually("counted", |_| counts("closed_removed") == 1);
+}
+
+#[test]
+fn draining_ends_with_hep_connections_closed() {
+    let server = TestServer::start("[hep]\nlisten = [\"127.0.0.1:0\"]\n");
+    let hep = server.server.addresses().hep[0];
+    let mut mirror = connect_from("127.0.0.1", hep);
+    server.eventually("opened", |server| server.metric("connections") == 1);
+    server.server.drain();
+    server.eventually("connections are refused", |_| {
+        TcpStream::connect(hep).is_err()
+    });
+    assert_eq!(server.metric("connections"), 1);
+    server.server.stop();
+    mirror.assert_closed();
+}
+
+/// A PROXY protocol header of version 2 for a client on IPv4, with a TLV behind the addresses.
+fn proxy_v2(command: u8, ip: [u8; 4]) -> Vec<u8> {
+    let mut header = b"\r\n\r\n\0\r\nQUIT\n".to_vec();
+    header.extend([command, 0x11, 0, 12 + 7]);
+    header.extend(ip);
+    header.extend([192, 0, 2, 1, 0x13, 0xc4, 0x13, 0xc4]);
+    header.extend([4, 0, 4, 1, 2, 3, 4]);
+    header
+}
+
+/// Peers behind a balancer at 127.0.0.9.
+const BALANCED: &str = "proxy-protocol = [\"127.0.0.9\", \"10.0.0.0/8\"]\n\
+    max-connections-per-peer = 1\n";
+
+/// The peers, of which one is served over TCP alone and another is the balancer itself.
+const BEHIND: &str = "[[peers]]\nname = \"a\"\naddress = [\"203.0.113.0/24\"]\n\
+    [[peers]]\nname = \"b\"\naddress = [\"2001:db8::/32\"]\n\
+    [[peers]]\nname = \"c\"\naddress = [\"198.51.100.1\"]\ntransports = [\"udp\"]\n\
+    [[peers]]\nname = \"balancer\"\naddress = [\"127.0.0.9\"]\n\
+    [[peers]]\nname = \"direct\"\naddress = [\"127.0.0.1\"]\n";
+
+#[test]
+fn a_balancer_names_the_peer() {
+    let server = TestServer::start(&format!("{BALANCED}{BEHIND}"));
+    let through = |header: &[u8], piece: usize| {
+        let mut flow = connect_from("127.0.0.9", server.address());
+        flow.stream.set_nodelay(true).unwrap();
+        for bytes in header.chunks(piece) {
+            flow.send(bytes);
+        }
+        flow
+    };
+    let idle = || server.eventually("closed", |server| server.metric("connections") == 0);
+    let mut messages = [0; 5];
+    let v1 = b"PROXY TCP4 203.0.113.9 192.0.2.1 45060 5060\r\n";
+    for (number, (header, peer, place)) in [
+        (&v1[..], "a", 0),
+        (b"PROXY TCP6 2001:db8::9 2001:db8::1 45060 5060\r\n", "b", 1),
+        (b"PROXY UNKNOWN\r\n", "balancer", 3),
+        (&proxy_v2(0x21, [203, 0, 113, 7]), "a", 0),
+        (&proxy_v2(0x20, [203, 0, 113, 7]), "balancer", 3),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        for piece in [1, 7, header.len()] {
+            let mut flow = through(header, piece);
+            let call_id = format!("balanced-{number}-{piece}");
+            flow.send(over_tcp(&invite(OURS, CONTACT, &call_id)));
+            let reply = flow.receive();
+            assert_eq!(status(&reply), 302, "{peer}");
+            messages[place] += 1;
+            let metric = format!("peer_messages_total{{peer=\"{peer}\"}}");
+            assert_eq!(server.metric(&metric), messages[place]);
+            // The address in Via is that of the client too (RFC 3261 §18.2.1).
+            if place == 0 {
+                let via = values(&reply, "Via")[0];
+                assert!(via.contains("received=203.0.113."), "{via}");
+            }
+            drop(flow);
+            idle();
+        }
+    }
+    // The message may come right behind the header, and the limit is that of the peer that was named.
+    let mut first = through(
+        &[v1, over_tcp(&request("OPTIONS", OURS, "one")).as_bytes()].concat(),
+        500,
+    );
+    assert_eq!(status(&first.receive()), 200);
+    through(v1, 500).assert_closed();
+    let mut other = through(b"PROXY TCP6 2001:db8::9 ::1 1 2\r\n", 500);
+    other.send(over_tcp(&request("OPTIONS", OURS, "other")));
+    assert_eq!(status(&other.receive()), 200);
+    drop((first, other));
+    idle();
+    // Strangers, peers of another transport, and nonsense.
+    for (header, event) in [
+        (
+            &b"PROXY TCP4 192.0.2.77 192.0.2.1 1 2\r\n"[..],
+            "refused_stranger",
+        ),
+        (
+            b"PROXY TCP4 198.51.100.1 192.0.2.1 1 2\r\n",
+            "refused_stranger",
+        ),
+        (b"PROXY TCP4 203.0.113.9\r\n", "closed_proxy_header"),
+        (b"OPTIONS sip:a@b SIP/2.0\r\n", "closed_proxy_header"),
+        (&proxy_v2(0x22, [203, 0, 113, 7]), "closed_proxy_header"),
+    ] {
+        let name = format!("connections_total{{event=\"{event}\"}}");
+        let before = server.metric(&name);
+        let mut flow = connect_from("127.0.0.9", server.address());
+        // It may be closed before it is written whole.
+        let _closed_already = flow.stream.write_all(header);
+        flow.assert_closed();
+        server.eventually("counted", |server| server.metric(&name) == before + 1);
+    }
+    idle();
+    // From others the header is not read: it is no SIP.
+    let mut direct = connect_from("127.0.0.1", server.address());
+    direct.send([v1, over_tcp(&request("OPTIONS", OURS, "direct")).as_bytes()].concat());
+    while direct.fill() > 0 {}
+    assert!(!String::from_utf8_lossy(&direct.read).contains("200 OK"));
+    assert_eq!(
+        server.metric("peer_messages_total{peer=\"a\"}"),
+        messages[0] + 1
+    );
+}
+
+#[test]
+fn a_balancer_names_the_peer_before_tls() {
+    let directory = tempfile::tempdir().unwrap();
+    let trusted = certificate(directory.path(), "only");
+    let tls = tls_section(directory.path(), "only");
+    let server = TestServer::start(&format!("{BALANCED}{tls}{BEHIND}"));
+    let address = server.server.addresses().tls[0];
+    let v1 = b"PROXY TCP4 203.0.113.9 192.0.2.1 45060 5060\r\n".to_vec();
+    for (number, header) in [v1, proxy_v2(0x21, [203, 0, 113, 7])]
+        .into_iter()
+        .enumerate()
+    {
+        let mut plain = connect_from("127.0.0.9", address);
+        for bytes in header.chunks(5) {
+            plain.send(bytes);
+        }
+        let mut flow = tls_on(plain.stream, &trusted, None);
+        let message = invite(OURS, CONTACT, &format!("tls-{number}"));
+        flow.send(message.replace("SIP/2.0/UDP", "SIP/2.0/TLS"));
+        assert_eq!(status(&flow.receive()), 302);
+        drop(flow);
+        server.eventually("closed", |server| server.metric("connections") == 0);
+    }
+    assert_eq!(server.metric("peer_messages_total{peer=\"a\"}"), 2);
+    // TLS without a header is no header.
+    let mut flow = tls_on(connect_from("127.0.0.9", address).stream, &trusted, None);
+    assert!(flow.stream.write_all(b"OPTIONS").is_err());
 }

@@ -1,0 +1,319 @@
+//! Accepting connections, the same for SIP and HEP: who may open one and how many, and what comes before
+//! the first message, which is the PROXY protocol and TLS.
+//!
+//! A connection of a load balancer counts among all connections from the start, and among those of a
+//! peer once it is known for whom it was opened.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use ringback_sip_proto::Transport;
+use ringback_sip_proto::proxy_protocol::{ProxyHeader, read_header};
+use socket2::{SockRef, TcpKeepalive};
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+use crate::core::Core;
+use crate::hep::Mirror;
+use crate::metrics::Connection;
+use crate::policy::{PeerState, Policy, Source};
+use crate::router::Router;
+use crate::server::{Phase, Shared, reached};
+use crate::strangers::StrangerTransport;
+use crate::stream::{self, SipStream};
+
+/// What connections to a listener are for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Service {
+    /// SIP over TCP or TLS.
+    Sip(Transport),
+    /// HEP.
+    Hep,
+}
+
+impl Service {
+    /// Whether a peer may use it.
+    pub(crate) fn serves(self, source: &Source<'_>) -> bool {
+        match self {
+            Self::Sip(transport) => source.peer.transports.contains(transport),
+            Self::Hep => source.peer.mirrors,
+        }
+    }
+
+    /// Takes a slot among the connections of the peer of this address.
+    fn admit<R: Router>(
+        self,
+        core: &Core<R>,
+        policy: &Policy,
+        ip: IpAddr,
+    ) -> Result<Slot<PeerState>, Connection> {
+        let peer = policy.source(ip).filter(|peer| self.serves(peer));
+        let peer = peer.ok_or_else(|| {
+            core.observations.stranger_elsewhere(ip, self.into());
+            Connection::Stranger
+        })?;
+        let limit = policy.max_connections_per_peer;
+        Slot::take(peer.state, limit, |state| &state.connections).ok_or(Connection::PeerLimit)
+    }
+}
+
+impl From<Service> for StrangerTransport {
+    fn from(service: Service) -> Self {
+        match service {
+            Service::Sip(transport) => transport.into(),
+            Service::Hep => Self::Hep,
+        }
+    }
+}
+
+/// A listener for connections.
+#[derive(Debug)]
+pub(crate) struct Acceptor<R> {
+    /// The socket.
+    listener: tokio::net::TcpListener,
+    /// What it is for.
+    service: Service,
+    /// What all listeners share.
+    shared: Arc<Shared<R>>,
+}
+
+impl<R: Router> Acceptor<R> {
+    /// Takes over a bound socket.
+    pub(crate) fn new(
+        listener: TcpListener,
+        service: Service,
+        shared: Arc<Shared<R>>,
+    ) -> io::Result<Self> {
+        Ok(Self {
+            listener: tokio::net::TcpListener::from_std(listener)?,
+            service,
+            shared,
+        })
+    }
+
+    /// Accepts until the server drains.
+    pub(crate) async fn run(self, mut phase: watch::Receiver<Phase>) {
+        loop {
+            let accepted = tokio::select! {
+                biased;
+                _ = reached(&mut phase, Phase::Draining) => return,
+                accepted = self.listener.accept() => accepted,
+            };
+            match accepted {
+                Ok((stream, source)) => {
+                    if let Err(refused) = self.admit(stream, source) {
+                        self.shared.core.metrics.connection(refused);
+                    }
+                }
+                Err(error) => {
+                    let metrics = &self.shared.core.metrics;
+                    metrics.connection(Connection::AcceptFailed);
+                    tracing::debug!(%error, "a connection could not be accepted");
+                    if !is_of_one_connection(&error) {
+                        // Out of descriptors: waiting is all that helps.
+                        tokio::time::sleep(ACCEPT_PAUSE).await;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Serves a connection, or closes it at once.
+    fn admit(&self, stream: TcpStream, source: SocketAddr) -> Result<(), Connection> {
+        let core = &self.shared.core;
+        let policy = core.policy.load();
+        let transport = match self.service {
+            Service::Sip(transport) => transport,
+            Service::Hep => {
+                let of_peer = self.service.admit(core, &policy, source.ip())?;
+                let of_all = self.take_slot(&policy)?;
+                let shared = Arc::clone(&self.shared);
+                self.spawn((of_all, of_peer), source, async move {
+                    shared.core.metrics.connection(Connection::Opened);
+                    keep_alive(&stream);
+                    stream::serve(&shared, stream, Mirror::new(&shared, source)).await
+                });
+                return Ok(());
+            }
+        };
+        let of_peer = if policy.is_balancer(source.ip()) {
+            None
+        } else {
+            Some(self.service.admit(core, &policy, source.ip())?)
+        };
+        let of_all = self.take_slot(&policy)?;
+        let shared = Arc::clone(&self.shared);
+        self.spawn(of_all, source, async move {
+            let opened = open(&shared, stream, source, transport, of_peer).await;
+            opened.unwrap_or_else(|end| end)
+        });
+        Ok(())
+    }
+
+    /// Takes a slot among all connections.
+    fn take_slot(&self, policy: &Policy) -> Result<Slot<Shared<R>>, Connection> {
+        let limit = policy.max_connections;
+        Slot::take(&self.shared, limit, |shared| &shared.connections).ok_or(Connection::Limit)
+    }
+
+    /// Runs a connection in a task of its own, and counts how it ends.
+    fn spawn(
+        &self,
+        slots: impl Send + 'static,
+        source: SocketAddr,
+        connection: impl Future<Output = Connection> + Send + 'static,
+    ) {
+        let shared = Arc::clone(&self.shared);
+        tokio::spawn(async move {
+            let end = connection.await;
+            shared.core.metrics.connection(end);
+            tracing::debug!(%source, ?end, "connection closed");
+            drop(slots);
+        });
+    }
+}
+
+/// A place among a limited number, given back when dropped.
+struct Slot<T> {
+    /// What counts the places.
+    counted: Arc<T>,
+    /// The number of those taken.
+    count: fn(&T) -> &AtomicUsize,
+}
+
+impl<T> Slot<T> {
+    /// Takes a place, if one is left.
+    fn take(counted: &Arc<T>, limit: usize, count: fn(&T) -> &AtomicUsize) -> Option<Self> {
+        let taken = count(counted).fetch_add(1, Ordering::Relaxed);
+        let slot = Self {
+            counted: Arc::clone(counted),
+            count,
+        };
+        (taken < limit).then_some(slot)
+    }
+}
+
+impl<T> Drop for Slot<T> {
+    fn drop(&mut self) {
+        (self.count)(&self.counted).fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Finds out whose connection it is, agrees on TLS if that is asked for, and serves the connection to
+/// its end.
+///
+/// # Errors
+/// It ends before it is served.
+async fn open<R: Router>(
+    shared: &Arc<Shared<R>>,
+    mut stream: TcpStream,
+    source: SocketAddr,
+    transport: Transport,
+    of_peer: Option<Slot<PeerState>>,
+) -> Result<Connection, Connection> {
+    let (source, _of_peer) = match of_peer {
+        Some(slot) => (source, slot),
+        None => {
+            let named = in_time(shared, named_source(&mut stream), Connection::ProxyHeader);
+            let source = named
+                .await?
+                .ok_or(Connection::ProxyHeader)?
+                .unwrap_or(source);
+            let policy = shared.core.policy.load();
+            let admitted = Service::Sip(transport).admit(&shared.core, &policy, source.ip());
+            (source, admitted?)
+        }
+    };
+    shared.core.metrics.connection(Connection::Opened);
+    // A reply is one write; waiting for more to send would only delay it.
+    let _best_effort = stream.set_nodelay(true);
+    let protocol = SipStream::new(shared, source, transport);
+    if transport != Transport::Tls {
+        return Ok(stream::serve(shared, stream, protocol).await);
+    }
+    // In a box of its own, so that connections without TLS are small.
+    Box::pin(async {
+        let certificates = shared.certificates.load_full();
+        let acceptor = tokio_rustls::TlsAcceptor::from(certificates.ok_or(Connection::Handshake)?);
+        let handshake = in_time(shared, acceptor.accept(stream), Connection::Handshake);
+        let stream = handshake.await?.map_err(|error| {
+            tracing::debug!(%source, %error, "TLS handshake failed");
+            Connection::Handshake
+        })?;
+        Ok(stream::serve(shared, stream, protocol).await)
+    })
+    .await
+}
+
+/// Waits for a part of opening a connection, but not for long, nor longer than the server runs.
+async fn in_time<R, T>(
+    shared: &Shared<R>,
+    opening: impl Future<Output = T>,
+    too_late: Connection,
+) -> Result<T, Connection> {
+    let mut phase = shared.phase();
+    tokio::select! {
+        opened = timeout(OPENING_TIME, opening) => opened.map_err(|_| too_late),
+        _ = reached(&mut phase, Phase::Stopped) => Err(Connection::Stopped),
+    }
+}
+
+/// Reads for whom a balancer has opened a connection, and nothing behind that; `Some(None)`: for itself,
+/// `None`: it does not say so.
+async fn named_source(stream: &mut TcpStream) -> Option<Option<SocketAddr>> {
+    let mut header = Vec::new();
+    loop {
+        let wanted = match read_header(&header) {
+            ProxyHeader::Incomplete(wanted) => wanted,
+            ProxyHeader::Named(source) => return Some(Some(source)),
+            ProxyHeader::Own => return Some(None),
+            ProxyHeader::Broken => return None,
+        };
+        let before = header.len();
+        header.resize(before + wanted.min(HEADER_PIECE), 0);
+        let room = header.get_mut(before..).unwrap_or_default();
+        let length = stream.read(room).await.ok().filter(|length| *length > 0)?;
+        header.truncate(before + length);
+    }
+}
+
+/// Has the system find out when a mirror is gone: it may be silent for long.
+fn keep_alive(stream: &TcpStream) {
+    let probes = TcpKeepalive::new()
+        .with_time(KEEP_ALIVE_IDLE)
+        .with_interval(KEEP_ALIVE_INTERVAL);
+    let _best_effort = SockRef::from(stream).set_tcp_keepalive(&probes);
+}
+
+/// Whether only the connection that was to be accepted is at fault.
+fn is_of_one_connection(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionRefused
+            | io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+    )
+}
+
+/// Connections that wait to be accepted.
+pub(crate) const BACKLOG: i32 = 4_096;
+
+/// How long the header of a balancer may take, and how long TLS.
+const OPENING_TIME: Duration = Duration::from_secs(10);
+
+/// Bytes of a balancer's header that are read at once.
+const HEADER_PIECE: usize = 256;
+
+/// How long a mirror is silent before the system asks whether it is still there.
+const KEEP_ALIVE_IDLE: Duration = Duration::from_secs(60);
+
+/// How often the system asks again.
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(15);
+
+/// How long to wait when no connection can be accepted.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
