@@ -86,34 +86,61 @@ impl ServeError {
 /// Serves until it is told to stop.
 pub(crate) fn run(args: &ServeArgs) -> Result<(), Failure> {
     huge_pages::ask_for();
-    let config = args.settings.load()?;
+    let mut config = args.settings.load()?;
     let log = logging::start(&config.log);
-    raise_file_limit();
+    let files = raise_file_limit();
+    bound_connections(&mut config, files);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .map_err(ServeError::Process)?;
-    let result = runtime.block_on(serve(args, config, &log));
+    let result = runtime.block_on(serve(args, config, files, &log));
     // What still runs belongs to nobody; everything acknowledged is durable.
     runtime.shutdown_background();
     result.map_err(Failure::from)
 }
 
-/// Allows as many open files, and so connections, as the system grants without asking.
-fn raise_file_limit() {
+/// Allows as many open files, and so connections, as the system grants without asking; gives how many
+/// that are, if there is a limit.
+fn raise_file_limit() -> Option<u64> {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit {
         current: limit.maximum,
         maximum: limit.maximum,
     };
-    if let Err(error) = setrlimit(Resource::Nofile, raised) {
-        tracing::warn!(%error, "the limit of open files stays as it is");
+    match setrlimit(Resource::Nofile, raised) {
+        Ok(()) => limit.maximum,
+        Err(error) => {
+            tracing::warn!(%error, "the limit of open files stays as it is");
+            limit.current
+        }
+    }
+}
+
+/// Leaves half of the files that may be open to HTTP and the store, however many SIP and HEP connections
+/// are configured: who opens connections to one must not lock the others out.
+fn bound_connections(config: &mut Config, files: Option<u64>) {
+    let Some(files) = files else {
+        return;
+    };
+    let most = usize::try_from(files / 2).unwrap_or(usize::MAX);
+    if !config.sip.limit_connections(most) {
+        tracing::warn!(
+            open_files = files,
+            connections = most,
+            "fewer SIP connections than sip.max-connections, for the limit of open files is low"
+        );
     }
 }
 
 /// Starts everything, says so, and takes it down when told to.
-async fn serve(args: &ServeArgs, config: Config, log: &Log) -> Result<(), ServeError> {
+async fn serve(
+    args: &ServeArgs,
+    config: Config,
+    files: Option<u64>,
+    log: &Log,
+) -> Result<(), ServeError> {
     let mut signals = Signals::listen(args.until_input_ends).map_err(ServeError::Process)?;
     let listeners = ringback_admin::bind(&config.http)
         .await
@@ -179,7 +206,8 @@ async fn serve(args: &ServeArgs, config: Config, log: &Log) -> Result<(), ServeE
         };
         match told {
             Told::Reload => match reload(args, &config) {
-                Ok(reloaded) => {
+                Ok(mut reloaded) => {
+                    bound_connections(&mut reloaded, files);
                     log.reload(&reloaded.log);
                     sip.reload(reloaded.sip);
                     sources.reloads.succeeded(engine.now());

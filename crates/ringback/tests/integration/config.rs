@@ -27,6 +27,7 @@ fn sample_is_accepted_and_bad_files_name_their_key() {
         ("refused-cluster.toml", "cluster.servers"),
         ("refused-sip-address.toml", "sip.udp[1]"),
         ("refused-http-address.toml", "http.listen"),
+        ("refused-proxy-protocol.toml", "sip.proxy-protocol[1]"),
     ] {
         let path = fixture(file);
         for command in [["check-config", "--config"], ["serve", "--config"]] {

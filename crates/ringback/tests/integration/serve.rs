@@ -1,5 +1,6 @@
 //! The server as a process: ready line, token, signals, and directories it must not touch.
 
+use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -319,4 +320,51 @@ fn data_of_a_newer_version_is_refused_and_left_alone() {
     let server = start().start();
     let numbers = server.api(api.token()).get("/api/v1/phone-numbers");
     assert_eq!(numbers.data(200)[0]["number"], "+12025550100");
+}
+
+// Connections could take every descriptor that the process may open, and HTTP with them.
+#[test]
+fn connections_leave_descriptors_for_http() {
+    let scratch = tempfile::tempdir().unwrap();
+    let limited = scratch.path().join("limited");
+    std::fs::write(
+        &limited,
+        format!("#!/bin/sh\nulimit -n 200\nexec '{BINARY}' \"$@\"\n"),
+    )
+    .unwrap();
+    std::fs::set_permissions(&limited, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let server = ServerBuilder::new(&limited)
+        .arg("--hep=127.0.0.1:0")
+        .start();
+    let listeners = [server.address("sip_tcp"), server.address("hep")];
+    let connections: Vec<_> = (0..400)
+        .map(|number| std::net::TcpStream::connect(listeners[number % 2]).unwrap())
+        .collect();
+    // A hundred are open, whichever these are; the others are closed.
+    let metric = |name: &str| -> u64 {
+        let mut http = std::net::TcpStream::connect(server.address("http")).unwrap();
+        http.write_all(b"GET /metrics HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n")
+            .unwrap();
+        let mut page = String::new();
+        http.read_to_string(&mut page).unwrap();
+        let line = page.lines().find_map(|line| line.strip_prefix(name));
+        line.unwrap_or_else(|| panic!("no {name}"))
+            .trim()
+            .parse()
+            .unwrap()
+    };
+    let begun = Instant::now();
+    while metric("ringback_sip_connections_total{event=\"refused_limit\"}") < 300 {
+        assert!(
+            begun.elapsed() < Duration::from_secs(20),
+            "not all were seen"
+        );
+    }
+    assert_eq!(metric("ringback_sip_connections "), 100);
+    assert_eq!(
+        metric("ringback_sip_connections_total{event=\"refused_system\"}"),
+        0
+    );
+    assert_eq!(server.admin().get("/api/v1/environments").status, 200);
+    drop(connections);
 }
