@@ -4,6 +4,9 @@
 //! the tables turn over a generation (see [`crate::tables`]) and removed once that generation is
 //! durable in the tables. Nothing is ever overwritten.
 //!
+//! Beside each segment stands an empty file, its *marker*, which is made before the segment's first record
+//! and removed before the segment is: so a segment that is gone is noticed, the newest one too.
+//!
 //! A write that failed leaves nothing: its segment is cut back to the last good length, durably, and
 //! never written to again; the next segment states that length. Until cutting back has succeeded,
 //! nothing else is written.
@@ -100,10 +103,25 @@ impl Log {
             residue: None,
             buffer: Vec::new(),
         };
-        let paths = segment_paths(directory)?;
+        let Listing {
+            segments: paths,
+            markers,
+        } = list(directory)?;
+        for first in &markers {
+            if !paths.iter().any(|(other, _)| other == first) {
+                return Err(Damage {
+                    path: directory.join(segment_name(*first)),
+                    offset: 0,
+                    what: "the file is missing".to_owned(),
+                }
+                .into());
+            }
+        }
         let mut current = None;
+        let mut end = None;
         for (index, (first, path)) in paths.iter().enumerate() {
-            let newest = index + 1 == paths.len();
+            // Before there is a marker, nothing in a segment was acknowledged.
+            let newest = index + 1 == paths.len() && !markers.contains(first);
             match Segment::open(path, fs::read(path).map_err(unavailable)?, *first)? {
                 OpenedSegment::Whole(segment) => {
                     if let Some(before) = current.replace(segment) {
@@ -127,21 +145,28 @@ impl Log {
                     return Err(Damage {
                         path: path.clone(),
                         offset: 0,
-                        what: "the segment header is missing".to_owned(),
+                        what: "the log ends early: the header of this segment is missing"
+                            .to_owned(),
                     }
                     .into());
                 }
             }
         }
         if let Some(newest) = current {
-            log.replay(&newest, None, applied, &mut visitor)?;
+            let length = log.replay(&newest, None, applied, &mut visitor)?;
+            end = Some((newest.path.clone(), length));
         }
         if log.next <= ahead {
-            return Err(JournalError::Damaged(format!(
-                "{}: the log ends with record {}, but the tables reach record {ahead}",
-                directory.display(),
-                log.next - 1
-            )));
+            let (path, offset) = end.unwrap_or_else(|| (directory.to_owned(), 0));
+            return Err(Damage {
+                path,
+                offset,
+                what: format!(
+                    "the log ends early, with record {}, but the tables reach record {ahead}",
+                    log.next - 1
+                ),
+            }
+            .into());
         }
         if let Err(error) = log.undo() {
             tracing::warn!(error = %error, "the end of the log cannot be cut off yet");
@@ -149,14 +174,15 @@ impl Log {
         Ok(log)
     }
 
-    /// Shows what one segment holds after `applied`; `next` is the header of the one after it.
+    /// Shows what one segment holds after `applied`, and returns its valid length; `next` is the header of
+    /// the one after it.
     fn replay(
         &mut self,
         segment: &Segment,
         next: Option<SegmentHeader>,
         applied: u64,
         visitor: &mut impl FnMut(Record<'_>) -> Result<(), JournalError>,
-    ) -> Result<(), JournalError> {
+    ) -> Result<u64, JournalError> {
         let first = segment.header.first;
         let stated = match next {
             None => None,
@@ -198,7 +224,8 @@ impl Log {
                     segment = %segment.path.display(),
                     byte = length,
                     dropped = segment.file_length() - length,
-                    "cutting off a write that was never acknowledged"
+                    "the log ends early: an incomplete record is cut off, which was never acknowledged unless the \
+                     file was cut afterwards"
                 );
             }
             self.residue = Some(Residue {
@@ -211,7 +238,7 @@ impl Log {
             self.closed.push(segment.path.clone(), end - 1);
         }
         self.next = self.next.max(end);
-        Ok(())
+        Ok(length)
     }
 
     /// The sequence that the next commit gets.
@@ -280,7 +307,7 @@ impl Log {
         if self.current.is_some() {
             return Ok(());
         }
-        let path = self.directory.join(format!("{:020}.log", self.next));
+        let path = self.directory.join(segment_name(self.next));
         let header = SegmentHeader {
             first: self.next,
             previous: self.previous,
@@ -288,6 +315,9 @@ impl Log {
         let created = self.files.create(&path).and_then(|mut file| {
             file.append(&header.encode())?;
             file.sync()?;
+            // The segment has to be there for certain before the marker says so.
+            self.files.sync_directory(&self.directory)?;
+            self.files.create(&marker(&path))?;
             self.files.sync_directory(&self.directory)?;
             Ok(file)
         });
@@ -320,11 +350,14 @@ impl Log {
         if residue.good_length > 0 {
             self.files.truncate(&residue.path, residue.good_length)?;
         } else {
-            match self.files.remove(&residue.path) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                removed => removed?,
+            // The marker first: a segment may be without, but not the other way round.
+            for path in [&marker(&residue.path), &residue.path] {
+                match self.files.remove(path) {
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                    removed => removed?,
+                }
+                self.files.sync_directory(&self.directory)?;
             }
-            self.files.sync_directory(&self.directory)?;
         }
         self.residue = None;
         Ok(())
@@ -366,9 +399,14 @@ impl ClosedSegments {
         while let Some(oldest) = closed.first()
             && oldest.last <= sequence
         {
-            match fs::remove_file(&oldest.path) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                removed => removed?,
+            for path in [&marker(&oldest.path), &oldest.path] {
+                match fs::remove_file(path) {
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                    removed => removed?,
+                }
+                if let Some(directory) = path.parent() {
+                    fs::File::open(directory)?.sync_all()?;
+                }
             }
             closed.remove(0);
         }
@@ -376,26 +414,54 @@ impl ClosedSegments {
     }
 }
 
-/// The segments in this directory, by the sequence in their names, which is the order of writing.
-fn segment_paths(directory: &Path) -> Result<Vec<(u64, PathBuf)>, JournalError> {
-    let mut paths = Vec::new();
+/// What a directory of the log holds.
+struct Listing {
+    /// The segments, by the sequence in their names, which is the order of writing.
+    segments: Vec<(u64, PathBuf)>,
+    /// The sequences in the names of the markers.
+    markers: Vec<u64>,
+}
+
+/// Lists a directory of the log.
+fn list(directory: &Path) -> Result<Listing, JournalError> {
+    let mut listing = Listing {
+        segments: Vec::new(),
+        markers: Vec::new(),
+    };
     for entry in fs::read_dir(directory).map_err(unavailable)? {
         let path = entry.map_err(unavailable)?.path();
-        let first = path
-            .file_name()
-            .and_then(|name| name.to_str())
-            .and_then(|name| name.strip_suffix(".log"))
-            .and_then(|digits| digits.parse().ok());
-        match first {
-            Some(first) => paths.push((first, path)),
-            None => {
-                return Err(JournalError::Damaged(format!(
-                    "{} is no segment of the log",
-                    path.display()
-                )));
-            }
+        let name = path.file_name().and_then(|name| name.to_str());
+        let first = |extension| {
+            name.and_then(|name| name.strip_suffix(extension)?.strip_suffix('.'))
+                .and_then(|digits| digits.parse().ok())
+        };
+        if let Some(first) = first(SEGMENT) {
+            listing.segments.push((first, path));
+        } else if let Some(first) = first(MARKER) {
+            listing.markers.push(first);
+        } else {
+            return Err(JournalError::Damaged(format!(
+                "{} is no segment of the log",
+                path.display()
+            )));
         }
     }
-    paths.sort_unstable();
-    Ok(paths)
+    listing.segments.sort_unstable();
+    Ok(listing)
 }
+
+/// The name of the segment whose first record has this sequence.
+fn segment_name(first: u64) -> String {
+    format!("{first:020}.{SEGMENT}")
+}
+
+/// The marker of a segment.
+fn marker(segment: &Path) -> PathBuf {
+    segment.with_extension(MARKER)
+}
+
+/// Extension of a segment's name.
+const SEGMENT: &str = "log";
+
+/// Extension of a marker's name.
+const MARKER: &str = "marker";

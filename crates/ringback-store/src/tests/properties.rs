@@ -214,6 +214,7 @@ proptest! {
             let mut files: Vec<_> = fs::read_dir(directory.join("log"))
                 .unwrap()
                 .map(|entry| entry.unwrap().path())
+                .filter(|path| path.extension().is_some_and(|extension| extension == "log"))
                 .collect();
             prop_assert_eq!(files.len(), 1);
             Ok(files.remove(0))
