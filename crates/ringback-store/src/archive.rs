@@ -20,54 +20,22 @@ const SWEEP_CHUNK: usize = 256;
 
 impl Archive for Tables {
     fn directory(&self) -> Result<StoredDirectory, JournalError> {
-        let mut departed = HashMap::new();
-        for item in self.state.prefix(&[key::DEPARTED]) {
-            let (item_key, name) = item?;
-            let id = item_key.get(1..).and_then(|id| Uuid::from_slice(id).ok());
-            let name = std::str::from_utf8(&name).ok();
-            let (Some(id), Some(name)) = (id, name) else {
-                return Err(self.state.damaged(&item_key));
-            };
-            departed.insert(AgentId(id), name.to_owned());
-        }
-        Ok(StoredDirectory {
-            environments: records(&self.state, key::ENVIRONMENT)?,
-            agents: records(&self.state, key::AGENT)?,
-            numbers: records(&self.state, key::NUMBER)?,
-            tokens: records(&self.state, key::TOKEN)?,
-            departed,
-        })
+        self.read_directory()
+            .map_err(|error| self.state.located(error))
     }
 
     fn counts(&self) -> Result<StoredCounts, JournalError> {
-        self.state
-            .prefix(&[key::COUNT])
-            .map(|item| {
-                let (item_key, value) = item?;
-                key::decode_count_key(&item_key)
-                    .zip(key::decode_count_value(&value))
-                    .map(|(counter, (count, _))| (counter, count))
-                    .ok_or_else(|| self.state.damaged(&item_key))
-            })
-            .collect()
+        self.read_counts()
+            .map_err(|error| self.state.located(error))
     }
 
     fn routed_since(&self, since: Timestamp) -> Result<Vec<RoutedEvent>, JournalError> {
-        let mut chunks = Vec::new();
-        for item in self
-            .state
-            .range(&key::routed_from(since), Some(&[key::ROUTED + 1]))
-        {
-            let (item_key, value) = item?;
-            let events: Option<Vec<RoutedEvent>> = postcard::from_bytes(&value).ok();
-            let (Some(place), Some(mut events)) = (key::routed_place(&item_key), events) else {
-                return Err(self.state.damaged(&item_key));
-            };
-            events.retain(|event| event.at() >= since);
-            chunks.push((*place, events));
-        }
-        chunks.sort_unstable_by_key(|(place, _)| *place);
-        Ok(chunks.into_iter().flat_map(|(_, events)| events).collect())
+        self.read_routed(since)
+            .map_err(|error| self.state.located(error))
+    }
+
+    fn damaged_places(&self) -> u64 {
+        self.alarm.damaged()
     }
 
     fn call(&self, environment: EnvironmentId, sid: &str) -> Result<Option<Call>, JournalError> {
@@ -84,7 +52,7 @@ impl Archive for Tables {
         let interner = self.interner.read();
         key::decode_sid_value(environment, sid, &value, |number| interner.id(number))
             .map(Some)
-            .ok_or_else(|| self.sids.damaged(&sid_key))
+            .ok_or_else(|| self.sids.damaged())
     }
 
     fn visit_calls(
@@ -193,6 +161,60 @@ impl Archive for Tables {
 }
 
 impl Tables {
+    /// See [`Archive::directory`].
+    fn read_directory(&self) -> Result<StoredDirectory, JournalError> {
+        let mut departed = HashMap::new();
+        for item in self.state.prefix(&[key::DEPARTED]) {
+            let (item_key, name) = item?;
+            let id = item_key.get(1..).and_then(|id| Uuid::from_slice(id).ok());
+            let name = std::str::from_utf8(&name).ok();
+            let (Some(id), Some(name)) = (id, name) else {
+                return Err(self.state.damaged());
+            };
+            departed.insert(AgentId(id), name.to_owned());
+        }
+        Ok(StoredDirectory {
+            environments: records(&self.state, key::ENVIRONMENT)?,
+            agents: records(&self.state, key::AGENT)?,
+            numbers: records(&self.state, key::NUMBER)?,
+            tokens: records(&self.state, key::TOKEN)?,
+            departed,
+        })
+    }
+
+    /// See [`Archive::counts`].
+    fn read_counts(&self) -> Result<StoredCounts, JournalError> {
+        self.state
+            .prefix(&[key::COUNT])
+            .map(|item| {
+                let (item_key, value) = item?;
+                key::decode_count_key(&item_key)
+                    .zip(key::decode_count_value(&value))
+                    .map(|(counter, (count, _))| (counter, count))
+                    .ok_or_else(|| self.state.damaged())
+            })
+            .collect()
+    }
+
+    /// See [`Archive::routed_since`].
+    fn read_routed(&self, since: Timestamp) -> Result<Vec<RoutedEvent>, JournalError> {
+        let mut chunks = Vec::new();
+        for item in self
+            .state
+            .range(&key::routed_from(since), Some(&[key::ROUTED + 1]))
+        {
+            let (item_key, value) = item?;
+            let events: Option<Vec<RoutedEvent>> = postcard::from_bytes(&value).ok();
+            let (Some(place), Some(mut events)) = (key::routed_place(&item_key), events) else {
+                return Err(self.state.damaged());
+            };
+            events.retain(|event| event.at() >= since);
+            chunks.push((*place, events));
+        }
+        chunks.sort_unstable_by_key(|(place, _)| *place);
+        Ok(chunks.into_iter().flat_map(|(_, events)| events).collect())
+    }
+
     /// Removes these calls, except those that have changed since they were read.
     fn remove_calls(&self, doomed: &mut Vec<(Slice, Slice, Call)>) -> Result<u64, JournalError> {
         if doomed.is_empty() {
@@ -237,7 +259,7 @@ impl Tables {
         value: &[u8],
     ) -> Result<Call, JournalError> {
         key::decode_call(call_key, value, |number| interner.id(number))
-            .ok_or_else(|| self.calls.damaged(call_key))
+            .ok_or_else(|| self.calls.damaged())
     }
 }
 
@@ -245,13 +267,13 @@ impl Tables {
 fn records<T: DeserializeOwned>(state: &Table, kind: u8) -> Result<Vec<T>, JournalError> {
     let mut records = Vec::new();
     for item in state.prefix(&[kind]) {
-        let (item_key, value) = item?;
+        let (_, value) = item?;
         let record = value
             .split_first_chunk::<12>()
             .and_then(|(creation, json)| {
                 Some((*creation, serde_json::from_slice::<T>(json).ok()?))
             });
-        records.push(record.ok_or_else(|| state.damaged(&item_key))?);
+        records.push(record.ok_or_else(|| state.damaged())?);
     }
     records.sort_unstable_by_key(|(creation, _)| *creation);
     Ok(records.into_iter().map(|(_, record)| record).collect())

@@ -28,7 +28,7 @@ impl Interner {
             let id = Uuid::from_slice(&value)
                 .ok()
                 .filter(|_| *item_key == key::interned_key(number))
-                .ok_or_else(|| state.damaged(&item_key))?;
+                .ok_or_else(|| state.damaged())?;
             interner.extend(&[id]);
         }
         Ok(interner)

@@ -35,6 +35,11 @@ pub(crate) const ROUTED: u8 = b'r';
 /// `state`: count key → count (8) ‖ sequence of the commit that set it (8).
 pub(crate) const COUNT: u8 = b'n';
 
+/// `state`: one byte → the sequence of the latest commit that erased a contact.
+pub(crate) const ERASED: u8 = b'z';
+/// `state`: one byte → the sequence up to which erased contacts are gone from the files.
+pub(crate) const PURGED: u8 = b'y';
+
 /// Longer call ids are replaced by their hash in keys, which are limited to 65,535 bytes.
 const LONGEST_SID_IN_KEY: usize = 1_024;
 

@@ -5,17 +5,19 @@
 //! tables in memory, which are written to disk in the background.
 
 mod archive;
+mod check;
 mod error;
 mod files;
 mod format;
 mod interner;
 mod key;
 mod log;
+mod lsm_files;
 mod prepare;
+mod purge;
 mod sid_filter;
 mod store;
 mod tables;
-mod tree_files;
 mod writes;
 
 #[cfg(test)]

@@ -29,6 +29,8 @@ pub(crate) struct Writes {
     pub(crate) sids: WriteList,
     /// UUIDs that get the next numbers.
     pub(crate) interned: Vec<Uuid>,
+    /// Whether contacts are erased, of which the files must not keep anything.
+    pub(crate) erases: bool,
 }
 
 impl Writes {
@@ -38,6 +40,7 @@ impl Writes {
         self.calls.clear();
         self.sids.clear();
         self.interned.clear();
+        self.erases = false;
     }
 }
 
@@ -164,7 +167,7 @@ impl Preparation<'_> {
         let mut value = match self.read_state(&record_key)? {
             Some(existing) => existing
                 .get(..12)
-                .ok_or_else(|| self.tables.state.damaged(&record_key))?
+                .ok_or_else(|| self.tables.state.damaged())?
                 .to_vec(),
             None => key::creation(self.sequence, place).to_vec(),
         };
@@ -192,7 +195,7 @@ impl Preparation<'_> {
             let token: Token = value
                 .get(12..)
                 .and_then(|json| serde_json::from_slice(json).ok())
-                .ok_or_else(|| self.tables.state.damaged(&token_key))?;
+                .ok_or_else(|| self.tables.state.damaged())?;
             if token.environment == environment {
                 self.write_state(token_key, None);
             }
@@ -222,6 +225,10 @@ impl Preparation<'_> {
 
     /// Removes every call to a contact, those of this commit so far among them.
     fn forget(&mut self, environment: EnvironmentId, contact: E164) -> Result<(), JournalError> {
+        // Also where nothing is known of it any more: old files may still have what was dropped.
+        self.writes.erases = true;
+        let sequence = self.sequence.to_be_bytes();
+        self.write_state([key::ERASED].into(), Some(sequence.as_slice().into()));
         let environment = self.intern(environment.0);
         let prefix = key::contact_prefix(environment, contact);
         let mut found: HashMap<Slice, Slice> = HashMap::new();
@@ -246,7 +253,7 @@ impl Preparation<'_> {
             .collect();
         for (call_key, value) in found {
             let call = key::decode_call(&call_key, &value, |_| Some(Uuid::nil()))
-                .ok_or_else(|| self.tables.calls.damaged(&call_key))?;
+                .ok_or_else(|| self.tables.calls.damaged())?;
             let sid_key = key::sid_key(&self.tables.sid_secret, environment, &call.sid);
             let named = match written.get(sid_key.as_slice()) {
                 Some(value) => value.clone(),
@@ -280,8 +287,8 @@ impl Preparation<'_> {
         let count = match self.read_state(&count_key)? {
             None => 0,
             Some(value) => {
-                let (count, counted) = key::decode_count_value(&value)
-                    .ok_or_else(|| self.tables.state.damaged(&count_key))?;
+                let (count, counted) =
+                    key::decode_count_value(&value).ok_or_else(|| self.tables.state.damaged())?;
                 if counted >= self.sequence && !is_pending {
                     return Ok(());
                 }

@@ -5,7 +5,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
+use parking_lot::Mutex;
 use ringback_engine::{Archive, Change, Journal, JournalError};
 
 use crate::error::{OpenStoreError, unavailable};
@@ -27,6 +29,9 @@ pub struct StoreSettings {
     pub cache_bytes: u64,
     /// Files of tables kept open. Default 256.
     pub open_files: usize,
+    /// How long after a contact was erased its traces are removed from the files, so that several
+    /// erasures are one rewriting. Default a minute; longer where rewriting takes long.
+    pub erase_after: Duration,
 }
 
 impl Default for StoreSettings {
@@ -35,6 +40,7 @@ impl Default for StoreSettings {
             generation_bytes: 32 << 20,
             cache_bytes: 16 << 20,
             open_files: 256,
+            erase_after: Duration::from_secs(60),
         }
     }
 }
@@ -46,8 +52,8 @@ impl Default for StoreSettings {
 pub struct Store {
     /// What was committed, readable.
     tables: Arc<Tables>,
-    /// Where commits go first.
-    log: Log,
+    /// Where commits go first; held by a commit until the tables show it.
+    log: Arc<Mutex<Log>>,
     /// See [`Self::node_secret`].
     node_secret: [u8; 16],
     /// A commit failed, and [`Journal::recover`] has not succeeded since.
@@ -116,8 +122,15 @@ impl Store {
         .map_err(failure)?;
         let tables = Arc::new(tables);
         let closed = Arc::new(ClosedSegments::default());
-        let threads = start_threads(&tables, &closed).map_err(io_failure)?;
-        let log = Log::open(&log_directory, files, closed, applied, ahead, |record| {
+        let segments = Arc::clone(&closed);
+        let mut threads = Vec::new();
+        let writing = (Arc::clone(&tables), Arc::clone(&closed));
+        // Replaying may fill memory, so writing starts first.
+        spawn(&mut threads, "store-write", move || {
+            writing.0.run_writing(&writing.1);
+        })
+        .map_err(io_failure)?;
+        let log = Log::open(&log_directory, files, segments, applied, ahead, |record| {
             let changes: Vec<Change> = postcard::from_bytes(record.payload)
                 .map_err(|error| record.damaged(format!("unreadable changes: {error}")))?;
             let writes = prepare(&tables, &changes, record.sequence, Writes::default())?;
@@ -128,7 +141,7 @@ impl Store {
         let mut store = match log {
             Ok(log) => Self {
                 tables,
-                log,
+                log: Arc::new(Mutex::new(log)),
                 node_secret: format.node_secret,
                 failed: false,
                 writes: Writes::default(),
@@ -139,8 +152,9 @@ impl Store {
                 return Err(failure(error));
             }
         };
+        store.start_housekeeping().map_err(io_failure)?;
         if stored_format.is_none() {
-            if store.log.next_sequence() > 1 {
+            if store.log.lock().next_sequence() > 1 {
                 store.abandon();
                 return Err(OpenStoreError::Damaged(format!(
                     "{} is missing, but there is data",
@@ -187,24 +201,50 @@ impl Store {
         }
         let flushed = self.tables.flush().and_then(|()| {
             // All that the log holds is in the tables.
-            self.log.remove_all().map_err(unavailable)
+            self.log.lock().remove_all().map_err(unavailable)
         });
-        if let Err(error) = self.log.undo() {
+        let undone = self.log.lock().undo();
+        if let Err(error) = undone {
             tracing::error!(error = %error, "a failed write to the log could not be undone");
         }
         end_threads(&self.tables, std::mem::take(&mut self.threads));
         flushed
     }
 
+    /// Whether erased contacts are yet to leave the files.
+    #[cfg(test)]
+    pub(crate) fn has_erasures_waiting(&self) -> bool {
+        self.tables.erasures.due().is_some()
+    }
+
+    /// Has all files looked at, as a read that meets damage does.
+    #[cfg(test)]
+    pub(crate) fn raise_alarm(&self) {
+        self.tables.alarm.raise();
+    }
+
+    /// Starts merging, and looking for damage.
+    fn start_housekeeping(&mut self) -> io::Result<()> {
+        let merging = (Arc::clone(&self.tables), Arc::clone(&self.log));
+        spawn(&mut self.threads, "store-merge", move || {
+            merging.0.run_merging(&merging.1);
+        })?;
+        let checking = Arc::clone(&self.tables);
+        spawn(&mut self.threads, "store-check", move || {
+            checking.alarm.run_checking(|| checking.files());
+        })
+    }
+
     /// Commits, whatever the state.
     fn try_commit(&mut self, changes: &[Change]) -> Result<(), JournalError> {
+        let mut log = self.log.lock();
         if self.tables.make_room()? {
-            self.log.turn_over();
+            log.turn_over();
         }
-        let sequence = self.log.next_sequence();
+        let sequence = log.next_sequence();
         let empty = std::mem::take(&mut self.writes);
         let mut writes = prepare(&self.tables, changes, sequence, empty)?;
-        self.log.append(changes)?;
+        log.append(changes)?;
         self.tables.apply(&writes, sequence);
         writes.clear();
         self.writes = writes;
@@ -232,8 +272,9 @@ impl Journal for Store {
         if let Some(failing) = self.tables.failing() {
             return Err(unavailable(failing));
         }
-        self.log.undo().map_err(unavailable)?;
-        self.log.ensure_segment().map_err(unavailable)?;
+        let mut log = self.log.lock();
+        log.undo().map_err(unavailable)?;
+        log.ensure_segment().map_err(unavailable)?;
         self.failed = false;
         Ok(())
     }
@@ -251,29 +292,15 @@ impl Drop for Store {
     }
 }
 
-/// Starts the threads that write and merge the tables.
-fn start_threads(
-    tables: &Arc<Tables>,
-    closed: &Arc<ClosedSegments>,
-) -> io::Result<Vec<JoinHandle<()>>> {
-    let mut threads = Vec::new();
-    let spawn = |name: &str, run: Box<dyn FnOnce() + Send>| {
-        std::thread::Builder::new().name(name.to_owned()).spawn(run)
-    };
-    let writing = (Arc::clone(tables), Arc::clone(closed));
-    threads.push(spawn(
-        "store-write",
-        Box::new(move || writing.0.run_writing(&writing.1)),
-    )?);
-    let merging = Arc::clone(tables);
-    match spawn("store-merge", Box::new(move || merging.run_merging())) {
-        Ok(thread) => threads.push(thread),
-        Err(error) => {
-            end_threads(tables, threads);
-            return Err(error);
-        }
-    }
-    Ok(threads)
+/// Starts a named thread.
+fn spawn(
+    threads: &mut Vec<JoinHandle<()>>,
+    name: &str,
+    run: impl FnOnce() + Send + 'static,
+) -> io::Result<()> {
+    let thread = std::thread::Builder::new().name(name.to_owned());
+    threads.push(thread.spawn(run)?);
+    Ok(())
 }
 
 /// Ends the threads and waits for them.

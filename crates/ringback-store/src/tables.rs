@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::ops::Bound;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,14 +28,16 @@ use lsm_tree::{
 use parking_lot::{Condvar, Mutex, MutexGuard, RwLock};
 use ringback_engine::JournalError;
 
+use crate::check::Alarm;
 use crate::error::{table_error, unavailable};
 use crate::interner::Interner;
 use crate::key;
-use crate::log::ClosedSegments;
+use crate::log::{ClosedSegments, Log};
+use crate::lsm_files;
 use crate::prepare::Writes;
+use crate::purge::{Erasures, Interrupt};
 use crate::sid_filter::SidFilter;
 use crate::store::StoreSettings;
-use crate::tree_files;
 use crate::writes::{Entry, SortedWrites};
 
 /// The tables; shared by the writer, all readers and the threads in the background.
@@ -53,38 +55,44 @@ pub(crate) struct Tables {
     /// Tells ids that are in `sids` for certain not.
     pub(crate) sid_filter: SidFilter,
     /// The generation being filled. Whoever writes to the tables holds this.
-    generation: Mutex<Generation>,
+    pub(crate) generation: Mutex<Generation>,
     /// What the threads in the background are at.
-    progress: Mutex<Progress>,
+    pub(crate) progress: Mutex<Progress>,
     /// Signaled whenever `progress` changes.
-    changed: Condvar,
+    pub(crate) changed: Condvar,
     /// Bytes in memory at which a generation is turned over.
     generation_bytes: u64,
+    /// What is known of damage.
+    pub(crate) alarm: Arc<Alarm>,
+    /// What is erased and yet to be removed from the files.
+    pub(crate) erasures: Erasures,
+    /// Breaks off the rewriting of a whole table.
+    pub(crate) interrupt: Interrupt,
     /// Keeps other processes out for as long as anything here is in use.
     _lock: Arc<File>,
 }
 
 /// What was written since the last turn-over.
-struct Generation {
+pub(crate) struct Generation {
     /// The last commit applied.
-    applied: u64,
+    pub(crate) applied: u64,
     /// Approximate bytes in memory.
-    size: u64,
+    pub(crate) size: u64,
 }
 
 /// What the threads in the background are at.
 #[derive(Default)]
-struct Progress {
+pub(crate) struct Progress {
     /// The last sequence of the sealed generation, while it is not yet on disk.
-    sealed: Option<u64>,
+    pub(crate) sealed: Option<u64>,
     /// Why the sealed generation could not be written the last time.
-    failing: Option<String>,
+    pub(crate) failing: Option<String>,
     /// How many generations have been written; the merging thread follows.
     written: u64,
     /// Merging failed the last time, so that writing shall not wait for it.
     merging_fails: bool,
     /// The threads shall end.
-    closing: bool,
+    pub(crate) closing: bool,
 }
 
 /// Into how many parts the first byte of their keys divides the calls.
@@ -97,7 +105,7 @@ const OVERFLOW: u64 = 2;
 const RUNS_TO_MERGE: u8 = 8;
 
 /// Bytes of a file that merging writes.
-const FILE_BYTES: u64 = 32 << 20;
+pub(crate) const FILE_BYTES: u64 = 32 << 20;
 
 /// With more unmerged runs than this in a tree, writing waits for merging.
 const MOST_RUNS: usize = 20;
@@ -109,7 +117,7 @@ const MOST_MERGED_BYTES: u64 = 1 << 30;
 const MERGE_POLL: Duration = Duration::from_millis(5);
 
 /// How long after a failure to try again.
-const RETRY: Duration = Duration::from_secs(1);
+pub(crate) const RETRY: Duration = Duration::from_secs(1);
 
 impl Tables {
     /// Opens the trees in this directory, making those that are missing if `create`.
@@ -126,10 +134,12 @@ impl Tables {
         let visible = SequenceNumberCounter::default();
         let cache = Arc::new(Cache::with_capacity_bytes(settings.cache_bytes));
         let files = Arc::new(DescriptorTable::new(settings.open_files.max(10)));
+        let alarm = Arc::new(Alarm::default());
+        let interrupt = Interrupt::default();
         let open = |name, filter| -> Result<Table, JournalError> {
             let path = directory.join(name);
             if !create || path.join("current").exists() {
-                tree_files::check(&path)?;
+                lsm_files::check(&path)?;
             }
             let config = Config::new(&path, seqno.clone(), visible.clone())
                 .use_cache(Arc::clone(&cache))
@@ -138,11 +148,18 @@ impl Tables {
                 // would be read for every lookup.
                 .filter_block_partitioning_policy(PinningPolicy::new([false, true]))
                 .index_block_partitioning_policy(PinningPolicy::new([false, true]))
+                .with_compaction_filter_factory(Some(interrupt.filters()))
                 .filter_policy(filter);
             Ok(Table {
                 name,
+                alarm: Arc::clone(&alarm),
                 memory: RwLock::default(),
-                tree: guarded(|| path.display().to_string(), || config.open())?,
+                tree: guarded(|| path.display().to_string(), || config.open()).map_err(
+                    |error| match (&error, lsm_files::find_damage(&path).pop()) {
+                        (JournalError::Damaged(_), Some(damage)) => damage.into(),
+                        _ => error,
+                    },
+                )?,
                 files: RwLock::default(),
             })
         };
@@ -161,16 +178,17 @@ impl Tables {
                 seqno.fetch_max(highest + 1);
                 visible.fetch_max(highest + 1);
             }
-            if let Some(value) = table.get(&key::APPLIED)? {
-                *applied =
-                    key::decode_sequence(&value).ok_or_else(|| table.damaged(&key::APPLIED))?;
+            let value = table.get(&key::APPLIED);
+            if let Some(value) = value.map_err(|error| table.located(error))? {
+                *applied = key::decode_sequence(&value).ok_or_else(|| table.damaged())?;
             }
         }
         let [lowest, .., highest] = {
             applied.sort_unstable();
             applied
         };
-        let interner = Interner::load(&state)?;
+        let interner = Interner::load(&state).map_err(|error| state.located(error))?;
+        let erasures = Erasures::load(&state, settings.erase_after)?;
         let sid_filter = match sids.tree.approximate_len() {
             0 => SidFilter::of_nothing(),
             stored => SidFilter::to_build(stored, SHARDS),
@@ -189,6 +207,9 @@ impl Tables {
             progress: Mutex::default(),
             changed: Condvar::new(),
             generation_bytes: settings.generation_bytes.max(1),
+            alarm,
+            erasures,
+            interrupt,
             _lock: lock,
         };
         Ok((tables, lowest, highest))
@@ -196,7 +217,7 @@ impl Tables {
 
     /// The trees, in the order of writing a generation to disk: what is found through another one
     /// comes before it, so that forgetting a contact finds the call whose id is yet to be forgotten.
-    fn in_order(&self) -> [&Table; 3] {
+    pub(crate) fn in_order(&self) -> [&Table; 3] {
         [&self.sids, &self.state, &self.calls]
     }
 
@@ -229,6 +250,20 @@ impl Tables {
         }
         generation.size += self.insert(writes);
         generation.applied = sequence;
+        if writes.erases && self.erasures.add(sequence) {
+            self.changed.notify_all();
+        }
+    }
+
+    /// The files of the tables, and what keeps them from being removed.
+    pub(crate) fn files(&self) -> (impl Sized + use<>, Vec<PathBuf>) {
+        let versions = self.in_order().map(|table| table.tree.current_version());
+        let paths = versions
+            .iter()
+            .flat_map(|version| version.iter_tables())
+            .map(|table| PathBuf::clone(&table.path))
+            .collect();
+        (versions, paths)
     }
 
     /// Runs a background change that the log does not see, while no commit is being applied.
@@ -260,7 +295,7 @@ impl Tables {
     }
 
     /// Seals the generation, if the one before it is on disk.
-    fn turn_over(
+    pub(crate) fn turn_over(
         &self,
         generation: &mut Generation,
         mut progress: MutexGuard<'_, Progress>,
@@ -332,7 +367,10 @@ impl Tables {
 
     /// Asks the threads in the background to end.
     pub(crate) fn close(&self) {
+        self.alarm.close();
         self.progress.lock().closing = true;
+        // After that, so that no rewriting begins unseen.
+        self.interrupt.set();
         self.changed.notify_all();
     }
 
@@ -378,6 +416,8 @@ impl Tables {
     fn write_sealed(&self, again: bool) -> Result<(), JournalError> {
         for table in self.in_order() {
             while table.tree.l0_run_count() > MOST_RUNS {
+                // Merging matters more than rewriting.
+                self.interrupt.set();
                 let mut progress = self.progress.lock();
                 if progress.closing || progress.merging_fails {
                     break;
@@ -403,7 +443,7 @@ impl Tables {
     }
 
     /// Merges what was written to disk, until closed.
-    pub(crate) fn run_merging(&self) {
+    pub(crate) fn run_merging(&self, log: &Mutex<Log>) {
         let strategy = Leveled::default()
             .with_l0_threshold(RUNS_TO_MERGE)
             .with_table_target_size(FILE_BYTES);
@@ -412,14 +452,21 @@ impl Tables {
         let mut merged = None;
         loop {
             let again;
+            self.purge_if_due(log);
             {
                 let mut progress = self.progress.lock();
                 again = progress.merging_fails;
                 if again {
                     self.changed.wait_for(&mut progress, RETRY);
                 } else {
-                    while merged == Some(progress.written) && !progress.closing {
-                        self.changed.wait(&mut progress);
+                    while merged == Some(progress.written)
+                        && !progress.closing
+                        && !self.erasures.are_due()
+                    {
+                        match self.erasures.due() {
+                            Some(due) => drop(self.changed.wait_until(&mut progress, due)),
+                            None => self.changed.wait(&mut progress),
+                        }
                     }
                 }
                 if progress.closing {
@@ -455,7 +502,7 @@ impl Tables {
             if before.replace(version) == Some(version) || self.progress.lock().closing {
                 return Ok(());
             }
-            table.check_room()?;
+            table.check_room(MOST_MERGED_BYTES)?;
             // Nobody reads older versions of a record, so none is kept.
             table.change_files(again, || {
                 table
@@ -470,10 +517,12 @@ impl Tables {
 pub(crate) struct Table {
     /// Its name, also that of its directory.
     name: &'static str,
+    /// Told of damage.
+    alarm: Arc<Alarm>,
     /// What the tree does not contain yet.
     memory: RwLock<Memory>,
     /// The tree.
-    tree: AnyTree,
+    pub(crate) tree: AnyTree,
     /// Held, shared, by whoever adds files to the tree.
     files: RwLock<()>,
 }
@@ -506,7 +555,7 @@ impl Table {
         again: bool,
         operation: impl FnOnce() -> lsm_tree::Result<()>,
     ) -> Result<(), JournalError> {
-        let place = || format!("table `{}`", self.name);
+        let place = || self.place();
         if !again {
             let _shared = self.files.read();
             return guarded(place, operation);
@@ -514,22 +563,49 @@ impl Table {
         let _alone = self.files.write();
         let first = self.tree.next_table_id();
         let result = guarded(place, operation);
-        // Where publishing itself failed, the new files may be referred to on disk.
-        if result.is_err() && self.published_version() == Some(self.tree.current_version().id()) {
-            let folder = self.tree.tree_config().path.join("tables");
-            for id in first..self.tree.next_table_id() {
-                // Most were never created; one that cannot be removed will be when next opened.
-                let _ = fs::remove_file(folder.join(id.to_string()));
-            }
+        if result.is_err() {
+            self.remove_leftovers(first);
         }
         result
     }
 
+    /// Writes all of the tree anew, without what is gone, while files are added to it.
+    pub(crate) fn rewrite(&self) -> Result<(), JournalError> {
+        let first = self.tree.next_table_id();
+        let shared = self.files.read();
+        let rewritten = guarded(
+            || self.place(),
+            || self.tree.major_compact(FILE_BYTES, SeqNo::MAX),
+        );
+        drop(shared);
+        if rewritten.is_err() {
+            let _alone = self.files.write();
+            self.remove_leftovers(first);
+        }
+        rewritten
+    }
+
+    /// Removes files from this number on that the tree does not refer to; nobody may be adding any.
+    fn remove_leftovers(&self, first: u64) {
+        let version = self.tree.current_version();
+        // Where publishing itself failed, the new files may be referred to on disk.
+        if self.published_version() != Some(version.id()) {
+            return;
+        }
+        let folder = self.tree.tree_config().path.join("tables");
+        for id in first..self.tree.next_table_id() {
+            if !version.iter_tables().any(|table| table.id() == id) {
+                // Most were never created; one that cannot be removed will be when next opened.
+                let _ = fs::remove_file(folder.join(id.to_string()));
+            }
+        }
+    }
+
     /// Checks that there is room for merging, which must not be what fills a disk: commits matter more.
-    fn check_room(&self) -> Result<(), JournalError> {
+    pub(crate) fn check_room(&self, most: u64) -> Result<(), JournalError> {
         let disk = rustix::fs::statvfs(&self.tree.tree_config().path).map_err(unavailable)?;
         let free = disk.f_bavail.saturating_mul(disk.f_frsize);
-        let needed = self.tree.disk_space().min(MOST_MERGED_BYTES);
+        let needed = self.tree.disk_space().min(most);
         if free < needed {
             return Err(unavailable(format!(
                 "{needed} bytes may be needed, {free} are free"
@@ -557,7 +633,7 @@ impl Table {
                 return Ok(value);
             }
         }
-        guarded(|| self.place(key), || self.tree.get(key, SeqNo::MAX))
+        self.reading(|| self.tree.get(key, SeqNo::MAX))
     }
 
     /// Every key and value from `from` on (inclusive) up to `to` (exclusive).
@@ -582,12 +658,9 @@ impl Table {
         // The tree is looked at after memory: what has left memory since is in the tree.
         let mut stored = StoredRange {
             table: self,
-            last: from.into(),
-            iterator: guarded(
-                || self.place(from),
-                || Ok(self.tree.range::<&[u8], _>(bounds, SeqNo::MAX, None)),
-            )
-            .map_err(Some),
+            iterator: self
+                .reading(|| Ok(self.tree.range::<&[u8], _>(bounds, SeqNo::MAX, None)))
+                .map_err(Some),
         }
         .peekable();
         let mut written = written.into_iter().peekable();
@@ -628,14 +701,40 @@ impl Table {
         self.range(prefix, (!end.is_empty()).then_some(end.as_slice()))
     }
 
-    /// The error that says that the value of this key is not what was written.
-    pub(crate) fn damaged(&self, key: &[u8]) -> JournalError {
-        JournalError::Damaged(format!("{}: not readable", self.place(key)))
+    /// The error that says that a value is not what was written. Its key is not named: it may hold a
+    /// phone number.
+    pub(crate) fn damaged(&self) -> JournalError {
+        self.alarm.raise();
+        JournalError::Damaged(format!("{}: a record is not readable", self.place()))
     }
 
-    /// This table and a key in it, for messages.
-    fn place(&self, key: &[u8]) -> String {
-        format!("table `{}` at key {}", self.name, key::hex(key))
+    /// An error of a read with the file and the place in it, for which all of the table's files are read.
+    pub(crate) fn located(&self, error: JournalError) -> JournalError {
+        if !matches!(error, JournalError::Damaged(_)) {
+            return error;
+        }
+        let version = self.tree.current_version();
+        let found = version
+            .iter_tables()
+            .find_map(|table| lsm_files::check_table(&table.path, |_| true));
+        found.map_or(error, JournalError::from)
+    }
+
+    /// Reads from the tree, and raises the alarm where that meets damage.
+    fn reading<T>(
+        &self,
+        operation: impl FnOnce() -> lsm_tree::Result<T>,
+    ) -> Result<T, JournalError> {
+        guarded(|| self.place(), operation).inspect_err(|error| {
+            if matches!(error, JournalError::Damaged(_)) {
+                self.alarm.raise();
+            }
+        })
+    }
+
+    /// This table, for messages.
+    pub(crate) fn place(&self) -> String {
+        format!("table `{}`", self.name)
     }
 }
 
@@ -643,8 +742,6 @@ impl Table {
 struct StoredRange<'a, I> {
     /// The table.
     table: &'a Table,
-    /// The last key shown, for messages.
-    last: Slice,
     /// The tree's own iterator, or why there is none.
     iterator: Result<I, Option<JournalError>>,
 }
@@ -661,15 +758,13 @@ where
             Ok(iterator) => iterator,
             Err(error) => return error.take().map(Err),
         };
-        let item = guarded(
-            || format!("{} or after", self.table.place(&self.last)),
-            || iterator.next().map(Guard::into_inner).transpose(),
-        )
-        .transpose()?;
-        match &item {
-            Ok((key, _)) => self.last = key.clone(),
+        let table = self.table;
+        let item = table
+            .reading(|| iterator.next().map(Guard::into_inner).transpose())
+            .transpose()?;
+        if item.is_err() {
             // An iterator that failed may go on behind the damage; its readers must not.
-            Err(_) => self.iterator = Err(None),
+            self.iterator = Err(None);
         }
         Some(item)
     }

@@ -6,6 +6,7 @@ mod full_disk;
 mod model;
 mod opening;
 mod properties;
+mod purge;
 
 use std::path::Path;
 
