@@ -6,6 +6,7 @@
 )]
 
 mod config;
+mod damage;
 mod demo;
 mod durability;
 mod import;
