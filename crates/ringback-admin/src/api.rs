@@ -11,6 +11,7 @@ use crate::config::HttpConfig;
 use crate::error::ApiError;
 use crate::limit::RateLimiter;
 use crate::metrics::{Metrics, MetricsSource};
+use crate::open_requests::OpenRequests;
 use crate::status::{RefusedOverHttp, StatusSource};
 
 /// The HTTP API's state; clones share it.
@@ -30,6 +31,8 @@ struct Shared {
     token_prefix: String,
     /// How often each token may ask.
     limiter: Option<RateLimiter>,
+    /// What each token has open.
+    open_requests: Arc<OpenRequests>,
     /// What is counted here.
     metrics: Metrics,
     /// What is counted elsewhere.
@@ -63,6 +66,7 @@ impl Api {
                 administrator,
                 token_prefix: config.token_prefix.clone(),
                 limiter: config.rate_limit.map(RateLimiter::per_minute),
+                open_requests: OpenRequests::new(config.max_requests_per_token),
                 metrics: Metrics::default(),
                 sources,
                 status_sources,
@@ -103,6 +107,11 @@ impl Api {
     /// How often each token may ask; `None`: as often as it likes.
     pub(crate) fn limiter(&self) -> Option<&RateLimiter> {
         self.shared.limiter.as_ref()
+    }
+
+    /// What each token has open.
+    pub(crate) fn open_requests(&self) -> &Arc<OpenRequests> {
+        &self.shared.open_requests
     }
 
     /// What is counted here.

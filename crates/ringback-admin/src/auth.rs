@@ -1,6 +1,9 @@
 //! Who asks: the token of an environment, or the administrator's.
 
+use std::sync::Arc;
+
 use axum::Extension;
+use axum::body::HttpBody;
 use axum::extract::{FromRequestParts, Request};
 use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
@@ -14,6 +17,7 @@ use subtle::ConstantTimeEq;
 use crate::api::Api;
 use crate::error::ApiError;
 use crate::limit::Share;
+use crate::open_requests::EndsWithToken;
 
 /// Whoever holds a token of an environment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,9 +77,17 @@ pub(crate) async fn administrator_only(
     admit(&api, Audience::Administrator, request, next).await
 }
 
-/// Lets a request through if its token opens the path and has not used up its share.
+/// In the extensions of a request on a connection beyond the limit: none that needs a token is answered.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Reserved;
+
+/// Lets a request through if its token opens the path and has not used up its share, and answers it
+/// as one without a token once the token ends.
 async fn admit(api: &Api, audience: Audience, mut request: Request, next: Next) -> Response {
-    let Some(principal) = identify(api, request.headers()) else {
+    if request.extensions().get::<Reserved>().is_some() {
+        return ApiError::TooManyConnections.into_response();
+    }
+    let Some((principal, hash)) = identify(api, request.headers()) else {
         return ApiError::Unauthenticated.into_response();
     };
     let share = api.limiter().map(|limiter| limiter.take(principal));
@@ -87,9 +99,11 @@ async fn admit(api: &Api, audience: Audience, mut request: Request, next: Next) 
             request
                 .extensions_mut()
                 .insert(Tenant { environment, token });
-            next.run(request).await
+            run(api, principal, &hash, request, next).await
         }
-        (Audience::Administrator, Principal::Administrator) => next.run(request).await,
+        (Audience::Administrator, Principal::Administrator) => {
+            run(api, principal, &hash, request, next).await
+        }
         _ => ApiError::Forbidden.into_response(),
     };
     if let Some(share) = share {
@@ -98,11 +112,40 @@ async fn admit(api: &Api, audience: Audience, mut request: Request, next: Next) 
     response
 }
 
-/// Who holds the token of the request.
+/// Answers a request as long as its token is good.
+async fn run(
+    api: &Api,
+    principal: Principal,
+    hash: &TokenHash,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    let open = match api.open_requests().open(principal) {
+        Ok(open) => Arc::new(open),
+        Err(error) => return error.into_response(),
+    };
+    // A token that ends from here on ends the request; one that has ended meanwhile is not known.
+    let is_tenant = matches!(principal, Principal::Tenant(..));
+    if is_tenant && api.engine().directory().token(hash).is_none() {
+        return ApiError::Unauthenticated.into_response();
+    }
+    request.extensions_mut().insert(Arc::clone(&open));
+    let response = tokio::select! {
+        biased;
+        () = open.ended() => ApiError::Unauthenticated.into_response(),
+        response = next.run(request) => response,
+    };
+    if response.body().size_hint().exact().is_some() {
+        return response;
+    }
+    response.map(|body| EndsWithToken::wrap(body, open))
+}
+
+/// Who holds the token of the request, and the hash of the token.
 ///
 /// Secrets are compared as hashes: which of them is looked up tells nothing of the secret, and the
 /// hashes themselves are compared in constant time.
-fn identify(api: &Api, headers: &HeaderMap) -> Option<Principal> {
+fn identify(api: &Api, headers: &HeaderMap) -> Option<(Principal, TokenHash)> {
     let mut values = headers.get_all(AUTHORIZATION).iter();
     let (Some(value), None) = (values.next(), values.next()) else {
         return None;
@@ -118,9 +161,10 @@ fn identify(api: &Api, headers: &HeaderMap) -> Option<Principal> {
         .token(&hash)
         .filter(|token| is_same(&token.hash, &hash));
     if is_same(api.administrator(), &hash) {
-        return Some(Principal::Administrator);
+        return Some((Principal::Administrator, hash));
     }
-    token.map(|token| Principal::Tenant(token.environment, token.id))
+    let token = token?;
+    Some((Principal::Tenant(token.environment, token.id), hash))
 }
 
 /// Compares hashes in constant time.

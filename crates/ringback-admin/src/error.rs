@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use axum::http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::header::{CONNECTION, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use ringback_engine::{CommandError, FieldErrors, SubmitError};
@@ -19,6 +19,12 @@ pub(crate) enum ApiError {
     Forbidden,
     /// The token has used up its share; seconds until it may come again.
     RateLimited(u64),
+    /// The token has too many requests open.
+    TooManyOpenRequests,
+    /// Every connection is taken, and this one is for probes alone.
+    TooManyConnections,
+    /// The request names no host, or several.
+    Host,
     /// No such path.
     NoSuchPath,
     /// The path has other methods.
@@ -75,8 +81,14 @@ impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let retry_after = match self {
             Self::RateLimited(seconds) => Some(seconds),
+            Self::TooManyOpenRequests | Self::TooManyConnections => Some(1),
             _ => None,
         };
+        // Where places are short, the client's connection is one of them.
+        let close = matches!(
+            self,
+            Self::TooManyOpenRequests | Self::TooManyConnections | Self::Host
+        );
         let challenge = matches!(self, Self::Unauthenticated);
         let mut response = match self {
             Self::Rejected(CommandError::Invalid(errors)) => invalid(&errors.0),
@@ -90,6 +102,10 @@ impl IntoResponse for ApiError {
             response
                 .headers_mut()
                 .insert(RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if close {
+            let close = HeaderValue::from_static("close");
+            response.headers_mut().insert(CONNECTION, close);
         }
         if challenge {
             let bearer = HeaderValue::from_static("Bearer");
@@ -113,6 +129,21 @@ impl ApiError {
                 StatusCode::TOO_MANY_REQUESTS,
                 "Too many requests",
                 Some("TOO_MANY_REQUESTS"),
+            ),
+            Self::TooManyOpenRequests => (
+                StatusCode::TOO_MANY_REQUESTS,
+                "Too many open requests of this token",
+                Some("TOO_MANY_OPEN_REQUESTS"),
+            ),
+            Self::TooManyConnections => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "Too many connections",
+                Some("TOO_MANY_CONNECTIONS"),
+            ),
+            Self::Host => (
+                StatusCode::BAD_REQUEST,
+                "Exactly one valid Host header is required",
+                Some("BAD_REQUEST"),
             ),
             Self::NoSuchPath => (StatusCode::NOT_FOUND, "Not found", Some("NOT_FOUND")),
             Self::MethodNotAllowed => (

@@ -27,6 +27,9 @@
 //!   503 while storage takes no writes and while the server goes down.
 //! - Decisions: their shape stands with the handlers of `/decisions`; `limit` is 1 to 1,000, 100 where
 //!   left out.
+//! - A connection beyond the limits is closed for a new one if it has no request under way; where all have
+//!   one, paths with a token are 503 `TOO_MANY_CONNECTIONS` on the new one. A token with too many open
+//!   requests, or streams in half of its places, gets 429 `TOO_MANY_OPEN_REQUESTS`.
 //! - Rate limiting, where on, counts per token in windows of one minute, the administrator's too.
 
 mod api;
@@ -34,6 +37,7 @@ mod auth;
 mod body;
 mod call_text;
 mod config;
+mod connections;
 mod docs;
 mod error;
 mod fields;
@@ -41,6 +45,7 @@ mod handler;
 mod limit;
 mod lines;
 mod metrics;
+mod open_requests;
 mod path;
 mod reply;
 mod router;
@@ -52,5 +57,5 @@ pub use api::Api;
 pub use config::{HttpConfig, HttpConfigError, HttpSpec};
 pub use metrics::MetricsSource;
 pub use router::router;
-pub use server::{bind, serve};
+pub use server::{Listeners, bind, serve};
 pub use status::{RefusedCall, StatusSource};

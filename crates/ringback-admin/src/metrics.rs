@@ -38,6 +38,8 @@ pub(crate) struct Metrics {
     connections_accepted: AtomicU64,
     /// Connections closed.
     connections_closed: AtomicU64,
+    /// Connections closed so that others could be taken in.
+    connections_evicted: AtomicU64,
 }
 
 /// How many durations lie at or below each bound.
@@ -94,6 +96,11 @@ impl Metrics {
     /// Counts a connection that is gone.
     pub(crate) fn connection_closed(&self) {
         self.connections_closed.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts a connection that has made room for another.
+    pub(crate) fn connection_evicted(&self) {
+        self.connections_evicted.fetch_add(1, Ordering::Relaxed);
     }
 
     /// The counter of these decisions.
@@ -245,6 +252,12 @@ fn write_http(metrics: &Metrics, out: &mut String) {
             "counter",
             "Connections accepted.",
             accepted,
+        ),
+        (
+            "ringback_http_connections_evicted_total",
+            "counter",
+            "Connections without a request that made room for others.",
+            metrics.connections_evicted.load(Ordering::Relaxed),
         ),
         (
             "ringback_http_calls_accepted_total",

@@ -8,7 +8,9 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::{MatchedPath, Request, State};
 use axum::handler::Handler;
-use axum::http::{HeaderMap, HeaderValue};
+use axum::http::header::{HOST, LOCATION};
+use axum::http::uri::Authority;
+use axum::http::{HeaderMap, HeaderValue, StatusCode, Version};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodFilter, on};
@@ -21,13 +23,27 @@ use crate::body::Drained;
 use crate::docs;
 use crate::error::ApiError;
 use crate::handler::{
-    agents, batch, callback, calls, contacts, decisions, environments, lookup, numbers, probes,
+    self, agents, batch, callback, calls, contacts, decisions, environments, lookup, numbers,
     statistics, status,
 };
 
 /// The HTTP API as a service.
 pub fn router(api: Api) -> Router {
-    let routes = routes();
+    let mut routes = routes();
+    for path in ["/", "/docs/"] {
+        let to_docs = async || (StatusCode::FOUND, [(LOCATION, "/docs")]);
+        routes.router = routes.router.route(path, on(MethodFilter::GET, to_docs));
+    }
+    finish(routes, api)
+}
+
+/// The probes alone, for addresses of their own.
+pub(crate) fn probes(api: Api) -> Router {
+    finish(probe_routes(), api)
+}
+
+/// Makes a service of routes.
+fn finish(routes: Routes, api: Api) -> Router {
     let paths = routes.listed.iter().map(|(_, _, path)| *path).collect();
     let observer = Observer {
         api: api.clone(),
@@ -42,15 +58,23 @@ pub fn router(api: Api) -> Router {
         .with_state(api)
 }
 
+/// What is asked by those who watch the server.
+fn probe_routes() -> Routes {
+    use Audience::Anyone;
+    use MethodFilter as M;
+
+    Routes::default()
+        .add(Anyone, M::GET, "/healthz", handler::probes::alive)
+        .add(Anyone, M::GET, "/readyz", handler::probes::ready)
+        .add(Anyone, M::GET, "/metrics", handler::probes::metrics)
+}
+
 /// Every path.
 fn routes() -> Routes {
     use Audience::{Administrator, Anyone, Tenants};
     use MethodFilter as M;
 
-    Routes::default()
-        .add(Anyone, M::GET, "/healthz", probes::alive)
-        .add(Anyone, M::GET, "/readyz", probes::ready)
-        .add(Anyone, M::GET, "/metrics", probes::metrics)
+    probe_routes()
         .add(Anyone, M::GET, "/docs", docs::page)
         .add(Anyone, M::GET, "/api/v1/openapi.json", docs::description)
         .add(Tenants, M::GET, "/api/v1/agents", agents::list)
@@ -272,7 +296,11 @@ async fn observe(State(observer): State<Observer>, request: Request, next: Next)
     let mut request = request.map(Drained::wrap);
     // Those who look at the token find the state here.
     request.extensions_mut().insert(observer.api.clone());
-    let mut response = next.run(request).await;
+    let mut response = if names_one_host(&request) {
+        next.run(request).await
+    } else {
+        ApiError::Host.into_response()
+    };
     response
         .headers_mut()
         .insert("x-request-id", request_id.clone());
@@ -292,6 +320,16 @@ async fn observe(State(observer): State<Observer>, request: Request, next: Next)
         "request"
     );
     response
+}
+
+/// Whether the request has the one Host header that HTTP/1.1 asks for (RFC 9112 §3.2).
+fn names_one_host(request: &Request) -> bool {
+    let mut hosts = request.headers().get_all(HOST).iter();
+    match (hosts.next(), hosts.next()) {
+        (None, _) => request.version() < Version::HTTP_11,
+        (Some(host), None) => host.is_empty() || Authority::try_from(host.as_bytes()).is_ok(),
+        (Some(_), Some(_)) => false,
+    }
 }
 
 /// The client's name for the request, if it is fit to be sent back; else a new one.

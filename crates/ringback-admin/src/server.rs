@@ -2,8 +2,9 @@
 //!
 //! A connection may take [`MAX_HEAD_TIME`] for each request head (and so be idle no longer), and must
 //! take what it is sent within [`MAX_WRITE_STALL`]; pauses within a body are bounded by the reader
-//! of the body. Beyond the configured number of connections new ones wait to be accepted.
+//! of the body. Which connections are open is kept in [`crate::connections`].
 
+use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -12,28 +13,48 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use axum::Router;
+use axum::body::{Body, HttpBody};
+use bytes::Bytes;
+use hyper::body::{Frame, Incoming, SizeHint};
 use hyper::server::conn::http1;
+use hyper::service::Service;
+use hyper::{Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
 use tokio::time::{Instant, Sleep};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::api::Api;
+use crate::auth::Reserved;
 use crate::config::HttpConfig;
-use crate::router::router;
+use crate::connections::{Busy, Connections, Place};
+use crate::router::{probes, router};
+
+/// Where requests come in.
+#[derive(Debug, Default)]
+pub struct Listeners {
+    /// For the whole API.
+    pub http: Vec<TcpListener>,
+    /// For `/healthz`, `/readyz` and `/metrics` alone.
+    pub health: Vec<TcpListener>,
+}
 
 /// Opens the configured listeners.
 ///
 /// # Errors
 /// An address cannot be bound.
-pub async fn bind(config: &HttpConfig) -> io::Result<Vec<TcpListener>> {
-    let mut listeners = Vec::with_capacity(config.listen.len());
+pub async fn bind(config: &HttpConfig) -> io::Result<Listeners> {
+    let mut listeners = Listeners::default();
     for address in &config.listen {
-        listeners.push(bind_one(*address).await?);
+        listeners.http.push(bind_one("listen", *address).await?);
+    }
+    for address in &config.health_listen {
+        listeners
+            .health
+            .push(bind_one("health-listen", *address).await?);
     }
     Ok(listeners)
 }
@@ -41,39 +62,45 @@ pub async fn bind(config: &HttpConfig) -> io::Result<Vec<TcpListener>> {
 /// Serves the API until `shutdown` completes. Then no connection is accepted any more, streams end,
 /// requests that have begun are finished, and what is not finished after eight seconds is cut.
 pub async fn serve(
-    listeners: Vec<TcpListener>,
+    listeners: Listeners,
     api: Api,
     config: &HttpConfig,
     shutdown: impl Future<Output = ()>,
 ) {
     let server = Server {
-        service: router(api.clone()),
-        slots: Arc::new(Semaphore::new(
-            config.max_connections.min(Semaphore::MAX_PERMITS),
-        )),
-        connections: TaskTracker::new(),
+        service: TowerToHyperService::new(router(api.clone())),
+        connections: Connections::new(config.max_connections, config.max_connections_per_address),
+        tasks: TaskTracker::new(),
         cut: CancellationToken::new(),
         api,
     };
     let acceptors = TaskTracker::new();
-    for listener in listeners {
+    for listener in listeners.http {
         acceptors.spawn(server.clone().accept(listener));
+    }
+    let probes = Server {
+        service: TowerToHyperService::new(probes(server.api.clone())),
+        connections: Connections::new(MAX_HEALTH_CONNECTIONS, MAX_HEALTH_CONNECTIONS),
+        ..server.clone()
+    };
+    for listener in listeners.health {
+        acceptors.spawn(probes.clone().accept(listener));
     }
     shutdown.await;
     server.api.draining().cancel();
     acceptors.close();
     acceptors.wait().await;
-    server.connections.close();
-    if tokio::time::timeout(MAX_DRAIN_TIME, server.connections.wait())
+    server.tasks.close();
+    if tokio::time::timeout(MAX_DRAIN_TIME, server.tasks.wait())
         .await
         .is_err()
     {
         tracing::warn!(
-            connections = server.connections.len(),
+            connections = server.tasks.len(),
             "unfinished requests are cut off"
         );
         server.cut.cancel();
-        server.connections.wait().await;
+        server.tasks.wait().await;
     }
 }
 
@@ -83,11 +110,11 @@ struct Server {
     /// The state.
     api: Api,
     /// Answers requests.
-    service: Router,
-    /// One for each connection that may be open.
-    slots: Arc<Semaphore>,
-    /// The open connections.
-    connections: TaskTracker,
+    service: TowerToHyperService<Router>,
+    /// Which connections are open.
+    connections: Arc<Connections>,
+    /// The tasks that serve them.
+    tasks: TaskTracker,
     /// Cancelled when draining has taken too long.
     cut: CancellationToken,
 }
@@ -101,8 +128,8 @@ impl Server {
                 () = draining.cancelled() => return,
                 accepted = listener.accept() => accepted,
             };
-            let stream = match accepted {
-                Ok((stream, _)) => stream,
+            let (stream, source) = match accepted {
+                Ok(accepted) => accepted,
                 Err(error) if is_of_one_connection(&error) => continue,
                 Err(error) => {
                     // Out of file descriptors, most likely: some may be free again in a moment.
@@ -111,23 +138,14 @@ impl Server {
                     continue;
                 }
             };
-            let slot = tokio::select! {
-                () = draining.cancelled() => return,
-                slot = Arc::clone(&self.slots).acquire_owned() => slot,
-            };
-            let Ok(slot) = slot else {
-                return;
-            };
-            let server = self.clone();
-            self.connections.spawn(async move {
-                server.converse(stream).await;
-                drop(slot);
-            });
+            let place = self.connections.admit(source.ip());
+            self.tasks
+                .spawn(self.clone().serve_connection(stream, place));
         }
     }
 
     /// Serves one connection to its end.
-    async fn converse(self, stream: TcpStream) {
+    async fn serve_connection(self, stream: TcpStream, place: Arc<Place>) {
         self.api.metrics().connection_accepted();
         let _no_matter = stream.set_nodelay(true);
         let io = TokioIo::new(Hurried::new(stream));
@@ -135,9 +153,13 @@ impl Server {
         builder
             .timer(TokioTimer::new())
             .header_read_timeout(MAX_HEAD_TIME)
+            .max_header_size(MAX_HEAD_BYTES)
             .max_buf_size(MAX_BUFFER_BYTES);
-        let connection =
-            builder.serve_connection(io, TowerToHyperService::new(self.service.clone()));
+        let service = Placed {
+            service: self.service.clone(),
+            place: Arc::clone(&place),
+        };
+        let connection = builder.serve_connection(io, service);
         let mut connection = std::pin::pin!(connection);
         let draining = self.api.draining().cancelled();
         let mut draining = std::pin::pin!(draining);
@@ -146,6 +168,10 @@ impl Server {
             tokio::select! {
                 result = connection.as_mut() => break result,
                 () = self.cut.cancelled() => break Ok(()),
+                () = place.evicted() => {
+                    self.api.metrics().connection_evicted();
+                    break Ok(());
+                }
                 () = draining.as_mut(), if !asked_to_end => {
                     connection.as_mut().graceful_shutdown();
                     asked_to_end = true;
@@ -160,11 +186,11 @@ impl Server {
 }
 
 /// Opens one listener.
-async fn bind_one(address: SocketAddr) -> io::Result<TcpListener> {
+async fn bind_one(key: &str, address: SocketAddr) -> io::Result<TcpListener> {
     TcpListener::bind(address).await.map_err(|error| {
         io::Error::new(
             error.kind(),
-            format!("http.listen: {address} cannot be bound: {error}"),
+            format!("http.{key}: {address} cannot be bound: {error}"),
         )
     })
 }
@@ -177,6 +203,60 @@ fn is_of_one_connection(error: &io::Error) -> bool {
             | io::ErrorKind::ConnectionAborted
             | io::ErrorKind::ConnectionReset
     )
+}
+
+/// Answers the requests of one connection, and keeps the connection from making room meanwhile.
+struct Placed {
+    /// Answers requests.
+    service: TowerToHyperService<Router>,
+    /// The connection.
+    place: Arc<Place>,
+}
+
+impl Service<Request<Incoming>> for Placed {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+
+    fn call(&self, mut request: Request<Incoming>) -> Self::Future {
+        let busy = self.place.begin();
+        if self.place.is_reserved() || busy.is_none() {
+            request.extensions_mut().insert(Reserved);
+        }
+        let response = self.service.call(request);
+        Box::pin(async move {
+            let response = response.await?;
+            Ok(response.map(|body| Body::new(Sent { body, _busy: busy })))
+        })
+    }
+}
+
+/// The body of an answer; until it is sent, the connection does not make room for others.
+struct Sent {
+    /// The body.
+    body: Body,
+    /// Dropped with the body.
+    _busy: Option<Busy>,
+}
+
+impl HttpBody for Sent {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
 }
 
 /// A stream whose other side must keep taking what it is sent.
@@ -269,5 +349,11 @@ const MAX_DRAIN_TIME: Duration = Duration::from_secs(8);
 /// How long to wait after a failure to accept.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// How much is read at once, and the longest request head, in bytes.
+/// How much is read at once, in bytes.
 const MAX_BUFFER_BYTES: usize = 128 * 1024;
+
+/// The longest request head, in bytes.
+const MAX_HEAD_BYTES: usize = 32 * 1024;
+
+/// Connections open at once at the addresses for probes.
+const MAX_HEALTH_CONNECTIONS: usize = 64;

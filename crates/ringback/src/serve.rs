@@ -249,7 +249,7 @@ async fn serve(
 /// Says what listens.
 fn listening(
     sip: &SipServer<EngineRouter>,
-    http: &[tokio::net::TcpListener],
+    http: &ringback_admin::Listeners,
 ) -> Result<Ready, ServeError> {
     let mut ready = Ready::default();
     let bound = sip.addresses();
@@ -262,8 +262,10 @@ fn listening(
             ready.add(kind, *address);
         }
     }
-    for listener in http {
-        ready.add("http", listener.local_addr().map_err(ServeError::Listen)?);
+    for (kind, listeners) in [("http", &http.http), ("health", &http.health)] {
+        for listener in listeners {
+            ready.add(kind, listener.local_addr().map_err(ServeError::Listen)?);
+        }
     }
     for address in &bound.hep {
         ready.add("hep", *address);

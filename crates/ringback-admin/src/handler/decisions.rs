@@ -13,8 +13,10 @@
 
 use std::convert::Infallible;
 use std::fmt::Write as _;
+use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Extension;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::header::CACHE_CONTROL;
@@ -30,6 +32,7 @@ use tokio::sync::watch;
 use crate::api::Api;
 use crate::auth::Tenant;
 use crate::error::ApiError;
+use crate::open_requests::{OpenRequest, OpenStream};
 use crate::path::QueryText;
 use crate::reply;
 
@@ -55,8 +58,10 @@ pub(crate) async fn list(
 pub(crate) async fn follow(
     State(api): State<Api>,
     tenant: Tenant,
+    Extension(open): Extension<Arc<OpenRequest>>,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
+    let stream = open.stream()?;
     let news = api.engine().subscribe_decisions();
     let latest = api.engine().decisions(tenant.environment, 1);
     let latest = latest.first().map_or(0, |record| record.sequence);
@@ -67,6 +72,7 @@ pub(crate) async fn follow(
         news,
         seen,
         greeted: false,
+        _open: stream,
     };
     let events = stream::unfold(follower, |mut follower| async move {
         let text = follower.next().await?;
@@ -99,6 +105,8 @@ struct Follower {
     seen: u64,
     /// Whether the stream has been opened with a comment.
     greeted: bool,
+    /// Its place among the streams of the token.
+    _open: OpenStream,
 }
 
 impl Follower {

@@ -74,7 +74,12 @@ pub(crate) async fn update(
 /// `DELETE /environments/{id}`.
 pub(crate) async fn delete(State(api): State<Api>, path: PathText) -> Result<Response, ApiError> {
     let id = path.environment(&api)?;
+    let directory = api.engine().directory();
     api.engine().submit(DeleteEnvironment { id }).await?;
+    let tokens = directory.environment_by_id(id).into_iter();
+    for token in tokens.flat_map(|environment| &environment.tokens) {
+        api.open_requests().end(id, token.id);
+    }
     Ok(reply::done("Environment deleted"))
 }
 
@@ -131,6 +136,7 @@ pub(crate) async fn delete_token(
     let environment = path.environment(&api)?;
     let id = path.token()?;
     api.engine().submit(DeleteToken { environment, id }).await?;
+    api.open_requests().end(environment, id);
     Ok(reply::done("Token deleted"))
 }
 

@@ -7,16 +7,17 @@ use axum::body::Body;
 use axum::http::Request;
 use ringback_admin::HttpSpec;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use crate::harness::{ADMINISTRATOR, Harness};
+use crate::harness::{ADMINISTRATOR, Harness, text};
 
 /// A served API.
 struct Served {
     harness: Harness,
     address: SocketAddr,
+    health: Vec<SocketAddr>,
     stop: oneshot::Sender<()>,
     server: JoinHandle<()>,
 }
@@ -30,7 +31,12 @@ impl Served {
         let listeners = ringback_admin::bind(&harness.config)
             .await
             .expect("a free port");
-        let address = listeners[0].local_addr().expect("an address");
+        let address = listeners.http[0].local_addr().expect("an address");
+        let health = listeners
+            .health
+            .iter()
+            .map(|listener| listener.local_addr());
+        let health = health.collect::<Result<_, _>>().expect("an address");
         let (stop, stopped) = oneshot::channel::<()>();
         let (api, config) = (harness.api.clone(), harness.config.clone());
         let server = tokio::spawn(async move {
@@ -42,6 +48,7 @@ impl Served {
         Self {
             harness,
             address,
+            health,
             stop,
             server,
         }
@@ -87,6 +94,42 @@ async fn answer(stream: &mut TcpStream) -> String {
         }
     })
     .await
+}
+
+/// Sends a `GET` with a token, unless it is empty, and reads the answer.
+async fn get(stream: &mut TcpStream, path: &str, token: &str) -> String {
+    let token = match token {
+        "" => String::new(),
+        token => format!("authorization: Bearer {token}\r\n"),
+    };
+    let head = format!("GET {path} HTTP/1.1\r\nhost: a\r\n{token}\r\n");
+    stream.write_all(head.as_bytes()).await.unwrap();
+    answer(stream).await
+}
+
+/// A `POST` whose body the server is waiting for.
+async fn begun(served: &Served, path: &str, token: &str) -> TcpStream {
+    let media_type = match path {
+        "/api/v1/calls/batch" => "application/x-ndjson",
+        _ => "application/json",
+    };
+    let mut stream = served.connect().await;
+    let head = format!(
+        "POST {path} HTTP/1.1\r\nhost: a\r\nauthorization: Bearer {token}\r\n\
+         content-type: {media_type}\r\ncontent-length: 100\r\nexpect: 100-continue\r\n\r\n"
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    assert!(answer(&mut stream).await.starts_with("HTTP/1.1 100 "));
+    stream
+}
+
+/// Whether the server ends the connection without another word.
+async fn is_closed(stream: &mut TcpStream) -> bool {
+    let mut rest = Vec::new();
+    match within(stream.read_to_end(&mut rest)).await {
+        Ok(_) => rest.is_empty(),
+        Err(error) => error.kind() == std::io::ErrorKind::ConnectionReset,
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -157,26 +200,259 @@ async fn slow_clients_do_not_keep_others_waiting() {
     served.stop().await;
 }
 
+// 1,150 idle connections kept /healthz from being answered: over the limit, new ones waited.
 #[tokio::test(flavor = "multi_thread")]
-async fn connections_over_the_cap_wait_their_turn() {
+async fn idle_connections_and_slow_heads_make_room_for_new_ones() {
     let served = Served::start(HttpSpec {
-        max_connections: 2,
+        max_connections: 8,
         ..HttpSpec::default()
     })
     .await;
-    let first = served.connect().await;
-    let second = served.connect().await;
-    let mut third = served.connect().await;
-    third
-        .write_all(b"GET /healthz HTTP/1.1\r\nhost: a\r\n\r\n")
-        .await
-        .unwrap();
-    let mut buffer = [0; 16];
-    let early = tokio::time::timeout(Duration::from_millis(200), third.read(&mut buffer)).await;
-    assert!(early.is_err(), "the third was served beside the first two");
-    drop(first);
-    assert!(answer(&mut third).await.ends_with("{\"status\":\"ok\"}"));
-    drop(second);
+    let mut crowd = Vec::new();
+    for number in 0..40 {
+        let mut stream = served.connect().await;
+        if number % 2 == 1 {
+            let _closed_already = stream.write_all(b"GET /healthz HTTP/1.1\r\nho").await;
+        }
+        crowd.push(stream);
+    }
+    for path in ["/healthz", "/readyz", "/metrics", "/docs"] {
+        let mut stream = served.connect().await;
+        assert!(
+            get(&mut stream, path, "")
+                .await
+                .starts_with("HTTP/1.1 200 ")
+        );
+    }
+    // The oldest ones are gone.
+    for stream in &mut crowd[..32] {
+        assert!(is_closed(stream).await);
+    }
+    served.stop().await;
+}
+
+// 1,100 streams of one token did the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn probes_are_answered_while_every_connection_is_busy() {
+    let served = Served::start(HttpSpec {
+        max_connections: 4,
+        ..HttpSpec::default()
+    })
+    .await;
+    let tenant = served.harness.tenant("+551130000000").await;
+    let mut busy = Vec::new();
+    for _ in 0..4 {
+        let mut stream = served.connect().await;
+        let text = get(&mut stream, "/api/v1/decisions/stream", &tenant.token).await;
+        assert!(text.starts_with("HTTP/1.1 200 "), "{text}");
+        busy.push(stream);
+    }
+    // Whoever holds a connection for probes and says nothing is in nobody's way.
+    let mut silent = Vec::new();
+    for _ in 0..100 {
+        silent.push(served.connect().await);
+    }
+    for path in ["/healthz", "/readyz", "/metrics"] {
+        let mut stream = served.connect().await;
+        assert!(
+            get(&mut stream, path, "")
+                .await
+                .starts_with("HTTP/1.1 200 ")
+        );
+    }
+    let mut stream = served.connect().await;
+    let text = get(&mut stream, "/api/v1/agents", &tenant.token).await;
+    assert!(text.starts_with("HTTP/1.1 503 "), "{text}");
+    assert!(text.contains("\r\nretry-after: 1\r\n"), "{text}");
+    assert!(
+        text.ends_with(r#""code":"TOO_MANY_CONNECTIONS"}"#),
+        "{text}"
+    );
+    assert!(is_closed(&mut stream).await);
+    served.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_address_over_its_limit_does_not_take_the_places_of_others() {
+    let served = Served::start(HttpSpec {
+        max_connections_per_address: 2,
+        ..HttpSpec::default()
+    })
+    .await;
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.2:0".parse().unwrap()).unwrap();
+    let mut other = socket.connect(served.address).await.unwrap();
+    assert!(
+        get(&mut other, "/healthz", "")
+            .await
+            .starts_with("HTTP/1.1 200 ")
+    );
+    let mut ours = Vec::new();
+    for _ in 0..5 {
+        ours.push(served.connect().await);
+    }
+    for stream in &mut ours[..3] {
+        assert!(is_closed(stream).await);
+    }
+    for stream in ours[3..].iter_mut().chain([&mut other]) {
+        assert!(
+            get(stream, "/healthz", "")
+                .await
+                .starts_with("HTTP/1.1 200 ")
+        );
+    }
+    served.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_has_so_many_requests_open_and_half_as_many_streams() {
+    let served = Served::start(HttpSpec {
+        max_requests_per_token: 4,
+        ..HttpSpec::default()
+    })
+    .await;
+    let tenant = served.harness.tenant("+551130000000").await;
+    let mut open = Vec::new();
+    for place in 0..3 {
+        let mut stream = served.connect().await;
+        let text = get(&mut stream, "/api/v1/decisions/stream", &tenant.token).await;
+        if place < 2 {
+            assert!(text.starts_with("HTTP/1.1 200 "), "{text}");
+            open.push(stream);
+        } else {
+            assert!(text.starts_with("HTTP/1.1 429 "), "{text}");
+            assert!(text.contains("\r\nretry-after: 1\r\n"), "{text}");
+            assert!(
+                text.ends_with(r#""code":"TOO_MANY_OPEN_REQUESTS"}"#),
+                "{text}"
+            );
+            assert!(is_closed(&mut stream).await);
+        }
+    }
+    for _ in 0..2 {
+        open.push(begun(&served, "/api/v1/calls", &tenant.token).await);
+    }
+    let mut stream = served.connect().await;
+    let text = get(&mut stream, "/api/v1/agents", &tenant.token).await;
+    assert!(text.starts_with("HTTP/1.1 429 "), "{text}");
+    // Another token is served.
+    let mut stream = served.connect().await;
+    let text = get(&mut stream, "/api/v1/environments", ADMINISTRATOR).await;
+    assert!(text.starts_with("HTTP/1.1 200 "), "{text}");
+    served.stop().await;
+}
+
+// A request that was waiting for its body went on when its token had ended.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_that_ends_ends_its_open_requests_and_streams() {
+    let served = Served::start(HttpSpec::default()).await;
+    for by_environment in [false, true] {
+        let made = served
+            .harness
+            .done(
+                ADMINISTRATOR,
+                "POST",
+                "/api/v1/environments",
+                r#"{"name":"Ends"}"#,
+            )
+            .await;
+        let environment = format!("/api/v1/environments/{}", text(&made["id"]));
+        let tokens = format!("{environment}/tokens");
+        let made = served
+            .harness
+            .done(ADMINISTRATOR, "POST", &tokens, "")
+            .await;
+        let (id, token) = (text(&made["id"]), text(&made["token"]));
+        let mut batch = begun(&served, "/api/v1/calls/batch", &token).await;
+        let mut single = begun(&served, "/api/v1/agents", &token).await;
+        let mut events = served.connect().await;
+        let head = get(&mut events, "/api/v1/decisions/stream", &token).await;
+        assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+        let path = if by_environment {
+            environment
+        } else {
+            format!("{tokens}/{id}")
+        };
+        served
+            .harness
+            .done(ADMINISTRATOR, "DELETE", &path, "")
+            .await;
+        for stream in [&mut batch, &mut single] {
+            let text = answer(stream).await;
+            assert!(text.starts_with("HTTP/1.1 401 "), "{text}");
+        }
+        let mut rest = head.into_bytes();
+        while !rest.ends_with(b"\r\n0\r\n\r\n") {
+            let length = within(events.read_buf(&mut rest)).await.unwrap();
+            assert!(length > 0, "the connection ended before the stream");
+        }
+    }
+    served.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn probes_have_addresses_of_their_own_if_asked_for() {
+    let served = Served::start(HttpSpec {
+        health_listen: vec!["127.0.0.1:0".to_owned()],
+        ..HttpSpec::default()
+    })
+    .await;
+    let mut crowd = Vec::new();
+    for _ in 0..100 {
+        crowd.push(TcpStream::connect(served.health[0]).await.unwrap());
+    }
+    let mut stream = TcpStream::connect(served.health[0]).await.unwrap();
+    for (path, status) in [
+        ("/healthz", 200),
+        ("/readyz", 200),
+        ("/metrics", 200),
+        ("/docs", 404),
+        ("/api/v1/environments", 404),
+    ] {
+        let text = get(&mut stream, path, ADMINISTRATOR).await;
+        assert!(text.starts_with(&format!("HTTP/1.1 {status} ")), "{text}");
+    }
+    served.stop().await;
+}
+
+// HTTP/1.1 without Host was 200.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_without_exactly_one_host_is_bad() {
+    let served = Served::start(HttpSpec::default()).await;
+    for (version, hosts, status) in [
+        ("1.1", "", 400),
+        ("1.1", "host: a\r\nhost: a\r\n", 400),
+        ("1.1", "host: a b\r\n", 400),
+        ("1.1", "host: a/b\r\n", 400),
+        ("1.1", "host: a:1\r\n", 200),
+        ("1.1", "host: [::1]:8080\r\n", 200),
+        ("1.0", "", 200),
+        ("1.0", "host: a\r\nhost: a\r\n", 400),
+    ] {
+        let mut stream = served.connect().await;
+        let head = format!("GET /healthz HTTP/{version}\r\n{hosts}\r\n");
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let text = answer(&mut stream).await;
+        assert_eq!(text[9..12], status.to_string(), "{head}{text}");
+        assert!(text.contains("\r\nx-request-id: "), "{text}");
+        assert_eq!(
+            status == 400,
+            text.ends_with(r#"Host header is required","code":"BAD_REQUEST"}"#),
+            "{text}"
+        );
+    }
+    served.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_root_leads_to_the_documentation() {
+    let served = Served::start(HttpSpec::default()).await;
+    for path in ["/", "/docs/"] {
+        let mut stream = served.connect().await;
+        let text = get(&mut stream, path, "").await;
+        assert!(text.starts_with("HTTP/1.1 302 "), "{text}");
+        assert!(text.contains("\r\nlocation: /docs\r\n"), "{text}");
+    }
     served.stop().await;
 }
 
@@ -199,11 +475,12 @@ async fn requests_that_have_begun_are_finished_and_streams_end_when_the_server_g
     let mut begun = served.connect().await;
     let head = format!(
         "POST /api/v1/environments HTTP/1.1\r\nhost: a\r\nauthorization: Bearer {ADMINISTRATOR}\r\n\
-         content-type: application/json\r\ncontent-length: 15\r\n\r\n{{\"name\""
+         content-type: application/json\r\ncontent-length: 15\r\nexpect: 100-continue\r\n\r\n"
     );
     begun.write_all(head.as_bytes()).await.unwrap();
-    // The server has taken the request up when it asks for no more than the rest of the body.
-    tokio::time::sleep(Duration::from_millis(100)).await;
+    // The server has taken the request up when it asks for the body.
+    assert!(answer(&mut begun).await.starts_with("HTTP/1.1 100 "));
+    begun.write_all(b"{\"name\"").await.unwrap();
     let address = served.address;
     let Served {
         harness,

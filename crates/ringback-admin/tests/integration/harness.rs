@@ -2,7 +2,7 @@
 
 use axum::Router;
 use axum::body::Body;
-use axum::http::{HeaderMap, Request, StatusCode};
+use axum::http::{HeaderMap, HeaderValue, Request, StatusCode};
 use http_body_util::BodyExt;
 use ringback_admin::{Api, HttpConfig, HttpSpec};
 use ringback_engine::{Engine, hash_secret};
@@ -72,7 +72,9 @@ impl Harness {
     }
 
     /// Sends a request.
-    pub(crate) async fn send(&self, request: Request<Body>) -> Answer {
+    pub(crate) async fn send(&self, mut request: Request<Body>) -> Answer {
+        let host = request.headers_mut().entry("host");
+        host.or_insert(HeaderValue::from_static("localhost"));
         let response = self
             .router
             .clone()

@@ -15,6 +15,7 @@ struct Events(Body);
 impl Events {
     async fn open(harness: &Harness, token: &str, last_event_id: Option<&str>) -> Self {
         let mut request = Request::get("/api/v1/decisions/stream")
+            .header("host", "localhost")
             .header("authorization", format!("Bearer {token}"));
         if let Some(id) = last_event_id {
             request = request.header("last-event-id", id);
@@ -80,6 +81,7 @@ async fn decisions_are_streamed_to_their_own_environment() {
     drop(events);
     route(&harness, &ours, "missed").await;
     let request = Request::get("/api/v1/decisions/stream")
+        .header("host", "localhost")
         .header("authorization", format!("Bearer {}", ours.token))
         .header("last-event-id", &id)
         .body(Body::empty())
