@@ -49,7 +49,7 @@ mod status;
 mod wire;
 
 pub use api::Api;
-pub use config::{HttpConfig, HttpConfigError, HttpSpec};
+pub use config::{HttpConfig, HttpConfigError, HttpConfigErrors, HttpConfigProblem, HttpSpec};
 pub use metrics::MetricsSource;
 pub use router::router;
 pub use server::{bind, serve};

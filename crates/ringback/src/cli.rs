@@ -123,4 +123,20 @@ mod tests {
     fn command_line_is_consistent() {
         Cli::command().debug_assert();
     }
+
+    #[test]
+    fn every_variable_of_an_argument_is_known() {
+        let mut read = std::collections::BTreeSet::new();
+        let mut commands = vec![Cli::command()];
+        while let Some(command) = commands.pop() {
+            let variables = command.get_arguments().filter_map(clap::Arg::get_env);
+            read.extend(variables.map(|name| name.to_string_lossy().into_owned()));
+            commands.extend(command.get_subcommands().cloned());
+        }
+        read.retain(|name| name.starts_with("RINGBACK_"));
+        // Not an argument, because arguments show in the list of processes.
+        read.insert("RINGBACK_ADMIN_TOKEN".to_owned());
+        let known: Vec<&String> = read.iter().collect();
+        assert_eq!(known, config::KNOWN_VARIABLES);
+    }
 }

@@ -56,7 +56,14 @@ pub(crate) fn failure(failure: &Failure) -> ExitCode {
     if matches!(failure, Failure::Output(error) if error.kind() == io::ErrorKind::BrokenPipe) {
         return ExitCode::SUCCESS;
     }
-    eprintln!("ringback: {}", chain(failure));
+    match failure {
+        Failure::Config(ConfigError::Faults(faults)) => {
+            for fault in faults {
+                eprintln!("ringback: {fault}");
+            }
+        }
+        _ => eprintln!("ringback: {}", chain(failure)),
+    }
     ExitCode::from(failure.code())
 }
 

@@ -15,7 +15,7 @@ use std::time::Duration;
 use clap::Args;
 use ringback_admin::Api;
 use ringback_engine::{Engine, OpenError, SystemClock, hash_secret};
-use ringback_sip_server::{BindError, SipServer};
+use ringback_sip_server::{BindError, SipListeners, SipServer};
 use ringback_store::{OpenStoreError, Store, StoreSettings};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{oneshot, watch};
@@ -65,6 +65,15 @@ pub(crate) enum ServeError {
         #[source]
         source: io::Error,
     },
+    /// The administrator token in the file could be guessed: write a longer one, or remove the file
+    /// so that one is made.
+    #[error("{path}: {problem}")]
+    WeakToken {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
     /// An address cannot be listened on; the message names it. Choose another.
     #[error(transparent)]
     Listen(io::Error),
@@ -79,7 +88,10 @@ pub(crate) enum ServeError {
 impl ServeError {
     /// Whether another configuration would have helped.
     pub(crate) fn is_configuration(&self) -> bool {
-        matches!(self, Self::Listen(_) | Self::Bind(_))
+        matches!(
+            self,
+            Self::Listen(_) | Self::Bind(_) | Self::WeakToken { .. }
+        )
     }
 }
 
@@ -88,6 +100,9 @@ pub(crate) fn run(args: &ServeArgs) -> Result<(), Failure> {
     huge_pages::ask_for();
     let config = args.settings.load()?;
     let log = logging::start(&config.log);
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
+    }
     raise_file_limit();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -115,20 +130,26 @@ fn raise_file_limit() {
 /// Starts everything, says so, and takes it down when told to.
 async fn serve(args: &ServeArgs, config: Config, log: &Log) -> Result<(), ServeError> {
     let mut signals = Signals::listen(args.until_input_ends).map_err(ServeError::Process)?;
+    // All that can fail because of the configuration comes first, so that a start that fails
+    // leaves nothing behind; the token comes last.
     let listeners = ringback_admin::bind(&config.http)
         .await
         .map_err(ServeError::Listen)?;
+    let sip_listeners = SipListeners::bind(&config.sip)?;
     let store = Store::open(&config.data_dir, StoreSettings::default())?;
-    let administrator = admin_token::find_or_make(&config.data_dir, &config.http.token_prefix)?;
     let node_secret = store.node_secret();
     let engine = Engine::open(store, SystemClock).map_err(|source| ServeError::State {
         path: config.data_dir.clone(),
         source,
     })?;
+    let administrator = match &config.admin_token {
+        Some(token) => token.clone(),
+        None => admin_token::find_or_make(&config.data_dir, &config.http.token_prefix)?,
+    };
 
     let (router, recorder) = EngineRouter::new(engine.clone(), log.full_phone_numbers());
     let learning = router.counters();
-    let sip = SipServer::bind(config.sip.clone(), node_secret, router)?;
+    let sip = SipServer::new(config.sip.clone(), sip_listeners, node_secret, router);
     let ready = listening(&sip, &listeners)?;
     let sources = Arc::new(Sources {
         sip: sip.clone(),
@@ -337,6 +358,7 @@ Once ready, one JSON line on standard output names what listens:
   {\"event\":\"ready\",\"sip_udp\":\"127.0.0.1:5060\",\"sip_tcp\":\"127.0.0.1:5060\",\"http\":\"127.0.0.1:8080\"}
 of several addresses of a kind the first; `http_all` and so on list them. Logs go to standard error.
 
-The administrator token is RINGBACK_ADMIN_TOKEN, or is made at first start into DIR/admin.token.
+The administrator token is RINGBACK_ADMIN_TOKEN (at least 32 characters), or is made at first start
+into DIR/admin.token.
 SIGTERM and SIGINT drain and end with 0 within 10 seconds; SIGHUP reloads certificates and
 configuration, but for listeners, [http] and data-dir; a bad one is refused and the old one stays.";
