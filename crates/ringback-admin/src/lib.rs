@@ -50,6 +50,7 @@ mod wire;
 
 pub use api::Api;
 pub use config::{HttpConfig, HttpConfigError, HttpConfigErrors, HttpConfigProblem, HttpSpec};
+pub use handler::reload::{ReloadRequest, Reloaded};
 pub use metrics::MetricsSource;
 pub use router::router;
 pub use server::{bind, serve};

@@ -22,7 +22,7 @@ use crate::docs;
 use crate::error::ApiError;
 use crate::handler::{
     agents, batch, callback, calls, contacts, decisions, environments, lookup, numbers, probes,
-    statistics, status,
+    reload, statistics, status,
 };
 
 /// The HTTP API as a service.
@@ -157,6 +157,7 @@ fn routes() -> Routes {
             "/api/v1/decisions/stream",
             decisions::follow,
         )
+        .add(Administrator, M::POST, "/api/v1/reload", reload::reload)
         .add(Administrator, M::GET, "/api/v1/status", status::show)
         .add(
             Administrator,

@@ -32,7 +32,7 @@ use self::file::ConfigFile;
 use self::log::LogSpec;
 pub(crate) use self::log::{LogConfig, LogFormat};
 use crate::exit::Failure;
-use crate::output::print;
+use crate::output::{notice, print};
 
 /// Where settings come from: flags and environment variables over the file over defaults.
 #[derive(Clone, Debug, Args)]
@@ -158,7 +158,7 @@ pub(crate) fn check(args: &CheckArgs) -> Result<(), Failure> {
     settings.config = args.file.clone().or(settings.config);
     let config = settings.load()?;
     for warning in &config.warnings {
-        eprintln!("ringback: warning: {warning}");
+        notice(&format!("warning: {warning}"));
     }
     let what = match &settings.config {
         Some(path) => path.display().to_string(),

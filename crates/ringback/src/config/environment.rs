@@ -68,8 +68,9 @@ const ADMIN_TOKEN: &str = "RINGBACK_ADMIN_TOKEN";
 const SHORTEST_TOKEN: usize = 32;
 
 /// Every variable that the program reads.
-pub(crate) const KNOWN: [&str; 10] = [
+pub(crate) const KNOWN: [&str; 11] = [
     ADMIN_TOKEN,
+    "RINGBACK_CA",
     "RINGBACK_CONFIG",
     "RINGBACK_DATA_DIR",
     "RINGBACK_HEP",

@@ -99,6 +99,10 @@ fn wrong_usage_is_64_and_help_is_0() {
         &["contact", "--help"],
         &["route", "--help"],
         &["import", "calls", "--help"],
+        &["status", "--help"],
+        &["reload", "--help"],
+        &["context", "add", "--help"],
+        &["man", "--help"],
     ] {
         assert_ne!(ringback(args).success(), "", "{args:?}");
     }
