@@ -1,14 +1,16 @@
 //! What all requests share: the engine, the tokens, the counters.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use ringback_engine::{Command, Engine};
 use ringback_routing::{Country, Directory, DirectoryEnvironment, TokenHash};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::auth::Tenant;
 use crate::config::HttpConfig;
 use crate::error::ApiError;
+use crate::handler::reload::ReloadRequest;
 use crate::limit::RateLimiter;
 use crate::metrics::{Metrics, MetricsSource};
 use crate::open_requests::OpenRequests;
@@ -41,6 +43,8 @@ struct Shared {
     status_sources: Vec<Arc<dyn StatusSource>>,
     /// Calls that `POST /route` refused.
     refused_over_http: RefusedOverHttp,
+    /// Where a reload of the configuration is asked for; unset: nobody can.
+    reloads: OnceLock<mpsc::Sender<ReloadRequest>>,
     /// Cancelled when the server begins to go down.
     draining: CancellationToken,
     /// When this state was made, in milliseconds: tells its event ids from those of other runs.
@@ -71,6 +75,7 @@ impl Api {
                 sources,
                 status_sources,
                 refused_over_http: RefusedOverHttp::default(),
+                reloads: OnceLock::new(),
                 draining: CancellationToken::new(),
                 epoch,
             }),
@@ -122,6 +127,16 @@ impl Api {
     /// What is counted elsewhere.
     pub(crate) fn sources(&self) -> &[Arc<dyn MetricsSource>] {
         &self.shared.sources
+    }
+
+    /// Has `POST /reload` ask here; only the first receiver counts.
+    pub fn send_reloads_to(&self, requests: mpsc::Sender<ReloadRequest>) {
+        let _only_the_first = self.shared.reloads.set(requests);
+    }
+
+    /// Where a reload of the configuration is asked for.
+    pub(crate) fn reloads(&self) -> Option<&mpsc::Sender<ReloadRequest>> {
+        self.shared.reloads.get()
     }
 
     /// Other parts of the program that tell how they are.

@@ -61,74 +61,112 @@ pub struct HttpConfig {
 
 /// A key of `[http]` has a value that cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{key}: {problem}")]
+pub struct HttpConfigError {
+    /// The key with its path, such as `http.listen[0]`.
+    pub key: String,
+    /// What is wrong with it.
+    #[source]
+    pub problem: HttpConfigProblem,
+}
+
+/// What is wrong with a key of `[http]`.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum HttpConfigError {
+pub enum HttpConfigProblem {
     /// Not an address and port.
-    #[error("http.listen: `{0}` is not an address with a port")]
+    #[error("`{0}` is not an IP address with a port")]
     Listen(String),
-    /// The same for the probes.
-    #[error("http.health-listen: `{0}` is not an address with a port")]
-    HealthListen(String),
     /// A prefix that would not fit into an Authorization header.
-    #[error("http.token-prefix: `{0}` is not 0 to 32 letters, digits, `_` or `-`")]
+    #[error("`{0}` is not 0 to 32 letters, digits, `_` or `-`")]
     TokenPrefix(String),
     /// No requests at all.
-    #[error("http.rate-limit: must be at least 1; leave it out for no limit")]
+    #[error("must be at least 1; leave it out for no limit")]
     RateLimit,
-    /// No connections at all.
-    #[error("http.max-connections: must be at least 1")]
-    MaxConnections,
-    /// No connections of one address at all.
-    #[error("http.max-connections-per-address: must be at least 1")]
-    MaxConnectionsPerAddress,
-    /// No requests of one token at all.
-    #[error("http.max-requests-per-token: must be at least 1")]
-    MaxRequestsPerToken,
+    /// None at all.
+    #[error("must be at least 1")]
+    Zero,
+}
+
+/// Everything in `[http]` that cannot be used, in the order of the checks; at least one.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{}", joined(.0))]
+pub struct HttpConfigErrors(pub Vec<HttpConfigError>);
+
+/// The problems in one line.
+fn joined(errors: &[HttpConfigError]) -> String {
+    let texts: Vec<String> = errors.iter().map(ToString::to_string).collect();
+    texts.join("; ")
+}
+
+/// Collects problems, so that one check goes on after another has failed.
+#[derive(Default)]
+struct Problems(Vec<HttpConfigError>);
+
+impl Problems {
+    /// Adds a problem at a key.
+    fn add(&mut self, key: impl Into<String>, problem: HttpConfigProblem) {
+        let key = key.into();
+        self.0.push(HttpConfigError { key, problem });
+    }
+
+    /// Reads the addresses of listeners.
+    fn listeners(&mut self, key: &str, texts: &[String]) -> Vec<SocketAddr> {
+        let mut addresses = Vec::with_capacity(texts.len());
+        for (index, text) in texts.iter().enumerate() {
+            match text.parse() {
+                Ok(address) => addresses.push(address),
+                Err(_) => self.add(
+                    format!("{key}[{index}]"),
+                    HttpConfigProblem::Listen(text.clone()),
+                ),
+            }
+        }
+        addresses
+    }
 }
 
 impl TryFrom<HttpSpec> for HttpConfig {
-    type Error = HttpConfigError;
+    type Error = HttpConfigErrors;
 
-    fn try_from(spec: HttpSpec) -> Result<Self, HttpConfigError> {
-        let listen = spec
-            .listen
-            .into_iter()
-            .map(|text| text.parse().map_err(|_| HttpConfigError::Listen(text)))
-            .collect::<Result<_, _>>()?;
-        let health_listen = spec
-            .health_listen
-            .into_iter()
-            .map(|text| {
-                text.parse()
-                    .map_err(|_| HttpConfigError::HealthListen(text))
-            })
-            .collect::<Result<_, _>>()?;
+    /// Checks every key; all problems are reported together.
+    fn try_from(spec: HttpSpec) -> Result<Self, HttpConfigErrors> {
+        let mut problems = Problems::default();
+        let listen = problems.listeners("http.listen", &spec.listen);
+        let health_listen = problems.listeners("http.health-listen", &spec.health_listen);
         let in_prefix = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
         if spec.token_prefix.len() > 32 || !spec.token_prefix.bytes().all(in_prefix) {
-            return Err(HttpConfigError::TokenPrefix(spec.token_prefix));
+            let prefix = HttpConfigProblem::TokenPrefix(spec.token_prefix.clone());
+            problems.add("http.token-prefix", prefix);
         }
-        let rate_limit = match spec.rate_limit {
-            Some(limit) => Some(NonZeroU32::new(limit).ok_or(HttpConfigError::RateLimit)?),
-            None => None,
-        };
-        let at_least_one = |limit: u32, error| match usize::try_from(limit) {
-            Ok(0) => Err(error),
-            limit => Ok(limit.unwrap_or(usize::MAX)),
-        };
+        let rate_limit = spec.rate_limit.and_then(NonZeroU32::new);
+        if spec.rate_limit == Some(0) {
+            problems.add("http.rate-limit", HttpConfigProblem::RateLimit);
+        }
+        for (key, limit) in [
+            ("http.max-connections", spec.max_connections),
+            (
+                "http.max-connections-per-address",
+                spec.max_connections_per_address,
+            ),
+            ("http.max-requests-per-token", spec.max_requests_per_token),
+        ] {
+            if limit == 0 {
+                problems.add(key, HttpConfigProblem::Zero);
+            }
+        }
+        if !problems.0.is_empty() {
+            return Err(HttpConfigErrors(problems.0));
+        }
+        let limit = |limit: u32| usize::try_from(limit).unwrap_or(usize::MAX);
         Ok(Self {
             listen,
             health_listen,
             token_prefix: spec.token_prefix,
             rate_limit,
-            max_connections: at_least_one(spec.max_connections, HttpConfigError::MaxConnections)?,
-            max_connections_per_address: at_least_one(
-                spec.max_connections_per_address,
-                HttpConfigError::MaxConnectionsPerAddress,
-            )?,
-            max_requests_per_token: at_least_one(
-                spec.max_requests_per_token,
-                HttpConfigError::MaxRequestsPerToken,
-            )?,
+            max_connections: limit(spec.max_connections),
+            max_connections_per_address: limit(spec.max_connections_per_address),
+            max_requests_per_token: limit(spec.max_requests_per_token),
         })
     }
 }
@@ -143,6 +181,29 @@ mod tests {
         assert_eq!(config.listen, ["127.0.0.1:8080".parse().unwrap()]);
         assert_eq!(config.token_prefix, "talq_");
         assert_eq!(config.rate_limit, None);
+    }
+
+    #[test]
+    fn every_problem_is_reported_not_the_first_alone() {
+        let spec = HttpSpec {
+            listen: vec!["127.0.0.1:1".into(), "8080".into(), "x".into()],
+            token_prefix: "a b".into(),
+            rate_limit: Some(0),
+            max_connections: 0,
+            ..HttpSpec::default()
+        };
+        let errors = HttpConfig::try_from(spec).unwrap_err().0;
+        let keys: Vec<&str> = errors.iter().map(|error| error.key.as_str()).collect();
+        assert_eq!(
+            keys,
+            [
+                "http.listen[1]",
+                "http.listen[2]",
+                "http.token-prefix",
+                "http.rate-limit",
+                "http.max-connections"
+            ]
+        );
     }
 
     #[test]

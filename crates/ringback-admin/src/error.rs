@@ -43,6 +43,8 @@ pub(crate) enum ApiError {
     ContactNotFound,
     /// The command is against the rules.
     Rejected(CommandError),
+    /// The configuration that was to be reloaded has these faults; the old one stays.
+    ConfigurationRefused(Vec<String>),
     /// Storage takes no writes now, or cannot be read.
     StorageUnavailable,
     /// The server is going down.
@@ -93,6 +95,7 @@ impl IntoResponse for ApiError {
         let mut response = match self {
             Self::Rejected(CommandError::Invalid(errors)) => invalid(&errors.0),
             Self::Rejected(error) => command_error(&error),
+            Self::ConfigurationRefused(errors) => refused_configuration(&errors),
             other => {
                 let (status, message, code) = other.public();
                 failure(status, message, code)
@@ -191,7 +194,7 @@ impl ApiError {
                 "Server is shutting down",
                 Some("SHUTTING_DOWN"),
             ),
-            Self::Internal | Self::Rejected(_) => (
+            Self::Internal | Self::Rejected(_) | Self::ConfigurationRefused(_) => (
                 StatusCode::INTERNAL_SERVER_ERROR,
                 "Internal server error",
                 Some("INTERNAL_ERROR"),
@@ -333,6 +336,19 @@ fn failure(status: StatusCode, message: &str, code: Option<&str>) -> Response {
             message,
             code,
         },
+    )
+}
+
+/// The answer to a reload of a configuration that has faults: each stands with file and line.
+fn refused_configuration(errors: &[String]) -> Response {
+    reply::json(
+        StatusCode::UNPROCESSABLE_ENTITY,
+        &serde_json::json!({
+            "success": false,
+            "message": "The configuration is refused, the old one stays",
+            "code": "CONFIGURATION_REFUSED",
+            "errors": errors,
+        }),
     )
 }
 

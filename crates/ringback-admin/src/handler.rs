@@ -10,5 +10,6 @@ pub(crate) mod environments;
 pub(crate) mod lookup;
 pub(crate) mod numbers;
 pub(crate) mod probes;
+pub(crate) mod reload;
 pub(crate) mod statistics;
 pub(crate) mod status;

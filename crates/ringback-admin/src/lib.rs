@@ -54,7 +54,8 @@ mod status;
 mod wire;
 
 pub use api::Api;
-pub use config::{HttpConfig, HttpConfigError, HttpSpec};
+pub use config::{HttpConfig, HttpConfigError, HttpConfigErrors, HttpConfigProblem, HttpSpec};
+pub use handler::reload::{ReloadRequest, Reloaded};
 pub use metrics::MetricsSource;
 pub use router::router;
 pub use server::{Listeners, bind, serve};

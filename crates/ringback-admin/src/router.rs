@@ -24,7 +24,7 @@ use crate::docs;
 use crate::error::ApiError;
 use crate::handler::{
     self, agents, batch, callback, calls, contacts, decisions, environments, lookup, numbers,
-    statistics, status,
+    reload, statistics, status,
 };
 
 /// The HTTP API as a service.
@@ -181,6 +181,7 @@ fn routes() -> Routes {
             "/api/v1/decisions/stream",
             decisions::follow,
         )
+        .add(Administrator, M::POST, "/api/v1/reload", reload::reload)
         .add(Administrator, M::GET, "/api/v1/status", status::show)
         .add(
             Administrator,

@@ -430,3 +430,31 @@ fn callback<'d>(
         targets: &agent.targets,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_reason_and_outcome_is_explained_once_and_no_other() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/reasons.md");
+        let page = std::fs::read_to_string(path).unwrap();
+        let mut explained: Vec<&str> = page
+            .lines()
+            .filter_map(|line| line.strip_prefix("| `")?.split('`').next())
+            .collect();
+        explained.sort_unstable();
+        let reasons = Reason::ALL.map(Reason::name);
+        let outcomes = Outcome::ALL.map(Outcome::name);
+        let mut all = [&reasons[..], &outcomes[..]].concat();
+        all.sort_unstable();
+        assert_eq!(explained, all);
+        for row in page.lines().filter(|line| line.starts_with("| `")) {
+            let cells: Vec<&str> = row.trim_matches('|').split(" | ").map(str::trim).collect();
+            assert!(
+                cells.len() == 3 && cells.iter().all(|cell| !cell.is_empty()),
+                "{row}"
+            );
+        }
+    }
+}

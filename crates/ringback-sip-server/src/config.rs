@@ -71,6 +71,14 @@ pub enum ConfigProblem {
     /// Write an IP address or a CIDR: `203.0.113.7`, `203.0.113.0/24`.
     #[error("`{0}` is neither an IP address nor a CIDR")]
     PeerAddress(String),
+    /// Write the network, or the one address that is meant.
+    #[error("`{value}` has bits set beyond its prefix; the network is `{network}`")]
+    HostBits {
+        /// The value.
+        value: String,
+        /// The network that it lies in.
+        network: ipnet::IpNet,
+    },
     /// The same CIDR twice: nobody could tell which peer it is.
     #[error("`{0}` is the address of another peer too")]
     SharedAddress(String),
@@ -91,6 +99,14 @@ pub enum ConfigProblem {
     /// Write a number greater than 0, or leave the key out.
     #[error("must be greater than 0")]
     Zero,
+    /// Write a smaller number.
+    #[error("{value} is over the limit of {most}")]
+    TooGreat {
+        /// The value.
+        value: usize,
+        /// The greatest that can be used.
+        most: usize,
+    },
     /// The value is longer than any sensible one, or would not fit on one line of a message.
     #[error("`{0}` cannot be used here")]
     Unusable(String),
@@ -122,53 +138,100 @@ pub enum ConfigProblem {
     KeyPair(#[source] rustls::Error),
 }
 
-impl TryFrom<SipSpec> for SipConfig {
-    type Error = SipConfigError;
+/// Everything in the `[sip]` section that the server cannot run on, in the order of the checks; at
+/// least one.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", joined(.0))]
+pub struct SipConfigErrors(pub Vec<SipConfigError>);
 
-    /// Checks every key and loads the certificates.
-    fn try_from(spec: SipSpec) -> Result<Self, SipConfigError> {
-        let tls = listeners("sip.tls.listen", &spec.tls.listen)?;
-        let certificates = load_certificates(&spec.tls, !tls.is_empty())?;
-        for (key, value) in [
-            ("sip.max-connections", spec.max_connections),
+/// The problems in one line.
+fn joined(errors: &[SipConfigError]) -> String {
+    let texts: Vec<String> = errors.iter().map(ToString::to_string).collect();
+    texts.join("; ")
+}
+
+/// Collects problems, so that one check goes on after another has failed.
+#[derive(Debug, Default)]
+pub(crate) struct Problems(Vec<SipConfigError>);
+
+impl Problems {
+    /// Adds a problem at a key.
+    fn add(&mut self, key: impl Into<String>, what: ConfigProblem) {
+        self.0.push(problem(key, what));
+    }
+
+    /// Keeps the problem of a check that failed, and goes on with the default value: a section with
+    /// problems is never run on.
+    fn or_default<T: Default>(&mut self, checked: Result<T, SipConfigError>) -> T {
+        checked.unwrap_or_else(|error| {
+            self.0.push(error);
+            T::default()
+        })
+    }
+}
+
+impl TryFrom<SipSpec> for SipConfig {
+    type Error = SipConfigErrors;
+
+    /// Checks every key and loads the certificates; all problems are reported together.
+    fn try_from(spec: SipSpec) -> Result<Self, SipConfigErrors> {
+        let problems = &mut Problems::default();
+        let tls = listeners("sip.tls.listen", &spec.tls.listen, problems);
+        let certificates = load_certificates(&spec.tls, !spec.tls.listen.is_empty(), problems);
+        let greatest = |limit: usize| (1, limit);
+        for (key, value, (least, most)) in [
+            ("sip.workers", spec.workers, (0, MAX_WORKERS)),
+            (
+                "sip.max-connections",
+                spec.max_connections,
+                greatest(usize::MAX),
+            ),
             (
                 "sip.max-connections-per-peer",
                 spec.max_connections_per_peer,
+                greatest(usize::MAX),
             ),
-            ("sip.idle-timeout", usize::from(spec.idle_timeout > 0)),
+            (
+                "sip.idle-timeout",
+                usize::try_from(spec.idle_timeout).unwrap_or(usize::MAX),
+                greatest(MAX_IDLE_SECONDS),
+            ),
         ] {
-            if value == 0 {
-                return Err(problem(key, ConfigProblem::Zero));
+            if value < least {
+                problems.add(key, ConfigProblem::Zero);
+            } else if value > most {
+                problems.add(key, ConfigProblem::TooGreat { value, most });
             }
         }
-        let hep_key = match spec.hep.key {
-            Some(key) if key.is_empty() => {
-                return Err(problem("sip.hep.key", ConfigProblem::Empty));
-            }
-            key => key.map(|key| key.into_bytes().into_boxed_slice()),
-        };
-        Ok(Self {
-            udp: listeners("sip.udp", &spec.udp)?,
-            tcp: listeners("sip.tcp", &spec.tcp)?,
+        if spec.hep.key.as_ref().is_some_and(String::is_empty) {
+            problems.add("sip.hep.key", ConfigProblem::Empty);
+        }
+        let config = Self {
+            udp: listeners("sip.udp", &spec.udp, problems),
+            tcp: listeners("sip.tcp", &spec.tcp, problems),
             tls,
             certificates,
             certificate_expires_at: spec.tls.certificate.as_deref().and_then(tls::expires_at),
-            hep: listeners("sip.hep.listen", &spec.hep.listen)?,
-            hep_key,
+            hep: listeners("sip.hep.listen", &spec.hep.listen, problems),
+            hep_key: spec.hep.key.map(|key| key.into_bytes().into_boxed_slice()),
             decision_headers: spec.decision_headers,
             contact_headers: spec.contact_headers,
-            agent_header: header_name("sip.agent-header", &spec.agent_header)?,
+            agent_header: problems.or_default(header_name("sip.agent-header", &spec.agent_header)),
             workers: match spec.workers {
                 0 => std::thread::available_parallelism().map_or(1, usize::from),
-                workers => workers.min(MAX_WORKERS),
+                workers => workers,
             },
-            proxy_protocol: read_balancers(&spec.proxy_protocol)?,
+            proxy_protocol: read_balancers(&spec.proxy_protocol, problems),
             max_connections: spec.max_connections,
             max_connections_per_peer: spec.max_connections_per_peer,
-            idle_timeout: Duration::from_secs(spec.idle_timeout.min(MAX_IDLE_SECONDS)),
+            idle_timeout: Duration::from_secs(spec.idle_timeout),
             serves_loopback_alone: spec.peers.is_empty(),
-            peers: read_peers(&spec.peers)?,
-        })
+            peers: read_peers(&spec.peers, problems),
+        };
+        match std::mem::take(&mut problems.0) {
+            none if none.is_empty() => Ok(config),
+            errors => Err(SipConfigErrors(errors)),
+        }
     }
 }
 
@@ -191,30 +254,43 @@ pub(crate) fn problem(key: impl Into<String>, problem: ConfigProblem) -> SipConf
 }
 
 /// Reads the addresses of listeners.
-fn listeners(key: &str, texts: &[String]) -> Result<Vec<SocketAddr>, SipConfigError> {
-    let read = |(index, text): (usize, &String)| {
-        text.parse().map_err(|_| {
-            problem(
+fn listeners(key: &str, texts: &[String], problems: &mut Problems) -> Vec<SocketAddr> {
+    let mut addresses = Vec::with_capacity(texts.len());
+    for (index, text) in texts.iter().enumerate() {
+        match text.parse() {
+            Ok(address) => addresses.push(address),
+            Err(_) => problems.add(
                 format!("{key}[{index}]"),
                 ConfigProblem::ListenAddress(text.clone()),
-            )
-        })
-    };
-    texts.iter().enumerate().map(read).collect()
+            ),
+        }
+    }
+    addresses
 }
 
 /// Loads what `[sip.tls]` names; a certificate may be named though nothing listens yet.
 fn load_certificates(
     spec: &TlsSpec,
     needed: bool,
-) -> Result<Option<Arc<rustls::ServerConfig>>, SipConfigError> {
-    match (&spec.certificate, &spec.private_key) {
-        (Some(certificate), Some(key)) => {
-            tls::load(certificate, key, spec.client_ca.as_deref()).map(Some)
+    problems: &mut Problems,
+) -> Option<Arc<rustls::ServerConfig>> {
+    if needed {
+        for (key, file) in [
+            ("sip.tls.certificate", &spec.certificate),
+            ("sip.tls.private-key", &spec.private_key),
+        ] {
+            if file.is_none() {
+                problems.add(key, ConfigProblem::Needed);
+            }
         }
-        (None, _) if needed => Err(problem("sip.tls.certificate", ConfigProblem::Needed)),
-        (_, None) if needed => Err(problem("sip.tls.private-key", ConfigProblem::Needed)),
-        _ => Ok(None),
+    }
+    let (certificate, key) = spec.certificate.as_ref().zip(spec.private_key.as_ref())?;
+    match tls::load(certificate, key, spec.client_ca.as_deref()) {
+        Ok(loaded) => Some(loaded),
+        Err(mut errors) => {
+            problems.0.append(&mut errors);
+            None
+        }
     }
 }
 
@@ -228,73 +304,78 @@ fn header_name(key: &str, text: &str) -> Result<Box<str>, SipConfigError> {
 }
 
 /// Reads all peers.
-fn read_peers(specs: &[PeerSpec]) -> Result<PeerTable, SipConfigError> {
+fn read_peers(specs: &[PeerSpec], problems: &mut Problems) -> PeerTable {
     let mut table = PeerTable::default();
     for (index, spec) in specs.iter().enumerate() {
         let key = format!("sip.peers[{index}]");
-        let peer = read_peer(&key, spec)?;
+        let peer = read_peer(&key, spec, problems);
         if table.iter().any(|other| other.name == peer.name) {
             let name = peer.name.to_string();
-            return Err(problem(
-                format!("{key}.name"),
-                ConfigProblem::SharedName(name),
-            ));
+            problems.add(format!("{key}.name"), ConfigProblem::SharedName(name));
         }
         if spec.address.is_empty() {
-            return Err(problem(format!("{key}.address"), ConfigProblem::Empty));
+            problems.add(format!("{key}.address"), ConfigProblem::Empty);
         }
         let peer = table.push(peer);
-        for (place, text) in spec.address.iter().enumerate() {
-            let key = format!("{key}.address[{place}]");
-            let Some(network) = read_network(text) else {
-                return Err(problem(key, ConfigProblem::PeerAddress(text.clone())));
-            };
-            if !table.assign(network, peer) {
-                return Err(problem(key, ConfigProblem::SharedAddress(text.clone())));
+        for (index, text) in spec.address.iter().enumerate() {
+            let key = format!("{key}.address[{index}]");
+            match read_network(text) {
+                Err(problem) => problems.add(key, problem),
+                Ok(network) if !table.assign(network, peer) => {
+                    problems.add(key, ConfigProblem::SharedAddress(text.clone()));
+                }
+                Ok(_) => {}
             }
         }
     }
     if specs.is_empty() {
         table.serve_loopback();
     }
-    Ok(table)
+    table
 }
 
 /// Reads the networks of load balancers.
-fn read_balancers(texts: &[String]) -> Result<Vec<ipnet::IpNet>, SipConfigError> {
-    let read = |(index, text): (usize, &String)| {
-        read_network(text).ok_or_else(|| {
-            problem(
-                format!("sip.proxy-protocol[{index}]"),
-                ConfigProblem::PeerAddress(text.clone()),
-            )
-        })
-    };
-    texts.iter().enumerate().map(read).collect()
+fn read_balancers(texts: &[String], problems: &mut Problems) -> Vec<ipnet::IpNet> {
+    let mut networks = Vec::with_capacity(texts.len());
+    for (index, text) in texts.iter().enumerate() {
+        match read_network(text) {
+            Ok(network) => networks.push(network),
+            Err(error) => problems.add(format!("sip.proxy-protocol[{index}]"), error),
+        }
+    }
+    networks
 }
 
-/// Reads an address or a CIDR; bits beyond the prefix do not matter.
-fn read_network(text: &str) -> Option<ipnet::IpNet> {
-    let network = match text.parse::<ipnet::IpNet>() {
-        Ok(network) => network,
-        Err(_) => text.parse::<std::net::IpAddr>().ok()?.into(),
-    };
-    Some(network.trunc())
+/// Reads an address or a CIDR. One with bits beyond the prefix is refused: nobody could tell whether
+/// the one address or the whole network is meant.
+pub(crate) fn read_network(text: &str) -> Result<ipnet::IpNet, ConfigProblem> {
+    let unreadable = || ConfigProblem::PeerAddress(text.to_owned());
+    match text.parse::<ipnet::IpNet>() {
+        Ok(network) if network != network.trunc() => Err(ConfigProblem::HostBits {
+            value: text.to_owned(),
+            network: network.trunc(),
+        }),
+        Ok(network) => Ok(network),
+        Err(_) => match text.parse::<std::net::IpAddr>() {
+            Ok(address) => Ok(address.into()),
+            Err(_) => Err(unreadable()),
+        },
+    }
 }
 
 /// Reads one peer, but for its addresses.
-fn read_peer(key: &str, spec: &PeerSpec) -> Result<Peer, SipConfigError> {
+fn read_peer(key: &str, spec: &PeerSpec, problems: &mut Problems) -> Peer {
     let name = match &spec.name {
         Some(name) => name.clone(),
         None => spec.address.first().cloned().unwrap_or_default(),
     };
     if name.is_empty() && spec.name.is_some() {
-        return Err(problem(format!("{key}.name"), ConfigProblem::Empty));
+        problems.add(format!("{key}.name"), ConfigProblem::Empty);
     }
     let mut transports = TransportSet::default();
     for (index, word) in spec.transports.iter().enumerate() {
         if !transports.allow(word) {
-            return Err(word_problem(
+            problems.0.push(word_problem(
                 format!("{key}.transports[{index}]"),
                 word,
                 "`udp`, `tcp`, `tls`",
@@ -304,11 +385,12 @@ fn read_peer(key: &str, spec: &PeerSpec) -> Result<Peer, SipConfigError> {
     let mut identity_order = Vec::new();
     for (index, word) in spec.identity_order.iter().enumerate() {
         let Some(identity) = identity(word) else {
-            return Err(word_problem(
+            problems.0.push(word_problem(
                 format!("{key}.identity-order[{index}]"),
                 word,
                 "`p-asserted-identity`, `remote-party-id`, `from`",
             ));
+            continue;
         };
         if (spec.trust_identity || identity == IdentitySource::From)
             && !identity_order.contains(&identity)
@@ -317,53 +399,53 @@ fn read_peer(key: &str, spec: &PeerSpec) -> Result<Peer, SipConfigError> {
         }
     }
     if spec.identity_order.is_empty() {
-        return Err(problem(
-            format!("{key}.identity-order"),
-            ConfigProblem::Empty,
-        ));
+        problems.add(format!("{key}.identity-order"), ConfigProblem::Empty);
     }
     let dialed_header = match spec.dialed_header.as_str() {
         "" => None,
-        name => Some(header_name(&format!("{key}.dialed-header"), name)?),
+        name => Some(problems.or_default(header_name(&format!("{key}.dialed-header"), name))),
     };
     let refuse = match spec.refuse.as_str() {
         "answer" => Refusal::Answer,
         "silence" => Refusal::Silence,
         word => {
             let key = format!("{key}.refuse");
-            return Err(word_problem(key, word, "`answer`, `silence`"));
+            problems
+                .0
+                .push(word_problem(key, word, "`answer`, `silence`"));
+            Refusal::Answer
         }
     };
     if spec.rate == Some(0) {
-        return Err(problem(format!("{key}.rate"), ConfigProblem::Zero));
+        problems.add(format!("{key}.rate"), ConfigProblem::Zero);
     }
-    Ok(Peer {
+    Peer {
         name: name.into(),
         transports,
         identity_order,
         dialed_header,
-        rules: read_rules(key, spec)?,
+        rules: read_rules(key, spec, problems),
         learn: spec.learn,
         mirrors: spec.learn,
-        next_hop: read_next_hop(key, spec)?,
+        next_hop: problems.or_default(read_next_hop(key, spec)),
         rate: spec.rate,
         refuse,
         retry_after: spec.retry_after,
-    })
+    }
 }
 
 /// Reads by which rules a peer's numbers are read.
-fn read_rules(key: &str, spec: &PeerSpec) -> Result<NumberRules, SipConfigError> {
-    let country = match &spec.country {
-        Some(code) => match code.parse::<Country>() {
-            Ok(country) => Some(country),
-            Err(_) => {
-                let key = format!("{key}.country");
-                return Err(problem(key, ConfigProblem::Country(code.clone())));
-            }
-        },
-        None => None,
-    };
+fn read_rules(key: &str, spec: &PeerSpec, problems: &mut Problems) -> NumberRules {
+    let country = spec.country.as_ref().and_then(|code| {
+        let country = code.parse::<Country>().ok();
+        if country.is_none() {
+            problems.add(
+                format!("{key}.country"),
+                ConfigProblem::Country(code.clone()),
+            );
+        }
+        country
+    });
     if let Some(prefix) = &spec.international_prefix
         && (prefix.is_empty()
             || prefix.len() > 8
@@ -371,16 +453,15 @@ fn read_rules(key: &str, spec: &PeerSpec) -> Result<NumberRules, SipConfigError>
                 .bytes()
                 .all(|byte| byte.is_ascii_digit() || byte == b'+'))
     {
-        let key = format!("{key}.international-prefix");
-        return Err(problem(
-            key,
+        problems.add(
+            format!("{key}.international-prefix"),
             ConfigProblem::InternationalPrefix(prefix.clone()),
-        ));
+        );
     }
-    Ok(NumberRules {
+    NumberRules {
         country,
         international_prefix: spec.international_prefix.clone(),
-    })
+    }
 }
 
 /// Reads where learned INVITEs are redirected.
@@ -416,7 +497,7 @@ fn word_problem(key: String, value: &str, allowed: &'static str) -> SipConfigErr
 const MAX_WORKERS: usize = 1_024;
 
 /// A week.
-const MAX_IDLE_SECONDS: u64 = 7 * 24 * 60 * 60;
+const MAX_IDLE_SECONDS: usize = 7 * 24 * 60 * 60;
 
 #[cfg(test)]
 mod tests {
@@ -428,7 +509,13 @@ mod tests {
             Ok(spec) => spec,
             Err(error) => return error.to_string(),
         };
-        SipConfig::try_from(spec).map_or_else(|error| error.key, |_| String::new())
+        match SipConfig::try_from(spec) {
+            Ok(_) => String::new(),
+            Err(errors) => {
+                let keys: Vec<String> = errors.0.into_iter().map(|error| error.key).collect();
+                keys.join(" ")
+            }
+        }
     }
 
     #[test]
@@ -481,6 +568,74 @@ mod tests {
     }
 
     #[test]
+    fn every_problem_is_reported_not_the_first_alone() {
+        let toml = r#"
+            udp = ["localhost", "127.0.0.1:5060", "[::1]"]
+            agent-header = "a b"
+            workers = 5000
+            max-connections = 0
+            idle-timeout = 99999999
+            [tls]
+            listen = ["127.0.0.1:0"]
+            certificate = "/nonexistent/certificate"
+            private-key = "/nonexistent/key"
+            client-ca = "/nonexistent/ca"
+            [hep]
+            key = ""
+            [[peers]]
+            address = ["10.0.0.1/8", "10.0.0.300"]
+            country = "XX"
+            rate = 0
+            refuse = "no"
+            transports = ["udp", "sctp"]
+            [[peers]]
+            name = "10.0.0.1/8"
+            address = []
+            next-hop = "tel:+1"
+        "#;
+        let mut keys: Vec<String> = refused_key(toml).split(' ').map(str::to_owned).collect();
+        keys.sort();
+        assert_eq!(
+            keys,
+            [
+                "sip.agent-header",
+                "sip.hep.key",
+                "sip.idle-timeout",
+                "sip.max-connections",
+                "sip.peers[0].address[0]",
+                "sip.peers[0].address[1]",
+                "sip.peers[0].country",
+                "sip.peers[0].rate",
+                "sip.peers[0].refuse",
+                "sip.peers[0].transports[1]",
+                "sip.peers[1].address",
+                "sip.peers[1].name",
+                "sip.peers[1].next-hop",
+                "sip.tls.certificate",
+                "sip.tls.client-ca",
+                "sip.tls.private-key",
+                "sip.udp[0]",
+                "sip.udp[2]",
+                "sip.workers",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_network_with_host_bits_is_refused_and_the_right_one_named() {
+        for (text, network) in [
+            ("203.0.113.7/24", "203.0.113.0/24"),
+            ("2001:db8::1/32", "2001:db8::/32"),
+        ] {
+            let problem = read_network(text).unwrap_err().to_string();
+            assert!(problem.contains(network), "{problem}");
+            assert!(read_network(network).is_ok());
+        }
+        assert_eq!(read_network("203.0.113.7").unwrap().prefix_len(), 32);
+        assert_eq!(read_network("203.0.113.7/32").unwrap().prefix_len(), 32);
+    }
+
+    #[test]
     fn an_error_names_its_key() {
         let peer = |line: &str| format!("[[peers]]\naddress = [\"10.0.0.1\"]\n{line}");
         for (toml, key) in [
@@ -491,15 +646,15 @@ mod tests {
             ("[hep]\nkey = \"\"".to_owned(), "sip.hep.key"),
             (
                 "[tls]\nlisten = [\"127.0.0.1:0\"]".to_owned(),
-                "sip.tls.certificate",
+                "sip.tls.certificate sip.tls.private-key",
             ),
             (
                 "[tls]\nlisten = [\"127.0.0.1:0\"]\ncertificate = \"c\"".to_owned(),
                 "sip.tls.private-key",
             ),
             (
-                "[tls]\ncertificate = \"/nonexistent\"\nprivate-key = \"k\"".to_owned(),
-                "sip.tls.certificate",
+                "[tls]\ncertificate = \"/nonexistent\"\nprivate-key = \"/nonexistent\"".to_owned(),
+                "sip.tls.certificate sip.tls.private-key",
             ),
             ("[[peers]]".to_owned(), "sip.peers[0].address"),
             (

@@ -4,7 +4,7 @@
 //! `ringback-routing`. Where the directory and the contacts come from, and who counts decisions,
 //! the embedding program says: it brings a [`Router`].
 //!
-//! [`SipServer::bind`] opens every listener of a [`SipConfig`], [`SipServer::run`] serves until
+//! [`SipListeners::bind`] opens every listener of a [`SipConfig`], [`SipServer::run`] serves them until
 //! [`SipServer::stop`]. UDP has threads of its own; connections are tasks of the Tokio runtime that
 //! `run` is called in.
 
@@ -34,11 +34,11 @@ mod stream;
 mod tls;
 mod udp;
 
-pub use config::{ConfigProblem, SipConfig, SipConfigError};
+pub use config::{ConfigProblem, SipConfig, SipConfigError, SipConfigErrors};
 pub use rates::Rates;
 pub use refused::RefusedCall;
 pub use router::{LearnedCall, Router};
-pub use server::{BindError, BoundAddresses, SipServer};
+pub use server::{BindError, BoundAddresses, SipListeners, SipServer};
 pub use spec::{HepSpec, PeerSpec, SipSpec, TlsSpec};
 pub use status::{PeerStatus, SipStatus};
 pub use strangers::{StrangerStatus, StrangerTransport, StrangersStatus};

@@ -45,6 +45,28 @@ pub struct BoundAddresses {
     pub hep: Vec<SocketAddr>,
 }
 
+/// Opened listeners of a server to be; what arrives waits until it [runs](SipServer::run).
+///
+/// Opening them first shows whether a start can succeed, before anything is written to disk.
+#[derive(Debug)]
+pub struct SipListeners {
+    /// The sockets.
+    sockets: Sockets,
+    /// Where they are bound.
+    addresses: BoundAddresses,
+}
+
+impl SipListeners {
+    /// Opens all listeners of a configuration.
+    ///
+    /// # Errors
+    /// An address is taken, or is none of this machine.
+    pub fn bind(config: &SipConfig) -> Result<Self, BindError> {
+        let (sockets, addresses) = Sockets::bind(config)?;
+        Ok(Self { sockets, addresses })
+    }
+}
+
 /// A listener could not be opened.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot listen on {address} over {transport}")]
@@ -121,7 +143,15 @@ impl<R: Router> SipServer<R> {
     /// # Errors
     /// An address is taken, or is none of this machine.
     pub fn bind(config: SipConfig, key: [u8; 16], router: R) -> Result<Self, BindError> {
-        let (sockets, addresses) = Sockets::bind(&config)?;
+        let listeners = SipListeners::bind(&config)?;
+        Ok(Self::new(config, listeners, key, router))
+    }
+
+    /// A server on listeners that were opened for this configuration; `key` as in
+    /// [`bind`](Self::bind).
+    #[must_use]
+    pub fn new(config: SipConfig, listeners: SipListeners, key: [u8; 16], router: R) -> Self {
+        let SipListeners { sockets, addresses } = listeners;
         if config.serves_loopback_alone
             && let Some(address) = addresses.reachable()
         {
@@ -132,7 +162,7 @@ impl<R: Router> SipServer<R> {
         }
         let lanes = sockets.udp.len() + 1;
         let policy = Policy::new(&config, lanes, None);
-        Ok(Self {
+        Self {
             shared: Arc::new(Shared {
                 core: Arc::new(Core::new(router, key, policy, lanes)),
                 certificates: ArcSwapOption::new(config.certificates),
@@ -143,7 +173,7 @@ impl<R: Router> SipServer<R> {
                 addresses,
                 lanes,
             }),
-        })
+        }
     }
 
     /// Where the server listens.

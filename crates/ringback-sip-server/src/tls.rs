@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use ringback_routing::Timestamp;
 use rustls::RootCertStore;
+use rustls::crypto::CryptoProvider;
 use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::ClientCertVerifier;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
@@ -13,36 +15,61 @@ use crate::config::{ConfigProblem, SipConfigError, problem};
 use crate::expiry;
 
 /// Loads a certificate with its key, and the roots of client certificates, if they are asked for.
+/// All files are looked at, whatever is wrong with one of them.
 pub(crate) fn load(
     certificate: &Path,
     private_key: &Path,
     client_ca: Option<&Path>,
-) -> Result<Arc<rustls::ServerConfig>, SipConfigError> {
-    let chain = certificates("sip.tls.certificate", certificate)?;
+) -> Result<Arc<rustls::ServerConfig>, Vec<SipConfigError>> {
+    let chain = certificates("sip.tls.certificate", certificate);
     let key = PrivateKeyDer::from_pem_file(private_key)
-        .map_err(|error| pem("sip.tls.private-key", private_key, error))?;
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let key_pair = |error| problem("sip.tls.private-key", ConfigProblem::KeyPair(error));
-    let builder = rustls::ServerConfig::builder_with_provider(Arc::clone(&provider))
-        .with_safe_default_protocol_versions()
-        .map_err(key_pair)?;
-    let builder = match client_ca {
-        None => builder.with_no_client_auth(),
-        Some(path) => {
-            let mut roots = RootCertStore::empty();
-            for root in certificates("sip.tls.client-ca", path)? {
-                roots
-                    .add(root)
-                    .map_err(|error| pem("sip.tls.client-ca", path, error))?;
-            }
-            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
-                .build()
-                .map_err(|error| pem("sip.tls.client-ca", path, error))?;
-            builder.with_client_cert_verifier(verifier)
+        .map_err(|error| pem("sip.tls.private-key", private_key, error));
+    let roots = client_ca.map(client_roots).transpose();
+    let (chain, key, roots) = match (chain, key, roots) {
+        (Ok(chain), Ok(key), Ok(roots)) => (chain, key, roots),
+        (chain, key, roots) => {
+            return Err([chain.err(), key.err(), roots.err()]
+                .into_iter()
+                .flatten()
+                .collect());
         }
     };
-    let config = builder.with_single_cert(chain, key).map_err(key_pair)?;
-    Ok(Arc::new(config))
+    server_config(chain, key, roots).map_err(|error| {
+        let unusable = ConfigProblem::KeyPair(error);
+        vec![problem("sip.tls.private-key", unusable)]
+    })
+}
+
+/// How TLS connections are opened with these.
+fn server_config(
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+    client_certificates: Option<Arc<dyn ClientCertVerifier>>,
+) -> Result<Arc<rustls::ServerConfig>, rustls::Error> {
+    let builder = rustls::ServerConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()?;
+    let builder = match client_certificates {
+        None => builder.with_no_client_auth(),
+        Some(verifier) => builder.with_client_cert_verifier(verifier),
+    };
+    builder.with_single_cert(chain, key).map(Arc::new)
+}
+
+/// What checks client certificates against the roots of a file.
+fn client_roots(path: &Path) -> Result<Arc<dyn ClientCertVerifier>, SipConfigError> {
+    const KEY: &str = "sip.tls.client-ca";
+    let mut roots = RootCertStore::empty();
+    for root in certificates(KEY, path)? {
+        roots.add(root).map_err(|error| pem(KEY, path, error))?;
+    }
+    WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider())
+        .build()
+        .map_err(|error| pem(KEY, path, error))
+}
+
+/// The cryptography.
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(rustls::crypto::ring::default_provider())
 }
 
 /// When the first certificate of a file expires; `None` if that cannot be read.

@@ -380,11 +380,14 @@ pub fn run(binary: &Path, variables: &[(&str, &str)], args: &[&str], input: &[u8
 /// Takes away what the environment would say.
 fn clean(command: &mut Command) -> &mut Command {
     for (name, _) in std::env::vars_os() {
-        if name.to_string_lossy().starts_with("RINGBACK_") || name == "RUST_LOG" {
+        let name_text = name.to_string_lossy();
+        let is_ours = name_text.starts_with("RINGBACK_") || name_text.starts_with("WATCHDOG_");
+        if is_ours || name == "RUST_LOG" || name == "NOTIFY_SOCKET" {
             command.env_remove(name);
         }
     }
-    command
+    // A developer's own contexts say nothing here.
+    command.env("XDG_CONFIG_HOME", "/nonexistent")
 }
 
 /// Reads a stream to its end.

@@ -9,8 +9,8 @@ use crate::demo::DemoArgs;
 use crate::exit::Failure;
 use crate::import::ImportArgs;
 use crate::serve::ServeArgs;
-use crate::verb::{agent, call, callback, contact, environment, number, route};
-use crate::{config, demo, import, serve};
+use crate::verb::{agent, call, callback, contact, environment, number, route, status};
+use crate::{config, context, demo, import, manual, serve};
 
 /// Routes the returning call.
 ///
@@ -57,6 +57,14 @@ enum Command {
     Route(route::RouteArgs),
     /// Import recorded outbound calls from a file
     Import(ImportArgs),
+    /// Show how a server is: health, rates, what was dropped and who is no peer
+    Status(status::StatusArgs),
+    /// Have a server read its configuration and certificates again
+    Reload(status::ReloadArgs),
+    /// Keep servers and their tokens under names
+    Context(context::ContextArgs),
+    /// Write manual pages into a folder
+    Man(manual::ManArgs),
     /// Print a completion script for a shell
     #[command(after_help = COMPLETIONS)]
     Completions {
@@ -66,7 +74,7 @@ enum Command {
 }
 
 impl Cli {
-    /// Does it.
+    /// Runs the command.
     pub(crate) fn run(self) -> Result<(), Failure> {
         match self.command {
             Command::Serve(args) => serve::run(&args)?,
@@ -80,6 +88,10 @@ impl Cli {
             Command::Contact(args) => contact::run(&args)?,
             Command::Route(args) => route::run(&args)?,
             Command::Import(args) => import::run(&args)?,
+            Command::Status(args) => status::run(&args)?,
+            Command::Reload(args) => status::reload(&args)?,
+            Command::Context(args) => context::run(&args)?,
+            Command::Man(args) => manual::write(&args, Self::command())?,
             Command::Completions { shell } => {
                 let mut command = Self::command();
                 let mut script = Vec::new();
@@ -94,13 +106,18 @@ impl Cli {
 /// What ends every first help page.
 const EXIT_CODES: &str = "\
 Client commands ask the server at RINGBACK_URL (default http://127.0.0.1:8080) with RINGBACK_TOKEN.
-Exit codes: 0 done, 64 usage, 70 internal or unreachable, 78 configuration.";
+Exit codes: 0 done, 64 usage, 65 refused, 66 not found, 69 unavailable, 70 internal, 77 not allowed,
+78 configuration.";
 
 /// What ends the long help page.
 const START: &str = "\
-Client commands ask the server at RINGBACK_URL (default http://127.0.0.1:8080) with RINGBACK_TOKEN.
-Exit codes: 0 done, 64 usage (also: the server refused what was asked), 70 internal (also: the
-server is unreachable or failed), 78 configuration.
+Client commands ask the server at RINGBACK_URL (default http://127.0.0.1:8080) with RINGBACK_TOKEN, or
+the one kept with `ringback context`. Names that are unique are taken wherever ids are. With --json,
+answers and errors are the API's JSON; with --quiet, ids alone are printed.
+
+Exit codes (sysexits.h): 0 done, 64 usage, 65 what was given is refused, 66 what was named is not
+there, 69 the server does not answer or cannot now, 70 internal, 77 the token does not allow it, 78
+configuration.
 
 Examples:
   ringback demo
@@ -122,5 +139,24 @@ mod tests {
     #[test]
     fn command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_variable_of_an_argument_is_known() {
+        let mut read = std::collections::BTreeSet::new();
+        let mut commands = vec![Cli::command()];
+        while let Some(command) = commands.pop() {
+            let variables = command.get_arguments().filter_map(clap::Arg::get_env);
+            read.extend(variables.map(|name| name.to_string_lossy().into_owned()));
+            commands.extend(command.get_subcommands().cloned());
+        }
+        read.retain(|name| name.starts_with("RINGBACK_"));
+        // The administrator token is no argument, because arguments show in the list of processes;
+        // the other two are read by hand, because a context may come before them.
+        for name in ["RINGBACK_ADMIN_TOKEN", "RINGBACK_URL", "RINGBACK_TOKEN"] {
+            read.insert(name.to_owned());
+        }
+        let known: Vec<&String> = read.iter().collect();
+        assert_eq!(known, config::KNOWN_VARIABLES);
     }
 }

@@ -1,30 +1,77 @@
 //! The blocking HTTP client of the API, for client commands.
 
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use rustls::crypto::ring;
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
 use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 use ureq::http::{Method, Request};
+use ureq::tls::{Certificate, RootCerts, TlsConfig, TlsProvider};
+
+use crate::context::{self, Context, ContextError};
 
 /// Which server to ask, and as whom.
-#[derive(Clone, Debug, Args)]
+#[derive(Clone, Debug, Default, Args)]
 pub(crate) struct ClientArgs {
-    /// The server's HTTP address, as `http://HOST:PORT`
-    #[arg(
-        long,
-        global = true,
-        env = "RINGBACK_URL",
-        default_value = "http://127.0.0.1:8080"
-    )]
+    /// The server's address, as `https://HOST:PORT` [env: RINGBACK_URL] [default:
+    /// http://127.0.0.1:8080]
+    #[arg(long, global = true)]
     #[arg(value_name = "URL", help_heading = "Server")]
-    pub(crate) url: String,
-    /// The token: an environment's, or for `environment` the administrator's
-    #[arg(long, global = true, env = "RINGBACK_TOKEN", hide_env_values = true)]
+    pub(crate) url: Option<String>,
+    /// The token: an environment's, or for `environment`, `status` and `reload` the administrator's
+    /// [env: RINGBACK_TOKEN]
+    #[arg(long, global = true)]
     #[arg(value_name = "TOKEN", help_heading = "Server")]
     pub(crate) token: Option<String>,
+    /// PEM file with the certificates to trust for https, in place of the system's
+    #[arg(long, global = true, env = "RINGBACK_CA")]
+    #[arg(value_name = "FILE", help_heading = "Server")]
+    pub(crate) ca: Option<PathBuf>,
+    /// The server and token kept under this name, see `ringback context`
+    #[arg(long, global = true, conflicts_with = "url")]
+    #[arg(value_name = "NAME", help_heading = "Server")]
+    pub(crate) context: Option<String>,
+}
+
+impl ClientArgs {
+    /// The server that is meant: flags before the context that is named, before variables, before
+    /// the context in use. A context in use counts only as a whole: its token is for its server.
+    fn server(&self) -> Result<Context, ContextError> {
+        let variable = |name: &str| {
+            let value = std::env::var(name).ok()?;
+            (!value.trim().is_empty()).then_some(value)
+        };
+        let context = match (&self.context, &self.url) {
+            (Some(name), _) => Some(context::named(name)?),
+            (None, None) if variable(URL).is_none() => context::current()?,
+            (None, _) => None,
+        };
+        let is_named = self.context.is_some();
+        let (url, kept_token, ca) = match context {
+            Some(context) => (context.url, context.token, context.ca),
+            None => {
+                let url = self.url.clone().or_else(|| variable(URL));
+                (url.unwrap_or_else(|| DEFAULT_URL.to_owned()), None, None)
+            }
+        };
+        let token = if is_named {
+            kept_token.or_else(|| variable(TOKEN))
+        } else {
+            variable(TOKEN).or(kept_token)
+        };
+        Ok(Context {
+            url,
+            token: self.token.clone().or(token),
+            ca: self.ca.clone().or(ca),
+        })
+    }
 }
 
 /// A client of one server, with one token.
@@ -42,8 +89,23 @@ pub(crate) struct Client {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ClientError {
     /// The address of the server is none: correct it.
-    #[error("`{0}` is not an http:// address; see --url and RINGBACK_URL")]
+    #[error("`{0}` is not an http:// or https:// address; see --url and RINGBACK_URL")]
     Url(String),
+    /// The context cannot be used.
+    #[error(transparent)]
+    Context(#[from] ContextError),
+    /// The certificates to trust cannot be read.
+    #[error("cannot read certificates from {path}")]
+    Ca {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: rustls_pki_types::pem::Error,
+    },
+    /// The system trusts no certificates: give --ca.
+    #[error("the system has no certificates to trust; name a file with --ca")]
+    NoRoots,
     /// There is no token: give one.
     #[error("no token; set RINGBACK_TOKEN or give --token")]
     NoToken,
@@ -53,6 +115,16 @@ pub(crate) enum ClientError {
     /// What was asked for is not there; here is its name.
     #[error("{0}")]
     NotFound(String),
+    /// Several things have the name: say which by its id.
+    #[error("several have the name `{name}`, give the id of the {kind}: {}", .ids.join(", "))]
+    Ambiguous {
+        /// What was looked for.
+        kind: &'static str,
+        /// The name.
+        name: String,
+        /// Those that have it.
+        ids: Vec<String>,
+    },
     /// The server does not answer at this address: start it, or correct the address.
     #[error("no answer from {url}")]
     Unreachable {
@@ -76,12 +148,17 @@ pub(crate) enum ClientError {
 }
 
 impl ClientError {
-    /// Whether other arguments would have helped.
-    pub(crate) fn is_usage(&self) -> bool {
+    /// A word that stands for this error where the server has given none.
+    pub(crate) fn name(&self) -> &'static str {
         match self {
-            Self::Url(_) | Self::NoToken | Self::BadToken | Self::NotFound(_) => true,
-            Self::Unreachable { .. } | Self::Unreadable { .. } => false,
-            Self::Refused(refusal) => refusal.status < 500 && refusal.status != 429,
+            Self::Url(_) | Self::NoToken | Self::BadToken => "USAGE",
+            Self::Context(_) => "CONTEXT",
+            Self::Ca { .. } | Self::NoRoots => "CONFIGURATION",
+            Self::NotFound(_) => "NOT_FOUND",
+            Self::Ambiguous { .. } => "AMBIGUOUS_NAME",
+            Self::Unreachable { .. } => "UNREACHABLE",
+            Self::Unreadable { .. } => "UNREADABLE_ANSWER",
+            Self::Refused(_) => "REFUSED",
         }
     }
 
@@ -106,6 +183,8 @@ pub(crate) struct Refusal {
     code: Option<String>,
     /// Field and what is wrong with it; without a field: what is wrong.
     errors: Vec<(Option<String>, String)>,
+    /// The whole answer.
+    pub(crate) body: Value,
 }
 
 impl std::fmt::Display for Refusal {
@@ -139,19 +218,30 @@ pub(crate) struct Answer {
 impl Client {
     /// A client as the arguments say.
     pub(crate) fn new(args: &ClientArgs) -> Result<Self, ClientError> {
-        let token = args.token.as_deref().unwrap_or_default().trim();
+        let server = args.server()?;
+        let token = server.token.as_deref().unwrap_or_default().trim();
         if token.is_empty() {
             return Err(ClientError::NoToken);
         }
         if !token.bytes().all(|byte| byte.is_ascii_graphic()) {
             return Err(ClientError::BadToken);
         }
-        let base = args.url.trim_end_matches('/');
-        let host = base.strip_prefix("http://").unwrap_or_default();
+        let base = server.url.trim().trim_end_matches('/');
+        let (is_tls, host) = match base.strip_prefix("https://") {
+            Some(host) => (true, host),
+            None => (false, base.strip_prefix("http://").unwrap_or_default()),
+        };
         if host.is_empty() || base.parse::<ureq::http::Uri>().is_err() {
-            return Err(ClientError::Url(args.url.clone()));
+            return Err(ClientError::Url(server.url.clone()));
+        }
+        let mut tls = TlsConfig::builder().provider(TlsProvider::Rustls);
+        if is_tls {
+            tls = tls
+                .unversioned_rustls_crypto_provider(Arc::new(ring::default_provider()))
+                .root_certs(RootCerts::new_with_certs(&roots(server.ca.as_deref())?));
         }
         let config = ureq::Agent::config_builder()
+            .tls_config(tls.build())
             .http_status_as_error(false)
             .max_redirects(0)
             .proxy(None)
@@ -303,6 +393,7 @@ impl Client {
                         .as_ref()
                         .map(field_errors)
                         .unwrap_or_default(),
+                    body: serde_json::from_str(text).map_err(unreadable)?,
                 }),
                 None => self.unreadable(status),
             });
@@ -322,6 +413,30 @@ impl Client {
             status,
         }
     }
+}
+
+/// The certificates that are trusted: those of the file, else the system's.
+fn roots(file: Option<&Path>) -> Result<Vec<Certificate<'static>>, ClientError> {
+    let certificates: Vec<CertificateDer<'static>> = match file {
+        Some(path) => CertificateDer::pem_file_iter(path)
+            .and_then(Iterator::collect)
+            .and_then(|read: Vec<_>| match read.len() {
+                0 => Err(rustls_pki_types::pem::Error::NoItemsFound),
+                _ => Ok(read),
+            })
+            .map_err(|source| ClientError::Ca {
+                path: path.to_owned(),
+                source,
+            })?,
+        None => rustls_native_certs::load_native_certs().certs,
+    };
+    if certificates.is_empty() {
+        return Err(ClientError::NoRoots);
+    }
+    Ok(certificates
+        .iter()
+        .map(|certificate| Certificate::from_der(certificate).to_owned())
+        .collect())
 }
 
 /// A path below `/api/v1/`, with its query.
@@ -406,6 +521,15 @@ const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'.')
     .remove(b'_')
     .remove(b'~');
+
+/// The variable that names the server.
+const URL: &str = "RINGBACK_URL";
+
+/// The variable that holds the token.
+const TOKEN: &str = "RINGBACK_TOKEN";
+
+/// The server that is asked where none is named.
+const DEFAULT_URL: &str = "http://127.0.0.1:8080";
 
 /// The largest answer that is read, in bytes.
 const ANSWER_LIMIT: u64 = 256 << 20;

@@ -1,9 +1,15 @@
 //! The configuration: one file, what the environment and the flags say over it, and one door.
 //!
 //! [`Spec`] is the file as it is written. Each crate owns its section; this module owns the top
-//! level, `[log]` and `[cluster]`. [`Config`] is what the program runs on.
+//! level, `[log]` and `[cluster]`. [`Config`] is what the program runs on. Every fault is reported,
+//! with the file and the line, not the first alone.
 
 mod cluster;
+mod environment;
+mod fault;
+mod file;
+mod limits;
+mod listeners;
 mod log;
 
 use std::io;
@@ -11,15 +17,22 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use ringback_admin::{HttpConfig, HttpConfigError, HttpSpec};
-use ringback_sip_server::{SipConfig, SipConfigError, SipSpec};
+use ringback_admin::{HttpConfig, HttpSpec};
+use ringback_sip_server::{SipConfig, SipSpec};
 use serde::{Deserialize, Serialize};
 
 use self::cluster::ClusterSpec;
+use self::environment::Environment;
+#[cfg(test)]
+pub(crate) use self::environment::KNOWN as KNOWN_VARIABLES;
+pub(crate) use self::environment::check_admin_token;
+pub(crate) use self::fault::Fault;
+use self::fault::Faults;
+use self::file::ConfigFile;
+use self::log::LogSpec;
 pub(crate) use self::log::{LogConfig, LogFormat};
-use self::log::{LogConfigError, LogSpec};
 use crate::exit::Failure;
-use crate::output::print;
+use crate::output::{notice, print};
 
 /// Where settings come from: flags and environment variables over the file over defaults.
 #[derive(Clone, Debug, Args)]
@@ -75,35 +88,56 @@ pub(crate) struct SettingsArgs {
 impl SettingsArgs {
     /// Reads the file, puts the arguments over it, and goes through the door.
     pub(crate) fn load(&self) -> Result<Config, ConfigError> {
-        let mut spec = match &self.config {
-            Some(path) => Spec::read(path)?,
-            None => Spec::default(),
+        let text = self.config.as_deref().map(read_file).transpose()?;
+        let (file, mut spec) = match (&self.config, &text) {
+            (Some(path), Some(text)) => {
+                let (file, spec) = ConfigFile::parse(path, text);
+                (Some(file), spec)
+            }
+            _ => (None, Spec::default()),
         };
-        self.override_in(&mut spec);
-        Config::try_from(spec)
+        if let Some(file) = &file {
+            spec.resolve_paths(file);
+        }
+        let overridden = self.override_in(&mut spec);
+        let faults = Faults::new(file.as_ref(), &overridden);
+        Config::check(spec, faults, Environment::of_process())
     }
 
-    /// Puts what was given in place of what the file says.
-    fn override_in(&self, spec: &mut Spec) {
+    /// Puts what was given in place of what the file says, and lists the keys of which that is so.
+    fn override_in(&self, spec: &mut Spec) -> Vec<&'static str> {
+        let mut overridden = Vec::new();
         let lists = [
-            (&self.sip_udp, &mut spec.sip.udp),
-            (&self.sip_tcp, &mut spec.sip.tcp),
-            (&self.sip_tls, &mut spec.sip.tls.listen),
-            (&self.http, &mut spec.http.listen),
-            (&self.hep, &mut spec.sip.hep.listen),
+            ("sip.udp", &self.sip_udp, &mut spec.sip.udp),
+            ("sip.tcp", &self.sip_tcp, &mut spec.sip.tcp),
+            ("sip.tls.listen", &self.sip_tls, &mut spec.sip.tls.listen),
+            ("http.listen", &self.http, &mut spec.http.listen),
+            ("sip.hep.listen", &self.hep, &mut spec.sip.hep.listen),
         ];
-        for (given, list) in lists {
+        for (key, given, list) in lists {
             if !given.is_empty() {
                 *list = given.iter().map(ToString::to_string).collect();
+                overridden.push(key);
             }
         }
         if let Some(data_dir) = &self.data_dir {
             spec.data_dir.clone_from(data_dir);
+            overridden.push("data-dir");
         }
         if let Some(level) = &self.log_level {
             spec.log.level.clone_from(level);
+            overridden.push("log.level");
         }
+        overridden
     }
+}
+
+/// Reads the text of a configuration file.
+fn read_file(path: &Path) -> Result<String, ConfigError> {
+    std::fs::read_to_string(path).map_err(|source| ConfigError::File {
+        path: path.to_owned(),
+        source,
+    })
 }
 
 /// `ringback check-config`.
@@ -122,7 +156,10 @@ pub(crate) struct CheckArgs {
 pub(crate) fn check(args: &CheckArgs) -> Result<(), Failure> {
     let mut settings = args.settings.clone();
     settings.config = args.file.clone().or(settings.config);
-    settings.load()?;
+    let config = settings.load()?;
+    for warning in &config.warnings {
+        notice(&format!("warning: {warning}"));
+    }
     let what = match &settings.config {
         Some(path) => path.display().to_string(),
         None => "defaults".to_owned(),
@@ -137,8 +174,8 @@ pub(crate) fn check(args: &CheckArgs) -> Result<(), Failure> {
 pub(crate) struct Spec {
     /// The version of the format: 1.
     version: u32,
-    /// Directory of the store and the administrator token, from the working directory; default
-    /// `./ringback-data`.
+    /// Directory of the store and the administrator token, as seen from the file's folder; default
+    /// `./ringback-data` in the working directory.
     data_dir: PathBuf,
     /// `[sip]`.
     sip: SipSpec,
@@ -151,16 +188,22 @@ pub(crate) struct Spec {
 }
 
 impl Spec {
-    /// Reads a file.
-    fn read(path: &Path) -> Result<Self, ConfigError> {
-        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::File {
-            path: path.to_owned(),
-            source,
-        })?;
-        toml::from_str(&text).map_err(|source| ConfigError::Syntax {
-            path: path.to_owned(),
-            source,
-        })
+    /// Has the paths that the file names begin in its folder.
+    fn resolve_paths(&mut self, file: &ConfigFile<'_>) {
+        let tls = &mut self.sip.tls;
+        for path in [
+            &mut tls.certificate,
+            &mut tls.private_key,
+            &mut tls.client_ca,
+        ]
+        .into_iter()
+        .flatten()
+        {
+            file.resolve(path);
+        }
+        if file.has("data-dir") && !self.data_dir.as_os_str().is_empty() {
+            file.resolve(&mut self.data_dir);
+        }
     }
 }
 
@@ -190,6 +233,10 @@ pub(crate) struct Config {
     pub(crate) http: HttpConfig,
     /// The log.
     pub(crate) log: LogConfig,
+    /// The administrator token, where the environment gives one.
+    pub(crate) admin_token: Option<String>,
+    /// What is no fault, but hardly what was meant.
+    pub(crate) warnings: Vec<String>,
 }
 
 /// Why a configuration cannot be used.
@@ -205,61 +252,70 @@ pub(crate) enum ConfigError {
         #[source]
         source: io::Error,
     },
-    /// The file is not TOML, has an unknown key, or a value of the wrong kind.
-    #[error("{path}: {source}")]
-    Syntax {
-        /// The file.
-        path: PathBuf,
-        /// Where and what.
-        source: toml::de::Error,
-    },
-    /// The file is for another version of the format.
-    #[error("version: {0} is not supported, this program reads version {VERSION}")]
-    Version(u32),
-    /// The directory has no name.
-    #[error("data-dir: must not be empty")]
-    DataDir,
-    /// A key of `[sip]`.
-    #[error(transparent)]
-    Sip(#[from] SipConfigError),
-    /// A key of `[http]`.
-    #[error(transparent)]
-    Http(#[from] HttpConfigError),
-    /// A key of `[log]`.
-    #[error(transparent)]
-    Log(#[from] LogConfigError),
-    /// A cluster is configured.
-    #[error("cluster.servers: this build has no cluster support yet; leave the key out")]
-    Cluster,
+    /// What it says cannot be used: every fault, at least one.
+    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+    Faults(Vec<Fault>),
 }
 
-impl TryFrom<Spec> for Config {
-    type Error = ConfigError;
-
-    fn try_from(spec: Spec) -> Result<Self, ConfigError> {
+impl Config {
+    /// Checks everything; all faults are reported together.
+    fn check(
+        mut spec: Spec,
+        mut faults: Faults<'_>,
+        environment: Environment,
+    ) -> Result<Self, ConfigError> {
+        let mut warnings = environment.warnings();
         if spec.version != VERSION {
-            return Err(ConfigError::Version(spec.version));
+            faults.add("version", version_problem(spec.version));
         }
         if spec.data_dir.as_os_str().is_empty() {
-            return Err(ConfigError::DataDir);
+            faults.add("data-dir", "must not be empty");
         }
         if spec.cluster.is_configured() {
-            return Err(ConfigError::Cluster);
+            faults.add(
+                "cluster.servers",
+                "this build has no cluster support yet; leave the key out",
+            );
         }
+        let admin_token = environment.admin_token(&mut faults);
+        listeners::check(&spec, &mut faults);
+        limits::check(&mut spec, limits::open_files(), &mut faults, &mut warnings);
         let sip_listeners = [
             &spec.sip.udp,
             &spec.sip.tcp,
             &spec.sip.tls.listen,
             &spec.sip.hep.listen,
-        ];
-        Ok(Self {
-            data_dir: spec.data_dir,
-            sip_listeners: sip_listeners.map(Clone::clone),
-            sip: spec.sip.try_into()?,
-            http: spec.http.try_into()?,
-            log: spec.log.try_into()?,
-        })
+        ]
+        .map(Clone::clone);
+        let log = spec.log.check(&mut faults);
+        let sip = SipConfig::try_from(spec.sip).map_err(|errors| {
+            for error in errors.0 {
+                faults.add(&error.key, crate::exit::chain(&error.problem));
+            }
+        });
+        let http = HttpConfig::try_from(spec.http).map_err(|errors| {
+            for error in errors.0 {
+                faults.add(&error.key, error.problem.to_string());
+            }
+        });
+        match (faults.into_list(), sip, http) {
+            (none, Ok(sip), Ok(http)) if none.is_empty() => Ok(Self {
+                data_dir: spec.data_dir,
+                sip,
+                sip_listeners,
+                http,
+                log,
+                admin_token,
+                warnings,
+            }),
+            (faults, ..) => Err(ConfigError::Faults(faults)),
+        }
     }
+}
+
+/// What is wrong with a version that is not ours.
+fn version_problem(version: impl std::fmt::Display) -> String {
+    format!("{version} is not supported, this program reads version {VERSION}")
 }
 
 /// The version of the format.
@@ -270,7 +326,9 @@ const CHECK_EXAMPLES: &str = "\
 Examples:
   ringback check-config /etc/ringback.toml
   RINGBACK_HTTP=0.0.0.0:8080 ringback check-config --config ringback.toml
-Exit code 0 if `serve` would start with it, 78 if not; the message names the key.";
+Exit code 0 if `serve` would start with it, 78 if not. Every fault stands on a line of its own, as
+`FILE:LINE: KEY: what is wrong`. Paths in the file begin in its folder. Variables RINGBACK_... that
+the program does not know are named in a warning.";
 
 #[cfg(test)]
 mod tests {
@@ -278,6 +336,162 @@ mod tests {
 
     /// The folder of the repository's sample configurations.
     const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/config");
+
+    /// Neither flags nor variables.
+    fn no_arguments() -> SettingsArgs {
+        SettingsArgs {
+            config: None,
+            data_dir: None,
+            sip_udp: Vec::new(),
+            sip_tcp: Vec::new(),
+            sip_tls: Vec::new(),
+            http: Vec::new(),
+            hep: Vec::new(),
+            log_level: None,
+        }
+    }
+
+    /// What a file gives, with neither flags nor variables.
+    fn load(path: &Path) -> Result<Config, ConfigError> {
+        let text = read_file(path).unwrap();
+        let (file, mut spec) = ConfigFile::parse(path, &text);
+        spec.resolve_paths(&file);
+        Config::check(spec, Faults::new(Some(&file), &[]), Environment::default())
+    }
+
+    /// The faults of a configuration, without the path of the file.
+    fn faults(text: &str, args: &SettingsArgs) -> Vec<String> {
+        let scratch = tempfile::tempdir().unwrap();
+        let path = scratch.path().join("ringback.toml");
+        std::fs::write(&path, text).unwrap();
+        let args = SettingsArgs {
+            config: Some(path.clone()),
+            ..args.clone()
+        };
+        match args.load() {
+            Ok(_) => Vec::new(),
+            Err(ConfigError::Faults(faults)) => faults
+                .iter()
+                .map(|fault| fault.to_string().replace(path.to_str().unwrap(), "FILE"))
+                .collect(),
+            Err(other) => panic!("{other}"),
+        }
+    }
+
+    #[test]
+    fn every_fault_is_reported_with_its_line() {
+        let text = "\
+colour = 'red'
+[sip]
+udp = [
+  '127.0.0.1:5060',
+  '127.0.0.1:5060',
+]
+tcp = ['127.0.0.1:5060', '0.0.0.0:8080']
+max-connections = 99999999999
+[sip.hep]
+listen = ['0.0.0.0:5060']
+[[sip.peers]]
+address = ['10.0.0.1/8']
+[[sip.peers]]
+address = ['10.0.0.2']
+country = 'XX'
+[http]
+listen = ['127.0.0.1:8080', 'nowhere']
+[log]
+level = '!'
+format = 'xml'
+phone-numbers = 'some'
+";
+        let found = faults(text, &no_arguments());
+        for wanted in [
+            "FILE:1: colour: unknown field `colour`",
+            "FILE:5: sip.udp[1]: `127.0.0.1:5060` is taken by sip.udp[0]",
+            "FILE:8: sip.max-connections: ",
+            "FILE:10: sip.hep.listen[0]: `0.0.0.0:5060` is taken by sip.udp[0]",
+            "FILE:12: sip.peers[0].address[0]: `10.0.0.1/8` has bits set beyond its prefix",
+            "FILE:15: sip.peers[1].country: ",
+            "FILE:17: http.listen[0]: `127.0.0.1:8080` is taken by sip.tcp[1]",
+            "FILE:17: http.listen[1]: `nowhere`",
+            "FILE:19: log.level: ",
+            "FILE:20: log.format: ",
+            "FILE:21: log.phone-numbers: ",
+        ] {
+            let count = found
+                .iter()
+                .filter(|fault| fault.starts_with(wanted))
+                .count();
+            assert_eq!(count, 1, "{wanted}: {found:#?}");
+        }
+        assert_eq!(found.len(), 11, "{found:#?}");
+        let mut lines: Vec<u32> = Vec::new();
+        for fault in &found {
+            lines.push(fault.split(':').nth(1).unwrap().parse().unwrap());
+        }
+        assert!(lines.is_sorted(), "{found:#?}");
+    }
+
+    #[test]
+    fn a_configuration_in_which_nothing_listens_is_refused() {
+        let text = "[sip]\nudp = []\n[http]\nlisten = []\n";
+        assert_eq!(
+            faults(text, &no_arguments()),
+            ["FILE:2: sip.udp: nothing listens: give at least one address"]
+        );
+        let http = SettingsArgs {
+            http: vec!["127.0.0.1:0".parse().unwrap()],
+            ..no_arguments()
+        };
+        assert_eq!(faults(text, &http), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_fault_of_a_flag_is_not_blamed_on_the_file() {
+        let args = SettingsArgs {
+            sip_udp: vec!["127.0.0.1:5060".parse().unwrap(); 2],
+            ..no_arguments()
+        };
+        let found = faults("[sip]\nudp = ['127.0.0.1:5060']\n", &args);
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(found[0].starts_with("sip.udp[1]: "), "{found:?}");
+        assert!(found[0].contains("command line"), "{found:?}");
+    }
+
+    #[test]
+    fn ports_that_the_system_chooses_and_tcp_beside_udp_do_not_collide() {
+        for text in [
+            "[sip]\nudp = ['127.0.0.1:0', '127.0.0.1:0']\n[http]\nlisten = ['127.0.0.1:0']\n",
+            "[sip]\nudp = ['127.0.0.1:5060']\ntcp = ['127.0.0.1:5060']\n",
+            "[sip]\nudp = ['127.0.0.1:5060', '[::]:5060', '127.0.0.2:5060']\n",
+        ] {
+            assert_eq!(
+                faults(text, &no_arguments()),
+                Vec::<String>::new(),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn paths_in_the_file_begin_in_its_folder() {
+        let scratch = tempfile::tempdir().unwrap();
+        let path = scratch.path().join("ringback.toml");
+        std::fs::write(&path, "data-dir = 'state'\n").unwrap();
+        let config = load(&path).unwrap();
+        assert_eq!(config.data_dir, scratch.path().join("state"));
+        std::fs::write(&path, "").unwrap();
+        assert_eq!(load(&path).unwrap().data_dir, Path::new("./ringback-data"));
+        std::fs::write(
+            &path,
+            "[sip.tls]\nlisten = ['127.0.0.1:0']\ncertificate = 'a.pem'\nprivate-key = 'a.key'\n",
+        )
+        .unwrap();
+        let error = load(&path).unwrap_err().to_string();
+        let certificate = scratch.path().join("a.pem");
+        assert!(error.contains(certificate.to_str().unwrap()), "{error}");
+        assert!(error.contains(":3: sip.tls.certificate"), "{error}");
+        assert!(error.contains(":4: sip.tls.private-key"), "{error}");
+    }
 
     /// The keys of `left` that are not in `right`, with their path.
     fn missing_keys(left: &toml::Value, right: &toml::Value) -> Vec<String> {
@@ -306,7 +520,7 @@ mod tests {
         let text = std::fs::read_to_string(format!("{FIXTURES}/ringback.toml")).unwrap();
         let spec: Spec = toml::from_str(&text).unwrap();
         assert_eq!(spec, Spec::default());
-        Config::try_from(spec).unwrap();
+        Config::check(spec, Faults::new(None, &[]), Environment::default()).unwrap();
 
         // What has no default value stands in comments; with it, every key is there.
         let uncommented: String = text
@@ -336,7 +550,7 @@ mod tests {
             }
             seen += 1;
             let text = std::fs::read_to_string(&path).unwrap();
-            let result = Spec::read(&path).and_then(Config::try_from);
+            let result = load(&path);
             match text.lines().next().unwrap().strip_prefix("# refused: ") {
                 None => assert!(result.is_ok(), "{}: {result:?}", path.display()),
                 Some(wanted) => {
@@ -355,16 +569,11 @@ mod tests {
         )
         .unwrap();
         let args = SettingsArgs {
-            config: None,
             data_dir: Some("flag".into()),
             sip_udp: vec!["[::1]:5060".parse().unwrap()],
-            sip_tcp: Vec::new(),
-            sip_tls: Vec::new(),
-            http: Vec::new(),
-            hep: Vec::new(),
-            log_level: None,
+            ..no_arguments()
         };
-        args.override_in(&mut spec);
+        assert_eq!(args.override_in(&mut spec), ["sip.udp", "data-dir"]);
         assert_eq!(spec.data_dir, Path::new("flag"));
         assert_eq!(spec.sip.udp, ["[::1]:5060"]);
         assert_eq!(spec.http.listen, ["127.0.0.1:2"]);

@@ -111,8 +111,9 @@ pub(crate) fn run(args: &DemoArgs) -> Result<(), Failure> {
 /// A client of the demonstration's server.
 fn client(http: SocketAddr, token: &str) -> Result<Client, ClientError> {
     Client::new(&ClientArgs {
-        url: format!("http://{http}"),
+        url: Some(format!("http://{http}")),
         token: Some(token.to_owned()),
+        ..ClientArgs::default()
     })
 }
 

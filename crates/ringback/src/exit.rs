@@ -4,11 +4,16 @@ use std::error::Error;
 use std::io;
 use std::process::ExitCode;
 
+use serde_json::{Value, json};
+
 use crate::client::ClientError;
 use crate::config::ConfigError;
+use crate::context::ContextError;
 use crate::demo::DemoError;
 use crate::import::ImportError;
+use crate::output::{escaped, notice};
 use crate::serve::ServeError;
+use crate::verb::status::StatusError;
 
 /// Why the program ends with something other than 0.
 #[derive(Debug, thiserror::Error)]
@@ -22,53 +27,150 @@ pub(crate) enum Failure {
     /// The API did not do what was asked.
     #[error(transparent)]
     Client(#[from] ClientError),
+    /// The contexts cannot be used.
+    #[error(transparent)]
+    Context(#[from] ContextError),
     /// The import did not go through in full.
     #[error(transparent)]
     Import(#[from] ImportError),
     /// The demonstration did not show what it should.
     #[error(transparent)]
     Demo(#[from] DemoError),
+    /// The server is not in good health.
+    #[error(transparent)]
+    Status(#[from] StatusError),
+    /// The person at the terminal said no.
+    #[error("nothing was done")]
+    Declined,
+    /// A file cannot be written.
+    #[error("cannot write {0}")]
+    Write(String, #[source] io::Error),
     /// The result could not be written.
     #[error("standard output cannot be written")]
     Output(#[from] io::Error),
 }
 
 impl Failure {
-    /// The exit code, as in `sysexits.h`.
+    /// The exit code, as in `sysexits.h`; of `status --check`, as monitoring plugins use it.
     fn code(&self) -> u8 {
         match self {
             Self::Config(_) => CONFIGURATION,
             Self::Serve(error) if error.is_configuration() => CONFIGURATION,
-            Self::Client(error) if error.is_usage() => USAGE,
-            Self::Import(error) if error.is_usage() => USAGE,
-            Self::Serve(_)
-            | Self::Client(_)
-            | Self::Import(_)
-            | Self::Demo(_)
-            | Self::Output(_) => INTERNAL,
+            Self::Client(error) => client_code(error),
+            Self::Context(error) => context_code(error),
+            Self::Import(error) => import_code(error),
+            Self::Status(error) => error.code,
+            Self::Declined => USAGE,
+            Self::Serve(_) | Self::Demo(_) | Self::Write(..) | Self::Output(_) => INTERNAL,
         }
+    }
+
+    /// The failure as the API would write it.
+    fn to_json(&self) -> Value {
+        if let Self::Client(ClientError::Refused(refusal)) = self {
+            return refusal.body.clone();
+        }
+        let code = match self {
+            Self::Config(_) => "CONFIGURATION",
+            Self::Serve(error) if error.is_configuration() => "CONFIGURATION",
+            Self::Client(error) => error.name(),
+            Self::Context(_) => "CONTEXT",
+            Self::Import(_) => "IMPORT",
+            Self::Status(_) => "STATUS",
+            Self::Declined => "DECLINED",
+            Self::Serve(_) | Self::Demo(_) | Self::Write(..) | Self::Output(_) => "INTERNAL",
+        };
+        object(&chain(self), code)
     }
 }
 
-/// Says what went wrong, cause by cause.
-pub(crate) fn failure(failure: &Failure) -> ExitCode {
+/// The exit code of a context that cannot be used.
+fn context_code(error: &ContextError) -> u8 {
+    if error.is_usage() {
+        USAGE
+    } else if error.is_not_found() {
+        NOT_FOUND
+    } else {
+        CONFIGURATION
+    }
+}
+
+/// The exit code of what the API did not do.
+fn client_code(error: &ClientError) -> u8 {
+    match error {
+        ClientError::Context(error) => context_code(error),
+        ClientError::Url(_) | ClientError::NoToken | ClientError::BadToken => USAGE,
+        ClientError::Ca { .. } | ClientError::NoRoots => CONFIGURATION,
+        ClientError::Ambiguous { .. } => REFUSED,
+        ClientError::NotFound(_) => NOT_FOUND,
+        ClientError::Unreachable { .. } | ClientError::Unreadable { .. } => UNAVAILABLE,
+        ClientError::Refused(refusal) => match refusal.status {
+            401 | 403 => NOT_ALLOWED,
+            404 => NOT_FOUND,
+            429 | 500.. => UNAVAILABLE,
+            _ => REFUSED,
+        },
+    }
+}
+
+/// The exit code of an import.
+fn import_code(error: &ImportError) -> u8 {
+    match error {
+        ImportError::File { .. } => NOT_FOUND,
+        ImportError::Stopped { source, .. } => client_code(source),
+        ImportError::Thread(_) => INTERNAL,
+        _ => REFUSED,
+    }
+}
+
+/// Says what went wrong, cause by cause: for people or, where JSON is asked for, as the API would.
+pub(crate) fn failure(failure: &Failure, as_json: bool) -> ExitCode {
     // A reader that has seen enough, such as `head`, is no failure.
     if matches!(failure, Failure::Output(error) if error.kind() == io::ErrorKind::BrokenPipe) {
         return ExitCode::SUCCESS;
     }
-    eprintln!("ringback: {}", chain(failure));
+    tell(failure, as_json);
     ExitCode::from(failure.code())
 }
 
-/// Prints help, version or what is wrong with the arguments.
-pub(crate) fn usage(error: &clap::Error) -> ExitCode {
-    // There is nobody left to tell if this cannot be printed.
-    let _unprinted = error.print();
-    if error.use_stderr() {
-        ExitCode::from(USAGE)
-    } else {
-        ExitCode::SUCCESS
+/// Says what went wrong, and lets the program go on.
+pub(crate) fn tell(failure: &Failure, as_json: bool) {
+    match failure {
+        // A plugin for monitoring speaks on standard output, and has spoken.
+        Failure::Status(_) => {}
+        _ if as_json => eprintln!("{}", failure.to_json()),
+        Failure::Config(ConfigError::Faults(faults)) => {
+            for fault in faults {
+                notice(&escaped(&fault.to_string()));
+            }
+        }
+        _ => {
+            let lines: Vec<String> = chain(failure).lines().map(escaped).collect();
+            notice(&lines.join("\n"));
+        }
     }
+}
+
+/// Prints help, version or what is wrong with the arguments.
+pub(crate) fn usage(error: &clap::Error, as_json: bool) -> ExitCode {
+    if !error.use_stderr() {
+        // There is nobody left to tell if this cannot be printed.
+        let _unprinted = error.print();
+        return ExitCode::SUCCESS;
+    }
+    if as_json {
+        let text = error.render().to_string();
+        let message = text.trim().trim_start_matches("error: ");
+        eprintln!("{}", object(message, "USAGE"));
+    } else {
+        let _unprinted = error.print();
+    }
+    ExitCode::from(USAGE)
+}
+
+/// An error as the API writes it.
+fn object(message: &str, code: &str) -> Value {
+    json!({"success": false, "message": message, "code": code})
 }
 
 /// An error and its causes, in one text.
@@ -86,11 +188,23 @@ pub(crate) fn chain(error: &dyn Error) -> String {
     text
 }
 
-/// What was asked cannot be done: the arguments, or what they name, are wrong.
+/// The arguments are wrong.
 const USAGE: u8 = 64;
+
+/// What was given was refused.
+const REFUSED: u8 = 65;
+
+/// What was named is not there.
+const NOT_FOUND: u8 = 66;
+
+/// The server does not answer, or cannot now.
+const UNAVAILABLE: u8 = 69;
 
 /// Something failed that should not.
 const INTERNAL: u8 = 70;
+
+/// The token does not allow it.
+const NOT_ALLOWED: u8 = 77;
 
 /// The configuration cannot be used.
 const CONFIGURATION: u8 = 78;

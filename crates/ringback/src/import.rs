@@ -124,18 +124,6 @@ pub(crate) enum ImportError {
     Rejected(u64),
 }
 
-impl ImportError {
-    /// Whether another file or other arguments would have helped.
-    pub(crate) fn is_usage(&self) -> bool {
-        match self {
-            Self::File { .. } | Self::Rejected(_) => true,
-            Self::Rows { source, .. } => !matches!(source, RowsError::Read(_)),
-            Self::Stopped { source, .. } => source.is_usage(),
-            Self::Thread(_) => false,
-        }
-    }
-}
-
 /// Does it.
 pub(crate) fn run(args: &ImportArgs) -> Result<(), Failure> {
     let What::Calls(calls) = &args.what;
@@ -260,8 +248,9 @@ How far the import got is remembered in FILE.ringback-position, until it is thro
 interruption the same command continues. While the server is away, a request is tried again for
 about a minute.
 
-Exit code 0 if every row was taken, 64 if the server refused some (the first are listed with their
-lines on standard output) or the file cannot be used, 70 if the import stopped in between.";
+Exit code 0 if every row was taken, 65 if the server refused some (the first are listed with their
+lines on standard output) or the file cannot be used, 66 if there is no such file, 69 if the import
+stopped in between because the server went away.";
 
 /// Examples.
 const EXAMPLES: &str = "\

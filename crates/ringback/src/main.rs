@@ -6,10 +6,12 @@
 mod cli;
 mod client;
 mod config;
+mod context;
 mod demo;
 mod exit;
 mod import;
 mod logging;
+mod manual;
 mod output;
 mod serve;
 mod verb;
@@ -21,12 +23,14 @@ use clap::Parser;
 use crate::cli::Cli;
 
 fn main() -> ExitCode {
+    // Known before the arguments are read, because an error about them is told in JSON too.
+    let as_json = std::env::args_os().any(|argument| argument == "--json");
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(usage) => return exit::usage(&usage),
+        Err(usage) => return exit::usage(&usage, as_json),
     };
     match cli.run() {
         Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => exit::failure(&failure),
+        Err(failure) => exit::failure(&failure, as_json),
     }
 }

@@ -5,9 +5,9 @@ use std::io::{self, IsTerminal, Write};
 
 use clap::Args;
 use serde_json::Value;
-use serde_json::value::RawValue;
 
 use crate::client::{Answer, Client, ClientArgs, ClientError};
+use crate::exit::Failure;
 
 /// What every client command takes.
 #[derive(Clone, Debug, Args)]
@@ -18,6 +18,9 @@ pub(crate) struct SessionArgs {
     /// Print the `data` of the API's answer as JSON
     #[arg(long, global = true)]
     pub(crate) json: bool,
+    /// Print ids alone, one a line
+    #[arg(long, short, global = true)]
+    pub(crate) quiet: bool,
 }
 
 impl SessionArgs {
@@ -26,6 +29,7 @@ impl SessionArgs {
         Ok(Session {
             client: Client::new(&self.client)?,
             json: self.json,
+            quiet: self.quiet,
         })
     }
 }
@@ -35,7 +39,9 @@ pub(crate) struct Session {
     /// Asks.
     pub(crate) client: Client,
     /// Whether JSON is wanted.
-    json: bool,
+    pub(crate) json: bool,
+    /// Whether ids alone are wanted.
+    quiet: bool,
 }
 
 impl Session {
@@ -46,16 +52,95 @@ impl Session {
         readable: impl FnOnce(&Value) -> String,
     ) -> io::Result<()> {
         if self.json {
-            self.print_raw(&answer.raw)
+            print(&format!("{}\n", escaped_json(answer.raw.get())))
+        } else if self.quiet {
+            print(&ids(&answer.value))
         } else {
             print(&readable(&answer.value))
         }
     }
 
-    /// Prints JSON as it came.
-    fn print_raw(&self, raw: &RawValue) -> io::Result<()> {
-        print(&format!("{}\n", raw.get()))
+    /// Asks whether to go on, where somebody sits at the terminal; a script is not asked.
+    pub(crate) fn confirm(&self, yes: bool, question: &str) -> Result<(), Failure> {
+        if yes || !io::stdin().is_terminal() || !io::stderr().is_terminal() {
+            return Ok(());
+        }
+        eprint!("{} [y/N] ", escaped(question));
+        let mut line = String::new();
+        io::stdin().read_line(&mut line)?;
+        match line.trim().to_ascii_lowercase().as_str() {
+            "y" | "yes" => Ok(()),
+            _ => Err(Failure::Declined),
+        }
     }
+}
+
+/// The ids in an answer, one a line.
+fn ids(value: &Value) -> String {
+    let one = |item: &Value| {
+        ["/id", "/sid", "/agent/id", "/source_agent_id"]
+            .iter()
+            .find_map(|pointer| item.pointer(pointer).and_then(Value::as_str))
+            .map(|id| format!("{}\n", escaped(id)))
+            .unwrap_or_default()
+    };
+    let list = ["/calls", "/callbacks_by_source_agent"]
+        .iter()
+        .find_map(|pointer| value.pointer(pointer))
+        .unwrap_or(value);
+    match list {
+        Value::Array(items) => items.iter().map(one).collect(),
+        item => one(item),
+    }
+}
+
+/// Says something on standard error.
+pub(crate) fn notice(text: &str) {
+    eprintln!("ringback: {text}");
+}
+
+/// A text whose control characters, and those that turn the direction of writing, are written out:
+/// a name from elsewhere must not steer the terminal.
+pub(crate) fn escaped(text: &str) -> String {
+    let mut plain = String::with_capacity(text.len());
+    for character in text.chars() {
+        if is_unsafe(character) {
+            plain.extend(character.escape_default());
+        } else {
+            plain.push(character);
+        }
+    }
+    plain
+}
+
+/// The same for JSON text, which stays JSON with the same meaning: such characters stand only in its
+/// strings, and line breaks between its values are kept.
+fn escaped_json(text: &str) -> String {
+    let mut plain = String::with_capacity(text.len());
+    for character in text.chars() {
+        if is_unsafe(character) && !matches!(character, '\n' | '\r' | '\t') {
+            let mut units = [0; 2];
+            for unit in character.encode_utf16(&mut units) {
+                let _infallible = write!(plain, "\\u{unit:04x}");
+            }
+        } else {
+            plain.push(character);
+        }
+    }
+    plain
+}
+
+/// Whether a terminal would act on a character instead of showing it.
+fn is_unsafe(character: char) -> bool {
+    character.is_control()
+        || matches!(
+            character,
+            '\u{200e}'
+                | '\u{200f}'
+                | '\u{2028}'..='\u{202e}'
+                | '\u{2066}'..='\u{2069}'
+                | '\u{feff}'
+        )
 }
 
 /// Writes to standard output.
@@ -148,7 +233,7 @@ fn lines(value: Option<&Value>) -> Vec<String> {
 /// A value as a person would write it: of a thing, what names it.
 fn brief(value: &Value) -> String {
     match value {
-        Value::String(text) => text.clone(),
+        Value::String(text) => escaped(text),
         Value::Object(thing) => {
             if let (Some(uri), Some(priority), Some(weight)) =
                 (thing.get("uri"), thing.get("priority"), thing.get("weight"))
@@ -158,7 +243,7 @@ fn brief(value: &Value) -> String {
             ["name", "number", "id"]
                 .iter()
                 .find_map(|key| thing.get(*key))
-                .map_or_else(|| value.to_string(), brief)
+                .map_or_else(|| escaped_json(&value.to_string()), brief)
         }
         other => other.to_string(),
     }
@@ -219,6 +304,38 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn names_do_not_steer_the_terminal() {
+        let name = "a\u{1b}[31mb\rc\u{9b}2Jd\u{7f}e\nf\u{202e}g";
+        let list = json!([{"name": name, "uris": [{"uri": name, "priority": 1, "weight": 2}]}]);
+        let text = table(&list, &[("NAME", "/name"), ("URIS", "/uris")])
+            + &record(&list[0], &[("name", "/name"), ("all", "")]);
+        assert!(!text.replace('\n', "").chars().any(is_unsafe), "{text:?}");
+        assert_eq!(text.lines().count(), 4, "{text}");
+        assert!(text.contains("a\\u{1b}[31mb\\rc\\u{9b}2Jd"), "{text}");
+
+        let json = escaped_json(&list.to_string());
+        assert!(!json.chars().any(is_unsafe), "{json:?}");
+        assert_eq!(serde_json::from_str::<Value>(&json).unwrap(), list);
+    }
+
+    #[test]
+    fn ids_alone_are_printed_one_a_line() {
+        for (value, wanted) in [
+            (json!([{"id": "1"}, {"id": "2"}]), "1\n2\n"),
+            (json!({"id": "1", "agent_id": "2"}), "1\n"),
+            (json!({"sid": "abc", "agent_id": "2"}), "abc\n"),
+            (json!({"agent": {"id": "1"}}), "1\n"),
+            (
+                json!({"number": "+1", "calls": [{"sid": "a"}, {"sid": "b"}]}),
+                "a\nb\n",
+            ),
+            (json!({"success": true, "message": "done"}), ""),
+        ] {
+            assert_eq!(ids(&value), wanted, "{value}");
+        }
+    }
 
     #[test]
     fn table_aligns_and_shows_what_names_a_thing() {

@@ -6,6 +6,7 @@ mod process;
 mod ready;
 mod router;
 mod sources;
+mod systemd;
 
 use std::io;
 use std::path::PathBuf;
@@ -13,18 +14,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
-use ringback_admin::Api;
+use ringback_admin::{Api, ReloadRequest, Reloaded};
 use ringback_engine::{Engine, OpenError, SystemClock, hash_secret};
-use ringback_sip_server::{BindError, SipServer};
+use ringback_sip_server::{BindError, SipListeners, SipServer};
 use ringback_store::{OpenStoreError, Store, StoreSettings};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use self::process::Process;
 use self::ready::Ready;
 use self::router::EngineRouter;
 use self::sources::{Reloads, Sources};
-use crate::config::{Config, SettingsArgs};
+use self::systemd::ServiceManager;
+use crate::config::{Config, ConfigError, SettingsArgs};
 use crate::exit::Failure;
 use crate::logging::{self, Log};
 
@@ -65,6 +67,15 @@ pub(crate) enum ServeError {
         #[source]
         source: io::Error,
     },
+    /// The administrator token in the file could be guessed: write a longer one, or remove the file
+    /// so that one is made.
+    #[error("{path}: {problem}")]
+    WeakToken {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
     /// An address cannot be listened on; the message names it. Choose another.
     #[error(transparent)]
     Listen(io::Error),
@@ -79,7 +90,10 @@ pub(crate) enum ServeError {
 impl ServeError {
     /// Whether another configuration would have helped.
     pub(crate) fn is_configuration(&self) -> bool {
-        matches!(self, Self::Listen(_) | Self::Bind(_))
+        matches!(
+            self,
+            Self::Listen(_) | Self::Bind(_) | Self::WeakToken { .. }
+        )
     }
 }
 
@@ -88,6 +102,9 @@ pub(crate) fn run(args: &ServeArgs) -> Result<(), Failure> {
     huge_pages::ask_for();
     let mut config = args.settings.load()?;
     let log = logging::start(&config.log);
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
+    }
     let files = raise_file_limit();
     bound_connections(&mut config, files);
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -142,20 +159,26 @@ async fn serve(
     log: &Log,
 ) -> Result<(), ServeError> {
     let mut signals = Signals::listen(args.until_input_ends).map_err(ServeError::Process)?;
+    // All that can fail because of the configuration comes first, so that a start that fails
+    // leaves nothing behind; the token comes last.
     let listeners = ringback_admin::bind(&config.http)
         .await
         .map_err(ServeError::Listen)?;
+    let sip_listeners = SipListeners::bind(&config.sip)?;
     let store = Store::open(&config.data_dir, StoreSettings::default())?;
-    let administrator = admin_token::find_or_make(&config.data_dir, &config.http.token_prefix)?;
     let node_secret = store.node_secret();
     let engine = Engine::open(store, SystemClock).map_err(|source| ServeError::State {
         path: config.data_dir.clone(),
         source,
     })?;
+    let administrator = match &config.admin_token {
+        Some(token) => token.clone(),
+        None => admin_token::find_or_make(&config.data_dir, &config.http.token_prefix)?,
+    };
 
     let (router, recorder) = EngineRouter::new(engine.clone(), log.full_phone_numbers());
     let learning = router.counters();
-    let sip = SipServer::bind(config.sip.clone(), node_secret, router)?;
+    let sip = SipServer::new(config.sip.clone(), sip_listeners, node_secret, router);
     let ready = listening(&sip, &listeners)?;
     let sources = Arc::new(Sources {
         sip: sip.clone(),
@@ -172,6 +195,8 @@ async fn serve(
         vec![Arc::<Sources>::clone(&sources)],
     );
 
+    let (reload_requests, mut reloads) = mpsc::channel(1);
+    api.send_reloads_to(reload_requests);
     let (stop_recording, told) = oneshot::channel::<()>();
     let recording = tokio::spawn(recorder.run(async move {
         let _told_or_gone = told.await;
@@ -192,11 +217,15 @@ async fn serve(
         }
     });
     ready.announce().map_err(ServeError::Process)?;
+    let mut systemd = ServiceManager::of_environment();
+    systemd.ready();
     tracing::info!(data_dir = %config.data_dir.display(), listening = %ready, "ready");
 
     loop {
         let told = tokio::select! {
             told = signals.next() => told,
+            Some(request) = reloads.recv() => Told::Reload(Some(request)),
+            () = systemd.time_to_say_so() => Told::Alive,
             ended = &mut sip_running => {
                 let ended = ended.unwrap_or_else(|panic| Err(io::Error::other(panic)));
                 return Err(ServeError::Process(
@@ -205,25 +234,41 @@ async fn serve(
             }
         };
         match told {
-            Told::Reload => match reload(args, &config) {
-                Ok(mut reloaded) => {
-                    bound_connections(&mut reloaded, files);
-                    log.reload(&reloaded.log);
-                    sip.reload(reloaded.sip);
-                    sources.reloads.succeeded(engine.now());
-                    tracing::info!("configuration reloaded");
+            Told::Reload(request) => {
+                systemd.reloading();
+                let result = reload(args, &config).map(|mut reloaded| {
+                    bound_connections(&mut reloaded.config, files);
+                    log.reload(&reloaded.config.log);
+                    sip.reload(reloaded.config.sip);
+                    Reloaded {
+                        restart_needed: reloaded.restart_needed,
+                    }
+                });
+                match &result {
+                    Ok(_) => {
+                        sources.reloads.succeeded(engine.now());
+                        tracing::info!("configuration reloaded");
+                    }
+                    Err(faults) => {
+                        sources.reloads.failed(engine.now(), faults.join("; "));
+                        for error in faults {
+                            tracing::error!(error, "configuration refused, the old one stays");
+                        }
+                    }
                 }
-                Err(error) => {
-                    sources.reloads.failed(engine.now(), error.clone());
-                    tracing::error!(error, "configuration refused, the old one stays");
+                systemd.ready();
+                if let Some(request) = request {
+                    request.answer(result);
                 }
-            },
+            }
+            Told::Alive => systemd.alive(),
             Told::Stop(why) => {
                 tracing::info!(why, "draining");
                 break;
             }
         }
     }
+    systemd.stopping();
     sip.drain();
     drain.send_replace(true);
     let down = async {
@@ -273,25 +318,48 @@ fn listening(
     Ok(ready)
 }
 
-/// Reads the configuration again; the error tells why it cannot be used.
-fn reload(args: &ServeArgs, running: &Config) -> Result<Config, String> {
-    let config = args
-        .settings
-        .load()
-        .map_err(|error| crate::exit::chain(&error))?;
-    if config.http != running.http
-        || config.data_dir != running.data_dir
-        || config.sip_listeners != running.sip_listeners
-    {
-        tracing::warn!("listeners, [http] and data-dir take effect at the next start");
+/// A configuration that has been read again.
+struct NewConfig {
+    /// The configuration.
+    config: Config,
+    /// What has changed in it but takes effect only at the next start.
+    restart_needed: Vec<String>,
+}
+
+/// Reads the configuration again; the error lists why it cannot be used.
+fn reload(args: &ServeArgs, running: &Config) -> Result<NewConfig, Vec<String>> {
+    let config = args.settings.load().map_err(|error| match &error {
+        ConfigError::Faults(faults) => faults.iter().map(ToString::to_string).collect(),
+        ConfigError::File { .. } => vec![crate::exit::chain(&error)],
+    })?;
+    let changed = [
+        (
+            "listeners of [sip]",
+            config.sip_listeners != running.sip_listeners,
+        ),
+        ("[http]", config.http != running.http),
+        ("data-dir", config.data_dir != running.data_dir),
+    ];
+    let restart_needed: Vec<String> = changed
+        .into_iter()
+        .filter(|(_, changed)| *changed)
+        .map(|(what, _)| what.to_owned())
+        .collect();
+    if !restart_needed.is_empty() {
+        tracing::warn!(changed = ?restart_needed, "these take effect at the next start");
     }
-    Ok(config)
+    Ok(NewConfig {
+        config,
+        restart_needed,
+    })
 }
 
 /// What the server is told.
 enum Told {
-    /// Read the configuration again.
-    Reload,
+    /// Read the configuration again, and answer whoever asked over HTTP.
+    Reload(Option<ReloadRequest>),
+    /// Say to the service manager that all is well.
+    Alive,
     /// Stop; why.
     Stop(&'static str),
 }
@@ -334,7 +402,7 @@ impl Signals {
 
     /// Waits until told to stop.
     async fn stop(&mut self) {
-        while let Told::Reload = self.next().await {}
+        while !matches!(self.next().await, Told::Stop(_)) {}
     }
 
     /// Waits for the next one.
@@ -342,7 +410,7 @@ impl Signals {
         tokio::select! {
             // What was sent first is seen first: a reload before the end.
             biased;
-            _ = self.hangup.recv() => Told::Reload,
+            _ = self.hangup.recv() => Told::Reload(None),
             _ = self.interrupt.recv() => Told::Stop("SIGINT"),
             _ = self.terminate.recv() => Told::Stop("SIGTERM"),
             _ = self.input_ended.wait_for(|ended| *ended) => Told::Stop("end of input"),
@@ -367,6 +435,9 @@ Once ready, one JSON line on standard output names what listens:
   {\"event\":\"ready\",\"sip_udp\":\"127.0.0.1:5060\",\"sip_tcp\":\"127.0.0.1:5060\",\"http\":\"127.0.0.1:8080\"}
 of several addresses of a kind the first; `http_all` and so on list them. Logs go to standard error.
 
-The administrator token is RINGBACK_ADMIN_TOKEN, or is made at first start into DIR/admin.token.
+The administrator token is RINGBACK_ADMIN_TOKEN (at least 32 characters), or is made at first start
+into DIR/admin.token.
 SIGTERM and SIGINT drain and end with 0 within 10 seconds; SIGHUP reloads certificates and
-configuration, but for listeners, [http] and data-dir; a bad one is refused and the old one stays.";
+configuration, but for listeners, [http] and data-dir; a bad one is refused and the old one stays.
+`ringback reload` does the same and says whether it worked. Under systemd, Type=notify-reload and
+WatchdogSec= work.";

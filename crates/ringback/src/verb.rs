@@ -5,6 +5,8 @@ pub(crate) mod call;
 pub(crate) mod callback;
 pub(crate) mod contact;
 pub(crate) mod environment;
+pub(crate) mod name;
 pub(crate) mod number;
 pub(crate) mod route;
+pub(crate) mod status;
 mod value;

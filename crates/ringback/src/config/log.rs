@@ -4,6 +4,8 @@ use serde::{Deserialize, Serialize};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 
+use super::fault::Faults;
+
 /// The `[log]` section.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
@@ -47,46 +49,40 @@ pub(crate) enum LogFormat {
     Json,
 }
 
-/// A key of `[log]` holds what cannot be used.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub(crate) enum LogConfigError {
-    /// Write `masked` or `full`.
-    #[error("log.phone-numbers: `{0}` is neither `masked` nor `full`")]
-    PhoneNumbers(String),
-    /// Write a level, or levels by module.
-    #[error(
-        "log.level: `{0}` is not a level or filter; write off, error, warn, info, debug or trace, or \
-         levels by module as `info,ringback_sip_server=debug`"
-    )]
-    Level(String),
-    /// Write `text` or `json`.
-    #[error("log.format: `{0}` is neither `text` nor `json`")]
-    Format(String),
-}
-
-impl TryFrom<LogSpec> for LogConfig {
-    type Error = LogConfigError;
-
-    fn try_from(spec: LogSpec) -> Result<Self, LogConfigError> {
-        let full_phone_numbers = match spec.phone_numbers.as_str() {
+impl LogSpec {
+    /// Checks every key.
+    pub(super) fn check(self, faults: &mut Faults<'_>) -> LogConfig {
+        let full_phone_numbers = match self.phone_numbers.as_str() {
             "masked" => false,
             "full" => true,
-            _ => return Err(LogConfigError::PhoneNumbers(spec.phone_numbers)),
+            other => {
+                let message = format!("`{other}` is neither `masked` nor `full`");
+                faults.add("log.phone-numbers", message);
+                false
+            }
         };
-        let format = match spec.format.as_str() {
+        let format = match self.format.as_str() {
             "text" => LogFormat::Text,
             "json" => LogFormat::Json,
-            _ => return Err(LogConfigError::Format(spec.format)),
+            other => {
+                let message = format!("`{other}` is neither `text` nor `json`");
+                faults.add("log.format", message);
+                LogFormat::Text
+            }
         };
-        if !is_filter(&spec.level) {
-            return Err(LogConfigError::Level(spec.level));
+        if !is_filter(&self.level) {
+            let message = format!(
+                "`{}` is not a level or filter; write off, error, warn, info, debug or trace, or levels \
+                 by module as `info,ringback_sip_server=debug`",
+                self.level
+            );
+            faults.add("log.level", message);
         }
-        Ok(Self {
+        LogConfig {
             full_phone_numbers,
-            level: spec.level,
+            level: self.level,
             format,
-        })
+        }
     }
 }
 

@@ -1,4 +1,4 @@
-//! The administrator token: given by the environment, or made at first start and kept in a file.
+//! The administrator token where the environment gives none: made at first start and kept in a file.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
@@ -6,16 +6,19 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
 use super::ServeError;
+use crate::config::check_admin_token;
 
-/// Reads the token, or makes it.
+/// Reads the token from its file, or makes it.
 pub(super) fn find_or_make(data_dir: &Path, prefix: &str) -> Result<String, ServeError> {
-    if let Ok(token) = std::env::var(VARIABLE)
-        && !token.trim().is_empty()
-    {
-        return Ok(token.trim().to_owned());
-    }
     let path = data_dir.join(FILE);
-    read_or_make(&path, prefix).map_err(|source| ServeError::AdminToken { path, source })
+    let token = read_or_make(&path, prefix).map_err(|source| ServeError::AdminToken {
+        path: path.clone(),
+        source,
+    })?;
+    match check_admin_token(&token) {
+        Ok(()) => Ok(token),
+        Err(problem) => Err(ServeError::WeakToken { path, problem }),
+    }
 }
 
 /// Reads the token from its file, or makes both.
@@ -49,9 +52,6 @@ fn read_or_make(path: &Path, prefix: &str) -> io::Result<String> {
     Ok(token)
 }
 
-/// The variable that gives the token.
-const VARIABLE: &str = "RINGBACK_ADMIN_TOKEN";
-
 /// The file that keeps it.
 const FILE: &str = "admin.token";
 
@@ -70,7 +70,17 @@ mod tests {
             0o600
         );
         assert_eq!(read_or_make(&path, "other_").unwrap(), made);
+        assert_eq!(check_admin_token(&made), Ok(()));
         fs::write(&path, "").unwrap();
         assert_ne!(read_or_make(&path, "talq_").unwrap(), made);
+    }
+
+    #[test]
+    fn a_short_token_in_the_file_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        fs::write(directory.path().join(FILE), "secret\n").unwrap();
+        let error = find_or_make(directory.path(), "talq_").unwrap_err();
+        assert!(error.is_configuration());
+        assert!(error.to_string().contains(FILE), "{error}");
     }
 }

@@ -3,8 +3,8 @@
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::Value;
 
-use super::number;
 use super::value::{Body, TargetArg, said};
+use super::{name, number};
 use crate::client::{ApiPath, Client, ClientError};
 use crate::exit::Failure;
 use crate::output::{SessionArgs, record, table};
@@ -66,12 +66,12 @@ enum Verb {
     },
     /// Show one agent
     Show {
-        /// The agent's id
+        /// The agent, by id or name
         id: String,
     },
     /// Change what is given, leave the rest
     Update {
-        /// The agent's id
+        /// The agent, by id or name
         id: String,
         /// What it calls itself
         #[arg(long)]
@@ -100,22 +100,25 @@ enum Verb {
     },
     /// Let it take part in routing
     Publish {
-        /// The agent's id
+        /// The agent, by id or name
         id: String,
     },
     /// Take it out of routing; its role and its calls stay
     Unpublish {
-        /// The agent's id
+        /// The agent, by id or name
         id: String,
     },
     /// Delete an unpublished agent, with its calls
     Delete {
-        /// The agent's id
+        /// The agent, by id or name
         id: String,
+        /// Do not ask
+        #[arg(long, short)]
+        yes: bool,
     },
     /// Set direction and numbers in one step
     Calling {
-        /// The agent's id
+        /// The agent, by id or name
         id: String,
         /// Whether it takes or makes calls
         #[arg(long)]
@@ -172,6 +175,15 @@ impl Status {
 pub(crate) fn run(args: &AgentArgs) -> Result<(), Failure> {
     let session = args.session.open()?;
     let client = &session.client;
+    let id = &match &args.verb {
+        Verb::List { .. } | Verb::Create { .. } => String::new(),
+        Verb::Show { id }
+        | Verb::Update { id, .. }
+        | Verb::Publish { id }
+        | Verb::Unpublish { id }
+        | Verb::Delete { id, .. }
+        | Verb::Calling { id, .. } => name::agent(client, id)?,
+    };
     let answer = match &args.verb {
         Verb::List {
             status,
@@ -212,9 +224,8 @@ pub(crate) fn run(args: &AgentArgs) -> Result<(), Failure> {
                 .targets("targets", target, false);
             client.post(&ApiPath::new(["agents"]), &body.build())?
         }
-        Verb::Show { id } => client.get(&ApiPath::new(["agents", id]))?,
+        Verb::Show { .. } => client.get(&ApiPath::new(["agents", id]))?,
         Verb::Update {
-            id,
             name,
             label,
             direction,
@@ -223,6 +234,7 @@ pub(crate) fn run(args: &AgentArgs) -> Result<(), Failure> {
             no_numbers,
             target,
             no_targets,
+            ..
         } => {
             let body = Body::default()
                 .with("name", name.as_deref())
@@ -233,24 +245,26 @@ pub(crate) fn run(args: &AgentArgs) -> Result<(), Failure> {
                 .targets("targets", target, *no_targets);
             client.patch(&ApiPath::new(["agents", id]), &body.build())?
         }
-        Verb::Publish { id } => client.post(
+        Verb::Publish { .. } => client.post(
             &ApiPath::new(["agents", id, "publish"]),
             &Body::default().build(),
         )?,
-        Verb::Unpublish { id } => client.post(
+        Verb::Unpublish { .. } => client.post(
             &ApiPath::new(["agents", id, "unpublish"]),
             &Body::default().build(),
         )?,
-        Verb::Delete { id } => {
+        Verb::Delete { id: given, yes } => {
+            let question = format!("Delete the agent {given} and all its calls?");
+            session.confirm(*yes, &question)?;
             let answer = client.delete(&ApiPath::new(["agents", id]))?;
             session.print(&answer, |answer| said(answer, "Agent deleted"))?;
             return Ok(());
         }
         Verb::Calling {
-            id,
             direction,
             number,
             no_numbers,
+            ..
         } => {
             let body = Body::default()
                 .with("direction", Some(direction.name()))
@@ -305,5 +319,5 @@ Examples:
   ringback agent create --name 'Solar sales' --direction outbound --number +12025550100
   ringback agent create --name 'Solar callbacks' --direction inbound --number +12025550100 \\
     --target 'sip:solar@10.0.0.5 10 70' --target 'sip:solar@10.0.0.6 10 30'
-  ringback agent publish AGENT_ID
+  ringback agent publish 'Solar sales'
   ringback agent list --direction inbound --json";

@@ -2,6 +2,7 @@
 
 use clap::{Args, Subcommand};
 
+use super::name;
 use super::value::{Body, STATUSES};
 use crate::client::ApiPath;
 use crate::exit::Failure;
@@ -24,7 +25,7 @@ pub(crate) struct CallArgs {
 enum Verb {
     /// Record one outbound call, or report a later status of it
     Record {
-        /// The outbound agent's id
+        /// The outbound agent, by id or name
         #[arg(long, visible_alias = "agent-id", value_name = "AGENT")]
         agent: String,
         /// Whom it called, in E.164 or as the environment's country writes it
@@ -56,8 +57,9 @@ pub(crate) fn run(args: &CallArgs) -> Result<(), Failure> {
         started_at,
         sid,
     } = &args.verb;
+    let agent = name::agent(&session.client, agent)?;
     let body = Body::default()
-        .with("agent_id", Some(agent.as_str()))
+        .with("agent_id", Some(agent))
         .with("to", Some(to.as_str()))
         .with("from", from.as_deref())
         .with("status", status.as_deref())
@@ -83,6 +85,6 @@ const FIELDS: &[(&str, &str)] = &[
 /// Examples.
 const EXAMPLES: &str = "\
 Examples:
-  ringback call record --agent AGENT_ID --to +12025550142 --from +12025550100
+  ringback call record --agent Sales --to +12025550142 --from +12025550100
   ringback call record --agent AGENT_ID --to +12025550142 --sid a84b4c76e66710 --status no_answer
 Many calls at once: see `ringback import calls --help`.";

@@ -3,8 +3,9 @@
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
+use super::name;
 use super::value::{Body, STATUSES, list, said, seconds};
-use crate::client::ApiPath;
+use crate::client::{ApiPath, Client, ClientError};
 use crate::exit::Failure;
 use crate::output::{SessionArgs, cell, record, table};
 
@@ -27,7 +28,7 @@ enum Verb {
     List,
     /// Give an inbound agent a callback role, in place of any it has
     Set {
-        /// The inbound agent's id
+        /// The inbound agent, by id or name
         agent: String,
         /// The role.
         #[command(flatten)]
@@ -35,7 +36,7 @@ enum Verb {
     },
     /// Replace the sources of a role; options that are left out stay
     Replace {
-        /// The inbound agent's id
+        /// The inbound agent, by id or name
         agent: String,
         /// The role.
         #[command(flatten)]
@@ -49,12 +50,12 @@ enum Verb {
     },
     /// Take the role away
     Remove {
-        /// The inbound agent's id
+        /// The inbound agent, by id or name
         agent: String,
     },
     /// Show a callback agent, its sources and its last 30 days
     Show {
-        /// The inbound agent's id
+        /// The inbound agent, by id or name
         agent: String,
     },
     /// Count callbacks by source agent
@@ -70,9 +71,9 @@ enum Verb {
     Sources,
     /// Check whether a role could be set, without setting it
     Check {
-        /// The agent's id
+        /// The agent, by id or name
         agent: String,
-        /// A source agent's id; repeat for several [default: those of the stored role]
+        /// A source agent, by id or name; repeat for several [default: those of the stored role]
         #[arg(long, value_name = "AGENT")]
         source: Vec<String>,
         /// A status that qualifies a call; repeat for several
@@ -87,7 +88,7 @@ enum Verb {
 /// A callback role.
 #[derive(Debug, Args)]
 struct Role {
-    /// An outbound agent whose calls come back here, by id; repeat for several
+    /// An outbound agent whose calls come back here, by id or name; repeat for several
     #[arg(long, value_name = "AGENT", required = true)]
     source: Vec<String>,
     /// A status that a call must have to be returned; repeat for several [default: any]
@@ -100,11 +101,12 @@ struct Role {
 
 impl Role {
     /// The body of a request.
-    fn body(&self) -> Body {
-        Body::default()
-            .with("source_agent_ids", list(&self.source))
+    fn body(&self, client: &Client) -> Result<Body, ClientError> {
+        let sources = name::agents(client, &self.source)?;
+        Ok(Body::default()
+            .with("source_agent_ids", list(&sources))
             .with("callback_trigger_statuses", list(&self.trigger_status))
-            .with("recency_window_seconds", self.recency_window)
+            .with("recency_window_seconds", self.recency_window))
     }
 }
 
@@ -112,35 +114,43 @@ impl Role {
 pub(crate) fn run(args: &CallbackArgs) -> Result<(), Failure> {
     let session = args.session.open()?;
     let client = &session.client;
+    let agent = &match &args.verb {
+        Verb::List | Verb::Stats { .. } | Verb::Sources => String::new(),
+        Verb::Set { agent, .. }
+        | Verb::Replace { agent, .. }
+        | Verb::Remove { agent }
+        | Verb::Show { agent }
+        | Verb::Check { agent, .. } => name::agent(client, agent)?,
+    };
     match &args.verb {
         Verb::List => {
             let answer = client.get(&ApiPath::new(["callback-agents"]))?;
             session.print(&answer, |list| table(list, COLUMNS))?;
         }
-        Verb::Set { agent, role } => {
+        Verb::Set { role, .. } => {
             let path = ApiPath::new(["agents", agent, "callback"]);
-            let answer = client.post(&path, &role.body().build())?;
+            let answer = client.post(&path, &role.body(client)?.build())?;
             session.print(&answer, |agent| record(agent, FIELDS))?;
         }
         Verb::Replace {
-            agent,
             role,
             no_recency_window,
             no_trigger_statuses,
+            ..
         } => {
             let body = role
-                .body()
+                .body(client)?
                 .clear("recency_window_seconds", *no_recency_window)
                 .clear("callback_trigger_statuses", *no_trigger_statuses);
             let path = ApiPath::new(["agents", agent, "callback"]);
             let answer = client.put(&path, &body.build())?;
             session.print(&answer, |agent| record(agent, REPLACED))?;
         }
-        Verb::Remove { agent } => {
+        Verb::Remove { .. } => {
             let answer = client.delete(&ApiPath::new(["agents", agent, "callback"]))?;
             session.print(&answer, |answer| said(answer, "Callback role removed"))?;
         }
-        Verb::Show { agent } => {
+        Verb::Show { .. } => {
             let answer = client.get(&ApiPath::new(["callback-agents", agent]))?;
             session.print(&answer, |page| record(page, PAGE))?;
         }
@@ -156,14 +166,15 @@ pub(crate) fn run(args: &CallbackArgs) -> Result<(), Failure> {
             session.print(&answer, |list| table(list, SOURCES))?;
         }
         Verb::Check {
-            agent,
             source,
             trigger_status,
             off,
+            ..
         } => {
+            let source = name::agents(client, source)?;
             let body = Body::default()
                 .with("is_callback_agent", Some(json!(!off)))
-                .with("callback_source_agents", list(source))
+                .with("callback_source_agents", list(&source))
                 .with("callback_trigger_statuses", list(trigger_status));
             let path = ApiPath::new(["callback-agents", agent, "check-constraints"]);
             let answer = client.post(&path, &body.build())?;
@@ -262,7 +273,7 @@ const COUNTS_BY_SOURCE: &[(&str, &str)] = &[
 /// Examples.
 const EXAMPLES: &str = "\
 Examples:
-  ringback callback set INBOUND_AGENT_ID --source OUTBOUND_AGENT_ID
+  ringback callback set Desk --source Sales
   ringback callback set INBOUND_AGENT_ID --source A --source B \\
     --trigger-status no_answer --recency-window 7d
   ringback callback check INBOUND_AGENT_ID --source OUTBOUND_AGENT_ID

@@ -32,6 +32,9 @@ enum Verb {
     Forget {
         /// The contact's number
         number: String,
+        /// Do not ask
+        #[arg(long, short)]
+        yes: bool,
     },
 }
 
@@ -50,7 +53,8 @@ pub(crate) fn run(args: &ContactArgs) -> Result<(), Failure> {
                 )
             })?;
         }
-        Verb::Forget { number } => {
+        Verb::Forget { number, yes } => {
+            session.confirm(*yes, &format!("Forget {number} and all its calls?"))?;
             let answer = session.client.delete(&ApiPath::new(["contacts", number]))?;
             session.print(&answer, |answer| said(answer, "Contact forgotten"))?;
         }

@@ -3,6 +3,7 @@
 use clap::{Args, Subcommand};
 use serde_json::Value;
 
+use super::name;
 use super::value::{Body, TargetArg, said, seconds};
 use crate::client::ApiPath;
 use crate::exit::Failure;
@@ -36,12 +37,12 @@ enum Verb {
     },
     /// Show one environment
     Show {
-        /// The environment's id
+        /// The environment, by id or name
         id: String,
     },
     /// Change the settings that are given, leave the others
     Update {
-        /// The environment's id
+        /// The environment, by id or name
         id: String,
         /// The new name
         #[arg(long)]
@@ -61,8 +62,11 @@ enum Verb {
     },
     /// Delete an environment that has no agents and numbers left
     Delete {
-        /// The environment's id
+        /// The environment, by id or name
         id: String,
+        /// Do not ask
+        #[arg(long, short)]
+        yes: bool,
     },
     /// Make, list and end the environment's tokens
     Token {
@@ -110,7 +114,7 @@ impl Settings {
 enum TokenVerb {
     /// Make a token; it is shown this once
     Create {
-        /// The environment's id
+        /// The environment, by id or name
         environment: String,
         /// What to call the token
         #[arg(long)]
@@ -118,16 +122,19 @@ enum TokenVerb {
     },
     /// List the tokens, without what is secret
     List {
-        /// The environment's id
+        /// The environment, by id or name
         environment: String,
     },
     /// End a token at once
     Delete {
-        /// The environment's id
+        /// The environment, by id or name
         environment: String,
-        /// The token's id
+        /// The token, by id or name
         // Not `token`: arguments with one name share one value, and `--token` is another.
         token_id: String,
+        /// Do not ask
+        #[arg(long, short)]
+        yes: bool,
     },
 }
 
@@ -146,6 +153,7 @@ pub(crate) fn run(args: &EnvironmentArgs) -> Result<(), Failure> {
             session.print(&answer, show)?;
         }
         Verb::Show { id } => {
+            let id = &name::environment(client, id)?;
             let answer = client.get(&ApiPath::new(["environments", id]))?;
             session.print(&answer, show)?;
         }
@@ -157,6 +165,7 @@ pub(crate) fn run(args: &EnvironmentArgs) -> Result<(), Failure> {
             no_target_template,
             no_fallback_targets,
         } => {
+            let id = &name::environment(client, id)?;
             let body = settings
                 .body(name.as_deref(), *no_fallback_targets)
                 .clear("default_country", *no_default_country)
@@ -165,13 +174,16 @@ pub(crate) fn run(args: &EnvironmentArgs) -> Result<(), Failure> {
             let answer = client.patch(&ApiPath::new(["environments", id]), &body)?;
             session.print(&answer, show)?;
         }
-        Verb::Delete { id } => {
+        Verb::Delete { id, yes } => {
+            session.confirm(*yes, &format!("Delete the environment {id}?"))?;
+            let id = &name::environment(client, id)?;
             let answer = client.delete(&ApiPath::new(["environments", id]))?;
             session.print(&answer, |answer| said(answer, "Environment deleted"))?;
         }
         Verb::Token {
             verb: TokenVerb::Create { environment, name },
         } => {
+            let environment = &name::environment(client, environment)?;
             let body = Body::default().with("name", name.as_deref()).build();
             let path = ApiPath::new(["environments", environment, "tokens"]);
             let answer = client.post(&path, &body)?;
@@ -180,6 +192,7 @@ pub(crate) fn run(args: &EnvironmentArgs) -> Result<(), Failure> {
         Verb::Token {
             verb: TokenVerb::List { environment },
         } => {
+            let environment = &name::environment(client, environment)?;
             let answer = client.get(&ApiPath::new(["environments", environment, "tokens"]))?;
             session.print(&answer, |list| table(list, TOKEN_COLUMNS))?;
         }
@@ -188,8 +201,13 @@ pub(crate) fn run(args: &EnvironmentArgs) -> Result<(), Failure> {
                 TokenVerb::Delete {
                     environment,
                     token_id,
+                    yes,
                 },
         } => {
+            let question = format!("End the token {token_id} of {environment} at once?");
+            session.confirm(*yes, &question)?;
+            let environment = &name::environment(client, environment)?;
+            let token_id = &name::token(client, environment, token_id)?;
             let path = ApiPath::new(["environments", environment, "tokens", token_id]);
             let answer = client.delete(&path)?;
             session.print(&answer, |answer| said(answer, "Token deleted"))?;
@@ -241,4 +259,4 @@ Examples:
   export RINGBACK_TOKEN=$(cat ringback-data/admin.token)
   ringback environment create --name acme --default-country BR \\
     --target-template 'sip:{agent_id}@agents.example.com'
-  ringback environment token create ENVIRONMENT_ID --name ci";
+  ringback environment token create acme --name ci";

@@ -3,9 +3,10 @@
 use clap::{Args, Subcommand};
 use serde_json::Value;
 
+use super::name;
 use super::value::{Body, said};
 use crate::client::{ApiPath, Client, ClientError};
-use crate::exit::Failure;
+use crate::exit::{self, Failure};
 use crate::output::{SessionArgs, record, table};
 
 /// `ringback number`.
@@ -23,14 +24,21 @@ pub(crate) struct NumberArgs {
 /// What can be done.
 #[derive(Debug, Subcommand)]
 enum Verb {
-    /// List the environment's numbers
-    List,
-    /// Enter a number
+    /// List the environment's numbers: all, or one page
+    List {
+        /// Only this page, from 1
+        #[arg(long, value_name = "N")]
+        page: Option<u32>,
+        /// Numbers on the page, at most 100 [server default: 20]
+        #[arg(long, value_name = "N", requires = "page")]
+        per_page: Option<u32>,
+    },
+    /// Enter numbers; one that is refused does not keep the others out
     Add {
-        /// The number, in E.164 or as its country writes it
-        #[arg(allow_hyphen_values = true)]
-        number: String,
-        /// The country in which it is read (ISO 3166-1 alpha-2) [default: the environment's]
+        /// The numbers, in E.164 or as their country writes them
+        #[arg(required = true, value_name = "NUMBER")]
+        numbers: Vec<String>,
+        /// The country in which they are read (ISO 3166-1 alpha-2) [default: the environment's]
         #[arg(long, value_name = "COUNTRY")]
         country_code: Option<String>,
     },
@@ -38,7 +46,7 @@ enum Verb {
     SetDefault {
         /// The number, by id or in E.164
         number: String,
-        /// The agent's id: published, inbound and owner of the number
+        /// The agent, by id or name: published, inbound and owner of the number
         #[arg(required_unless_present = "none")]
         agent: Option<String>,
         /// Choose none: the first assigned published inbound agent counts
@@ -57,19 +65,39 @@ pub(crate) fn run(args: &NumberArgs) -> Result<(), Failure> {
     let session = args.session.open()?;
     let client = &session.client;
     match &args.verb {
-        Verb::List => {
-            let answer = client.get(&ApiPath::new(["phone-numbers"]))?;
+        Verb::List { page, per_page } => {
+            let path = ApiPath::new(["phone-numbers"]);
+            let answer = match page {
+                None => client.get_all(&path)?,
+                Some(page) => client.get(
+                    &path
+                        .query("page", Some(page.to_string()))
+                        .query("per_page", per_page.map(|count| count.to_string())),
+                )?,
+            };
             session.print(&answer, |list| table(list, COLUMNS))?;
         }
         Verb::Add {
-            number,
+            numbers,
             country_code,
         } => {
-            let body = Body::default()
-                .with("number", Some(number.as_str()))
-                .with("country_code", country_code.as_deref());
-            let answer = client.post(&ApiPath::new(["phone-numbers"]), &body.build())?;
-            session.print(&answer, |number| record(number, FIELDS))?;
+            let mut failed = None;
+            for number in numbers {
+                let body = Body::default()
+                    .with("number", Some(number.as_str()))
+                    .with("country_code", country_code.as_deref());
+                match client.post(&ApiPath::new(["phone-numbers"]), &body.build()) {
+                    Ok(answer) => session.print(&answer, |number| record(number, FIELDS))?,
+                    Err(error @ ClientError::Refused(_)) if numbers.len() > 1 => {
+                        // The last one is told when the command ends.
+                        if let Some(before) = failed.replace(Failure::from(error)) {
+                            exit::tell(&before, session.json);
+                        }
+                    }
+                    Err(error) => return Err(error.into()),
+                }
+            }
+            return failed.map_or(Ok(()), Err);
         }
         Verb::SetDefault {
             number,
@@ -77,8 +105,12 @@ pub(crate) fn run(args: &NumberArgs) -> Result<(), Failure> {
             none,
         } => {
             let id = id(client, number)?;
+            let agent = match agent {
+                Some(agent) => Some(name::agent(client, agent)?),
+                None => None,
+            };
             let body = Body::default()
-                .with("default_agent_id", agent.as_deref())
+                .with("default_agent_id", agent)
                 .clear("default_agent_id", *none);
             let answer = client.patch(&ApiPath::new(["phone-numbers", &id]), &body.build())?;
             session.print(&answer, |number| record(number, FIELDS))?;
@@ -92,25 +124,37 @@ pub(crate) fn run(args: &NumberArgs) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The identifiers of numbers that are given by id or in E.164.
+/// The identifiers of numbers that are given by id, in E.164 or as they are listed.
 pub(crate) fn ids(client: &Client, numbers: &[String]) -> Result<Vec<String>, ClientError> {
-    // Only what is written like a number needs looking up; the server judges the rest.
-    if !numbers.iter().any(|number| number.starts_with('+')) {
+    if numbers.iter().all(|number| name::is_id(number)) {
         return Ok(numbers.to_vec());
     }
-    let listed = client.get(&ApiPath::new(["phone-numbers"]))?;
+    let listed = client.get_all(&ApiPath::new(["phone-numbers"]))?;
     numbers
         .iter()
         .map(|number| {
-            if !number.starts_with('+') {
+            if name::is_id(number) {
                 return Ok(number.clone());
             }
+            let digits: String = number
+                .chars()
+                .filter(|character| !" -.()/".contains(*character))
+                .collect();
+            let digits = match digits.strip_prefix("00") {
+                Some(rest) => format!("+{rest}"),
+                None => digits,
+            };
             let found = listed
                 .value
                 .as_array()
                 .into_iter()
                 .flatten()
-                .find(|listed| listed.get("number").and_then(Value::as_str) == Some(number));
+                .find(|listed| {
+                    let is = |key: &str, text: &str| {
+                        listed.get(key).and_then(Value::as_str) == Some(text)
+                    };
+                    is("number", &digits) || is("formatted_number", number)
+                });
             found
                 .and_then(|found| found.get("id").and_then(Value::as_str))
                 .map(str::to_owned)
@@ -149,7 +193,7 @@ const FIELDS: &[(&str, &str)] = &[
 /// Examples.
 const EXAMPLES: &str = "\
 Examples:
-  ringback number add +12025550100
+  ringback number add +12025550100 +12025550101
   ringback number add '(11) 98765-4321' --country-code BR
-  ringback number set-default +12025550100 AGENT_ID
+  ringback number set-default +12025550100 Desk
   ringback number remove +12025550100";

@@ -97,4 +97,6 @@ const RUNGS: &[(&str, &str)] = &[
 const EXAMPLES: &str = "\
 Examples:
   ringback route --to +12025550100 --from +12025550142
-  ringback route --to +12025550100 --from anonymous --explain";
+  ringback route --to +12025550100 --from anonymous --explain
+
+What each reason means, and what to do about it: docs/reasons.md";

@@ -100,6 +100,10 @@ fn wrong_usage_is_64_and_help_is_0() {
         &["contact", "--help"],
         &["route", "--help"],
         &["import", "calls", "--help"],
+        &["status", "--help"],
+        &["reload", "--help"],
+        &["context", "add", "--help"],
+        &["man", "--help"],
     ] {
         assert_ne!(ringback(args).success(), "", "{args:?}");
     }
@@ -111,4 +115,68 @@ fn wrong_usage_is_64_and_help_is_0() {
                 .contains("check-config")
         );
     }
+}
+
+#[test]
+fn every_fault_is_reported_with_file_and_line() {
+    let scratch = tempfile::tempdir().unwrap();
+    let path = scratch.path().join("ringback.toml");
+    let text = "\
+[sip]
+udp = ['127.0.0.1:5060', '127.0.0.1:5060']
+max-connections = 4000000000
+colour = 'red'
+[[sip.peers]]
+address = ['10.0.0.1/8']
+[log]
+level = '!'
+";
+    std::fs::write(&path, text).unwrap();
+    let path = path.to_str().unwrap();
+    for command in ["check-config", "serve"] {
+        let output = ringback(&[command, "--config", path]);
+        assert_eq!(output.code, Some(78), "{}", output.stderr);
+        for (line, key) in [
+            (2, "sip.udp[1]"),
+            (3, "sip.max-connections"),
+            (4, "sip.colour"),
+            (6, "sip.peers[0].address[0]"),
+            (8, "log.level"),
+        ] {
+            let wanted = format!("ringback: {path}:{line}: {key}: ");
+            assert!(
+                output.stderr.contains(&wanted),
+                "{wanted}: {}",
+                output.stderr
+            );
+        }
+        assert_eq!(output.stderr.lines().count(), 5, "{}", output.stderr);
+    }
+}
+
+#[test]
+fn unknown_variables_are_named_in_a_warning() {
+    let run = |variables: &[(&str, &str)], args: &[&str]| {
+        ringback_testkit::run(Path::new(BINARY), variables, args, b"")
+    };
+    let output = run(&[("RINGBACK_HTPP", "127.0.0.1:0")], &["check-config"]);
+    assert_eq!(output.code, Some(0), "{}", output.stderr);
+    assert!(
+        output
+            .stderr
+            .contains("warning: the variable RINGBACK_HTPP"),
+        "{}",
+        output.stderr
+    );
+    let output = run(&[("RINGBACK_HTTP", "127.0.0.1:0")], &["check-config"]);
+    assert!(
+        !output.stderr.contains("RINGBACK_HTTP"),
+        "{}",
+        output.stderr
+    );
+    let mut server = ServerBuilder::new(BINARY)
+        .variable("RINGBACK_DATADIR", "/nowhere")
+        .start();
+    let logged = server.stop().stderr;
+    assert!(logged.contains("RINGBACK_DATADIR"), "{logged}");
 }

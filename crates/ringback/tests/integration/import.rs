@@ -129,7 +129,7 @@ fn rejected_rows_are_told_by_their_line() {
     let text = format!("{good}\n\nnot json\n{unknown}\n{good}\n");
     let path = file(&server, "calls.ndjson", text);
     let output = client(&server, api.token(), &["import", "calls", &path]);
-    assert_eq!(output.code, Some(64));
+    assert_eq!(output.code, Some(65));
     assert!(
         output.stdout.contains("4 rows: 2 accepted, 2 rejected"),
         "{}",
@@ -146,18 +146,18 @@ fn rejected_rows_are_told_by_their_line() {
     let empty = file(&server, "empty.csv", "");
     assert_eq!(
         client(&server, api.token(), &["import", "calls", &empty]).code,
-        Some(64)
+        Some(65)
     );
     let header = file(&server, "header.csv", "agent_id,number\n");
     let output = client(&server, api.token(), &["import", "calls", &header]);
-    assert_eq!(output.code, Some(64));
+    assert_eq!(output.code, Some(65));
     assert!(output.stderr.contains("`to`"), "{}", output.stderr);
     let missing = client(
         &server,
         api.token(),
         &["import", "calls", "/nonexistent.csv"],
     );
-    assert_eq!(missing.code, Some(64));
+    assert_eq!(missing.code, Some(66));
     assert!(
         missing.stderr.contains("/nonexistent.csv"),
         "{}",
@@ -172,7 +172,7 @@ fn rejected_rows_are_told_by_their_line() {
     };
     assert_eq!(
         client(&server, api.token(), &["import", "calls", &truncated]).code,
-        Some(70)
+        Some(65)
     );
     let path = file(
         &server,
@@ -181,7 +181,7 @@ fn rejected_rows_are_told_by_their_line() {
     );
     assert_eq!(
         client(&server, "talq_wrong", &["import", "calls", &path]).code,
-        Some(64)
+        Some(77)
     );
 }
 

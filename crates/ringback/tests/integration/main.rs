@@ -5,6 +5,7 @@
     reason = "a test fails by panicking, its helpers too"
 )]
 
+mod by_hand;
 mod config;
 mod damage;
 mod demo;
@@ -13,6 +14,7 @@ mod import;
 mod ipv6;
 mod openssl;
 mod operation;
+mod operator;
 mod serve;
 mod tls;
 mod verbs;

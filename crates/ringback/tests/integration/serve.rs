@@ -69,21 +69,44 @@ fn administrator_token_is_made_once_unless_given() {
     assert_eq!(again.admin().get("/api/v1/environments").status, 200);
     drop(again);
 
-    let given = start()
-        .variable("RINGBACK_ADMIN_TOKEN", "given by the environment")
-        .start();
+    let given = start().variable("RINGBACK_ADMIN_TOKEN", GIVEN).start();
     assert_eq!(given.admin().get("/api/v1/environments").status, 401);
-    let api = given.api("given by the environment");
+    let api = given.api(GIVEN);
     assert_eq!(api.get("/api/v1/environments").status, 200);
     drop(given);
 
     let elsewhere = scratch.path().join("other");
     let given = ServerBuilder::new(BINARY)
         .data_dir(&elsewhere)
-        .variable("RINGBACK_ADMIN_TOKEN", "x")
+        .variable("RINGBACK_ADMIN_TOKEN", GIVEN)
         .start();
     assert!(!elsewhere.join("admin.token").exists());
     drop(given);
+}
+
+#[test]
+fn administrator_token_that_could_be_guessed_is_refused() {
+    let scratch = tempfile::tempdir().unwrap();
+    let data_dir = scratch.path().join("data");
+    let start = || ServerBuilder::new(BINARY).data_dir(&data_dir);
+    for short in ["x", &GIVEN[..31]] {
+        let output = start()
+            .variable("RINGBACK_ADMIN_TOKEN", short)
+            .try_start()
+            .unwrap_err();
+        assert_eq!(output.code, Some(78), "{}", output.stderr);
+        assert!(
+            output.stderr.contains("RINGBACK_ADMIN_TOKEN"),
+            "{}",
+            output.stderr
+        );
+        assert!(!data_dir.exists(), "a failed start leaves nothing behind");
+    }
+    drop(start().start());
+    std::fs::write(data_dir.join("admin.token"), "short\n").unwrap();
+    let output = start().try_start().unwrap_err();
+    assert_eq!(output.code, Some(78), "{}", output.stderr);
+    assert!(output.stderr.contains("admin.token"), "{}", output.stderr);
 }
 
 #[test]
@@ -233,6 +256,10 @@ fn address_in_use_is_a_configuration_error_that_names_it() {
         assert_eq!(output.code, Some(78), "{}", output.stderr);
         assert!(output.stderr.contains(&address), "{}", output.stderr);
         assert_eq!(output.stdout, "");
+        assert!(
+            !Path::new(data_dir).exists(),
+            "a failed start leaves nothing behind"
+        );
     }
 }
 
@@ -368,3 +395,5 @@ fn connections_leave_descriptors_for_http() {
     assert_eq!(server.admin().get("/api/v1/environments").status, 200);
     drop(connections);
 }
+/// An administrator token of 32 characters.
+const GIVEN: &str = "given-by-the-environment-0123456";

@@ -88,15 +88,15 @@ fn administrator_manages_environments_and_tokens() {
     // Either token is refused where the other belongs.
     assert_eq!(
         client(&server, secret, &["environment", "list"]).code,
-        Some(64)
+        Some(77)
     );
-    assert_eq!(run(&["agent", "list"]).code, Some(64));
+    assert_eq!(run(&["agent", "list"]).code, Some(77));
     let token_id = new["id"].as_str().unwrap();
     run(&["environment", "token", "delete", id, token_id]).success();
-    assert_eq!(client(&server, secret, &["agent", "list"]).code, Some(64));
+    assert_eq!(client(&server, secret, &["agent", "list"]).code, Some(77));
     run(&["environment", "delete", id]).success();
     let gone = run(&["environment", "show", id]);
-    assert_eq!(gone.code, Some(64));
+    assert_eq!(gone.code, Some(66));
     assert!(
         gone.stderr.contains("ENVIRONMENT_NOT_FOUND"),
         "{}",
@@ -141,14 +141,14 @@ fn campaign_is_set_up_and_asked_about_with_commands_alone() {
         ],
     );
     let refused = run(&["callback", "set", &callbacks, "--source", &source]);
-    assert_eq!(refused.code, Some(64));
+    assert_eq!(refused.code, Some(65));
     assert!(
         refused.stderr.contains("source_agent_ids.0"),
         "{}",
         refused.stderr
     );
     let check = run(&["callback", "check", &callbacks, "--source", &source]);
-    assert_eq!(check.code, Some(64));
+    assert_eq!(check.code, Some(65));
     assert!(
         check.stderr.contains("is not published"),
         "{}",
@@ -236,7 +236,7 @@ fn campaign_is_set_up_and_asked_about_with_commands_alone() {
     );
     run(&["contact", "forget", "+12025550142"]).success();
     let forgotten = run(&["contact", "show", "+12025550142"]);
-    assert_eq!(forgotten.code, Some(64));
+    assert_eq!(forgotten.code, Some(66));
     assert!(
         forgotten.stderr.contains("CONTACT_NOT_FOUND"),
         "{}",
@@ -291,11 +291,11 @@ fn campaign_is_set_up_and_asked_about_with_commands_alone() {
             .success()
             .contains("Callbacks")
     );
-    assert_eq!(run(&["agent", "delete", &source]).code, Some(64));
+    assert_eq!(run(&["agent", "delete", &source]).code, Some(65));
     run(&["agent", "unpublish", &source]).success();
     run(&["agent", "delete", &source]).success();
     run(&["number", "remove", "+12025550101"]).success();
-    assert_eq!(run(&["number", "remove", "+12025550109"]).code, Some(64));
+    assert_eq!(run(&["number", "remove", "+12025550109"]).code, Some(66));
 }
 
 #[test]
@@ -324,13 +324,13 @@ fn client_without_server_or_token_says_so() {
     let url = format!("http://{}", free.local_addr().unwrap());
     drop(free);
     let output = ringback(&["agent", "list", "--url", &url, "--token", "x"]);
-    assert_eq!(output.code, Some(70));
+    assert_eq!(output.code, Some(69));
     assert!(output.stderr.contains(&url), "{}", output.stderr);
     let output = ringback(&["agent", "list", "--url", "ftp://x", "--token", "x"]);
     assert_eq!(output.code, Some(64));
     let server = server();
     let output = client(&server, "talq_wrong", &["agent", "list"]);
-    assert_eq!(output.code, Some(64));
+    assert_eq!(output.code, Some(77));
     assert!(
         output.stderr.contains("Unauthenticated"),
         "{}",
