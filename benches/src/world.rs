@@ -5,8 +5,9 @@ use std::sync::{Mutex, PoisonError};
 
 use ringback_routing::{
     Agent, AgentId, AgentSlot, AgentStatus, CallStatus, CallbackRole, Caller, ContactIndex,
-    Decision, Direction, Directory, E164, Environment, EnvironmentId, EnvironmentSlot, NumberId,
-    NumberRules, PhoneNumber, Question, Reason, RememberedCall, Target, Timestamp, decide,
+    Decision, Direction, Directory, E164, Environment, EnvironmentId, EnvironmentSlot, NumberForm,
+    NumberId, NumberRules, PhoneNumber, Question, Reason, RememberedCall, Target, Timestamp,
+    decide,
 };
 use ringback_sip_proto::{
     Action, Answer, IdentitySource, Input, PreparedAnswer, PreparedTarget, Redirector, Reply,
@@ -105,6 +106,7 @@ pub fn directory() -> Directory {
         id: environment,
         name: "bench".to_owned(),
         default_country: None,
+        number_form: NumberForm::National,
         recency_window_seconds: Environment::DEFAULT_RECENCY_WINDOW_SECONDS,
         target_template: None,
         fallback_targets: Vec::new(),

@@ -3,7 +3,7 @@
 use std::sync::{Arc, OnceLock};
 
 use ringback_engine::{Command, Engine};
-use ringback_routing::{Country, Directory, DirectoryEnvironment, TokenHash};
+use ringback_routing::{Directory, DirectoryEnvironment, NumberRulesRef, TokenHash};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -159,10 +159,10 @@ impl Api {
         self.shared.epoch
     }
 
-    /// The country by which the tenant's numbers are read.
-    pub(crate) fn country(&self, tenant: Tenant) -> Result<Option<Country>, ApiError> {
+    /// The rules by which the tenant's numbers are read.
+    pub(crate) fn number_rules(&self, tenant: Tenant) -> Result<NumberRulesRef<'static>, ApiError> {
         let directory = self.engine().directory();
-        Ok(home(&directory, tenant)?.record.default_country)
+        Ok(home(&directory, tenant)?.record.number_rules())
     }
 }
 

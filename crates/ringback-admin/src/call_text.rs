@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use std::fmt;
 
 use ringback_engine::{FieldErrors, NewCall};
-use ringback_routing::{AgentId, CallStatus, Caller, Country, E164, NumberRules, Timestamp};
+use ringback_routing::{AgentId, CallStatus, Caller, E164, NumberRulesRef, Timestamp};
 use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use uuid::Uuid;
@@ -60,16 +60,16 @@ impl<'a> CallText<'a> {
         })
     }
 
-    /// Reads the fields; numbers without `+` by the rules of the country. What is wrong is added to
+    /// Reads the fields; numbers by these rules. What is wrong is added to
     /// `errors`, and without errors there is a call.
     pub(crate) fn read(
         &self,
-        country: Option<Country>,
+        rules: NumberRulesRef<'_>,
         errors: &mut FieldErrors,
     ) -> Option<NewCall> {
         let agent = read_agent(&self.agent_id, errors);
-        let to = read_to(&self.to, country, errors);
-        let from = read_from(&self.from, country, errors);
+        let to = read_to(&self.to, rules, errors);
+        let from = read_from(&self.from, rules, errors);
         let status = read_status(&self.status, errors);
         let started_at = read_started_at(&self.started_at, errors);
         let sid = read_sid(&self.sid, errors);
@@ -107,9 +107,9 @@ fn read_agent(field: &Text<'_>, errors: &mut FieldErrors) -> Option<AgentId> {
 }
 
 /// Reads the contact.
-fn read_to(field: &Text<'_>, country: Option<Country>, errors: &mut FieldErrors) -> Option<E164> {
+fn read_to(field: &Text<'_>, rules: NumberRulesRef<'_>, errors: &mut FieldErrors) -> Option<E164> {
     let text = field.required("to", errors)?;
-    let number = NumberRules::read_with(text, country, None).number();
+    let number = rules.read(text).number();
     if number.is_none() {
         errors.add("to", "The to field must be a valid phone number.");
     }
@@ -117,9 +117,13 @@ fn read_to(field: &Text<'_>, country: Option<Country>, errors: &mut FieldErrors)
 }
 
 /// Reads the calling number; a withheld one is as good as none.
-fn read_from(field: &Text<'_>, country: Option<Country>, errors: &mut FieldErrors) -> Option<E164> {
+fn read_from(
+    field: &Text<'_>,
+    rules: NumberRulesRef<'_>,
+    errors: &mut FieldErrors,
+) -> Option<E164> {
     let text = field.optional("from", errors)?;
-    match NumberRules::read_with(text, country, None) {
+    match rules.read(text) {
         Caller::Number(number) => Some(number),
         Caller::Anonymous => None,
         Caller::Invalid => {
@@ -414,7 +418,7 @@ mod tests {
         let mut errors = FieldErrors::default();
         let call = CallText::parse(line.as_bytes())
             .unwrap()
-            .read(None, &mut errors);
+            .read(NumberRulesRef::default(), &mut errors);
         assert_eq!(call.is_none(), !errors.is_empty());
         errors.0.into_keys().collect()
     }
@@ -427,7 +431,7 @@ mod tests {
         let mut errors = FieldErrors::default();
         let call = CallText::parse(line.as_bytes())
             .unwrap()
-            .read(None, &mut errors)
+            .read(NumberRulesRef::default(), &mut errors)
             .unwrap();
         assert_eq!(call.agent.to_string(), AGENT);
         assert_eq!(call.to.to_string(), "+5511987654321");

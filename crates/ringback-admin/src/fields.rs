@@ -5,7 +5,7 @@
 //! except that a `PATCH` or `PUT` takes `null` to clear what can be cleared.
 
 use ringback_engine::{FieldErrors, Override};
-use ringback_routing::{CallStatus, Country, Target};
+use ringback_routing::{CallStatus, Country, NumberForm, Target};
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
@@ -124,6 +124,25 @@ impl Fields {
                     Override::Keep
                 }
             },
+        }
+    }
+
+    /// A form of numbers that `null` clears.
+    pub(crate) fn number_form(&mut self, name: &str) -> Override<NumberForm> {
+        match self.object.remove(name) {
+            None => Override::Keep,
+            Some(Value::Null) => Override::Clear,
+            Some(value) => {
+                let known = NumberForm::ALL
+                    .into_iter()
+                    .find(|form| value.as_str() == Some(form.name()));
+                if known.is_none() {
+                    let message = "must be national or e164";
+                    self.errors
+                        .add(name, format!("The {} field {message}.", words(name)));
+                }
+                known.map_or(Override::Keep, Override::Set)
+            }
         }
     }
 

@@ -3,8 +3,8 @@
 use ringback_engine::{AgentView, Call, CommandError, NumberView};
 use ringback_routing::{
     Agent, AgentId, AgentStatus, CallStatus, CallbackRole, Country, Direction, Directory,
-    DirectoryAgent, DirectoryNumber, E164, Environment, EnvironmentId, NumberId, PhoneNumber,
-    Target, Timestamp, Token, TokenId,
+    DirectoryAgent, DirectoryNumber, E164, Environment, EnvironmentId, NumberForm, NumberId,
+    PhoneNumber, Target, Timestamp, Token, TokenId,
 };
 use serde::Serialize;
 
@@ -276,6 +276,8 @@ pub(crate) struct EnvironmentBody<'a> {
     name: &'a str,
     /// ISO 3166-1 alpha-2.
     default_country: Option<&'a Country>,
+    /// How numbers without plus are read.
+    number_form: NumberForm,
     /// How old a call may be.
     recency_window_seconds: u64,
     /// Where calls go for agents without targets.
@@ -292,6 +294,7 @@ impl<'a> From<&'a Environment> for EnvironmentBody<'a> {
             id: environment.id,
             name: &environment.name,
             default_country: environment.default_country.as_ref(),
+            number_form: environment.number_form,
             recency_window_seconds: environment.recency_window_seconds,
             target_template: environment.target_template.as_deref(),
             fallback_targets: &environment.fallback_targets,

@@ -2,8 +2,8 @@
 //! for counts, which the journal applies exactly once.
 
 use ringback_routing::{
-    Agent, AgentId, CallStatus, E164, Environment, EnvironmentId, NumberId, PhoneNumber, Timestamp,
-    Token, TokenId,
+    Agent, AgentId, CallStatus, Country, E164, Environment, EnvironmentId, NumberForm, NumberId,
+    PhoneNumber, Target, Timestamp, Token, TokenId,
 };
 use serde::{Deserialize, Serialize};
 
@@ -12,8 +12,8 @@ use serde::{Deserialize, Serialize};
 /// The encoded form is stored: variants are appended, never reordered or removed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Change {
-    /// An environment was made or changed.
-    EnvironmentPut(Environment),
+    /// The same as [`Self::EnvironmentPut`], from before environments had a number form: read, not written.
+    EnvironmentPutBefore(EnvironmentBefore),
     /// An environment was removed, with its tokens.
     EnvironmentRemoved(EnvironmentId),
     /// A token was made.
@@ -36,6 +36,42 @@ pub enum Change {
     Routed(Vec<RoutedEvent>),
     /// A counter grew by so much.
     Counted(CountKey, u64),
+    /// An environment was made or changed.
+    EnvironmentPut(Environment),
+}
+
+/// An environment from before it had a number form.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EnvironmentBefore {
+    /// Its identifier.
+    id: EnvironmentId,
+    /// What its administrator calls it.
+    name: String,
+    /// Country in which numbers without `+` are read.
+    default_country: Option<Country>,
+    /// How old a call may be and still be returned, in seconds.
+    recency_window_seconds: u64,
+    /// SIP URI for agents that have no targets of their own.
+    target_template: Option<String>,
+    /// Where calls go that no agent takes.
+    fallback_targets: Vec<Target>,
+    /// When it was made.
+    created_at: Timestamp,
+}
+
+impl From<EnvironmentBefore> for Environment {
+    fn from(before: EnvironmentBefore) -> Self {
+        Self {
+            id: before.id,
+            name: before.name,
+            default_country: before.default_country,
+            number_form: NumberForm::National,
+            recency_window_seconds: before.recency_window_seconds,
+            target_template: before.target_template,
+            fallback_targets: before.fallback_targets,
+            created_at: before.created_at,
+        }
+    }
 }
 
 /// An outbound call, as recorded.
@@ -147,4 +183,33 @@ pub enum CountKind {
     Answered,
     /// Reached a callback agent by another rung.
     Unmatched,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A log that was left by a server without number forms is read on.
+    #[test]
+    fn environment_of_an_older_log_is_read() {
+        // Variant 0, then the fields one after the other, as they were.
+        let mut bytes = vec![0];
+        bytes.push(16);
+        bytes.extend_from_slice(&[7; 16]);
+        bytes.extend_from_slice(b"\x04Acme\x01\x02BR\x80\x9e\x9e\x01\x00\x00");
+        let before = EnvironmentBefore {
+            id: EnvironmentId(uuid::Uuid::from_bytes([7; 16])),
+            name: "Acme".to_owned(),
+            default_country: "BR".parse().ok(),
+            recency_window_seconds: 30 * 86_400,
+            target_template: None,
+            fallback_targets: Vec::new(),
+            created_at: Timestamp::from_seconds(1_800_000_000),
+        };
+        let encoded = postcard::to_stdvec(&Change::EnvironmentPutBefore(before.clone())).unwrap();
+        assert_eq!(encoded.get(..bytes.len()), Some(bytes.as_slice()));
+        let read: Change = postcard::from_bytes(&encoded).unwrap();
+        assert_eq!(read, Change::EnvironmentPutBefore(before.clone()));
+        assert_eq!(Environment::from(before).number_form, NumberForm::National);
+    }
 }

@@ -87,7 +87,7 @@ impl ContactView {
         ) else {
             return;
         };
-        let key = (call.environment, call.contact);
+        let key = (call.environment, call.contact.subscriber());
         let mut exact = self.exact.lock();
         if let Some(calls) = exact.contacts.get_mut(&key) {
             remember(directory, calls, call.clone());
@@ -172,9 +172,9 @@ impl ContactView {
             calls.filter(move |known| directory.agent(known.source).is_some())
         };
         let second = call.started_at.seconds();
-        if let Some(known) =
-            known().find(|known| (known.source, known.from) == (agent.slot, call.from))
-        {
+        if let Some(known) = known().find(|known| {
+            (known.source, known.from) == (agent.slot, call.from.map(E164::subscriber))
+        }) {
             return known.started_at.seconds() < second;
         }
         known().count() < RecentCalls::LIMIT
@@ -216,10 +216,10 @@ impl ContactView {
     pub(crate) fn forget(&self, directory: &Directory, id: EnvironmentId, contact: E164) {
         if !self.whole.load(Ordering::Acquire) {
             // From here on no loader enters what it has read before.
-            self.forgotten.write().insert((id, contact));
+            self.forgotten.write().insert((id, contact.subscriber()));
         }
         let mut exact = self.exact.lock();
-        exact.remove(&(id, contact));
+        exact.remove(&(id, contact.subscriber()));
         self.mark_readable(id, contact);
         if let Some(environment) = directory.environment_by_id(id) {
             self.index
@@ -244,7 +244,7 @@ impl ContactView {
         }
         // Held until the contact is entered, so that whoever forgets it does so before or after.
         let forgotten = self.forgotten.read();
-        if !forgotten.contains(&(id, contact)) {
+        if !forgotten.contains(&(id, contact.subscriber())) {
             let recent = packed(directory, &kept);
             self.index
                 .insert_if_absent(environment.slot, contact, &recent);
@@ -275,7 +275,7 @@ impl ContactView {
                 Ok(calls) => {
                     if let Some(environment) = directory.environment_by_id(id) {
                         self.replace(directory, environment.slot, contact, &calls);
-                        exact.enter((id, contact), calls);
+                        exact.enter((id, contact.subscriber()), calls);
                     }
                     self.mark_readable(id, contact);
                 }
@@ -288,7 +288,7 @@ impl ContactView {
     fn mark_readable(&self, id: EnvironmentId, contact: E164) {
         if self.has_unreadable.load(Ordering::Acquire) {
             let mut unreadable = self.unreadable.lock();
-            unreadable.remove(&(id, contact));
+            unreadable.remove(&(id, contact.subscriber()));
             self.has_unreadable
                 .store(!unreadable.is_empty(), Ordering::Release);
         }
@@ -297,7 +297,7 @@ impl ContactView {
     /// Whether what the index has of a contact is known to be out of date.
     fn is_unreadable(&self, id: EnvironmentId, contact: E164) -> bool {
         self.has_unreadable.load(Ordering::Acquire)
-            && self.unreadable.lock().contains(&(id, contact))
+            && self.unreadable.lock().contains(&(id, contact.subscriber()))
     }
 
     /// Logs that a contact could not be read, once a minute: every call of it would.
@@ -321,7 +321,12 @@ impl ContactView {
         id: EnvironmentId,
         contact: E164,
     ) -> Result<Vec<Call>, JournalError> {
-        let known = self.exact.lock().contacts.get(&(id, contact)).cloned();
+        let known = self
+            .exact
+            .lock()
+            .contacts
+            .get(&(id, contact.subscriber()))
+            .cloned();
         if let Some(mut calls) = known {
             calls.retain(|call| directory.agent_of(id, call.agent).is_some());
             return Ok(calls);
@@ -355,7 +360,7 @@ impl ContactView {
                 self.archive
                     .visit_calls(id, contact, within, &mut |stored| {
                         if wanted.iter().any(|call| {
-                            call.from == stored.from
+                            call.from == stored.from.map(E164::subscriber)
                                 && call.started_at.seconds() == second
                                 && directory.identity(call.source) == Some((id, stored.agent))
                         }) {
@@ -448,7 +453,7 @@ fn remember(directory: &Directory, calls: &mut Vec<Call>, call: Call) {
     if !exists(&call) {
         return;
     }
-    let line = |call: &Call| (call.agent, call.from);
+    let line = |call: &Call| (call.agent, call.from.map(E164::subscriber));
     match calls.iter_mut().find(|known| line(known) == line(&call)) {
         Some(known) if known.sid == call.sid => known.status = known.status.max(call.status),
         Some(known) if age_order(known) < age_order(&call) => *known = call,
@@ -466,7 +471,7 @@ fn packed(directory: &Directory, calls: &[Call]) -> RecentCalls {
         .filter_map(|call| {
             Some(RememberedCall {
                 source: directory.agent_by_id(call.agent)?.slot,
-                from: call.from,
+                from: call.from.map(E164::subscriber),
                 started_at: Timestamp::from_seconds(call.started_at.seconds()),
                 status: call.status,
             })

@@ -109,12 +109,16 @@ impl<'a> Draft<'a> {
                 let changes = &self.changes;
                 self.calls.retain(|(_, place)| {
                     call_at(changes, *place).is_some_and(|call| {
-                        (call.environment, call.contact) != (*environment, *contact)
+                        (call.environment, call.contact.subscriber())
+                            != (*environment, contact.subscriber())
                     })
                 });
-                self.forgotten.insert((*environment, *contact));
+                self.forgotten.insert((*environment, contact.subscriber()));
             }
-            Change::CallPut(_) | Change::Routed(_) | Change::Counted(..) => {}
+            Change::EnvironmentPutBefore(_)
+            | Change::CallPut(_)
+            | Change::Routed(_)
+            | Change::Counted(..) => {}
         }
         self.changes.push(change);
     }
@@ -148,7 +152,9 @@ impl<'a> Draft<'a> {
             })?;
         Ok(stored.filter(|call| {
             self.directory.agent_by_id(call.agent).is_some()
-                && !self.forgotten.contains(&(environment, call.contact))
+                && !self
+                    .forgotten
+                    .contains(&(environment, call.contact.subscriber()))
         }))
     }
 

@@ -387,9 +387,10 @@ impl Shared {
             tracing::error!(%error, "a contact could not be read");
             crate::CommandError::StorageUnavailable
         })?;
-        let found = calls
-            .into_iter()
-            .find(|call| call.agent == source.record.id && call.from == matched.from);
+        let found = calls.into_iter().find(|call| {
+            call.agent == source.record.id
+                && call.from.map(E164::subscriber) == matched.from.map(E164::subscriber)
+        });
         Ok(found)
     }
 }

@@ -20,7 +20,8 @@ mod warm_up;
 mod writer;
 
 pub use change::{
-    AnsweredCall, Call, Change, CountKey, CountKind, RoutedCall, RoutedEvent, RoutedOverSip,
+    AnsweredCall, Call, Change, CountKey, CountKind, EnvironmentBefore, RoutedCall, RoutedEvent,
+    RoutedOverSip,
 };
 pub use clock::{Clock, SystemClock};
 pub use command::{

@@ -292,7 +292,9 @@ impl Observed {
             }
             Change::ContactForgotten(environment, contact) => {
                 if let Some(log) = self.decisions.lock().get_mut(environment) {
-                    log.retain(|record| record.caller != Caller::Number(*contact));
+                    log.retain(|record| {
+                        record.caller.number().map(E164::subscriber) != Some(contact.subscriber())
+                    });
                 }
             }
             Change::EnvironmentRemoved(environment) => {

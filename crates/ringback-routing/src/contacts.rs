@@ -47,7 +47,7 @@ pub struct ContactUnreadable;
 pub struct RememberedCall {
     /// The agent that called.
     pub source: AgentSlot,
-    /// The number that it called from, if known.
+    /// The number that it called from, if known; in an index, as its [subscriber](E164::subscriber).
     pub from: Option<E164>,
     /// When, to the second.
     pub started_at: Timestamp,
@@ -330,7 +330,7 @@ impl ContactIndex {
     fn pack(&self, call: &RememberedCall) -> PackedCall {
         let line = Line {
             source: call.source,
-            from: call.from,
+            from: call.from.map(E164::subscriber),
         };
         let number = match self.line_numbers.get(&line) {
             Some(number) => *number,
@@ -450,9 +450,10 @@ impl PackedCall {
     }
 }
 
-/// Environment (14 bits) and number (50 bits) in one word, which is never 0: no number is.
+/// Environment (14 bits) and number (50 bits) in one word, which is never 0: no number is. All numbers of a
+/// [subscriber](E164::subscriber) give the same.
 const fn pack_contact(environment: EnvironmentSlot, contact: E164) -> u64 {
-    (environment.0 as u64) << 50 | contact.digits()
+    (environment.0 as u64) << 50 | contact.subscriber().digits()
 }
 
 /// The environment that [`pack_contact`] was given.

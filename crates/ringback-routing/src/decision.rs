@@ -298,6 +298,7 @@ fn returned_call<'d>(
         }
     };
 
+    let dialed = place.number.record.number.subscriber();
     let mut from_other_number = None;
     let mut failure = None;
     for call in contacts.calls(place.environment.slot, contact)?.iter() {
@@ -308,7 +309,7 @@ fn returned_call<'d>(
         let result = claimant(place, source, call);
         observer.call_weighed(place, call, source, result);
         match result {
-            Ok(agent) if call.from == Some(place.number.record.number) => {
+            Ok(agent) if call.from.map(E164::subscriber) == Some(dialed) => {
                 observer.callback(Reason::ReturnedCallSameNumber, Some(agent));
                 return Ok(Ok(callback(
                     place,

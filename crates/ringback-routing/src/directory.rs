@@ -30,7 +30,7 @@ pub struct Directory {
     identities: Vec<(EnvironmentId, AgentId)>,
     /// Slots of the agents.
     agent_slots: HashMap<AgentId, AgentSlot, RandomState>,
-    /// The numbers, by their digits.
+    /// The numbers, by their subscribers.
     numbers: HashMap<E164, Arc<DirectoryNumber>, RandomState>,
     /// The numbers' digits, by identifier.
     number_digits: HashMap<NumberId, E164, RandomState>,
@@ -127,10 +127,10 @@ impl Directory {
         directory
     }
 
-    /// The number with these digits, of whichever environment.
+    /// The number of this subscriber, of whichever environment.
     #[must_use]
     pub fn number(&self, number: E164) -> Option<&DirectoryNumber> {
-        self.numbers.get(&number).map(Arc::as_ref)
+        self.numbers.get(&number.subscriber()).map(Arc::as_ref)
     }
 
     /// The number with this identifier.
@@ -396,7 +396,7 @@ impl Directory {
             Arc::make_mut(home).numbers.push(record.number);
         }
         self.numbers.insert(
-            record.number,
+            record.number.subscriber(),
             Arc::new(DirectoryNumber {
                 record,
                 environment,
@@ -411,7 +411,7 @@ impl Directory {
         let Some(digits) = self.number_digits.remove(&id) else {
             return;
         };
-        let Some(entry) = self.numbers.remove(&digits) else {
+        let Some(entry) = self.numbers.remove(&digits.subscriber()) else {
             return;
         };
         if let Some(Some(home)) = self.environments.get_mut(usize::from(entry.environment.0)) {

@@ -19,4 +19,4 @@ mod text;
 
 pub use country::{Country, UnknownCountry};
 pub use e164::E164;
-pub use rules::{Caller, NumberRules};
+pub use rules::{Caller, NumberForm, NumberRules, NumberRulesRef};

@@ -5,7 +5,10 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::{AgentId, Country, E164, EnvironmentId, NumberId, Timestamp, TokenHash, TokenId};
+use crate::{
+    AgentId, Country, E164, EnvironmentId, NumberForm, NumberId, NumberRulesRef, Timestamp,
+    TokenHash, TokenId,
+};
 
 /// A tenant and its settings.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -16,6 +19,9 @@ pub struct Environment {
     pub name: String,
     /// Country in which numbers without `+` are read.
     pub default_country: Option<Country>,
+    /// What digits without `+` or international prefix are.
+    #[serde(default)]
+    pub number_form: NumberForm,
     /// How old a call may be and still be returned, in seconds, where the role says nothing.
     pub recency_window_seconds: u64,
     /// SIP URI with `{agent_id}`, for agents that have no targets of their own.
@@ -29,6 +35,16 @@ pub struct Environment {
 impl Environment {
     /// The recency window of an environment that sets none: 30 days, in seconds.
     pub const DEFAULT_RECENCY_WINDOW_SECONDS: u64 = 30 * 24 * 60 * 60;
+
+    /// By which rules its contacts and what its clients send are read.
+    #[must_use]
+    pub const fn number_rules(&self) -> NumberRulesRef<'static> {
+        NumberRulesRef {
+            country: self.default_country,
+            international_prefix: None,
+            form: self.number_form,
+        }
+    }
 }
 
 /// An agent, inbound or outbound.

@@ -117,13 +117,19 @@ impl<'m> Invite<'m> {
         self.fingerprint
     }
 
+    /// What the request URI's user names.
+    #[must_use]
+    pub fn request_uri_number(&self) -> NumberText {
+        // The checks read the request URI already.
+        NumberText::from_uri(&self.request.uri)
+    }
+
     /// What was dialed, best first: the request URI's user, then each value of the header.
     pub fn dialed<'n>(
         &self,
         header: Option<&'n str>,
     ) -> impl Iterator<Item = NumberText> + use<'m, 'n> {
-        // The checks read the request URI already.
-        let user = NumberText::from_uri(&self.request.uri);
+        let user = self.request_uri_number();
         std::iter::once(user).chain(
             header
                 .map(|name| self.message.header_numbers(name))

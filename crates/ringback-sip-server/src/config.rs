@@ -4,10 +4,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ringback_routing::{Country, NumberRules, Timestamp};
+use ringback_routing::{Country, NumberForm, NumberRules, Timestamp};
 use ringback_sip_proto::IdentitySource;
 
-use crate::peers::{Peer, PeerTable, Refusal, TransportSet};
+use crate::peers::{DialedSource, Peer, PeerTable, Refusal, TransportSet};
 use crate::spec::{PeerSpec, SipSpec, TlsSpec};
 use crate::tls;
 
@@ -329,6 +329,7 @@ fn read_peers(specs: &[PeerSpec], problems: &mut Problems) -> PeerTable {
         }
     }
     if specs.is_empty() {
+        NumberRules::default().borrowed().warm_up();
         table.serve_loopback();
     }
     table
@@ -388,23 +389,21 @@ fn read_peer(key: &str, spec: &PeerSpec, problems: &mut Problems) -> Peer {
             problems.0.push(word_problem(
                 format!("{key}.identity-order[{index}]"),
                 word,
-                "`p-asserted-identity`, `remote-party-id`, `from`",
+                "`p-asserted-identity`, `remote-party-id`, `from`, `p-preferred-identity`, `diversion`",
             ));
             continue;
         };
-        if (spec.trust_identity || identity == IdentitySource::From)
-            && !identity_order.contains(&identity)
-        {
+        let needs_trust = matches!(
+            identity,
+            IdentitySource::PAssertedIdentity | IdentitySource::RemotePartyId
+        );
+        if (spec.trust_identity || !needs_trust) && !identity_order.contains(&identity) {
             identity_order.push(identity);
         }
     }
     if spec.identity_order.is_empty() {
         problems.add(format!("{key}.identity-order"), ConfigProblem::Empty);
     }
-    let dialed_header = match spec.dialed_header.as_str() {
-        "" => None,
-        name => Some(problems.or_default(header_name(&format!("{key}.dialed-header"), name))),
-    };
     let refuse = match spec.refuse.as_str() {
         "answer" => Refusal::Answer,
         "silence" => Refusal::Silence,
@@ -423,8 +422,10 @@ fn read_peer(key: &str, spec: &PeerSpec, problems: &mut Problems) -> Peer {
         name: name.into(),
         transports,
         identity_order,
-        dialed_header,
+        dialed_order: read_dialed_order(key, spec, problems),
+        strip_prefixes: read_strip_prefixes(key, spec, problems),
         rules: read_rules(key, spec, problems),
+        form_is_set: spec.number_form.is_some(),
         learn: spec.learn,
         mirrors: spec.learn,
         next_hop: problems.or_default(read_next_hop(key, spec)),
@@ -458,10 +459,65 @@ fn read_rules(key: &str, spec: &PeerSpec, problems: &mut Problems) -> NumberRule
             ConfigProblem::InternationalPrefix(prefix.clone()),
         );
     }
-    NumberRules {
+    let form = match spec.number_form.as_deref() {
+        None => NumberForm::default(),
+        Some(word) => match NumberForm::ALL.into_iter().find(|form| form.name() == word) {
+            Some(form) => form,
+            None => {
+                let key = format!("{key}.number-form");
+                problems
+                    .0
+                    .push(word_problem(key, word, "`national`, `e164`"));
+                NumberForm::default()
+            }
+        },
+    };
+    let rules = NumberRules {
         country,
         international_prefix: spec.international_prefix.clone(),
+        form,
+    };
+    // Now, so that the first call does not wait for it.
+    rules.borrowed().warm_up();
+    rules
+}
+
+/// Reads where a peer's dialed numbers are.
+fn read_dialed_order(key: &str, spec: &PeerSpec, problems: &mut Problems) -> Vec<DialedSource> {
+    let mut order = Vec::new();
+    for (index, word) in spec.dialed_order.iter().enumerate() {
+        order.push(match word.as_str() {
+            "request-uri" => DialedSource::RequestUri,
+            name => {
+                let key = format!("{key}.dialed-order[{index}]");
+                DialedSource::Header(problems.or_default(header_name(&key, name)))
+            }
+        });
     }
+    if order.is_empty() {
+        problems.add(format!("{key}.dialed-order"), ConfigProblem::Empty);
+    }
+    if !spec.dialed_header.is_empty() {
+        let name = header_name(&format!("{key}.dialed-header"), &spec.dialed_header);
+        let name = problems.or_default(name);
+        order.push(DialedSource::Header(name));
+    }
+    order
+}
+
+/// Reads what is taken off a peer's dialed numbers, longest first.
+fn read_strip_prefixes(key: &str, spec: &PeerSpec, problems: &mut Problems) -> Vec<Box<str>> {
+    let is_dialed = |byte: u8| byte.is_ascii_digit() || b"+*#".contains(&byte);
+    let mut prefixes = Vec::new();
+    for (index, prefix) in spec.strip_prefixes.iter().enumerate() {
+        if prefix.is_empty() || prefix.len() > 16 || !prefix.bytes().all(is_dialed) {
+            let key = format!("{key}.strip-prefixes[{index}]");
+            problems.add(key, ConfigProblem::Unusable(prefix.clone()));
+        }
+        prefixes.push(prefix.as_str().into());
+    }
+    prefixes.sort_by_key(|prefix: &Box<str>| std::cmp::Reverse(prefix.len()));
+    prefixes
 }
 
 /// Reads where learned INVITEs are redirected.
@@ -483,6 +539,8 @@ fn identity(word: &str) -> Option<IdentitySource> {
         "p-asserted-identity" => IdentitySource::PAssertedIdentity,
         "remote-party-id" => IdentitySource::RemotePartyId,
         "from" => IdentitySource::From,
+        "p-preferred-identity" => IdentitySource::PPreferredIdentity,
+        "diversion" => IdentitySource::Diversion,
         _ => return None,
     })
 }

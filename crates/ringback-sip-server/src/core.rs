@@ -517,7 +517,9 @@ impl<R: Router> Core<R> {
             StartLine::Request { .. } if message.method() == Some(Method::Invite) => {
                 let directory = self.router.directory();
                 let peer = sighting.peer;
-                let dialed = identity::dialed(message.dialed(peer.dialed_header.as_deref()), peer);
+                let dialed = message.dialed(None).next().and_then(|request_uri| {
+                    identity::dialed(&message, request_uri, peer, &directory)
+                });
                 if dialed.is_none_or(|dialed| directory.number(dialed).is_none()) {
                     self.take(self.learning.outbound(&directory, &message, sighting));
                 }
@@ -606,12 +608,17 @@ impl<'d, 's, 'r> Desk<'d, 's, 'r> {
         excess: Option<Excess>,
     ) -> Asked<'m, 'r> {
         let (directory, peer) = (self.round.directory, self.source.peer);
-        let dialed = identity::dialed(invite.dialed(peer.dialed_header.as_deref()), peer);
+        let dialed = identity::dialed(
+            invite.message(),
+            invite.request_uri_number(),
+            peer,
+            directory,
+        );
         let number = dialed.and_then(|dialed| directory.number(dialed));
-        let country = number
+        let environment = number
             .and_then(|number| directory.environment(number.environment))
-            .and_then(|environment| environment.record.default_country);
-        let caller = identity::caller(invite.message(), peer, country);
+            .map(|environment| &environment.record);
+        let caller = identity::caller(invite.message(), peer, environment);
         Asked {
             invite,
             transport: arrival.transport,

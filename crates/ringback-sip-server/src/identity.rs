@@ -1,29 +1,52 @@
 //! Who calls and who is called, read by the rules of the peer that says so.
 
-use ringback_routing::{Caller, Country, E164, NumberRules};
+use ringback_routing::{Caller, Directory, E164, Environment, NumberRulesRef};
 use ringback_sip_proto::{IdentitySource, Message, NumberText};
 
-use crate::peers::Peer;
+use crate::peers::{DialedSource, Peer};
 
-/// The dialed number: of the request URI's user and the peer's header the first that reads as one.
+/// The dialed number: of the peer's sources the first that names a number of ours, else the first that reads
+/// as one. `request_uri` is what the request URI's user names.
 ///
-/// Without a country of the peer it needs `+` or the international prefix: nobody knows yet whose
-/// number it is.
+/// Without a country of the peer it needs `+` or the international prefix, or that the peer sends E.164 without
+/// plus: nobody knows yet whose number it is.
 pub(crate) fn dialed(
-    mut candidates: impl Iterator<Item = NumberText>,
+    message: &Message<'_>,
+    request_uri: NumberText,
     peer: &Peer,
+    directory: &Directory,
 ) -> Option<E164> {
-    candidates.find_map(|text| read(text.as_str(), peer, peer.rules.country).number())
+    let is_ours = |number: &E164| directory.number(*number).is_some();
+    let mut numbers = dialed_numbers(message, request_uri, peer, peer.rules.borrowed());
+    let first = numbers.next()?;
+    if is_ours(&first) {
+        return Some(first);
+    }
+    Some(numbers.find(is_ours).unwrap_or(first))
+}
+
+/// The dialed number of an outbound call: the first that reads as one, in the agent's environment.
+pub(crate) fn dialed_outbound(
+    message: &Message<'_>,
+    peer: &Peer,
+    environment: Option<&Environment>,
+) -> Option<E164> {
+    let request_uri = message.dialed(None).next()?;
+    dialed_numbers(message, request_uri, peer, rules(peer, environment)).next()
 }
 
 /// The caller: of each source in the peer's order the first value that reads as a number, else the
 /// class of the last source that was there. Where nothing says who calls, the caller is anonymous.
-pub(crate) fn caller(message: &Message<'_>, peer: &Peer, country: Option<Country>) -> Caller {
-    let country = peer.rules.country.or(country);
+pub(crate) fn caller(
+    message: &Message<'_>,
+    peer: &Peer,
+    environment: Option<&Environment>,
+) -> Caller {
+    let rules = rules(peer, environment);
     let mut class = Caller::Anonymous;
     for &source in &peer.identity_order {
         for text in message.caller(source) {
-            class = read(text.as_str(), peer, country);
+            class = rules.read_user(text.as_str(), b"");
             if class.number().is_some() {
                 return class;
             }
@@ -35,10 +58,44 @@ pub(crate) fn caller(message: &Message<'_>, peer: &Peer, country: Option<Country
     class
 }
 
-/// Reads a number by the rules of a peer, but in this country.
-pub(crate) fn read(text: &str, peer: &Peer, country: Option<Country>) -> Caller {
-    let prefix = peer.rules.international_prefix.as_deref();
-    NumberRules::read_user_with(text, b"", country, prefix)
+/// The rules of a peer; what they leave open is as in the environment, if one is known.
+fn rules<'p>(peer: &'p Peer, environment: Option<&Environment>) -> NumberRulesRef<'p> {
+    let mut rules = peer.rules.borrowed();
+    if let Some(environment) = environment
+        && rules.country.is_none()
+    {
+        rules.country = environment.default_country;
+        if !peer.form_is_set {
+            rules.form = environment.number_form;
+        }
+    }
+    rules
+}
+
+/// What the peer's sources of the dialed number say, as far as it reads as numbers.
+fn dialed_numbers<'m>(
+    message: &'m Message<'m>,
+    request_uri: NumberText,
+    peer: &'m Peer,
+    rules: NumberRulesRef<'m>,
+) -> impl Iterator<Item = E164> + use<'m> {
+    peer.dialed_order
+        .iter()
+        .flat_map(move |source| {
+            let (uri, header) = match source {
+                DialedSource::RequestUri => (Some(request_uri), None),
+                DialedSource::Header(name) => (None, Some(message.header_numbers(name))),
+            };
+            uri.into_iter().chain(header.into_iter().flatten())
+        })
+        .filter_map(move |text| {
+            let text = text.as_str();
+            let stripped = peer
+                .strip_prefixes
+                .iter()
+                .find_map(|prefix| text.strip_prefix(&**prefix));
+            rules.read_user(stripped.unwrap_or(text), b"").number()
+        })
 }
 
 /// Whether the display name of `From` is a word like "Anonymous": that, and a URI that means
@@ -48,5 +105,5 @@ fn is_withheld(message: &Message<'_>) -> bool {
         return false;
     };
     let name = from.display_name().trim_ascii();
-    !name.is_empty() && NumberRules::read_user_with(name, b"", None, None) == Caller::Anonymous
+    !name.is_empty() && NumberRulesRef::default().read_user(name, b"") == Caller::Anonymous
 }

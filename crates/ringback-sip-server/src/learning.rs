@@ -24,8 +24,8 @@ use std::time::Duration;
 use foldhash::fast::RandomState;
 use parking_lot::Mutex;
 use ringback_routing::{
-    AgentId, CallStatus, Caller, Country, Direction, Directory, DirectoryAgent, E164,
-    EnvironmentId, Timestamp,
+    AgentId, CallStatus, Caller, Direction, Directory, DirectoryAgent, E164, EnvironmentId,
+    Timestamp,
 };
 use ringback_sip_proto::Message;
 use smallvec::SmallVec;
@@ -194,10 +194,10 @@ impl Learning {
             }
         };
         let environment = agent.record.environment;
-        let country = directory
+        let home = directory
             .environment(agent.environment)
-            .and_then(|environment| environment.record.default_country);
-        let Some(contact) = dialed_in(message, sighting.peer, country) else {
+            .map(|environment| &environment.record);
+        let Some(contact) = identity::dialed_outbound(message, sighting.peer, home) else {
             return Lesson::untold(Learned::UnreadableContact);
         };
         let sid = String::from_utf8_lossy(call_id);
@@ -548,10 +548,10 @@ fn calling_agent<'d>(
                 .ok_or(None)?
         }
     };
-    let country = directory
+    let home = directory
         .environment(agent.environment)
-        .and_then(|environment| environment.record.default_country);
-    let from = match identity::caller(message, sighting.peer, country) {
+        .map(|environment| &environment.record);
+    let from = match identity::caller(message, sighting.peer, home) {
         Caller::Number(from) => Some(from),
         Caller::Anonymous | Caller::Invalid => None,
     };
@@ -567,14 +567,6 @@ fn sole_outbound_owner(directory: &Directory, number: E164) -> Option<&Directory
         .filter(|agent| agent.record.direction == Direction::Outbound);
     let agent = outbound.next()?;
     outbound.next().is_none().then_some(agent)
-}
-
-/// The dialed number, read in the country of the agent that dialed.
-fn dialed_in(message: &Message<'_>, peer: &Peer, country: Option<Country>) -> Option<E164> {
-    let country = peer.rules.country.or(country);
-    message
-        .dialed(peer.dialed_header.as_deref())
-        .find_map(|text| identity::read(text.as_str(), peer, country).number())
 }
 
 /// How far a call got that is replied to so; `None` if the reply says nothing about it.

@@ -17,10 +17,14 @@ pub(crate) struct Peer {
     pub(crate) transports: TransportSet,
     /// Where the caller is read, those that are trusted alone.
     pub(crate) identity_order: Vec<IdentitySource>,
-    /// The header that names the dialed number where the request URI does not.
-    pub(crate) dialed_header: Option<Box<str>>,
+    /// Where the dialed number is read.
+    pub(crate) dialed_order: Vec<DialedSource>,
+    /// What is taken off dialed numbers before they are read, longest first.
+    pub(crate) strip_prefixes: Vec<Box<str>>,
     /// By which rules its numbers are read.
     pub(crate) rules: NumberRules,
+    /// Whether its configuration says what numbers without plus are.
+    pub(crate) form_is_set: bool,
     /// Whether outbound calls are learned from its INVITEs.
     pub(crate) learn: bool,
     /// Whether HEP packets are taken from it.
@@ -33,6 +37,15 @@ pub(crate) struct Peer {
     pub(crate) refuse: Refusal,
     /// Seconds for `Retry-After`.
     pub(crate) retry_after: Option<u32>,
+}
+
+/// Where a dialed number is read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum DialedSource {
+    /// The user of the request URI.
+    RequestUri,
+    /// A header: all of its values in order.
+    Header(Box<str>),
 }
 
 /// What an INVITE gets that is refused for overload.
@@ -155,13 +168,11 @@ impl Peer {
         Self {
             name: "loopback".into(),
             transports: TransportSet::ALL,
-            identity_order: vec![
-                IdentitySource::PAssertedIdentity,
-                IdentitySource::RemotePartyId,
-                IdentitySource::From,
-            ],
-            dialed_header: Some("To".into()),
+            identity_order: vec![IdentitySource::From],
+            dialed_order: vec![DialedSource::RequestUri],
+            strip_prefixes: Vec::new(),
             rules: NumberRules::default(),
+            form_is_set: false,
             learn: false,
             mirrors: true,
             next_hop: None,

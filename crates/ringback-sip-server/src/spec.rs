@@ -77,14 +77,21 @@ pub struct PeerSpec {
     pub address: Vec<String>,
     /// Over which of `udp`, `tcp`, `tls` it is served; default all.
     pub transports: Vec<String>,
-    /// Whether its `P-Asserted-Identity` and `Remote-Party-ID` are believed; default true.
+    /// Whether its `P-Asserted-Identity` and `Remote-Party-ID` are believed; default false.
     pub trust_identity: bool,
     /// Where the caller is read, first one first; default `p-asserted-identity`,
-    /// `remote-party-id`, `from`.
+    /// `remote-party-id`, `from`. `p-preferred-identity` and `diversion` may be named too.
     pub identity_order: Vec<String>,
-    /// The header that names the dialed number where the request URI's user is no number; default
-    /// `To`, empty for none.
+    /// Where the dialed number is read: `request-uri` and names of headers. The first that names a number of ours
+    /// holds, else the first that is a number; default `request-uri` alone.
+    pub dialed_order: Vec<String>,
+    /// A header that is read where those of `dialed-order` name no number of ours; default none.
     pub dialed_header: String,
+    /// What is taken off dialed numbers before they are read, as `9` or `1234#`; default nothing.
+    pub strip_prefixes: Vec<String>,
+    /// What digits without `+` or international prefix are: `national`, as dialed within the country, or `e164`;
+    /// default `national`, and without `country` what the environment says that owns the dialed number.
+    pub number_form: Option<String>,
     /// Country (ISO 3166-1 alpha-2) in which its numbers are read; default none: that of the
     /// environment that owns the dialed number.
     pub country: Option<String>,
@@ -131,9 +138,12 @@ impl Default for PeerSpec {
             name: None,
             address: Vec::new(),
             transports: words(&["udp", "tcp", "tls"]),
-            trust_identity: true,
+            trust_identity: false,
             identity_order: words(&["p-asserted-identity", "remote-party-id", "from"]),
-            dialed_header: "To".to_owned(),
+            dialed_order: words(&["request-uri"]),
+            dialed_header: String::new(),
+            strip_prefixes: Vec::new(),
+            number_form: None,
             country: None,
             international_prefix: None,
             learn: false,

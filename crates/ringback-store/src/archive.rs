@@ -92,7 +92,8 @@ impl Archive for Tables {
                     seen.extend(self.sid_hash(&call_key, &call.sid));
                 }
                 if let Some(first) = calls.first()
-                    && (first.environment, first.contact) != (call.environment, call.contact)
+                    && (first.environment, first.contact.subscriber())
+                        != (call.environment, call.contact.subscriber())
                 {
                     if visitor(first.environment, first.contact, &calls).is_break() {
                         return Ok(());

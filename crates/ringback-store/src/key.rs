@@ -1,8 +1,8 @@
 //! How records are laid out in the tables. All of it is stored, so it changes only with the format
 //! version.
 //!
-//! - `calls`: hash of the next two (4) ‖ environment number (4) ‖ contact (7) ‖ time (8) ‖ sid → agent number (4) ‖
-//!   status (1) ‖ calling number or 0 (7) ‖ the sid if its key holds only its hash. Big-endian, so that
+//! - `calls`: hash of the next two (4) ‖ environment number (4) ‖ contact's subscriber (7) ‖ time (8) ‖ sid → agent number (4) ‖
+//!   status, with 0x80 where the contact was written in its other spelling (1) ‖ calling number or 0 (7) ‖ the sid if its key holds only its hash. Big-endian, so that
 //!   a contact's calls lie together and in order of time. The hash spreads contacts evenly, so that
 //!   readers can divide the table, and lets keys differ within the bytes that are compared first.
 //! - `sids`: keyed hash of environment number and sid (16) → contact (8) ‖ time (8) ‖ the first twelve
@@ -46,8 +46,20 @@ const LONGEST_SID_IN_KEY: usize = 1_024;
 /// Length of what [`details`] encodes.
 const DETAILS_LENGTH: usize = 12;
 
+/// Beside the status of a call: its contact was written in the other spelling of its subscriber.
+const RESPELLED: u8 = 0x80;
+
+/// What one byte tells of a call.
+struct Told {
+    /// How far it got.
+    status: CallStatus,
+    /// Whether its contact was written in the other spelling of its subscriber.
+    is_respelled: bool,
+}
+
 /// What all keys in `calls` of one contact start with.
 pub(crate) fn contact_prefix(environment: u32, contact: E164) -> [u8; 15] {
+    let contact = contact.subscriber();
     let mixed =
         (contact.digits() ^ (u64::from(environment) << 50)).wrapping_mul(0x9E37_79B9_7F4A_7C15);
     let mut key = [0; 15];
@@ -102,21 +114,25 @@ pub(crate) fn write_call_value(to: &mut Vec<u8>, call: &Call, agent: u32) {
 fn details(call: &Call, agent: u32) -> [u8; DETAILS_LENGTH] {
     let mut details = [0; DETAILS_LENGTH];
     details[..4].copy_from_slice(&agent.to_be_bytes());
-    details[4] = call.status as u8;
+    let is_respelled = call.contact != call.contact.subscriber();
+    details[4] = call.status as u8 | if is_respelled { RESPELLED } else { 0 };
     details[5..].copy_from_slice(&call.from.map_or(0, E164::digits).to_be_bytes()[1..]);
     details
 }
 
 /// What such bytes say: agent number, status and calling number.
-fn decode_details(details: &[u8; DETAILS_LENGTH]) -> Option<(u32, CallStatus, Option<E164>)> {
+fn decode_details(details: &[u8; DETAILS_LENGTH]) -> Option<(u32, Told, Option<E164>)> {
     let (agent, rest) = details.split_first_chunk::<4>()?;
     let (status, from) = rest.split_first()?;
     let from = match seven_bytes(from.try_into().ok()?) {
         0 => None,
         digits => Some(E164::from_digits(digits)?),
     };
-    let status = *CallStatus::ALL.get(usize::from(*status))?;
-    Some((u32::from_be_bytes(*agent), status, from))
+    let told = Told {
+        status: *CallStatus::ALL.get(usize::from(*status & !RESPELLED))?,
+        is_respelled: *status & RESPELLED != 0,
+    };
+    Some((u32::from_be_bytes(*agent), told, from))
 }
 
 /// What a key and a value in `calls` say; ids are looked up by `resolve`.
@@ -130,7 +146,8 @@ pub(crate) fn decode_call(
     let (contact, key) = key.split_first_chunk::<7>()?;
     let (started_at, sid_key) = key.split_first_chunk::<8>()?;
     let (details, long_sid) = value.split_first_chunk()?;
-    let (agent, status, from) = decode_details(details)?;
+    let (agent, told, from) = decode_details(details)?;
+    let subscriber = E164::from_digits(seven_bytes(*contact))?;
     let sid = if long_sid.is_empty() {
         sid_key
     } else {
@@ -140,9 +157,13 @@ pub(crate) fn decode_call(
         environment: EnvironmentId(resolve(u32::from_be_bytes(*environment))?),
         sid: std::str::from_utf8(sid).ok()?.to_owned(),
         agent: AgentId(resolve(agent)?),
-        contact: E164::from_digits(seven_bytes(*contact))?,
+        contact: if told.is_respelled {
+            subscriber.respelled()?
+        } else {
+            subscriber
+        },
         from,
-        status,
+        status: told.status,
         started_at: time_from_bytes(*started_at),
     })
 }
@@ -178,14 +199,14 @@ pub(crate) fn decode_sid_value(
 ) -> Option<Call> {
     let (contact, value) = value.split_first_chunk::<8>()?;
     let (started_at, details) = value.split_first_chunk::<8>()?;
-    let (agent, status, from) = decode_details(details.try_into().ok()?)?;
+    let (agent, told, from) = decode_details(details.try_into().ok()?)?;
     Some(Call {
         environment,
         sid: sid.to_owned(),
         agent: AgentId(resolve(agent)?),
         contact: E164::from_digits(u64::from_be_bytes(*contact))?,
         from,
-        status,
+        status: told.status,
         started_at: time_from_bytes(*started_at),
     })
 }

@@ -116,6 +116,10 @@ impl Preparation<'_> {
             Change::EnvironmentPut(environment) => {
                 self.put_record(key::ENVIRONMENT, environment.id.0, environment, place)
             }
+            Change::EnvironmentPutBefore(before) => {
+                let environment = ringback_routing::Environment::from(before.clone());
+                self.put_record(key::ENVIRONMENT, environment.id.0, &environment, place)
+            }
             Change::EnvironmentRemoved(environment) => {
                 self.write_state(
                     key::record_key(key::ENVIRONMENT, environment.0).into(),

@@ -140,7 +140,8 @@ impl Journal for MemoryJournal {
                 }
                 Change::ContactForgotten(environment, contact) => {
                     state.calls.retain(|_, call| {
-                        (call.environment, call.contact) != (*environment, *contact)
+                        (call.environment, call.contact.subscriber())
+                            != (*environment, contact.subscriber())
                     });
                 }
                 other => state.changes.push(other.clone()),
@@ -221,7 +222,7 @@ impl Archive for MemoryJournal {
         let calls = state.calls.values();
         let calls: Vec<Call> = calls
             .filter(|call| {
-                (call.environment, call.contact) == (environment, contact)
+                (call.environment, call.contact.subscriber()) == (environment, contact.subscriber())
                     && within.contains(&call.started_at)
             })
             .cloned()
@@ -243,7 +244,7 @@ impl Archive for MemoryJournal {
         let mut contacts: HashMap<(EnvironmentId, E164), Vec<Call>> = HashMap::new();
         for call in self.state.lock().calls.values() {
             contacts
-                .entry((call.environment, call.contact))
+                .entry((call.environment, call.contact.subscriber()))
                 .or_default()
                 .push(call.clone());
         }

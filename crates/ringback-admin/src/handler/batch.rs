@@ -13,7 +13,7 @@ use axum::response::Response;
 use ringback_engine::{
     BatchRecorded, CommandError, Engine, FieldErrors, NewCall, RecordBatch, SubmitError,
 };
-use ringback_routing::Country;
+use ringback_routing::NumberRulesRef;
 use serde::Serialize;
 use tokio::task::JoinHandle;
 
@@ -32,7 +32,7 @@ pub(crate) async fn record(
     request: Request,
 ) -> Result<Response, ApiError> {
     expect_type(request.headers(), "application/x-ndjson")?;
-    let mut batch = Batch::new(api.engine().clone(), tenant, api.country(tenant)?);
+    let mut batch = Batch::new(api.engine().clone(), tenant, api.number_rules(tenant)?);
     let result = batch.read(request).await;
     api.metrics()
         .count_calls(batch.report.accepted, batch.report.rejected);
@@ -47,7 +47,7 @@ struct Batch {
     /// Whose they are: a token that ends meanwhile writes nothing more.
     tenant: Tenant,
     /// By which rules numbers are read.
-    country: Option<Country>,
+    rules: NumberRulesRef<'static>,
     /// Lines read so far.
     lines: u64,
     /// The chunk being gathered.
@@ -98,11 +98,11 @@ struct LineError {
 
 impl Batch {
     /// An empty batch.
-    fn new(engine: Engine, tenant: Tenant, country: Option<Country>) -> Self {
+    fn new(engine: Engine, tenant: Tenant, rules: NumberRulesRef<'static>) -> Self {
         Self {
             engine,
             tenant,
-            country,
+            rules,
             lines: 0,
             chunk: Chunk::default(),
             memory: Vec::new(),
@@ -160,7 +160,7 @@ impl Batch {
         let result = match line {
             Line::TooLong => Err(format!("Line is longer than {MAX_LINE_BYTES} bytes")),
             Line::Whole(text) if text.trim_ascii().is_empty() => return,
-            Line::Whole(text) => parse(text, self.country),
+            Line::Whole(text) => parse(text, self.rules),
         };
         match result {
             Ok(call) => {
@@ -261,14 +261,14 @@ impl Report {
 }
 
 /// Reads a line.
-fn parse(text: &[u8], country: Option<Country>) -> Result<NewCall, String> {
+fn parse(text: &[u8], rules: NumberRulesRef<'static>) -> Result<NewCall, String> {
     let fields = CallText::parse(text).map_err(|error| match error {
         NotACall::Malformed => "Malformed JSON".to_owned(),
         NotACall::NoObject => "Line is no JSON object".to_owned(),
     })?;
     let mut errors = FieldErrors::default();
     fields
-        .read(country, &mut errors)
+        .read(rules, &mut errors)
         .ok_or_else(|| field_messages(&errors))
 }
 

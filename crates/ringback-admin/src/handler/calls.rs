@@ -21,11 +21,11 @@ pub(crate) async fn record(
     request: Request,
 ) -> Result<Response, ApiError> {
     let text = read_json_text(request).await?;
-    let country = api.country(tenant)?;
+    let rules = api.number_rules(tenant)?;
     let mut errors = FieldErrors::default();
     let call = match CallText::parse(&text) {
         Ok(fields) => {
-            let call = fields.read(country, &mut errors);
+            let call = fields.read(rules, &mut errors);
             check(&api, tenant, &fields, &mut errors);
             call
         }

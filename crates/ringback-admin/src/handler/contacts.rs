@@ -3,7 +3,7 @@
 use axum::extract::State;
 use axum::response::Response;
 use ringback_engine::{FieldErrors, ForgetContact};
-use ringback_routing::{E164, NumberRules};
+use ringback_routing::E164;
 use serde::Serialize;
 
 use crate::api::Api;
@@ -22,11 +22,10 @@ pub(crate) async fn show(
 ) -> Result<Response, ApiError> {
     let number = read(&api, tenant, &path)?.ok_or(ApiError::ContactNotFound)?;
     let calls = api.engine().calls_to(tenant.environment, number).await?;
-    if calls.is_empty() {
-        return Err(ApiError::ContactNotFound);
-    }
+    // Of a subscriber with two spellings, the one that was recorded first.
+    let first = calls.last().ok_or(ApiError::ContactNotFound)?;
     Ok(reply::ok(ContactBody {
-        number,
+        number: first.contact,
         calls: calls.iter().map(CallBody::from).collect(),
     }))
 }
@@ -53,8 +52,8 @@ pub(crate) async fn forget(
 
 /// The number in the path.
 fn read(api: &Api, tenant: Tenant, path: &PathText) -> Result<Option<E164>, ApiError> {
-    let country = api.country(tenant)?;
-    Ok(NumberRules::read_with(path.get("number"), country, None).number())
+    let rules = api.number_rules(tenant)?;
+    Ok(rules.read(path.get("number")).number())
 }
 
 /// A contact.

@@ -31,6 +31,7 @@ pub(crate) async fn create(State(api): State<Api>, request: Request) -> Result<R
     let command = CreateEnvironment {
         name: fields.required_text("name", MAX_NAME),
         default_country: set(fields.country("default_country")),
+        number_form: set(fields.number_form("number_form")),
         recency_window_seconds: set(fields.seconds("recency_window_seconds")),
         target_template: set(fields.target_template("target_template")),
         fallback_targets: fields.targets("fallback_targets").unwrap_or_default(),
@@ -62,6 +63,7 @@ pub(crate) async fn update(
         id,
         name: fields.kept_text("name", MAX_NAME),
         default_country: fields.country("default_country"),
+        number_form: fields.number_form("number_form"),
         recency_window_seconds: fields.seconds("recency_window_seconds"),
         target_template: fields.target_template("target_template"),
         fallback_targets: fields.targets("fallback_targets"),

@@ -5,8 +5,8 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use ringback_engine::{Call, ReportAnswered, RouteCall, SubmitError};
 use ringback_routing::{
-    Caller, ContactUnreadable, Decision, E164, NumberRules, Outcome, Question, Step, Target,
-    Timestamp, decide, explain, order_targets,
+    Caller, ContactUnreadable, Decision, E164, Outcome, Question, Step, Target, Timestamp, decide,
+    explain, order_targets,
 };
 use serde::Serialize;
 use smallvec::SmallVec;
@@ -29,7 +29,7 @@ pub(crate) async fn look_up(
     tenant: Tenant,
     mut query: QueryText,
 ) -> Result<Response, ApiError> {
-    let country = api.country(tenant)?;
+    let rules = api.number_rules(tenant)?;
     let to = query.phone_number("to");
     if to.is_none() {
         query.errors.add("to", "The to field is required.");
@@ -45,13 +45,9 @@ pub(crate) async fn look_up(
             },
         )
         .unwrap_or(false);
-    let caller = NumberRules::read_with(
-        query.phone_number("from").unwrap_or_default(),
-        country,
-        None,
-    );
+    let caller = rules.read(query.phone_number("from").unwrap_or_default());
     query.errors.into_result()?;
-    let dialed = to.and_then(|to| NumberRules::read_with(to, country, None).number());
+    let dialed = to.and_then(|to| rules.read(to).number());
     let ask = Ask {
         tenant,
         dialed,
@@ -87,10 +83,10 @@ pub(crate) async fn route(
         fields.errors.add("sid", sid_problem());
     }
     fields.errors.into_result()?;
-    let country = api.country(tenant)?;
+    let rules = api.number_rules(tenant)?;
     let shown: String = to.chars().take(MAX_SHOWN_DIALED).collect();
-    let dialed = NumberRules::read_with(to, country, None).number();
-    let caller = NumberRules::read_with(from, country, None);
+    let dialed = rules.read(to).number();
+    let caller = rules.read(from);
     let command = RouteCall {
         environment: tenant.environment,
         dialed,

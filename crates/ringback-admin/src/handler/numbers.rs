@@ -3,7 +3,7 @@
 use axum::extract::{Request, State};
 use axum::response::Response;
 use ringback_engine::{CreateNumber, DeleteNumber, FieldErrors, Override, SetDefaultAgent};
-use ringback_routing::{AgentId, Caller, Country, E164, NumberRules};
+use ringback_routing::{AgentId, Caller, Country, E164, NumberRulesRef};
 
 use crate::api::Api;
 use crate::auth::Tenant;
@@ -36,11 +36,15 @@ pub(crate) async fn create(
         Override::Set(country) => Some(country),
         Override::Keep | Override::Clear => None,
     };
-    let country = match given {
-        Some(country) => Some(country),
-        None => api.country(tenant)?,
+    let tenant_rules = api.number_rules(tenant)?;
+    let rules = match given {
+        Some(_) => NumberRulesRef {
+            country: given,
+            ..tenant_rules
+        },
+        None => tenant_rules,
     };
-    let number = match NumberRules::read_with(&text, country, None) {
+    let number = match rules.read(&text) {
         Caller::Number(number) => Some(number),
         Caller::Anonymous | Caller::Invalid => {
             if !text.is_empty() {

@@ -169,7 +169,7 @@ fn record(
     };
     let mismatch = if known.agent != new.agent {
         Some("agent")
-    } else if known.contact != new.to {
+    } else if known.contact.subscriber() != new.to.subscriber() {
         Some("contact")
     } else if new.from.is_some() && known.from != new.from {
         Some("calling number")

@@ -1,6 +1,6 @@
 //! Environments and their settings.
 
-use ringback_routing::{Country, Environment, EnvironmentId, Target};
+use ringback_routing::{Country, Environment, EnvironmentId, NumberForm, Target};
 use uuid::Uuid;
 
 use super::{Command, Override};
@@ -13,6 +13,8 @@ pub struct CreateEnvironment {
     pub name: String,
     /// Its country.
     pub default_country: Option<Country>,
+    /// How its numbers without plus are read; `None`: nationally.
+    pub number_form: Option<NumberForm>,
     /// Its recency window, in seconds; `None`: 30 days.
     pub recency_window_seconds: Option<u64>,
     /// Its target template.
@@ -35,6 +37,7 @@ impl Command for CreateEnvironment {
             id: EnvironmentId(Uuid::now_v7()),
             name: self.name,
             default_country: self.default_country,
+            number_form: self.number_form.unwrap_or_default(),
             recency_window_seconds: self
                 .recency_window_seconds
                 .unwrap_or(Environment::DEFAULT_RECENCY_WINDOW_SECONDS),
@@ -56,6 +59,8 @@ pub struct UpdateEnvironment {
     pub name: Option<String>,
     /// The new country.
     pub default_country: Override<Country>,
+    /// How its numbers without plus are read; cleared: nationally.
+    pub number_form: Override<NumberForm>,
     /// The new recency window, in seconds; cleared: 30 days.
     pub recency_window_seconds: Override<u64>,
     /// The new target template.
@@ -79,6 +84,10 @@ impl Command for UpdateEnvironment {
         self.errors.into_result()?;
         environment.name = self.name.unwrap_or(environment.name);
         environment.default_country = self.default_country.apply(environment.default_country);
+        environment.number_form = self
+            .number_form
+            .apply(Some(environment.number_form))
+            .unwrap_or_default();
         environment.recency_window_seconds = self
             .recency_window_seconds
             .apply(Some(environment.recency_window_seconds))

@@ -49,6 +49,30 @@ impl Country {
         self.entry().international_prefix.as_bytes()
     }
 
+    /// Whether numbers without their area are dialed here as they are, and others behind a trunk prefix that these
+    /// digits lack.
+    pub(super) fn lacks_trunk_prefix(self, digits: &[u8]) -> bool {
+        let prefix = self.entry().trunk_prefix.as_bytes();
+        !prefix.is_empty() && !digits.starts_with(prefix)
+    }
+
+    /// Whether the digits begin with the calling code.
+    pub(super) fn leads(self, digits: &[u8]) -> bool {
+        let mut code = self.calling_code();
+        let mut length = code.checked_ilog10().map_or(0, |log| log as usize + 1);
+        let Some(lead) = digits.get(..length) else {
+            return false;
+        };
+        while length > 0 {
+            length -= 1;
+            if u16::from(lead[length].wrapping_sub(b'0')) != code % 10 {
+                return false;
+            }
+            code /= 10;
+        }
+        true
+    }
+
     /// The library's word for the country.
     pub(super) fn region(self) -> Option<Region> {
         Region::from_code(self.code()).ok()
@@ -117,6 +141,8 @@ struct Entry {
     calling_code: u16,
     /// What is dialed before a foreign number, digits only.
     international_prefix: String,
+    /// What is dialed before a number of another area, digits only; empty where there is no such thing.
+    trunk_prefix: String,
 }
 
 /// One entry for every pair of letters, `AA` to `ZZ`.
@@ -131,11 +157,23 @@ static COUNTRIES: LazyLock<Vec<Entry>> = LazyLock::new(|| {
             countries[Country([first, second]).index()] = Entry {
                 calling_code,
                 international_prefix: prefix_from(region, calling_code),
+                trunk_prefix: trunk_prefix_of(region).unwrap_or_default(),
             };
         }
     }
     countries
 });
+
+/// What is dialed in a region before a number of another area: what the library puts before one.
+fn trunk_prefix_of(region: Region) -> Option<String> {
+    let example = PHONE_NUMBER_UTIL.get_example_number(region).ok()?;
+    let written = example.format_as(PhoneNumberFormat::National);
+    let digits: String = written.chars().filter(char::is_ascii_digit).collect();
+    let number = example.national_number.to_string();
+    let prefix = digits.strip_suffix(&number)?;
+    // An Italian 0 is of the number itself.
+    (!example.italian_leading_zero()).then(|| prefix.to_owned())
+}
 
 /// What is dialed in a region before a foreign number: what the library puts before one.
 fn prefix_from(region: Region, calling_code: u16) -> String {

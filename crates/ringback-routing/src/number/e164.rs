@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use rlibphonenumber::PhoneNumberFormat;
+use rlibphonenumber::{PHONE_NUMBER_UTIL, PhoneNumberFormat};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::plan;
@@ -46,6 +46,61 @@ impl E164 {
     #[must_use]
     pub fn is_possible(self) -> bool {
         plan::is_possible(self)
+    }
+
+    /// Whether the number, in either spelling of its subscriber, is one that its numbering plan gives out. Costs a few
+    /// pattern matches.
+    #[must_use]
+    pub fn is_valid(self) -> bool {
+        let subscriber = self.subscriber();
+        [Some(subscriber), subscriber.respelled()]
+            .into_iter()
+            .flatten()
+            .filter_map(plan::to_library)
+            .any(|number| PHONE_NUMBER_UTIL.is_valid_number(&number))
+    }
+
+    /// The number by which its subscriber is known, of those that reach the same telephone:
+    ///
+    /// - Mexico: without the 1 that stood behind 52 for mobile telephones until 2019;
+    /// - Argentina: without the 9 behind 54 that mobile telephones have when they are called from abroad;
+    /// - Brazil: a mobile number with its ninth digit, which came between 2012 and 2016.
+    ///
+    /// Numbers are compared by this, and shown as they were written. Takes a nanosecond.
+    #[must_use]
+    pub const fn subscriber(self) -> Self {
+        match self.0 {
+            MEXICO_MOBILE..MEXICO_MOBILE_END => Self(520_000_000_000 + (self.0 - MEXICO_MOBILE)),
+            ARGENTINA_MOBILE..ARGENTINA_MOBILE_END => {
+                Self(540_000_000_000 + (self.0 - ARGENTINA_MOBILE))
+            }
+            // 55, two digits of the area, eight of the subscriber: from 6 on they are of mobile telephones.
+            551_000_000_000..560_000_000_000 if self.0 / 10_000_000 % 10 >= 6 => {
+                let (area, eight) = (self.0 / 100_000_000, self.0 % 100_000_000);
+                Self(area * 1_000_000_000 + 900_000_000 + eight)
+            }
+            _ => self,
+        }
+    }
+
+    /// The other number of the same [`subscriber`](Self::subscriber), given that; `None` if there is none.
+    #[must_use]
+    pub const fn respelled(self) -> Option<Self> {
+        let other = match self.0 {
+            520_000_000_000..530_000_000_000 => Self(MEXICO_MOBILE + (self.0 - 520_000_000_000)),
+            540_000_000_000..550_000_000_000 => Self(ARGENTINA_MOBILE + (self.0 - 540_000_000_000)),
+            5_510_000_000_000..5_600_000_000_000 => {
+                let (area, nine) = (self.0 / 1_000_000_000, self.0 % 1_000_000_000);
+                Self(area * 100_000_000 + nine % 100_000_000)
+            }
+            _ => return None,
+        };
+        // Only what leads back is the same subscriber.
+        if other.subscriber().0 == self.0 {
+            Some(other)
+        } else {
+            None
+        }
     }
 
     /// The number grouped as its country does: `+55 11 98765-4321`.
@@ -118,8 +173,40 @@ impl<'de> Deserialize<'de> for E164 {
     }
 }
 
+/// `+52 1` and ten digits: from here,
+const MEXICO_MOBILE: u64 = 5_210_000_000_000;
+/// up to here.
+const MEXICO_MOBILE_END: u64 = 5_220_000_000_000;
+/// `+54 9` and ten digits: from here,
+const ARGENTINA_MOBILE: u64 = 5_490_000_000_000;
+/// up to here.
+const ARGENTINA_MOBILE_END: u64 = 5_500_000_000_000;
+
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn two_spellings_are_one_subscriber() {
+        let number = |digits: u64| super::E164::from_digits(digits).unwrap();
+        for (one, other, subscriber) in [
+            (5_215_555_550_142, 525_555_550_142, 525_555_550_142),
+            (5_491_123_456_789, 541_123_456_789, 541_123_456_789),
+            (551_187_654_321, 5_511_987_654_321, 5_511_987_654_321),
+            (551_199_999_999, 5_511_999_999_999, 5_511_999_999_999),
+        ] {
+            assert_eq!(number(one).subscriber(), number(subscriber));
+            assert_eq!(number(other).subscriber(), number(subscriber));
+            assert_eq!(
+                number(subscriber).respelled(),
+                Some(number(if one == subscriber { other } else { one }))
+            );
+        }
+        // A land line has eight digits for good, and these are somebody else.
+        for alone in [551_134_567_890, 5_511_934_567_890, 12_025_550_119] {
+            assert_eq!(number(alone).subscriber(), number(alone));
+            assert_eq!(number(alone).respelled(), None);
+        }
+    }
+
     use proptest::prelude::*;
 
     use super::*;

@@ -4,6 +4,7 @@
 //! two table look-ups; [`read`] gives to the library only what its rules could change or refuse.
 
 use std::sync::LazyLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rlibphonenumber::{NumberLengthType, PHONE_NUMBER_UTIL, PhoneNumber};
 
@@ -31,6 +32,10 @@ pub(super) fn read(digits: &[u8]) -> Option<E164> {
 /// Reads the digits after a `+` if the library would take them as they are.
 pub(super) fn read_plain(digits: &[u8]) -> Option<E164> {
     let number = E164::from_ascii_digits(digits)?;
+    // Mexico's plan has forgotten the 1 of mobile telephones; people and carriers have not.
+    if digits.len() == 13 && digits.starts_with(b"521") {
+        return Some(number);
+    }
     let plan = PLANS.of(lead(digits)?)?;
     if plan.lengths & 1 << digits.len() == 0 {
         return None;
@@ -59,6 +64,7 @@ pub(super) fn settle(mut number: E164) -> Option<E164> {
 
 /// Whether the length is possible for the calling code.
 pub(super) fn is_possible(number: E164) -> bool {
+    let number = number.subscriber();
     let Some((plan, length)) = split(number) else {
         return false;
     };
@@ -107,6 +113,12 @@ pub(super) fn from_library(number: &PhoneNumber) -> Option<E164> {
 /// Builds the tables now, so that no call waits for them.
 pub(super) fn load() {
     LazyLock::force(&PLANS);
+    BUILT.store(true, Ordering::Release);
+}
+
+/// Whether [`load`] has built the tables.
+pub(super) fn is_loaded() -> bool {
+    BUILT.load(Ordering::Acquire)
 }
 
 /// The numbering plan behind one calling code.
@@ -212,6 +224,9 @@ impl Plan {
 /// Every plan, built on first use.
 static PLANS: LazyLock<Plans> = LazyLock::new(Plans::from_library);
 
+/// Whether the plans were built ahead of their first use.
+static BUILT: AtomicBool = AtomicBool::new(false);
+
 /// Lets the library read the digits after a `+`.
 fn read_by_library(digits: &[u8]) -> Option<E164> {
     let mut text = String::with_capacity(1 + digits.len());
@@ -301,6 +316,11 @@ mod tests {
         }
     }
 
+    /// What we read though the library refuses it.
+    fn is_mexican_mobile(digits: &str) -> bool {
+        digits.len() == 13 && digits.starts_with("521")
+    }
+
     /// Compares the table with the library for every calling code, length and pair of leading
     /// digits, with several tails.
     fn compare_with_library(tails: &[&str]) {
@@ -310,6 +330,9 @@ mod tests {
                     for length in 7..=15 {
                         let mut digits = format!("{code}{national_lead:02}{tail}");
                         digits.truncate(length);
+                        if is_mexican_mobile(&digits) {
+                            continue;
+                        }
                         let plain = read_plain(digits.as_bytes());
                         if let Some(number) = plain {
                             assert_eq!(Some(number), by_library(&digits), "+{digits}");
@@ -421,11 +444,13 @@ mod tests {
         ) {
             let codes: Vec<i32> = PHONE_NUMBER_UTIL.get_supported_calling_codes().collect();
             let digits = format!("{}{national}", codes[place.index(codes.len())]);
+            prop_assume!(!is_mexican_mobile(&digits));
             prop_assert_eq!(read(digits.as_bytes()), settled_by_library(&digits));
         }
 
         #[test]
         fn table_agrees_with_the_library_on_unassigned_codes(digits in "[0-9]{1,30}") {
+            prop_assume!(!is_mexican_mobile(&digits));
             prop_assert_eq!(read(digits.as_bytes()), settled_by_library(&digits));
             if let Some(number) = E164::from_ascii_digits(digits.as_bytes())
                 && let Some(library) = to_library(number)

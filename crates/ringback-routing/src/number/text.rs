@@ -72,6 +72,87 @@ pub(super) fn is_withheld(word: &[u8]) -> bool {
         .any(|known| known.as_bytes() == &letters[..length])
 }
 
+/// Whether a gateway spells one of the words of [`is_withheld`] by these digits.
+pub(super) fn is_spelled_on_keypad(digits: &[u8]) -> bool {
+    std::str::from_utf8(digits).is_ok_and(|digits| {
+        digits
+            .parse()
+            .is_ok_and(|digits: u64| KEYPAD_WORDS.contains(&digits))
+    })
+}
+
+/// The value without what a spreadsheet puts around a number so that it stays text: an apostrophe before
+/// it, or `="` and `"` around it.
+pub(super) fn without_spreadsheet(value: &[u8]) -> &[u8] {
+    let value = value.trim_ascii();
+    match value {
+        [b'\'', rest @ ..] if !rest.is_empty() => rest,
+        [b'=', b'"', inner @ .., b'"'] => inner,
+        _ => value,
+    }
+}
+
+/// The number without what is dialed after it; `None` if something else stands there.
+///
+/// After a comma anything may follow that a telephone can dial, or nothing; `w`, `p` and `x` need a digit, because letters also stand for digits (`1800POOL`) or hide them (`555xxxx`).
+pub(super) fn without_post_dial(name: &[u8]) -> Option<&[u8]> {
+    let is_mark = |byte: &u8| *byte == b',' || byte.is_ascii_alphabetic();
+    let Some(mark) = name.iter().position(is_mark) else {
+        return Some(name);
+    };
+    let (number, rest) = name.split_at(mark);
+    if !number.iter().any(u8::is_ascii_digit) {
+        return Some(name);
+    }
+    let is_dialed = |byte: &u8| {
+        byte.is_ascii_digit()
+            || matches!(
+                byte.to_ascii_lowercase(),
+                b'*' | b'#' | b',' | b'w' | b'p' | b' ' | b'-'
+            )
+    };
+    let has_digit = rest.iter().any(u8::is_ascii_digit);
+    let extension = ["extension", "extn", "ext", "x"].iter().find_map(|word| {
+        let (start, rest) = rest.split_at_checked(word.len())?;
+        start.eq_ignore_ascii_case(word.as_bytes()).then_some(rest)
+    });
+    let fits = match (rest.first()?, extension) {
+        (b',', _) => rest.iter().all(is_dialed),
+        (b'w' | b'W' | b'p' | b'P', _) => has_digit && rest.iter().all(is_dialed),
+        (_, Some(extension)) => {
+            let digits = extension.strip_prefix(b".").unwrap_or(extension);
+            has_digit
+                && digits
+                    .iter()
+                    .all(|byte| byte.is_ascii_digit() || b" :=-".contains(byte))
+        }
+        _ => false,
+    };
+    fits.then_some(number)
+}
+
+/// The number without a decimal ending of zeros; `None` if it is a fraction.
+///
+/// A lone point behind seven or more digits that nothing divides is a decimal point, and so is one before one or
+/// two zeros at the end; elsewhere it divides a number as a space does.
+pub(super) fn without_fraction(number: &[u8]) -> Option<&[u8]> {
+    let mut points = number.iter().enumerate().filter(|(_, byte)| **byte == b'.');
+    let (Some((point, _)), None) = (points.next(), points.next()) else {
+        return Some(number);
+    };
+    let (whole, fraction) = (&number[..point], &number[point + 1..]);
+    let whole_digits = whole.strip_prefix(b"+").unwrap_or(whole);
+    let is_undivided = whole_digits.len() >= 7 && whole_digits.iter().all(u8::is_ascii_digit);
+    let zeros_only = !fraction.is_empty() && fraction.iter().all(|byte| *byte == b'0');
+    if zeros_only && (is_undivided || fraction.len() <= 2) {
+        Some(whole)
+    } else if is_undivided && fraction.iter().any(u8::is_ascii_digit) {
+        None
+    } else {
+        Some(number)
+    }
+}
+
 /// A user part without its password, cut at the first `;` into what names the user and parameters.
 pub(super) fn split_user(user: &[u8]) -> (&[u8], &[u8]) {
     let user = match position(user, b":") {
@@ -322,6 +403,16 @@ fn is_separator(letter: char) -> bool {
 
 /// The host that stands for anonymity.
 const ANONYMOUS_HOST: &[u8] = b"anonymous.invalid";
+
+/// Such words as gateways spell them on a keypad, and send as numbers: ANONYMOUS, RESTRICTED, BLOCKED, UNKNOWN and
+/// UNAVAILABLE.
+pub(super) const KEYPAD_WORDS: [u64; 5] = [
+    266_696_687,
+    7_378_742_833,
+    2_562_533,
+    8_656_696,
+    86_282_452_253,
+];
 
 /// Words that stand for a caller who withholds the number, or whose number the network withholds,
 /// as PBXs and carriers write them; lower case, without spaces and punctuation.

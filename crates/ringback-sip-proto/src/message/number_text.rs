@@ -16,15 +16,21 @@ pub enum IdentitySource {
     RemotePartyId,
     /// `From`.
     From,
+    /// `P-Preferred-Identity` (RFC 3325 §9.2): what a user agent asks to be asserted.
+    PPreferredIdentity,
+    /// `Diversion` (RFC 5806): who was called before and has diverted the call, the latest first.
+    Diversion,
 }
 
 impl IdentitySource {
-    /// The header it is.
-    const fn header(self) -> HeaderName {
+    /// The header it is: one that is indexed, or another.
+    const fn header(self) -> (Option<HeaderName>, Option<&'static str>) {
         match self {
-            Self::PAssertedIdentity => HeaderName::PAssertedIdentity,
-            Self::RemotePartyId => HeaderName::RemotePartyId,
-            Self::From => HeaderName::From,
+            Self::PAssertedIdentity => (Some(HeaderName::PAssertedIdentity), None),
+            Self::RemotePartyId => (Some(HeaderName::RemotePartyId), None),
+            Self::From => (Some(HeaderName::From), None),
+            Self::PPreferredIdentity => (None, Some("P-Preferred-Identity")),
+            Self::Diversion => (None, Some("Diversion")),
         }
     }
 }
@@ -208,12 +214,18 @@ impl std::fmt::Debug for NumberText {
 }
 
 impl<'m> Message<'m> {
-    /// What a source says about the caller: every value of every line, in order.
+    /// What a source says about the caller: every value of every line, in order; of `Remote-Party-ID` those that are
+    /// not of the party called.
     ///
     /// Nothing if the header is not there.
     pub fn caller(&self, source: IdentitySource) -> impl Iterator<Item = NumberText> + use<'m> {
-        self.known(source.header())
+        let (indexed, other) = source.header();
+        let indexed = indexed.map(|name| self.known(name)).into_iter().flatten();
+        let other = other.map(|name| self.header(name)).into_iter().flatten();
+        indexed
+            .chain(other)
             .flat_map(Value::list)
+            .filter(move |value| source != IdentitySource::RemotePartyId || !is_of_called(*value))
             .map(NumberText::from_value)
     }
 
@@ -236,7 +248,7 @@ impl<'m> Message<'m> {
     }
 
     /// What each value of a header names.
-    pub(crate) fn header_numbers<'n>(
+    pub fn header_numbers<'n>(
         &self,
         name: &'n str,
     ) -> impl Iterator<Item = NumberText> + use<'m, 'n> {
@@ -244,6 +256,13 @@ impl<'m> Message<'m> {
             .flat_map(Value::list)
             .map(NumberText::from_value)
     }
+}
+
+/// Whether a value of `Remote-Party-ID` tells of the party called.
+fn is_of_called(value: Value<'_>) -> bool {
+    NameAddr::parse(value)
+        .and_then(|address| address.params().get("party"))
+        .is_some_and(|party| party.eq_ignore_ascii_case(b"called"))
 }
 
 /// What is to be replaced in a number's text, spaces besides.

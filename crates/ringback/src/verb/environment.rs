@@ -82,6 +82,9 @@ struct Settings {
     /// Country in which numbers without + are read (ISO 3166-1 alpha-2), as `BR`
     #[arg(long, value_name = "COUNTRY")]
     default_country: Option<String>,
+    /// What digits without + are: a number as dialed within the country, or E.164 [server default: national]
+    #[arg(long, value_name = "FORM", value_parser = ["national", "e164"])]
+    number_form: Option<String>,
     /// How old a call may be and still be returned: seconds, or 90m, 12h, 30d [server default: 30d]
     #[arg(long, value_name = "TIME", value_parser = seconds)]
     recency_window: Option<u64>,
@@ -99,6 +102,7 @@ impl Settings {
         Body::default()
             .with("name", name)
             .with("default_country", self.default_country.as_deref())
+            .with("number_form", self.number_form.as_deref())
             .with("recency_window_seconds", self.recency_window)
             .with("target_template", self.target_template.as_deref())
             .targets(
@@ -235,6 +239,7 @@ const FIELDS: &[(&str, &str)] = &[
     ("id", "/id"),
     ("name", "/name"),
     ("default country", "/default_country"),
+    ("number form", "/number_form"),
     ("recency window (s)", "/recency_window_seconds"),
     ("target template", "/target_template"),
     ("fallback targets", "/fallback_targets"),
