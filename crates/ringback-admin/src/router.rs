@@ -316,7 +316,7 @@ async fn observe(State(observer): State<Observer>, request: Request, next: Next)
         %method,
         route,
         status = status.as_u16(),
-        duration_ms = took.as_secs_f64() * 1e3,
+        duration_ms = (took.as_secs_f64() * 1e6).round() / 1e3,
         request_id = request_id.to_str().unwrap_or_default(),
         "request"
     );

@@ -53,7 +53,7 @@ fn finish_loading(shared: &Shared, began: Instant) {
         let contacts = shared.contacts.len();
         tracing::info!(
             contacts,
-            duration_ms = began.elapsed().as_secs_f64() * 1e3,
+            duration_ms = (began.elapsed().as_secs_f64() * 1e6).round() / 1e3,
             "every contact is in memory"
         );
     } else {

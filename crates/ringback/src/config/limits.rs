@@ -58,6 +58,11 @@ pub(super) fn check(
         let lowered = u32::try_from(room - sip).unwrap_or(u32::MAX).max(1);
         spec.http.max_connections = lowered;
         warnings.push(lowered_default(http_key, u64::from(lowered), limit));
+    } else if limit < 2 * RESERVE && !http_set {
+        // There is next to nothing to share out: SIP is held to half of all files when it starts.
+        let lowered = u32::try_from(limit / 4).unwrap_or(u32::MAX).max(1);
+        spec.http.max_connections = lowered;
+        warnings.push(lowered_default(http_key, u64::from(lowered), limit));
     } else {
         let http = if http_set { http } else { http.min(room / 2) };
         spec.http.max_connections = u32::try_from(http).unwrap_or(u32::MAX).max(1);
