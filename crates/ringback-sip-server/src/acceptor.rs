@@ -106,7 +106,9 @@ impl<R: Router> Acceptor<R> {
             };
             match accepted {
                 Ok((stream, source)) => {
-                    if let Err(refused) = self.admit(stream, source) {
+                    let mut stream = Some(stream);
+                    if let Err(refused) = self.admit(&mut stream, source) {
+                        // Before it is closed, so that whoever sees that finds it counted.
                         self.shared.core.metrics.connection(refused);
                     }
                 }
@@ -123,8 +125,12 @@ impl<R: Router> Acceptor<R> {
         }
     }
 
-    /// Serves a connection, or closes it at once.
-    fn admit(&self, stream: TcpStream, source: SocketAddr) -> Result<(), Connection> {
+    /// Takes a connection and serves it, or leaves it to be closed at once.
+    fn admit(
+        &self,
+        accepted: &mut Option<TcpStream>,
+        source: SocketAddr,
+    ) -> Result<(), Connection> {
         let core = &self.shared.core;
         let policy = core.policy.load();
         let transport = match self.service {
@@ -132,6 +138,9 @@ impl<R: Router> Acceptor<R> {
             Service::Hep => {
                 let of_peer = self.service.admit(core, &policy, source.ip())?;
                 let of_all = self.take_slot(&policy)?;
+                let Some(stream) = accepted.take() else {
+                    return Ok(());
+                };
                 let shared = Arc::clone(&self.shared);
                 self.spawn((of_all, of_peer), source, async move {
                     shared.core.metrics.connection(Connection::Opened);
@@ -147,6 +156,9 @@ impl<R: Router> Acceptor<R> {
             Some(self.service.admit(core, &policy, source.ip())?)
         };
         let of_all = self.take_slot(&policy)?;
+        let Some(stream) = accepted.take() else {
+            return Ok(());
+        };
         let shared = Arc::clone(&self.shared);
         self.spawn(of_all, source, async move {
             let opened = open(&shared, stream, source, transport, of_peer).await;
