@@ -173,7 +173,7 @@ fn numbers(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("number");
     let brazil = NumberRules {
         country: "BR".parse::<Country>().ok(),
-        international_prefix: None,
+        ..NumberRules::default()
     };
     for text in [
         "+5511987654321",

@@ -508,7 +508,7 @@ fn read_dialed_order(key: &str, spec: &PeerSpec, problems: &mut Problems) -> Vec
 /// Reads what is taken off a peer's dialed numbers, longest first.
 fn read_strip_prefixes(key: &str, spec: &PeerSpec, problems: &mut Problems) -> Vec<Box<str>> {
     let is_dialed = |byte: u8| byte.is_ascii_digit() || b"+*#".contains(&byte);
-    let mut prefixes = Vec::new();
+    let mut prefixes: Vec<Box<str>> = Vec::new();
     for (index, prefix) in spec.strip_prefixes.iter().enumerate() {
         if prefix.is_empty() || prefix.len() > 16 || !prefix.bytes().all(is_dialed) {
             let key = format!("{key}.strip-prefixes[{index}]");
@@ -516,7 +516,7 @@ fn read_strip_prefixes(key: &str, spec: &PeerSpec, problems: &mut Problems) -> V
         }
         prefixes.push(prefix.as_str().into());
     }
-    prefixes.sort_by_key(|prefix: &Box<str>| std::cmp::Reverse(prefix.len()));
+    prefixes.sort_by_key(|prefix| std::cmp::Reverse(prefix.len()));
     prefixes
 }
 

@@ -247,7 +247,9 @@ mod tests {
 
     #[test]
     fn what_was_dialed_is_shown_as_it_came() {
-        let number = ringback_routing::NumberRules::read_with("+551130000000", None, None).number();
+        let number = ringback_routing::NumberRules::default()
+            .read("+551130000000")
+            .number();
         assert_eq!(
             shown_dialed(number, b"x").unwrap().as_str(),
             "+551130000000"

@@ -103,7 +103,10 @@ async fn get(stream: &mut TcpStream, path: &str, token: &str) -> String {
         token => format!("authorization: Bearer {token}\r\n"),
     };
     let head = format!("GET {path} HTTP/1.1\r\nhost: a\r\n{token}\r\n");
-    stream.write_all(head.as_bytes()).await.unwrap();
+    stream
+        .write_all(head.as_bytes())
+        .await
+        .expect("the head can be written");
     answer(stream).await
 }
 
@@ -118,7 +121,10 @@ async fn begun(served: &Served, path: &str, token: &str) -> TcpStream {
         "POST {path} HTTP/1.1\r\nhost: a\r\nauthorization: Bearer {token}\r\n\
          content-type: {media_type}\r\ncontent-length: 100\r\nexpect: 100-continue\r\n\r\n"
     );
-    stream.write_all(head.as_bytes()).await.unwrap();
+    stream
+        .write_all(head.as_bytes())
+        .await
+        .expect("the head can be written");
     assert!(answer(&mut stream).await.starts_with("HTTP/1.1 100 "));
     stream
 }
@@ -140,7 +146,10 @@ async fn a_chunked_body_over_the_limit_is_refused_and_the_client_can_read_why() 
         "POST /api/v1/environments HTTP/1.1\r\nhost: a\r\nauthorization: Bearer {ADMINISTRATOR}\r\n\
          content-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n"
     );
-    stream.write_all(head.as_bytes()).await.unwrap();
+    stream
+        .write_all(head.as_bytes())
+        .await
+        .expect("the head can be written");
     // Four mebibytes, all of them sent before the answer is looked at.
     let chunk = format!("10000\r\n{}\r\n", " ".repeat(0x10000));
     for _ in 0..64 {
@@ -161,7 +170,10 @@ async fn an_announced_body_over_the_limit_is_refused_before_it_is_sent() {
         "POST /api/v1/environments HTTP/1.1\r\nhost: a\r\nauthorization: Bearer {ADMINISTRATOR}\r\n\
          content-type: application/json\r\ncontent-length: 1048577\r\nexpect: 100-continue\r\n\r\n"
     );
-    stream.write_all(head.as_bytes()).await.unwrap();
+    stream
+        .write_all(head.as_bytes())
+        .await
+        .expect("the head can be written");
     let text = answer(&mut stream).await;
     assert!(text.starts_with("HTTP/1.1 413 "), "{text}");
     served.stop().await;
@@ -431,7 +443,10 @@ async fn a_request_without_exactly_one_host_is_bad() {
     ] {
         let mut stream = served.connect().await;
         let head = format!("GET /healthz HTTP/{version}\r\n{hosts}\r\n");
-        stream.write_all(head.as_bytes()).await.unwrap();
+        stream
+            .write_all(head.as_bytes())
+            .await
+            .expect("the head can be written");
         let text = answer(&mut stream).await;
         assert_eq!(text[9..12], status.to_string(), "{head}{text}");
         assert!(text.contains("\r\nx-request-id: "), "{text}");
@@ -470,7 +485,10 @@ async fn requests_that_have_begun_are_finished_and_streams_end_when_the_server_g
         "GET /api/v1/decisions/stream HTTP/1.1\r\nhost: a\r\nauthorization: Bearer {}\r\n\r\n",
         tenant.token
     );
-    stream.write_all(head.as_bytes()).await.unwrap();
+    stream
+        .write_all(head.as_bytes())
+        .await
+        .expect("the head can be written");
     assert!(answer(&mut stream).await.contains("text/event-stream"));
     let mut begun = served.connect().await;
     let head = format!(

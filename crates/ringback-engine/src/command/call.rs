@@ -171,7 +171,9 @@ fn record(
         Some("agent")
     } else if known.contact.subscriber() != new.to.subscriber() {
         Some("contact")
-    } else if new.from.is_some() && known.from != new.from {
+    } else if new.from.is_some()
+        && known.from.map(E164::subscriber) != new.from.map(E164::subscriber)
+    {
         Some("calling number")
     } else if new
         .started_at

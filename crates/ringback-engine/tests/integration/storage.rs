@@ -14,6 +14,7 @@ fn make(name: &str) -> CreateEnvironment {
     CreateEnvironment {
         name: name.to_owned(),
         default_country: None,
+        number_form: None,
         recency_window_seconds: None,
         target_template: None,
         fallback_targets: Vec::new(),

@@ -40,6 +40,7 @@ pub(crate) async fn environment(engine: &Engine) -> EnvironmentId {
     let command = CreateEnvironment {
         name: "Acme".to_owned(),
         default_country: None,
+        number_form: None,
         recency_window_seconds: None,
         target_template: Some("sip:{agent_id}@agents.example.com".to_owned()),
         fallback_targets: Vec::new(),

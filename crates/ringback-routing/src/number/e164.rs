@@ -184,9 +184,13 @@ const ARGENTINA_MOBILE_END: u64 = 5_500_000_000_000;
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
     #[test]
     fn two_spellings_are_one_subscriber() {
-        let number = |digits: u64| super::E164::from_digits(digits).unwrap();
+        let number = |digits: u64| E164::from_digits(digits).unwrap();
         for (one, other, subscriber) in [
             (5_215_555_550_142, 525_555_550_142, 525_555_550_142),
             (5_491_123_456_789, 541_123_456_789, 541_123_456_789),
@@ -206,10 +210,6 @@ mod tests {
             assert_eq!(number(alone).respelled(), None);
         }
     }
-
-    use proptest::prelude::*;
-
-    use super::*;
 
     /// A number known to have the shape.
     fn number(text: &str) -> E164 {

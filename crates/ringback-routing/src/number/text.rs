@@ -133,20 +133,25 @@ pub(super) fn without_post_dial(name: &[u8]) -> Option<&[u8]> {
 
 /// The number without a decimal ending of zeros; `None` if it is a fraction.
 ///
-/// A lone point behind seven or more digits that nothing divides is a decimal point, and so is one before one or
-/// two zeros at the end; elsewhere it divides a number as a space does.
+/// A lone point behind seven or more digits that nothing divides is a decimal point. So is the last point before a
+/// single 0, a lone one before two zeros, and a lone one behind seven or more digits with one or two behind it.
+/// Elsewhere a point divides a number as a space does.
 pub(super) fn without_fraction(number: &[u8]) -> Option<&[u8]> {
-    let mut points = number.iter().enumerate().filter(|(_, byte)| **byte == b'.');
-    let (Some((point, _)), None) = (points.next(), points.next()) else {
+    let Some(point) = number.iter().rposition(|byte| *byte == b'.') else {
         return Some(number);
     };
     let (whole, fraction) = (&number[..point], &number[point + 1..]);
-    let whole_digits = whole.strip_prefix(b"+").unwrap_or(whole);
-    let is_undivided = whole_digits.len() >= 7 && whole_digits.iter().all(u8::is_ascii_digit);
-    let zeros_only = !fraction.is_empty() && fraction.iter().all(|byte| *byte == b'0');
-    if zeros_only && (is_undivided || fraction.len() <= 2) {
+    if fraction.is_empty() || !fraction.iter().all(u8::is_ascii_digit) {
+        return Some(number);
+    }
+    let is_lone = !whole.contains(&b'.');
+    let digits = whole.iter().filter(|byte| byte.is_ascii_digit()).count();
+    let plain = whole.strip_prefix(b"+").unwrap_or(whole);
+    let is_undivided = is_lone && digits >= 7 && plain.iter().all(u8::is_ascii_digit);
+    let is_zero = fraction.iter().all(|byte| *byte == b'0');
+    if is_zero && (is_undivided || fraction.len() == 1 || is_lone && fraction.len() == 2) {
         Some(whole)
-    } else if is_undivided && fraction.iter().any(u8::is_ascii_digit) {
+    } else if is_undivided || is_lone && digits >= 7 && fraction.len() <= 2 {
         None
     } else {
         Some(number)

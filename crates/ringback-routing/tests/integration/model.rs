@@ -315,6 +315,7 @@ fn build(
             id: environment_id(place),
             name: format!("environment {place}"),
             default_country: None,
+            number_form: ringback_routing::NumberForm::National,
             recency_window_seconds: window,
             target_template: template.then(|| "sip:{agent_id}@agents.example.com".to_owned()),
             fallback_targets: targets(fallback),

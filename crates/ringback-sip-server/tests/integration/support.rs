@@ -323,6 +323,7 @@ fn desk() -> Desk {
             id: ENVIRONMENT,
             name: "test".to_owned(),
             default_country: Some("BR".parse().unwrap()),
+            number_form: ringback_routing::NumberForm::National,
             recency_window_seconds: 3_600,
             target_template: None,
             fallback_targets: Vec::new(),

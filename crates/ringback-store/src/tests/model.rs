@@ -34,6 +34,9 @@ impl Model {
         for change in changes {
             match change.clone() {
                 Change::EnvironmentPut(new) => put(&mut self.environments, new, |one| one.id),
+                Change::EnvironmentPutBefore(old) => {
+                    put(&mut self.environments, old.into(), |one| one.id);
+                }
                 Change::EnvironmentRemoved(id) => {
                     self.environments.retain(|one| one.id != id);
                     self.tokens.retain(|one| one.environment != id);
@@ -54,9 +57,10 @@ impl Model {
                     self.calls
                         .insert((call.environment, call.sid.clone()), call);
                 }
-                Change::ContactForgotten(environment, contact) => self
-                    .calls
-                    .retain(|_, call| (call.environment, call.contact) != (environment, contact)),
+                Change::ContactForgotten(environment, contact) => self.calls.retain(|_, call| {
+                    (call.environment, call.contact.subscriber())
+                        != (environment, contact.subscriber())
+                }),
                 Change::Routed(events) => self.routed.extend(events),
                 Change::Counted(key, increment) => {
                     *self.counts.entry(key).or_default() += increment;

@@ -102,6 +102,7 @@ pub(super) fn change() -> impl Strategy<Value = Change> {
             id: EnvironmentId(id),
             name,
             default_country: None,
+            number_form: ringback_routing::NumberForm::National,
             recency_window_seconds: 1,
             target_template: None,
             fallback_targets: Vec::new(),
