@@ -196,7 +196,7 @@ mod tests {
         let mut bytes = vec![0];
         bytes.push(16);
         bytes.extend_from_slice(&[7; 16]);
-        bytes.extend_from_slice(b"\x04Acme\x01\x02BR\x80\x9e\x9e\x01\x00\x00");
+        bytes.extend_from_slice(b"\x04Acme\x01\x02BR\x80\x9a\x9e\x01\x00\x00");
         let before = EnvironmentBefore {
             id: EnvironmentId(uuid::Uuid::from_bytes([7; 16])),
             name: "Acme".to_owned(),

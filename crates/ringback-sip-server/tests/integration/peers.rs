@@ -50,12 +50,17 @@ fn a_reload_swaps_peers_and_keeps_counters() {
 #[test]
 fn identity_is_read_in_the_order_and_with_the_trust_of_the_peer() {
     let server = TestServer::start(&format!(
-        "{}{}{}",
-        peer("127.0.0.1", ""),
-        peer("127.0.0.2", "trust-identity = false"),
+        "{}{}{}{}",
+        peer("127.0.0.1", "trust-identity = true"),
+        // Nobody is believed who is not to be.
+        peer("127.0.0.2", ""),
         peer(
             "127.0.0.3",
-            "identity-order = [\"from\", \"remote-party-id\"]"
+            "trust-identity = true\nidentity-order = [\"from\", \"remote-party-id\"]"
+        ),
+        peer(
+            "127.0.0.4",
+            "identity-order = [\"p-preferred-identity\", \"diversion\", \"from\"]"
         ),
     ));
     let message = |call_id: &str, from: &str, headers: &str| {
@@ -64,6 +69,9 @@ fn identity_is_read_in_the_order_and_with_the_trust_of_the_peer() {
     let pai = format!("P-Asserted-Identity: <sip:{CONTACT}@h>\r\n");
     let rpid = format!("Remote-Party-ID: \"A, B\" <sip:{CONTACT}@h>;party=calling\r\n");
     let anonymous = "P-Asserted-Identity: <sip:anonymous@anonymous.invalid>\r\n";
+    let called = format!("Remote-Party-ID: <sip:{CONTACT}@h>;party=called\r\n");
+    let preferred = format!("P-Preferred-Identity: <sip:{CONTACT}@h>\r\n");
+    let diverted = format!("Diversion: <sip:{CONTACT}@h>;reason=no-answer\r\n");
     for (ip, from, headers, reason) in [
         (
             "127.0.0.1",
@@ -94,6 +102,30 @@ fn identity_is_read_in_the_order_and_with_the_trust_of_the_peer() {
             "returned_call_same_number",
         ),
         ("127.0.0.3", "anonymous", pai.as_str(), "caller_anonymous"),
+        (
+            "127.0.0.1",
+            "anonymous",
+            called.as_str(),
+            "caller_anonymous",
+        ),
+        (
+            "127.0.0.2",
+            "anonymous",
+            preferred.as_str(),
+            "caller_anonymous",
+        ),
+        (
+            "127.0.0.4",
+            "anonymous",
+            preferred.as_str(),
+            "returned_call_same_number",
+        ),
+        (
+            "127.0.0.4",
+            "anonymous",
+            diverted.as_str(),
+            "returned_call_same_number",
+        ),
     ] {
         let call_id = format!("{ip}-{from}-{}", headers.len());
         let reply = server.client_at(ip).ask(message(&call_id, from, headers));
@@ -111,7 +143,7 @@ fn identity_is_read_in_the_order_and_with_the_trust_of_the_peer() {
 #[test]
 fn numbers_are_read_by_the_rules_of_the_peer() {
     let server = TestServer::start(&format!(
-        "{}{}{}",
+        "{}{}{}{}{}",
         peer(
             "127.0.0.1",
             "country = \"BR\"\ndialed-header = \"X-Dialed\""
@@ -121,6 +153,12 @@ fn numbers_are_read_by_the_rules_of_the_peer() {
             "127.0.0.3",
             "international-prefix = \"011\"\ndialed-header = \"\""
         ),
+        // A trunk whose request URI holds the pilot number or an account.
+        peer(
+            "127.0.0.4",
+            "dialed-order = [\"request-uri\", \"X-Dialed\"]\nstrip-prefixes = [\"9\", \"1234#\"]"
+        ),
+        peer("127.0.0.5", "country = \"US\"\nnumber-form = \"e164\""),
     ));
     let ask = |ip: &str, dialed: &str, caller: &str, header: &str| {
         let message = invite(dialed, caller, &format!("{ip}{dialed}{caller}"))
@@ -145,6 +183,21 @@ fn numbers_are_read_by_the_rules_of_the_peer() {
         ask("127.0.0.3", "00551130000000", CONTACT, ""),
         "number_unknown"
     );
+    for pilot in ["+551139999999", "account-17"] {
+        assert_eq!(ask("127.0.0.4", pilot, CONTACT, header), returned);
+    }
+    assert_eq!(
+        ask("127.0.0.4", "+551138888888", CONTACT, ""),
+        "number_unknown"
+    );
+    let prefixed = "X-Dialed: <sip:9+551130000000@h>\r\n";
+    assert_eq!(ask("127.0.0.4", "trunk", CONTACT, prefixed), returned);
+    let accounted = "X-Dialed: <sip:1234%23+551130000000@h>\r\n";
+    assert_eq!(ask("127.0.0.4", "account", CONTACT, accounted), returned);
+    // E.164 without its plus, on both sides; by national rules it would be nobody's.
+    let bare = CONTACT.trim_start_matches('+');
+    assert_eq!(ask("127.0.0.5", "551130000000", bare, ""), returned);
+    assert_eq!(ask("127.0.0.2", "551130000000", bare, ""), "number_unknown");
 }
 
 #[test]
