@@ -6,8 +6,8 @@ use std::sync::{Mutex, PoisonError};
 use ringback_routing::{
     Agent, AgentId, AgentSlot, AgentStatus, CallStatus, CallbackRole, Caller, ContactIndex,
     Decision, Direction, Directory, E164, Environment, EnvironmentId, EnvironmentSlot, NumberForm,
-    NumberId, NumberRules, PhoneNumber, Question, Reason, RememberedCall, Target, Timestamp,
-    decide,
+    NumberId, NumberRules, PhoneNumber, Placeholders, Question, Reason, RememberedCall, Target,
+    Timestamp, decide,
 };
 use ringback_sip_proto::{
     Action, Answer, IdentitySource, Input, PreparedAnswer, PreparedTarget, Redirector, Reply,
@@ -173,7 +173,7 @@ impl World {
             dialed: Some(dialed),
             caller,
             now: NOW,
-            usable: &|_| true,
+            usable: &|_, _| true,
         };
         decide(&self.directory, &self.index, &question).expect("the index is in memory")
     }
@@ -222,7 +222,8 @@ impl CallPath {
                     .map(|text| read(text.as_str()))
                     .next()
                     .unwrap_or(Caller::Invalid);
-                let usable = |target: &Target| !invite.points_back(target.uri.as_bytes());
+                let usable =
+                    |target: &Target, _: &Placeholders| !invite.points_back(target.uri.as_bytes());
                 let question = Question {
                     dialed,
                     caller,

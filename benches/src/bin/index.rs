@@ -291,7 +291,7 @@ fn decided(directory: &Directory, index: &ContactIndex, i: u64) -> u64 {
         dialed: Some(e164(number(line(i)))),
         caller: Caller::Number(e164(contact(i))),
         now: NOW,
-        usable: &|_| true,
+        usable: &|_, _| true,
     };
     let decision = decide(directory, index, &question).expect("the index is in memory");
     assert_eq!(

@@ -288,15 +288,14 @@ impl Fields {
         Some(targets)
     }
 
-    /// A SIP URI with `{agent_id}` in it, that `null` clears.
+    /// A SIP URI with placeholders in it, as `{agent_id}`, that `null` clears.
     pub(crate) fn target_template(&mut self, name: &str) -> Override<String> {
         let template = self.override_text(name, MAX_URI);
-        if let Override::Set(text) = &template {
-            let filled = text.replace("{agent_id}", &Uuid::nil().to_string());
-            if let Some(problem) = target_problem(&filled) {
-                self.errors
-                    .add(name, format!("The {} field {problem}.", words(name)));
-            }
+        if let Override::Set(text) = &template
+            && let Some(problem) = target_problem(text)
+        {
+            self.errors
+                .add(name, format!("The {} field {problem}.", words(name)));
         }
         template
     }

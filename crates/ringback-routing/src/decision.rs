@@ -4,8 +4,8 @@
 //! explanation is the same code with an observer (see [`crate::explain`]).
 
 use crate::{
-    Caller, ContactUnreadable, Contacts, Directory, DirectoryAgent, DirectoryEnvironment,
-    DirectoryNumber, E164, RememberedCall, Target, Timestamp,
+    AgentId, Caller, ContactUnreadable, Contacts, Directory, DirectoryAgent, DirectoryEnvironment,
+    DirectoryNumber, E164, Placeholders, RememberedCall, Target, Timestamp,
 };
 
 /// Decides where a call goes.
@@ -52,7 +52,10 @@ pub(crate) fn resolve<'d>(
         });
     }
     let fallback = &environment.record.fallback_targets;
-    let held = fallback.iter().any(|target| (question.usable)(target));
+    let filling = place.placeholders(None, None);
+    let held = fallback
+        .iter()
+        .any(|target| (question.usable)(target, &filling));
     observer.fallback(held);
     if held {
         return Ok(Decision {
@@ -74,8 +77,9 @@ pub struct Question<'q> {
     pub caller: Caller,
     /// When.
     pub now: Timestamp,
-    /// Whether the asker can be sent to a target; a SIP request cannot be sent back to its own URI.
-    pub usable: &'q dyn Fn(&Target) -> bool,
+    /// Whether the asker can be sent to a target, once its placeholders are filled in; a SIP request
+    /// cannot be sent back to its own URI.
+    pub usable: &'q dyn Fn(&Target, &Placeholders) -> bool,
 }
 
 /// What is answered; borrows from the directory that it was made by.
@@ -93,7 +97,8 @@ pub struct Decision<'d> {
     pub source_agent: Option<&'d DirectoryAgent>,
     /// The call that is returned.
     pub call: Option<RememberedCall>,
-    /// Where to send the call; those that are not usable to the asker are still among them.
+    /// Where to send the call, with placeholders; those that are not usable to the asker are still
+    /// among them.
     pub targets: &'d [Target],
 }
 
@@ -197,6 +202,17 @@ impl Reason {
 }
 
 impl Decision<'_> {
+    /// What the placeholders of its targets stand for, in a call from this caller to this number.
+    #[must_use]
+    pub fn placeholders(&self, dialed: Option<E164>, caller: Caller) -> Placeholders {
+        Placeholders {
+            agent: self.agent.map(|agent| agent.record.id),
+            source_agent: self.source_agent.map(|agent| agent.record.id),
+            dialed,
+            caller,
+        }
+    }
+
     /// A refusal for a number that no environment owns.
     const fn refused(reason: Reason) -> Self {
         Self {
@@ -260,12 +276,25 @@ impl<'d> Place<'d, '_> {
         }
     }
 
-    /// Whether at least one of the agent's targets can be used.
-    fn has_target(&self, agent: &DirectoryAgent) -> bool {
+    /// Whether at least one of the agent's targets can be used, for a call back to this source agent
+    /// if there is one.
+    fn has_target(&self, agent: &DirectoryAgent, source: Option<&DirectoryAgent>) -> bool {
+        let filling =
+            self.placeholders(Some(agent.record.id), source.map(|source| source.record.id));
         agent
             .targets
             .iter()
-            .any(|target| (self.question.usable)(target))
+            .any(|target| (self.question.usable)(target, &filling))
+    }
+
+    /// What the placeholders of targets stand for with these agents.
+    fn placeholders(&self, agent: Option<AgentId>, source_agent: Option<AgentId>) -> Placeholders {
+        Placeholders {
+            agent,
+            source_agent,
+            dialed: self.question.dialed,
+            caller: self.question.caller,
+        }
     }
 }
 
@@ -357,7 +386,7 @@ fn claimant<'d>(
         let Some(agent) = place.directory.agent(*slot) else {
             continue;
         };
-        match obstacle(place, agent, call) {
+        match obstacle(place, agent, source, call) {
             None => return Ok(agent),
             Some(reason) => furthest = furthest.max(reason),
         }
@@ -369,6 +398,7 @@ fn claimant<'d>(
 pub(crate) fn obstacle(
     place: &Place<'_, '_>,
     agent: &DirectoryAgent,
+    source: &DirectoryAgent,
     call: &RememberedCall,
 ) -> Option<Reason> {
     let Some(role) = &agent.record.role else {
@@ -384,7 +414,7 @@ pub(crate) fn obstacle(
         .saturating_sub(call.started_at.seconds());
     if !place.number.is_owned_by(agent.slot) {
         Some(Reason::CallbackAgentNotOwner)
-    } else if !agent.takes_calls() || !place.has_target(agent) {
+    } else if !agent.takes_calls() || !place.has_target(agent, Some(source)) {
         Some(Reason::CallbackAgentNotPublished)
     } else if u64::try_from(age).is_ok_and(|age| age > window) {
         Some(Reason::CallExpired)
@@ -408,7 +438,7 @@ fn default_agent<'d>(
         .iter()
         .chain(&place.number.owners)
         .filter_map(|slot| place.directory.agent(*slot))
-        .find(|agent| agent.takes_calls() && place.has_target(agent));
+        .find(|agent| agent.takes_calls() && place.has_target(agent, None));
     observer.default_agent(agent);
     agent
 }

@@ -14,7 +14,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Agent, AgentId, AgentSlot, AgentSlots, AgentStatus, Direction, E164, Environment,
-    EnvironmentId, EnvironmentSlot, NumberId, PhoneNumber, StatusSet, Target, Token, TokenId,
+    EnvironmentId, EnvironmentSlot, NumberId, PhoneNumber, Placeholders, StatusSet, Target, Token,
+    TokenId,
 };
 
 /// A snapshot of everything that changes rarely.
@@ -510,17 +511,27 @@ fn sources(agent: Option<&DirectoryAgent>) -> Vec<AgentId> {
         .unwrap_or_default()
 }
 
-/// The agent's own targets, or else the one that the environment's template makes.
+/// The agent's own targets, or else the one that the environment's template makes; placeholders that
+/// stand for the agent are filled in, the others are those of each call.
 fn effective_targets(agent: &Agent, environment: &Environment) -> Vec<Target> {
-    match &environment.target_template {
-        Some(template) if agent.targets.is_empty() => {
-            let uri = template.replace("{agent_id}", &agent.id.to_string());
-            vec![Target {
-                uri,
-                priority: 0,
-                weight: 0,
-            }]
-        }
-        _ => agent.targets.clone(),
+    let mut targets = agent.targets.clone();
+    if let Some(template) = environment
+        .target_template
+        .as_ref()
+        .filter(|_| targets.is_empty())
+    {
+        targets.push(Target {
+            uri: template.clone(),
+            priority: 0,
+            weight: 0,
+        });
     }
+    for target in targets
+        .iter_mut()
+        .filter(|target| Placeholders::are_in(&target.uri))
+    {
+        let id = agent.id.to_string();
+        target.uri = target.uri.replace("{agent_id}", &id);
+    }
+    targets
 }

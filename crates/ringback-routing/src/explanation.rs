@@ -143,7 +143,7 @@ impl Observer for Notes {
                     .iter()
                     .filter(|slot| **slot != agent.slot)
                     .filter_map(|slot| place.directory.agent(*slot))
-                    .filter(|other| obstacle(place, other, call).is_none());
+                    .filter(|other| obstacle(place, other, source, call).is_none());
                 for other in passed_over {
                     detail.push_str(&format!(
                         "; {} claims it too, by a role set earlier",
@@ -154,7 +154,7 @@ impl Observer for Notes {
             Err(reason) => {
                 for slot in &source.claimed_by {
                     if let Some(agent) = place.directory.agent(*slot)
-                        && let Some(obstacle) = obstacle(place, agent, call)
+                        && let Some(obstacle) = obstacle(place, agent, source, call)
                     {
                         detail.push_str(&format!("; {}: {}", named(agent), obstacle.name()));
                     }

@@ -11,6 +11,7 @@ mod directory;
 mod explanation;
 mod id;
 mod number;
+mod placeholder;
 mod record;
 mod target_order;
 mod timestamp;
@@ -23,6 +24,7 @@ pub use directory::{Directory, DirectoryAgent, DirectoryEnvironment, DirectoryNu
 pub use explanation::{Rung, Step, explain};
 pub use id::{AgentId, AgentSlot, AgentSlots, EnvironmentId, EnvironmentSlot, NumberId, TokenId};
 pub use number::{Caller, Country, E164, NumberForm, NumberRules, NumberRulesRef, UnknownCountry};
+pub use placeholder::Placeholders;
 pub use record::{
     Agent, AgentStatus, CallStatus, CallbackRole, Direction, Environment, PhoneNumber, StatusSet,
     Target, Token, UnknownStatus,

@@ -24,7 +24,7 @@ pub struct Environment {
     pub number_form: NumberForm,
     /// How old a call may be and still be returned, in seconds, where the role says nothing.
     pub recency_window_seconds: u64,
-    /// SIP URI with `{agent_id}`, for agents that have no targets of their own.
+    /// SIP URI with placeholders, as `{agent_id}`, for agents that have no targets of their own.
     pub target_template: Option<String>,
     /// Where calls go that no agent takes.
     pub fallback_targets: Vec<Target>,

@@ -82,4 +82,4 @@ pub use proxy_protocol::ProxyHeader;
 pub use redirect::{Action, Answer, Input, Invite, Redirector, Settings};
 pub use reply::Reply;
 pub use rsip;
-pub use uri::{Scheme, TargetError, Uri, validate_target};
+pub use uri::{PLACEHOLDERS, Scheme, TargetError, Uri, validate_target};

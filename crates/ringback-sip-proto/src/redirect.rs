@@ -359,7 +359,8 @@ impl Redirector {
         PreparedTarget::new(target, |uri, out| self.write_contact_end(uri, answer, out))
     }
 
-    /// Redirects to a next hop with the user of the request URI unchanged, and nothing decided.
+    /// Redirects to a next hop with the user of the request URI unchanged, unless the hop has one of
+    /// its own; nothing is decided.
     ///
     /// A `tel:` number becomes the user, with `user=phone` (RFC 3261 §19.1.6). 480 if the next hop
     /// is no usable target, or would be the request URI itself.
@@ -371,7 +372,11 @@ impl Redirector {
         let contact = out.len();
         let shortfall = match usable(invite, next_hop) {
             Ok(hop) => {
-                write_with_user(&hop, &invite.request.uri, out);
+                if hop.user().is_some() {
+                    out.extend_from_slice(hop.as_bytes());
+                } else {
+                    write_with_user(&hop, &invite.request.uri, out);
+                }
                 let written = out.get(contact..).unwrap_or_default();
                 let points_back =
                     Uri::parse(written).is_ok_and(|uri| uri.is_equivalent(&invite.request.uri));
@@ -604,14 +609,10 @@ fn write_escaped(value: &[u8], out: &mut Vec<u8>) {
     }
 }
 
-/// Appends the hop with the user of the request URI in the place of its own.
+/// Appends the hop, which has no user, with that of the request URI.
 fn write_with_user(hop: &Uri<'_>, request_uri: &Uri<'_>, out: &mut Vec<u8>) {
     let text = hop.as_bytes();
     let scheme = crate::uri::scheme_end(text).map_or(0, |colon| colon + 1);
-    let host = match hop.user() {
-        Some(_) => memchr::memchr(b'@', text).map_or(scheme, |at| at + 1),
-        None => scheme,
-    };
     out.extend_from_slice(text.get(..scheme).unwrap_or_default());
     let is_tel = request_uri.scheme() == Scheme::Tel;
     if let Some(user) = request_uri.user() {
@@ -635,7 +636,7 @@ fn write_with_user(hop: &Uri<'_>, request_uri: &Uri<'_>, out: &mut Vec<u8>) {
         }
         out.push(b'@');
     }
-    let rest = text.get(host..).unwrap_or_default();
+    let rest = text.get(scheme..).unwrap_or_default();
     let headers = memchr::memchr(b'?', rest).unwrap_or(rest.len());
     let (rest, headers) = rest.split_at_checked(headers).unwrap_or((rest, &[]));
     out.extend_from_slice(rest);

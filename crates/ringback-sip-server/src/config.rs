@@ -119,8 +119,9 @@ pub enum ConfigProblem {
     /// Write digits alone.
     #[error("`{0}` is not an international prefix")]
     InternationalPrefix(String),
-    /// Write `sip:host`, `sip:host:port` or the like, with neither user nor headers.
-    #[error("`{0}` is not a SIP URI without a user")]
+    /// Write `sip:host`, `sip:host:port`, `sip:{dialed}@host` or the like: no headers, and a user only of
+    /// placeholders.
+    #[error("`{0}` is not a SIP URI without a user, or with one of placeholders")]
     NextHop(String),
     /// TLS listens, and this key is missing.
     #[error("is needed where TLS listens")]
@@ -525,8 +526,10 @@ fn read_next_hop(key: &str, spec: &PeerSpec) -> Result<Option<Box<str>>, SipConf
     let Some(text) = &spec.next_hop else {
         return Ok(None);
     };
-    let has_user = text.contains('@') || text.contains('?');
-    if has_user || ringback_sip_proto::validate_target(text).is_err() {
+    // Without placeholders a user of its own would stand for everybody who is called.
+    let user = text.split_once('@').map(|(user, _)| user);
+    let is_fixed = user.is_some_and(|user| !user.contains('{')) || text.contains('?');
+    if is_fixed || ringback_sip_proto::validate_target(text).is_err() {
         let key = format!("{key}.next-hop");
         return Err(problem(key, ConfigProblem::NextHop(text.clone())));
     }

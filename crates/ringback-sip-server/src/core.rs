@@ -14,13 +14,15 @@ use arc_swap::ArcSwap;
 use arrayvec::ArrayVec;
 use parking_lot::Mutex;
 use ringback_routing::{
-    CallStatus, Caller, Contacts, Directory, DirectoryNumber, E164, EnvironmentSlot, Outcome,
-    Question, Reason, Target, Timestamp, decide, order_targets,
+    AgentId, CallStatus, Caller, Contacts, Direction, Directory, DirectoryNumber, E164,
+    EnvironmentSlot, Outcome, Placeholders, Question, Reason, Target, Timestamp, decide,
+    order_targets,
 };
 use ringback_sip_proto::message::{Fault, Framing, StartLine};
 use ringback_sip_proto::rsip::Method;
 use ringback_sip_proto::{Action, Input, Invite, Message, Redirector, Reply, Settings, Transport};
 use smallvec::SmallVec;
+use uuid::Uuid;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::identity;
@@ -429,11 +431,15 @@ impl<R: Router> Core<R> {
         let invite = &asked.invite;
         if asked.number.is_none()
             && desk.source.peer.learn
-            && let Some(plan) = self.learn(desk, invite)
+            && let Some(plan) = self.learn(desk, asked)
         {
             return Some((plan, None));
         }
-        let usable = |target: &Target| !invite.points_back(target.uri.as_bytes());
+        let usable = |target: &Target, filling: &Placeholders| {
+            filling
+                .fill(&target.uri)
+                .is_some_and(|uri| !invite.points_back(uri.as_bytes()))
+        };
         let question = Question {
             dialed: asked.dialed,
             caller: asked.caller,
@@ -445,6 +451,7 @@ impl<R: Router> Core<R> {
         let plan = desk.seat.plans.of(
             desk.round.directory,
             &decision,
+            &decision.placeholders(asked.dialed, asked.caller),
             headers,
             &self.redirectors[headers.index()],
         );
@@ -477,13 +484,23 @@ impl<R: Router> Core<R> {
     }
 
     /// Records an outbound call, if the INVITE is one; gives its plan if the peer has a next hop.
-    fn learn(&self, desk: &Desk<'_, '_, '_>, invite: &Invite<'_>) -> Option<Arc<SharedPlan>> {
+    fn learn(&self, desk: &Desk<'_, '_, '_>, asked: &Asked<'_, '_>) -> Option<Arc<SharedPlan>> {
+        let invite = &asked.invite;
         let lesson =
             self.learning
                 .outbound(desk.round.directory, invite.message(), &desk.sighting());
         let is_outbound = lesson.is_outbound;
         self.take(lesson);
         let plan = desk.source.forward.filter(|_| is_outbound)?;
+        let filled = match plan.plan() {
+            Plan::Forward { next_hop } if Placeholders::are_in(next_hop) => {
+                let filling = desk.outbound_placeholders(asked);
+                let next_hop = filling.fill(next_hop).unwrap_or_default().into();
+                Some(Arc::new(SharedPlan::new(Plan::Forward { next_hop })))
+            }
+            _ => None,
+        };
+        let plan = filled.as_ref().unwrap_or(plan);
         if let Some(earlier) = self.memory.remember(
             desk.round.answered,
             invite.fingerprint(),
@@ -628,6 +645,34 @@ impl<'d, 's, 'r> Desk<'d, 's, 'r> {
             dialed,
             number,
             caller,
+        }
+    }
+
+    /// What the placeholders of a next hop stand for. Both agents are the one that calls: the one that
+    /// the agent header names, or else the only outbound agent that owns the calling number.
+    fn outbound_placeholders(&self, asked: &Asked<'_, '_>) -> Placeholders {
+        let directory = self.round.directory;
+        let mut named = asked
+            .invite
+            .message()
+            .header(&self.round.policy.agent_header)
+            .filter_map(|value| Uuid::try_parse(value.text().trim()).ok());
+        let calling = || {
+            let number = directory.number(asked.caller.number()?)?;
+            let mut agents = number
+                .owners
+                .iter()
+                .filter_map(|slot| directory.agent(*slot))
+                .filter(|agent| agent.record.direction == Direction::Outbound);
+            let agent = agents.next()?;
+            agents.next().is_none().then_some(agent.record.id)
+        };
+        let agent = named.next().map(AgentId).or_else(calling);
+        Placeholders {
+            agent,
+            source_agent: agent,
+            dialed: asked.dialed,
+            caller: asked.caller,
         }
     }
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use foldhash::fast::RandomState;
 use parking_lot::Mutex;
-use ringback_routing::{AgentId, Decision, Directory, Ranked, Target};
+use ringback_routing::{AgentId, Decision, Directory, E164, Placeholders, Ranked, Target};
 use ringback_sip_proto::{Answer, PreparedAnswer, PreparedTarget, Redirector};
 
 use crate::memory::SharedPlan;
@@ -21,7 +21,8 @@ pub(crate) enum Plan {
     Decided(Decided),
     /// It is an outbound call: by the next hop.
     Forward {
-        /// A SIP URI without a user.
+        /// A SIP URI; without a user of its own it gets that of the request. Placeholders in it are
+        /// filled in for each call, and nobody is sent to one where they cannot be.
         next_hop: Box<str>,
     },
 }
@@ -89,7 +90,12 @@ impl HeaderSet {
 
 impl Plan {
     /// Copies what the answer needs out of the directory, and writes it out.
-    fn of(decision: &Decision<'_>, headers: HeaderSet, redirector: &Redirector) -> Self {
+    fn of(
+        decision: &Decision<'_>,
+        filling: &Placeholders,
+        headers: HeaderSet,
+        redirector: &Redirector,
+    ) -> Self {
         let id = |id: AgentId| id.0.hyphenated().to_string();
         let agent = decision.agent.map(|agent| id(agent.record.id));
         let source_agent = decision.source_agent.map(|agent| id(agent.record.id));
@@ -99,14 +105,16 @@ impl Plan {
             agent: agent.as_deref(),
             source_agent: source_agent.as_deref(),
         };
-        let planned = |target: &Target| PlannedTarget {
-            priority: target.priority,
-            weight: target.weight,
-            contact: redirector.prepare_target(&answer, &target.uri),
+        let planned = |target: &Target| {
+            Some(PlannedTarget {
+                priority: target.priority,
+                weight: target.weight,
+                contact: redirector.prepare_target(&answer, &filling.fill(&target.uri)?),
+            })
         };
         Self::Decided(Decided {
             answer: redirector.prepare(&answer),
-            targets: decision.targets.iter().map(planned).collect(),
+            targets: decision.targets.iter().filter_map(planned).collect(),
             headers,
         })
     }
@@ -138,6 +146,8 @@ struct PlanKey {
     source: u32,
     /// The outcome, the reason and the headers.
     rest: u32,
+    /// The dialed number, where a target is made of it.
+    dialed: Option<E164>,
 }
 
 impl PlanCache {
@@ -146,9 +156,21 @@ impl PlanCache {
         &mut self,
         directory: &Arc<Directory>,
         decision: &Decision<'_>,
+        filling: &Placeholders,
         headers: HeaderSet,
         redirector: &Redirector,
     ) -> Arc<SharedPlan> {
+        let make = || {
+            Arc::new(SharedPlan::new(Plan::of(
+                decision, filling, headers, redirector,
+            )))
+        };
+        let is_made_of =
+            |is_in: fn(&str) -> bool| decision.targets.iter().any(|target| is_in(&target.uri));
+        if is_made_of(Placeholders::caller_is_in) {
+            // Nobody else gets the same.
+            return make();
+        }
         let is_current = |known: &Arc<Directory>| Arc::ptr_eq(known, directory);
         if !self.directory.as_ref().is_some_and(is_current) {
             self.plans.clear();
@@ -167,12 +189,11 @@ impl PlanCache {
             rest: decision.outcome as u32
                 | (decision.reason as u32) << 8
                 | u32::try_from(headers.index()).unwrap_or(0) << 16,
+            dialed: filling
+                .dialed
+                .filter(|_| is_made_of(Placeholders::dialed_is_in)),
         };
-        let plan = self
-            .plans
-            .entry(key)
-            .or_insert_with(|| Arc::new(SharedPlan::new(Plan::of(decision, headers, redirector))));
-        Arc::clone(plan)
+        Arc::clone(self.plans.entry(key).or_insert_with(make))
     }
 }
 
@@ -191,12 +212,16 @@ impl Plans<'_> {
         &mut self,
         directory: &Arc<Directory>,
         decision: &Decision<'_>,
+        filling: &Placeholders,
         headers: HeaderSet,
         redirector: &Redirector,
     ) -> Arc<SharedPlan> {
         match self {
-            Self::Own(cache) => cache.of(directory, decision, headers, redirector),
-            Self::Shared(cache) => cache.lock().of(directory, decision, headers, redirector),
+            Self::Own(cache) => cache.of(directory, decision, filling, headers, redirector),
+            Self::Shared(cache) => {
+                let mut cache = cache.lock();
+                cache.of(directory, decision, filling, headers, redirector)
+            }
         }
     }
 }

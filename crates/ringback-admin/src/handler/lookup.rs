@@ -1,12 +1,14 @@
 //! Decisions for PBXs that ask over HTTP: `/route` and `/routed-calls`.
 
+use std::borrow::Cow;
+
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::response::Response;
 use ringback_engine::{Call, ReportAnswered, RouteCall, SubmitError};
 use ringback_routing::{
-    Caller, ContactUnreadable, Decision, E164, Outcome, Question, Step, Target, Timestamp, decide,
-    explain, order_targets,
+    Caller, ContactUnreadable, Decision, E164, Outcome, Placeholders, Question, Step, Target,
+    Timestamp, decide, explain, order_targets,
 };
 use serde::Serialize;
 use smallvec::SmallVec;
@@ -158,10 +160,15 @@ impl Ask {
         let directory = api.engine().directory();
         let question = self.question(&directory);
         let (decision, steps) = self.decide(api, &directory, &question).ok()?;
-        decision
-            .call
-            .is_none()
-            .then(|| reply::ok(LookupBody::new(&decision, None, None, steps)))
+        decision.call.is_none().then(|| {
+            reply::ok(LookupBody::new(
+                &decision,
+                &self.filling(&decision),
+                None,
+                None,
+                steps,
+            ))
+        })
     }
 
     /// The answer.
@@ -174,10 +181,16 @@ impl Ask {
         let call = api.engine().matched_call(&decision, self.caller)?;
         Ok(reply::ok(LookupBody::new(
             &decision,
+            &self.filling(&decision),
             call.as_ref(),
             None,
             steps,
         )))
+    }
+
+    /// What the placeholders of targets stand for.
+    fn filling(self, decision: &Decision<'_>) -> Placeholders {
+        decision.placeholders(self.dialed, self.caller)
     }
 
     /// The question. Another tenant's number is as unknown as nobody's.
@@ -191,7 +204,7 @@ impl Ask {
             dialed: self.dialed.filter(ours),
             caller: self.caller,
             now: self.now,
-            usable: &|_: &Target| true,
+            usable: &|target: &Target, filling: &Placeholders| filling.fill(&target.uri).is_some(),
         }
     }
 
@@ -213,8 +226,13 @@ impl Ask {
 }
 
 /// Writes the answer to `POST /route`.
-fn render(decision: &Decision<'_>, call: Option<&Call>, sid: &str) -> String {
-    let data = LookupBody::new(decision, call, Some(sid), None);
+fn render(
+    decision: &Decision<'_>,
+    filling: &Placeholders,
+    call: Option<&Call>,
+    sid: &str,
+) -> String {
+    let data = LookupBody::new(decision, filling, call, Some(sid), None);
     serde_json::to_string(&Success {
         success: true,
         data,
@@ -236,12 +254,23 @@ struct LookupBody<'a> {
     /// The call that is returned.
     call: Option<CallBody<'a>>,
     /// Where to send the call, in this order.
-    targets: Vec<&'a Target>,
+    targets: Vec<TargetBody<'a>>,
     /// The call id under which the call was counted.
     routed_call_sid: Option<&'a str>,
     /// The steps, where they are asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     explanation: Option<Vec<StepBody>>,
+}
+
+/// One place that the call can be sent to, with its placeholders filled in.
+#[derive(Serialize)]
+struct TargetBody<'a> {
+    /// The URI.
+    uri: Cow<'a, str>,
+    /// Lower is tried first.
+    priority: u16,
+    /// Share within one priority.
+    weight: u16,
 }
 
 /// One step of a decision.
@@ -262,6 +291,7 @@ impl<'a> LookupBody<'a> {
     /// priority, and within one the heaviest first.
     fn new(
         decision: &Decision<'a>,
+        filling: &Placeholders,
         call: Option<&'a Call>,
         sid: Option<&'a str>,
         steps: Option<Vec<Step>>,
@@ -292,7 +322,16 @@ impl<'a> LookupBody<'a> {
             agent: decision.agent.map(AgentName::new),
             source_agent: decision.source_agent.map(AgentName::new),
             call: call.map(CallBody::from),
-            targets: targets.into_vec(),
+            targets: targets
+                .into_iter()
+                .filter_map(|target| {
+                    Some(TargetBody {
+                        uri: filling.fill(&target.uri)?,
+                        priority: target.priority,
+                        weight: target.weight,
+                    })
+                })
+                .collect(),
             routed_call_sid: sid,
             explanation: steps,
         }

@@ -1,6 +1,8 @@
 //! Incoming calls that a PBX asks about over HTTP.
 
-use ringback_routing::{Caller, Decision, E164, EnvironmentId, Outcome, Question, Target, decide};
+use ringback_routing::{
+    Caller, Decision, E164, EnvironmentId, Outcome, Placeholders, Question, Target, decide,
+};
 use uuid::Uuid;
 
 use super::Command;
@@ -20,7 +22,7 @@ pub struct RouteCall {
     /// The call id; `None`: one is made.
     pub sid: Option<String>,
     /// Writes the answer, which is kept and given again to whoever asks for the same call id.
-    pub render: fn(&Decision<'_>, Option<&Call>, &str) -> String,
+    pub render: fn(&Decision<'_>, &Placeholders, Option<&Call>, &str) -> String,
 }
 
 /// The answer to [`RouteCall`].
@@ -57,12 +59,13 @@ impl Command for RouteCall {
             dialed: self.dialed.filter(ours),
             caller: self.caller,
             now,
-            usable: &|_: &Target| true,
+            usable: &can_be_filled,
         };
         let decision = decide(&directory, draft.contacts(), &question)
             .map_err(|_| CommandError::StorageUnavailable)?;
+        let filling = decision.placeholders(question.dialed, self.caller);
         let call = draft.matched_call(&decision, self.caller)?;
-        let response = (self.render)(&decision, call.as_ref(), &sid);
+        let response = (self.render)(&decision, &filling, call.as_ref(), &sid);
         if seen {
             // The same call came over SIP, and was counted there.
             return Ok(RoutedAnswer {
@@ -96,6 +99,11 @@ impl Command for RouteCall {
             decided: Some((decision.outcome, decision.reason)),
         })
     }
+}
+
+/// Whether a target is one for whoever asks over HTTP.
+fn can_be_filled(target: &Target, filling: &Placeholders) -> bool {
+    filling.fill(&target.uri).is_some()
 }
 
 /// Counts a routed call as answered, once.

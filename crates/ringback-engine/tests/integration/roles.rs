@@ -7,8 +7,8 @@ use ringback_engine::{
     check_constraints,
 };
 use ringback_routing::{
-    AgentId, AgentStatus, Caller, Direction, EnvironmentId, Outcome, Question, Reason, Target,
-    decide,
+    AgentId, AgentStatus, Caller, Direction, EnvironmentId, Outcome, Placeholders, Question,
+    Reason, Target, decide,
 };
 
 use crate::support::{
@@ -70,7 +70,7 @@ fn route(engine: &Running) -> (Outcome, Reason, Option<AgentId>) {
         dialed: Some(e164(DIALED)),
         caller: Caller::Number(e164(CONTACT)),
         now: engine.now(),
-        usable: &|_: &Target| true,
+        usable: &|_: &Target, _: &Placeholders| true,
     };
     let decision = decide(&directory, engine.contacts(), &question).expect("storage works");
     (
@@ -372,7 +372,7 @@ async fn routed_calls_count_once_per_sid_and_answered_ones_once() {
         dialed: Some(e164(DIALED)),
         caller,
         sid: Some(sid.to_owned()),
-        render: |decision, call, sid| {
+        render: |decision, _, call, sid| {
             format!("{} {} {sid}", decision.reason.name(), call.is_some())
         },
     };
@@ -396,7 +396,7 @@ async fn routed_calls_count_once_per_sid_and_answered_ones_once() {
         dialed: Some(e164(DIALED)),
         caller: returned,
         now: engine.now(),
-        usable: &|_: &Target| true,
+        usable: &|_: &Target, _: &Placeholders| true,
     };
     let over_sip = decide(&directory, engine.contacts(), &question).expect("storage works");
     for _retransmitted in 0..2 {

@@ -94,7 +94,7 @@ async fn a_callback_decided_before_its_source_was_deleted_counts_in_total_and_ro
         dialed: Some(e164(DIALED)),
         caller: Caller::Number(e164(CONTACT)),
         now: engine.now(),
-        usable: &|_: &Target| true,
+        usable: &|_: &Target, _: &ringback_routing::Placeholders| true,
     };
     let decision = decide(&directory, engine.contacts(), &question).expect("readable");
     assert_eq!(decision.outcome, Outcome::Callback);
@@ -130,7 +130,7 @@ async fn an_answer_counts_after_a_restart_without_the_agents() {
         dialed: Some(e164(DIALED)),
         caller,
         now: engine.now(),
-        usable: &|_: &Target| true,
+        usable: &|_: &Target, _: &ringback_routing::Placeholders| true,
     };
     let decision = decide(&directory, engine.contacts(), &question).expect("readable");
     for call_id in [b"one", b"two"] {

@@ -2,8 +2,8 @@
 
 use proptest::prelude::*;
 use ringback_routing::{
-    Caller, ContactIndex, ContactUnreadable, Contacts, Directory, Observed, Outcome, Question,
-    Reason, RecentCalls, RememberedCall, Rung, Target, Timestamp, decide, explain,
+    Caller, ContactIndex, ContactUnreadable, Contacts, Directory, Observed, Outcome, Placeholders,
+    Question, Reason, RecentCalls, RememberedCall, Rung, Target, Timestamp, decide, explain,
 };
 
 use crate::model::{ModelCall, NOW, UNUSABLE, World, contact, number, world};
@@ -42,7 +42,7 @@ fn check(world: &World, order: &[usize]) {
         .chain(world.calls.iter().cloned())
         .collect();
     fill(&index, &directory, &shuffled);
-    let usable = |target: &Target| target.uri != UNUSABLE;
+    let usable = |target: &Target, _: &Placeholders| target.uri != UNUSABLE;
     for dialed in (0..5).map(number) {
         let callers = (0..4)
             .map(|place| (Caller::Number(contact(place)), Ok(contact(place))))
@@ -184,7 +184,7 @@ proptest! {
                     dialed: Some(number.number),
                     caller,
                     now: Timestamp::from_seconds(NOW),
-                    usable: &|_: &Target| true,
+                    usable: &|_: &Target, _: &Placeholders| true,
                 };
                 let decided = decide(&directory, &Unreadable, &question);
                 let explained = explain(&directory, &Unreadable, &question);
@@ -202,7 +202,7 @@ fn a_dialed_number_that_cannot_be_read_is_unknown() {
         dialed: None,
         caller: Caller::Anonymous,
         now: Timestamp::from_seconds(NOW),
-        usable: &|_: &Target| true,
+        usable: &|_: &Target, _: &Placeholders| true,
     };
     let directory = Directory::default();
     let decision = decide(&directory, &Nothing, &question).expect("nothing is read");

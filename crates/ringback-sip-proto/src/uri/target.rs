@@ -1,5 +1,7 @@
 //! What an agent's target may look like.
 
+use std::ops::Range;
+
 use super::{Scheme, Uri, UriError, reads_as};
 
 /// Why a URI cannot be a target.
@@ -16,15 +18,76 @@ pub enum TargetError {
     /// NAPTR records say TLS.
     #[error("transport=tls is not allowed, use a sips URI")]
     TransportTls,
+    /// A brace that is not of a placeholder, or a placeholder elsewhere than in the user part or a
+    /// parameter.
+    #[error(
+        "only {{agent_id}}, {{source_agent_id}}, {{dialed}} and {{caller}} may stand in braces, in the user \
+         part or a parameter"
+    )]
+    Placeholder,
 }
 
-/// Checks a URI for use as a target of a redirect.
+/// What a target may leave open until there is a call: who takes it, whose call is returned, and
+/// both numbers.
+pub const PLACEHOLDERS: [&str; 4] = ["agent_id", "source_agent_id", "dialed", "caller"];
+
+/// Checks a URI for use as a target of a redirect. It may hold [`PLACEHOLDERS`] in braces, in the user
+/// part or a parameter.
 ///
 /// # Errors
 ///
-/// If it is no `sip:` or `sips:` URI, is malformed, or asks for `transport=tls`.
+/// If it is no `sip:` or `sips:` URI, is malformed, asks for `transport=tls`, or holds other braces.
 pub fn validate_target(text: &str) -> Result<(), TargetError> {
-    read_target(text.as_bytes()).map(|_| ())
+    if !text.contains(['{', '}']) {
+        return read_target(text.as_bytes()).map(|_| ());
+    }
+    // An agent's id is neither number nor word; a number may be withheld.
+    for number in ["+15551234567", "anonymous"] {
+        let (filled, filled_at) = fill_samples(text, number)?;
+        let uri = read_target(filled.as_bytes())?;
+        let end = filled.len() - uri.headers.map_or(0, |headers| headers.len() + 1);
+        let params = end.saturating_sub(uri.params.len())..end;
+        let start = super::scheme_end(filled.as_bytes()).map_or(0, |colon| colon + 1);
+        let user = start..start + uri.user.map_or(0, <[u8]>::len);
+        let is_within = |outer: &Range<usize>, inner: &Range<usize>| {
+            outer.start <= inner.start && inner.end <= outer.end
+        };
+        if !filled_at
+            .iter()
+            .all(|at| is_within(&user, at) || is_within(&params, at))
+        {
+            return Err(TargetError::Placeholder);
+        }
+    }
+    Ok(())
+}
+
+/// Fills placeholders with what might stand there; gives where they stand then.
+fn fill_samples(text: &str, number: &str) -> Result<(String, Vec<Range<usize>>), TargetError> {
+    let mut filled = String::new();
+    let mut filled_at = Vec::new();
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once('{') {
+        let (name, tail) = after.split_once('}').ok_or(TargetError::Placeholder)?;
+        let cuts_escape = matches!(before.as_bytes(), [.., b'%'] | [.., b'%', _]);
+        if before.contains('}') || cuts_escape || !PLACEHOLDERS.contains(&name) {
+            return Err(TargetError::Placeholder);
+        }
+        filled.push_str(before);
+        let start = filled.len();
+        filled.push_str(if name.ends_with("agent_id") {
+            "00000000-0000-0000-0000-000000000000"
+        } else {
+            number
+        });
+        filled_at.push(start..filled.len());
+        rest = tail;
+    }
+    if rest.contains('}') {
+        return Err(TargetError::Placeholder);
+    }
+    filled.push_str(rest);
+    Ok((filled, filled_at))
 }
 
 /// The same, returning what was read.
@@ -49,6 +112,53 @@ pub(crate) fn read_target(text: &[u8]) -> Result<Uri<'_>, TargetError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn placeholders_stand_in_user_and_parameters() {
+        for text in [
+            "sip:{dialed}@h",
+            "sips:{caller}@h:5061;user=phone",
+            "sip:a-{agent_id}-{source_agent_id}@h;x={dialed};y=b{caller}?A=b",
+            "sip:h;x={dialed}",
+            "sip:%41{dialed}@h",
+        ] {
+            assert_eq!(validate_target(text), Ok(()), "{text}");
+        }
+        for text in [
+            "sip:{other}@h",
+            "sip:{}@h",
+            "sip:{Dialed}@h",
+            "sip:{{dialed}}@h",
+            "sip:{dialed@h",
+            "sip:dialed}@h",
+            "sip:a}{dialed}@h",
+            "sip:a@{agent_id}.h",
+            "sip:a:{dialed}@h",
+            "sip:a@h?X={caller}",
+            "sip:%{dialed}@h",
+            "sip:%4{agent_id}@h",
+        ] {
+            assert_eq!(
+                validate_target(text),
+                Err(TargetError::Placeholder),
+                "{text}"
+            );
+        }
+        for text in [
+            "{agent_id}",
+            "sip:a@h:{dialed}",
+            "sip:a@{dialed}",
+            "{dialed}:a@h",
+        ] {
+            assert!(validate_target(text).is_err(), "{text}");
+        }
+        assert_eq!(
+            validate_target("sip:{dialed}@h;transport=%74ls"),
+            Err(TargetError::TransportTls)
+        );
+        // What is written must have been filled in.
+        assert!(read_target(b"sip:{dialed}@h").is_err());
+    }
 
     #[test]
     fn targets_are_sip_uris_without_transport_tls() {

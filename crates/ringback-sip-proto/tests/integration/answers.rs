@@ -316,9 +316,10 @@ fn next_hop_gets_the_user_unchanged() {
         ),
         (
             "tel:*67#1;phone-context=+55",
-            "sips:old@hop;user=phone",
-            "<sips:*67%231;phone-context=+55@hop;user=phone>",
+            "sips:hop;us%65r=phone",
+            "<sips:*67%231;phone-context=+55@hop;us%65r=phone>",
         ),
+        ("tel:+55-11", "sips:own@hop;x?A=b", "<sips:own@hop;x?A=b>"),
         ("sip:gw.example.com", "sip:hop", "<sip:hop>"),
     ] {
         let (_, text) = reply_to(

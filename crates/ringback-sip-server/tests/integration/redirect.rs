@@ -327,6 +327,102 @@ fn what_routing_does_not_need_is_no_reason_to_refuse() {
 }
 
 #[test]
+fn placeholders_of_targets_are_filled_in_for_each_call() {
+    let server = TestServer::start("");
+    let client = server.client();
+    server.desk.change_agent(CALLBACK, |agent| {
+        agent.targets = vec![
+            target(
+                "sip:{dialed}@a.example.com;c={caller};s={source_agent_id}",
+                0,
+                0,
+            ),
+            target("sips:{agent_id}@b.example.com", 1, 0),
+            target("sip:{dialed}@192.0.2.1", 2, 0),
+        ];
+    });
+    let message = invite(OURS, CONTACT, "filled");
+    let first = client.ask(&message);
+    assert_eq!(
+        values(&first, "Contact"),
+        [
+            format!(
+                "<sip:{OURS}@a.example.com;c={CONTACT};s={}>;q=1.0",
+                OUTBOUND.0
+            ),
+            format!("<sips:{}@b.example.com>;q=0.9", CALLBACK.0),
+        ],
+        "and never back to the request URI"
+    );
+    server
+        .desk
+        .change_agent(CALLBACK, |agent| agent.targets.clear());
+    assert_eq!(client.ask(&message), first, "a retransmission");
+
+    // Nobody's call is returned here, so nothing stands for a source agent.
+    server.desk.change_agent(DEFAULT, |agent| {
+        agent.targets = vec![
+            target("sip:{source_agent_id}@c.example.com", 0, 0),
+            target("sip:{caller}@c.example.com", 1, 0),
+        ];
+    });
+    for (caller, user) in [
+        ("anonymous", "anonymous"),
+        ("bob", "anonymous"),
+        ("+5511900000001", "+5511900000001"),
+    ] {
+        let reply = client.ask(invite(OURS, caller, &format!("filled-{caller}")));
+        let contacts = values(&reply, "Contact");
+        assert_eq!(contacts, [format!("<sip:{user}@c.example.com>;q=1.0")]);
+    }
+    server.desk.change_agent(DEFAULT, |agent| {
+        agent.targets = vec![target("sip:{source_agent_id}@c.example.com", 0, 0)];
+    });
+    let reply = client.ask(invite(OURS, "+5511900000001", "unfilled"));
+    assert_eq!(status(&reply), 480);
+}
+
+#[test]
+fn every_placeholder_that_is_taken_is_filled_in() {
+    use ringback_routing::{AgentId, Placeholders};
+    let filling = Placeholders {
+        agent: Some(AgentId(uuid::Uuid::nil())),
+        source_agent: Some(AgentId(uuid::Uuid::nil())),
+        dialed: Some(number(OURS)),
+        caller: Caller::Anonymous,
+    };
+    for name in ringback_sip_proto::PLACEHOLDERS {
+        let uri = format!("sip:{{{name}}}@h;x={{{name}}}");
+        assert_eq!(ringback_sip_proto::validate_target(&uri), Ok(()));
+        let filled = filling.fill(&uri).unwrap();
+        assert!(!filled.contains('{'), "{filled}");
+        assert_eq!(ringback_sip_proto::validate_target(&filled), Ok(()));
+    }
+}
+
+#[test]
+fn placeholders_of_a_next_hop_are_filled_in() {
+    let hop = "sip:{dialed}@gw.example.net;from={caller};agent={agent_id}";
+    let server = TestServer::start(&format!(
+        "[[peers]]\naddress = [\"127.0.0.1\"]\nlearn = true\nnext-hop = \"{hop}\""
+    ));
+    let client = server.client();
+    let message = invite("+5521988887777", OURS, "hop").replace(
+        "Max-Forwards",
+        &format!("X-Ringback-Agent: {}\r\nMax-Forwards", OUTBOUND.0),
+    );
+    let reply = client.ask(&message);
+    assert_eq!(
+        values(&reply, "Contact"),
+        [format!(
+            "<sip:+5521988887777@gw.example.net;from={OURS};agent={}>",
+            OUTBOUND.0
+        )]
+    );
+    assert_eq!(client.ask(&message), reply);
+}
+
+#[test]
 fn long_requests_are_redirected_over_udp_and_tcp() {
     use std::io::{Read, Write};
     let server = TestServer::start("");

@@ -88,7 +88,7 @@ struct Settings {
     /// How old a call may be and still be returned: seconds, or 90m, 12h, 30d [server default: 30d]
     #[arg(long, value_name = "TIME", value_parser = seconds)]
     recency_window: Option<u64>,
-    /// SIP URI for agents without targets of their own, as `sip:{agent_id}@agents.example.com`
+    /// SIP URI for agents without targets of their own, as `sip:{agent_id}@agents.example.com`; also {dialed}, {caller}, {source_agent_id}
     #[arg(long, value_name = "URI")]
     target_template: Option<String>,
     /// Where calls go that no agent takes, as `"URI PRIORITY WEIGHT"`; repeat for several
