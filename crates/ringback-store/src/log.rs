@@ -20,9 +20,9 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use ringback_engine::{Change, JournalError};
+pub(crate) use segment::HEADER_LENGTH;
 use segment::{
-    Damage, HEADER_LENGTH, OpenedSegment, RECORD_HEADER_LENGTH, Record, Segment, SegmentHeader,
-    finish_record,
+    Damage, OpenedSegment, RECORD_HEADER_LENGTH, Record, Segment, SegmentHeader, finish_record,
 };
 
 use crate::error::unavailable;

@@ -96,11 +96,12 @@ impl Generation {
                 };
                 match taken {
                     None => {
-                        known.store(answer, Ordering::Release);
                         self.used.fetch_add(1, Ordering::Relaxed);
-                        return None;
+                        return write(known, answer);
                     }
-                    Some(other) if other == fingerprint => return written(known),
+                    Some(other) if other == fingerprint => {
+                        return written(known).or_else(|| write(known, answer));
+                    }
                     Some(_) => {}
                 }
             }
@@ -132,8 +133,14 @@ impl Generation {
     }
 }
 
-/// An answer whose cell is taken; whoever took it is about to write it. Should that take long, it is as
-/// if it had come later.
+/// Writes an answer into a cell that is taken; gives the one that is there already, if any. Whoever took the
+/// cell may have lost the processor before writing: then whoever waits writes, and both give the same answer.
+fn write(cell: &AtomicU64, answer: u64) -> Option<u64> {
+    cell.compare_exchange(0, answer, Ordering::AcqRel, Ordering::Acquire)
+        .err()
+}
+
+/// An answer whose cell is taken; whoever took it is about to write it. `None` if that takes long.
 fn written(answer: &AtomicU64) -> Option<u64> {
     for _ in 0..PATIENCE {
         let word = answer.load(Ordering::Acquire);
