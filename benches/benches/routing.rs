@@ -10,7 +10,7 @@ use dashmap::DashMap;
 use foldhash::fast::RandomState;
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
-use ringback_benches::population::{self, contact, line, number, random_contact, stranger};
+use ringback_benches::population::{self, Population, contact, random_contact, stranger};
 use ringback_benches::world::{ENVIRONMENT, World, call, e164, shared_number, sources};
 use ringback_routing::{Caller, ContactIndex, Country, NumberRules};
 
@@ -28,7 +28,14 @@ fn decisions(criterion: &mut Criterion) {
         bencher.iter(|| {
             let index = contact_number();
             let caller = Caller::Number(e164(contact(index)));
-            black_box(world.decide(e164(number(line(index))), caller).reason)
+            black_box(
+                world
+                    .decide(
+                        e164(Population::SMALL.number(Population::SMALL.line(index))),
+                        caller,
+                    )
+                    .reason,
+            )
         });
     });
     group.bench_function("other number", |bencher| {
@@ -41,13 +48,24 @@ fn decisions(criterion: &mut Criterion) {
         bencher.iter(|| {
             let index = contact_number();
             let caller = Caller::Number(e164(stranger(index)));
-            black_box(world.decide(e164(number(line(index))), caller).reason)
+            black_box(
+                world
+                    .decide(
+                        e164(Population::SMALL.number(Population::SMALL.line(index))),
+                        caller,
+                    )
+                    .reason,
+            )
         });
     });
     group.bench_function("default, anonymous", |bencher| {
         bencher.iter(|| {
-            let line = line(contact_number());
-            black_box(world.decide(e164(number(line)), Caller::Anonymous).reason)
+            let line = Population::SMALL.line(contact_number());
+            black_box(
+                world
+                    .decide(e164(Population::SMALL.number(line)), Caller::Anonymous)
+                    .reason,
+            )
         });
     });
     group.bench_function("number unknown", |bencher| {
@@ -100,7 +118,7 @@ fn decisions(criterion: &mut Criterion) {
 /// Index updates, beside the plain map's.
 fn updates(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("upsert");
-    let directory = ringback_benches::world::directory();
+    let directory = ringback_benches::world::directory(&Population::SMALL);
     let sources = sources(&directory);
 
     group.bench_function("new contact", |bencher| {
@@ -109,7 +127,7 @@ fn updates(criterion: &mut Criterion) {
                 index.observe(
                     ENVIRONMENT,
                     e164(population::contact(contact)),
-                    &call(&sources, contact, 60),
+                    &call(&Population::SMALL, &sources, contact, 60),
                 );
             })
         });
@@ -133,7 +151,7 @@ fn updates(criterion: &mut Criterion) {
             black_box(world.index.observe(
                 ENVIRONMENT,
                 e164(population::contact(contact)),
-                &call(&sources, contact, ago / 1_000),
+                &call(&Population::SMALL, &sources, contact, ago / 1_000),
             ))
         });
     });

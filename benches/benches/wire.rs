@@ -7,7 +7,7 @@ use std::time::Duration;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
-use ringback_benches::population::random_contact;
+use ringback_benches::population::{Population, random_contact};
 use ringback_benches::sip::{Call, Template};
 use ringback_benches::world::{CallPath, World, input};
 use ringback_sip_proto::message::Framing;
@@ -19,11 +19,11 @@ const CONTACTS: u64 = 1_000_000;
 /// Reading one message.
 fn reading(criterion: &mut Criterion) {
     let mut invite = Template::invite(41_234);
-    invite.set(&Call::returning(1, 7));
+    invite.set(&Call::returning(&Population::SMALL, 1, 7));
     let bytes = invite.bytes().to_vec();
     let ack = {
         let mut ack = Template::ack(41_234);
-        ack.set(&Call::returning(1, 7));
+        ack.set(&Call::returning(&Population::SMALL, 1, 7));
         let mut bytes = ack.bytes().to_vec();
         bytes.extend_from_slice(b"<sip:+551130000000@203.0.113.5;user=phone>;tag=0123456789abcdef");
         bytes.extend_from_slice(Template::ACK_END);
@@ -74,7 +74,11 @@ fn whole(criterion: &mut Criterion) {
     let mut id = 0;
     let mut next = move |invite: &mut Template| {
         id += 1;
-        invite.set(&Call::returning(id, random_contact(&mut random, CONTACTS)));
+        invite.set(&Call::returning(
+            &Population::SMALL,
+            id,
+            random_contact(&mut random, CONTACTS),
+        ));
     };
     let mut out = Vec::with_capacity(4_096);
     let mut group = criterion.benchmark_group("call");

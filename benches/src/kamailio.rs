@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::population;
+use crate::population::{self, Population};
 use crate::server::{Process, pinned};
 
 /// What to set Kamailio up with.
@@ -85,6 +85,7 @@ impl Kamailio {
         sources: &Path,
         run: &Path,
         core: usize,
+        population: &Population,
         contacts: u64,
     ) -> io::Result<Self> {
         let name = setup.name();
@@ -111,9 +112,9 @@ impl Kamailio {
         let mut processes = Vec::new();
         let database = run.join(format!("{name}.sqlite"));
         match setup {
-            Setup::Tuned => make_database(&database, run, 0)?,
-            Setup::Stock => make_database(&database, run, contacts)?,
-            Setup::Redis => processes.push(start_redis(run, core, contacts)?),
+            Setup::Tuned => make_database(&database, run, population, 0)?,
+            Setup::Stock => make_database(&database, run, population, contacts)?,
+            Setup::Redis => processes.push(start_redis(run, core, population, contacts)?),
         }
         let mut command = pinned(core, "kamailio");
         command.args(["-DD", "-E", "-m", "2048"]);
@@ -138,7 +139,7 @@ impl Kamailio {
         kamailio.wait(Duration::from_secs(120))?;
         if setup == Setup::Tuned {
             let full = run.join("full.sqlite");
-            make_database(&full, run, contacts)?;
+            make_database(&full, run, population, contacts)?;
             fs::rename(full, &database)?;
             for table in ["did", "route", "contact"] {
                 let control = format!("unix:{}/{name}.ctl", run.display());
@@ -184,7 +185,12 @@ impl Kamailio {
 }
 
 /// Makes a database with the tables of so many contacts.
-fn make_database(path: &Path, run: &Path, contacts: u64) -> io::Result<()> {
+fn make_database(
+    path: &Path,
+    run: &Path,
+    population: &Population,
+    contacts: u64,
+) -> io::Result<()> {
     let mut lists: Vec<(&str, PathBuf)> = Vec::new();
     for table in ["did", "route", "contact"] {
         let list = run.join(format!("{table}.csv"));
@@ -192,25 +198,29 @@ fn make_database(path: &Path, run: &Path, contacts: u64) -> io::Result<()> {
         let mut row = |id: u64, key: &dyn std::fmt::Display, value: &dyn std::fmt::Display| {
             writeln!(out, "{id},{key},0,0,{value},0")
         };
-        let lines = if contacts > 0 { population::LINES } else { 0 };
         match table {
+            _ if contacts == 0 => {}
             "did" => {
-                for line in 0..lines {
-                    row(line, &format_args!("+{}", population::number(line)), &1)?;
+                for number in 0..population.all_numbers() {
+                    let environment = number / population.numbers + 1;
+                    let digits = population::number(number);
+                    row(number, &format_args!("+{digits}"), &environment)?;
                 }
             }
             "route" => {
-                for line in 0..lines {
-                    let number = population::number(line);
+                for line in 0..population.all_lines() {
+                    let number = population.number(line);
                     let key = format_args!("agent-{line:03}:+{number}").to_string();
                     row(line, &key, &population::target(line))?;
                 }
             }
             _ => {
                 for contact in 0..contacts {
-                    let agent = format!("agent-{:03}", population::line(contact));
+                    let line = population.line(contact);
+                    let environment = population.environment(line) + 1;
                     let number = population::contact(contact);
-                    row(contact, &format_args!("+{number}"), &agent)?;
+                    let key = format_args!("{environment}:+{number}").to_string();
+                    row(contact, &key, &format_args!("agent-{line:03}"))?;
                 }
             }
         }
@@ -241,7 +251,12 @@ fn make_database(path: &Path, run: &Path, contacts: u64) -> io::Result<()> {
 }
 
 /// Starts Redis with so many contacts.
-fn start_redis(run: &Path, core: usize, contacts: u64) -> io::Result<Process> {
+fn start_redis(
+    run: &Path,
+    core: usize,
+    population: &Population,
+    contacts: u64,
+) -> io::Result<Process> {
     let socket = run.join("redis.sock");
     let mut command = pinned(core, "redis-server");
     command
@@ -264,16 +279,21 @@ fn start_redis(run: &Path, core: usize, contacts: u64) -> io::Result<Process> {
     client.arg("-s").arg(&socket).arg("--pipe");
     feed(client.stdout(Stdio::null()), |input| {
         let mut out = BufWriter::new(input);
-        for line in 0..population::LINES {
-            let number = population::number(line);
-            write!(out, "SET d:+{number} 1\r\n")?;
+        for number in 0..population.all_numbers() {
+            let environment = number / population.numbers + 1;
+            let digits = population::number(number);
+            write!(out, "SET d:+{digits} {environment}\r\n")?;
+        }
+        for line in 0..population.all_lines() {
+            let number = population.number(line);
             let target = population::target(line);
             write!(out, "SET r:agent-{line:03}:+{number} {target}\r\n")?;
         }
         for contact in 0..contacts {
             let number = population::contact(contact);
-            let line = population::line(contact);
-            write!(out, "SET c:+{number} agent-{line:03}\r\n")?;
+            let line = population.line(contact);
+            let environment = population.environment(line) + 1;
+            write!(out, "SET c:{environment}:+{number} agent-{line:03}\r\n")?;
         }
         out.flush()
     })?;

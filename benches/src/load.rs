@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use crate::batch::{self, BATCH, Receiver};
 use crate::cpu::CpuTimes;
 use crate::figures;
-use crate::population;
+use crate::population::{self, Callers, Population};
 use crate::sip::{Call, Reply, Template};
 
 /// When calls start.
@@ -47,8 +47,13 @@ pub struct Plan {
     pub server: SocketAddr,
     /// Processes whose time is measured, their descendants included.
     pub processes: Vec<u32>,
-    /// Callers are drawn from so many contacts.
-    pub contacts: u64,
+    /// Who may call whom.
+    pub population: Population,
+    /// How callers are drawn.
+    pub callers: Callers,
+    /// Whether other calls are among them: of 100, ten from strangers and five anonymous ones; and one INVITE
+    /// in 100 is sent twice. Open loop alone.
+    pub mixed: bool,
     /// From how many ports the calls come.
     pub sockets: usize,
     /// When calls start.
@@ -202,10 +207,24 @@ const OPEN_SLOTS: usize = 1 << 20;
 struct Slot {
     /// Its id; 0: nothing waits here.
     id: u64,
-    /// The line that its caller was called on.
+    /// The line that was dialed.
     line: u32,
+    /// The line whose inbound agent must take the call.
+    expected: u32,
     /// When it was meant to start, in nanoseconds since the start of the run.
     intended: u64,
+}
+
+impl Slot {
+    /// A call that was just made.
+    fn new(dialing: &Dialing, intended: u64) -> Self {
+        Self {
+            id: dialing.call.id,
+            line: dialing.line as u32,
+            expected: dialing.expected as u32,
+            intended,
+        }
+    }
 }
 
 /// One port that calls come from.
@@ -215,9 +234,7 @@ struct Endpoint {
     /// Receives the replies.
     receiver: Receiver,
     /// INVITEs to be sent.
-    invites: Vec<Template>,
-    /// How many of them are in use.
-    invite_count: usize,
+    invites: InviteQueue,
     /// The ACK of a call.
     ack: Template,
     /// ACKs to be sent.
@@ -242,36 +259,22 @@ impl Endpoint {
         Ok(Self {
             socket,
             receiver: Receiver::new(),
-            invites: vec![Template::invite(port); BATCH],
-            invite_count: 0,
+            invites: InviteQueue::new(port),
             ack: Template::ack(port),
             acks: (0..BATCH).map(|_| Vec::with_capacity(1_024)).collect(),
             ack_count: 0,
         })
     }
 
-    /// Queues an INVITE; the queue must not be full.
-    fn invite(&mut self, call: &Call) {
-        if let Some(invite) = self.invites.get_mut(self.invite_count) {
-            invite.set(call);
-            self.invite_count += 1;
-        }
-    }
-
     /// Sends what is queued.
     fn flush(&mut self) -> io::Result<()> {
-        let mut queued: smallvec::SmallVec<[(&[u8], Option<_>); 2 * BATCH]> = self
+        let mut queued: smallvec::SmallVec<[(&[u8], Option<_>); 4 * BATCH]> = self
             .acks
             .iter()
             .take(self.ack_count)
             .map(|ack| (ack.as_slice(), None))
             .collect();
-        queued.extend(
-            self.invites
-                .iter()
-                .take(self.invite_count)
-                .map(|invite| (invite.bytes(), None)),
-        );
+        queued.extend(self.invites.queued().map(|invite| (invite, None)));
         let mut rest = queued.as_slice();
         while !rest.is_empty() {
             match batch::send(&self.socket, rest) {
@@ -280,8 +283,127 @@ impl Endpoint {
                 Err(error) => return Err(error),
             }
         }
-        (self.ack_count, self.invite_count) = (0, 0);
+        drop(queued);
+        self.ack_count = 0;
+        self.invites.clear();
         Ok(())
+    }
+}
+
+/// INVITEs to be sent, in memory that is used again.
+struct InviteQueue {
+    /// Those of callers with a number.
+    numbered: Vec<Template>,
+    /// How many of them are in use.
+    numbered_count: usize,
+    /// Those of anonymous callers.
+    anonymous: Vec<Template>,
+    /// How many of them are in use.
+    anonymous_count: usize,
+}
+
+impl InviteQueue {
+    /// An empty queue of INVITEs from this port.
+    fn new(port: u16) -> Self {
+        Self {
+            numbered: vec![Template::invite(port); BATCH],
+            numbered_count: 0,
+            anonymous: vec![Template::anonymous_invite(port); BATCH],
+            anonymous_count: 0,
+        }
+    }
+
+    /// Queues an INVITE, twice if the call says so; the queue must not be full.
+    fn push(&mut self, dialing: &Dialing) {
+        let (invites, count) = if dialing.is_anonymous {
+            (&mut self.anonymous, &mut self.anonymous_count)
+        } else {
+            (&mut self.numbered, &mut self.numbered_count)
+        };
+        for _ in 0..=usize::from(dialing.is_repeated) {
+            if let Some(invite) = invites.get_mut(*count) {
+                invite.set(&dialing.call);
+                *count += 1;
+            }
+        }
+    }
+
+    /// Whether an INVITE that is sent twice might not fit any more.
+    fn is_full(&self) -> bool {
+        self.numbered_count.max(self.anonymous_count) + 2 > BATCH
+    }
+
+    /// Whether nothing is queued.
+    fn is_empty(&self) -> bool {
+        self.numbered_count + self.anonymous_count == 0
+    }
+
+    /// What is queued.
+    fn queued(&self) -> impl Iterator<Item = &[u8]> {
+        let numbered = self.numbered.iter().take(self.numbered_count);
+        let anonymous = self.anonymous.iter().take(self.anonymous_count);
+        numbered.chain(anonymous).map(Template::bytes)
+    }
+
+    /// Forgets what was sent.
+    fn clear(&mut self) {
+        (self.numbered_count, self.anonymous_count) = (0, 0);
+    }
+}
+
+/// A call that is about to be made.
+#[derive(Clone, Copy, Debug)]
+struct Dialing {
+    /// What stands in the INVITE.
+    call: Call,
+    /// The line that is dialed.
+    line: u64,
+    /// The line whose inbound agent must take it.
+    expected: u64,
+    /// Whether the caller withholds the number.
+    is_anonymous: bool,
+    /// Whether the INVITE is sent twice.
+    is_repeated: bool,
+}
+
+impl Dialing {
+    /// Draws a call.
+    fn draw(plan: &Plan, random: &mut SmallRng, id: u64) -> Self {
+        let contact = plan.callers.draw(random);
+        let line = plan.population.line(contact);
+        let returning = Self {
+            call: Call::returning(&plan.population, id, contact),
+            line,
+            expected: line,
+            is_anonymous: false,
+            is_repeated: false,
+        };
+        if !plan.mixed {
+            return returning;
+        }
+        let unclaimed = Self {
+            expected: plan.population.default_line(line),
+            ..returning
+        };
+        let drawn = random.random_range(0..100);
+        let dialing = match drawn {
+            0..10 => Self {
+                call: Call {
+                    caller: population::stranger(contact),
+                    ..returning.call
+                },
+                ..unclaimed
+            },
+            10..15 => Self {
+                is_anonymous: true,
+                ..unclaimed
+            },
+            _ => returning,
+        };
+        Self {
+            is_repeated: random.random_range(0..100) == 0,
+            ..dialing
+        }
     }
 }
 
@@ -322,7 +444,9 @@ impl<'p> Generator<'p> {
                 .map(|_| Endpoint::new(plan.server))
                 .collect::<io::Result<_>>()?,
             slots: vec![Slot::default(); slots],
-            targets: (0..population::LINES).map(population::target).collect(),
+            targets: (0..plan.population.all_lines())
+                .map(population::target)
+                .collect(),
             random: SmallRng::seed_from_u64(plan.seed),
             begin: Instant::now(),
             counts_from: u64::MAX,
@@ -429,7 +553,7 @@ impl<'p> Generator<'p> {
 
     /// Queues the INVITE of a new call.
     fn start_call(&mut self, id: u64, intended: u64) -> io::Result<()> {
-        let contact = population::random_contact(&mut self.random, self.plan.contacts);
+        let dialing = Dialing::draw(self.plan, &mut self.random, id);
         let place = (id % self.slots.len() as u64) as usize;
         let counts = intended >= self.counts_from;
         let Some(slot) = self.slots.get_mut(place) else {
@@ -438,20 +562,16 @@ impl<'p> Generator<'p> {
         if slot.id != 0 && slot.intended >= self.counts_from {
             self.outcome.lost += 1;
         }
-        *slot = Slot {
-            id,
-            line: population::line(contact) as u32,
-            intended,
-        };
+        *slot = Slot::new(&dialing, intended);
         if counts {
             self.outcome.started += 1;
         }
         let endpoint = place % self.endpoints.len();
         if let Some(endpoint) = self.endpoints.get_mut(endpoint) {
-            if endpoint.invite_count == BATCH {
+            if endpoint.invites.is_full() {
                 endpoint.flush()?;
             }
-            endpoint.invite(&Call::returning(id, contact));
+            endpoint.invites.push(&dialing);
         }
         Ok(())
     }
@@ -459,7 +579,7 @@ impl<'p> Generator<'p> {
     /// Sends what is queued at all ports.
     fn flush(&mut self) -> io::Result<()> {
         for endpoint in &mut self.endpoints {
-            if endpoint.ack_count + endpoint.invite_count > 0 {
+            if endpoint.ack_count > 0 || !endpoint.invites.is_empty() {
                 endpoint.flush()?;
             }
         }
@@ -492,7 +612,7 @@ impl<'p> Generator<'p> {
                     && match self.plan.expect {
                         Expect::AnyTarget => reply.contact.is_some(),
                         Expect::Target => {
-                            let target = self.targets.get(slot.line as usize);
+                            let target = self.targets.get(slot.expected as usize);
                             reply.contact == target.map(String::as_bytes)
                         }
                     };
@@ -510,7 +630,7 @@ impl<'p> Generator<'p> {
                 let call = Call {
                     id: reply.id,
                     caller: 0,
-                    dialed: population::number(u64::from(slot.line)),
+                    dialed: self.plan.population.number(u64::from(slot.line)),
                 };
                 endpoint.ack.set(&call);
                 if let Some(ack) = endpoint.acks.get_mut(endpoint.ack_count) {
@@ -523,22 +643,15 @@ impl<'p> Generator<'p> {
                 let id = slot.id;
                 *slot = Slot::default();
                 if go_on {
-                    let contact = population::random_contact(&mut self.random, self.plan.contacts);
                     let id = id + self.slots.len() as u64;
+                    let dialing = Dialing::draw(self.plan, &mut self.random, id);
                     if let Some(slot) = self.slots.get_mut(place) {
-                        *slot = Slot {
-                            id,
-                            line: population::line(contact) as u32,
-                            intended: now,
-                        };
+                        *slot = Slot::new(&dialing, now);
                     }
                     if now >= self.counts_from {
                         self.outcome.started += 1;
                     }
-                    if let Some(invite) = endpoint.invites.get_mut(endpoint.invite_count) {
-                        invite.set(&Call::returning(id, contact));
-                        endpoint.invite_count += 1;
-                    }
+                    endpoint.invites.push(&dialing);
                 }
             }
             endpoint.flush()?;

@@ -22,7 +22,7 @@ use crate::batch::{self, BATCH, Receiver};
 use crate::cpu::CpuTimes;
 use crate::figures;
 use crate::load::Arrivals;
-use crate::population;
+use crate::population::{self, Population};
 use crate::sip::{Call, Reply, Template};
 
 /// What one peer sends from one port.
@@ -268,6 +268,9 @@ const SEQUENCE_BITS: u32 = 20;
 /// What of an id tells the line that the caller was called on.
 const LINE_BITS: u32 = 7;
 
+/// Who calls whom: as many lines as fit into an id.
+pub const WORLD: Population = Population::SMALL;
+
 /// How many microseconds of arrears are made up for; the rest is not offered, and not counted.
 const ARREARS: f64 = 20_000.0;
 
@@ -396,7 +399,7 @@ impl Sender {
             ack: Template::ack(port),
             acks: Vec::with_capacity(BATCH * 1_024),
             ack_length: 0,
-            targets: (0..population::LINES).map(population::target).collect(),
+            targets: (0..WORLD.all_lines()).map(population::target).collect(),
             random: SmallRng::seed_from_u64(population::mix(index ^ u64::from(port))),
             contacts: mix.contacts,
             due_from: 0,
@@ -458,9 +461,9 @@ impl Sender {
                 stream: self.index,
                 at: at(place),
                 sequence: self.sequence,
-                line: population::line(contact),
+                line: WORLD.line(contact),
             };
-            request.set(&Call::returning(id.write(), contact));
+            request.set(&Call::returning(&WORLD, id.write(), contact));
             if window.holds(id.at) {
                 self.tally.sent += 1;
             }
@@ -517,7 +520,7 @@ impl Sender {
                     self.ack.set(&Call {
                         id: reply.id,
                         caller: 0,
-                        dialed: population::number(id.line),
+                        dialed: WORLD.number(id.line),
                     });
                     let (ack, end) = (self.ack.bytes(), Template::ACK_END);
                     let length = ack.len() + reply.to.len() + end.len();

@@ -1,14 +1,128 @@
 //! The synthetic contacts, agents and numbers that every server under test is loaded with.
 //!
-//! Contact `i` was called once, on *line* `line(i)`. Line `n` is outbound agent `n` calling from its
-//! own number; inbound agent `n` holds the callback role for it, owns the same number, and has one
-//! target. So the right answer to a call is known from the contact alone, whoever gives it.
+//! A *line* is an outbound agent that calls from one number of its environment, and the inbound agent
+//! that holds the callback role for it, owns the same number, and takes the calls that come back. Contact
+//! `i` was called once, on line `line(i)`. So the right answer to a call is known from the contact alone,
+//! whoever gives it.
 
 use rand::Rng;
 use rand::rngs::SmallRng;
+use rand_distr::{Distribution, Zipf};
 
-/// How many lines there are.
-pub const LINES: u64 = 100;
+/// How many of everything there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Population {
+    /// Tenants.
+    pub environments: u64,
+    /// Numbers of each tenant.
+    pub numbers: u64,
+    /// Lines of each tenant: as many outbound agents, and as many inbound agents with a role.
+    pub lines: u64,
+}
+
+impl Population {
+    /// A laboratory: one tenant with 100 numbers, a line on each.
+    pub const SMALL: Self = Self {
+        environments: 1,
+        numbers: 100,
+        lines: 100,
+    };
+
+    /// A hosted platform: 100 tenants with 10 numbers and 100 lines each, so 20,000 agents.
+    pub const REAL: Self = Self {
+        environments: 100,
+        numbers: 10,
+        lines: 100,
+    };
+
+    /// Lines of all tenants.
+    #[must_use]
+    pub const fn all_lines(&self) -> u64 {
+        self.environments * self.lines
+    }
+
+    /// Numbers of all tenants.
+    #[must_use]
+    pub const fn all_numbers(&self) -> u64 {
+        self.environments * self.numbers
+    }
+
+    /// The line that contact `index` was called on.
+    #[must_use]
+    pub const fn line(&self, index: u64) -> u64 {
+        mix(index) % self.all_lines()
+    }
+
+    /// The tenant that a line belongs to.
+    #[must_use]
+    pub const fn environment(&self, line: u64) -> u64 {
+        line / self.lines
+    }
+
+    /// Which number a line calls from and is called back at, counted over all tenants.
+    #[must_use]
+    pub const fn number_index(&self, line: u64) -> u64 {
+        self.environment(line) * self.numbers + line % self.lines % self.numbers
+    }
+
+    /// The digits of the number of a line.
+    #[must_use]
+    pub const fn number(&self, line: u64) -> u64 {
+        number(self.number_index(line))
+    }
+
+    /// The line whose inbound agent takes the calls to this line's number that nobody has claimed: the
+    /// one that was assigned to it first.
+    #[must_use]
+    pub const fn default_line(&self, line: u64) -> u64 {
+        self.environment(line) * self.lines + line % self.lines % self.numbers
+    }
+
+    /// Where calls that come back to a line must go: first choice first. Every fourth line of a larger
+    /// population has a second choice.
+    #[must_use]
+    pub fn targets(&self, line: u64) -> Vec<String> {
+        let mut targets = vec![target(line)];
+        if self.environments > 1 && line.is_multiple_of(4) {
+            targets.push(format!("sip:callback-{line:03}@backup.example.net:5060"));
+        }
+        targets
+    }
+}
+
+/// How callers are drawn from the contacts.
+#[derive(Clone, Copy, Debug)]
+pub enum Callers {
+    /// Each contact as often as any other.
+    Even(u64),
+    /// Few contacts often, most of them rarely: Zipf's law.
+    Zipf(Zipf<f64>),
+}
+
+impl Callers {
+    /// The exponent of [`Self::zipf`].
+    pub const EXPONENT: f64 = 1.1;
+
+    /// The first `count` contacts by Zipf's law.
+    ///
+    /// # Panics
+    /// If `count` is 0.
+    #[must_use]
+    pub fn zipf(count: u64) -> Self {
+        match Zipf::new(count as f64, Self::EXPONENT) {
+            Ok(zipf) => Self::Zipf(zipf),
+            Err(error) => panic!("{count} contacts: {error}"),
+        }
+    }
+
+    /// Draws a contact.
+    pub fn draw(&self, random: &mut SmallRng) -> u64 {
+        match self {
+            Self::Even(count) => random_contact(random, *count),
+            Self::Zipf(zipf) => zipf.sample(random) as u64 - 1,
+        }
+    }
+}
 
 /// How many different contacts there can be.
 pub const MOST_CONTACTS: u64 = 100_000_000;
@@ -27,19 +141,13 @@ pub const fn stranger(index: u64) -> u64 {
     5_521_900_000_000 + (index * 61_803_399 + 17) % MOST_CONTACTS
 }
 
-/// The line that contact `index` was called on.
+/// The digits of the number with this index.
 #[must_use]
-pub const fn line(index: u64) -> u64 {
-    mix(index) % LINES
+pub const fn number(index: u64) -> u64 {
+    551_130_000_000 + index
 }
 
-/// The digits of the number of a line.
-#[must_use]
-pub const fn number(line: u64) -> u64 {
-    551_130_000_000 + line
-}
-
-/// Where calls that come back to a line must go.
+/// Where calls that come back to a line must go first.
 #[must_use]
 pub fn target(line: u64) -> String {
     format!("sip:callback-{line:03}@agents.example.net:5060")
@@ -63,6 +171,8 @@ pub const fn mix(index: u64) -> u64 {
 mod tests {
     use std::collections::HashSet;
 
+    use rand::SeedableRng;
+
     use super::*;
 
     #[test]
@@ -72,5 +182,33 @@ mod tests {
             assert!(seen.insert(contact(index)), "{index}");
             assert!(seen.insert(stranger(index)), "{index}");
         }
+    }
+
+    #[test]
+    fn every_line_has_a_number_of_its_tenant_and_every_number_lines() {
+        for population in [Population::SMALL, Population::REAL] {
+            let mut numbers = HashSet::new();
+            for line in 0..population.all_lines() {
+                let number = population.number_index(line);
+                assert_eq!(number / population.numbers, population.environment(line));
+                let default = population.default_line(line);
+                assert_eq!(population.number_index(default), number);
+                assert!(default <= line);
+                numbers.insert(number);
+            }
+            assert_eq!(numbers.len() as u64, population.all_numbers());
+        }
+    }
+
+    #[test]
+    fn zipf_draws_known_contacts_and_the_first_most_often() {
+        let callers = Callers::zipf(1_000);
+        let mut random = SmallRng::seed_from_u64(1);
+        let mut counts = vec![0_u32; 1_000];
+        for _ in 0..100_000 {
+            counts[callers.draw(&mut random) as usize] += 1;
+        }
+        assert_eq!(counts.iter().max(), counts.first());
+        assert!(counts[0] > 10 * counts[99]);
     }
 }

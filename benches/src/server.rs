@@ -12,7 +12,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
 
-use crate::population;
+use crate::population::{self, Population};
 
 /// A program that will run on one core.
 #[must_use]
@@ -128,6 +128,9 @@ pub struct Ringback {
     pub ready_after: Duration,
 }
 
+/// How many environments are entered at once.
+const POPULATED_AT_ONCE: u64 = 8;
+
 /// The administrator's token of every server that is started here.
 const ADMINISTRATOR: &str = "talq_administrator_of_a_benchmark_000000000000";
 
@@ -177,15 +180,45 @@ impl Ringback {
         })
     }
 
-    /// Enters the environment, agents, numbers and roles of [`population`].
+    /// Enters the environments, agents, numbers and roles of a population, several tenants at once.
     ///
     /// # Errors
     /// If the server refuses.
-    pub fn populate(&self) -> io::Result<Tenant> {
+    pub fn populate(&self, population: Population) -> io::Result<Tenants> {
+        let workers = population.environments.min(POPULATED_AT_ONCE);
+        let mut tenants: Vec<(u64, Tenant)> = std::thread::scope(|scope| {
+            let workers: Vec<_> = (0..workers)
+                .map(|worker| {
+                    scope.spawn(move || {
+                        (worker..population.environments)
+                            .step_by(workers as usize)
+                            .map(|index| Ok((index, self.tenant(&population, index)?)))
+                            .collect::<io::Result<Vec<_>>>()
+                    })
+                })
+                .collect();
+            let mut all = Vec::new();
+            for worker in workers {
+                let made = worker
+                    .join()
+                    .map_err(|_| io::Error::other("a tenant's thread panicked"))??;
+                all.extend(made);
+            }
+            Ok::<_, io::Error>(all)
+        })?;
+        tenants.sort_by_key(|(index, _)| *index);
+        Ok(Tenants {
+            population,
+            tenants: tenants.into_iter().map(|(_, tenant)| tenant).collect(),
+        })
+    }
+
+    /// Enters one environment with what belongs to it.
+    fn tenant(&self, population: &Population, index: u64) -> io::Result<Tenant> {
         let environment = self.post(
             "environments",
             ADMINISTRATOR,
-            &json!({"name": "bench", "default_country": "BR"}),
+            &json!({"name": format!("bench-{index}"), "default_country": "BR"}),
         )?;
         let environment = text(&environment, "id")?;
         let token = self.post(
@@ -194,26 +227,31 @@ impl Ringback {
             &json!({}),
         )?;
         let token = text(&token, "token")?;
-        let mut agents = Vec::new();
-        for line in 0..population::LINES {
-            let number = self.post(
-                "phone-numbers",
-                &token,
-                &json!({"number": format!("+{}", population::number(line))}),
-            )?;
-            let number = text(&number, "id")?;
+        let numbers = (0..population.numbers)
+            .map(|number| {
+                let digits = population::number(index * population.numbers + number);
+                let number = json!({"number": format!("+{digits}")});
+                text(&self.post("phone-numbers", &token, &number)?, "id")
+            })
+            .collect::<io::Result<Vec<_>>>()?;
+        let (mut outbound_agents, mut inbound_agents) = (Vec::new(), Vec::new());
+        let first = index * population.lines;
+        for line in first..first + population.lines {
+            let number = population.number_index(line) % population.numbers;
             let mut made = Vec::new();
             for direction in ["outbound", "inbound"] {
                 let mut body = json!({
                     "name": format!("{direction}-{line:03}"),
                     "label": format!("{direction} {line}"),
                     "direction": direction,
-                    "phone_number_ids": [number],
+                    "phone_number_ids": [numbers.get(number as usize)],
                 });
                 if direction == "inbound" {
-                    body["targets"] = json!([
-                        {"uri": population::target(line), "priority": 0, "weight": 0}
-                    ]);
+                    let targets = population.targets(line);
+                    let ranked = targets.iter().zip(0..).map(
+                        |(uri, priority)| json!({"uri": uri, "priority": priority, "weight": 0}),
+                    );
+                    body["targets"] = ranked.collect();
                 }
                 let agent = text(&self.post("agents", &token, &body)?, "id")?;
                 self.post(&format!("agents/{agent}/publish"), &token, &json!({}))?;
@@ -225,10 +263,15 @@ impl Ringback {
                     &token,
                     &json!({"source_agent_ids": [outbound]}),
                 )?;
-                agents.push(outbound.clone());
+                outbound_agents.push(outbound.clone());
+                inbound_agents.push(inbound.clone());
             }
         }
-        Ok(Tenant { token, agents })
+        Ok(Tenant {
+            token,
+            outbound: outbound_agents,
+            inbound: inbound_agents,
+        })
     }
 
     /// Whether it says that its index is whole.
@@ -254,19 +297,27 @@ impl Ringback {
         Ok(answer["data"].take())
     }
 
-    /// Records the call of each contact in the range, as one batch; gives how many were accepted.
+    /// Records the call of each contact in the range that this tenant called, as one batch; gives how many
+    /// were accepted.
     ///
     /// # Errors
     /// If the server refuses.
-    pub fn record(&self, tenant: &Tenant, contacts: std::ops::Range<u64>) -> io::Result<u64> {
+    pub fn record(
+        &self,
+        tenants: &Tenants,
+        environment: u64,
+        contacts: std::ops::Range<u64>,
+    ) -> io::Result<u64> {
         let lines = CallLines {
-            tenant: tenant.clone(),
+            tenants: tenants.clone(),
+            environment,
             contacts,
             pending: Vec::with_capacity(1 << 16),
             sent: 0,
         };
+        let token = tenants.token(environment);
         let mut response = ureq::post(format!("http://{}/api/v1/calls/batch", self.http))
-            .header("authorization", format!("Bearer {}", tenant.token))
+            .header("authorization", format!("Bearer {token}"))
             .header("content-type", "application/x-ndjson")
             .send(ureq::SendBody::from_owned_reader(lines))
             .map_err(|error| io::Error::other(format!("calls/batch: {error}")))?;
@@ -281,18 +332,45 @@ impl Ringback {
         Ok(accepted)
     }
 
-    /// The same for the first so many contacts, over several connections at once.
+    /// The same for all tenants and the first so many contacts, over several connections at once.
     ///
     /// # Errors
     /// If the server refuses.
-    pub fn record_all(&self, tenant: &Tenant, contacts: u64, connections: u64) -> io::Result<u64> {
-        let share = contacts.div_ceil(connections.max(1));
+    pub fn record_all(
+        &self,
+        tenants: &Tenants,
+        contacts: u64,
+        connections: u64,
+    ) -> io::Result<u64> {
+        let environments = tenants.population.environments;
+        // A lone tenant's contacts are shared out among the connections; many tenants are, whole.
+        let pieces: Vec<(u64, std::ops::Range<u64>)> = if environments == 1 {
+            let share = contacts.div_ceil(connections.max(1));
+            (0..connections)
+                .map(|piece| {
+                    let end = ((piece + 1) * share).min(contacts);
+                    (0, (piece * share).min(contacts)..end)
+                })
+                .collect()
+        } else {
+            (0..environments)
+                .map(|environment| (environment, 0..contacts))
+                .collect()
+        };
+        let pieces = &pieces;
         std::thread::scope(|scope| {
             let workers: Vec<_> = (0..connections)
                 .map(|worker| {
-                    let range =
-                        (worker * share).min(contacts)..((worker + 1) * share).min(contacts);
-                    scope.spawn(move || self.record(tenant, range))
+                    scope.spawn(move || {
+                        let own = pieces
+                            .iter()
+                            .skip(worker as usize)
+                            .step_by(connections.max(1) as usize);
+                        own.map(|(environment, contacts)| {
+                            self.record(tenants, *environment, contacts.clone())
+                        })
+                        .sum::<io::Result<u64>>()
+                    })
                 })
                 .collect();
             workers.into_iter().try_fold(0, |sum, worker| {
@@ -304,54 +382,134 @@ impl Ringback {
         })
     }
 
-    /// Records calls at a steady rate, a hundredth of a second's calls at a time over one connection,
-    /// until told to stop; gives how many. The contacts are new ones, from this one on.
+    /// Records calls at a steady rate, a hundredth of a second's calls of one tenant at a time over one
+    /// connection, tenant after tenant, until told to stop; gives the contact to go on with. The contacts are new
+    /// ones, from this one on.
     ///
     /// # Errors
     /// If the server refuses.
     pub fn trickle(
         &self,
-        tenant: &Tenant,
+        tenants: &Tenants,
         first: u64,
         per_second: u64,
         stop: &AtomicBool,
     ) -> io::Result<u64> {
-        let mut stream = TcpStream::connect(self.http)?;
-        stream.set_nodelay(true)?;
-        let (mut body, mut answer, mut sent) = (String::new(), Vec::new(), 0);
-        let mut chunk = [0; 4_096];
+        let mut connection = Connection::open(self.http)?;
+        let environments = tenants.population.environments;
+        let mut next = vec![first; environments as usize];
+        let (mut body, mut sent) = (String::new(), 0);
         let begin = Instant::now();
-        while !stop.load(Ordering::Relaxed) {
-            let due = begin.elapsed().as_millis() as u64 * per_second / 1_000;
-            if due < sent + per_second.div_ceil(100) {
+        for environment in (0..environments).cycle() {
+            let due = loop {
+                if stop.load(Ordering::Relaxed) {
+                    return Ok(next.into_iter().max().unwrap_or(first));
+                }
+                let due = begin.elapsed().as_millis() as u64 * per_second / 1_000;
+                if due >= sent + per_second.div_ceil(100) {
+                    break due;
+                }
                 std::thread::sleep(Duration::from_millis(2));
-                continue;
-            }
+            };
             body.clear();
-            for contact in sent..due {
-                tenant.write_call(first + contact, &mut body);
+            let Some(next) = next.get_mut(environment as usize) else {
+                break;
+            };
+            while sent < due {
+                if tenants.environment(*next) == environment {
+                    tenants.write_call(*next, &mut body);
+                    sent += 1;
+                }
+                *next += 1;
             }
-            sent = due;
             let head = format!(
                 "POST /api/v1/calls/batch HTTP/1.1\r\nHost: bench\r\nAuthorization: Bearer {}\r\n\
                  Content-Type: application/x-ndjson\r\nContent-Length: {}\r\n\r\n",
-                tenant.token,
+                tenants.token(environment),
                 body.len()
             );
-            stream.write_all((head + &body).as_bytes())?;
-            answer.clear();
-            while !is_whole(&answer) {
-                let length = stream.read(&mut chunk)?;
-                if length == 0 {
-                    return Err(io::ErrorKind::UnexpectedEof.into());
-                }
-                answer.extend_from_slice(&chunk[..length]);
-            }
-            if !answer.starts_with(b"HTTP/1.1 200") {
-                return Err(io::Error::other(String::from_utf8_lossy(&answer)));
-            }
+            connection.request(&(head + &body))?;
         }
-        Ok(sent)
+        Ok(first)
+    }
+
+    /// Changes the configuration so many times a second, until told to stop: in turn an agent gets another label
+    /// and a role is set again as it was; gives how many changes were made.
+    ///
+    /// # Errors
+    /// If the server refuses.
+    pub fn reconfigure(
+        &self,
+        tenants: &Tenants,
+        per_second: u64,
+        stop: &AtomicBool,
+    ) -> io::Result<u64> {
+        let mut connection = Connection::open(self.http)?;
+        let begin = Instant::now();
+        let mut made = 0;
+        while !stop.load(Ordering::Relaxed) {
+            if begin.elapsed().as_millis() as u64 * per_second / 1_000 <= made {
+                std::thread::sleep(Duration::from_millis(2));
+                continue;
+            }
+            let line = population::mix(made) % tenants.population.all_lines();
+            let environment = tenants.population.environment(line);
+            let (outbound, inbound) = tenants.agents(line);
+            let (method, path, body) = if made.is_multiple_of(2) {
+                let label = format!("{{\"label\":\"inbound {line}, {made}\"}}");
+                ("PATCH", format!("agents/{inbound}"), label)
+            } else {
+                let role = format!("{{\"source_agent_ids\":[\"{outbound}\"]}}");
+                ("POST", format!("agents/{inbound}/callback"), role)
+            };
+            connection.request(&format!(
+                "{method} /api/v1/{path} HTTP/1.1\r\nHost: bench\r\nAuthorization: Bearer {}\r\n\
+                 Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+                tenants.token(environment),
+                body.len()
+            ))?;
+            made += 1;
+        }
+        Ok(made)
+    }
+}
+
+/// One connection to the API that waits for each answer.
+struct Connection {
+    /// The connection.
+    stream: TcpStream,
+    /// What was received of the answer.
+    answer: Vec<u8>,
+}
+
+impl Connection {
+    /// Opens it.
+    fn open(address: SocketAddr) -> io::Result<Self> {
+        let stream = TcpStream::connect(address)?;
+        stream.set_nodelay(true)?;
+        Ok(Self {
+            stream,
+            answer: Vec::new(),
+        })
+    }
+
+    /// Sends a request that must get a 200.
+    fn request(&mut self, request: &str) -> io::Result<()> {
+        self.stream.write_all(request.as_bytes())?;
+        self.answer.clear();
+        let mut chunk = [0; 4_096];
+        while !is_whole(&self.answer) {
+            let length = self.stream.read(&mut chunk)?;
+            if length == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            self.answer.extend_from_slice(&chunk[..length]);
+        }
+        if self.answer.starts_with(b"HTTP/1.1 200") {
+            Ok(())
+        } else {
+            Err(io::Error::other(String::from_utf8_lossy(&self.answer)))
+        }
     }
 }
 
@@ -370,34 +528,77 @@ pub fn is_whole(answer: &[u8]) -> bool {
     length.is_some_and(|length| body.len() >= length)
 }
 
-/// The environment that the benchmarks live in.
+/// The environments of a population on a server.
 #[derive(Clone, Debug)]
-pub struct Tenant {
-    /// Opens it.
-    pub token: String,
-    /// The outbound agents by line.
-    pub agents: Vec<String>,
+pub struct Tenants {
+    /// Who is there.
+    pub population: Population,
+    /// By environment.
+    tenants: Vec<Tenant>,
 }
 
-impl Tenant {
+/// One environment.
+#[derive(Clone, Debug)]
+struct Tenant {
+    /// Opens it.
+    token: String,
+    /// The outbound agents of its lines.
+    outbound: Vec<String>,
+    /// The inbound agents of its lines.
+    inbound: Vec<String>,
+}
+
+impl Tenants {
+    /// The environment that called this contact.
+    #[must_use]
+    pub const fn environment(&self, contact: u64) -> u64 {
+        self.population.environment(self.population.line(contact))
+    }
+
+    /// What opens an environment.
+    #[must_use]
+    pub fn token(&self, environment: u64) -> &str {
+        self.tenants
+            .get(environment as usize)
+            .map_or("", |tenant| tenant.token.as_str())
+    }
+
+    /// The outbound and the inbound agent of a line.
+    #[must_use]
+    pub fn agents(&self, line: u64) -> (&str, &str) {
+        let tenant = self.tenants.get(self.population.environment(line) as usize);
+        let at = (line % self.population.lines) as usize;
+        let agent = |agents: fn(&Tenant) -> &Vec<String>| {
+            tenant
+                .and_then(|tenant| agents(tenant).get(at))
+                .map_or("", String::as_str)
+        };
+        (
+            agent(|tenant| &tenant.outbound),
+            agent(|tenant| &tenant.inbound),
+        )
+    }
+
     /// The call that contact `contact` got, as a line of JSON.
     pub fn write_call(&self, contact: u64, to: &mut String) {
-        let line = population::line(contact);
-        let agent = self.agents.get(line as usize).map_or("", String::as_str);
+        let line = self.population.line(contact);
+        let (agent, _) = self.agents(line);
         // Writing to a string cannot fail.
         let _written = writeln!(
             to,
             r#"{{"agent_id":"{agent}","to":"+{}","from":"+{}","status":"completed","sid":"call-{contact}"}}"#,
             population::contact(contact),
-            population::number(line)
+            self.population.number(line)
         );
     }
 }
 
-/// The calls of a range of contacts as NDJSON, made as they are read.
+/// The calls of a range of contacts that one tenant called as NDJSON, made as they are read.
 struct CallLines {
+    /// All tenants.
+    tenants: Tenants,
     /// Whose calls.
-    tenant: Tenant,
+    environment: u64,
     /// Which contacts are still to come.
     contacts: std::ops::Range<u64>,
     /// Text that is made and not yet read.
@@ -411,8 +612,13 @@ impl Read for CallLines {
         if self.sent == self.pending.len() {
             let mut text = String::from_utf8(std::mem::take(&mut self.pending)).unwrap_or_default();
             text.clear();
-            for contact in self.contacts.by_ref().take(400) {
-                self.tenant.write_call(contact, &mut text);
+            let tenants = &self.tenants;
+            let own = self
+                .contacts
+                .by_ref()
+                .filter(|contact| tenants.environment(*contact) == self.environment);
+            for contact in own.take(400) {
+                tenants.write_call(contact, &mut text);
             }
             self.pending = text.into_bytes();
             self.sent = 0;

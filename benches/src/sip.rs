@@ -1,7 +1,7 @@
 //! The messages of one returning call as a carrier sends them, prebuilt, with the varying digits at
 //! fixed places; and just enough of a reader to judge the reply.
 
-use crate::population;
+use crate::population::{self, Population};
 
 /// Length of the INVITE, in bytes.
 pub const INVITE_BYTES: usize = 918;
@@ -11,7 +11,7 @@ pub const INVITE_BYTES: usize = 918;
 pub struct Call {
     /// Unique among all calls of a run.
     pub id: u64,
-    /// Digits of the caller.
+    /// Digits of the caller; they stand in no message of an anonymous caller.
     pub caller: u64,
     /// Digits of the dialed number.
     pub dialed: u64,
@@ -20,11 +20,11 @@ pub struct Call {
 impl Call {
     /// The call by which contact `contact` calls back.
     #[must_use]
-    pub const fn returning(id: u64, contact: u64) -> Self {
+    pub const fn returning(population: &Population, id: u64, contact: u64) -> Self {
         Self {
             id,
             caller: population::contact(contact),
-            dialed: population::number(population::line(contact)),
+            dialed: population.number(population.line(contact)),
         }
     }
 }
@@ -46,6 +46,25 @@ impl Template {
     /// The INVITE, sent from 127.0.0.1 and this port (five digits).
     #[must_use]
     pub fn invite(port: u16) -> Self {
+        Self::invite_of(
+            port,
+            "<sip:+CCCCCCCCCCCCC@198.51.100.20;user=phone>",
+            "<sip:+CCCCCCCCCCCCC@198.51.100.20;user=phone>",
+        )
+    }
+
+    /// The INVITE of a caller who withholds the number (RFC 3323 §4.1).
+    #[must_use]
+    pub fn anonymous_invite(port: u16) -> Self {
+        Self::invite_of(
+            port,
+            "\"Anonymous\" <sip:anonymous@anonymous.invalid>",
+            "<sip:anonymous@anonymous.invalid>",
+        )
+    }
+
+    /// An INVITE from this caller.
+    fn invite_of(port: u16, from: &str, asserted: &str) -> Self {
         let sdp = "v=0\r\n\
             o=- 1732190400 1732190400 IN IP4 198.51.100.24\r\n\
             s=-\r\n\
@@ -60,12 +79,12 @@ impl Template {
                 "INVITE sip:+DDDDDDDDDDDD@127.0.0.1;user=phone SIP/2.0\r\n\
                  Via: SIP/2.0/UDP 127.0.0.1:{port:05};branch=z9hG4bKIIIIIIIIIIIIIIII;rport\r\n\
                  Max-Forwards: 67\r\n\
-                 From: <sip:+CCCCCCCCCCCCC@198.51.100.20;user=phone>;tag=IIIIIIIIIIIIIIII\r\n\
+                 From: {from};tag=IIIIIIIIIIIIIIII\r\n\
                  To: <sip:+DDDDDDDDDDDD@203.0.113.5;user=phone>\r\n\
                  Call-ID: IIIIIIIIIIIIIIII@198.51.100.20\r\n\
                  CSeq: 1 INVITE\r\n\
-                 Contact: <sip:+CCCCCCCCCCCCC@127.0.0.1:{port:05}>\r\n\
-                 P-Asserted-Identity: <sip:+CCCCCCCCCCCCC@198.51.100.20;user=phone>\r\n\
+                 Contact: <sip:carrier@127.0.0.1:{port:05}>\r\n\
+                 P-Asserted-Identity: {asserted}\r\n\
                  Allow: INVITE, ACK, CANCEL, BYE, OPTIONS, PRACK\r\n\
                  Supported: 100rel, timer\r\n\
                  User-Agent: {agent}\r\n\
@@ -276,7 +295,7 @@ mod tests {
     #[test]
     fn the_invite_has_its_length_and_asks_for_the_call_that_was_set() {
         let mut template = Template::invite(41_234);
-        let call = Call::returning(0x0123_4567_89ab_cdef, 5);
+        let call = Call::returning(&Population::SMALL, 0x0123_4567_89ab_cdef, 5);
         template.set(&call);
         assert_eq!(template.bytes().len(), INVITE_BYTES);
         let redirector = Redirector::new([1; 16], Settings::default());
@@ -296,7 +315,7 @@ mod tests {
     #[test]
     fn options_are_answered() {
         let mut template = Template::options(41_234);
-        template.set(&Call::returning(1, 1));
+        template.set(&Call::returning(&Population::SMALL, 1, 1));
         let redirector = Redirector::new([1; 16], Settings::default());
         let mut out = Vec::new();
         assert!(matches!(
@@ -309,7 +328,7 @@ mod tests {
     #[test]
     fn a_reply_is_read_back() {
         let mut reply = Template::fixed_reply(41_234);
-        reply.set(&Call::returning(0xfeed, 1));
+        reply.set(&Call::returning(&Population::SMALL, 0xfeed, 1));
         let read = Reply::read(reply.bytes()).unwrap();
         assert_eq!((read.status, read.id), (302, 0xfeed));
         assert_eq!(read.contact.unwrap(), population::target(0).as_bytes());

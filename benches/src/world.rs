@@ -15,19 +15,22 @@ use ringback_sip_proto::{
 };
 use uuid::Uuid;
 
-use crate::population;
+use crate::population::{self, Population};
 
 /// When everything here happens.
 pub const NOW: Timestamp = Timestamp::from_seconds(1_800_000_000);
 
-/// The environment that the benchmarks live in.
+/// The environment of the small population.
 pub const ENVIRONMENT: EnvironmentSlot = EnvironmentSlot(0);
 
-/// A number that all inbound agents own and no call was made from.
+/// A number that all inbound agents of the first environment own and no call was made from.
 #[must_use]
 pub fn shared_number() -> E164 {
-    e164(population::number(population::LINES))
+    e164(population::number(SHARED_NUMBER))
 }
+
+/// Its index: beyond those of every population.
+const SHARED_NUMBER: u64 = 1_000_000;
 
 /// Digits as a number; the population's digits all are.
 #[must_use]
@@ -35,42 +38,41 @@ pub fn e164(digits: u64) -> E164 {
     E164::from_digits(digits).unwrap_or_else(|| unreachable!("{digits} has 7 to 15 digits"))
 }
 
-/// The directory of [`population`], with [`shared_number`] besides.
+/// The directory of a population, with [`shared_number`] besides.
 #[must_use]
-pub fn directory() -> Directory {
-    let environment = EnvironmentId(Uuid::from_u128(1));
-    let numbers: Vec<NumberId> = (0..=population::LINES)
-        .map(|line| NumberId(Uuid::from_u128(0x1000 + u128::from(line))))
-        .collect();
-    let outbound = |line: u64| AgentId(Uuid::from_u128(0x2000 + u128::from(line)));
-    let inbound = |line: u64| AgentId(Uuid::from_u128(0x3000 + u128::from(line)));
-    let shared = numbers.last().copied();
+pub fn directory(population: &Population) -> Directory {
+    let environment_id = |index: u64| EnvironmentId(Uuid::from_u128(1 + u128::from(index)));
+    let number_id = |index: u64| NumberId(Uuid::from_u128(1 << 64 | u128::from(index)));
+    let outbound = |line: u64| AgentId(Uuid::from_u128(2 << 64 | u128::from(line)));
+    let inbound = |line: u64| AgentId(Uuid::from_u128(3 << 64 | u128::from(line)));
     let agent = |line: u64, direction: Direction| {
         let is_inbound = direction == Direction::Inbound;
-        let own = numbers.get(line as usize).copied();
+        let shares = is_inbound && population.environment(line) == 0;
         Agent {
             id: if is_inbound {
                 inbound(line)
             } else {
                 outbound(line)
             },
-            environment,
+            environment: environment_id(population.environment(line)),
             name: format!("agent-{line:03}"),
             label: format!("Agent {line}"),
             description: None,
             direction,
             status: AgentStatus::Published,
-            phone_numbers: own
-                .into_iter()
-                .chain(shared.filter(|_| is_inbound))
+            phone_numbers: std::iter::once(number_id(population.number_index(line)))
+                .chain(shares.then(|| number_id(SHARED_NUMBER)))
                 .collect(),
-            targets: is_inbound
-                .then(|| Target {
-                    uri: population::target(line),
-                    priority: 0,
+            targets: population
+                .targets(line)
+                .into_iter()
+                .zip(0..)
+                .filter(|_| is_inbound)
+                .map(|(uri, priority)| Target {
+                    uri,
+                    priority,
                     weight: 0,
                 })
-                .into_iter()
                 .collect(),
             role: is_inbound.then(|| CallbackRole {
                 source_agents: vec![outbound(line)],
@@ -82,37 +84,52 @@ pub fn directory() -> Directory {
             updated_at: NOW,
         }
     };
-    let lines = 0..population::LINES;
-    let agents = lines.clone().flat_map(|line| {
+    let agents = (0..population.all_lines()).flat_map(|line| {
         [
             agent(line, Direction::Outbound),
             agent(line, Direction::Inbound),
         ]
     });
-    let phone_numbers = numbers.iter().zip(0..).map(|(id, line)| PhoneNumber {
-        id: *id,
-        environment,
-        number: e164(population::number(line)),
-        country: None,
-        agents: if line == population::LINES {
-            lines.clone().map(inbound).collect()
+    let number = |index: u64, agents: Vec<AgentId>| PhoneNumber {
+        id: number_id(index),
+        environment: environment_id(if index == SHARED_NUMBER {
+            0
         } else {
-            vec![outbound(line), inbound(line)]
-        },
+            index / population.numbers
+        }),
+        number: e164(population::number(index)),
+        country: None,
+        agents,
         default_agent: None,
         created_at: NOW,
-    });
-    let environment = Environment {
-        id: environment,
-        name: "bench".to_owned(),
+    };
+    let phone_numbers = (0..population.all_numbers())
+        .map(|index| {
+            let first = index / population.numbers * population.lines;
+            let lines = (first..first + population.lines)
+                .filter(|line| population.number_index(*line) == index);
+            number(
+                index,
+                lines
+                    .flat_map(|line| [outbound(line), inbound(line)])
+                    .collect(),
+            )
+        })
+        .chain([number(
+            SHARED_NUMBER,
+            (0..population.lines).map(inbound).collect(),
+        )]);
+    let environments = (0..population.environments).map(|index| Environment {
+        id: environment_id(index),
+        name: format!("bench-{index}"),
         default_country: None,
         number_form: NumberForm::National,
         recency_window_seconds: Environment::DEFAULT_RECENCY_WINDOW_SECONDS,
         target_template: None,
         fallback_targets: Vec::new(),
         created_at: NOW,
-    };
-    Directory::load([environment], agents, phone_numbers, [])
+    });
+    Directory::load(environments, agents, phone_numbers, [])
 }
 
 /// The slots of the outbound agents, by line.
@@ -130,11 +147,16 @@ pub fn sources(directory: &Directory) -> Vec<AgentSlot> {
 /// # Panics
 /// If `sources` are not those of the directory.
 #[must_use]
-pub fn call(sources: &[AgentSlot], contact: u64, ago: i64) -> RememberedCall {
-    let line = population::line(contact);
+pub fn call(
+    population: &Population,
+    sources: &[AgentSlot],
+    contact: u64,
+    ago: i64,
+) -> RememberedCall {
+    let line = population.line(contact);
     RememberedCall {
         source: sources[line as usize],
-        from: Some(e164(population::number(line))),
+        from: Some(e164(population.number(line))),
         started_at: NOW.plus_millis(-ago * 1_000),
         status: CallStatus::Completed,
     }
@@ -150,17 +172,24 @@ pub struct World {
 }
 
 impl World {
-    /// Fills the index.
+    /// The small population, with so many contacts.
     #[must_use]
     pub fn new(contacts: u64) -> Self {
-        let directory = directory();
+        Self::of(&Population::SMALL, contacts)
+    }
+
+    /// A population, with so many contacts.
+    #[must_use]
+    pub fn of(population: &Population, contacts: u64) -> Self {
+        let directory = directory(population);
         let sources = sources(&directory);
         let index = ContactIndex::new();
         for contact in 0..contacts {
+            let environment = population.environment(population.line(contact));
             index.observe(
-                ENVIRONMENT,
+                EnvironmentSlot(environment as u16),
                 e164(population::contact(contact)),
-                &call(&sources, contact, 3_600),
+                &call(population, &sources, contact, 3_600),
             );
         }
         Self { directory, index }
@@ -289,29 +318,46 @@ mod tests {
 
     #[test]
     fn each_rung_is_reached() {
+        for population in [Population::SMALL, Population::REAL] {
+            let world = World::of(&population, 100);
+            for contact in 0..100 {
+                let caller = Caller::Number(e164(population::contact(contact)));
+                let line = population.line(contact);
+                let own = e164(population.number(line));
+                let returned = world.decide(own, caller);
+                assert_eq!(returned.reason, Reason::ReturnedCallSameNumber);
+                let targets: Vec<&str> = returned
+                    .targets
+                    .iter()
+                    .map(|target| target.uri.as_str())
+                    .collect();
+                assert_eq!(targets, population.targets(line));
+                let stranger = Caller::Number(e164(population::stranger(contact)));
+                let unclaimed = world.decide(own, stranger);
+                assert_eq!(unclaimed.reason, Reason::CallerNeverCalled);
+                assert_eq!(
+                    unclaimed.targets[0].uri,
+                    population::target(population.default_line(line))
+                );
+            }
+        }
         let world = World::new(100);
         let caller = Caller::Number(e164(population::contact(7)));
-        let own = e164(population::number(population::line(7)));
-        let stranger = Caller::Number(e164(population::stranger(7)));
-        for (dialed, caller, reason) in [
-            (own, caller, Reason::ReturnedCallSameNumber),
-            (shared_number(), caller, Reason::ReturnedCall),
-            (own, stranger, Reason::CallerNeverCalled),
-        ] {
-            assert_eq!(world.decide(dialed, caller).reason, reason);
-        }
+        let returned = world.decide(shared_number(), caller);
+        assert_eq!(returned.reason, Reason::ReturnedCall);
     }
 
     #[test]
     fn the_call_path_redirects_to_the_right_target() {
-        let world = World::new(100);
+        let population = Population::REAL;
+        let world = World::of(&population, 100);
         let mut invite = Template::invite(41_234);
-        invite.set(&Call::returning(1, 42));
+        invite.set(&Call::returning(&population, 1, 42));
         let mut out = Vec::new();
         let reply = CallPath::new().handle(&world, invite.bytes(), &mut out);
         assert_eq!(reply.map(|reply| reply.status), Some(302));
         let text = String::from_utf8(out).unwrap();
-        let target = population::target(population::line(42));
+        let target = population::target(population.line(42));
         assert!(text.contains(&format!("Contact: <{target}>")), "{text}");
         assert!(text.contains("X-Ringback-Reason: returned_call_same_number"));
     }

@@ -10,7 +10,7 @@
 use std::alloc::System;
 use std::process::ExitCode;
 
-use ringback_benches::population::{number, stranger};
+use ringback_benches::population::{Population, number, stranger};
 use ringback_benches::sip::{Call, Template};
 use ringback_benches::world::{CallPath, World, shared_number};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
@@ -37,19 +37,19 @@ fn main() -> ExitCode {
 
     let calls: [Kind; 4] = [
         ("returned call, same number", 302, |id| {
-            Call::returning(id, id % CONTACTS)
+            Call::returning(&Population::SMALL, id, id % CONTACTS)
         }),
         ("returned call, other number", 302, |id| Call {
             dialed: shared_number().digits(),
-            ..Call::returning(id, id % CONTACTS)
+            ..Call::returning(&Population::SMALL, id, id % CONTACTS)
         }),
         ("never called", 302, |id| Call {
             caller: stranger(id),
-            ..Call::returning(id, id % CONTACTS)
+            ..Call::returning(&Population::SMALL, id, id % CONTACTS)
         }),
         ("number unknown", 404, |id| Call {
             dialed: number(999),
-            ..Call::returning(id, id % CONTACTS)
+            ..Call::returning(&Population::SMALL, id, id % CONTACTS)
         }),
     ];
     for (name, status, call) in calls {
@@ -64,7 +64,7 @@ fn main() -> ExitCode {
     let mut ack = Template::ack(41_234);
     let mut message = Vec::with_capacity(1_024);
     failed |= count("ACK", |id| {
-        ack.set(&Call::returning(id, id % CONTACTS));
+        ack.set(&Call::returning(&Population::SMALL, id, id % CONTACTS));
         message.clear();
         message.extend_from_slice(ack.bytes());
         message.extend_from_slice(b"<sip:a@b>;tag=1");

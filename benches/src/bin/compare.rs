@@ -19,8 +19,9 @@ use ringback_benches::cpu;
 use ringback_benches::figures::{Figure, table};
 use ringback_benches::kamailio::{Kamailio, PACKAGES, Setup};
 use ringback_benches::load::{self, Arrivals, Expect, Outcome, Plan};
+use ringback_benches::population::{Callers, Population};
 use ringback_benches::runs;
-use ringback_benches::server::{Process, Ringback, Tenant, beside, start_floor};
+use ringback_benches::server::{Process, Ringback, Tenants, beside, start_floor};
 use serde_json::{Value, json};
 
 /// Compares the floor responder, Kamailio and Ringback on a returning call
@@ -38,11 +39,14 @@ struct Arguments {
     /// How many contacts are remembered
     #[arg(long, default_value_t = 1_000_000)]
     contacts: u64,
+    /// Who calls whom
+    #[arg(long, value_enum, default_value = "real")]
+    world: World,
     /// Which servers; those of Kamailio that are not installed are left out
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = Server::ALL)]
     servers: Vec<Server>,
     /// Under which load
-    #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Point::Saturated, Point::Poisson, Point::Even, Point::Recording])]
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Point::Saturated, Point::Poisson, Point::Even, Point::Mixed, Point::Recording])]
     points: Vec<Point>,
     /// Core of the servers
     #[arg(long, default_value_t = 1)]
@@ -67,6 +71,33 @@ struct Arguments {
     record: Option<String>,
 }
 
+/// Who calls whom.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum World {
+    /// 100 environments with 10 numbers, 100 outbound and 100 inbound agents each
+    Real,
+    /// One environment with 100 numbers, 100 outbound and 100 inbound agents: a laboratory
+    Small,
+}
+
+impl World {
+    /// Its population.
+    const fn population(self) -> Population {
+        match self {
+            Self::Real => Population::REAL,
+            Self::Small => Population::SMALL,
+        }
+    }
+
+    /// What the table calls it.
+    const fn title(self) -> &'static str {
+        match self {
+            Self::Real => "100 environments, 1,000 numbers, 20,000 agents, 10,000 roles",
+            Self::Small => "a small world: 1 environment, 100 numbers, 200 agents, 100 roles",
+        }
+    }
+}
+
 /// What is compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 enum Server {
@@ -76,6 +107,8 @@ enum Server {
     Floor,
     /// No work; equal replies in one UDP_SEGMENT datagram
     FloorSegmented,
+    /// No work; like `floor`, and ACKs are dropped by a filter before the socket
+    FloorFiltered,
     /// Kamailio, tables in shared memory, tuned
     KamailioTuned,
     /// Kamailio, three GETs in Redis
@@ -88,10 +121,11 @@ enum Server {
 
 impl Server {
     /// All of them.
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 8] = [
         Self::FloorSingle,
         Self::Floor,
         Self::FloorSegmented,
+        Self::FloorFiltered,
         Self::KamailioTuned,
         Self::KamailioRedis,
         Self::KamailioStock,
@@ -104,6 +138,7 @@ impl Server {
             Self::FloorSingle => "no work, single calls",
             Self::Floor => "no work, batched (floor)",
             Self::FloorSegmented => "no work, UDP_SEGMENT",
+            Self::FloorFiltered => "no work, batched, ACKs filtered",
             Self::KamailioTuned => "Kamailio, htable, tuned (anchor)",
             Self::KamailioRedis => "Kamailio, Redis",
             Self::KamailioStock => "Kamailio, htable, stock",
@@ -121,7 +156,11 @@ enum Point {
     Poisson,
     /// 10,000 calls a second, even arrivals
     Even,
-    /// Like `poisson`, while 1,000 calls a second are recorded; the floor records none, Kamailio is left out
+    /// Like `poisson`, with callers by Zipf's law, strangers, anonymous callers and retransmissions; Kamailio is
+    /// left out, whose configuration knows no default agent
+    Mixed,
+    /// Like `poisson`, while 1,000 calls are recorded and 10 changes of the configuration made a second; the floor
+    /// records none, Kamailio is left out
     Recording,
     /// The highest rate with less than 0.1 % lost
     Most,
@@ -134,7 +173,12 @@ impl Point {
             Self::Saturated => "saturated core, 64 calls in flight",
             Self::Poisson => "20,000 calls/s, Poisson arrivals",
             Self::Even => "10,000 calls/s, even arrivals",
-            Self::Recording => "20,000 calls/s, Poisson arrivals, while 1,000 calls/s are recorded",
+            Self::Mixed => {
+                "20,000 calls/s, Poisson arrivals, callers by Zipf 1.1, 10 % strangers, 5 % anonymous, 1 % sent twice"
+            }
+            Self::Recording => {
+                "20,000 calls/s, Poisson arrivals, while 1,000 calls/s are recorded and 10 changes/s made"
+            }
             Self::Most => "most calls/s under 0.1 % lost, even arrivals",
         }
     }
@@ -143,7 +187,7 @@ impl Point {
     const fn arrivals(self) -> Arrivals {
         match self {
             Self::Saturated => Arrivals::InFlight(64),
-            Self::Poisson | Self::Recording => Arrivals::Poisson(20_000.0),
+            Self::Poisson | Self::Mixed | Self::Recording => Arrivals::Poisson(20_000.0),
             Self::Even => Arrivals::Even(10_000.0),
             Self::Most => Arrivals::Even(20_000.0),
         }
@@ -171,7 +215,7 @@ enum Keeper {
     /// Kamailio.
     Kamailio { _server: Kamailio },
     /// Ringback.
-    Ringback { server: Ringback, tenant: Tenant },
+    Ringback { server: Ringback, tenants: Tenants },
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -227,7 +271,14 @@ fn start(server: Server, arguments: &Arguments, folder: &Path) -> io::Result<Run
         if !setup.is_installed() {
             return Err(io::Error::other("not installed (try --install)"));
         }
-        let server = Kamailio::start(setup, &arguments.kamailio, folder, core, arguments.contacts)?;
+        let server = Kamailio::start(
+            setup,
+            &arguments.kamailio,
+            folder,
+            core,
+            &arguments.world.population(),
+            arguments.contacts,
+        )?;
         Ok((
             server.address,
             server.process_ids(),
@@ -246,6 +297,7 @@ fn start(server: Server, arguments: &Arguments, folder: &Path) -> io::Result<Run
         Server::FloorSingle => floor("single"),
         Server::Floor => floor("batched"),
         Server::FloorSegmented => floor("segmented"),
+        Server::FloorFiltered => floor("filtered"),
         Server::KamailioTuned => kamailio(Setup::Tuned),
         Server::KamailioRedis => kamailio(Setup::Redis),
         Server::KamailioStock => kamailio(Setup::Stock),
@@ -255,12 +307,12 @@ fn start(server: Server, arguments: &Arguments, folder: &Path) -> io::Result<Run
                 None => beside("ringback")?,
             };
             let server = Ringback::start(&program, &folder.join("ringback"), Some(core))?;
-            let tenant = server.populate()?;
-            server.record_all(&tenant, arguments.contacts, 4)?;
+            let tenants = server.populate(arguments.world.population())?;
+            server.record_all(&tenants, arguments.contacts, 4)?;
             Ok((
                 server.sip,
                 vec![server.process.id()],
-                Keeper::Ringback { server, tenant },
+                Keeper::Ringback { server, tenants },
             ))
         }
     }?;
@@ -284,7 +336,9 @@ fn measure(arguments: &Arguments, running: &[Running]) -> Result<Outcomes, Box<d
     for round in 0..arguments.rounds {
         for point in &arguments.points {
             for up in running {
-                if *point == Point::Recording && matches!(up.keeper, Keeper::Kamailio { .. }) {
+                if matches!(point, Point::Recording | Point::Mixed)
+                    && matches!(up.keeper, Keeper::Kamailio { .. })
+                {
                     continue;
                 }
                 let plan = plan(arguments, up, *point)?;
@@ -316,20 +370,25 @@ fn measure(arguments: &Arguments, running: &[Running]) -> Result<Outcomes, Box<d
 
 /// Runs a plan while calls are recorded, where the server can; `recorded` counts contacts.
 fn run_recording(plan: &Plan, up: &Running, recorded: &mut u64) -> io::Result<Outcome> {
-    let Keeper::Ringback { server, tenant } = &up.keeper else {
+    let Keeper::Ringback { server, tenants } = &up.keeper else {
         return load::run(plan);
     };
     let stop = AtomicBool::new(false);
     let first = *recorded;
-    let (outcome, trickled) = std::thread::scope(|scope| {
-        let trickle = scope.spawn(|| server.trickle(tenant, first, RECORDED_A_SECOND, &stop));
+    let (outcome, trickled, changed) = std::thread::scope(|scope| {
+        let trickle = scope.spawn(|| server.trickle(tenants, first, RECORDED_A_SECOND, &stop));
+        let changes = scope.spawn(|| server.reconfigure(tenants, CHANGED_A_SECOND, &stop));
         let outcome = load::run(plan);
         stop.store(true, Ordering::Relaxed);
-        (outcome, trickle.join())
+        (outcome, trickle.join(), changes.join())
     });
-    *recorded += trickled.map_err(|_| io::Error::other("the recorder panicked"))??;
+    *recorded = trickled.map_err(|_| io::Error::other("the recorder panicked"))??;
+    changed.map_err(|_| io::Error::other("the administrator panicked"))??;
     outcome
 }
+
+/// Changes of the configuration a second while calls are recorded.
+const CHANGED_A_SECOND: u64 = 10;
 
 /// Calls recorded a second while latency is measured.
 const RECORDED_A_SECOND: u64 = 1_000;
@@ -339,13 +398,21 @@ fn plan(arguments: &Arguments, up: &Running, point: Point) -> Result<Plan, Box<d
     Ok(Plan {
         server: up.address,
         processes: up.processes.clone(),
-        contacts: arguments.contacts,
+        population: arguments.world.population(),
+        callers: match point {
+            Point::Mixed => Callers::zipf(arguments.contacts),
+            _ => Callers::Even(arguments.contacts),
+        },
+        mixed: point == Point::Mixed,
         sockets: 1,
         arrivals: point.arrivals(),
         warm_up: Duration::from_secs_f64(arguments.warm_up),
         duration: Duration::from_secs_f64(arguments.seconds),
         expect: match up.server {
-            Server::FloorSingle | Server::Floor | Server::FloorSegmented => Expect::AnyTarget,
+            Server::FloorSingle
+            | Server::Floor
+            | Server::FloorSegmented
+            | Server::FloorFiltered => Expect::AnyTarget,
             _ => Expect::Target,
         },
         seed: SystemTime::now().duration_since(UNIX_EPOCH)?.as_nanos() as u64,
@@ -448,12 +515,10 @@ fn report(arguments: &Arguments, running: &[Running], outcomes: &Outcomes) -> St
             &rows,
         );
         text.push('\n');
-        if *point == Point::Recording
-            && let (Some(floor), Some(ringback)) = (
-                outcomes.get(&(*point, Server::Floor)),
-                outcomes.get(&(*point, Server::Ringback)),
-            )
-        {
+        if let (Some(floor), Some(ringback)) = (
+            outcomes.get(&(*point, Server::Floor)),
+            outcomes.get(&(*point, Server::Ringback)),
+        ) {
             for (name, quantile) in [("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999)] {
                 let latency = |outcomes: &[Outcome]| {
                     figure(outcomes, |outcome| {
@@ -467,8 +532,11 @@ fn report(arguments: &Arguments, running: &[Running], outcomes: &Outcomes) -> St
         }
     }
     text += &format!(
-        "Median (least–greatest) of {} rounds of {} s; {} contacts; ratios are taken round by round.\n",
-        arguments.rounds, arguments.seconds, arguments.contacts
+        "Median (least–greatest) of {} rounds of {} s; {}; {} contacts; ratios are taken round by round.\n",
+        arguments.rounds,
+        arguments.seconds,
+        arguments.world.title(),
+        arguments.contacts
     );
     text
 }
@@ -497,6 +565,7 @@ fn to_json(arguments: &Arguments, running: &[Running], outcomes: &Outcomes) -> V
         })
         .collect();
     json!({
+        "world": arguments.world.title(),
         "contacts": arguments.contacts,
         "rounds": arguments.rounds,
         "seconds": arguments.seconds,

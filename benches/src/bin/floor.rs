@@ -12,10 +12,12 @@ use std::io::{self, Write};
 use std::net::{SocketAddr, SocketAddrV4, UdpSocket};
 
 use clap::{Parser, ValueEnum};
+use nix::libc;
 use nix::sys::socket::{setsockopt, sockopt};
 use ringback_benches::batch::{self, BATCH, Receiver};
 use ringback_benches::cpu;
 use ringback_benches::sip::Template;
+use socket2::{SockFilter, SockRef};
 
 /// Answers every INVITE of the load generator with fixed bytes.
 #[derive(Debug, Parser)]
@@ -38,6 +40,8 @@ enum Calls {
     Single,
     /// Up to 64 to a system call
     Batched,
+    /// Up to 64 to a system call; ACKs are dropped by a filter before the socket
+    Filtered,
     /// Received in batches; the replies to one peer sent as one datagram that the kernel cuts (UDP_SEGMENT)
     Segmented,
 }
@@ -56,9 +60,30 @@ fn main() -> Result<(), Box<dyn Error>> {
     match arguments.calls {
         Calls::Single => single(&socket),
         Calls::Batched => batched(&socket),
+        Calls::Filtered => {
+            drop_acks(&socket)?;
+            batched(&socket)
+        }
         Calls::Segmented => segmented(&socket),
     }?;
     Ok(())
+}
+
+/// Has the kernel drop datagrams that begin with `ACK `.
+fn drop_acks(socket: &UdpSocket) -> io::Result<()> {
+    let step = |code: u32, skipped: u8, value: u32| SockFilter::new(code as u16, 0, skipped, value);
+    // A filter of a UDP socket sees the UDP header, 8 bytes, in front of the payload.
+    let program = [
+        step(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 8),
+        step(
+            libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K,
+            1,
+            u32::from_be_bytes(*b"ACK "),
+        ),
+        step(libc::BPF_RET | libc::BPF_K, 0, 0),
+        step(libc::BPF_RET | libc::BPF_K, 0, u32::MAX),
+    ];
+    SockRef::from(socket).attach_filter(&program)
 }
 
 /// Whether the datagram asks for a reply.

@@ -3,7 +3,7 @@
 use std::hint::black_box;
 use std::process::ExitCode;
 
-use ringback_benches::population::{contact, line, number, stranger};
+use ringback_benches::population::{Population, contact, stranger};
 use ringback_benches::sip::{Call, Template};
 use ringback_benches::world::{
     CallPath, ENVIRONMENT, World, call, e164, input, shared_number, sources,
@@ -28,9 +28,9 @@ fn main() -> ExitCode {
     let rules = NumberRules::default();
     let mut out = Vec::with_capacity(4_096);
     let mut invite = Template::invite(41_234);
-    invite.set(&Call::returning(1, 7));
+    invite.set(&Call::returning(&Population::SMALL, 1, 7));
     let mut ack = Template::ack(41_234);
-    ack.set(&Call::returning(1, 7));
+    ack.set(&Call::returning(&Population::SMALL, 1, 7));
     let mut ack = ack.bytes().to_vec();
     ack.extend_from_slice(b"<sip:+551130000000@203.0.113.5;user=phone>;tag=0123456789abcdef");
     ack.extend_from_slice(Template::ACK_END);
@@ -60,7 +60,10 @@ fn main() -> ExitCode {
         }),
         "decide-same-number" => measure(|id| {
             let caller = Caller::Number(e164(contact(id)));
-            black_box(world.decide(e164(number(line(id))), caller));
+            black_box(world.decide(
+                e164(Population::SMALL.number(Population::SMALL.line(id))),
+                caller,
+            ));
         }),
         "decide-other-number" => measure(|id| {
             let caller = Caller::Number(e164(contact(id)));
@@ -68,23 +71,26 @@ fn main() -> ExitCode {
         }),
         "decide-default" => measure(|id| {
             let caller = Caller::Number(e164(stranger(id)));
-            black_box(world.decide(e164(number(line(id))), caller));
+            black_box(world.decide(
+                e164(Population::SMALL.number(Population::SMALL.line(id))),
+                caller,
+            ));
         }),
         "upsert-new" => measure(|id| {
             let contact = e164(stranger(id));
-            black_box(
-                world
-                    .index
-                    .observe(ENVIRONMENT, contact, &call(&sources, id, 60)),
-            );
+            black_box(world.index.observe(
+                ENVIRONMENT,
+                contact,
+                &call(&Population::SMALL, &sources, id, 60),
+            ));
         }),
         "upsert-known" => measure(|id| {
             let contact = e164(contact(id));
-            black_box(
-                world
-                    .index
-                    .observe(ENVIRONMENT, contact, &call(&sources, id, 60)),
-            );
+            black_box(world.index.observe(
+                ENVIRONMENT,
+                contact,
+                &call(&Population::SMALL, &sources, id, 60),
+            ));
         }),
         "invite-to-302" => measure(|_| {
             out.clear();

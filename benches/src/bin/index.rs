@@ -18,7 +18,7 @@ use dashmap::DashMap;
 use foldhash::fast::RandomState;
 use hdrhistogram::Histogram;
 use ringback_benches::figures::Figure;
-use ringback_benches::population::{contact, line, mix, number, stranger};
+use ringback_benches::population::{Population, contact, mix, stranger};
 use ringback_benches::svg::{Line, chart};
 use ringback_benches::world::{ENVIRONMENT, NOW, call, directory, e164, sources};
 use ringback_benches::{cpu, figures, runs};
@@ -200,12 +200,16 @@ const HUGE_PAGES: &str = "glibc.malloc.hugetlb=1";
 
 /// The index itself.
 fn measure_index(contacts: u64, arguments: &Arguments) -> Result<Value, Box<dyn Error>> {
-    let directory = directory();
+    let directory = directory(&Population::SMALL);
     let sources = sources(&directory);
     let before = resident();
     let index = ContactIndex::new();
     let (fill, fill_pause) = timed(contacts, |i| {
-        index.observe(ENVIRONMENT, e164(contact(i)), &call(&sources, i, 3_600));
+        index.observe(
+            ENVIRONMENT,
+            e164(contact(i)),
+            &call(&Population::SMALL, &sources, i, 3_600),
+        );
     });
     let bytes = resident().saturating_sub(before) as f64 / contacts as f64;
 
@@ -288,7 +292,7 @@ fn sweep(index: &ContactIndex) -> (usize, f64) {
 /// A whole decision.
 fn decided(directory: &Directory, index: &ContactIndex, i: u64) -> u64 {
     let question = Question {
-        dialed: Some(e164(number(line(i)))),
+        dialed: Some(e164(Population::SMALL.number(Population::SMALL.line(i)))),
         caller: Caller::Number(e164(contact(i))),
         now: NOW,
         usable: &|_, _| true,
@@ -325,7 +329,7 @@ fn watch(
                     let begin = Instant::now();
                     let call = RememberedCall {
                         started_at: Timestamp::from_seconds(NOW.seconds() - 60),
-                        ..call(sources, sent, 60)
+                        ..call(&Population::SMALL, sources, sent, 60)
                     };
                     index.observe(ENVIRONMENT, e164(stranger(sent)), &call);
                     times.saturating_record(begin.elapsed().as_nanos() as u64);

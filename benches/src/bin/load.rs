@@ -12,6 +12,7 @@ use clap::{Parser, ValueEnum};
 use ringback_benches::cpu;
 use ringback_benches::figures::table;
 use ringback_benches::load::{self, Arrivals, Expect, Outcome, Plan};
+use ringback_benches::population::{Callers, Population};
 
 /// Returning calls over UDP: INVITE, 302, ACK.
 #[derive(Debug, Parser)]
@@ -31,6 +32,15 @@ struct Arguments {
     /// Draw callers from so many contacts
     #[arg(long, default_value_t = 1_000_000)]
     contacts: u64,
+    /// Expect the population of one environment and 100 lines, not that of 100 environments
+    #[arg(long)]
+    small: bool,
+    /// Draw callers by Zipf's law with exponent 1.1
+    #[arg(long)]
+    zipf: bool,
+    /// Let strangers, anonymous callers and retransmissions be among the calls of an open loop
+    #[arg(long)]
+    mixed: bool,
     /// Send from so many ports
     #[arg(long, default_value_t = 1)]
     sockets: usize,
@@ -78,7 +88,17 @@ fn main() -> Result<(), Box<dyn Error>> {
     let plan = Plan {
         server: arguments.server,
         processes: arguments.processes,
-        contacts: arguments.contacts,
+        population: if arguments.small {
+            Population::SMALL
+        } else {
+            Population::REAL
+        },
+        callers: if arguments.zipf {
+            Callers::zipf(arguments.contacts)
+        } else {
+            Callers::Even(arguments.contacts)
+        },
+        mixed: arguments.mixed,
         sockets: arguments.sockets,
         arrivals: match arguments.arrivals {
             Kind::Closed => Arrivals::InFlight(arguments.in_flight),

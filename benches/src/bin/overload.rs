@@ -16,7 +16,7 @@ use clap::Parser;
 use ringback_benches::cpu;
 use ringback_benches::figures::table;
 use ringback_benches::load::Arrivals;
-use ringback_benches::overload::{self, Mix, Outcome, Request, Stream};
+use ringback_benches::overload::{self, Mix, Outcome, Request, Stream, WORLD};
 use ringback_benches::runs;
 use ringback_benches::server::{Ringback, beside};
 use serde_json::{Value, json};
@@ -147,8 +147,8 @@ fn measure(arguments: &Arguments, folder: &Path) -> Result<Value, Box<dyn Error>
         Some(arguments.server_core),
         Some(&configuration),
     )?;
-    let tenant = server.populate()?;
-    server.record_all(&tenant, arguments.contacts, 4)?;
+    let tenants = server.populate(WORLD)?;
+    server.record_all(&tenants, arguments.contacts, 4)?;
     let processes = [server.process.id()];
     let epoch = Instant::now();
     let run = |streams: &[Stream], warm_up: f64, seconds: f64| {

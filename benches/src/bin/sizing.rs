@@ -15,8 +15,9 @@ use clap::Parser;
 use ringback_benches::cpu::{self, CpuTimes};
 use ringback_benches::figures::table;
 use ringback_benches::load::{self, Arrivals, Expect, Plan};
+use ringback_benches::population::{Callers, Population};
 use ringback_benches::runs;
-use ringback_benches::server::{Ringback, Tenant, beside, stored_bytes};
+use ringback_benches::server::{Ringback, Tenants, beside, stored_bytes};
 use ringback_benches::sizing;
 use serde_json::{Value, json};
 
@@ -90,7 +91,7 @@ fn check(arguments: &Arguments, data: &Path) -> Result<Vec<Value>, Box<dyn Error
         }));
     };
     let mut server = Ringback::start(&program, data, None)?;
-    let tenant = server.populate()?;
+    let tenants = server.populate(Population::SMALL)?;
     let process = server.process.id();
     let resident = || cpu::resident(process).unwrap_or_default() as f64;
     let written = || cpu::written(process).unwrap_or_default() as f64;
@@ -98,7 +99,7 @@ fn check(arguments: &Arguments, data: &Path) -> Result<Vec<Value>, Box<dyn Error
 
     let (mut before, written_before, cpu_before) = (0, written(), CpuTimes::read(&[process]));
     for contacts in &arguments.contacts {
-        record(&server, &tenant, before, *contacts)?;
+        record(&server, &tenants, before, *contacts)?;
         before = *contacts;
         row(
             format!("resident, {contacts} contacts"),
@@ -128,7 +129,9 @@ fn check(arguments: &Arguments, data: &Path) -> Result<Vec<Value>, Box<dyn Error
     let outcome = load::run(&Plan {
         server: server.sip,
         processes: vec![process],
-        contacts: before,
+        population: Population::SMALL,
+        callers: Callers::Even(before),
+        mixed: false,
         sockets: 1,
         arrivals: Arrivals::Even(arguments.rate),
         warm_up: Duration::ZERO,
@@ -192,13 +195,13 @@ fn check(arguments: &Arguments, data: &Path) -> Result<Vec<Value>, Box<dyn Error
 }
 
 /// Records the calls of these contacts over four connections.
-fn record(server: &Ringback, tenant: &Tenant, from: u64, to: u64) -> io::Result<()> {
+fn record(server: &Ringback, tenants: &Tenants, from: u64, to: u64) -> io::Result<()> {
     let share = to.saturating_sub(from).div_ceil(CONNECTIONS);
     std::thread::scope(|scope| {
         let workers: Vec<_> = (0..CONNECTIONS)
             .map(|worker| {
                 let begin = (from + worker * share).min(to);
-                scope.spawn(move || server.record(tenant, begin..(begin + share).min(to)))
+                scope.spawn(move || server.record(tenants, 0, begin..(begin + share).min(to)))
             })
             .collect();
         for worker in workers {

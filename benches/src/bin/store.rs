@@ -18,9 +18,9 @@ use clap::{Parser, ValueEnum};
 use hdrhistogram::Histogram;
 use ringback_benches::cpu::{self, CpuTimes};
 use ringback_benches::figures::{self, table};
-use ringback_benches::population;
+use ringback_benches::population::{self, Population};
 use ringback_benches::runs;
-use ringback_benches::server::{Ringback, Tenant, beside, is_whole, stored_bytes};
+use ringback_benches::server::{Ringback, Tenants, beside, is_whole, stored_bytes};
 use ringback_benches::sip::{Call, Reply, Template};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -184,9 +184,9 @@ impl Clock {
 /// Batches over several connections.
 fn batch(arguments: &Arguments, program: &Path, data: &Path) -> Result<Value, Box<dyn Error>> {
     let server = Ringback::start(program, data, None)?;
-    let tenant = server.populate()?;
+    let tenants = server.populate(Population::SMALL)?;
     let clock = Clock::start(server.process.id());
-    let accepted = server.record_all(&tenant, arguments.contacts, arguments.batch_connections)?;
+    let accepted = server.record_all(&tenants, arguments.contacts, arguments.batch_connections)?;
     let mut measured = clock.stop(accepted);
     measured["connections"] = arguments.batch_connections.into();
     measured["resident_bytes"] = cpu::resident(server.process.id()).into();
@@ -198,7 +198,7 @@ fn batch(arguments: &Arguments, program: &Path, data: &Path) -> Result<Value, Bo
 /// One call to a request over many connections.
 fn single(arguments: &Arguments, program: &Path, data: &Path) -> Result<Value, Box<dyn Error>> {
     let server = Ringback::start(program, data, None)?;
-    let tenant = server.populate()?;
+    let tenants = server.populate(Population::SMALL)?;
     let clock = Clock::start(server.process.id());
     let until = Instant::now() + Duration::from_secs_f64(arguments.seconds);
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -207,10 +207,10 @@ fn single(arguments: &Arguments, program: &Path, data: &Path) -> Result<Value, B
     let times = runtime.block_on(async {
         let tasks: Vec<_> = (0..arguments.connections)
             .map(|connection| {
-                let (address, tenant) = (server.http, tenant.clone());
+                let (address, tenants) = (server.http, tenants.clone());
                 let step = arguments.connections;
                 tokio::spawn(async move {
-                    send_singles(address, &tenant, connection, step, until).await
+                    send_singles(address, &tenants, connection, step, until).await
                 })
             })
             .collect();
@@ -231,7 +231,7 @@ fn single(arguments: &Arguments, program: &Path, data: &Path) -> Result<Value, B
 /// One connection that sends one call after the other; gives how long each took, in nanoseconds.
 async fn send_singles(
     address: SocketAddr,
-    tenant: &Tenant,
+    tenants: &Tenants,
     first: u64,
     step: u64,
     until: Instant,
@@ -243,14 +243,14 @@ async fn send_singles(
     let mut contact = first;
     while Instant::now() < until {
         body.clear();
-        tenant.write_call(contact, &mut body);
+        tenants.write_call(contact, &mut body);
         contact += step;
         request.clear();
         write!(
             request,
             "POST /api/v1/calls HTTP/1.1\r\nHost: bench\r\nAuthorization: Bearer {}\r\n\
              Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
-            tenant.token,
+            tenants.token(0),
             body.len()
         )?;
         let begin = Instant::now();
@@ -280,18 +280,18 @@ fn import(
     folder: &Path,
 ) -> Result<Value, Box<dyn Error>> {
     let server = Ringback::start(program, data, None)?;
-    let tenant = server.populate()?;
+    let tenants = server.populate(Population::SMALL)?;
     let path = folder.join("calls.csv");
     let mut out = BufWriter::new(File::create(&path)?);
     writeln!(out, "agent_id,to,from,status,sid")?;
     for contact in 0..arguments.contacts {
-        let line = population::line(contact);
+        let line = Population::SMALL.line(contact);
         writeln!(
             out,
             "{},+{},+{},completed,call-{contact}",
-            tenant.agents[line as usize],
+            tenants.agents(line).0,
             population::contact(contact),
-            population::number(line)
+            Population::SMALL.number(line)
         )?;
     }
     out.flush()?;
@@ -302,7 +302,7 @@ fn import(
         .args(["import", "calls", "--json"])
         .arg(&path)
         .env("RINGBACK_URL", format!("http://{}", server.http))
-        .env("RINGBACK_TOKEN", &tenant.token)
+        .env("RINGBACK_TOKEN", tenants.token(0))
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .status()?;
@@ -332,10 +332,10 @@ fn start(arguments: &Arguments, program: &Path, data: &Path) -> Result<Value, Bo
         // Spread over all contacts, so that some are in what is loaded last.
         let contact = population::mix(asked) % arguments.contacts;
         asked += 1;
-        invite.set(&Call::returning(asked, contact));
+        invite.set(&Call::returning(&Population::SMALL, asked, contact));
         socket.send(invite.bytes())?;
         if let Ok(length) = socket.recv(&mut buffer) {
-            let target = population::target(population::line(contact));
+            let target = population::target(Population::SMALL.line(contact));
             let reply = Reply::read(&buffer[..length]);
             let right = reply.is_some_and(|reply| {
                 reply.status == 302 && reply.contact == Some(target.as_bytes())
