@@ -303,7 +303,7 @@ mod tests {
         let Action::Invite(invite) = redirector.handle(input(template.bytes()), &mut out) else {
             panic!("no INVITE: {}", String::from_utf8_lossy(&out));
         };
-        let dialed = invite.dialed(None).next().unwrap();
+        let dialed = invite.request_uri_number();
         assert_eq!(dialed.as_str(), format!("+{}", call.dialed));
         for source in [IdentitySource::From, IdentitySource::PAssertedIdentity] {
             let caller = invite.caller(source).next().unwrap();

@@ -242,9 +242,7 @@ impl CallPath {
             Action::Reply(reply) => Some(reply),
             Action::Invite(invite) => {
                 let read = |text: &str| self.rules.read(text);
-                let dialed = invite
-                    .dialed(Some("To"))
-                    .find_map(|text| read(text.as_str()).number());
+                let dialed = read(invite.request_uri_number().as_str()).number();
                 let caller = [IdentitySource::PAssertedIdentity, IdentitySource::From]
                     .into_iter()
                     .flat_map(|source| invite.caller(source))

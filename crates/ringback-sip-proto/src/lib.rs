@@ -26,7 +26,7 @@
 //!     Action::Reply(reply) => println!("{} to {}", reply.status, reply.destination),
 //!     Action::Invite(invite) => {
 //!         // `invite.fingerprint()` finds the reply to a retransmission.
-//!         let dialed = invite.dialed(Some("To")).next().unwrap();
+//!         let dialed = invite.request_uri_number();
 //!         let caller = invite.caller(IdentitySource::From).next().unwrap();
 //!         assert_eq!((dialed.as_str(), caller.as_str()), ("+551130000000", "+5511987654321"));
 //!         // Ask routing, then:

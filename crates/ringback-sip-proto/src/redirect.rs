@@ -124,20 +124,6 @@ impl<'m> Invite<'m> {
         NumberText::from_uri(&self.request.uri)
     }
 
-    /// What was dialed, best first: the request URI's user, then each value of the header.
-    pub fn dialed<'n>(
-        &self,
-        header: Option<&'n str>,
-    ) -> impl Iterator<Item = NumberText> + use<'m, 'n> {
-        let user = self.request_uri_number();
-        std::iter::once(user).chain(
-            header
-                .map(|name| self.message.header_numbers(name))
-                .into_iter()
-                .flatten(),
-        )
-    }
-
     /// What a source says about the caller: all its values in order; none if it is not there.
     pub fn caller(&self, source: IdentitySource) -> impl Iterator<Item = NumberText> + use<'m> {
         self.message.caller(source)

@@ -14,9 +14,8 @@ use arc_swap::ArcSwap;
 use arrayvec::ArrayVec;
 use parking_lot::Mutex;
 use ringback_routing::{
-    AgentId, CallStatus, Caller, Contacts, Direction, Directory, DirectoryNumber, E164,
-    EnvironmentSlot, Outcome, Placeholders, Question, Reason, Target, Timestamp, decide,
-    order_targets,
+    AgentId, CallStatus, Caller, Contacts, Directory, DirectoryNumber, E164, EnvironmentSlot,
+    Outcome, Placeholders, Question, Reason, Target, Timestamp, decide, order_targets,
 };
 use ringback_sip_proto::message::{Fault, Framing, StartLine};
 use ringback_sip_proto::rsip::Method;
@@ -26,7 +25,7 @@ use uuid::Uuid;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::identity;
-use crate::learning::{Learning, Lesson, Progress, Sighting};
+use crate::learning::{self, Learning, Lesson, Progress, Sighting};
 use crate::memory::{Generations, Memory, SharedPlan};
 use crate::metrics::{Dropped, Excess, ExcessCause, Lane, Learned, Metrics, PeerLane, Refused};
 use crate::observation::Observations;
@@ -534,7 +533,7 @@ impl<R: Router> Core<R> {
             StartLine::Request { .. } if message.method() == Some(Method::Invite) => {
                 let directory = self.router.directory();
                 let peer = sighting.peer;
-                let dialed = message.dialed(None).next().and_then(|request_uri| {
+                let dialed = message.request_uri_number().and_then(|request_uri| {
                     identity::dialed(&message, request_uri, peer, &directory)
                 });
                 if dialed.is_none_or(|dialed| directory.number(dialed).is_none()) {
@@ -658,14 +657,8 @@ impl<'d, 's, 'r> Desk<'d, 's, 'r> {
             .header(&self.round.policy.agent_header)
             .filter_map(|value| Uuid::try_parse(value.text().trim()).ok());
         let calling = || {
-            let number = directory.number(asked.caller.number()?)?;
-            let mut agents = number
-                .owners
-                .iter()
-                .filter_map(|slot| directory.agent(*slot))
-                .filter(|agent| agent.record.direction == Direction::Outbound);
-            let agent = agents.next()?;
-            agents.next().is_none().then_some(agent.record.id)
+            let owner = learning::sole_outbound_owner(directory, asked.caller.number()?)?;
+            Some(owner.record.id)
         };
         let agent = named.next().map(AgentId).or_else(calling);
         Placeholders {

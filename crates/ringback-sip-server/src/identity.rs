@@ -31,7 +31,7 @@ pub(crate) fn dialed_outbound(
     peer: &Peer,
     environment: Option<&Environment>,
 ) -> Option<E164> {
-    let request_uri = message.dialed(None).next()?;
+    let request_uri = message.request_uri_number()?;
     dialed_numbers(message, request_uri, peer, rules(peer, environment)).next()
 }
 

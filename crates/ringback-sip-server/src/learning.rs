@@ -559,7 +559,7 @@ fn calling_agent<'d>(
 }
 
 /// The outbound agent that owns a number, if it is the only one that does.
-fn sole_outbound_owner(directory: &Directory, number: E164) -> Option<&DirectoryAgent> {
+pub(crate) fn sole_outbound_owner(directory: &Directory, number: E164) -> Option<&DirectoryAgent> {
     let owners = &directory.number(number)?.owners;
     let mut outbound = owners
         .iter()

@@ -229,22 +229,13 @@ impl<'m> Message<'m> {
             .map(NumberText::from_value)
     }
 
-    /// What was dialed: the request URI's user first, then each value of the header, if one is
-    /// given and there.
-    pub fn dialed<'n>(
-        &self,
-        header: Option<&'n str>,
-    ) -> impl Iterator<Item = NumberText> + use<'m, 'n> {
-        let request_uri = match self.start {
+    /// What the request URI's user names; `None` of anything but a request that can be read.
+    #[must_use]
+    pub fn request_uri_number(&self) -> Option<NumberText> {
+        match self.start {
             StartLine::Request { uri, .. } => Some(NumberText::from_uri_bytes(uri)),
             _ => None,
-        };
-        request_uri.into_iter().chain(
-            header
-                .map(|name| self.header_numbers(name))
-                .into_iter()
-                .flatten(),
-        )
+        }
     }
 
     /// What each value of a header names.

@@ -54,9 +54,10 @@ pub(crate) fn handle(bytes: &[u8], transport: Transport) -> Option<(Reply, Vec<u
                     assert!(text.as_str().is_ascii());
                 }
             }
-            for text in invite
-                .dialed(Some("To"))
-                .chain(invite.dialed(Some("X-Any")))
+            let message = invite.message();
+            for text in std::iter::once(invite.request_uri_number())
+                .chain(message.header_numbers("To"))
+                .chain(message.header_numbers("X-Any"))
             {
                 assert!(text.as_str().is_ascii());
             }
