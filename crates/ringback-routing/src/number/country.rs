@@ -49,8 +49,7 @@ impl Country {
         self.entry().international_prefix.as_bytes()
     }
 
-    /// Whether numbers without their area are dialed here as they are, and others behind a trunk prefix that these
-    /// digits lack.
+    /// Whether numbers of other areas are dialed behind a trunk prefix here, and these digits lack it.
     pub(super) fn lacks_trunk_prefix(self, digits: &[u8]) -> bool {
         let prefix = self.entry().trunk_prefix.as_bytes();
         !prefix.is_empty() && !digits.starts_with(prefix)

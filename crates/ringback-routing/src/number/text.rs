@@ -94,7 +94,8 @@ pub(super) fn without_spreadsheet(value: &[u8]) -> &[u8] {
 
 /// The number without what is dialed after it; `None` if something else stands there.
 ///
-/// After a comma anything may follow that a telephone can dial, or nothing; `w`, `p` and `x` need a digit, because letters also stand for digits (`1800POOL`) or hide them (`555xxxx`).
+/// After a comma anything may follow that a telephone can dial, or nothing; `w`, `p` and `x` need a digit, because
+/// letters also stand for digits (`1800POOL`) or hide them (`555xxxx`).
 pub(super) fn without_post_dial(name: &[u8]) -> Option<&[u8]> {
     let is_mark = |byte: &u8| *byte == b',' || byte.is_ascii_alphabetic();
     let Some(mark) = name.iter().position(is_mark) else {
