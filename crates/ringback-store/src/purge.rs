@@ -136,7 +136,7 @@ impl Tables {
                 .try_lock_for(LOCK_WAIT)
                 .ok_or_else(|| unavailable("commits are waiting"))?;
             let mut generation = self.generation.lock();
-            let progress = self.progress.lock();
+            let mut progress = self.progress.lock();
             if progress.closing {
                 return Err(unavailable("the store is closed"));
             }
@@ -146,26 +146,9 @@ impl Tables {
                 break;
             }
             drop((log, generation));
-            self.wait_written(progress)?;
+            self.wait_written(&mut progress)?;
         }
-        self.wait_written(self.progress.lock())
-    }
-
-    /// Waits until nothing sealed is left in memory.
-    fn wait_written(
-        &self,
-        mut progress: parking_lot::MutexGuard<'_, crate::tables::Progress>,
-    ) -> Result<(), JournalError> {
-        while progress.sealed.is_some() {
-            if let Some(failing) = &progress.failing {
-                return Err(unavailable(failing.clone()));
-            }
-            if progress.closing {
-                return Err(unavailable("the store is closed"));
-            }
-            self.changed.wait(&mut progress);
-        }
-        Ok(())
+        self.wait_written(&mut self.progress.lock())
     }
 }
 

@@ -229,17 +229,26 @@ impl Tables {
         }
         let mut progress = self.progress.lock();
         if generation.size >= self.generation_bytes.saturating_mul(OVERFLOW) {
-            while progress.sealed.is_some() {
-                if let Some(failing) = &progress.failing {
-                    return Err(unavailable(failing.clone()));
-                }
-                if progress.closing {
-                    return Err(unavailable("the store is closed"));
-                }
-                self.changed.wait(&mut progress);
-            }
+            self.wait_written(&mut progress)?;
         }
         Ok(self.turn_over(&mut generation, progress))
+    }
+
+    /// Waits until nothing sealed is left in memory.
+    pub(crate) fn wait_written(
+        &self,
+        progress: &mut MutexGuard<'_, Progress>,
+    ) -> Result<(), JournalError> {
+        while progress.sealed.is_some() {
+            if let Some(failing) = &progress.failing {
+                return Err(unavailable(failing.clone()));
+            }
+            if progress.closing {
+                return Err(unavailable("the store is closed"));
+            }
+            self.changed.wait(progress);
+        }
+        Ok(())
     }
 
     /// Shows a commit that the log has.
