@@ -298,6 +298,23 @@ impl Client {
         self.exchange(Method::POST, path, "application/x-ndjson", lines)
     }
 
+    /// One page of a list, or every page as one list where none is asked for.
+    pub(crate) fn list(
+        &self,
+        path: ApiPath,
+        page: Option<u32>,
+        per_page: Option<u32>,
+    ) -> Result<Answer, ClientError> {
+        match page {
+            None => self.get_all(&path),
+            Some(page) => self.get(
+                &path
+                    .query("page", Some(page.to_string()))
+                    .query("per_page", per_page.map(|count| count.to_string())),
+            ),
+        }
+    }
+
     /// Every page of a list, as one list.
     pub(crate) fn get_all(&self, path: &ApiPath) -> Result<Answer, ClientError> {
         let mut items: Vec<Box<RawValue>> = Vec::new();

@@ -196,14 +196,7 @@ pub(crate) fn run(args: &AgentArgs) -> Result<(), Failure> {
                 .query("status", status.map(Status::name))
                 .query("direction", direction.map(Direction::name))
                 .query("search", search.as_deref());
-            let answer = match page {
-                None => client.get_all(&path)?,
-                Some(page) => client.get(
-                    &path
-                        .query("page", Some(page.to_string()))
-                        .query("per_page", per_page.map(|count| count.to_string())),
-                )?,
-            };
+            let answer = client.list(path, *page, *per_page)?;
             session.print(&answer, |list| table(list, COLUMNS))?;
             return Ok(());
         }

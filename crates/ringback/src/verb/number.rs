@@ -67,14 +67,7 @@ pub(crate) fn run(args: &NumberArgs) -> Result<(), Failure> {
     match &args.verb {
         Verb::List { page, per_page } => {
             let path = ApiPath::new(["phone-numbers"]);
-            let answer = match page {
-                None => client.get_all(&path)?,
-                Some(page) => client.get(
-                    &path
-                        .query("page", Some(page.to_string()))
-                        .query("per_page", per_page.map(|count| count.to_string())),
-                )?,
-            };
+            let answer = client.list(path, *page, *per_page)?;
             session.print(&answer, |list| table(list, COLUMNS))?;
         }
         Verb::Add {
