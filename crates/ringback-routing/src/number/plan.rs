@@ -14,7 +14,11 @@ use super::E164;
 ///
 /// Takes a few nanoseconds for a number as E.164 writes it, and asks the library about others.
 pub(super) fn read(digits: &[u8]) -> Option<E164> {
-    read_plain(digits).or_else(|| {
+    if let Some(number) = read_plain(digits) {
+        return Some(number);
+    }
+    let mexican = digits.strip_prefix(b"52").and_then(read_former_mexican);
+    mexican.or_else(|| {
         // Even with a trunk prefix or carrier code inside, more digits make no E.164 number.
         let assigned = digits.len() <= MAX_DIGITS && PLANS.of(lead(digits)?).is_some();
         if !assigned {
@@ -44,6 +48,18 @@ pub(super) fn read_plain(digits: &[u8]) -> Option<E164> {
     let national = &digits[usize::from(plan.code_length)..];
     let national_lead = usize::from(national[0] - b'0') * 10 + usize::from(national[1] - b'0');
     (plan.altered >> national_lead & 1 == 0).then_some(number)
+}
+
+/// Reads a Mexican number behind one of the prefixes that were dialed within the country until 2019: `01` and `02`
+/// before other areas, `044` and `045` before mobile telephones. No number of today starts with 0.
+pub(super) fn read_former_mexican(digits: &[u8]) -> Option<E164> {
+    let prefixes: [&[u8]; 4] = [b"01", b"02", b"044", b"045"];
+    let ten = prefixes
+        .iter()
+        .find_map(|prefix| digits.strip_prefix(*prefix).filter(|rest| rest.len() == 10))?;
+    let mut full = *b"520000000000";
+    full[2..].copy_from_slice(ten);
+    (ten[0] != b'0').then(|| read_plain(&full)).flatten()
 }
 
 /// The number that is read as itself: whoever sends back what we print must mean the same number.
@@ -317,8 +333,9 @@ mod tests {
     }
 
     /// What we read though the library refuses it.
-    fn is_mexican_mobile(digits: &str) -> bool {
-        digits.len() == 13 && digits.starts_with("521")
+    fn is_former_mexican(digits: &str) -> bool {
+        let national = digits.strip_prefix("52").unwrap_or_default().as_bytes();
+        national.len() == 11 && national[0] == b'1' || read_former_mexican(national).is_some()
     }
 
     /// Compares the table with the library for every calling code, length and pair of leading
@@ -330,7 +347,7 @@ mod tests {
                     for length in 7..=15 {
                         let mut digits = format!("{code}{national_lead:02}{tail}");
                         digits.truncate(length);
-                        if is_mexican_mobile(&digits) {
+                        if is_former_mexican(&digits) {
                             continue;
                         }
                         let plain = read_plain(digits.as_bytes());
@@ -444,13 +461,13 @@ mod tests {
         ) {
             let codes: Vec<i32> = PHONE_NUMBER_UTIL.get_supported_calling_codes().collect();
             let digits = format!("{}{national}", codes[place.index(codes.len())]);
-            prop_assume!(!is_mexican_mobile(&digits));
+            prop_assume!(!is_former_mexican(&digits));
             prop_assert_eq!(read(digits.as_bytes()), settled_by_library(&digits));
         }
 
         #[test]
         fn table_agrees_with_the_library_on_unassigned_codes(digits in "[0-9]{1,30}") {
-            prop_assume!(!is_mexican_mobile(&digits));
+            prop_assume!(!is_former_mexican(&digits));
             prop_assert_eq!(read(digits.as_bytes()), settled_by_library(&digits));
             if let Some(number) = E164::from_ascii_digits(digits.as_bytes())
                 && let Some(library) = to_library(number)

@@ -35,8 +35,9 @@ impl Caller {
 /// A full number is read without allocation in tens of nanoseconds, whatever it is wrapped in.
 ///
 /// What spreadsheets make of numbers is read too: a leading apostrophe, `="+5511987654321"`, a decimal ending
-/// of zeros (`493023125142.0`). What is dialed after the number is left out: `,`, `;ext=`, `;postd=`, and `w`, `p`,
-/// `x123`, `ext. 123` with digits behind them.
+/// of zeros (`493023125142.0`). What is dialed after the number is left out: `,`, `;ext=`, `;postd=`, `w` and `p`
+/// with digits behind them, and extensions (`x123`, `ext. 123`, `#123`, `ramal 123`), their digits missing or not.
+/// A zero in brackets (`+44 (0)20 7946 0000`) counts only where the country dials it from abroad.
 ///
 /// Anonymous are an empty value, a URI without a user part, the host `anonymous.invalid`, and the
 /// words `anonymous`, `restricted`, `private`, `unavailable`, `unknown`, `withheld`, `blocked`,
@@ -189,10 +190,13 @@ impl NumberRulesRef<'_> {
         if name.is_empty() {
             return Caller::Anonymous;
         }
-        let Some(digits) = text::without_post_dial(name)
-            .and_then(text::without_fraction)
-            .and_then(Digits::read)
-        else {
+        if text::is_list(parameters) {
+            return Caller::Invalid;
+        }
+        let read = text::without_post_dial(name).and_then(|(number, may_go_on)| {
+            Some((Digits::read(text::without_fraction(number)?)?, may_go_on))
+        });
+        let Some((digits, may_go_on)) = read else {
             return if text::is_withheld(name) {
                 Caller::Anonymous
             } else {
@@ -200,17 +204,52 @@ impl NumberRulesRef<'_> {
             };
         };
         let context = text::parameter(parameters, b"phone-context").unwrap_or_default();
-        match self.resolve(&digits, context) {
+        match self.resolve_either(digits, context) {
+            Some(_) if may_go_on && self.goes_on(digits, context) => Caller::Invalid,
             Some(number) => identified(number),
             None if text::is_spelled_on_keypad(digits.as_bytes()) => Caller::Anonymous,
             None => Caller::Invalid,
         }
     }
 
+    /// Whether the digits could be read with one more behind them, too.
+    fn goes_on(self, digits: Digits, context: &[u8]) -> bool {
+        let longer = digits.followed_by(b"0");
+        longer.is_some_and(|longer| self.resolve(&longer, context).is_some())
+    }
+
+    /// The number that the digits stand for, with or without a zero that stood in brackets in a full number: the
+    /// valid one. Where both are valid, or both merely possible, nobody can tell which is meant.
+    ///
+    /// Countries with such a trunk prefix have it cut anyway. Of those without one, some keep the zero (Italy's land
+    /// lines) and some never had it.
+    fn resolve_either(self, digits: Digits, context: &[u8]) -> Option<E164> {
+        let number = self.resolve(&digits, context);
+        // The library knows prefixes beside the one that we do; 00 is the common one.
+        let is_full = digits.plus
+            || digits.as_bytes().starts_with(b"00")
+            || self.strip_international_prefix(digits.as_bytes()).is_some();
+        let Some(without) = digits.without_bracketed_zero().filter(|_| is_full) else {
+            return number;
+        };
+        match (number, self.resolve(&without, context)) {
+            (Some(number), Some(without)) if number != without => {
+                match (number.is_valid(), without.is_valid()) {
+                    (true, false) => Some(number),
+                    (false, true) => Some(without),
+                    _ => None,
+                }
+            }
+            (number, without) => number.or(without),
+        }
+    }
+
     /// The number that the digits stand for in their context (RFC 3966 §5.1.5).
     fn resolve(self, digits: &Digits, context: &[u8]) -> Option<E164> {
         if digits.plus {
-            return plan::read(digits.as_bytes());
+            // No calling code starts with 0: the plus was put before a number that had its prefix already.
+            let full = digits.as_bytes();
+            return plan::read(full.strip_prefix(b"00").unwrap_or(full));
         }
         if let Some(international) = self.strip_international_prefix(digits.as_bytes()) {
             return plan::read(international);
@@ -226,12 +265,15 @@ impl NumberRulesRef<'_> {
             NumberForm::E164 if digits.first() != Some(&b'0') => plan::read(digits),
             NumberForm::E164 => self.read_national(digits),
             NumberForm::National => {
-                let national = self.read_national(digits)?;
                 let full = || plan::read(digits).filter(|full| full.is_valid());
-                if self.is_doubtful(digits, national) {
-                    full().or(Some(national))
-                } else {
-                    Some(national)
+                let is_home = |country: Country| country.leads(digits);
+                match self.read_national(digits) {
+                    Some(national) if self.is_doubtful(digits, national) => {
+                        full().or(Some(national))
+                    }
+                    // The library does not know every spelling that is still in use behind the country's own code.
+                    None if self.country.is_some_and(is_home) => full(),
+                    national => national,
                 }
             }
         }
@@ -261,9 +303,15 @@ impl NumberRulesRef<'_> {
 
     /// Reads digits as they are dialed within the country.
     fn read_national(self, digits: &[u8]) -> Option<E164> {
-        let region = self.country?.region()?;
+        let country = self.country?;
+        let region = country.region()?;
         if digits.len() > MAX_NATIONAL_DIGITS {
             return None;
+        }
+        if country.code() == "MX"
+            && let Some(number) = plan::read_former_mexican(digits)
+        {
+            return Some(number);
         }
         let text = std::str::from_utf8(digits).ok()?;
         let number = PHONE_NUMBER_UTIL
@@ -383,6 +431,58 @@ mod tests {
             "+55 11 98765-4321 ext. 12",
             "+55 11 98765-4321 Ext 12",
             "+55 11 98765-4321 extension 12",
+            "+55 11 98765-4321 ext:7",
+            "+55 11 98765-4321 ext: 7",
+            "+55 11 98765-4321 Ext. : 7",
+            "+55 11 98765-4321 extn 7",
+            "+55 11 98765-4321 EXTENSION: 7",
+            "+55 11 98765-4321 extensión 7",
+            "+55 11 98765-4321 ext#7",
+            "+55 11 98765-4321 x.7",
+            "+55 11 98765-4321 (x7)",
+            "+55 11 98765-4321 (ext. 7)",
+            "+55 11 98765-4321 [ext 7]",
+            "+55 11 98765-4321 ramal 7",
+            "+55 11 98765-4321 Ramal: 7",
+            "+55 11 98765-4321 anexo 7",
+            "+55 11 98765-4321 interno 7",
+            "+55 11 98765-4321 int. 7",
+            "+55 11 98765-4321 poste 7",
+            "+55 11 98765-4321 доб. 7",
+            "+55 11 98765-4321 ДОБ 7",
+            "+55 11 98765-4321 #7",
+            "+55 11 98765-4321 # 7",
+            "+5511987654321#12",
+            "+5511987654321#123456",
+            "+5511987654321#",
+            "sip:+5511987654321%23@gw",
+            "+5511987654321;7",
+            "+55 11 98765-4321 x",
+            "+5511987654321x",
+            "+55 11 98765-4321 ext",
+            "+5511987654321 ext.",
+            "+5511987654321ext",
+            "+5511987654321 extension:",
+            "+005511987654321",
+            "+00 55 11 98765 4321",
+            "+55 (011) 98765-4321",
+            "+55 (0)11 98765-4321",
+            "+55 (0) 11 98765-4321",
+            "\u{2019}+5511987654321",
+            "\u{feff}+5511987654321",
+            "\u{feff}\"+5511987654321\"",
+            "\u{a0}'+5511987654321\u{200b}",
+            "\u{202a}tel:+5511987654321\u{202c}",
+            "+55\u{200b}11\u{2060}98765\u{2009}4321",
+            "+55 11 98765\u{30fc}4321",
+            "+55\u{b7}11\u{b7}98765\u{2022}4321",
+            "+55/11/98765/43/21",
+            "tel://+5511987654321",
+            "callto:+5511987654321",
+            "callto://+55 11 98765 4321",
+            "whatsapp:+5511987654321",
+            "sms:+5511987654321",
+            "fax:+55-11-98765-4321",
             "'+5511987654321",
             "'005511987654321",
             "=\"+5511987654321\"",
@@ -689,11 +789,25 @@ mod tests {
                     "+5511987654321.05",
                     "+5511987654xx",
                     "+55119876543xx1",
-                    "+5511987654321 ext.",
+                    "+551198765432x",
+                    "+493012345x",
+                    "+5511987654321 ext a",
+                    "+5511987654321 mobile",
+                    "+5511987654321#1234567",
+                    "1234567#5511987654321",
+                    "+5511987654321##1",
+                    "+5511987654321;5511987654322",
+                    "+5511987654321; +5511987654322",
+                    "+5511987654321/22",
+                    "+55 11 98765-4321/2",
+                    "+55 11 98765-4321 / 322",
+                    "+493012345678/79",
+                    "+5511987654321 / +5511987654322",
+                    "+000 5511987654321",
+                    "tel:863-1234;phone-context=+1-914-555",
                     "+1202555POOL",
                     "'",
                     "=5511987654321+1",
-                    "+5511987654321#12",
                     "+1-800-FLOWERS",
                     "sip:bob@example.com",
                     "Bob <sip:bob@example.com>",
@@ -901,6 +1015,134 @@ mod tests {
         check(&rules("AR", None), "+541123456789", &["+54 11 2345-6789"]);
     }
 
+    /// Mexico dialed 01 before other areas, 044 and 045 before mobile telephones; address books still do.
+    #[test]
+    fn former_mexican_prefixes_are_taken_off() {
+        let mexico = rules("MX", None);
+        check(
+            &mexico,
+            "+525555550142",
+            &[
+                "01 55 5555 0142",
+                "(01 55) 5555-0142",
+                "015555550142",
+                "044 55 5555 0142",
+                "0445555550142",
+                "045 55 5555 0142",
+                "02 55 5555 0142",
+                "52 55 5555 0142",
+                "5201 55 5555 0142",
+                "tel:01-55-5555-0142",
+                "tel:5555550142;phone-context=+52",
+                "tel:0445555550142;phone-context=+52",
+            ],
+        );
+        check(&mexico, "+528001234567", &["01 800 123 4567"]);
+        check(
+            &mexico,
+            "+5215555550142",
+            &["5215555550142", "52 1 55 5555 0142"],
+        );
+        check(
+            &without_plus("MX"),
+            "+525555550142",
+            &["015555550142", "0445555550142", "525555550142"],
+        );
+        for country in ["", "MX", "US", "DE"] {
+            check(
+                &rules(country, None),
+                "+525555550142",
+                &[
+                    "+52 01 55 5555 0142",
+                    "+52 (01) 55 5555 0142",
+                    "+52 (01 55) 5555-0142",
+                    "+52 044 55 5555 0142",
+                    "+52 045 55 5555 0142",
+                ],
+            );
+            check(&without_plus(country), "+5215555550142", &["5215555550142"]);
+        }
+        check(
+            &mexico,
+            "invalid",
+            &[
+                "044 5555 0142",
+                "+52 044 5555 0142",
+                "01 055 5555 014",
+                "046 55 5555 0142",
+                "+52 044 55 5555 01421",
+            ],
+        );
+    }
+
+    #[test]
+    fn digits_with_the_own_calling_code_are_full_where_no_national_number_is_possible() {
+        check(
+            &rules("AR", None),
+            "+5491123456789",
+            &["5491123456789", "54 9 11 2345-6789"],
+        );
+        check(&rules("BR", None), "+551187654321", &["551187654321"]);
+        // Another country's code is not looked for.
+        check(&rules("US", None), "invalid", &["447700900142"]);
+        check(&rules("BR", None), "invalid", &["5215555550142"]);
+    }
+
+    #[test]
+    fn a_zero_in_brackets_counts_only_where_it_is_dialed_from_abroad() {
+        for (expected, texts) in [
+            (
+                "+442079460000",
+                &[
+                    "+44 (0)20 7946 0000",
+                    "0044 (0) 20 7946 0000",
+                    "+44(0)2079460000",
+                ][..],
+            ),
+            (
+                "+34912345678",
+                &["+34 (0)91 234 56 78", "+34 (0) 912345678"],
+            ),
+            (
+                "+12025550119",
+                &["+1 (0)202 555 0119", "+1 (0) 202-555-0119"],
+            ),
+            ("+393471234567", &["+39 (0)347 123 4567"]),
+            ("+390612345678", &["+39 (0)6 1234 5678", "+39 06 1234 5678"]),
+            ("+351212345678", &["+351 (0)21 234 5678"]),
+            ("+4532123456", &["+45 (0)32 12 34 56"]),
+        ] {
+            check(&rules("", None), expected, texts);
+            check(&rules("DE", None), expected, texts);
+        }
+    }
+
+    /// These used to be read as one long number.
+    #[test]
+    fn two_numbers_divided_by_a_slash_are_no_number() {
+        let germany = rules("DE", None);
+        check(
+            &germany,
+            "invalid",
+            &[
+                "030 123456/57",
+                "030 123456 / 57",
+                "030/123456/57",
+                "(030) 12 34 56/7",
+            ],
+        );
+        check(
+            &germany,
+            "+4930123456",
+            &["030/123456", "030 / 12 34 56", "0049 (0)30 / 123456"],
+        );
+        check(
+            &rules("BE", None),
+            "+32475123456",
+            &["0475/12 34 56", "0475/12/34/56", "+32 475/12.34.56"],
+        );
+    }
+
     /// An example of every kind of number in every country, in every way to write it: nothing is ever read as
     /// another subscriber.
     #[test]
@@ -944,6 +1186,16 @@ mod tests {
                         format!("+{digits},,12#"),
                         format!("+{digits} x123"),
                         format!("+{digits} ext. 123"),
+                        format!("+{digits} ext:7"),
+                        format!("+{digits} (x7)"),
+                        format!("+{digits} #7"),
+                        format!("+{digits}#"),
+                        format!("+{digits} x"),
+                        format!("+{digits} ext."),
+                        format!("+00{digits}"),
+                        format!("\u{2018}+{digits}"),
+                        format!("callto:+{digits}"),
+                        format!("+\u{202a}{digits}\u{200b}"),
                         format!("sip:+{digits}@gw;user=phone"),
                     ] {
                         assert_eq!(
@@ -951,6 +1203,23 @@ mod tests {
                             format!("+{digits}"),
                             "{text} in {country:?}"
                         );
+                    }
+                    // A last digit may be hidden, and what a country cuts off may be added by hand.
+                    let code = country.calling_code().to_string();
+                    let (_, rest) = digits.split_at(code.len());
+                    let short = &digits[..digits.len() - 1];
+                    for text in [
+                        format!("+{digits}x"),
+                        format!("+{short}x"),
+                        format!("+{digits}/7"),
+                        format!("+{digits};{digits}"),
+                        format!("+{code} (0){rest}"),
+                        format!("00{code} (0) {rest}"),
+                    ] {
+                        let read = rules.read(&text).number();
+                        let is_meant =
+                            read.is_none_or(|read| read.subscriber() == number.subscriber());
+                        assert!(is_meant, "{text} in {country:?} is read as {read:?}");
                     }
                     for text in [
                         digits.clone(),
@@ -1061,6 +1330,8 @@ mod tests {
             if is_short || grouped.matches('.').count() == 1 {
                 grouped = grouped.replace('.', "-");
             }
+            // A zero in brackets may be one that is not dialed.
+            let grouped = grouped.replace("(0)", "0");
             prop_assert_eq!(rules.read(&grouped), expected);
             for wrapped in [
                 format!("tel:{digits}"),

@@ -16,7 +16,7 @@ pub(super) enum Unwrapped<'a> {
 
 /// Takes the wrapping off a name-addr, a URI or bare text; also gives the display name.
 pub(super) fn unwrap(value: &[u8]) -> (Unwrapped<'_>, &[u8]) {
-    let value = value.trim_ascii();
+    let value = trim(value);
     let (display_name, rest) = match value {
         [b'"', quoted @ ..] => match split_quoted(quoted) {
             // Quotes with nothing behind them are a quoted value, as in CSV.
@@ -84,26 +84,35 @@ pub(super) fn is_spelled_on_keypad(digits: &[u8]) -> bool {
 /// The value without what a spreadsheet puts around a number so that it stays text: an apostrophe before
 /// it, or `="` and `"` around it.
 pub(super) fn without_spreadsheet(value: &[u8]) -> &[u8] {
-    let value = value.trim_ascii();
-    match value {
-        [b'\'', rest @ ..] if !rest.is_empty() => rest,
-        [b'=', b'"', inner @ .., b'"'] => inner,
+    let value = trim(value);
+    if let [b'=', b'"', inner @ .., b'"'] = value {
+        return inner;
+    }
+    let apostrophe = APOSTROPHES
+        .iter()
+        .find_map(|apostrophe| value.strip_prefix(apostrophe.as_bytes()));
+    match apostrophe {
+        Some(rest) if !rest.is_empty() => rest,
         _ => value,
     }
 }
 
-/// The number without what is dialed after it; `None` if something else stands there.
+/// The number without what is dialed after it, and whether a mark of an extension may stand for a digit instead;
+/// `None` if something else stands there.
 ///
-/// After a comma anything may follow that a telephone can dial, or nothing; `w`, `p` and `x` need a digit, because
-/// letters also stand for digits (`1800POOL`) or hide them (`555xxxx`).
-pub(super) fn without_post_dial(name: &[u8]) -> Option<&[u8]> {
-    let is_mark = |byte: &u8| *byte == b',' || byte.is_ascii_alphabetic();
+/// After a comma anything may follow that a telephone can dial, or nothing; `w` and `p` need a digit, because
+/// letters also stand for digits (`1800POOL`). Behind a word for an extension, or `#`, its digits may be missing, as
+/// where a form joins two fields; but an `x` that closes up with a digit may hide another one (`555012x`).
+pub(super) fn without_post_dial(name: &[u8]) -> Option<(&[u8], bool)> {
+    let is_mark = |byte: &u8| {
+        matches!(byte, b',' | b'#') || byte.is_ascii_alphabetic() || CYRILLIC.contains(byte)
+    };
     let Some(mark) = name.iter().position(is_mark) else {
-        return Some(name);
+        return Some((name, false));
     };
     let (number, rest) = name.split_at(mark);
     if !number.iter().any(u8::is_ascii_digit) {
-        return Some(name);
+        return Some((name, false));
     }
     let is_dialed = |byte: &u8| {
         byte.is_ascii_digit()
@@ -113,23 +122,28 @@ pub(super) fn without_post_dial(name: &[u8]) -> Option<&[u8]> {
             )
     };
     let has_digit = rest.iter().any(u8::is_ascii_digit);
-    let extension = ["extension", "extn", "ext", "x"].iter().find_map(|word| {
-        let (start, rest) = rest.split_at_checked(word.len())?;
-        start.eq_ignore_ascii_case(word.as_bytes()).then_some(rest)
-    });
-    let fits = match (rest.first()?, extension) {
-        (b',', _) => rest.iter().all(is_dialed),
-        (b'w' | b'W' | b'p' | b'P', _) => has_digit && rest.iter().all(is_dialed),
-        (_, Some(extension)) => {
-            let digits = extension.strip_prefix(b".").unwrap_or(extension);
-            has_digit
-                && digits
-                    .iter()
-                    .all(|byte| byte.is_ascii_digit() || b" :=-".contains(byte))
+    let (word, extension) = EXTENSION_WORDS
+        .iter()
+        .find_map(|word| {
+            let (start, rest) = rest.split_at_checked(word.len())?;
+            start
+                .eq_ignore_ascii_case(word.as_bytes())
+                .then_some((*word, rest))
+        })
+        .unwrap_or_default();
+    let is_extension = |byte: &u8| byte.is_ascii_digit() || b" .:=-#)]".contains(byte);
+    let fits = match rest.first()? {
+        b',' => rest.iter().all(is_dialed),
+        // More digits are a number behind the code of an account or a service.
+        b'#' => {
+            let digits = rest[1..].trim_ascii();
+            digits.len() <= MAX_EXTENSION_DIGITS && digits.iter().all(u8::is_ascii_digit)
         }
-        _ => false,
+        b'w' | b'W' | b'p' | b'P' if word.is_empty() => has_digit && rest.iter().all(is_dialed),
+        _ => !word.is_empty() && extension.iter().all(is_extension),
     };
-    fits.then_some(number)
+    let closes_up = number.last().is_some_and(u8::is_ascii_digit);
+    fits.then_some((number, word == "x" && !has_digit && closes_up))
 }
 
 /// The number without a decimal ending of zeros; `None` if it is a fraction.
@@ -160,15 +174,39 @@ pub(super) fn without_fraction(number: &[u8]) -> Option<&[u8]> {
 }
 
 /// A user part without its password, cut at the first `;` into what names the user and parameters.
+///
+/// A colon behind a number and a word is that of an extension (`ext: 7`).
 pub(super) fn split_user(user: &[u8]) -> (&[u8], &[u8]) {
+    let is_of_extension = |before: &[u8]| {
+        let word = before.trim_ascii_end();
+        let word = word.strip_suffix(b".").unwrap_or(word);
+        let ends_in_letter = |byte: &u8| byte.is_ascii_alphabetic() || !byte.is_ascii();
+        word.last().is_some_and(ends_in_letter) && word.iter().any(u8::is_ascii_digit)
+    };
     let user = match position(user, b":") {
-        Some(colon) => &user[..colon],
-        None => user,
+        Some(colon) if !is_of_extension(&user[..colon]) => &user[..colon],
+        _ => user,
     };
     match position(user, b";") {
         Some(semicolon) => (&user[..semicolon], &user[semicolon + 1..]),
         None => (user, b""),
     }
+}
+
+/// Whether another number stands where parameters do, as in a list of numbers.
+pub(super) fn is_list(parameters: &[u8]) -> bool {
+    parameters.split(|byte| *byte == b';').any(|parameter| {
+        let digits = parameter
+            .iter()
+            .filter(|byte| byte.is_ascii_digit())
+            .count();
+        let is_named = position(parameter, b"=").is_some()
+            || parameter
+                .trim_ascii()
+                .first()
+                .is_some_and(u8::is_ascii_alphabetic);
+        !is_named && digits > MAX_EXTENSION_DIGITS
+    })
 }
 
 /// The value of the first parameter of this name.
@@ -232,6 +270,8 @@ pub(super) struct Digits {
     length: u8,
     /// Whether a plus came first.
     pub(super) plus: bool,
+    /// The place of a zero that stood in brackets behind other digits, as in `+44 (0)20`; none is 0.
+    bracketed_zero: u8,
 }
 
 impl Digits {
@@ -242,7 +282,18 @@ impl Digits {
             digits: [0; MAX_DIGITS],
             length: 0,
             plus: false,
+            bracketed_zero: 0,
         };
+        if has_other_ending(text) {
+            return None;
+        }
+        if let Some(bracket) = text.windows(3).position(|three| three == b"(0)") {
+            let before = String::from_utf8_lossy(&text[..bracket]);
+            let digits = before
+                .chars()
+                .filter(|letter| digit_value(*letter).is_some());
+            read.bracketed_zero = u8::try_from(digits.count()).ok()?;
+        }
         if text.is_ascii() {
             for byte in text {
                 match byte {
@@ -269,6 +320,18 @@ impl Digits {
     /// The digits, in ASCII.
     pub(super) fn as_bytes(&self) -> &[u8] {
         &self.digits[..usize::from(self.length)]
+    }
+
+    /// The same without the zero in brackets, which is not dialed from abroad; `None` if there is none.
+    pub(super) fn without_bracketed_zero(mut self) -> Option<Self> {
+        let place = usize::from(self.bracketed_zero);
+        if place == 0 {
+            return None;
+        }
+        self.digits.copy_within(place + 1.., place);
+        self.length -= 1;
+        self.bracketed_zero = 0;
+        Some(self)
     }
 
     /// These digits, then others; `None` if they are too many together.
@@ -298,8 +361,11 @@ impl Digits {
 fn unwrap_address(address: &[u8]) -> Unwrapped<'_> {
     if let Some(rest) = strip_scheme(address, b"sip:").or_else(|| strip_scheme(address, b"sips:")) {
         unwrap_sip(rest)
-    } else if let Some(rest) = strip_scheme(address, b"tel:") {
-        Unwrapped::User(rest)
+    } else if let Some(rest) = NUMBER_SCHEMES
+        .iter()
+        .find_map(|scheme| strip_scheme(address, scheme.as_bytes()))
+    {
+        Unwrapped::User(rest.strip_prefix(b"//").unwrap_or(rest))
     } else if position(address, b"@").is_some() {
         unwrap_sip(address)
     } else if is_anonymous_host(address) {
@@ -335,6 +401,32 @@ fn unwrap_sip(address: &[u8]) -> Unwrapped<'_> {
     } else {
         Unwrapped::Anonymous
     }
+}
+
+/// The text without white space and invisible characters around it.
+fn trim(text: &[u8]) -> &[u8] {
+    match std::str::from_utf8(text) {
+        Ok(letters) if !text.is_ascii() => letters
+            .trim_matches(|letter: char| letter.is_whitespace() || is_invisible(letter))
+            .as_bytes(),
+        _ => text.trim_ascii(),
+    }
+}
+
+/// Whether a slash stands before another ending of the number, as in `030 123456/57`: these are two numbers.
+///
+/// A number whose groups are all divided by slashes (`01/23/45/67/89`) is one.
+fn has_other_ending(text: &[u8]) -> bool {
+    let Some(slash) = text.iter().rposition(|byte| *byte == b'/') else {
+        return false;
+    };
+    let count = |part: &[u8]| part.iter().filter(|byte| byte.is_ascii_digit()).count();
+    let (before, after) = (&text[..slash], &text[slash + 1..]);
+    let group = before.rsplit(|byte| *byte == b'/').next().map_or(0, count);
+    let is_grouped = text
+        .iter()
+        .all(|byte| byte.is_ascii_digit() || matches!(byte, b'+' | b'/'));
+    count(before) >= 7 && (1..=3).contains(&count(after)) && !(is_grouped && group <= 4)
 }
 
 /// What stands behind the scheme, which is of either case.
@@ -382,9 +474,10 @@ fn digit_value(letter: char) -> Option<u8> {
     u8::try_from(u32::from(letter) - u32::from(zero)).ok()
 }
 
-/// Whether the character only groups digits, or is an invisible mark of direction.
+/// Whether the character only groups digits, or is invisible.
 fn is_separator(letter: char) -> bool {
     letter.is_whitespace()
+        || is_invisible(letter)
         || matches!(
             letter,
             '-' | '.'
@@ -394,18 +487,61 @@ fn is_separator(letter: char) -> bool {
                 | '['
                 | ']'
                 | '~'
-                | '\u{00AD}'
-                | '\u{200B}'..='\u{200F}'
+                | '\u{00B7}'
                 | '\u{2010}'..='\u{2015}'
-                | '\u{202A}'..='\u{202E}'
-                | '\u{2060}'..='\u{2069}'
+                | '\u{2022}'
+                | '\u{2053}'
                 | '\u{2212}'
-                | '\u{FEFF}'
+                | '\u{223C}'
+                | '\u{30FC}'
                 | '\u{FF08}'
                 | '\u{FF09}'
                 | '\u{FF0D}'..='\u{FF0F}'
+                | '\u{FF3B}'
+                | '\u{FF3D}'
+                | '\u{FF5E}'
         )
 }
+
+/// Whether the character has no width: soft hyphens, joiners, marks of direction, byte order marks.
+const fn is_invisible(letter: char) -> bool {
+    matches!(
+        letter,
+        '\u{00AD}' | '\u{200B}'..='\u{200F}' | '\u{202A}'..='\u{202E}' | '\u{2060}'..='\u{2069}' | '\u{FEFF}'
+    )
+}
+
+/// What spreadsheets and typewriters put before a number so that it stays text.
+const APOSTROPHES: [&str; 4] = ["'", "\u{2018}", "\u{2019}", "\u{02BC}"];
+
+/// Schemes with nothing but a number behind them: RFC 3966, RFC 2806, RFC 5724, and what programs link to or prefix.
+const NUMBER_SCHEMES: [&str; 5] = ["tel:", "callto:", "fax:", "sms:", "whatsapp:"];
+
+/// Words for an extension, longer ones before those that they begin with: English, Spanish, Portuguese, French,
+/// Italian and Russian.
+const EXTENSION_WORDS: [&str; 15] = [
+    "extensión",
+    "extension",
+    "extn",
+    "ext",
+    "xtn",
+    "xt",
+    "x",
+    "anexo",
+    "interno",
+    "int",
+    "poste",
+    "ramal",
+    "доб",
+    "Доб",
+    "ДОБ",
+];
+
+/// The first bytes of Cyrillic letters in UTF-8.
+const CYRILLIC: [u8; 2] = [0xD0, 0xD1];
+
+/// The most digits of an extension that only `#` or `;` divides from its number.
+const MAX_EXTENSION_DIGITS: usize = 6;
 
 /// The host that stands for anonymity.
 const ANONYMOUS_HOST: &[u8] = b"anonymous.invalid";
