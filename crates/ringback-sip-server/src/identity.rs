@@ -2,6 +2,7 @@
 
 use ringback_routing::{Caller, Directory, E164, Environment, NumberRulesRef};
 use ringback_sip_proto::{IdentitySource, Message, NumberText};
+use smallvec::SmallVec;
 
 use crate::peers::{DialedSource, Peer};
 
@@ -89,13 +90,31 @@ fn dialed_numbers<'m>(
             uri.into_iter().chain(header.into_iter().flatten())
         })
         .filter_map(move |text| {
-            let text = text.as_str();
-            let stripped = peer
-                .strip_prefixes
-                .iter()
-                .find_map(|prefix| text.strip_prefix(&**prefix));
-            rules.read_user(stripped.unwrap_or(text), b"").number()
+            let dialed = without_prefixes(text.as_str(), &peer.strip_prefixes);
+            rules.read_user(dialed, b"").number()
         })
+}
+
+/// The text without the prefixes that stand one behind another at its start, each taken off once; `prefixes` are
+/// longest first.
+fn without_prefixes<'t>(mut text: &'t str, prefixes: &[Box<str>]) -> &'t str {
+    let mut taken: SmallVec<[usize; 4]> = SmallVec::new();
+    loop {
+        let next = prefixes.iter().enumerate().find_map(|(index, prefix)| {
+            let rest = text.strip_prefix(&**prefix)?;
+            (!taken.contains(&index)).then_some((index, rest))
+        });
+        let Some((index, rest)) = next else {
+            return text;
+        };
+        taken.push(index);
+        text = rest.trim_start_matches(is_visual_separator);
+    }
+}
+
+/// Whether the character only groups digits (RFC 3966 §3).
+const fn is_visual_separator(letter: char) -> bool {
+    matches!(letter, ' ' | '-' | '.' | '(' | ')')
 }
 
 /// Whether the display name of `From` is a word like "Anonymous": that, and a URI that means
@@ -106,4 +125,31 @@ fn is_withheld(message: &Message<'_>) -> bool {
     };
     let name = from.display_name().trim_ascii();
     !name.is_empty() && NumberRulesRef::default().read_user(name, b"") == Caller::Anonymous
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn prefixes_one_behind_another_are_taken_off_once_each() {
+        for (prefixes, text, number) in [
+            (&["1234#", "9"][..], "1234#9+493023125142", "+493023125142"),
+            (&["1234#", "9"], "91234#03023125142", "03023125142"),
+            (
+                &["1234#", "9"],
+                "1234# 9-+49 30 23125142",
+                "+49 30 23125142",
+            ),
+            (&["1234#", "9"], "9911", "911"),
+            (&["1234#", "9"], "+493023125142", "+493023125142"),
+            (&["99", "9"], "999011", "011"),
+            (&["*31*", "0", "9"], "*31*90004930", "004930"),
+            (&[], "1234#9", "1234#9"),
+            (&["9"], "9", ""),
+        ] {
+            let prefixes: Vec<Box<str>> = prefixes.iter().map(|prefix| (*prefix).into()).collect();
+            assert_eq!(without_prefixes(text, &prefixes), number, "{text}");
+        }
+    }
 }

@@ -192,8 +192,14 @@ fn numbers_are_read_by_the_rules_of_the_peer() {
     );
     let prefixed = "X-Dialed: <sip:9+551130000000@h>\r\n";
     assert_eq!(ask("127.0.0.4", "trunk", CONTACT, prefixed), returned);
-    let accounted = "X-Dialed: <sip:1234%23+551130000000@h>\r\n";
-    assert_eq!(ask("127.0.0.4", "account", CONTACT, accounted), returned);
+    for accounted in [
+        "1234%23+551130000000",
+        "1234%239+551130000000",
+        "91234%23+551130000000",
+    ] {
+        let accounted = format!("X-Dialed: <sip:{accounted}@h>\r\n");
+        assert_eq!(ask("127.0.0.4", "account", CONTACT, &accounted), returned);
+    }
     // E.164 without its plus, on both sides; by national rules it would be nobody's.
     let bare = CONTACT.trim_start_matches('+');
     assert_eq!(ask("127.0.0.5", "551130000000", bare, ""), returned);
