@@ -14,6 +14,7 @@ mod token;
 mod view;
 
 pub use agent::{CreateAgent, DeleteAgent, PublishAgent, UpdateAgent};
+pub(crate) use call::RecordLearned;
 pub use call::{BatchRecorded, ForgetContact, NewCall, RecordBatch, RecordCalls};
 pub use environment::{CreateEnvironment, DeleteEnvironment, UpdateEnvironment};
 pub use number::{CreateNumber, DeleteNumber, SetDefaultAgent};

@@ -18,7 +18,8 @@ use ringback_routing::{
 };
 
 use crate::journal::ALL_TIMES;
-use crate::{Archive, Call, Clock, JournalError, LearnedCall, SystemClock};
+use crate::learned::{Ahead, LearnedCall, LearnedTicket};
+use crate::{Archive, Call, Clock, JournalError, SystemClock};
 
 /// The remembered calls, right from the first moment: the index where it is whole, and the store
 /// behind it until then.
@@ -36,6 +37,9 @@ pub struct ContactView {
     /// The exact calls of contacts that were read from the store. Held while what the index has of a contact
     /// is replaced by what was read, so that who reads last also writes last.
     exact: Mutex<ExactContacts>,
+    /// Learned calls that are not durable yet. Held while the index is changed by what it has or loses; locked after
+    /// `exact`.
+    ahead: Mutex<Ahead>,
     /// Parts of the contacts that could not be loaded, as [`Archive::visit_contacts`] takes them.
     pub(crate) unloaded: Mutex<Vec<(usize, usize)>>,
     /// Contacts that changed and could not be read back: what the index has of them is out of date.
@@ -60,6 +64,7 @@ impl ContactView {
             directory,
             forgotten: RwLock::default(),
             exact: Mutex::default(),
+            ahead: Mutex::default(),
             unloaded: Mutex::default(),
             unreadable: Mutex::default(),
             has_unreadable: AtomicBool::new(false),
@@ -91,7 +96,8 @@ impl ContactView {
         let mut exact = self.exact.lock();
         if let Some(calls) = exact.contacts.get_mut(&key) {
             remember(directory, calls, call.clone());
-            self.replace(directory, environment.slot, call.contact, calls);
+            let place = (call.environment, environment.slot);
+            self.replace(directory, place, call.contact, calls);
             return;
         }
         if self.whole.load(Ordering::Acquire) {
@@ -114,7 +120,8 @@ impl ContactView {
         match self.read_exact(directory, call.environment, call.contact) {
             Ok(mut calls) => {
                 remember(directory, &mut calls, call.clone());
-                self.replace(directory, environment.slot, call.contact, &calls);
+                let place = (call.environment, environment.slot);
+                self.replace(directory, place, call.contact, &calls);
                 exact.enter(key, calls);
                 self.mark_readable(call.environment, call.contact);
             }
@@ -128,31 +135,21 @@ impl ContactView {
         }
     }
 
-    /// Sets a contact's calls to these, and what was shown ahead of them.
+    /// Sets a contact's calls in the index to these, and to those shown ahead of them.
     fn replace(
         &self,
         directory: &Directory,
-        environment: EnvironmentSlot,
+        (id, environment): (EnvironmentId, EnvironmentSlot),
         contact: E164,
         calls: &[Call],
     ) {
-        let shown = self.index.calls(environment, contact);
-        let mut recent: Vec<RememberedCall> = packed(directory, calls).iter().copied().collect();
-        for ahead in shown.iter() {
-            if directory.agent(ahead.source).is_none() {
-                continue;
-            }
-            let line = |call: &RememberedCall| (call.source, call.from);
-            match recent.iter_mut().find(|known| line(known) == line(ahead)) {
-                Some(known) if known.started_at < ahead.started_at => *known = *ahead,
-                Some(_) => {}
-                None => recent.push(*ahead),
-            }
+        let mut calls = calls.to_vec();
+        let ahead = self.ahead.lock();
+        for call in ahead.shown(id, contact) {
+            remember(directory, &mut calls, call.clone());
         }
-        // Stable: within a second the calls stay in the order of their milliseconds.
-        recent.sort_by_key(|call| std::cmp::Reverse(call.started_at));
-        let recent = recent.into_iter().collect();
-        self.index.replace(environment, contact, &recent);
+        self.index
+            .replace(environment, contact, &packed(directory, &calls));
     }
 
     /// Whether a call that is stored is not remembered, and would be if it were recorded again.
@@ -181,25 +178,13 @@ impl ContactView {
             || known().any(|known| known.started_at.seconds() < second)
     }
 
-    /// Shows a call that is not durable yet, where memory alone can tell its place: not while
-    /// contacts are loaded, nor beside a call of the same second.
-    pub(crate) fn show_ahead(
-        &self,
-        directory: &Directory,
-        environment: EnvironmentId,
-        contact: E164,
-        call: &LearnedCall,
-    ) {
-        let (Some(slot), Some(agent)) = (
-            directory
-                .environment_by_id(environment)
-                .map(|found| found.slot),
-            directory.agent_of(environment, call.agent),
-        ) else {
-            return;
-        };
-        if agent.record.direction != Direction::Outbound || !self.whole.load(Ordering::Acquire) {
-            return;
+    /// Keeps a learned call until it is durable, and shows it where memory alone can tell its place: not while
+    /// contacts are loaded, nor beside a call of the same second. `None` if it is no call of an outbound agent.
+    pub(crate) fn learn(&self, directory: &Directory, call: LearnedCall) -> Option<LearnedTicket> {
+        let environment = directory.environment_by_id(call.environment)?;
+        let agent = directory.agent_of(call.environment, call.agent)?;
+        if agent.record.direction != Direction::Outbound {
+            return None;
         }
         let seen = RememberedCall {
             source: agent.slot,
@@ -207,9 +192,46 @@ impl ContactView {
             started_at: call.started_at,
             status: call.status,
         };
-        // Of a tie the commit makes the best, which has the store to look at.
         let exists = |source| directory.agent(source).is_some();
-        let _tie = self.index.observe_among(slot, contact, &seen, exists);
+        let mut ahead = self.ahead.lock();
+        // How a known call goes on is of the same second: the commit shows it, which has the store to look at.
+        let is_shown = call.is_new && self.whole.load(Ordering::Acquire) && {
+            let observed = self
+                .index
+                .observe_among(environment.slot, call.contact, &seen, exists);
+            matches!(observed, Observed::Kept | Observed::Crowded)
+        };
+        Some(ahead.enter(call, is_shown))
+    }
+
+    /// A learned call that is not durable yet; `None` if its contact was forgotten meanwhile.
+    pub(crate) fn learned(&self, ticket: &LearnedTicket) -> Option<LearnedCall> {
+        self.ahead.lock().find(ticket)
+    }
+
+    /// Lets go of learned calls that were recorded.
+    pub(crate) fn settle(&self, tickets: &[LearnedTicket]) {
+        let mut ahead = self.ahead.lock();
+        for ticket in tickets {
+            ahead.remove(ticket);
+        }
+    }
+
+    /// Takes back a learned call that was not recorded: the contact is shown as it is stored.
+    pub(crate) fn withdraw(&self, directory: &Directory, ticket: &LearnedTicket) {
+        let (id, contact) = ticket.contact();
+        let was_shown = self.ahead.lock().remove(ticket);
+        let Some(environment) = directory.environment_by_id(id).filter(|_| was_shown) else {
+            return;
+        };
+        let mut exact = self.exact.lock();
+        match self.read_exact(directory, id, contact) {
+            Ok(calls) => {
+                self.replace(directory, (id, environment.slot), contact, &calls);
+                exact.enter((id, contact.subscriber()), calls);
+            }
+            Err(error) => self.tell_read_failure(&error),
+        }
     }
 
     /// Shows that a contact was forgotten.
@@ -221,6 +243,8 @@ impl ContactView {
         let mut exact = self.exact.lock();
         exact.remove(&(id, contact.subscriber()));
         self.mark_readable(id, contact);
+        let mut ahead = self.ahead.lock();
+        ahead.forget(id, contact);
         if let Some(environment) = directory.environment_by_id(id) {
             self.index
                 .replace(environment.slot, contact, &RecentCalls::default());
@@ -274,7 +298,7 @@ impl ContactView {
             match self.read_exact(directory, id, contact) {
                 Ok(calls) => {
                     if let Some(environment) = directory.environment_by_id(id) {
-                        self.replace(directory, environment.slot, contact, &calls);
+                        self.replace(directory, (id, environment.slot), contact, &calls);
                         exact.enter((id, contact.subscriber()), calls);
                     }
                     self.mark_readable(id, contact);
@@ -314,27 +338,33 @@ impl ContactView {
         }
     }
 
-    /// The calls that the index has of a contact, newest first, as they are stored.
+    /// The calls by which a contact is decided, newest first: as they are stored, and those that are not yet.
     pub(crate) fn exact(
         &self,
         directory: &Directory,
         id: EnvironmentId,
         contact: E164,
     ) -> Result<Vec<Call>, JournalError> {
+        // Before the store is read: what is let go of later is stored by then.
+        let shown: Vec<Call> = self.ahead.lock().shown(id, contact).cloned().collect();
         let known = self
             .exact
             .lock()
             .contacts
             .get(&(id, contact.subscriber()))
             .cloned();
-        if let Some(mut calls) = known {
-            calls.retain(|call| directory.agent_of(id, call.agent).is_some());
-            return Ok(calls);
+        let mut calls = match known {
+            Some(calls) => calls,
+            None => self.read_exact(directory, id, contact)?,
+        };
+        calls.retain(|call| directory.agent_of(id, call.agent).is_some());
+        for call in shown {
+            remember(directory, &mut calls, call);
         }
-        self.read_exact(directory, id, contact)
+        Ok(calls)
     }
 
-    /// The same, read from the store: only the seconds in which they started, if the index can tell.
+    /// The stored calls of a contact: only those of the seconds that the index has, if it can tell.
     fn read_exact(
         &self,
         directory: &Directory,

@@ -158,6 +158,12 @@ impl<'a> Draft<'a> {
         }))
     }
 
+    /// Whether the batch forgets this contact.
+    pub(crate) fn forgets(&self, environment: EnvironmentId, contact: E164) -> bool {
+        self.forgotten
+            .contains(&(environment, contact.subscriber()))
+    }
+
     /// Makes room for this many calls to come.
     pub fn reserve_calls(&mut self, calls: usize) {
         self.changes.reserve(calls);

@@ -6,17 +6,17 @@ use std::thread::JoinHandle;
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
-use ringback_routing::{
-    AgentId, CallStatus, Caller, Decision, Directory, E164, EnvironmentId, Timestamp,
-};
+use ringback_routing::{AgentId, Caller, Decision, Directory, E164, EnvironmentId, Timestamp};
 use tokio::sync::{mpsc, oneshot, watch};
 
+use crate::command::RecordLearned;
 use crate::contact_view::ContactView;
 use crate::observed::{Arrival, Observed, Route, count_kind};
 use crate::writer::{Job, Writer};
 use crate::{
     AnsweredCall, Archive, Call, CallbackStatistics, Change, Clock, Command, DecisionRecord,
-    Journal, JournalError, NewCall, SubmitError, Surface, hash_sid, warm_up,
+    Journal, JournalError, LearnedCall, LearnedRecorded, LearnedTicket, NewCall, SubmitError,
+    Surface, hash_sid, warm_up,
 };
 
 /// The engine's handle; clones share one engine.
@@ -28,19 +28,6 @@ pub struct Engine {
     jobs: mpsc::Sender<Job>,
     /// The writer's thread and those that keep house.
     threads: Arc<Mutex<Vec<JoinHandle<()>>>>,
-}
-
-/// An outbound call that was seen on the wire.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LearnedCall {
-    /// The agent that called.
-    pub agent: AgentId,
-    /// The number that it called from, if it could be read.
-    pub from: Option<E164>,
-    /// How far it got.
-    pub status: CallStatus,
-    /// When it started.
-    pub started_at: Timestamp,
 }
 
 /// How the engine is.
@@ -242,18 +229,57 @@ impl Engine {
         self.shared.observed.decided(id, record);
     }
 
-    /// Shows an outbound call that was seen on the wire, so that the very next decision knows it.
+    /// Shows an outbound call that was seen on the wire, so that the very next decision and reader know it.
     ///
-    /// Waits for nothing and keeps nothing: [`RecordCalls`](crate::RecordCalls) makes it durable.
-    /// What that would refuse is not shown.
-    pub fn learned_over_sip(&self, environment: EnvironmentId, contact: E164, call: &LearnedCall) {
+    /// Waits for no storage: [`Self::record_learned`] makes it durable. `None` if that would refuse it; nothing is
+    /// shown then.
+    #[must_use = "a call that is never recorded is kept in memory for good"]
+    pub fn learned_over_sip(&self, call: LearnedCall) -> Option<LearnedTicket> {
         let latest = self.now().plus_millis(NewCall::MAX_AHEAD_MILLIS);
-        if call.started_at <= latest && call.started_at.millis() >= 0 {
-            let directory = self.shared.directory.load();
-            self.shared
-                .contacts
-                .show_ahead(&directory, environment, contact, call);
+        if call.started_at > latest || call.started_at.millis() < 0 {
+            return None;
         }
+        let directory = self.shared.directory.load();
+        self.shared.contacts.learn(&directory, call)
+    }
+
+    /// Records learned calls of one environment, but for those whose contacts were forgotten meanwhile. What cannot
+    /// be recorded is not shown any longer; where storage takes no writes, everything stays as it is, to be tried
+    /// again.
+    ///
+    /// # Errors
+    /// Storage takes no writes.
+    pub async fn record_learned(
+        &self,
+        environment: EnvironmentId,
+        tickets: &[LearnedTicket],
+    ) -> Result<LearnedRecorded, SubmitError> {
+        let command = RecordLearned {
+            environment,
+            tickets: tickets.to_vec(),
+        };
+        let result = self.submit(command).await?;
+        let contacts = &self.shared.contacts;
+        if result.unrecorded.is_empty() {
+            contacts.settle(tickets);
+            return Ok(result);
+        }
+        let (withdrawn, recorded): (Vec<_>, Vec<_>) = tickets
+            .iter()
+            .cloned()
+            .enumerate()
+            .partition(|(index, _)| result.unrecorded.iter().any(|(other, _)| other == index));
+        let recorded: Vec<_> = recorded.into_iter().map(|(_, ticket)| ticket).collect();
+        contacts.settle(&recorded);
+        let shared = Arc::clone(&self.shared);
+        let withdraw = tokio::task::spawn_blocking(move || {
+            let directory = shared.directory.load();
+            for (_, ticket) in &withdrawn {
+                shared.contacts.withdraw(&directory, ticket);
+            }
+        });
+        withdraw.await.map_err(|_| SubmitError::ShuttingDown)?;
+        Ok(result)
     }
 
     /// Notes that a SIP call was answered; counts it if it was routed as callback, once.

@@ -14,6 +14,7 @@ mod draft;
 mod engine;
 mod error;
 mod journal;
+mod learned;
 mod observed;
 mod secret;
 mod warm_up;
@@ -33,8 +34,9 @@ pub use command::{
 };
 pub use contact_view::ContactView;
 pub use draft::Draft;
-pub use engine::{Engine, Health, LearnedCall, OpenError};
+pub use engine::{Engine, Health, OpenError};
 pub use error::{CommandError, FieldErrors, SubmitError};
 pub use journal::{Archive, Journal, JournalError, StoredCounts, StoredDirectory};
+pub use learned::{LearnedCall, LearnedRecorded, LearnedTicket};
 pub use observed::{CallbackStatistics, DecisionRecord, SourceCount, Surface, hash_sid};
 pub use secret::{generate_secret, hash_secret};

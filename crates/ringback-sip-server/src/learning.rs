@@ -251,7 +251,7 @@ impl Learning {
         if let Some(status) = early.take(key, leg, sighting.now.uptime) {
             watched.status = status;
         }
-        let call = watched.told(&sid);
+        let call = watched.told(&sid, true);
         seen.insert(key, watched);
         Lesson {
             is_outbound: true,
@@ -392,11 +392,11 @@ impl Watched {
             return None;
         }
         self.status = status;
-        self.told(&String::from_utf8_lossy(call_id))
+        self.told(&String::from_utf8_lossy(call_id), false)
     }
 
     /// An outbound call as it is told.
-    fn told(&self, sid: &str) -> Option<LearnedCall> {
+    fn told(&self, sid: &str, is_new: bool) -> Option<LearnedCall> {
         let Call::Outbound {
             environment,
             agent,
@@ -415,6 +415,7 @@ impl Watched {
             status: self.status,
             started_at,
             sid: sid.to_owned(),
+            is_new,
         })
     }
 }

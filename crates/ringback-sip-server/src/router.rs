@@ -51,4 +51,6 @@ pub struct LearnedCall {
     pub started_at: Timestamp,
     /// Its Call-ID.
     pub sid: String,
+    /// Whether it is seen for the first time; otherwise its status alone is news.
+    pub is_new: bool,
 }

@@ -4,7 +4,7 @@ use ringback_routing::{AgentId, CallStatus, Direction, E164, EnvironmentId, Time
 use uuid::Uuid;
 
 use super::Command;
-use crate::{Call, Change, CommandError, Draft, FieldErrors};
+use crate::{Call, Change, CommandError, Draft, FieldErrors, LearnedRecorded, LearnedTicket};
 
 /// Records outbound calls, each on its own: one that is refused does not keep the others back.
 #[derive(Clone, Debug)]
@@ -96,6 +96,32 @@ pub struct BatchRecorded {
     pub memory: Vec<NewCall>,
 }
 
+/// Records learned calls of which the contacts were not forgotten meanwhile.
+#[derive(Clone, Debug)]
+pub(crate) struct RecordLearned {
+    /// Whose they are.
+    pub(crate) environment: EnvironmentId,
+    /// The calls.
+    pub(crate) tickets: Vec<LearnedTicket>,
+}
+
+impl Command for RecordLearned {
+    type Output = LearnedRecorded;
+
+    fn run(self, draft: &mut Draft<'_>) -> Result<LearnedRecorded, CommandError> {
+        let mut unrecorded = Vec::new();
+        for (index, ticket) in self.tickets.iter().enumerate() {
+            match record_learned(draft, self.environment, ticket) {
+                Ok(Some(Recorded::Put(call))) => draft.put_call(call),
+                Ok(Some(Recorded::Known(_))) => {}
+                Ok(None) => unrecorded.push((index, None)),
+                Err(error) => unrecorded.push((index, Some(error))),
+            }
+        }
+        Ok(LearnedRecorded { unrecorded })
+    }
+}
+
 /// Forgets a contact: every call to it.
 #[derive(Clone, Copy, Debug)]
 pub struct ForgetContact {
@@ -120,6 +146,34 @@ enum Recorded {
     Known(Call),
     /// It is new, got further, or was crowded out: to be put into the draft.
     Put(Call),
+}
+
+/// Checks one learned call and finds what is to be recorded; nothing if its contact was forgotten, by this batch or
+/// one before.
+fn record_learned(
+    draft: &Draft<'_>,
+    environment: EnvironmentId,
+    ticket: &LearnedTicket,
+) -> Result<Option<Recorded>, CommandError> {
+    let Some(learned) = draft.contacts().learned(ticket) else {
+        return Ok(None);
+    };
+    if draft.forgets(environment, learned.contact) {
+        return Ok(None);
+    }
+    // The contact of a call that goes on may have been forgotten before its last status was seen.
+    if !learned.is_new && draft.call(environment, &learned.sid)?.is_none() {
+        return Ok(None);
+    }
+    let new = NewCall {
+        agent: learned.agent,
+        to: learned.contact,
+        from: learned.from,
+        status: Some(learned.status),
+        started_at: Some(learned.started_at),
+        sid: Some(learned.sid),
+    };
+    record(draft, environment, new).map(Some)
 }
 
 /// Checks one call and finds what is to be recorded.

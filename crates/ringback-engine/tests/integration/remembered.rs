@@ -3,7 +3,8 @@
 
 use proptest::prelude::*;
 use ringback_engine::{
-    Call, DeleteAgent, ForgetContact, LearnedCall, NewCall, PublishAgent, RecordBatch, RecordCalls,
+    Call, CommandError, DeleteAgent, ForgetContact, LearnedCall, NewCall, PublishAgent,
+    RecordBatch, RecordCalls,
 };
 use ringback_routing::{
     AgentId, AgentStatus, CallStatus, Contacts, Direction, EnvironmentId, Timestamp,
@@ -254,17 +255,130 @@ async fn a_learned_call_stays_shown_while_others_of_its_contact_are_recorded() {
     // A tie, so that the exact calls are kept.
     record(&engine, here, at(source, 0, "a".to_owned())).await;
     record(&engine, here, at(source, 1, "b".to_owned())).await;
-    let learned = LearnedCall {
-        agent: other,
+    let ticket = engine
+        .learned_over_sip(learned(here, other))
+        .expect("taken");
+    assert_eq!(decide_by(&engine, here), [other, source]);
+    assert_eq!(shown(&engine, here).await, [other, source]);
+    record(&engine, here, at(source, 2, "c".to_owned())).await;
+    assert_eq!(decide_by(&engine, here), [other, source]);
+    assert_eq!(shown(&engine, here).await, [other, source]);
+    let result = engine.record_learned(here, &[ticket]).await;
+    assert!(result.expect("storage works").unrecorded.is_empty());
+    assert_eq!(decide_by(&engine, here), [other, source]);
+    assert_eq!(shown(&engine, here).await, [other, source]);
+}
+
+/// A call that was just seen on the wire.
+fn learned(environment: EnvironmentId, agent: AgentId) -> LearnedCall {
+    LearnedCall {
+        environment,
+        agent,
+        contact: e164(CONTACT),
         from: None,
         status: CallStatus::Initiated,
         started_at: Timestamp::from_millis(NOW * 1_000 - 50_000),
+        sid: "learned".to_owned(),
+        is_new: true,
+    }
+}
+
+async fn forget(engine: &Running, environment: EnvironmentId) {
+    let contact = e164(CONTACT);
+    let forget = ForgetContact {
+        environment,
+        contact,
     };
-    engine.learned_over_sip(here, e164(CONTACT), &learned);
+    engine.submit(forget).await.expect("forgotten");
+}
+
+// It used to route up to 145 ms before it was shown.
+#[tokio::test]
+async fn a_learned_call_is_shown_as_soon_as_it_routes() {
+    let engine = open(&MemoryJournal::default(), &StillClock::at(NOW));
+    let here = environment(&engine).await;
+    let source = agent(&engine, here, "source", Direction::Outbound, &[]).await;
+    loaded(&engine).await;
+    let ticket = engine
+        .learned_over_sip(learned(here, source))
+        .expect("taken");
+    assert_eq!(decide_by(&engine, here), [source]);
+    let calls = engine
+        .calls_to(here, e164(CONTACT))
+        .await
+        .expect("readable");
+    assert_eq!(calls.len(), 1);
+    assert_eq!(calls[0].sid, "learned");
+    let result = engine.record_learned(here, &[ticket]).await;
+    assert!(result.expect("storage works").unrecorded.is_empty());
+    assert_eq!(
+        engine
+            .calls_to(here, e164(CONTACT))
+            .await
+            .expect("readable"),
+        calls
+    );
+}
+
+// A learned call that waited to be recorded used to come back after the erasure of its contact.
+#[tokio::test]
+async fn a_learned_call_that_waits_does_not_come_back_after_its_contact_was_forgotten() {
+    let memory = MemoryJournal::default();
+    let engine = open(&memory, &StillClock::at(NOW));
+    let here = environment(&engine).await;
+    let source = agent(&engine, here, "source", Direction::Outbound, &[]).await;
+    loaded(&engine).await;
+    let call = learned(here, source);
+    let first = engine.learned_over_sip(call.clone()).expect("taken");
+    forget(&engine, here).await;
+    assert_eq!(decide_by(&engine, here), []);
+    assert_eq!(shown(&engine, here).await, []);
+    // How the call went on, seen after the erasure, is about a call that is forgotten.
+    let answered = engine.learned_over_sip(LearnedCall {
+        status: CallStatus::Answered,
+        is_new: false,
+        ..call.clone()
+    });
+    let tickets = [first, answered.expect("taken")];
+    let result = engine.record_learned(here, &tickets).await;
+    let unrecorded = result.expect("storage works").unrecorded;
+    assert!(
+        matches!(unrecorded[..], [(0, None), (1, None)]),
+        "{unrecorded:?}"
+    );
+    assert_eq!(decide_by(&engine, here), []);
+    assert_eq!(shown(&engine, here).await, []);
+    // A call that is seen after the erasure counts.
+    let later = LearnedCall {
+        sid: "later".to_owned(),
+        ..call
+    };
+    let ticket = engine.learned_over_sip(later).expect("taken");
+    let result = engine.record_learned(here, &[ticket]).await;
+    assert!(result.expect("storage works").unrecorded.is_empty());
+    assert_eq!(decide_by(&engine, here), [source]);
+    assert_eq!(shown(&engine, here).await, [source]);
+}
+
+#[tokio::test]
+async fn a_learned_call_that_is_refused_is_shown_no_longer() {
+    let engine = open(&MemoryJournal::default(), &StillClock::at(NOW));
+    let here = environment(&engine).await;
+    let source = agent(&engine, here, "source", Direction::Outbound, &[]).await;
+    let other = agent(&engine, here, "other", Direction::Outbound, &[]).await;
+    loaded(&engine).await;
+    record(&engine, here, at(source, 0, "learned".to_owned())).await;
+    let ticket = engine
+        .learned_over_sip(learned(here, other))
+        .expect("taken");
     assert_eq!(decide_by(&engine, here), [other, source]);
-    record(&engine, here, at(source, 2, "c".to_owned())).await;
-    assert_eq!(decide_by(&engine, here), [other, source]);
-    // What is not durable yet hides nothing that is.
+    let result = engine.record_learned(here, &[ticket]).await;
+    let unrecorded = result.expect("storage works").unrecorded;
+    assert!(
+        matches!(unrecorded[..], [(0, Some(CommandError::CallMismatch(_)))]),
+        "{unrecorded:?}"
+    );
+    assert_eq!(decide_by(&engine, here), [source]);
     assert_eq!(shown(&engine, here).await, [source]);
 }
 
@@ -348,12 +462,7 @@ async fn compare(steps: &[Step]) {
             Step::Delete(agent) if deleted[agent] => {}
             Step::Delete(agent) => delete(&engine, here, sources[agent]).await,
             Step::Forget => {
-                let contact = e164(CONTACT);
-                let forget = ForgetContact {
-                    environment: here,
-                    contact,
-                };
-                engine.submit(forget).await.expect("forgotten");
+                forget(&engine, here).await;
             }
         }
         by_the_rules(&mut kept, &mut deleted, number, step);

@@ -77,28 +77,45 @@ async fn learned_call_counts_before_it_is_durable() {
     }
     memory.fail(true);
     let call = LearnedCall {
+        environment: here,
         agent: source,
+        contact: e164(CONTACT),
         from: None,
         status: CallStatus::Initiated,
         started_at: Timestamp::from_seconds(NOW),
+        sid: "learned".to_owned(),
+        is_new: true,
     };
     let late = call.started_at.plus_millis(NewCall::MAX_AHEAD_MILLIS + 1);
     for refused in [
         LearnedCall {
             agent: inbound,
-            ..call
+            ..call.clone()
         },
         LearnedCall {
             started_at: late,
-            ..call
+            ..call.clone()
         },
     ] {
-        engine.learned_over_sip(here, e164(CONTACT), &refused);
+        assert_eq!(engine.learned_over_sip(refused.clone()), None);
         assert_eq!(shown(), 0, "{refused:?}");
     }
-    engine.learned_over_sip(here, e164(CONTACT), &call);
-    engine.learned_over_sip(here, e164(CONTACT), &call);
+    let again = LearnedCall {
+        is_new: false,
+        ..call.clone()
+    };
+    let tickets = [call, again].map(|call| engine.learned_over_sip(call).expect("taken"));
     assert_eq!(shown(), 1);
+    // It waits until storage takes writes.
+    let failed = engine.record_learned(here, &tickets).await;
+    assert!(matches!(failed, Err(SubmitError::StorageUnavailable)));
+    assert_eq!(shown(), 1);
+    memory.fail(false);
+    let result = engine.record_learned(here, &tickets).await;
+    assert!(result.expect("storage works").unrecorded.is_empty());
+    assert_eq!(shown(), 1);
+    let calls = engine.calls_to(here, e164(CONTACT)).await;
+    assert_eq!(calls.expect("readable").len(), 1);
 }
 
 #[tokio::test]

@@ -360,6 +360,7 @@ fn desk() -> Desk {
         status: CallStatus::Completed,
         started_at: ago(60),
         sid: "first".to_owned(),
+        is_new: true,
     });
     desk
 }

@@ -3,8 +3,9 @@
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
-use ringback_engine::{ContactView, Engine, NewCall, RecordCalls, SubmitError};
+use ringback_engine::{ContactView, Engine, LearnedTicket, SubmitError};
 use ringback_routing::{Caller, Decision, Directory, E164, EnvironmentId, Timestamp};
 use ringback_sip_server::{LearnedCall, Router};
 use tokio::sync::mpsc;
@@ -16,7 +17,7 @@ pub(super) struct EngineRouter {
     /// Decides, counts, records.
     engine: Engine,
     /// Takes learned calls to the recorder.
-    learned: mpsc::Sender<LearnedCall>,
+    learned: mpsc::Sender<LearnedTicket>,
     /// What is counted here.
     counters: Arc<LearningCounters>,
     /// Whether phone numbers are logged in full; changes with the configuration.
@@ -28,9 +29,9 @@ pub(super) struct EngineRouter {
 pub(super) struct LearningCounters {
     /// Recorded, or known already.
     recorded: AtomicU64,
-    /// Refused: the agent is gone, say.
+    /// Not recorded: the agent is gone, say, or the contact was forgotten.
     rejected: AtomicU64,
-    /// Lost: there were too many at once, or storage took no writes.
+    /// Lost: there were too many at once, or storage took no writes until the server was stopped.
     lost: AtomicU64,
 }
 
@@ -107,17 +108,26 @@ impl Router for EngineRouter {
     }
 
     fn learned(&self, call: LearnedCall) {
-        let shown = ringback_engine::LearnedCall {
+        // The call path waits for nobody: what does not fit is counted. What will not be recorded is not shown either.
+        let Ok(place) = self.learned.try_reserve() else {
+            self.counters.lost.fetch_add(1, Ordering::Relaxed);
+            return;
+        };
+        let ticket = self.engine.learned_over_sip(ringback_engine::LearnedCall {
+            environment: call.environment,
             agent: call.agent,
+            contact: call.contact,
             from: call.from,
             status: call.status,
             started_at: call.started_at,
-        };
-        self.engine
-            .learned_over_sip(call.environment, call.contact, &shown);
-        // The call path waits for nobody: what does not fit is counted.
-        if self.learned.try_send(call).is_err() {
-            self.counters.lost.fetch_add(1, Ordering::Relaxed);
+            sid: call.sid,
+            is_new: call.is_new,
+        });
+        match ticket {
+            Some(ticket) => place.send(ticket),
+            None => {
+                self.counters.rejected.fetch_add(1, Ordering::Relaxed);
+            }
         }
     }
 
@@ -131,7 +141,7 @@ pub(super) struct Recorder {
     /// Records.
     engine: Engine,
     /// What was learned.
-    queue: mpsc::Receiver<LearnedCall>,
+    queue: mpsc::Receiver<LearnedTicket>,
     /// What becomes of it.
     counters: Arc<LearningCounters>,
 }
@@ -140,10 +150,10 @@ impl Recorder {
     /// Records until told to stop, and then what is left.
     pub(super) async fn run(mut self, stop: impl Future<Output = ()>) {
         let mut stop = std::pin::pin!(stop);
-        let mut calls = Vec::with_capacity(LEARNED_AT_ONCE);
+        let mut tickets = Vec::with_capacity(LEARNED_AT_ONCE);
         loop {
             let count = tokio::select! {
-                count = self.queue.recv_many(&mut calls, LEARNED_AT_ONCE) => count,
+                count = self.queue.recv_many(&mut tickets, LEARNED_AT_ONCE) => count,
                 () = &mut stop, if !self.queue.is_closed() => {
                     self.queue.close();
                     continue;
@@ -152,37 +162,49 @@ impl Recorder {
             if count == 0 {
                 return;
             }
-            // One command for each environment; nearly always there is one.
-            calls.sort_by_key(|call| call.environment.0);
-            while let Some(environment) = calls.last().map(|call| call.environment) {
-                let first = calls.partition_point(|call| call.environment.0 < environment.0);
-                let of_environment = calls.drain(first..).map(new_call).collect();
-                self.record(environment, of_environment).await;
+            // One command for each environment; nearly always there is one. Stable: of a call the order stays.
+            tickets.sort_by_key(|ticket| ticket.environment().0);
+            while let Some(environment) = tickets.last().map(LearnedTicket::environment) {
+                let first =
+                    tickets.partition_point(|ticket| ticket.environment().0 < environment.0);
+                let of_environment: Vec<LearnedTicket> = tickets.drain(first..).collect();
+                while !self.record(environment, &of_environment).await && !self.queue.is_closed() {
+                    tokio::select! {
+                        () = tokio::time::sleep(RETRY_AFTER) => {}
+                        () = &mut stop => self.queue.close(),
+                    }
+                }
             }
         }
     }
 
-    /// Records the calls of an environment.
-    async fn record(&self, environment: EnvironmentId, calls: Vec<NewCall>) {
-        let count = calls.len() as u64;
-        match self.engine.submit(RecordCalls { environment, calls }).await {
-            Ok(results) => {
-                let rejected = results.iter().filter(|result| result.is_err()).count() as u64;
-                for error in results.iter().filter_map(|result| result.as_ref().err()) {
+    /// Records the calls of an environment; false if it is worth trying again.
+    async fn record(&self, environment: EnvironmentId, tickets: &[LearnedTicket]) -> bool {
+        let count = tickets.len() as u64;
+        let counters = &self.counters;
+        match self.engine.record_learned(environment, tickets).await {
+            Ok(result) => {
+                let rejected = result.unrecorded.len() as u64;
+                for error in result
+                    .unrecorded
+                    .iter()
+                    .filter_map(|(_, error)| error.as_ref())
+                {
                     tracing::debug!(%error, "a learned call was not recorded");
                 }
-                self.counters
+                counters
                     .recorded
                     .fetch_add(count - rejected, Ordering::Relaxed);
-                self.counters
-                    .rejected
-                    .fetch_add(rejected, Ordering::Relaxed);
+                counters.rejected.fetch_add(rejected, Ordering::Relaxed);
+                true
             }
+            Err(SubmitError::StorageUnavailable) if !self.queue.is_closed() => false,
             Err(error) => {
                 if !matches!(error, SubmitError::ShuttingDown) {
                     tracing::warn!(%error, count, "learned calls were not recorded");
                 }
-                self.counters.lost.fetch_add(count, Ordering::Relaxed);
+                counters.lost.fetch_add(count, Ordering::Relaxed);
+                true
             }
         }
     }
@@ -210,18 +232,6 @@ impl LearningCounters {
     }
 }
 
-/// A learned call as it is recorded.
-fn new_call(call: LearnedCall) -> NewCall {
-    NewCall {
-        agent: call.agent,
-        to: call.contact,
-        from: call.from,
-        status: Some(call.status),
-        started_at: Some(call.started_at),
-        sid: Some(call.sid),
-    }
-}
-
 /// A phone number in the log.
 struct Shown {
     /// The number, if there is one.
@@ -239,6 +249,9 @@ impl fmt::Display for Shown {
         }
     }
 }
+
+/// After how long it is tried again to record learned calls when storage took no writes.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// How many learned calls may wait to be recorded.
 const LEARNED_QUEUED: usize = 65_536;

@@ -12,6 +12,7 @@ mod demo;
 mod durability;
 mod import;
 mod ipv6;
+mod learned;
 mod openssl;
 mod operation;
 mod operator;

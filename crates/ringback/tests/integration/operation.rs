@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::BINARY;
 
 /// The page of metrics.
-fn metrics(server: &Server) -> String {
+pub(crate) fn metrics(server: &Server) -> String {
     let mut page = ureq::get(format!("{}/metrics", server.url()))
         .call()
         .unwrap();
@@ -231,7 +231,7 @@ fn a_misspelled_log_level_ends_the_start_with_78() {
 }
 
 #[test]
-fn metrics_tell_what_operators_watch() {
+pub(crate) fn metrics_tell_what_operators_watch() {
     let server = crate::server();
     let peer = SipPeer::new(server.address("sip_udp"));
     assert_eq!(peer.invite("+12025550100", "+12025550142").status, 404);

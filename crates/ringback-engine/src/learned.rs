@@ -1,0 +1,171 @@
+//! Calls learned from the wire, from when they are seen until they are durable.
+//!
+//! They count at once, though nothing was acknowledged to anybody. What waits to be recorded is kept here by its
+//! contact, so that it is shown wherever it counts, and so that forgetting the contact ends it: a learned call is
+//! recorded only if it is still here when its turn comes.
+
+use std::collections::HashMap;
+
+use foldhash::fast::RandomState;
+use ringback_routing::{AgentId, CallStatus, E164, EnvironmentId, Timestamp};
+
+use crate::Call;
+
+/// An outbound call that was seen on the wire.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LearnedCall {
+    /// The environment of the agent.
+    pub environment: EnvironmentId,
+    /// The agent that called.
+    pub agent: AgentId,
+    /// Who was called.
+    pub contact: E164,
+    /// The number that it called from, if it could be read.
+    pub from: Option<E164>,
+    /// How far it got.
+    pub status: CallStatus,
+    /// When it started.
+    pub started_at: Timestamp,
+    /// Its Call-ID.
+    pub sid: String,
+    /// Whether it is seen for the first time. Otherwise its status alone is news, and nothing is recorded of a call
+    /// that is not known (any more).
+    pub is_new: bool,
+}
+
+/// Stands for a learned call that is to be recorded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LearnedTicket {
+    /// Whose contact.
+    environment: EnvironmentId,
+    /// The contact, as its subscriber.
+    contact: E164,
+    /// Counts learned calls.
+    number: u64,
+}
+
+impl LearnedTicket {
+    /// The environment of the call.
+    #[must_use]
+    pub const fn environment(&self) -> EnvironmentId {
+        self.environment
+    }
+
+    /// Whose contact it is, and which.
+    pub(crate) const fn contact(&self) -> (EnvironmentId, E164) {
+        (self.environment, self.contact)
+    }
+}
+
+/// What became of learned calls.
+#[derive(Debug, Default)]
+pub struct LearnedRecorded {
+    /// The indexes of those that were not recorded, and why; `None`: the contact was forgotten meanwhile.
+    pub unrecorded: Vec<(usize, Option<crate::CommandError>)>,
+}
+
+/// Learned calls that are not durable yet.
+#[derive(Debug, Default)]
+pub(crate) struct Ahead {
+    /// By contact, in the order in which they were seen.
+    contacts: HashMap<(EnvironmentId, E164), Vec<Waiting>, RandomState>,
+    /// The number of the next ticket.
+    next: u64,
+}
+
+/// A learned call that is not durable yet.
+#[derive(Debug)]
+struct Waiting {
+    /// The number of its ticket.
+    number: u64,
+    /// The call.
+    call: Call,
+    /// Whether it is seen for the first time.
+    is_new: bool,
+    /// Whether the index has it.
+    is_shown: bool,
+}
+
+impl Ahead {
+    /// Enters a call.
+    pub(crate) fn enter(&mut self, call: LearnedCall, is_shown: bool) -> LearnedTicket {
+        let ticket = LearnedTicket {
+            environment: call.environment,
+            contact: call.contact.subscriber(),
+            number: self.next,
+        };
+        self.next += 1;
+        let waiting = Waiting {
+            number: ticket.number,
+            call: Call {
+                environment: call.environment,
+                sid: call.sid,
+                agent: call.agent,
+                contact: call.contact,
+                from: call.from,
+                status: call.status,
+                started_at: call.started_at,
+            },
+            is_new: call.is_new,
+            is_shown,
+        };
+        self.contacts
+            .entry(ticket.contact())
+            .or_default()
+            .push(waiting);
+        ticket
+    }
+
+    /// The call of a ticket.
+    pub(crate) fn find(&self, ticket: &LearnedTicket) -> Option<LearnedCall> {
+        let waiting = self.contacts.get(&ticket.contact())?;
+        let waiting = waiting.iter().find(|call| call.number == ticket.number)?;
+        let call = waiting.call.clone();
+        Some(LearnedCall {
+            environment: call.environment,
+            agent: call.agent,
+            contact: call.contact,
+            from: call.from,
+            status: call.status,
+            started_at: call.started_at,
+            sid: call.sid,
+            is_new: waiting.is_new,
+        })
+    }
+
+    /// The calls of a contact that the index has.
+    pub(crate) fn shown(
+        &self,
+        environment: EnvironmentId,
+        contact: E164,
+    ) -> impl Iterator<Item = &Call> {
+        let waiting = self.contacts.get(&(environment, contact.subscriber()));
+        waiting
+            .into_iter()
+            .flatten()
+            .filter(|waiting| waiting.is_shown)
+            .map(|waiting| &waiting.call)
+    }
+
+    /// Removes a call; tells whether the index has it.
+    pub(crate) fn remove(&mut self, ticket: &LearnedTicket) -> bool {
+        let Some(waiting) = self.contacts.get_mut(&ticket.contact()) else {
+            return false;
+        };
+        let mut was_shown = false;
+        waiting.retain(|call| {
+            let is_meant = call.number == ticket.number;
+            was_shown |= is_meant && call.is_shown;
+            !is_meant
+        });
+        if waiting.is_empty() {
+            self.contacts.remove(&ticket.contact());
+        }
+        was_shown
+    }
+
+    /// Removes the calls of a contact.
+    pub(crate) fn forget(&mut self, environment: EnvironmentId, contact: E164) {
+        self.contacts.remove(&(environment, contact.subscriber()));
+    }
+}
