@@ -15,6 +15,7 @@ use serde_json::Value;
 
 use crate::error::ApiError;
 use crate::fields::Fields;
+use crate::ignored::IgnoredFields;
 
 /// The largest body that is not a stream, in bytes.
 const MAX_BODY_BYTES: usize = 1024 * 1024;
@@ -30,14 +31,16 @@ const MAX_BODY_TIME: Duration = Duration::from_secs(120);
 /// # Errors
 /// In this order: wrong type, too large, no JSON.
 pub(crate) async fn read_fields(request: Request) -> Result<Fields, ApiError> {
+    let ignored = IgnoredFields::of(&request);
     let text = read_json_text(request).await?;
-    parse(&text).map(Fields::new)
+    Ok(Fields::new(parse(&text)?, ignored))
 }
 
 /// The same where every field may be left out: no body at all is an empty object.
 pub(crate) async fn read_optional_fields(request: Request) -> Result<Fields, ApiError> {
     if request.body().is_end_stream() && !request.headers().contains_key(CONTENT_TYPE) {
-        return Ok(Fields::new(Value::Object(serde_json::Map::new())));
+        let nothing = Value::Object(serde_json::Map::new());
+        return Ok(Fields::new(nothing, IgnoredFields::of(&request)));
     }
     read_fields(request).await
 }

@@ -11,12 +11,14 @@ use ringback_engine::{FieldErrors, NewCall};
 use ringback_routing::{AgentId, CallStatus, Caller, E164, NumberRulesRef, Timestamp};
 use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use smallvec::SmallVec;
 use uuid::Uuid;
 
 use crate::fields::{read_id, required, selected};
+use crate::ignored::IgnoredFields;
 
-/// The fields of a reported call, as they are written. Unknown ones are ignored; of a repeated one
-/// the last counts.
+/// The fields of a reported call, as they are written. Unknown ones are ignored, but known by name; of a
+/// repeated one the last counts.
 #[derive(Debug, Default)]
 pub(crate) struct CallText<'a> {
     /// The agent that called.
@@ -31,6 +33,8 @@ pub(crate) struct CallText<'a> {
     started_at: Text<'a>,
     /// The call id.
     sid: Text<'a>,
+    /// The first of the names of unknown fields.
+    unknown: SmallVec<[Cow<'a, str>; 2]>,
 }
 
 /// Why a text is no reported call.
@@ -84,6 +88,13 @@ impl<'a> CallText<'a> {
             started_at,
             sid,
         })
+    }
+
+    /// Adds the unknown fields to those that are ignored.
+    pub(crate) fn tell_unknown(&self, ignored: &IgnoredFields) {
+        for name in &self.unknown {
+            ignored.add(name);
+        }
     }
 
     /// The agent and the start, as far as they can be read: to be checked along with wrong fields.
@@ -171,6 +182,9 @@ pub(crate) fn sid_problem() -> String {
 
 /// The longest call id, in bytes.
 pub(crate) const MAX_SID_BYTES: usize = 255;
+
+/// How many unknown fields of a call are known by name.
+const MAX_UNKNOWN: usize = 32;
 
 /// Reads an RFC 3339 date and time.
 fn read_time(text: &str) -> Option<Timestamp> {
@@ -295,10 +309,8 @@ fn not_a_string(name: &str) -> String {
     format!("The {} field must be a string.", crate::fields::words(name))
 }
 
-/// The keys that count.
-#[derive(Deserialize)]
-#[serde(field_identifier, rename_all = "snake_case")]
-enum Key {
+/// A key of a reported call.
+enum Key<'a> {
     /// The agent that called.
     AgentId,
     /// Whom it called.
@@ -312,8 +324,47 @@ enum Key {
     /// The call id.
     Sid,
     /// Any other.
-    #[serde(other)]
-    Other,
+    Other(Cow<'a, str>),
+}
+
+impl<'de> Deserialize<'de> for Key<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_identifier(KeyVisitor)
+    }
+}
+
+/// Reads a [`Key`].
+struct KeyVisitor;
+
+impl KeyVisitor {
+    /// The key of this name, if it is known.
+    fn known<'a>(name: &str) -> Option<Key<'a>> {
+        Some(match name {
+            "agent_id" => Key::AgentId,
+            "to" => Key::To,
+            "from" => Key::From,
+            "status" => Key::Status,
+            "started_at" => Key::StartedAt,
+            "sid" => Key::Sid,
+            _ => return None,
+        })
+    }
+}
+
+impl<'de> Visitor<'de> for KeyVisitor {
+    type Value = Key<'de>;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a key")
+    }
+
+    fn visit_borrowed_str<E>(self, name: &'de str) -> Result<Key<'de>, E> {
+        Ok(Self::known(name).unwrap_or(Key::Other(Cow::Borrowed(name))))
+    }
+
+    fn visit_str<E>(self, name: &str) -> Result<Key<'de>, E> {
+        Ok(Self::known(name).unwrap_or_else(|| Key::Other(Cow::Owned(name.to_owned()))))
+    }
 }
 
 impl<'de> Deserialize<'de> for CallText<'de> {
@@ -342,8 +393,11 @@ impl<'de> Visitor<'de> for CallVisitor {
                 Key::Status => &mut call.status,
                 Key::StartedAt => &mut call.started_at,
                 Key::Sid => &mut call.sid,
-                Key::Other => {
+                Key::Other(name) => {
                     map.next_value::<IgnoredAny>()?;
+                    if call.unknown.len() < MAX_UNKNOWN {
+                        call.unknown.push(name);
+                    }
                     continue;
                 }
             };
@@ -468,6 +522,13 @@ mod tests {
             r#"{{"agent_id":1,"agent_id":"{AGENT}","to":"+5511987654321","from":null,"status":null,"started_at":null,"sid":null}}"#
         );
         assert_eq!(errors_of(&line), Vec::<String>::new());
+    }
+
+    #[test]
+    fn unknown_keys_are_known_by_name() {
+        let text = br#"{"duration":[{"a":1}],"to":"x","\u0064isposition":null,"To":1}"#;
+        let call = CallText::parse(text).unwrap();
+        assert_eq!(call.unknown.as_slice(), ["duration", "disposition", "To"]);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Reading the fields of a request one by one, so that everything wrong is reported at once.
 //!
-//! Unknown fields are ignored; of a repeated one the last counts. A body that is JSON but no object
+//! Unknown fields are ignored and named in the answer; of a repeated one the last counts. A body that is JSON but no object
 //! has no fields and an error under `body`. Where a field may be left out, `null` leaves it out too,
 //! except that a `PATCH` or `PUT` takes `null` to clear what can be cleared.
 
@@ -9,6 +9,8 @@ use ringback_routing::{CallStatus, Country, NumberForm, Target};
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
+use crate::ignored::IgnoredFields;
+
 /// The fields of a request that have not been read yet, and what was wrong with those that have.
 #[derive(Debug)]
 pub(crate) struct Fields {
@@ -16,11 +18,13 @@ pub(crate) struct Fields {
     object: Map<String, Value>,
     /// What is wrong.
     pub(crate) errors: FieldErrors,
+    /// Where fields are named that nobody reads.
+    ignored: IgnoredFields,
 }
 
 impl Fields {
-    /// The fields of a body.
-    pub(crate) fn new(body: Value) -> Self {
+    /// The fields of a body; those that nobody reads are added to `ignored`.
+    pub(crate) fn new(body: Value, ignored: IgnoredFields) -> Self {
         let mut errors = FieldErrors::default();
         let object = match body {
             Value::Object(object) => object,
@@ -29,7 +33,19 @@ impl Fields {
                 Map::new()
             }
         };
-        Self { object, errors }
+        Self {
+            object,
+            errors,
+            ignored,
+        }
+    }
+
+    /// Ends reading: what has not been read is ignored, and what was wrong is returned.
+    pub(crate) fn finish(self) -> FieldErrors {
+        for name in self.object.keys() {
+            self.ignored.add(name);
+        }
+        self.errors
     }
 
     /// A text that must be there.
@@ -336,6 +352,9 @@ impl Fields {
             },
         };
         let (priority, weight) = (number("priority"), number("weight"));
+        for name in object.keys() {
+            self.ignored.add(&format!("{field}.{name}"));
+        }
         Some(Target {
             uri: uri?,
             priority,

@@ -17,6 +17,8 @@
 //!   its URI alone. `recency_window_seconds` is at least 1.
 //! - `country_code` is ISO 3166-1 alpha-2. Given, it must fit the digits; left out, it is the country
 //!   that the digits belong to, if they tell.
+//! - Names in `X-Ignored-Fields` are percent-encoded where they are no token of HTTP, and cut off after 64
+//!   bytes; at most 20 are shown, each once. In a batch those of all lines stand together.
 //! - `POST /calls` answers 201 whether the call is new or known. A withheld `from` is as good as none.
 //! - In a query, a `+` that was not escaped arrives as a space; before a digit in `to` and `from` it
 //!   is read as the `+` that was meant. An empty parameter counts as left out.
@@ -42,6 +44,7 @@ mod docs;
 mod error;
 mod fields;
 mod handler;
+mod ignored;
 mod limit;
 mod lines;
 mod metrics;

@@ -26,6 +26,7 @@ use crate::handler::{
     self, agents, batch, callback, calls, contacts, decisions, environments, lookup, numbers,
     reload, statistics, status,
 };
+use crate::ignored::{self, IgnoredFields};
 
 /// The HTTP API as a service.
 pub fn router(api: Api) -> Router {
@@ -285,7 +286,8 @@ struct Observer {
     paths: Arc<HashSet<&'static str>>,
 }
 
-/// Names the request, counts and logs its answer, and sees to it that its body is read.
+/// Names the request and the fields of its body that were ignored, counts and logs its answer, and sees
+/// to it that its body is read.
 async fn observe(State(observer): State<Observer>, request: Request, next: Next) -> Response {
     let start = Instant::now();
     let request_id = request_id(request.headers());
@@ -297,6 +299,8 @@ async fn observe(State(observer): State<Observer>, request: Request, next: Next)
     let mut request = request.map(Drained::wrap);
     // Those who look at the token find the state here.
     request.extensions_mut().insert(observer.api.clone());
+    let ignored = IgnoredFields::default();
+    request.extensions_mut().insert(ignored.clone());
     let mut response = if names_one_host(&request) {
         next.run(request).await
     } else {
@@ -305,6 +309,9 @@ async fn observe(State(observer): State<Observer>, request: Request, next: Next)
     response
         .headers_mut()
         .insert("x-request-id", request_id.clone());
+    if let Some(names) = ignored.header() {
+        response.headers_mut().insert(ignored::HEADER, names);
+    }
     let (took, status) = (start.elapsed(), response.status());
     // The path itself may hold a contact's number, so only its pattern is shown.
     let route = route.unwrap_or("none");

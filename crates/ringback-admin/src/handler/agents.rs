@@ -85,7 +85,7 @@ pub(crate) async fn create(
             .map(number_ids)
             .unwrap_or_default(),
         targets: fields.targets("targets").unwrap_or_default(),
-        errors: fields.errors,
+        errors: fields.finish(),
     };
     let agent = api.submit(tenant, command).await?;
     Ok(reply::created(AgentBody::from(&agent)))
@@ -121,7 +121,7 @@ pub(crate) async fn update(
         direction: fields.kept_choice("direction", read_direction),
         phone_number_ids: fields.kept_ids("phone_number_ids").map(number_ids),
         targets: fields.targets("targets"),
-        errors: fields.errors,
+        errors: fields.finish(),
     };
     let agent = api.submit(tenant, command).await?;
     Ok(reply::ok(AgentBody::from(&agent)))
@@ -145,7 +145,7 @@ pub(crate) async fn set_calling(
         direction: required_direction(&mut fields),
         phone_number_ids: fields.kept_ids("phone_number_ids").map(number_ids),
         targets: None,
-        errors: fields.errors,
+        errors: fields.finish(),
     };
     let agent = api.submit(tenant, command).await?;
     Ok(reply::ok(AgentBody::from(&agent)))

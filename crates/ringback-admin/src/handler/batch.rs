@@ -22,6 +22,7 @@ use crate::auth::Tenant;
 use crate::body::{expect_type, next_data};
 use crate::call_text::{CallText, NotACall};
 use crate::error::{ApiError, call_rejection, field_messages};
+use crate::ignored::IgnoredFields;
 use crate::lines::{Line, LineSplitter, MAX_LINE_BYTES};
 use crate::reply;
 
@@ -32,7 +33,13 @@ pub(crate) async fn record(
     request: Request,
 ) -> Result<Response, ApiError> {
     expect_type(request.headers(), "application/x-ndjson")?;
-    let mut batch = Batch::new(api.engine().clone(), tenant, api.number_rules(tenant)?);
+    let ignored = IgnoredFields::of(&request);
+    let mut batch = Batch::new(
+        api.engine().clone(),
+        tenant,
+        api.number_rules(tenant)?,
+        ignored,
+    );
     let result = batch.read(request).await;
     api.metrics()
         .count_calls(batch.report.accepted, batch.report.rejected);
@@ -48,6 +55,8 @@ struct Batch {
     tenant: Tenant,
     /// By which rules numbers are read.
     rules: NumberRulesRef<'static>,
+    /// Fields of any line that mean nothing.
+    ignored: IgnoredFields,
     /// Lines read so far.
     lines: u64,
     /// The chunk being gathered.
@@ -98,11 +107,17 @@ struct LineError {
 
 impl Batch {
     /// An empty batch.
-    fn new(engine: Engine, tenant: Tenant, rules: NumberRulesRef<'static>) -> Self {
+    fn new(
+        engine: Engine,
+        tenant: Tenant,
+        rules: NumberRulesRef<'static>,
+        ignored: IgnoredFields,
+    ) -> Self {
         Self {
             engine,
             tenant,
             rules,
+            ignored,
             lines: 0,
             chunk: Chunk::default(),
             memory: Vec::new(),
@@ -160,7 +175,7 @@ impl Batch {
         let result = match line {
             Line::TooLong => Err(format!("Line is longer than {MAX_LINE_BYTES} bytes")),
             Line::Whole(text) if text.trim_ascii().is_empty() => return,
-            Line::Whole(text) => parse(text, self.rules),
+            Line::Whole(text) => parse(text, self.rules, &self.ignored),
         };
         match result {
             Ok(call) => {
@@ -261,11 +276,16 @@ impl Report {
 }
 
 /// Reads a line.
-fn parse(text: &[u8], rules: NumberRulesRef<'static>) -> Result<NewCall, String> {
+fn parse(
+    text: &[u8],
+    rules: NumberRulesRef<'static>,
+    ignored: &IgnoredFields,
+) -> Result<NewCall, String> {
     let fields = CallText::parse(text).map_err(|error| match error {
         NotACall::Malformed => "Malformed JSON".to_owned(),
         NotACall::NoObject => "Line is no JSON object".to_owned(),
     })?;
+    fields.tell_unknown(ignored);
     let mut errors = FieldErrors::default();
     fields
         .read(rules, &mut errors)

@@ -113,7 +113,7 @@ pub(crate) async fn check(
         source_agents: fields.optional_texts("callback_source_agents"),
         trigger_statuses: fields.optional_texts("callback_trigger_statuses"),
     };
-    fields.errors.into_result()?;
+    fields.finish().into_result()?;
     let directory = api.engine().directory();
     let problems = check_constraints(&directory, tenant.environment, id, &check)
         .ok_or(ringback_engine::CommandError::AgentNotFound)?;
@@ -160,7 +160,7 @@ fn role_fields(mut fields: Fields) -> RoleFields {
         source_agent_ids,
         recency_window_seconds: fields.seconds("recency_window_seconds"),
         trigger_statuses: fields.statuses("callback_trigger_statuses"),
-        errors: fields.errors,
+        errors: fields.finish(),
     }
 }
 

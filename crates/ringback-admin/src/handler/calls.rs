@@ -11,6 +11,7 @@ use crate::body::read_json_text;
 use crate::call_text::{CallText, NotACall};
 use crate::error::ApiError;
 use crate::fields::required;
+use crate::ignored::IgnoredFields;
 use crate::reply;
 use crate::wire::CallBody;
 
@@ -20,11 +21,13 @@ pub(crate) async fn record(
     tenant: Tenant,
     request: Request,
 ) -> Result<Response, ApiError> {
+    let ignored = IgnoredFields::of(&request);
     let text = read_json_text(request).await?;
     let rules = api.number_rules(tenant)?;
     let mut errors = FieldErrors::default();
     let call = match CallText::parse(&text) {
         Ok(fields) => {
+            fields.tell_unknown(&ignored);
             let call = fields.read(rules, &mut errors);
             check(&api, tenant, &fields, &mut errors);
             call

@@ -35,7 +35,7 @@ pub(crate) async fn create(State(api): State<Api>, request: Request) -> Result<R
         recency_window_seconds: set(fields.seconds("recency_window_seconds")),
         target_template: set(fields.target_template("target_template")),
         fallback_targets: fields.targets("fallback_targets").unwrap_or_default(),
-        errors: fields.errors,
+        errors: fields.finish(),
     };
     let environment = api.engine().submit(command).await?;
     Ok(reply::created(EnvironmentBody::from(&environment)))
@@ -67,7 +67,7 @@ pub(crate) async fn update(
         recency_window_seconds: fields.seconds("recency_window_seconds"),
         target_template: fields.target_template("target_template"),
         fallback_targets: fields.targets("fallback_targets"),
-        errors: fields.errors,
+        errors: fields.finish(),
     };
     let environment = api.engine().submit(command).await?;
     Ok(reply::ok(EnvironmentBody::from(&environment)))
@@ -99,7 +99,7 @@ pub(crate) async fn create_token(
         ApiError::Internal
     })?;
     let hash = hash_secret(&secret);
-    let errors = fields.errors;
+    let errors = fields.finish();
     let token = api
         .engine()
         .submit(CreateToken {

@@ -84,7 +84,7 @@ pub(crate) async fn route(
     {
         fields.errors.add("sid", sid_problem());
     }
-    fields.errors.into_result()?;
+    fields.finish().into_result()?;
     let rules = api.number_rules(tenant)?;
     let shown: String = to.chars().take(MAX_SHOWN_DIALED).collect();
     let dialed = rules.read(to).number();

@@ -58,7 +58,7 @@ pub(crate) async fn create(
     if let (Some(number), Some(given)) = (number, given) {
         check_country(number, given, &mut fields.errors);
     }
-    fields.errors.into_result()?;
+    fields.finish().into_result()?;
     let number = number.ok_or(ApiError::Internal)?;
     let command = CreateNumber {
         environment: tenant.environment,
@@ -88,7 +88,7 @@ pub(crate) async fn update(
         environment: tenant.environment,
         id,
         agent,
-        errors: fields.errors,
+        errors: fields.finish(),
     };
     let number = api.submit(tenant, command).await?;
     Ok(reply::ok(NumberBody::from(&number)))

@@ -6,5 +6,6 @@ mod batch;
 mod connections;
 mod golden;
 mod harness;
+mod ignored_fields;
 mod order_of_errors;
 mod streams;
