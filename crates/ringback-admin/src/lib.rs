@@ -15,6 +15,7 @@
 //!   1,024, a call id 1 to 255 bytes; `targets` has at most 32 entries, a list of identifiers 1,000.
 //!   `priority` and `weight` are integers from 0 to 65535, 0 where left out; a target may be written as
 //!   its URI alone. `recency_window_seconds` is at least 1.
+//! - `GET /phone-numbers` gives all numbers, and a page with `meta` where `page` or `per_page` is given.
 //! - `country_code` is ISO 3166-1 alpha-2. Given, it must fit the digits; left out, it is the country
 //!   that the digits belong to, if they tell.
 //! - Names in `X-Ignored-Fields` are percent-encoded where they are no token of HTTP, and cut off after 64
@@ -49,6 +50,7 @@ mod limit;
 mod lines;
 mod metrics;
 mod open_requests;
+mod paging;
 mod path;
 mod reply;
 mod router;

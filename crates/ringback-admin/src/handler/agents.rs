@@ -11,8 +11,9 @@ use crate::auth::Tenant;
 use crate::body::read_fields;
 use crate::error::ApiError;
 use crate::fields::{Fields, MAX_DESCRIPTION, MAX_NAME};
+use crate::paging::Paging;
 use crate::path::{PathText, QueryText, find_agent};
-use crate::reply::{self, Meta};
+use crate::reply;
 use crate::wire::AgentBody;
 
 /// `GET /agents`: one page of those that match.
@@ -27,8 +28,7 @@ pub(crate) async fn list(
         "The selected direction is invalid.",
         read_direction,
     );
-    let page = query.number("page", 1, (1, u64::MAX));
-    let per_page = query.number("per_page", 20, (1, 100));
+    let paging = Paging::read(&mut query);
     let search = query.get("search").map(str::to_lowercase);
     query.errors.into_result()?;
 
@@ -46,24 +46,7 @@ pub(crate) async fn list(
         .agents_of(tenant.environment)
         .filter(matches)
         .collect();
-    let total = agents.len() as u64;
-    let skipped = usize::try_from((page - 1).saturating_mul(per_page)).unwrap_or(usize::MAX);
-    let shown: Vec<AgentBody<'_>> = agents
-        .into_iter()
-        .skip(skipped)
-        .take(usize::try_from(per_page).unwrap_or(usize::MAX))
-        .map(|agent| AgentBody::new(&directory, agent))
-        .collect();
-    let last_page = total.div_ceil(per_page).max(1);
-    Ok(reply::page(
-        shown,
-        &Meta {
-            current_page: page,
-            per_page,
-            total,
-            last_page,
-        },
-    ))
+    Ok(paging.answer(agents, |agent| AgentBody::new(&directory, agent)))
 }
 
 /// `POST /agents`: a draft.

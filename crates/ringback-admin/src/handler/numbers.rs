@@ -10,18 +10,26 @@ use crate::auth::Tenant;
 use crate::body::read_fields;
 use crate::error::ApiError;
 use crate::fields::MAX_NAME;
-use crate::path::PathText;
+use crate::paging::Paging;
+use crate::path::{PathText, QueryText};
 use crate::reply;
 use crate::wire::NumberBody;
 
-/// `GET /phone-numbers`: all, first entered first.
-pub(crate) async fn list(State(api): State<Api>, tenant: Tenant) -> Result<Response, ApiError> {
+/// `GET /phone-numbers`: first entered first; all of them, or one page if one is asked for.
+pub(crate) async fn list(
+    State(api): State<Api>,
+    tenant: Tenant,
+    mut query: QueryText,
+) -> Result<Response, ApiError> {
+    let paging = Paging::read_if_asked(&mut query);
+    query.errors.into_result()?;
     let directory = api.engine().directory();
-    let numbers: Vec<NumberBody<'_>> = directory
-        .numbers_of(tenant.environment)
-        .map(|number| NumberBody::new(&directory, number))
-        .collect();
-    Ok(reply::ok(numbers))
+    let numbers = directory.numbers_of(tenant.environment);
+    let write = |number| NumberBody::new(&directory, number);
+    Ok(match paging {
+        Some(paging) => paging.answer(numbers.collect(), write),
+        None => reply::ok(numbers.map(write).collect::<Vec<_>>()),
+    })
 }
 
 /// `POST /phone-numbers`: enters a number, read in its country or else in the environment's.

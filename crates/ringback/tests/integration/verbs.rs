@@ -105,6 +105,30 @@ fn administrator_manages_environments_and_tokens() {
 }
 
 #[test]
+fn numbers_are_listed_a_page_at_a_time_or_all_together() {
+    let server = server();
+    let environment = server.environment(json!({"name": "acme", "default_country": "US"}));
+    let run = |args: &[&str]| client(&server, environment.token(), args);
+    let numbers: Vec<String> = (0..101).map(|last| format!("+12025550{last:03}")).collect();
+    let mut add = vec!["number", "add", "--quiet"];
+    add.extend(numbers.iter().map(String::as_str));
+    run(&add).success();
+    let listed = |args: &[&str]| -> Vec<String> {
+        let args = [&["number", "list", "--json"], args].concat();
+        let listed = run(&args).json();
+        let digits = |number: &Value| number["number"].as_str().unwrap().to_owned();
+        listed.as_array().unwrap().iter().map(digits).collect()
+    };
+    assert_eq!(listed(&[]), numbers);
+    assert_eq!(listed(&["--page", "1"]), numbers[..20]);
+    assert_eq!(
+        listed(&["--page", "2", "--per-page", "100"]),
+        numbers[100..]
+    );
+    assert!(listed(&["--page", "3", "--per-page", "100"]).is_empty());
+}
+
+#[test]
 fn campaign_is_set_up_and_asked_about_with_commands_alone() {
     let server = server();
     let environment = server.environment(json!({"name": "acme", "default_country": "US"}));
