@@ -10,6 +10,8 @@ use ringback_testkit::{MemoryJournal, StillClock};
 use serde_json::Value;
 use tower::ServiceExt;
 
+use crate::description;
+
 /// The secret of the administrator in all tests.
 pub(crate) const ADMINISTRATOR: &str = "administrator-secret";
 
@@ -71,10 +73,11 @@ impl Harness {
         }
     }
 
-    /// Sends a request.
+    /// Sends a request. What the description of the API does not foresee is a failure.
     pub(crate) async fn send(&self, mut request: Request<Body>) -> Answer {
         let host = request.headers_mut().entry("host");
         host.or_insert(HeaderValue::from_static("localhost"));
+        let (method, path) = (request.method().clone(), request.uri().path().to_owned());
         let response = self
             .router
             .clone()
@@ -88,11 +91,13 @@ impl Harness {
             .expect("the answer is whole")
             .to_bytes();
         let text = String::from_utf8(bytes.to_vec()).expect("answers are text");
-        Answer {
+        let answer = Answer {
             status: parts.status,
             headers: parts.headers,
             text,
-        }
+        };
+        description::check(&method, &path, &answer);
+        answer
     }
 
     /// Sends a request with a token and, unless it is empty, a JSON body.

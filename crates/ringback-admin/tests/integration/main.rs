@@ -4,6 +4,7 @@ mod admission;
 mod answers;
 mod batch;
 mod connections;
+mod description;
 mod golden;
 mod harness;
 mod ignored_fields;
