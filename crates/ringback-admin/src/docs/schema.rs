@@ -1,0 +1,142 @@
+//! Schemas in words: what a value may be, and the fields of an object.
+
+use std::fmt::Write as _;
+
+use super::json::Json;
+use super::page::{code, prose};
+
+/// The fields of an object, those of objects within it included; nothing for what is no object.
+pub(super) fn fields(schema: &Json) -> String {
+    let properties = schema.get("properties").map_or(&[][..], Json::entries);
+    if properties.is_empty() {
+        return String::new();
+    }
+    let required = schema.list_of("required");
+    let mut out = String::from("<dl class=\"fields\">\n");
+    for (name, field) in properties {
+        let is_required = required.iter().any(|one| one.as_text() == Some(name));
+        let note = if is_required { " <b>required</b>" } else { "" };
+        let _infallible = writeln!(
+            out,
+            "<dt>{} <span class=\"type\">{}</span>{note}</dt>",
+            code(name),
+            words(field)
+        );
+        let _infallible = writeln!(out, "<dd>{}{}</dd>", about(field), within(field));
+    }
+    out.push_str("</dl>\n");
+    out
+}
+
+/// What a value may be, in words.
+pub(super) fn words(schema: &Json) -> String {
+    if let Some(name) = reference(schema) {
+        return format!("<a href=\"#schema-{name}\">{name}</a>");
+    }
+    if let Some(value) = schema.get("const") {
+        return code(&shown(value));
+    }
+    let choices = schema.list_of("oneOf");
+    if !choices.is_empty() {
+        return choices.iter().map(words).collect::<Vec<_>>().join(" or ");
+    }
+    let types = schema.list_of("type");
+    let types = types.iter().filter_map(Json::as_text);
+    let (null, types): (Vec<&str>, Vec<&str>) = types.partition(|name| *name == "null");
+    let values = schema.list_of("enum");
+    let values = values.iter().filter(|value| **value != Json::Null);
+    let values: Vec<String> = values.map(|value| code(&shown(value))).collect();
+    let mut text = if values.is_empty() {
+        types
+            .iter()
+            .map(|name| one(name, schema))
+            .collect::<Vec<_>>()
+            .join(" or ")
+    } else {
+        values.join(" or ")
+    };
+    if text.is_empty() {
+        text.push_str("any value");
+    }
+    if !null.is_empty() {
+        text.push_str(" or null");
+    }
+    text
+}
+
+/// What a value of one type may be.
+fn one(name: &str, schema: &Json) -> String {
+    match name {
+        "array" => {
+            let entry = schema
+                .get("items")
+                .map_or_else(|| "any value".to_owned(), words);
+            format!(
+                "list of {entry}{}",
+                bounds(schema, "minItems", "maxItems", " entries")
+            )
+        }
+        "string" => {
+            let kind = match schema.text("format") {
+                Some("uuid") => "UUID",
+                Some("date-time") => "time (RFC 3339)",
+                Some("date") => "day (<code>2026-11-21</code>)",
+                _ => "text",
+            };
+            format!(
+                "{kind}{}",
+                bounds(schema, "minLength", "maxLength", " characters")
+            )
+        }
+        "integer" => format!("integer{}", bounds(schema, "minimum", "maximum", "")),
+        "boolean" => "true or false".to_owned(),
+        other => other.to_owned(),
+    }
+}
+
+/// The bounds of a value, with a comma before them.
+fn bounds(schema: &Json, least: &str, most: &str, unit: &str) -> String {
+    match (schema.get(least), schema.get(most)) {
+        (Some(least), Some(most)) => format!(", {least} to {most}{unit}"),
+        (Some(least), None) => format!(", at least {least}{unit}"),
+        (None, Some(most)) => format!(", at most {most}{unit}"),
+        (None, None) => String::new(),
+    }
+}
+
+/// What there is to say about a value: its description, its default, an example.
+pub(super) fn about(schema: &Json) -> String {
+    let mut out = schema.text("description").map(prose).unwrap_or_default();
+    if let Some(value) = schema.get("default") {
+        let _infallible = write!(out, "<p>Default: {}</p>", code(&shown(value)));
+    }
+    if let Some(value) = schema.list_of("examples").first() {
+        let _infallible = write!(out, "<p>Example: {}</p>", code(&shown(value)));
+    }
+    out
+}
+
+/// The fields of objects within a value.
+fn within(schema: &Json) -> String {
+    let mut out = fields(schema);
+    for inner in schema
+        .get("items")
+        .into_iter()
+        .chain(schema.list_of("oneOf"))
+    {
+        out.push_str(&within(inner));
+    }
+    out
+}
+
+/// The name of the schema that it refers to.
+fn reference(schema: &Json) -> Option<&str> {
+    schema.text("$ref")?.strip_prefix("#/components/schemas/")
+}
+
+/// A value as it is written in a request; strings without their quotes.
+fn shown(value: &Json) -> String {
+    value
+        .as_text()
+        .map_or_else(|| value.to_string(), str::to_owned)
+}
