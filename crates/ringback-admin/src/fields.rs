@@ -48,6 +48,12 @@ impl Fields {
         self.errors
     }
 
+    /// A name that must be there.
+    pub(crate) fn required_name(&mut self, name: &str, limit: usize) -> String {
+        let text = self.required_text(name, limit);
+        self.printable(name, text).unwrap_or_default()
+    }
+
     /// A text that must be there.
     pub(crate) fn required_text(&mut self, name: &str, limit: usize) -> String {
         match self.object.remove(name) {
@@ -59,12 +65,15 @@ impl Fields {
         }
     }
 
-    /// A text that may be left out; `null` or a blank one leaves it out.
-    pub(crate) fn optional_text(&mut self, name: &str, limit: usize) -> Option<String> {
+    /// A name or a description that may be left out; `null` or a blank one leaves it out.
+    pub(crate) fn optional_name(&mut self, name: &str, limit: usize) -> Option<String> {
         match self.object.remove(name)? {
             Value::Null => None,
             Value::String(text) if text.trim().is_empty() => None,
-            value => self.text(name, value, limit),
+            value => {
+                let text = self.text(name, value, limit)?;
+                self.printable(name, text)
+            }
         }
     }
 
@@ -81,14 +90,25 @@ impl Fields {
         }
     }
 
-    /// A text that may be left out but not cleared.
-    pub(crate) fn kept_text(&mut self, name: &str, limit: usize) -> Option<String> {
+    /// A name that may be left out but not cleared.
+    pub(crate) fn kept_name(&mut self, name: &str, limit: usize) -> Option<String> {
         let value = self.object.remove(name)?;
-        self.text(name, value, limit)
+        let text = self.text(name, value, limit)?;
+        self.printable(name, text)
+    }
+
+    /// A description that `null` or a blank one clears.
+    pub(crate) fn description(&mut self, name: &str, limit: usize) -> Override<String> {
+        match self.override_text(name, limit) {
+            Override::Set(text) => self
+                .printable(name, text)
+                .map_or(Override::Keep, Override::Set),
+            other => other,
+        }
     }
 
     /// A text that `null` or a blank one clears.
-    pub(crate) fn override_text(&mut self, name: &str, limit: usize) -> Override<String> {
+    fn override_text(&mut self, name: &str, limit: usize) -> Override<String> {
         match self.object.remove(name) {
             None => Override::Keep,
             Some(Value::Null) => Override::Clear,
@@ -386,6 +406,19 @@ impl Fields {
                 None
             }
         }
+    }
+
+    /// A text that can be shown on a terminal and in a log as it is: without C0, C1 and DEL.
+    fn printable(&mut self, name: &str, text: String) -> Option<String> {
+        if text.chars().any(char::is_control) {
+            let message = format!(
+                "The {} field must not contain control characters.",
+                words(name)
+            );
+            self.errors.add(name, message);
+            return None;
+        }
+        Some(text)
     }
 
     /// A text that is not blank and has at most so many characters.

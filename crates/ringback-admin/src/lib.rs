@@ -23,7 +23,7 @@
 //! - `POST /calls` answers 201 whether the call is new or known. A withheld `from` is as good as none.
 //! - In a query, a `+` that was not escaped arrives as a space; before a digit in `to` and `from` it
 //!   is read as the `+` that was meant. An empty parameter counts as left out.
-//! - `GET /contacts/{number}` of a number that cannot be read is 404, `DELETE` 422: nothing was erased.
+//! - A number in a path that cannot be read is 422 under `number`.
 //! - `GET /route` and `POST /route` list targets by priority; within one, `GET` puts the heaviest first
 //!   and `POST` draws by the call id, as SIP does. `routed_call_sid` is `null` for `GET`.
 //! - `/healthz`, `/readyz`, `/metrics`, `/docs` and `/api/v1/openapi.json` ask for no token. `/readyz` is

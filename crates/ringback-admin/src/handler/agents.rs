@@ -58,9 +58,9 @@ pub(crate) async fn create(
     let mut fields = read_fields(request).await?;
     let command = CreateAgent {
         environment: tenant.environment,
-        name: fields.required_text("name", MAX_NAME),
-        label: fields.required_text("label", MAX_NAME),
-        description: fields.optional_text("description", MAX_DESCRIPTION),
+        name: fields.required_name("name", MAX_NAME),
+        label: fields.required_name("label", MAX_NAME),
+        description: fields.optional_name("description", MAX_DESCRIPTION),
         // Where it is wrong, the errors keep the command from being carried out.
         direction: required_direction(&mut fields).unwrap_or(Direction::Inbound),
         phone_number_ids: fields
@@ -98,9 +98,9 @@ pub(crate) async fn update(
     let command = UpdateAgent {
         environment: tenant.environment,
         id,
-        name: fields.kept_text("name", MAX_NAME),
-        label: fields.kept_text("label", MAX_NAME),
-        description: fields.override_text("description", MAX_DESCRIPTION),
+        name: fields.kept_name("name", MAX_NAME),
+        label: fields.kept_name("label", MAX_NAME),
+        description: fields.description("description", MAX_DESCRIPTION),
         direction: fields.kept_choice("direction", read_direction),
         phone_number_ids: fields.kept_ids("phone_number_ids").map(number_ids),
         targets: fields.targets("targets"),

@@ -13,14 +13,13 @@ use crate::path::PathText;
 use crate::reply;
 use crate::wire::CallBody;
 
-/// `GET /contacts/{number}`: the calls that decide, newest first. A number that cannot be read is
-/// nobody's.
+/// `GET /contacts/{number}`: the calls that decide, newest first.
 pub(crate) async fn show(
     State(api): State<Api>,
     tenant: Tenant,
     path: PathText,
 ) -> Result<Response, ApiError> {
-    let number = read(&api, tenant, &path)?.ok_or(ApiError::ContactNotFound)?;
+    let number = read(&api, tenant, &path)?;
     let calls = api.engine().calls_to(tenant.environment, number).await?;
     // Of a subscriber with two spellings, the one that was recorded first.
     let first = calls.last().ok_or(ApiError::ContactNotFound)?;
@@ -30,30 +29,30 @@ pub(crate) async fn show(
     }))
 }
 
-/// `DELETE /contacts/{number}`: forgets it everywhere; one that is not known, too. A number that
-/// cannot be read is an error, for nothing has been erased.
+/// `DELETE /contacts/{number}`: forgets it everywhere; one that is not known, too.
 pub(crate) async fn forget(
     State(api): State<Api>,
     tenant: Tenant,
     path: PathText,
 ) -> Result<Response, ApiError> {
-    let Some(contact) = read(&api, tenant, &path)? else {
-        let mut errors = FieldErrors::default();
-        errors.add("number", "The number must be a valid phone number.");
-        return Err(errors.into());
-    };
     let command = ForgetContact {
         environment: tenant.environment,
-        contact,
+        contact: read(&api, tenant, &path)?,
     };
     api.submit(tenant, command).await?;
     Ok(reply::done("Contact forgotten"))
 }
 
-/// The number in the path.
-fn read(api: &Api, tenant: Tenant, path: &PathText) -> Result<Option<E164>, ApiError> {
+/// The number in the path. One that cannot be read is an error: it says nothing of the contact that was
+/// meant.
+fn read(api: &Api, tenant: Tenant, path: &PathText) -> Result<E164, ApiError> {
     let rules = api.number_rules(tenant)?;
-    Ok(rules.read(path.get("number")).number())
+    let number = rules.read(path.get("number")).number();
+    number.ok_or_else(|| {
+        let mut errors = FieldErrors::default();
+        errors.add("number", "The number must be a valid phone number.");
+        errors.into()
+    })
 }
 
 /// A contact.

@@ -29,7 +29,7 @@ pub(crate) async fn list(State(api): State<Api>) -> Result<Response, ApiError> {
 pub(crate) async fn create(State(api): State<Api>, request: Request) -> Result<Response, ApiError> {
     let mut fields = read_fields(request).await?;
     let command = CreateEnvironment {
-        name: fields.required_text("name", MAX_NAME),
+        name: fields.required_name("name", MAX_NAME),
         default_country: set(fields.country("default_country")),
         number_form: set(fields.number_form("number_form")),
         recency_window_seconds: set(fields.seconds("recency_window_seconds")),
@@ -61,7 +61,7 @@ pub(crate) async fn update(
     let mut fields = read_fields(request).await?;
     let command = UpdateEnvironment {
         id,
-        name: fields.kept_text("name", MAX_NAME),
+        name: fields.kept_name("name", MAX_NAME),
         default_country: fields.country("default_country"),
         number_form: fields.number_form("number_form"),
         recency_window_seconds: fields.seconds("recency_window_seconds"),
@@ -93,7 +93,7 @@ pub(crate) async fn create_token(
 ) -> Result<Response, ApiError> {
     let environment = path.environment(&api)?;
     let mut fields = read_optional_fields(request).await?;
-    let name = fields.optional_text("name", MAX_NAME);
+    let name = fields.optional_name("name", MAX_NAME);
     let secret = generate_secret(api.token_prefix()).map_err(|error| {
         tracing::error!(%error, "no random numbers to make a token of");
         ApiError::Internal
