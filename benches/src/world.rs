@@ -7,7 +7,7 @@ use ringback_routing::{
     Agent, AgentId, AgentSlot, AgentStatus, CallStatus, CallbackRole, Caller, ContactIndex,
     Decision, Direction, Directory, E164, Environment, EnvironmentId, EnvironmentSlot, NumberForm,
     NumberId, NumberRules, PhoneNumber, Placeholders, Question, Reason, RememberedCall, Target,
-    Timestamp, decide,
+    Timestamp, UserSet, decide,
 };
 use ringback_sip_proto::{
     Action, Answer, IdentitySource, Input, PreparedAnswer, PreparedTarget, Redirector, Reply,
@@ -202,6 +202,7 @@ impl World {
             dialed: Some(dialed),
             caller,
             now: NOW,
+            avoided: UserSet::NONE,
             usable: &|_, _| true,
         };
         decide(&self.directory, &self.index, &question).expect("the index is in memory")
@@ -255,6 +256,7 @@ impl CallPath {
                     dialed,
                     caller,
                     now: NOW,
+                    avoided: UserSet::of_user(invite.uri().user().unwrap_or_default()),
                     usable: &usable,
                 };
                 let decision = decide(&world.directory, &world.index, &question)
@@ -285,7 +287,7 @@ impl CallPath {
         let target = |target: &Target| self.redirector.prepare_target(&answer, &target.uri);
         (
             self.redirector.prepare(&answer),
-            decision.targets.iter().map(target).collect(),
+            decision.targets().iter().map(target).collect(),
         )
     }
 }
@@ -325,7 +327,7 @@ mod tests {
                 let returned = world.decide(own, caller);
                 assert_eq!(returned.reason, Reason::ReturnedCallSameNumber);
                 let targets: Vec<&str> = returned
-                    .targets
+                    .targets()
                     .iter()
                     .map(|target| target.uri.as_str())
                     .collect();
@@ -334,7 +336,7 @@ mod tests {
                 let unclaimed = world.decide(own, stranger);
                 assert_eq!(unclaimed.reason, Reason::CallerNeverCalled);
                 assert_eq!(
-                    unclaimed.targets[0].uri,
+                    unclaimed.targets()[0].uri,
                     population::target(population.default_line(line))
                 );
             }

@@ -23,7 +23,7 @@ use ringback_benches::svg::{Line, chart};
 use ringback_benches::world::{ENVIRONMENT, NOW, call, directory, e164, sources};
 use ringback_benches::{cpu, figures, runs};
 use ringback_routing::{
-    Caller, ContactIndex, Directory, Outcome, Question, RememberedCall, Timestamp, decide,
+    Caller, ContactIndex, Directory, Outcome, Question, RememberedCall, Timestamp, UserSet, decide,
 };
 use serde_json::{Value, json};
 
@@ -295,6 +295,7 @@ fn decided(directory: &Directory, index: &ContactIndex, i: u64) -> u64 {
         dialed: Some(e164(Population::SMALL.number(Population::SMALL.line(i)))),
         caller: Caller::Number(e164(contact(i))),
         now: NOW,
+        avoided: UserSet::NONE,
         usable: &|_, _| true,
     };
     let decision = decide(directory, index, &question).expect("the index is in memory");

@@ -129,8 +129,8 @@ fn write_state(api: &Api, out: &mut String) {
     let environments = directory.environments().count();
     let (mut agents, mut numbers) = (0, 0);
     for environment in directory.environments() {
-        agents += environment.agents.len();
-        numbers += environment.numbers.len();
+        agents += environment.agent_count();
+        numbers += environment.number_count();
     }
     let version = env!("CARGO_PKG_VERSION");
     family(

@@ -14,7 +14,8 @@ use arrayvec::ArrayString;
 use foldhash::fast::RandomState;
 use parking_lot::{Mutex, MutexGuard};
 use ringback_routing::{
-    AgentId, Caller, Decision, Directory, E164, EnvironmentId, Outcome, Reason, Timestamp,
+    AgentId, Caller, Decision, Directory, DirectoryAgent, E164, EnvironmentId, Outcome, Reason,
+    Timestamp,
 };
 use tokio::sync::watch;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
@@ -133,11 +134,7 @@ pub fn hash_sid(environment: EnvironmentId, sid: &[u8]) -> u64 {
 pub(crate) fn count_kind(decision: &Decision<'_>) -> Option<CountKind> {
     match decision.outcome {
         Outcome::Callback => Some(CountKind::Received),
-        Outcome::Default
-            if decision
-                .agent
-                .is_some_and(|agent| agent.record.role.is_some()) =>
-        {
+        Outcome::Default if decision.agent.is_some_and(DirectoryAgent::has_role) => {
             Some(CountKind::Unmatched)
         }
         _ => None,

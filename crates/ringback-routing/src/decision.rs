@@ -5,7 +5,7 @@
 
 use crate::{
     AgentId, Caller, ContactUnreadable, Contacts, Directory, DirectoryAgent, DirectoryEnvironment,
-    DirectoryNumber, E164, Placeholders, RememberedCall, Target, Timestamp,
+    DirectoryNumber, E164, Placeholders, RememberedCall, Target, TargetSet, Timestamp, UserSet,
 };
 
 /// Decides where a call goes.
@@ -29,7 +29,7 @@ pub(crate) fn resolve<'d>(
 ) -> Result<Decision<'d>, ContactUnreadable> {
     let Some((number, environment)) = dialed_number(directory, question) else {
         observer.number_unknown();
-        return Ok(Decision::refused(Reason::NumberUnknown));
+        return Ok(Decision::refused(directory, Reason::NumberUnknown));
     };
     let place = Place {
         directory,
@@ -47,21 +47,22 @@ pub(crate) fn resolve<'d>(
             outcome: Outcome::Default,
             reason: failure,
             agent: Some(agent),
-            targets: &agent.targets,
+            target_set: agent.target_set(environment),
             ..place.unanswered()
         });
     }
     let fallback = &environment.record.fallback_targets;
     let filling = place.placeholders(None, None);
-    let held = fallback
-        .iter()
-        .any(|target| (question.usable)(target, &filling));
+    let held = environment.fallback().has_one_for_all(question.avoided)
+        || fallback
+            .iter()
+            .any(|target| (question.usable)(target, &filling));
     observer.fallback(held);
     if held {
         return Ok(Decision {
             outcome: Outcome::Fallback,
             reason: failure,
-            targets: fallback,
+            target_set: environment.fallback(),
             ..place.unanswered()
         });
     }
@@ -77,6 +78,9 @@ pub struct Question<'q> {
     pub caller: Caller,
     /// When.
     pub now: Timestamp,
+    /// The users that a target must have for `usable` to tell against it: that of the SIP request's own
+    /// URI.
+    pub avoided: UserSet,
     /// Whether the asker can be sent to a target, once its placeholders are filled in; a SIP request
     /// cannot be sent back to its own URI.
     pub usable: &'q dyn Fn(&Target, &Placeholders) -> bool,
@@ -97,9 +101,10 @@ pub struct Decision<'d> {
     pub source_agent: Option<&'d DirectoryAgent>,
     /// The call that is returned.
     pub call: Option<RememberedCall>,
-    /// Where to send the call, with placeholders; those that are not usable to the asker are still
-    /// among them.
-    pub targets: &'d [Target],
+    /// What is known of its targets.
+    pub target_set: TargetSet,
+    /// The directory that it was made by.
+    directory: &'d Directory,
 }
 
 /// What becomes of a call.
@@ -201,7 +206,20 @@ impl Reason {
     }
 }
 
-impl Decision<'_> {
+impl<'d> Decision<'d> {
+    /// Where to send the call, with placeholders; those that are not usable to the asker are still
+    /// among them.
+    #[must_use]
+    pub fn targets(&self) -> &'d [Target] {
+        match (self.agent, self.environment) {
+            (Some(agent), _) => self.directory.targets(agent),
+            (None, Some(environment)) if self.outcome == Outcome::Fallback => {
+                &environment.record.fallback_targets
+            }
+            _ => &[],
+        }
+    }
+
     /// What the placeholders of its targets stand for, in a call from this caller to this number.
     #[must_use]
     pub fn placeholders(&self, dialed: Option<E164>, caller: Caller) -> Placeholders {
@@ -214,7 +232,7 @@ impl Decision<'_> {
     }
 
     /// A refusal for a number that no environment owns.
-    const fn refused(reason: Reason) -> Self {
+    fn refused(directory: &'d Directory, reason: Reason) -> Self {
         Self {
             outcome: Outcome::Refused,
             reason,
@@ -222,7 +240,8 @@ impl Decision<'_> {
             agent: None,
             source_agent: None,
             call: None,
-            targets: &[],
+            target_set: TargetSet::default(),
+            directory,
         }
     }
 }
@@ -272,17 +291,21 @@ impl<'d> Place<'d, '_> {
     fn unanswered(&self) -> Decision<'d> {
         Decision {
             environment: Some(self.environment),
-            ..Decision::refused(Reason::NoAgentAvailable)
+            ..Decision::refused(self.directory, Reason::NoAgentAvailable)
         }
     }
 
     /// Whether at least one of the agent's targets can be used, for a call back to this source agent
     /// if there is one.
     fn has_target(&self, agent: &DirectoryAgent, source: Option<&DirectoryAgent>) -> bool {
+        let known = agent.target_set(self.environment);
+        if known.has_one_for_agents(self.question.avoided) {
+            return true;
+        }
         let filling =
             self.placeholders(Some(agent.record.id), source.map(|source| source.record.id));
-        agent
-            .targets
+        self.directory
+            .targets(agent)
             .iter()
             .any(|target| (self.question.usable)(target, &filling))
     }
@@ -401,12 +424,10 @@ pub(crate) fn obstacle(
     source: &DirectoryAgent,
     call: &RememberedCall,
 ) -> Option<Reason> {
-    let Some(role) = &agent.record.role else {
+    if !agent.has_role() {
         return Some(Reason::SourceHasNoCallbackAgent);
-    };
-    let window = role
-        .recency_window_seconds
-        .unwrap_or(place.environment.record.recency_window_seconds);
+    }
+    let window = agent.recency_window(place.environment);
     let age = place
         .question
         .now
@@ -458,7 +479,8 @@ fn callback<'d>(
         agent: Some(agent),
         source_agent: Some(source),
         call: Some(*call),
-        targets: &agent.targets,
+        target_set: agent.target_set(place.environment),
+        directory: place.directory,
     }
 }
 

@@ -1,44 +1,47 @@
 //! The directory: environments, agents, numbers, roles and tokens, compiled for routing.
 //!
-//! A [`Directory`] is an immutable snapshot to its readers. The one writer clones it (entries are
-//! shared behind `Arc`), applies a batch of changes with the `put_` and `remove_` functions, and
-//! swaps the clone in. What the call path needs is resolved here, when something changes, so that a
-//! decision follows slots instead of searching.
+//! A [`Directory`] is an immutable snapshot to its readers. The one writer clones it (the clone shares
+//! everything with it), applies a batch of changes with the `put_` and `remove_` functions, and swaps
+//! the clone in; that costs the same whatever the directory's size. What the call path needs is resolved
+//! here, when something changes, so that a decision follows slots instead of searching.
 
-use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
-use foldhash::fast::RandomState;
 use serde::{Deserialize, Serialize};
 
+use crate::persistent::{PersistentMap, PersistentVec};
+use crate::targets::TargetSet;
 use crate::{
-    Agent, AgentId, AgentSlot, AgentSlots, AgentStatus, Direction, E164, Environment,
-    EnvironmentId, EnvironmentSlot, NumberId, PhoneNumber, Placeholders, StatusSet, Target, Token,
-    TokenId,
+    Agent, AgentId, AgentSlot, AgentSlots, AgentStatus, CallbackRole, Direction, E164, Environment,
+    EnvironmentId, EnvironmentSlot, NumberId, PhoneNumber, StatusSet, Target, Token, TokenId,
 };
 
 /// A snapshot of everything that changes rarely.
 #[derive(Clone, Debug, Default)]
 pub struct Directory {
     /// By slot; `None` where an environment was removed.
-    environments: Vec<Option<Arc<DirectoryEnvironment>>>,
+    environments: PersistentVec<Option<Arc<DirectoryEnvironment>>>,
     /// Slots of the environments.
-    environment_slots: HashMap<EnvironmentId, EnvironmentSlot, RandomState>,
+    environment_slots: PersistentMap<EnvironmentId, EnvironmentSlot>,
+    /// Slots of environments that were removed.
+    free_environments: Vec<EnvironmentSlot>,
     /// By slot; `None` where an agent was removed.
-    agents: Vec<Option<Arc<DirectoryAgent>>>,
+    agents: PersistentVec<Option<DirectoryAgent>>,
     /// Who has, or had, each slot: what was decided by an earlier directory may name an agent that is gone.
-    identities: Vec<(EnvironmentId, AgentId)>,
+    identities: PersistentVec<(EnvironmentId, AgentId)>,
     /// Slots of the agents.
-    agent_slots: HashMap<AgentId, AgentSlot, RandomState>,
+    agent_slots: PersistentMap<AgentId, AgentSlot>,
     /// The numbers, by their subscribers.
-    numbers: HashMap<E164, Arc<DirectoryNumber>, RandomState>,
+    numbers: PersistentMap<E164, Arc<DirectoryNumber>>,
     /// The numbers' digits, by identifier.
-    number_digits: HashMap<NumberId, E164, RandomState>,
+    number_digits: PersistentMap<NumberId, E164>,
     /// Tokens, by the hash of their secret.
-    tokens: HashMap<TokenHash, Arc<Token>, RandomState>,
+    tokens: PersistentMap<TokenHash, Arc<Token>>,
     /// At least the greatest sequence of the roles that are set.
     greatest_set_sequence: u64,
+    /// How many times targets were set or resolved.
+    target_sets: u64,
 }
 
 /// An environment and what belongs to it.
@@ -48,29 +51,48 @@ pub struct DirectoryEnvironment {
     pub record: Environment,
     /// Where it stands.
     pub slot: EnvironmentSlot,
-    /// Its agents, first made first.
-    pub agents: Vec<AgentSlot>,
-    /// Its numbers, first entered first.
-    pub numbers: Vec<E164>,
+    /// Where calls go that are for agents without targets of their own: one target, or none.
+    template_targets: Vec<Target>,
+    /// What is known of these.
+    template: TargetSet,
+    /// What is known of its fallback targets.
+    fallback: TargetSet,
+    /// Its agents, first made first, and some that are gone.
+    agents: PersistentVec<AgentSlot>,
+    /// How many of its agents there are.
+    agent_count: usize,
+    /// Its numbers, first entered first, and some that are gone.
+    numbers: PersistentVec<NumberId>,
+    /// How many of its numbers there are.
+    number_count: usize,
     /// Its tokens, first made first.
     pub tokens: Vec<Arc<Token>>,
 }
 
-/// An agent and what routing needs resolved.
+/// An agent and what routing needs resolved: one cache line, so that a decision waits for memory once.
 #[derive(Clone, Debug)]
+#[repr(align(64))]
 pub struct DirectoryAgent {
     /// What is stored of it.
-    pub record: Agent,
+    pub record: Arc<Agent>,
+    /// The agents whose callback role names this one as a source, role set last first.
+    pub claimed_by: AgentSlots,
+    /// What is known of its own targets.
+    own_targets: TargetSet,
+    /// How old a call may be for its role, in seconds; [`AS_ENVIRONMENT`]: as the environment says.
+    recency_window: u32,
     /// Where it stands.
     pub slot: AgentSlot,
     /// The environment that it belongs to.
     pub environment: EnvironmentSlot,
-    /// Where its calls go: its own targets, or the environment's template filled in.
-    pub targets: Vec<Target>,
     /// The statuses that its role asks for; empty: any.
     pub trigger_statuses: StatusSet,
-    /// The agents whose callback role names this one as a source, role set last first.
-    pub claimed_by: AgentSlots,
+    /// Whether it holds a callback role.
+    has_role: bool,
+    /// Whether it is published and inbound.
+    takes_calls: bool,
+    /// Whether every source of its role was known when the role was entered.
+    is_linked: bool,
 }
 
 /// A number and what routing needs resolved.
@@ -82,6 +104,8 @@ pub struct DirectoryNumber {
     pub environment: EnvironmentSlot,
     /// The agents that own it, first assigned first.
     pub owners: AgentSlots,
+    /// The same in ascending order, where there are so many that looking through them takes long.
+    sorted_owners: Box<[AgentSlot]>,
     /// The agent chosen for calls that no role claims.
     pub default_agent: Option<AgentSlot>,
 }
@@ -145,13 +169,23 @@ impl Directory {
     /// The agent in this slot, unless it was removed.
     #[must_use]
     pub fn agent(&self, slot: AgentSlot) -> Option<&DirectoryAgent> {
-        self.agents.get(slot.0 as usize)?.as_deref()
+        self.agents.get(slot.0 as usize)?.as_ref()
     }
 
     /// Who has this slot, or had it: the agent and its environment. Slots are never given out twice.
     #[must_use]
     pub fn identity(&self, slot: AgentSlot) -> Option<(EnvironmentId, AgentId)> {
         self.identities.get(slot.0 as usize).copied()
+    }
+
+    /// Where calls to this agent go: its own targets, or else what the environment's template makes.
+    #[must_use]
+    pub fn targets<'d>(&'d self, agent: &'d DirectoryAgent) -> &'d [Target] {
+        if !agent.own_targets.is_empty() {
+            return &agent.record.targets;
+        }
+        self.environment(agent.environment)
+            .map_or(&[], |environment| &environment.template_targets)
     }
 
     /// The agent with this identifier, of whichever environment.
@@ -203,7 +237,7 @@ impl Directory {
     pub fn agents_of(&self, environment: EnvironmentId) -> impl Iterator<Item = &DirectoryAgent> {
         self.environment_by_id(environment)
             .into_iter()
-            .flat_map(|environment| &environment.agents)
+            .flat_map(|environment| environment.agents.iter())
             .filter_map(|slot| self.agent(*slot))
     }
 
@@ -211,8 +245,8 @@ impl Directory {
     pub fn numbers_of(&self, environment: EnvironmentId) -> impl Iterator<Item = &DirectoryNumber> {
         self.environment_by_id(environment)
             .into_iter()
-            .flat_map(|environment| &environment.numbers)
-            .filter_map(|digits| self.number(*digits))
+            .flat_map(|environment| environment.numbers.iter())
+            .filter_map(|id| self.number_by_id(*id))
     }
 
     /// The token whose secret has this hash.
@@ -236,7 +270,7 @@ impl Directory {
 
     /// Every agent, of all environments, first made first.
     pub fn all_agents(&self) -> impl Iterator<Item = &DirectoryAgent> {
-        self.agents.iter().filter_map(Option::as_deref)
+        self.agents.iter().filter_map(Option::as_ref)
     }
 
     /// Whether another environment still fits ([`EnvironmentSlot::LIMIT`]).
@@ -248,41 +282,46 @@ impl Directory {
     /// Enters an environment, or replaces what is stored of it. Without room, nothing happens: see
     /// [`Self::has_room_for_environment`].
     pub fn put_environment(&mut self, record: Environment) {
+        let template_targets: Vec<Target> = template_target(&record).into_iter().collect();
         if let Some(slot) = self.environment_slots.get(&record.id).copied() {
             let Some(Some(entry)) = self.environments.get_mut(usize::from(slot.0)) else {
                 return;
             };
-            Arc::make_mut(entry).record = record;
-            let agents = entry.agents.clone();
-            let environment = Arc::clone(entry);
-            for agent in agents {
-                if let Some(Some(agent)) = self.agents.get_mut(agent.0 as usize) {
-                    let targets = effective_targets(&agent.record, &environment.record);
-                    if targets != agent.targets {
-                        Arc::make_mut(agent).targets = targets;
-                    }
-                }
+            let entry = Arc::make_mut(entry);
+            if entry.template_targets != template_targets {
+                self.target_sets += 1;
+                entry.template = TargetSet::of(&template_targets, self.target_sets);
+                entry.template_targets = template_targets;
             }
+            if entry.record.fallback_targets != record.fallback_targets {
+                self.target_sets += 1;
+                entry.fallback = TargetSet::of(&record.fallback_targets, self.target_sets);
+            }
+            entry.record = record;
             return;
         }
-        let free = self.environments.iter().position(Option::is_none);
-        let index = free.unwrap_or(self.environments.len());
-        let Some(slot) = u16::try_from(index)
-            .ok()
-            .filter(|slot| usize::from(*slot) < EnvironmentSlot::LIMIT)
-        else {
-            return;
+        let slot = match self.free_environments.pop() {
+            Some(slot) => slot,
+            None => match u16::try_from(self.environments.len()) {
+                Ok(slot) if usize::from(slot) < EnvironmentSlot::LIMIT => EnvironmentSlot(slot),
+                _ => return,
+            },
         };
-        let slot = EnvironmentSlot(slot);
         self.environment_slots.insert(record.id, slot);
+        self.target_sets += 2;
         let entry = Some(Arc::new(DirectoryEnvironment {
-            record,
             slot,
-            agents: Vec::new(),
-            numbers: Vec::new(),
+            template: TargetSet::of(&template_targets, self.target_sets - 1),
+            template_targets,
+            fallback: TargetSet::of(&record.fallback_targets, self.target_sets),
+            record,
+            agents: PersistentVec::default(),
+            agent_count: 0,
+            numbers: PersistentVec::default(),
+            number_count: 0,
             tokens: Vec::new(),
         }));
-        match self.environments.get_mut(index) {
+        match self.environments.get_mut(usize::from(slot.0)) {
             Some(free) => *free = entry,
             None => self.environments.push(entry),
         }
@@ -298,6 +337,7 @@ impl Directory {
             .get_mut(usize::from(slot.0))
             .and_then(Option::take)
         {
+            self.free_environments.push(slot);
             for token in &entry.tokens {
                 self.tokens.remove(&token.hash);
             }
@@ -310,26 +350,19 @@ impl Directory {
         let Some(environment) = self.environment_slots.get(&record.environment).copied() else {
             return;
         };
-        let Some(Some(home)) = self.environments.get_mut(usize::from(environment.0)) else {
-            return;
-        };
         if let Some(role) = &record.role {
             self.greatest_set_sequence = self.greatest_set_sequence.max(role.set_sequence);
         }
-        let targets = effective_targets(&record, &home.record);
-        let trigger_statuses = record
-            .role
-            .iter()
-            .flat_map(|role| role.trigger_statuses.iter().copied())
-            .collect();
-        let known = self.agent_slots.get(&record.id).copied();
-        let slot = match known {
+        let slot = match self.agent_slots.get(&record.id).copied() {
             Some(slot) => slot,
             None => {
                 let Ok(slot) = u32::try_from(self.agents.len()).map(AgentSlot) else {
                     return;
                 };
-                Arc::make_mut(home).agents.push(slot);
+                if let Some(home) = self.environment_mut(environment) {
+                    home.agents.push(slot);
+                    home.agent_count += 1;
+                }
                 self.agent_slots.insert(record.id, slot);
                 self.agents.push(None);
                 self.identities.push((record.environment, record.id));
@@ -337,25 +370,41 @@ impl Directory {
             }
         };
         let before = self.agents.get_mut(slot.0 as usize).and_then(Option::take);
-        let claimed_by = before
+        let kept_targets = before
             .as_ref()
-            .map(|agent| agent.claimed_by.clone())
-            .unwrap_or_default();
-        let former_sources = sources(before.as_deref());
-        let entry = Arc::new(DirectoryAgent {
-            record,
-            slot,
-            environment,
-            targets,
-            trigger_statuses,
-            claimed_by,
+            .filter(|agent| agent.record.targets == record.targets)
+            .map(|agent| agent.own_targets);
+        let own_targets = kept_targets.unwrap_or_else(|| {
+            self.target_sets += 1;
+            TargetSet::of(&record.targets, self.target_sets)
         });
-        let current_sources = sources(Some(&entry));
+        let record = Arc::new(record);
+        let (former, claimed_by, is_linked) = match before {
+            Some(agent) => (Some(agent.record), agent.claimed_by, agent.is_linked),
+            None => (None, AgentSlots::new(), true),
+        };
+        let entry = DirectoryAgent::new(Arc::clone(&record), slot, environment, own_targets);
         if let Some(place) = self.agents.get_mut(slot.0 as usize) {
-            *place = Some(entry);
+            *place = Some(DirectoryAgent {
+                claimed_by,
+                is_linked,
+                ..entry
+            });
         }
-        for source in former_sources.into_iter().chain(current_sources) {
-            self.relink(source, slot);
+        let former_role = former.as_ref().and_then(|agent| agent.role.as_ref());
+        let role = record.role.as_ref();
+        if former_role == role && is_linked {
+            return;
+        }
+        for source in sources(former_role) {
+            self.relink(*source, slot);
+        }
+        let mut is_linked = true;
+        for source in sources(role) {
+            is_linked &= self.relink(*source, slot);
+        }
+        if let Some(Some(entry)) = self.agents.get_mut(slot.0 as usize) {
+            entry.is_linked = is_linked;
         }
     }
 
@@ -367,11 +416,22 @@ impl Directory {
         let Some(entry) = self.agents.get_mut(slot.0 as usize).and_then(Option::take) else {
             return;
         };
-        for source in sources(Some(&entry)) {
-            self.relink(source, slot);
+        for source in sources(entry.record.role.as_ref()) {
+            self.relink(*source, slot);
         }
-        if let Some(Some(home)) = self.environments.get_mut(usize::from(entry.environment.0)) {
-            Arc::make_mut(home).agents.retain(|agent| *agent != slot);
+        let Some(home) = self.environment_mut(entry.environment) else {
+            return;
+        };
+        home.agent_count -= 1;
+        if home.agents.len() > most_kept(home.agent_count) {
+            let mut remaining = PersistentVec::default();
+            let gone = std::mem::take(&mut home.agents);
+            for slot in gone.iter().filter(|slot| self.agent(**slot).is_some()) {
+                remaining.push(*slot);
+            }
+            if let Some(home) = self.environment_mut(entry.environment) {
+                home.agents = remaining;
+            }
         }
     }
 
@@ -380,21 +440,25 @@ impl Directory {
         let Some(environment) = self.environment_slots.get(&record.environment).copied() else {
             return;
         };
-        let owners = record
+        let owners: AgentSlots = record
             .agents
             .iter()
             .filter_map(|id| self.agent_slots.get(id).copied())
             .collect();
+        let mut sorted_owners: Box<[AgentSlot]> = Box::default();
+        if owners.len() > MOST_SEARCHED {
+            sorted_owners = owners.as_slice().into();
+            sorted_owners.sort_unstable();
+        }
         let default_agent = record
             .default_agent
             .and_then(|id| self.agent_slots.get(&id).copied());
-        if self
-            .number_digits
-            .insert(record.id, record.number)
-            .is_none()
-            && let Some(Some(home)) = self.environments.get_mut(usize::from(environment.0))
+        let known = self.number_digits.insert(record.id, record.number);
+        if known.is_none()
+            && let Some(home) = self.environment_mut(environment)
         {
-            Arc::make_mut(home).numbers.push(record.number);
+            home.numbers.push(record.id);
+            home.number_count += 1;
         }
         self.numbers.insert(
             record.number.subscriber(),
@@ -402,6 +466,7 @@ impl Directory {
                 record,
                 environment,
                 owners,
+                sorted_owners,
                 default_agent,
             }),
         );
@@ -415,10 +480,19 @@ impl Directory {
         let Some(entry) = self.numbers.remove(&digits.subscriber()) else {
             return;
         };
-        if let Some(Some(home)) = self.environments.get_mut(usize::from(entry.environment.0)) {
-            Arc::make_mut(home)
-                .numbers
-                .retain(|number| *number != digits);
+        let Some(home) = self.environment_mut(entry.environment) else {
+            return;
+        };
+        home.number_count -= 1;
+        if home.numbers.len() > most_kept(home.number_count) {
+            let mut remaining = PersistentVec::default();
+            let gone = std::mem::take(&mut home.numbers);
+            for id in gone.iter().filter(|id| self.number_by_id(**id).is_some()) {
+                remaining.push(*id);
+            }
+            if let Some(home) = self.environment_mut(entry.environment) {
+                home.numbers = remaining;
+            }
         }
     }
 
@@ -427,9 +501,9 @@ impl Directory {
         let Some(slot) = self.environment_slots.get(&record.environment) else {
             return;
         };
+        let slot = *slot;
         let token = Arc::new(record);
-        if let Some(Some(home)) = self.environments.get_mut(usize::from(slot.0)) {
-            let home = Arc::make_mut(home);
+        if let Some(home) = self.environment_mut(slot) {
             home.tokens.retain(|other| other.id != token.id);
             home.tokens.push(Arc::clone(&token));
         }
@@ -438,31 +512,36 @@ impl Directory {
 
     /// Ends a token.
     pub fn remove_token(&mut self, environment: EnvironmentId, id: TokenId) {
-        let Some(slot) = self.environment_slots.get(&environment) else {
+        let Some(slot) = self.environment_slots.get(&environment).copied() else {
             return;
         };
-        if let Some(Some(home)) = self.environments.get_mut(usize::from(slot.0)) {
-            let home = Arc::make_mut(home);
-            for token in home.tokens.extract_if(.., |token| token.id == id) {
-                self.tokens.remove(&token.hash);
-            }
+        let Some(home) = self.environment_mut(slot) else {
+            return;
+        };
+        let ended: Vec<Arc<Token>> = home.tokens.extract_if(.., |token| token.id == id).collect();
+        for token in ended {
+            self.tokens.remove(&token.hash);
         }
     }
 
-    /// Brings a source's `claimed_by` up to date after the role of `claimant` has changed.
-    fn relink(&mut self, source: AgentId, claimant: AgentSlot) {
+    /// An environment, to be changed.
+    fn environment_mut(&mut self, slot: EnvironmentSlot) -> Option<&mut DirectoryEnvironment> {
+        let entry = self.environments.get_mut(usize::from(slot.0))?;
+        entry.as_mut().map(Arc::make_mut)
+    }
+
+    /// Brings a source's `claimed_by` up to date after the role of `claimant` has changed; false if the
+    /// source is unknown.
+    fn relink(&mut self, source: AgentId, claimant: AgentSlot) -> bool {
         let Some(slot) = self.agent_slots.get(&source).copied() else {
-            return;
+            return false;
         };
         let claims = self.agent(claimant).is_some_and(|agent| {
-            agent
-                .record
-                .role
-                .as_ref()
-                .is_some_and(|role| role.source_agents.contains(&source))
+            let role = agent.record.role.as_ref();
+            role.is_some_and(|role| role.source_agents.contains(&source))
         });
         let Some(entry) = self.agent(slot) else {
-            return;
+            return false;
         };
         let mut claimed_by = entry.claimed_by.clone();
         claimed_by.retain(|other| *other != claimant);
@@ -476,16 +555,86 @@ impl Directory {
             });
         }
         if let Some(Some(entry)) = self.agents.get_mut(slot.0 as usize) {
-            Arc::make_mut(entry).claimed_by = claimed_by;
+            entry.claimed_by = claimed_by;
         }
+        true
+    }
+}
+
+impl DirectoryEnvironment {
+    /// How many agents it has.
+    #[must_use]
+    pub const fn agent_count(&self) -> usize {
+        self.agent_count
+    }
+
+    /// How many numbers it has.
+    #[must_use]
+    pub const fn number_count(&self) -> usize {
+        self.number_count
+    }
+
+    /// What is known of its fallback targets.
+    pub(crate) const fn fallback(&self) -> TargetSet {
+        self.fallback
     }
 }
 
 impl DirectoryAgent {
+    /// An agent that no role names.
+    fn new(
+        record: Arc<Agent>,
+        slot: AgentSlot,
+        environment: EnvironmentSlot,
+        own_targets: TargetSet,
+    ) -> Self {
+        let role = record.role.as_ref();
+        let statuses = role.map_or(&[][..], |role| &role.trigger_statuses);
+        let window = role.and_then(|role| role.recency_window_seconds);
+        Self {
+            claimed_by: AgentSlots::new(),
+            own_targets,
+            recency_window: window.map_or(AS_ENVIRONMENT, |seconds| {
+                u32::try_from(seconds).unwrap_or(LONGEST_WINDOW)
+            }),
+            slot,
+            environment,
+            trigger_statuses: statuses.iter().copied().collect(),
+            has_role: role.is_some(),
+            takes_calls: record.status == AgentStatus::Published
+                && record.direction == Direction::Inbound,
+            is_linked: true,
+            record,
+        }
+    }
+
     /// Whether it is published and inbound, so that calls may be sent to it.
     #[must_use]
-    pub fn takes_calls(&self) -> bool {
-        self.record.status == AgentStatus::Published && self.record.direction == Direction::Inbound
+    pub const fn takes_calls(&self) -> bool {
+        self.takes_calls
+    }
+
+    /// Whether it holds a callback role.
+    #[must_use]
+    pub const fn has_role(&self) -> bool {
+        self.has_role
+    }
+
+    /// What is known of where its calls go.
+    pub(crate) fn target_set(&self, environment: &DirectoryEnvironment) -> TargetSet {
+        if self.own_targets.is_empty() {
+            environment.template
+        } else {
+            self.own_targets
+        }
+    }
+
+    /// How old a call may be for its role, in seconds.
+    pub(crate) fn recency_window(&self, environment: &DirectoryEnvironment) -> u64 {
+        match self.recency_window {
+            AS_ENVIRONMENT => environment.record.recency_window_seconds,
+            seconds => u64::from(seconds),
+        }
     }
 }
 
@@ -493,7 +642,10 @@ impl DirectoryNumber {
     /// Whether the number is assigned to the agent.
     #[must_use]
     pub fn is_owned_by(&self, agent: AgentSlot) -> bool {
-        self.owners.contains(&agent)
+        if self.sorted_owners.is_empty() {
+            return self.owners.contains(&agent);
+        }
+        self.sorted_owners.binary_search(&agent).is_ok()
     }
 }
 
@@ -503,35 +655,42 @@ impl fmt::Debug for TokenHash {
     }
 }
 
-/// The source agents of an agent's role.
-fn sources(agent: Option<&DirectoryAgent>) -> Vec<AgentId> {
-    agent
-        .and_then(|agent| agent.record.role.as_ref())
-        .map(|role| role.source_agents.clone())
-        .unwrap_or_default()
+/// The source agents of a role.
+fn sources(role: Option<&CallbackRole>) -> &[AgentId] {
+    role.map_or(&[], |role| &role.source_agents)
 }
 
-/// The agent's own targets, or else the one that the environment's template makes; placeholders that
-/// stand for the agent are filled in, the others are those of each call.
-fn effective_targets(agent: &Agent, environment: &Environment) -> Vec<Target> {
-    let mut targets = agent.targets.clone();
-    if let Some(template) = environment
-        .target_template
-        .as_ref()
-        .filter(|_| targets.is_empty())
-    {
-        targets.push(Target {
-            uri: template.clone(),
-            priority: 0,
-            weight: 0,
-        });
+/// Where calls go that are for agents without targets of their own.
+fn template_target(environment: &Environment) -> Option<Target> {
+    let uri = environment.target_template.clone()?;
+    Some(Target {
+        uri,
+        priority: 0,
+        weight: 0,
+    })
+}
+
+/// How long a list of what an environment has may be before what is gone is taken out of it: so seldom
+/// that it does not count.
+const fn most_kept(present: usize) -> usize {
+    2 * present + 64
+}
+
+/// A [`DirectoryAgent::recency_window`] that the role leaves to the environment.
+const AS_ENVIRONMENT: u32 = u32::MAX;
+
+/// The longest one of a role's own: 136 years, longer than any call is remembered.
+const LONGEST_WINDOW: u32 = u32::MAX - 1;
+
+/// Lists of owners up to this length are looked through.
+const MOST_SEARCHED: usize = 16;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_agent_takes_one_cache_line() {
+        assert_eq!(size_of::<Option<DirectoryAgent>>(), 64);
     }
-    for target in targets
-        .iter_mut()
-        .filter(|target| Placeholders::are_in(&target.uri))
-    {
-        let id = agent.id.to_string();
-        target.uri = target.uri.replace("{agent_id}", &id);
-    }
-    targets
 }

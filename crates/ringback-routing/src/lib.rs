@@ -11,9 +11,11 @@ mod directory;
 mod explanation;
 mod id;
 mod number;
+mod persistent;
 mod placeholder;
 mod record;
 mod target_order;
+mod targets;
 mod timestamp;
 
 pub use contacts::{
@@ -30,4 +32,5 @@ pub use record::{
     Target, Token, UnknownStatus,
 };
 pub use target_order::{Ranked, order_targets};
+pub use targets::{TargetSet, UserSet};
 pub use timestamp::{InvalidTimestamp, Timestamp};

@@ -57,6 +57,12 @@ impl Placeholders {
         uri.contains('{')
     }
 
+    /// Whether everything in a URI can be filled in in every call to an agent.
+    pub(crate) fn are_known_for_agents(uri: &str) -> bool {
+        let mut names = uri.split('{').skip(1).map(|rest| rest.split_once('}'));
+        names.all(|name| matches!(name, Some((AGENT | DIALED | CALLER, _))))
+    }
+
     /// Whether what is filled into a URI depends on the dialed number.
     #[must_use]
     pub fn dialed_is_in(uri: &str) -> bool {

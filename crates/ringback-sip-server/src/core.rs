@@ -15,11 +15,13 @@ use arrayvec::ArrayVec;
 use parking_lot::Mutex;
 use ringback_routing::{
     AgentId, CallStatus, Caller, Contacts, Directory, DirectoryNumber, E164, EnvironmentSlot,
-    Outcome, Placeholders, Question, Reason, Target, Timestamp, decide, order_targets,
+    Outcome, Placeholders, Question, Reason, Target, Timestamp, UserSet, decide, order_targets,
 };
 use ringback_sip_proto::message::{Fault, Framing, StartLine};
 use ringback_sip_proto::rsip::Method;
-use ringback_sip_proto::{Action, Input, Invite, Message, Redirector, Reply, Settings, Transport};
+use ringback_sip_proto::{
+    Action, Input, Invite, Message, Redirector, Reply, Scheme, Settings, Transport,
+};
 use smallvec::SmallVec;
 use uuid::Uuid;
 use xxhash_rust::xxh3::xxh3_64;
@@ -443,12 +445,17 @@ impl<R: Router> Core<R> {
             dialed: asked.dialed,
             caller: asked.caller,
             now: desk.round.now.wall,
+            avoided: match invite.uri().scheme() {
+                Scheme::Sip | Scheme::Sips => {
+                    UserSet::of_user(invite.uri().user().unwrap_or_default())
+                }
+                _ => UserSet::ALL,
+            },
             usable: &usable,
         };
         let decision = decide(desk.round.directory, self.router.contacts(), &question).ok()?;
         let headers = desk.round.policy.headers;
         let plan = desk.seat.plans.of(
-            desk.round.directory,
             &decision,
             &decision.placeholders(asked.dialed, asked.caller),
             headers,

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use foldhash::fast::RandomState;
 use parking_lot::Mutex;
-use ringback_routing::{AgentId, Decision, Directory, E164, Placeholders, Ranked, Target};
+use ringback_routing::{AgentId, Decision, E164, Placeholders, Ranked, Target};
 use ringback_sip_proto::{Answer, PreparedAnswer, PreparedTarget, Redirector};
 
 use crate::memory::SharedPlan;
@@ -114,7 +114,7 @@ impl Plan {
         };
         Self::Decided(Decided {
             answer: redirector.prepare(&answer),
-            targets: decision.targets.iter().filter_map(planned).collect(),
+            targets: decision.targets().iter().filter_map(planned).collect(),
             headers,
         })
     }
@@ -128,18 +128,21 @@ impl Plan {
     }
 }
 
-/// The plans of the calls answered since the directory last changed.
+/// The plans of the calls answered lately. A change of the directory makes those plans useless that it
+/// changes, and no others: their keys are not asked for any more.
 #[derive(Debug, Default)]
 pub(crate) struct PlanCache {
-    /// The directory that all plans were made by. Held, so that no other can take its address.
-    directory: Option<Arc<Directory>>,
-    /// The plans.
-    plans: HashMap<PlanKey, Arc<SharedPlan>, RandomState>,
+    /// Those asked for since the others were put aside.
+    young: HashMap<PlanKey, Arc<SharedPlan>, RandomState>,
+    /// Those put aside; what is asked for again becomes young again.
+    old: HashMap<PlanKey, Arc<SharedPlan>, RandomState>,
 }
 
-/// What tells two plans of one directory apart.
+/// What tells two plans apart.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 struct PlanKey {
+    /// Which list of targets it is.
+    targets: u64,
     /// Slot of the agent; of the environment, where the targets are its own.
     owner: u32,
     /// Slot of the source agent.
@@ -154,7 +157,6 @@ impl PlanCache {
     /// The plan for a decision.
     pub(crate) fn of(
         &mut self,
-        directory: &Arc<Directory>,
         decision: &Decision<'_>,
         filling: &Placeholders,
         headers: HeaderSet,
@@ -165,18 +167,10 @@ impl PlanCache {
                 decision, filling, headers, redirector,
             )))
         };
-        let is_made_of =
-            |is_in: fn(&str) -> bool| decision.targets.iter().any(|target| is_in(&target.uri));
-        if is_made_of(Placeholders::caller_is_in) {
+        let targets = decision.target_set;
+        if targets.varies_by_caller() {
             // Nobody else gets the same.
             return make();
-        }
-        let is_current = |known: &Arc<Directory>| Arc::ptr_eq(known, directory);
-        if !self.directory.as_ref().is_some_and(is_current) {
-            self.plans.clear();
-            self.directory = Some(Arc::clone(directory));
-        } else if self.plans.len() >= MAX_PLANS {
-            self.plans.clear();
         }
         let owner = match (decision.agent, decision.environment) {
             (Some(agent), _) => agent.slot.0,
@@ -184,16 +178,23 @@ impl PlanCache {
             (None, None) => u32::MAX,
         };
         let key = PlanKey {
+            targets: targets.version(),
             owner,
             source: decision.source_agent.map_or(u32::MAX, |agent| agent.slot.0),
             rest: decision.outcome as u32
                 | (decision.reason as u32) << 8
                 | u32::try_from(headers.index()).unwrap_or(0) << 16,
-            dialed: filling
-                .dialed
-                .filter(|_| is_made_of(Placeholders::dialed_is_in)),
+            dialed: filling.dialed.filter(|_| targets.varies_by_dialed()),
         };
-        Arc::clone(self.plans.entry(key).or_insert_with(make))
+        if let Some(plan) = self.young.get(&key) {
+            return Arc::clone(plan);
+        }
+        if self.young.len() >= MAX_PLANS {
+            self.old = std::mem::take(&mut self.young);
+        }
+        let plan = self.old.remove(&key).unwrap_or_else(make);
+        self.young.insert(key, Arc::clone(&plan));
+        plan
     }
 }
 
@@ -210,21 +211,20 @@ impl Plans<'_> {
     /// The plan for a decision.
     pub(crate) fn of(
         &mut self,
-        directory: &Arc<Directory>,
         decision: &Decision<'_>,
         filling: &Placeholders,
         headers: HeaderSet,
         redirector: &Redirector,
     ) -> Arc<SharedPlan> {
         match self {
-            Self::Own(cache) => cache.of(directory, decision, filling, headers, redirector),
+            Self::Own(cache) => cache.of(decision, filling, headers, redirector),
             Self::Shared(cache) => {
                 let mut cache = cache.lock();
-                cache.of(directory, decision, filling, headers, redirector)
+                cache.of(decision, filling, headers, redirector)
             }
         }
     }
 }
 
-/// Plans of one directory that are kept at once.
+/// How many plans are young at most; as many may have been put aside.
 const MAX_PLANS: usize = 1 << 16;

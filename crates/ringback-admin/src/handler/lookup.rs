@@ -8,7 +8,7 @@ use axum::response::Response;
 use ringback_engine::{Call, ReportAnswered, RouteCall, SubmitError};
 use ringback_routing::{
     Caller, ContactUnreadable, Decision, E164, Outcome, Placeholders, Question, Step, Target,
-    Timestamp, decide, explain, order_targets,
+    Timestamp, UserSet, decide, explain, order_targets,
 };
 use serde::Serialize;
 use smallvec::SmallVec;
@@ -204,6 +204,7 @@ impl Ask {
             dialed: self.dialed.filter(ours),
             caller: self.caller,
             now: self.now,
+            avoided: UserSet::NONE,
             usable: &|target: &Target, filling: &Placeholders| filling.fill(&target.uri).is_some(),
         }
     }
@@ -300,10 +301,10 @@ impl<'a> LookupBody<'a> {
         match (sid, decision.environment) {
             (Some(sid), Some(_)) => {
                 let seed = target_seed(sid);
-                order_targets(decision.targets, seed, &mut targets);
+                order_targets(decision.targets(), seed, &mut targets);
             }
             _ => {
-                targets.extend(decision.targets);
+                targets.extend(decision.targets());
                 targets.sort_by_key(|target| (target.priority, std::cmp::Reverse(target.weight)));
             }
         }

@@ -18,8 +18,8 @@ pub(crate) async fn show(State(api): State<Api>) -> Response {
     let directory = api.engine().directory();
     let (mut agents, mut numbers) = (0, 0);
     for environment in directory.environments() {
-        agents += environment.agents.len();
-        numbers += environment.numbers.len();
+        agents += environment.agent_count();
+        numbers += environment.number_count();
     }
     let mut status = Map::new();
     let mut set = |key: &str, value: Value| status.insert(key.to_owned(), value);

@@ -162,14 +162,15 @@ impl Command for DeleteAgent {
         if agent.status == AgentStatus::Published {
             return Err(CommandError::AgentIsPublished);
         }
-        let roles: Vec<Agent> = draft
-            .directory()
-            .agents_of(self.environment)
-            .filter(|other| {
-                let role = other.record.role.as_ref();
-                role.is_some_and(|role| role.source_agents.contains(&self.id))
-            })
-            .map(|other| other.record.clone())
+        let directory = draft.directory();
+        let claimants = directory
+            .agent_by_id(self.id)
+            .map(|agent| agent.claimed_by.clone())
+            .unwrap_or_default();
+        let roles: Vec<Agent> = claimants
+            .iter()
+            .filter_map(|slot| directory.agent(*slot))
+            .map(|other| Agent::clone(&other.record))
             .collect();
         for mut other in roles {
             other.role = other.role.and_then(|mut role: CallbackRole| {
@@ -195,7 +196,7 @@ pub(super) fn find(
         .directory()
         .agent_of(environment, id)
         .ok_or(CommandError::AgentNotFound)?;
-    Ok(agent.record.clone())
+    Ok(Agent::clone(&agent.record))
 }
 
 /// Whether a callback role names the agent.

@@ -116,7 +116,7 @@ impl Command for DeleteEnvironment {
             .directory()
             .environment_by_id(self.id)
             .ok_or(CommandError::EnvironmentNotFound)?;
-        if !environment.agents.is_empty() || !environment.numbers.is_empty() {
+        if environment.agent_count() + environment.number_count() > 0 {
             return Err(CommandError::EnvironmentNotEmpty);
         }
         draft.change(Change::EnvironmentRemoved(self.id));

@@ -1,7 +1,7 @@
 //! Incoming calls that a PBX asks about over HTTP.
 
 use ringback_routing::{
-    Caller, Decision, E164, EnvironmentId, Outcome, Placeholders, Question, Target, decide,
+    Caller, Decision, E164, EnvironmentId, Outcome, Placeholders, Question, Target, UserSet, decide,
 };
 use uuid::Uuid;
 
@@ -59,6 +59,7 @@ impl Command for RouteCall {
             dialed: self.dialed.filter(ours),
             caller: self.caller,
             now,
+            avoided: UserSet::NONE,
             usable: &can_be_filled,
         };
         let decision = decide(&directory, draft.contacts(), &question)

@@ -23,7 +23,7 @@ impl AgentView {
     pub fn new(directory: &Directory, agent: &DirectoryAgent) -> Self {
         let numbers = agent.record.phone_numbers.iter();
         Self {
-            agent: agent.record.clone(),
+            agent: Agent::clone(&agent.record),
             phone_numbers: numbers
                 .filter_map(|id| directory.number_by_id(*id))
                 .map(|number| number.record.clone())

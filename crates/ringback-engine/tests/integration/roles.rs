@@ -8,7 +8,7 @@ use ringback_engine::{
 };
 use ringback_routing::{
     AgentId, AgentStatus, Caller, Direction, EnvironmentId, Outcome, Placeholders, Question,
-    Reason, Target, decide,
+    Reason, Target, UserSet, decide,
 };
 
 use crate::support::{
@@ -70,6 +70,7 @@ fn route(engine: &Running) -> (Outcome, Reason, Option<AgentId>) {
         dialed: Some(e164(DIALED)),
         caller: Caller::Number(e164(CONTACT)),
         now: engine.now(),
+        avoided: UserSet::NONE,
         usable: &|_: &Target, _: &Placeholders| true,
     };
     let decision = decide(&directory, engine.contacts(), &question).expect("storage works");
@@ -396,6 +397,7 @@ async fn routed_calls_count_once_per_sid_and_answered_ones_once() {
         dialed: Some(e164(DIALED)),
         caller: returned,
         now: engine.now(),
+        avoided: UserSet::NONE,
         usable: &|_: &Target, _: &Placeholders| true,
     };
     let over_sip = decide(&directory, engine.contacts(), &question).expect("storage works");

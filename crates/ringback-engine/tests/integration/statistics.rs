@@ -5,7 +5,8 @@ use ringback_engine::{
     SetCallbackRole,
 };
 use ringback_routing::{
-    AgentId, AgentStatus, Caller, Direction, EnvironmentId, Outcome, Question, Target, decide,
+    AgentId, AgentStatus, Caller, Direction, EnvironmentId, Outcome, Question, Target, UserSet,
+    decide,
 };
 
 use crate::support::{
@@ -94,6 +95,7 @@ async fn a_callback_decided_before_its_source_was_deleted_counts_in_total_and_ro
         dialed: Some(e164(DIALED)),
         caller: Caller::Number(e164(CONTACT)),
         now: engine.now(),
+        avoided: UserSet::NONE,
         usable: &|_: &Target, _: &ringback_routing::Placeholders| true,
     };
     let decision = decide(&directory, engine.contacts(), &question).expect("readable");
@@ -130,6 +132,7 @@ async fn an_answer_counts_after_a_restart_without_the_agents() {
         dialed: Some(e164(DIALED)),
         caller,
         now: engine.now(),
+        avoided: UserSet::NONE,
         usable: &|_: &Target, _: &ringback_routing::Placeholders| true,
     };
     let decision = decide(&directory, engine.contacts(), &question).expect("readable");

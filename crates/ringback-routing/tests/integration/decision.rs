@@ -2,8 +2,9 @@
 
 use proptest::prelude::*;
 use ringback_routing::{
-    Caller, ContactIndex, ContactUnreadable, Contacts, Directory, Observed, Outcome, Placeholders,
-    Question, Reason, RecentCalls, RememberedCall, Rung, Target, Timestamp, decide, explain,
+    Caller, ContactIndex, ContactUnreadable, Contacts, Decision, Directory, Observed, Outcome,
+    Placeholders, Question, Reason, RecentCalls, RememberedCall, Rung, Target, Timestamp, UserSet,
+    decide, explain,
 };
 
 use crate::model::{ModelCall, NOW, UNUSABLE, World, contact, number, world};
@@ -56,6 +57,7 @@ fn check(world: &World, order: &[usize]) {
                     dialed: Some(dialed),
                     caller,
                     now: Timestamp::from_seconds(now),
+                    avoided: UserSet::of_user(b"here"),
                     usable: &usable,
                 };
                 let decision =
@@ -74,6 +76,23 @@ fn check(world: &World, order: &[usize]) {
                 let source = decision.source_agent.map(|agent| agent.record.id);
                 assert_eq!(source, expected.source, "{dialed} {caller:?} {now}");
                 check_explanation(&directory, &index, &question);
+                // The same if every target is looked at.
+                let careful = Question {
+                    avoided: UserSet::ALL,
+                    ..question
+                };
+                let looked_at =
+                    decide(&directory, &index, &careful).expect("the index is in memory");
+                let of = |decision: &Decision<'_>| {
+                    let agent = decision.agent.map(|agent| agent.slot);
+                    (
+                        decision.outcome,
+                        decision.reason,
+                        agent,
+                        decision.target_set,
+                    )
+                };
+                assert_eq!(of(&looked_at), of(&decision), "{dialed} {caller:?} {now}");
             }
         }
     }
@@ -136,7 +155,7 @@ proptest! {
         for agent in loaded.all_agents() {
             let changed = directory.agent_by_id(agent.record.id).expect("it was put");
             prop_assert_eq!(&changed.record, &agent.record);
-            prop_assert_eq!(&changed.targets, &agent.targets);
+            prop_assert_eq!(directory.targets(changed), loaded.targets(agent));
             prop_assert_eq!(&changed.claimed_by, &agent.claimed_by);
         }
         for number in &after.numbers {
@@ -184,6 +203,7 @@ proptest! {
                     dialed: Some(number.number),
                     caller,
                     now: Timestamp::from_seconds(NOW),
+                    avoided: UserSet::ALL,
                     usable: &|_: &Target, _: &Placeholders| true,
                 };
                 let decided = decide(&directory, &Unreadable, &question);
@@ -202,6 +222,7 @@ fn a_dialed_number_that_cannot_be_read_is_unknown() {
         dialed: None,
         caller: Caller::Anonymous,
         now: Timestamp::from_seconds(NOW),
+        avoided: UserSet::ALL,
         usable: &|_: &Target, _: &Placeholders| true,
     };
     let directory = Directory::default();

@@ -544,7 +544,7 @@ fn add_environment(server: &TestServer) -> (EnvironmentId, AgentId, &'static str
     let number_id = NumberId(Uuid::from_u128(0x140));
     let number = "+551140000000";
     server.desk.change(|directory| {
-        let like = |id| directory.agent_by_id(id).unwrap().record.clone();
+        let like = |id| Agent::clone(&directory.agent_by_id(id).unwrap().record);
         let agents = [
             (OUTBOUND, outbound),
             (CALLBACK, AgentId(Uuid::from_u128(0x120))),

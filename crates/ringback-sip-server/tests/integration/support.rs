@@ -96,7 +96,7 @@ impl Desk {
     /// Changes an agent.
     pub(crate) fn change_agent(&self, id: AgentId, change: impl FnOnce(&mut Agent)) {
         self.change(|directory| {
-            let mut agent = directory.agent_by_id(id).unwrap().record.clone();
+            let mut agent = Agent::clone(&directory.agent_by_id(id).unwrap().record);
             change(&mut agent);
             directory.put_agent(agent);
         });
