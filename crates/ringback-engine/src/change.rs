@@ -38,6 +38,10 @@ pub enum Change {
     Counted(CountKey, u64),
     /// An environment was made or changed.
     EnvironmentPut(Environment),
+    /// Incoming calls were routed over SIP. The counters follow from them: see [`Self::BatchesCounted`].
+    BatchRouted(RoutedBatch),
+    /// Counters grew by what follows from batches of SIP calls.
+    BatchesCounted(BatchesCounted),
 }
 
 /// An environment from before it had a number form.
@@ -100,8 +104,10 @@ pub enum RoutedEvent {
     Routed(RoutedCall),
     /// It was answered.
     Answered(AnsweredCall),
-    /// Several were routed over SIP, all alike.
+    /// Several were routed over SIP, all alike. From before there were batches: read, not written.
     RoutedOverSip(RoutedOverSip),
+    /// Several were routed over SIP.
+    Batch(RoutedBatch),
 }
 
 impl RoutedEvent {
@@ -112,6 +118,7 @@ impl RoutedEvent {
             Self::Routed(call) => call.at,
             Self::Answered(call) => call.at,
             Self::RoutedOverSip(calls) => calls.latest,
+            Self::Batch(batch) => batch.latest,
         }
     }
 }
@@ -146,6 +153,89 @@ pub struct RoutedOverSip {
     pub latest: Timestamp,
     /// The hashes of their Call-IDs, and the seconds since 1970 when they were routed.
     pub calls: Vec<(u64, u32)>,
+}
+
+/// Incoming SIP calls that were routed one after the other, each Call-ID once.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RoutedBatch {
+    /// Greater than that of every batch before.
+    pub number: u64,
+    /// When the last of them was routed.
+    pub latest: Timestamp,
+    /// The ways that they went.
+    pub routes: Vec<BatchRoute>,
+    /// The calls.
+    pub calls: Vec<BatchCall>,
+}
+
+/// A way that calls of a batch went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BatchRoute {
+    /// Whose calls they are.
+    pub environment: EnvironmentId,
+    /// The agent that they went to, if any.
+    pub agent: Option<AgentId>,
+    /// The outbound agent whose calls were returned: set exactly where the outcome was callback.
+    pub source: Option<AgentId>,
+    /// Which counter each of them raises, if any.
+    pub kind: Option<CountKind>,
+}
+
+/// A call of a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BatchCall {
+    /// The hash of its Call-ID (see `hash_sid`).
+    pub sid_hash: u64,
+    /// When it was routed, in seconds since 1970.
+    pub second: u32,
+    /// The index of its way.
+    pub route: u32,
+}
+
+impl RoutedBatch {
+    /// The counters that the calls raise by one each; one that several raise comes as often.
+    pub fn count_keys(&self) -> impl Iterator<Item = CountKey> {
+        self.calls.iter().filter_map(|call| {
+            let route = self.routes.get(call.route as usize)?;
+            Some(CountKey {
+                environment: route.environment,
+                day: day_of(Timestamp::from_seconds(i64::from(call.second))),
+                agent: route.agent?,
+                source: route.source,
+                kind: route.kind?,
+            })
+        })
+    }
+}
+
+/// Growth of counters that follows from batches of SIP calls, and which batches they contain with it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BatchesCounted {
+    /// By how much each counter grew.
+    pub growth: Vec<(CountKey, u64)>,
+    /// What stored counters contain from now on.
+    pub mark: CountMark,
+}
+
+/// Which batches of SIP calls the stored counters contain; the others are counted again on start.
+///
+/// Counters are brought up to the batches in pieces, in the order of their keys.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CountMark {
+    /// Every counter contains the batches with smaller numbers.
+    pub complete: u64,
+    /// Counters up to this key contain those with numbers smaller than this too.
+    pub partial: Option<(u64, CountKey)>,
+}
+
+impl CountMark {
+    /// Whether this counter contains the batch with this number.
+    #[must_use]
+    pub fn contains(&self, number: u64, key: &CountKey) -> bool {
+        let partial = self.partial.as_ref();
+        number < self.complete
+            || partial.is_some_and(|(before, through)| number < *before && key <= through)
+    }
 }
 
 /// A routed call that was answered.
@@ -183,6 +273,11 @@ pub enum CountKind {
     Answered,
     /// Reached a callback agent by another rung.
     Unmatched,
+}
+
+/// The number of the day, in days since 1970-01-01, UTC.
+pub(crate) fn day_of(at: Timestamp) -> i32 {
+    i32::try_from(at.seconds().div_euclid(86_400)).unwrap_or(i32::MAX)
 }
 
 #[cfg(test)]

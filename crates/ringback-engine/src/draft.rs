@@ -118,7 +118,9 @@ impl<'a> Draft<'a> {
             Change::EnvironmentPutBefore(_)
             | Change::CallPut(_)
             | Change::Routed(_)
-            | Change::Counted(..) => {}
+            | Change::BatchRouted(_)
+            | Change::Counted(..)
+            | Change::BatchesCounted(_) => {}
         }
         self.changes.push(change);
     }

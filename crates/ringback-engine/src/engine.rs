@@ -11,7 +11,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::command::RecordLearned;
 use crate::contact_view::ContactView;
-use crate::observed::{Arrival, Observed, Route, count_kind};
+use crate::observed::{Arrival, Observed, Route, StoredObserved, count_kind};
 use crate::writer::{Job, Writer};
 use crate::{
     AnsweredCall, Archive, Call, CallbackStatistics, Change, Clock, Command, DecisionRecord,
@@ -74,8 +74,15 @@ impl Engine {
             stored.tokens,
         );
         let day_ago = clock.now().plus_millis(-ROUTED_KNOWN_MILLIS);
-        let events = archive.routed_since(day_ago)?;
-        let observed = Observed::new(archive.counts()?, stored.departed, &events, &directory);
+        // Also older ones: the counters may not contain them yet.
+        let events = archive.routed_since(Timestamp::from_millis(i64::MIN))?;
+        let stored_observed = StoredObserved {
+            counts: archive.counts()?,
+            mark: archive.count_mark()?,
+            events: &events,
+            known_since: day_ago,
+        };
+        let observed = Observed::new(stored_observed, stored.departed, &directory);
         let directory = Arc::new(ArcSwap::from_pointee(directory));
         let shared = Arc::new(Shared {
             contacts: ContactView::new(Arc::clone(&archive), Arc::clone(&directory), whole),
@@ -225,8 +232,11 @@ impl Engine {
                 source: decision.source_agent.map(|agent| agent.slot),
             },
         });
-        let record = DecisionRecord::new(at, Surface::Sip, dialed, caller, decision, call_id);
-        self.shared.observed.decided(id, record);
+        self.shared
+            .observed
+            .decided_over_sip(environment, |record| {
+                record.fill(at, Surface::Sip, dialed, caller, decision, call_id);
+            });
     }
 
     /// Shows an outbound call that was seen on the wire, so that the very next decision and reader know it.
@@ -327,7 +337,10 @@ impl Engine {
     /// The latest decisions of an environment, newest first.
     #[must_use]
     pub fn decisions(&self, environment: EnvironmentId, limit: usize) -> Vec<DecisionRecord> {
-        self.shared.observed.decisions(environment, limit)
+        let directory = self.shared.directory.load();
+        self.shared
+            .observed
+            .decisions(&directory, environment, limit)
     }
 
     /// The decisions of an environment after this sequence number, oldest first.
@@ -337,7 +350,10 @@ impl Engine {
         environment: EnvironmentId,
         sequence: u64,
     ) -> Vec<DecisionRecord> {
-        self.shared.observed.decisions_after(environment, sequence)
+        let directory = self.shared.directory.load();
+        self.shared
+            .observed
+            .decisions_after(&directory, environment, sequence)
     }
 
     /// Tells the sequence number of the latest decision whenever there is a new one.
@@ -436,7 +452,12 @@ pub(crate) fn spawn(
 pub(crate) const fn concerns_directory(change: &Change) -> bool {
     !matches!(
         change,
-        Change::CallPut(_) | Change::ContactForgotten(..) | Change::Routed(_) | Change::Counted(..)
+        Change::CallPut(_)
+            | Change::ContactForgotten(..)
+            | Change::Routed(_)
+            | Change::BatchRouted(_)
+            | Change::Counted(..)
+            | Change::BatchesCounted(_)
     )
 }
 

@@ -11,7 +11,7 @@ use ringback_routing::{
     Agent, AgentId, E164, Environment, EnvironmentId, PhoneNumber, Timestamp, Token,
 };
 
-use crate::{Call, Change, CountKey, RoutedEvent};
+use crate::{Call, Change, CountKey, CountMark, RoutedEvent};
 
 /// Makes changes durable, in order. Used by one thread.
 pub trait Journal: Send + 'static {
@@ -46,6 +46,12 @@ pub trait Archive: Send + Sync + 'static {
     /// # Errors
     /// Storage cannot be read, or is damaged.
     fn counts(&self) -> Result<StoredCounts, JournalError>;
+
+    /// Which batches of SIP calls the counters contain: what the latest [`Change::BatchesCounted`] said.
+    ///
+    /// # Errors
+    /// Storage cannot be read, or is damaged.
+    fn count_mark(&self) -> Result<CountMark, JournalError>;
 
     /// Every event of incoming calls since this instant, in the order committed.
     ///

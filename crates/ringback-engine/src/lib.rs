@@ -21,8 +21,8 @@ mod warm_up;
 mod writer;
 
 pub use change::{
-    AnsweredCall, Call, Change, CountKey, CountKind, EnvironmentBefore, RoutedCall, RoutedEvent,
-    RoutedOverSip,
+    AnsweredCall, BatchCall, BatchRoute, BatchesCounted, Call, Change, CountKey, CountKind,
+    CountMark, EnvironmentBefore, RoutedBatch, RoutedCall, RoutedEvent, RoutedOverSip,
 };
 pub use clock::{Clock, SystemClock};
 pub use command::{

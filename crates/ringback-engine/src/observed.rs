@@ -2,30 +2,35 @@
 //! callback counters.
 //!
 //! Calls routed over SIP are only noted here; the writer makes them durable within a second. Calls
-//! routed over HTTP go through commands and are durable before they are answered.
+//! routed over HTTP go through commands and are durable before they are answered. A thread that routes a
+//! call takes no lock that another one holds for long, and none that all of them need.
 
+mod arrivals;
+mod decisions;
+mod roll_up;
 mod routed;
 mod tally;
+mod ways;
 
-use std::collections::{HashMap, VecDeque};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::collections::HashMap;
 
 use arrayvec::ArrayString;
-use foldhash::fast::RandomState;
 use parking_lot::{Mutex, MutexGuard};
 use ringback_routing::{
-    AgentId, Caller, Decision, Directory, DirectoryAgent, E164, EnvironmentId, Outcome, Reason,
-    Timestamp,
+    AgentId, Caller, Decision, Directory, DirectoryAgent, DirectoryEnvironment, E164,
+    EnvironmentId, Outcome, Reason, Timestamp,
 };
 use tokio::sync::watch;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use crate::{
-    AnsweredCall, Change, CommandError, CountKey, CountKind, RoutedCall, RoutedEvent, StoredCounts,
-};
+use crate::change::day_of;
+use crate::{AnsweredCall, Change, CommandError, CountKey, CountKind, RoutedCall};
 
-pub(crate) use tally::{Arrival, Route};
+pub(crate) use tally::{Arrival, StoredObserved};
+pub(crate) use ways::Route;
 
+use arrivals::Arrivals;
+use decisions::Decisions;
 use tally::Tally;
 
 /// One decision, for people to look at.
@@ -75,20 +80,52 @@ impl DecisionRecord {
         decision: &Decision<'_>,
         sid: &[u8],
     ) -> Self {
+        let mut record = Self::blank();
+        record.fill(at, surface, dialed, caller, decision, sid);
+        record
+    }
+
+    /// A record that is yet to be written.
+    pub(crate) const fn blank() -> Self {
         Self {
             sequence: 0,
-            at,
-            surface,
-            dialed,
-            caller,
-            outcome: decision.outcome,
-            reason: decision.reason,
-            environment: decision
-                .environment
-                .map(|environment| environment.record.id),
-            agent: decision.agent.map(|agent| agent.record.id),
-            source: decision.source_agent.map(|agent| agent.record.id),
-            sid: shown(sid),
+            at: Timestamp::from_millis(0),
+            surface: Surface::Sip,
+            dialed: None,
+            caller: Caller::Invalid,
+            outcome: Outcome::Refused,
+            reason: Reason::NumberUnknown,
+            environment: None,
+            agent: None,
+            source: None,
+            sid: ArrayString::new_const(),
+        }
+    }
+
+    /// Writes a decision over what the record held, all but the number.
+    pub(crate) fn fill(
+        &mut self,
+        at: Timestamp,
+        surface: Surface,
+        dialed: Option<E164>,
+        caller: Caller,
+        decision: &Decision<'_>,
+        sid: &[u8],
+    ) {
+        self.at = at;
+        self.surface = surface;
+        self.dialed = dialed;
+        self.caller = caller;
+        self.outcome = decision.outcome;
+        self.reason = decision.reason;
+        let environment = decision.environment;
+        self.environment = environment.map(|environment| environment.record.id);
+        self.agent = decision.agent.map(|agent| agent.record.id);
+        self.source = decision.source_agent.map(|agent| agent.record.id);
+        self.sid.clear();
+        for chunk in sid.get(..SID_SHOWN).unwrap_or(sid).utf8_chunks() {
+            // What does not fit any more is left out.
+            let _full = self.sid.try_push_str(chunk.valid());
         }
     }
 
@@ -141,24 +178,15 @@ pub(crate) fn count_kind(decision: &Decision<'_>) -> Option<CountKind> {
     }
 }
 
-/// The number of the day, in days since 1970-01-01, UTC.
-pub(crate) fn day_of(at: Timestamp) -> i32 {
-    i32::try_from(at.seconds().div_euclid(86_400)).unwrap_or(i32::MAX)
-}
-
 /// Everything observed of incoming calls.
 #[derive(Debug)]
 pub(crate) struct Observed {
     /// SIP calls routed and not yet taken up by the tally.
-    arrivals: Mutex<Vec<Arrival>>,
+    arrivals: Arrivals,
     /// The calls routed within the last day, and the counters.
     tally: Mutex<Tally>,
     /// The latest decisions of each environment.
-    decisions: Mutex<HashMap<EnvironmentId, VecDeque<DecisionRecord>, RandomState>>,
-    /// The number of the latest decision.
-    sequence: AtomicU64,
-    /// Tells subscribers of a new decision.
-    latest: watch::Sender<u64>,
+    decisions: Decisions,
     /// Last names of deleted agents.
     departed: Mutex<HashMap<AgentId, String>>,
 }
@@ -166,17 +194,14 @@ pub(crate) struct Observed {
 impl Observed {
     /// Starts from what was stored.
     pub(crate) fn new(
-        counts: StoredCounts,
+        stored: StoredObserved<'_>,
         departed: HashMap<AgentId, String>,
-        events: &[RoutedEvent],
         directory: &Directory,
     ) -> Self {
         Self {
-            arrivals: Mutex::default(),
-            tally: Mutex::new(Tally::new(counts, events, directory)),
-            decisions: Mutex::default(),
-            sequence: AtomicU64::new(0),
-            latest: watch::Sender::new(0),
+            arrivals: Arrivals::default(),
+            tally: Mutex::new(Tally::new(stored, directory)),
+            decisions: Decisions::new(),
             departed: Mutex::new(departed),
         }
     }
@@ -186,7 +211,7 @@ impl Observed {
     /// Whoever notes the last of a few calls takes them up, if nobody else is at the tally: so there
     /// is never much to do at once, and a call waits for nobody.
     pub(crate) fn arrived(&self, arrival: Arrival) {
-        let mut arrivals = self.arrivals.lock();
+        let mut arrivals = self.arrivals.own();
         arrivals.push(arrival);
         if arrivals.len() >= TAKEN_UP_AT_ONCE
             && let Some(mut tally) = self.tally.try_lock()
@@ -197,36 +222,39 @@ impl Observed {
         }
     }
 
-    /// Adds a decision to the log of an environment.
-    pub(crate) fn decided(&self, environment: EnvironmentId, mut record: DecisionRecord) {
-        let mut decisions = self.decisions.lock();
-        // Under the lock, so that nobody else writes it.
-        let sequence = self.sequence.load(Ordering::Relaxed) + 1;
-        self.sequence.store(sequence, Ordering::Relaxed);
-        record.sequence = sequence;
-        let log = decisions.entry(environment).or_default();
-        if log.len() == DECISIONS_KEPT {
-            log.pop_front();
-        }
-        log.push_back(record);
-        drop(decisions);
-        if self.latest.receiver_count() > 0 {
-            self.latest.send_replace(sequence);
+    /// Adds a decision on a SIP call to the log of its environment; `write` writes the record.
+    pub(crate) fn decided_over_sip(
+        &self,
+        environment: &DirectoryEnvironment,
+        write: impl FnOnce(&mut DecisionRecord),
+    ) {
+        self.decisions
+            .add(environment.slot, environment.record.id, write);
+    }
+
+    /// Adds a decision to the log of an environment, unless that is gone.
+    pub(crate) fn decided(
+        &self,
+        directory: &Directory,
+        environment: EnvironmentId,
+        decided: DecisionRecord,
+    ) {
+        if let Some(environment) = directory.environment_by_id(environment) {
+            self.decided_over_sip(environment, |record| *record = decided);
         }
     }
 
     /// The tally, with every SIP call noted so far.
     fn settled(&self) -> MutexGuard<'_, Tally> {
         let mut tally = self.tally.lock();
-        tally.swap_arrivals(&mut self.arrivals.lock());
-        tally.take_up();
+        for mut arrivals in self.arrivals.all() {
+            if !arrivals.is_empty() {
+                tally.swap_arrivals(&mut arrivals);
+                drop(arrivals);
+                tally.take_up();
+            }
+        }
         tally
-    }
-
-    /// Counts what happened under this directory: to be called before another one takes its place,
-    /// which may not know an agent any more.
-    pub(crate) fn settle(&self, directory: &Directory) {
-        self.settled().count(directory);
     }
 
     /// Notes that a SIP call was answered; unknown calls and those that were no callbacks are none of
@@ -235,10 +263,27 @@ impl Observed {
         self.settled().answered_over_sip(call, directory);
     }
 
-    /// What is to be made durable; to be given back by [`Self::give_back`] where that failed, else by
-    /// [`Self::recycle`].
-    pub(crate) fn take_pending(&self, directory: &Directory) -> Vec<Change> {
-        self.settled().take_pending(directory)
+    /// What is to be made durable next: not more than is quickly written, unless counters begin to be
+    /// brought up to the calls, which happens where `roll_up` says so and the time before is over. To be
+    /// given back by [`Self::give_back`] where that failed, else to [`Self::made_durable`].
+    pub(crate) fn take_pending(&self, directory: &Directory, roll_up: bool) -> Vec<Change> {
+        self.settled().take_pending(directory, roll_up)
+    }
+
+    /// Whether there is so much left to be made durable that it should not wait.
+    pub(crate) fn has_much_pending(&self) -> bool {
+        self.tally.lock().has_much_pending()
+    }
+
+    /// Looks up the counters of some of the ways that calls went, for the next [`Self::take_pending`]; tells
+    /// whether there are more.
+    pub(crate) fn prepare_roll_up(&self, directory: &Directory) -> bool {
+        self.tally.lock().prepare_roll_up(directory)
+    }
+
+    /// Whether counters are being brought up to the calls.
+    pub(crate) fn is_rolling_up(&self) -> bool {
+        self.tally.lock().is_rolling_up()
     }
 
     /// Takes back what could not be made durable.
@@ -246,9 +291,9 @@ impl Observed {
         self.tally.lock().give_back(changes);
     }
 
-    /// Takes back what has become durable, for the memory that it holds.
-    pub(crate) fn recycle(&self, changes: Vec<Change>) {
-        self.tally.lock().recycle(changes);
+    /// Takes note of what has become durable, and keeps the memory that it holds.
+    pub(crate) fn made_durable(&self, changes: Vec<Change>) {
+        self.tally.lock().made_durable(changes);
     }
 
     /// The answer given to this call id, and whether it is known at all: routed after `known_since`.
@@ -288,14 +333,14 @@ impl Observed {
                 self.departed.lock().insert(*id, name.clone());
             }
             Change::ContactForgotten(environment, contact) => {
-                if let Some(log) = self.decisions.lock().get_mut(environment) {
-                    log.retain(|record| {
-                        record.caller.number().map(E164::subscriber) != Some(contact.subscriber())
-                    });
+                if let Some(environment) = directory.environment_by_id(*environment) {
+                    let id = environment.record.id;
+                    self.decisions
+                        .forget_contact(environment.slot, id, *contact);
                 }
             }
             Change::EnvironmentRemoved(environment) => {
-                self.decisions.lock().remove(environment);
+                self.decisions.forget_environment(*environment);
             }
             _ => {}
         }
@@ -304,39 +349,34 @@ impl Observed {
     /// The latest decisions, newest first.
     pub(crate) fn decisions(
         &self,
+        directory: &Directory,
         environment: EnvironmentId,
         limit: usize,
     ) -> Vec<DecisionRecord> {
-        let decisions = self.decisions.lock();
-        decisions
-            .get(&environment)
-            .into_iter()
-            .flatten()
-            .rev()
-            .take(limit)
-            .cloned()
-            .collect()
+        let environment = directory.environment_by_id(environment);
+        environment.map_or_else(Vec::new, |environment| {
+            self.decisions
+                .latest(environment.slot, environment.record.id, limit)
+        })
     }
 
     /// The decisions made after this one, oldest first.
     pub(crate) fn decisions_after(
         &self,
+        directory: &Directory,
         environment: EnvironmentId,
         sequence: u64,
     ) -> Vec<DecisionRecord> {
-        let decisions = self.decisions.lock();
-        let log = decisions.get(&environment).into_iter().flatten();
-        log.filter(|record| record.sequence > sequence)
-            .cloned()
-            .collect()
+        let environment = directory.environment_by_id(environment);
+        environment.map_or_else(Vec::new, |environment| {
+            self.decisions
+                .after(environment.slot, environment.record.id, sequence)
+        })
     }
 
     /// Tells of every new decision by its number.
     pub(crate) fn subscribe(&self) -> watch::Receiver<u64> {
-        let receiver = self.latest.subscribe();
-        self.latest
-            .send_replace(self.sequence.load(Ordering::Relaxed));
-        receiver
+        self.decisions.subscribe()
     }
 
     /// Callbacks of an environment between two days, both included.
@@ -344,16 +384,12 @@ impl Observed {
         &self,
         directory: &Directory,
         environment: EnvironmentId,
-        (first, last): (i32, i32),
+        days: (i32, i32),
     ) -> CallbackStatistics {
         let mut statistics = CallbackStatistics::default();
         let mut by_source: HashMap<AgentId, u64> = HashMap::new();
-        let mut tally = self.settled();
-        tally.count(directory);
-        for (key, count) in tally.counts_from(environment, first) {
-            if key.environment != environment || key.day > last {
-                break;
-            }
+        let tally = self.settled();
+        tally.visit_counts(directory, environment, days, |key, count| {
             match key.kind {
                 // One that names no source could stand in no row: the total is the sum of the rows.
                 CountKind::Received => {
@@ -365,7 +401,7 @@ impl Observed {
                 CountKind::Answered => statistics.answered += count,
                 CountKind::Unmatched => statistics.unmatched += count,
             }
-        }
+        });
         drop(tally);
         let departed = self.departed.lock();
         statistics.by_source = by_source
@@ -395,27 +431,24 @@ impl Observed {
         directory: &Directory,
         environment: EnvironmentId,
         agent: AgentId,
-        (first, last): (i32, i32),
+        days: (i32, i32),
     ) -> (u64, u64) {
-        let mut tally = self.settled();
-        tally.count(directory);
         let mut totals = (0, 0);
-        for (key, count) in tally.counts_from(environment, first) {
-            if key.environment != environment || key.day > last {
-                break;
-            }
-            match key.kind {
-                CountKind::Received if key.agent == agent => totals.0 += count,
-                CountKind::Answered if key.agent == agent => totals.1 += count,
-                _ => {}
-            }
-        }
+        let tally = self.settled();
+        tally.visit_counts(directory, environment, days, |key, count| match key.kind {
+            CountKind::Received if key.agent == agent => totals.0 += count,
+            CountKind::Answered if key.agent == agent => totals.1 += count,
+            _ => {}
+        });
         totals
     }
 
-    /// Forgets calls routed before this instant.
-    pub(crate) fn expire(&self, before: Timestamp) {
-        self.tally.lock().routed.expire(before);
+    /// Forgets calls routed before this instant. Returns from before when what is stored of calls is not
+    /// needed any more: calls that stored counters do not contain are, however old they may be.
+    pub(crate) fn expire(&self, before: Timestamp) -> Timestamp {
+        let mut tally = self.tally.lock();
+        tally.routed.expire(before);
+        tally.counted_before().min(before)
     }
 }
 
@@ -429,19 +462,6 @@ pub(crate) fn count_key(call: &RoutedCall, kind: Option<CountKind>) -> Option<Co
         kind: kind?,
     })
 }
-
-/// As much of a call id as a decision record shows.
-fn shown(sid: &[u8]) -> ArrayString<SID_SHOWN> {
-    let mut shown = ArrayString::new();
-    for chunk in sid.get(..SID_SHOWN).unwrap_or(sid).utf8_chunks() {
-        // What does not fit any more is left out.
-        let _full = shown.try_push_str(chunk.valid());
-    }
-    shown
-}
-
-/// How many decisions are kept of each environment.
-const DECISIONS_KEPT: usize = 1_000;
 
 /// How many SIP calls are taken up at once: some ten microseconds' work.
 const TAKEN_UP_AT_ONCE: usize = 64;

@@ -144,7 +144,7 @@ fn sweep(shared: &Shared) {
             && cutoff.is_none_or(|cutoff| call.started_at.seconds() >= cutoff.seconds())
     });
     let routed_before = now.plus_millis(-ROUTED_KNOWN_MILLIS);
-    shared.observed.expire(routed_before);
+    let routed_before = shared.observed.expire(routed_before);
     let swept = shared.archive.sweep(
         &mut |call| {
             directory.agent_of(call.environment, call.agent).is_some()

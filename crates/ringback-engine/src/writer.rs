@@ -15,7 +15,7 @@ pub(crate) enum Job {
     /// Run a command on the draft; what it returns is called when the batch is durable (`true`) or
     /// could not be made so.
     Run(Box<dyn FnOnce(&mut Draft<'_>) -> Answer + Send>),
-    /// Make durable what was observed of SIP calls.
+    /// Make durable what was observed of SIP calls, and whatever else has to be done now and then.
     Tick,
     /// Commit what is there and end.
     Stop,
@@ -34,6 +34,8 @@ pub(crate) struct Writer {
     memory: Memory,
     /// When it was last tried to bring failed storage back.
     probed: Instant,
+    /// When stored counters were last begun to be brought up to the SIP calls.
+    rolled_up: Option<Instant>,
 }
 
 impl Writer {
@@ -44,6 +46,8 @@ impl Writer {
             journal,
             memory: Memory::default(),
             probed: Instant::now(),
+            // What a run before this one left is counted at once.
+            rolled_up: None,
         }
     }
 
@@ -83,24 +87,23 @@ impl Writer {
         let mut draft = Draft::new(&shared, shared.clock.now(), memory);
         let mut answers = Vec::new();
         let mut stop = false;
-        let mut takes_observed = false;
+        let mut ticked = false;
         while draft.len() < CHANGES_AT_ONCE
             && let Some(job) = jobs.next()
         {
             match job {
                 Job::Run(run) => answers.push(run(&mut draft)),
-                Job::Tick => takes_observed = true,
+                Job::Tick => ticked = true,
                 Job::Stop => stop = true,
             }
         }
         let (mut memory, directory, decisions) = draft.finish();
         let changes = &mut memory.changes;
         let commanded = changes.len();
-        takes_observed |= stop || changes.iter().any(concerns_routed_calls);
         let mut noted = 0;
-        if takes_observed {
+        if ticked || stop || changes.iter().any(concerns_routed_calls) {
             // In front: a call is stored before the answer to it, which is read back in this order.
-            let observed = shared.observed.take_pending(&shared.directory.load());
+            let observed = self.take_observed(ticked);
             noted = observed.len();
             changes.splice(..0, observed);
         }
@@ -112,9 +115,8 @@ impl Writer {
         };
         let observed = changes.drain(..noted).collect();
         if stored {
-            shared.observed.recycle(observed);
+            shared.observed.made_durable(observed);
             if changes.iter().any(concerns_directory) {
-                shared.observed.settle(&shared.directory.load());
                 shared.directory.store(Arc::clone(&directory));
             }
             for change in &*changes {
@@ -128,7 +130,7 @@ impl Writer {
                 }
             }
             for (environment, decision) in decisions {
-                shared.observed.decided(environment, decision);
+                shared.observed.decided(&directory, environment, decision);
             }
         } else {
             shared.observed.give_back(observed);
@@ -139,7 +141,80 @@ impl Writer {
         }
         changes.clear();
         self.memory = memory;
+        if ticked || stop {
+            self.catch_up(stop);
+        }
         stop
+    }
+
+    /// What was observed and is to be made durable next; on a tick counters may begin to be brought up.
+    fn take_observed(&mut self, ticked: bool) -> Vec<Change> {
+        let due = self
+            .rolled_up
+            .is_none_or(|before| before.elapsed() >= ROLL_UP_INTERVAL);
+        if ticked && due {
+            self.rolled_up = Some(Instant::now());
+        }
+        let directory = self.shared.directory.load();
+        self.shared.observed.take_pending(&directory, ticked && due)
+    }
+
+    /// Makes durable what one commit did not take. Between two pieces of that, which may hold the only core,
+    /// SIP calls are answered.
+    fn catch_up(&mut self, stop: bool) {
+        let shared = Arc::clone(&self.shared);
+        for _ in 0..LOOK_UPS_AT_ONCE {
+            if !shared.observed.prepare_roll_up(&shared.directory.load()) {
+                break;
+            }
+            std::thread::yield_now();
+        }
+        for _ in 0..COMMITS_AT_ONCE {
+            if !shared.observed.has_much_pending() {
+                break;
+            }
+            std::thread::yield_now();
+            let observed = self.take_observed(false);
+            if !self.commit_observed(observed) {
+                return;
+            }
+        }
+        if stop {
+            self.finish();
+        }
+    }
+
+    /// Leaves little to be counted at the next start: it would be right anyway, so there is an end to what
+    /// a shutdown waits for.
+    fn finish(&mut self) {
+        let shared = Arc::clone(&self.shared);
+        self.rolled_up = None;
+        for _ in 0..COMMITS_AT_END {
+            let observed = self.take_observed(true);
+            if observed.is_empty() || !self.commit_observed(observed) {
+                return;
+            }
+            if !shared.observed.is_rolling_up() && !shared.observed.has_much_pending() {
+                return;
+            }
+            let look_up = || shared.observed.prepare_roll_up(&shared.directory.load());
+            for _ in 0..LOOK_UPS_AT_ONCE {
+                if !look_up() {
+                    break;
+                }
+            }
+        }
+    }
+
+    /// Commits what was observed alone; false if that failed.
+    fn commit_observed(&mut self, observed: Vec<Change>) -> bool {
+        let stored = observed.is_empty() || self.commit(&observed);
+        if stored {
+            self.shared.observed.made_durable(observed);
+        } else {
+            self.shared.observed.give_back(observed);
+        }
+        stored
     }
 
     /// Tries to bring failed storage back although nobody writes: whoever was told that it failed stays
@@ -198,6 +273,18 @@ const fn concerns_routed_calls(change: &Change) -> bool {
 
 /// How often failed storage is tried at least.
 const PROBE_INTERVAL: Duration = Duration::from_secs(2);
+
+/// How often stored counters are brought up to the SIP calls.
+const ROLL_UP_INTERVAL: Duration = Duration::from_mins(1);
+
+/// For how many pieces of SIP calls counters are looked up between two commits.
+const LOOK_UPS_AT_ONCE: usize = 32;
+
+/// How many commits of SIP calls follow one upon the other while commands wait.
+const COMMITS_AT_ONCE: usize = 8;
+
+/// How many commits are made at the end to bring counters up.
+const COMMITS_AT_END: usize = 64;
 
 /// How many jobs are taken from the queue at once.
 const JOBS_AT_ONCE: usize = 1_024;

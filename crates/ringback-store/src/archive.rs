@@ -4,11 +4,14 @@ use std::collections::HashMap;
 use std::ops::{ControlFlow, Range};
 
 use lsm_tree::Slice;
-use ringback_engine::{Archive, Call, JournalError, RoutedEvent, StoredCounts, StoredDirectory};
+use ringback_engine::{
+    Archive, Call, CountMark, JournalError, RoutedEvent, StoredCounts, StoredDirectory,
+};
 use ringback_routing::{AgentId, E164, EnvironmentId, Timestamp};
 use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
+use crate::batch::{read_batch, read_mark};
 use crate::interner::Interner;
 use crate::key;
 use crate::prepare::{Writes, forget_call};
@@ -27,6 +30,14 @@ impl Archive for Tables {
     fn counts(&self) -> Result<StoredCounts, JournalError> {
         self.read_counts()
             .map_err(|error| self.state.located(error))
+    }
+
+    fn count_mark(&self) -> Result<CountMark, JournalError> {
+        let read = || match self.state.get(&[key::COUNT_MARK])? {
+            None => Ok(CountMark::default()),
+            Some(value) => read_mark(&value).ok_or_else(|| self.state.damaged()),
+        };
+        read().map_err(|error| self.state.located(error))
     }
 
     fn routed_since(&self, since: Timestamp) -> Result<Vec<RoutedEvent>, JournalError> {
@@ -146,9 +157,11 @@ impl Archive for Tables {
             }
         }
         let mut old = Vec::new();
-        let oldest_kept = key::routed_from(routed_before);
-        for item in self.state.range(&[key::ROUTED], Some(&oldest_kept)) {
-            old.push((item?.0, None));
+        for kind in [key::ROUTED, key::BATCH] {
+            let oldest_kept = key::routed_from(kind, routed_before);
+            for item in self.state.range(&[kind], Some(&oldest_kept)) {
+                old.push((item?.0, None));
+            }
         }
         for chunk in old.chunks(SWEEP_CHUNK) {
             let writes = Writes {
@@ -200,10 +213,10 @@ impl Tables {
     /// See [`Archive::routed_since`].
     fn read_routed(&self, since: Timestamp) -> Result<Vec<RoutedEvent>, JournalError> {
         let mut chunks = Vec::new();
-        for item in self
-            .state
-            .range(&key::routed_from(since), Some(&[key::ROUTED + 1]))
-        {
+        for item in self.state.range(
+            &key::routed_from(key::ROUTED, since),
+            Some(&[key::ROUTED + 1]),
+        ) {
             let (item_key, value) = item?;
             let events: Option<Vec<RoutedEvent>> = postcard::from_bytes(&value).ok();
             let (Some(place), Some(mut events)) = (key::routed_place(&item_key), events) else {
@@ -211,6 +224,18 @@ impl Tables {
             };
             events.retain(|event| event.at() >= since);
             chunks.push((*place, events));
+        }
+        for item in self.state.range(
+            &key::routed_from(key::BATCH, since),
+            Some(&[key::BATCH + 1]),
+        ) {
+            let (item_key, value) = item?;
+            let interner = self.interner.read();
+            let batch = read_batch(&value, |number| interner.id(number));
+            let (Some(place), Some(batch)) = (key::routed_place(&item_key), batch) else {
+                return Err(self.state.damaged());
+            };
+            chunks.push((*place, vec![RoutedEvent::Batch(batch)]));
         }
         chunks.sort_unstable_by_key(|(place, _)| *place);
         Ok(chunks.into_iter().flat_map(|(_, events)| events).collect())

@@ -32,8 +32,12 @@ pub(crate) const TOKEN: u8 = b't';
 pub(crate) const DEPARTED: u8 = b'x';
 /// `state`: latest time in the chunk (8) ‖ sequence (8) ‖ place in the commit (4) → chunk of events.
 pub(crate) const ROUTED: u8 = b'r';
+/// `state`: latest time in the batch (8) ‖ sequence (8) ‖ place in the commit (4) → batch of SIP calls.
+pub(crate) const BATCH: u8 = b'b';
 /// `state`: count key → count (8) ‖ sequence of the commit that set it (8).
 pub(crate) const COUNT: u8 = b'n';
+/// `state`: one byte → which batches of SIP calls the counters contain.
+pub(crate) const COUNT_MARK: u8 = b'm';
 
 /// `state`: one byte → the sequence of the latest commit that erased a contact.
 pub(crate) const ERASED: u8 = b'z';
@@ -238,17 +242,17 @@ pub(crate) fn creation(sequence: u64, place: u32) -> [u8; 12] {
     bytes
 }
 
-/// The key in `state` of a chunk of events.
-pub(crate) fn routed_key(latest: Timestamp, sequence: u64, place: u32) -> [u8; 21] {
-    let mut key = [ROUTED; 21];
+/// The key in `state` of a chunk of events, or of a batch.
+pub(crate) fn routed_key(kind: u8, latest: Timestamp, sequence: u64, place: u32) -> [u8; 21] {
+    let mut key = [kind; 21];
     key[1..9].copy_from_slice(&time_bytes(latest));
     key[9..].copy_from_slice(&creation(sequence, place));
     key
 }
 
-/// The first key in `state` that a chunk with events at or after this instant can have.
-pub(crate) fn routed_from(since: Timestamp) -> [u8; 9] {
-    let mut key = [ROUTED; 9];
+/// The first key in `state` that a chunk with events, or a batch, at or after this instant can have.
+pub(crate) fn routed_from(kind: u8, since: Timestamp) -> [u8; 9] {
+    let mut key = [kind; 9];
     key[1..].copy_from_slice(&time_bytes(since));
     key
 }

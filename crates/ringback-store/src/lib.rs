@@ -5,6 +5,7 @@
 //! tables in memory, which are written to disk in the background.
 
 mod archive;
+mod batch;
 mod check;
 mod error;
 mod files;

@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 
 use parking_lot::{Condvar, Mutex};
 use ringback_engine::{
-    Archive, Call, Change, Clock, Journal, JournalError, RoutedEvent, StoredCounts, StoredDirectory,
+    Archive, Call, Change, Clock, CountMark, Journal, JournalError, RoutedEvent, StoredCounts,
+    StoredDirectory,
 };
 use ringback_routing::{E164, EnvironmentId, Timestamp};
 
@@ -186,17 +187,34 @@ impl Archive for MemoryJournal {
     fn counts(&self) -> Result<StoredCounts, JournalError> {
         let mut counts = StoredCounts::new();
         for change in &self.state.lock().changes {
-            if let Change::Counted(key, count) = change {
-                *counts.entry(*key).or_default() += count;
+            match change {
+                Change::Counted(key, count) => *counts.entry(*key).or_default() += count,
+                Change::BatchesCounted(counted) => {
+                    for (key, count) in &counted.growth {
+                        *counts.entry(*key).or_default() += count;
+                    }
+                }
+                _ => {}
             }
         }
         Ok(counts)
+    }
+
+    fn count_mark(&self) -> Result<CountMark, JournalError> {
+        let state = self.state.lock();
+        let mut newest_first = state.changes.iter().rev();
+        let mark = newest_first.find_map(|change| match change {
+            Change::BatchesCounted(counted) => Some(counted.mark),
+            _ => None,
+        });
+        Ok(mark.unwrap_or_default())
     }
 
     fn routed_since(&self, _since: Timestamp) -> Result<Vec<RoutedEvent>, JournalError> {
         let state = self.state.lock();
         let routed = state.changes.iter().filter_map(|change| match change {
             Change::Routed(events) => Some(events.clone()),
+            Change::BatchRouted(batch) => Some(vec![RoutedEvent::Batch(batch.clone())]),
             _ => None,
         });
         Ok(routed.flatten().collect())

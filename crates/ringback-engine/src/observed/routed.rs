@@ -9,7 +9,7 @@ use std::hint::black_box;
 use foldhash::fast::RandomState;
 use ringback_routing::{AgentId, AgentSlot, Directory, Timestamp};
 
-use crate::observed::day_of;
+use crate::change::day_of;
 use crate::{AnsweredCall, CommandError, CountKey, CountKind, RoutedEvent};
 
 /// Calls routed within the last day, by the hash of their call id.
@@ -168,6 +168,22 @@ impl RoutedTable {
                 let source = alike.source.and_then(|id| self.party(id, directory));
                 for (sid_hash, second) in &alike.calls {
                     self.enter(*sid_hash, *second, agent, source);
+                }
+            }
+            RoutedEvent::Batch(batch) => {
+                let parties: Vec<_> = batch
+                    .routes
+                    .iter()
+                    .map(|route| {
+                        let agent = route.agent.and_then(|id| self.party(id, directory));
+                        let source = route.source.and_then(|id| self.party(id, directory));
+                        (agent, source)
+                    })
+                    .collect();
+                for call in &batch.calls {
+                    if let Some((agent, source)) = parties.get(call.route as usize) {
+                        self.enter(call.sid_hash, call.second, *agent, *source);
+                    }
                 }
             }
         }

@@ -1,35 +1,46 @@
-//! From calls routed over SIP to counters: each Call-ID once, calls that went the same way together.
+//! From calls routed over SIP to batches and counters: each Call-ID once.
 //!
-//! Calls are taken up a few at a time by the threads that route them. What is left for the writer is
-//! a list of calls for each way that they went.
+//! Calls are taken up a few at a time by the threads that route them. What is left for the writer is one
+//! list of calls, which it makes durable as batches, and how many calls went which way, from which the
+//! [roll-up](crate::observed::roll_up) brings counters up now and then.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, VecDeque};
 use std::ops::RangeFrom;
 
-use foldhash::fast::RandomState;
-use ringback_routing::{AgentId, AgentSlot, Directory, EnvironmentId, EnvironmentSlot, Timestamp};
+use ringback_routing::{AgentId, Directory, EnvironmentId, Timestamp};
 
-use crate::observed::day_of;
+use crate::change::day_of;
+use crate::observed::roll_up::RollUp;
 use crate::observed::routed::RoutedTable;
-use crate::{AnsweredCall, Change, CountKey, CountKind, RoutedEvent, RoutedOverSip, StoredCounts};
+use crate::observed::ways::{Route, Way, Ways};
+use crate::{
+    AnsweredCall, BatchCall, Change, CountKey, CountKind, CountMark, RoutedBatch, RoutedEvent,
+    StoredCounts,
+};
 
 /// The calls routed within the last day, and the counters.
 #[derive(Debug)]
 pub(crate) struct Tally {
     /// Calls routed within the last day.
     pub(super) routed: RoutedTable,
-    /// The counters.
+    /// The counters, but for calls in `ways` and in the roll-up.
     counts: BTreeMap<CountKey, u64>,
     /// SIP calls to be taken up.
     arrivals: Vec<Arrival>,
-    /// SIP calls that the writer has yet to make durable.
-    alike: HashMap<Way, Alike, RandomState>,
-    /// Other events that it has to make durable.
+    /// The ways that calls went since the latest roll-up began.
+    ways: Ways,
+    /// SIP calls to be made durable; their routes are indexes of ways.
+    calls: Vec<BatchCall>,
+    /// Batches that could not be made durable.
+    batches: VecDeque<RoutedBatch>,
+    /// Other events to be made durable.
     events: Vec<RoutedEvent>,
-    /// Growth of counters that it has to make durable.
+    /// Growth of counters to be made durable, but for that by batches.
     growth: BTreeMap<CountKey, u64>,
-    /// Empty lists with room.
-    spare: Vec<Vec<(u64, u32)>>,
+    /// Brings stored counters up to the batches.
+    roll_up: RollUp,
+    /// An empty batch with room.
+    spare: RoutedBatch,
 }
 
 /// A call routed over SIP.
@@ -43,52 +54,43 @@ pub(crate) struct Arrival {
     pub(crate) route: Route,
 }
 
-/// Where a SIP call went.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Route {
-    /// Whose it is.
-    pub(crate) environment: EnvironmentSlot,
-    /// What to count.
-    pub(crate) kind: Option<CountKind>,
-    /// The agent that it went to.
-    pub(crate) agent: Option<AgentSlot>,
-    /// The agent whose call was returned.
-    pub(crate) source: Option<AgentSlot>,
-}
-
-/// Calls that are counted and stored together.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct Way {
-    /// Where they went.
-    route: Route,
-    /// On which day, in days since 1970-01-01, UTC.
-    day: i32,
-}
-
-/// The calls of one [`Way`].
-#[derive(Debug, Default)]
-struct Alike {
-    /// The hashes of their Call-IDs, and the seconds since 1970 when they were routed.
-    calls: Vec<(u64, u32)>,
-    /// How many of them the counters hold already.
-    counted: usize,
+/// What was stored of incoming calls.
+pub(crate) struct StoredObserved<'a> {
+    /// The counters.
+    pub(crate) counts: StoredCounts,
+    /// Which batches they contain.
+    pub(crate) mark: CountMark,
+    /// Every event that is stored, in the order committed.
+    pub(crate) events: &'a [RoutedEvent],
+    /// Calls routed before this are not known any more.
+    pub(crate) known_since: Timestamp,
 }
 
 impl Tally {
     /// Starts from what was stored.
-    pub(super) fn new(counts: StoredCounts, events: &[RoutedEvent], directory: &Directory) -> Self {
+    pub(super) fn new(stored: StoredObserved<'_>, directory: &Directory) -> Self {
         let mut routed = RoutedTable::default();
-        for event in events {
-            routed.replay(event, directory);
+        let mut counts: BTreeMap<CountKey, u64> = stored.counts.into_iter().collect();
+        let mut roll_up = RollUp::new(stored.mark);
+        for event in stored.events {
+            if event.at() >= stored.known_since {
+                routed.replay(event, directory);
+            }
+            if let RoutedEvent::Batch(batch) = event {
+                roll_up.found(batch, |key| *counts.entry(key).or_default() += 1);
+            }
         }
         Self {
             routed,
-            counts: counts.into_iter().collect(),
+            counts,
             arrivals: Vec::new(),
-            alike: HashMap::default(),
+            ways: Ways::default(),
+            calls: Vec::new(),
+            batches: VecDeque::new(),
             events: Vec::new(),
             growth: BTreeMap::new(),
-            spare: Vec::new(),
+            roll_up,
+            spare: RoutedBatch::default(),
         }
     }
 
@@ -114,32 +116,19 @@ impl Tally {
                 continue;
             }
             let day = day_of(Timestamp::from_seconds(i64::from(second)));
-            let spare = &mut self.spare;
-            let alike = self
-                .alike
-                .entry(Way { route, day })
-                .or_insert_with(|| Alike {
-                    calls: spare.pop().unwrap_or_default(),
-                    counted: 0,
+            let route = self.ways.raise(Way { route, day });
+            // While storage fails or hangs there is an end to what is kept: later calls are counted, but
+            // not known after a restart.
+            if self.calls.len() < PENDING_LIMIT {
+                self.calls.push(BatchCall {
+                    sid_hash,
+                    second,
+                    route,
                 });
-            alike.calls.push((sid_hash, second));
+            }
         }
         if self.arrivals.capacity() > ARRIVALS_USUAL {
             self.arrivals = Vec::new();
-        }
-    }
-
-    /// Brings the counters up to the calls taken up.
-    pub(super) fn count(&mut self, directory: &Directory) {
-        for (way, alike) in &mut self.alike {
-            let new = alike.calls.len() - alike.counted;
-            alike.counted = alike.calls.len();
-            if let Some(key) = way.count_key(directory)
-                && let Ok(new @ 1..) = u64::try_from(new)
-            {
-                *self.counts.entry(key).or_default() += new;
-                *self.growth.entry(key).or_default() += new;
-            }
         }
     }
 
@@ -160,106 +149,140 @@ impl Tally {
         *self.counts.entry(key).or_default() += count;
     }
 
-    /// The counters of an environment from this day on (and then those of other environments).
-    pub(super) fn counts_from(
+    /// Shows the counters of an environment between two days, both included; a counter may come in parts.
+    pub(super) fn visit_counts(
         &self,
+        directory: &Directory,
         environment: EnvironmentId,
-        first: i32,
-    ) -> impl Iterator<Item = (&CountKey, &u64)> {
-        self.counts.range(count_range(environment, first))
+        (first, last): (i32, i32),
+        mut visitor: impl FnMut(CountKey, u64),
+    ) {
+        for (key, count) in self.counts.range(count_range(environment, first)) {
+            if key.environment != environment || key.day > last {
+                break;
+            }
+            visitor(*key, *count);
+        }
+        let Some(slot) = directory.environment_by_id(environment).map(|one| one.slot) else {
+            return;
+        };
+        for count in self.ways.iter().chain(self.roll_up.ways()) {
+            let way = &count.way;
+            if way.route.environment == slot
+                && (first..=last).contains(&way.day)
+                && let Some(key) = way.count_key(directory)
+                && key.environment == environment
+            {
+                visitor(key, count.calls);
+            }
+        }
     }
 
-    /// What is to be made durable.
-    pub(super) fn take_pending(&mut self, directory: &Directory) -> Vec<Change> {
-        self.count(directory);
+    /// What is to be made durable next; see [`Observed::take_pending`](crate::observed::Observed::take_pending).
+    pub(super) fn take_pending(&mut self, directory: &Directory, roll_up: bool) -> Vec<Change> {
         let growth = std::mem::take(&mut self.growth).into_iter();
         let mut changes: Vec<Change> = growth
             .map(|(key, count)| Change::Counted(key, count))
             .collect();
-        let mut events = Vec::with_capacity(self.alike.len() + self.events.len());
-        for (way, alike) in self.alike.drain() {
-            events.extend(way.event(alike.calls, directory));
+        changes.extend(self.batches.drain(..).map(Change::BatchRouted));
+        let begins = roll_up && !self.roll_up.is_under_way();
+        // With all calls, because those that are left would belong to ways of before.
+        let limit = if begins {
+            self.calls.len()
+        } else {
+            // More where the disk does not keep up: then a commit is what takes long.
+            CALLS_AT_ONCE.max(self.calls.len() / 8)
+        };
+        changes.extend(self.batch(limit, directory).map(Change::BatchRouted));
+        if begins && self.roll_up.is_possible() {
+            self.roll_up.begin(self.ways.take());
+            self.prepare_roll_up(directory);
         }
         // Behind the calls that they answer.
-        events.append(&mut self.events);
-        if !events.is_empty() {
-            changes.push(Change::Routed(events));
+        if !self.events.is_empty() {
+            changes.push(Change::Routed(std::mem::take(&mut self.events)));
         }
+        let piece = self.roll_up.take_piece(COUNTERS_AT_ONCE);
+        changes.extend(piece.map(Change::BatchesCounted));
         changes
+    }
+
+    /// Makes a batch of the first calls that are to be made durable.
+    fn batch(&mut self, limit: usize, directory: &Directory) -> Option<RoutedBatch> {
+        let mut batch = std::mem::take(&mut self.spare);
+        batch
+            .calls
+            .extend(self.calls.drain(..limit.min(self.calls.len())));
+        self.ways.name_routes(&mut batch, directory);
+        let Some(latest) = batch.calls.iter().map(|call| call.second).max() else {
+            self.spare = batch;
+            return None;
+        };
+        batch.latest = Timestamp::from_seconds(i64::from(latest));
+        self.roll_up.number(&mut batch);
+        Some(batch)
+    }
+
+    /// Whether a whole batch waits to be made durable.
+    pub(super) fn has_much_pending(&self) -> bool {
+        self.calls.len() >= CALLS_AT_ONCE
+    }
+
+    /// Looks up the counters of some of the ways that calls went; tells whether there are more.
+    pub(super) fn prepare_roll_up(&mut self, directory: &Directory) -> bool {
+        let counts = &mut self.counts;
+        self.roll_up.look_up(directory, WAYS_AT_ONCE, |key, count| {
+            *counts.entry(key).or_default() += count;
+        })
+    }
+
+    /// Whether counters are being brought up to the calls.
+    pub(super) const fn is_rolling_up(&self) -> bool {
+        self.roll_up.is_under_way()
+    }
+
+    /// The time from before which calls are in every stored counter.
+    pub(super) fn counted_before(&self) -> Timestamp {
+        self.roll_up.counted_before()
     }
 
     /// Takes back what could not be made durable. While storage fails there is an end to what is
     /// kept: later calls are counted, but not known after a restart.
     pub(super) fn give_back(&mut self, changes: Vec<Change>) {
+        let mut calls = 0;
         for change in changes {
             match change {
                 Change::Counted(key, count) => *self.growth.entry(key).or_default() += count,
+                Change::BatchRouted(batch) => {
+                    calls += batch.calls.len();
+                    if calls <= PENDING_LIMIT {
+                        self.batches.push_back(batch);
+                    }
+                }
                 Change::Routed(mut events) => {
                     events.append(&mut self.events);
-                    let mut calls = 0;
-                    events.retain(|event| {
-                        calls += match event {
-                            RoutedEvent::RoutedOverSip(alike) => alike.calls.len(),
-                            _ => 1,
-                        };
-                        calls <= PENDING_LIMIT
-                    });
+                    events.truncate(PENDING_LIMIT);
                     self.events = events;
                 }
+                Change::BatchesCounted(piece) => self.roll_up.give_back(piece),
                 _ => {}
             }
         }
     }
 
-    /// Takes back what has become durable, for the memory that it holds.
-    pub(super) fn recycle(&mut self, changes: Vec<Change>) {
+    /// Takes note of what has become durable, and keeps the memory that it holds.
+    pub(super) fn made_durable(&mut self, changes: Vec<Change>) {
         for change in changes {
-            let Change::Routed(events) = change else {
-                continue;
-            };
-            for event in events {
-                if let RoutedEvent::RoutedOverSip(RoutedOverSip { mut calls, .. }) = event
-                    && self.spare.len() < SPARE_LISTS
-                    && calls.capacity() <= SPARE_CALLS
-                {
-                    calls.clear();
-                    self.spare.push(calls);
+            match change {
+                Change::BatchRouted(mut batch) if batch.calls.capacity() <= SPARE_CALLS => {
+                    batch.calls.clear();
+                    batch.routes.clear();
+                    self.spare = batch;
                 }
+                Change::BatchesCounted(piece) => self.roll_up.stored(&piece),
+                _ => {}
             }
         }
-    }
-}
-
-impl Way {
-    /// The counter that these calls raise, if any: whoever was deleted meanwhile is counted all the same.
-    fn count_key(&self, directory: &Directory) -> Option<CountKey> {
-        let (environment, agent) = directory.identity(self.route.agent?)?;
-        let source = self.route.source.and_then(|slot| directory.identity(slot));
-        Some(CountKey {
-            environment,
-            day: self.day,
-            agent,
-            source: source.map(|(_, id)| id),
-            kind: self.route.kind?,
-        })
-    }
-
-    /// What is stored of these calls; nothing if their environment is gone.
-    fn event(&self, calls: Vec<(u64, u32)>, directory: &Directory) -> Option<RoutedEvent> {
-        let identity = |slot: Option<AgentSlot>| slot.and_then(|slot| directory.identity(slot));
-        let (agent, source) = (identity(self.route.agent), identity(self.route.source));
-        let environment = match agent {
-            Some((environment, _)) => environment,
-            None => directory.environment(self.route.environment)?.record.id,
-        };
-        let latest = calls.iter().map(|(_, second)| *second).max()?;
-        Some(RoutedEvent::RoutedOverSip(RoutedOverSip {
-            environment,
-            agent: agent.map(|(_, id)| id),
-            source: source.map(|(_, id)| id),
-            latest: Timestamp::from_seconds(i64::from(latest)),
-            calls,
-        }))
     }
 }
 
@@ -281,8 +304,17 @@ const PENDING_LIMIT: usize = 1_000_000;
 /// A list of arrivals longer than this is the mark of a lock held for long, and not kept.
 const ARRIVALS_USUAL: usize = 16_384;
 
-/// How many empty lists are kept.
-const SPARE_LISTS: usize = 256;
+/// How many calls are made durable at once: some 100 microseconds' work.
+const CALLS_AT_ONCE: usize = if cfg!(test) { 16 } else { 2_048 };
 
-/// The longest list that is kept, in calls.
+/// How many counters are brought up in one commit.
+const COUNTERS_AT_ONCE: usize = if cfg!(test) { 3 } else { 1_024 };
+
+/// The counters of how many ways are looked up at once: some 100 microseconds' work.
+const WAYS_AT_ONCE: usize = if cfg!(test) { 2 } else { 128 };
+
+/// The longest list that is kept for the next batch, in calls.
 const SPARE_CALLS: usize = 65_536;
+
+#[cfg(test)]
+mod tests;

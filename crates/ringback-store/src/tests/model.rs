@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::ops::ControlFlow;
 
-use ringback_engine::{Archive, Call, Change, RoutedEvent, StoredCounts};
+use ringback_engine::{Archive, Call, Change, CountMark, RoutedEvent, StoredCounts};
 use ringback_routing::{Agent, AgentId, Environment, EnvironmentId, PhoneNumber, Timestamp, Token};
 
 /// Everything that was committed.
@@ -15,6 +15,7 @@ pub(super) struct Model {
     tokens: Vec<Token>,
     departed: HashMap<AgentId, String>,
     counts: StoredCounts,
+    mark: CountMark,
     routed: Vec<RoutedEvent>,
     calls: BTreeMap<(EnvironmentId, String), Call>,
 }
@@ -62,8 +63,15 @@ impl Model {
                         != (environment, contact.subscriber())
                 }),
                 Change::Routed(events) => self.routed.extend(events),
+                Change::BatchRouted(batch) => self.routed.push(RoutedEvent::Batch(batch)),
                 Change::Counted(key, increment) => {
                     *self.counts.entry(key).or_default() += increment;
+                }
+                Change::BatchesCounted(counted) => {
+                    for (key, increment) in counted.growth {
+                        *self.counts.entry(key).or_default() += increment;
+                    }
+                    self.mark = counted.mark;
                 }
             }
         }
@@ -100,6 +108,7 @@ impl Model {
             tokens: directory.tokens,
             departed: directory.departed,
             counts: archive.counts().unwrap(),
+            mark: archive.count_mark().unwrap(),
             routed: archive
                 .routed_since(Timestamp::from_millis(i64::MIN))
                 .unwrap(),

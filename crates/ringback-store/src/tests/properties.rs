@@ -5,7 +5,8 @@ use std::fs::{self, OpenOptions};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use ringback_engine::{
-    AnsweredCall, Change, CountKey, CountKind, Journal, RoutedCall, RoutedEvent, RoutedOverSip,
+    AnsweredCall, BatchCall, BatchRoute, BatchesCounted, Change, CountKey, CountKind, CountMark,
+    Journal, RoutedBatch, RoutedCall, RoutedEvent, RoutedOverSip,
 };
 use ringback_routing::{
     Agent, AgentId, AgentStatus, CallStatus, Direction, E164, Environment, EnvironmentId, NumberId,
@@ -75,6 +76,61 @@ fn routed_event() -> impl Strategy<Value = RoutedEvent> {
     ]
 }
 
+/// A batch of SIP calls.
+fn batch() -> impl Strategy<Value = RoutedBatch> {
+    (
+        0..9_u64,
+        instant(),
+        vec((id(), proptest::option::of(id())), 0..3),
+    )
+        .prop_map(|(number, latest, routes)| RoutedBatch {
+            number,
+            latest,
+            calls: (0..routes.len())
+                .map(|route| BatchCall {
+                    sid_hash: number,
+                    second: 1,
+                    route: u32::try_from(route).unwrap(),
+                })
+                .collect(),
+            routes: routes
+                .into_iter()
+                .map(|(environment, agent)| BatchRoute {
+                    environment: EnvironmentId(environment),
+                    agent: agent.map(AgentId),
+                    source: None,
+                    kind: agent.map(|_| CountKind::Unmatched),
+                })
+                .collect(),
+        })
+}
+
+/// One of twelve counters.
+fn counter() -> impl Strategy<Value = CountKey> {
+    (id(), 0..2, any::<bool>()).prop_map(|(agent, day, answered)| CountKey {
+        environment: EnvironmentId(Uuid::nil()),
+        day,
+        agent: AgentId(agent),
+        source: None,
+        kind: if answered {
+            CountKind::Answered
+        } else {
+            CountKind::Unmatched
+        },
+    })
+}
+
+/// Counters brought up to batches; some more than once.
+fn batches_counted() -> impl Strategy<Value = BatchesCounted> {
+    let partial = proptest::option::of((0..9_u64, counter()));
+    (vec((counter(), 1..5_u64), 0..4), 0..9_u64, partial).prop_map(|(growth, complete, partial)| {
+        BatchesCounted {
+            growth,
+            mark: CountMark { complete, partial },
+        }
+    })
+}
+
 /// Any change.
 pub(super) fn change() -> impl Strategy<Value = Change> {
     let call_put = (0..60_u64, 0..8_u8).prop_map(|(number, rank)| {
@@ -88,16 +144,10 @@ pub(super) fn change() -> impl Strategy<Value = Change> {
             EnvironmentId(Uuid::from_u128(environment)),
             E164::from_digits(5_511_900_000_000 + contact).unwrap(),
         )),
-        2 => (id(), 0..2, 1..5_u64).prop_map(|(agent, day, increment)| Change::Counted(
-            CountKey {
-                environment: EnvironmentId(Uuid::nil()),
-                day,
-                agent: AgentId(agent),
-                source: None,
-                kind: CountKind::Answered,
-            },
-            increment,
-        )),
+        2 => (counter(), 1..5_u64)
+            .prop_map(|(counter, increment)| Change::Counted(counter, increment)),
+        1 => batch().prop_map(Change::BatchRouted),
+        1 => batches_counted().prop_map(Change::BatchesCounted),
         1 => vec(routed_event(), 0..4).prop_map(Change::Routed),
         1 => (id(), ".{0,3}").prop_map(|(id, name)| Change::EnvironmentPut(Environment {
             id: EnvironmentId(id),

@@ -1,0 +1,438 @@
+//! The tally against a simple model: restarts, failing storage and deleted agents at any point.
+
+use std::collections::{BTreeSet, HashMap};
+
+use proptest::prelude::*;
+use ringback_routing::{
+    Agent, AgentSlot, AgentStatus, Direction, Environment, EnvironmentSlot, NumberForm,
+};
+use uuid::Uuid;
+
+use super::*;
+
+/// What is durable, as a journal would have it.
+#[derive(Default)]
+struct Stored {
+    counts: StoredCounts,
+    mark: CountMark,
+    events: Vec<RoutedEvent>,
+}
+
+impl Stored {
+    /// Commits.
+    fn commit(&mut self, changes: &[Change]) {
+        for change in changes {
+            match change {
+                Change::Counted(key, count) => *self.counts.entry(*key).or_default() += count,
+                Change::BatchRouted(batch) => self.events.push(RoutedEvent::Batch(batch.clone())),
+                Change::Routed(events) => self.events.extend(events.iter().cloned()),
+                Change::BatchesCounted(counted) => {
+                    for (key, count) in &counted.growth {
+                        *self.counts.entry(*key).or_default() += count;
+                    }
+                    self.mark = counted.mark;
+                }
+                other => panic!("{other:?} is none of the tally's changes"),
+            }
+        }
+    }
+
+    /// A tally that starts from it.
+    fn open(&self, directory: &Directory) -> Tally {
+        let stored = StoredObserved {
+            counts: self.counts.clone(),
+            mark: self.mark,
+            events: &self.events,
+            known_since: Timestamp::from_millis(0),
+        };
+        Tally::new(stored, directory)
+    }
+
+    /// The call ids that are known, and those of them that were answered.
+    fn known(&self) -> (BTreeSet<u64>, BTreeSet<u64>) {
+        let (mut routed, mut answered) = (BTreeSet::new(), BTreeSet::new());
+        for event in &self.events {
+            match event {
+                RoutedEvent::Batch(batch) => {
+                    routed.extend(batch.calls.iter().map(|call| call.sid_hash));
+                }
+                RoutedEvent::Answered(call) => {
+                    answered.insert(call.sid_hash);
+                }
+                other => panic!("{other:?} is not written any more"),
+            }
+        }
+        (routed, answered)
+    }
+}
+
+/// A call of the model.
+#[derive(Clone, Copy, Debug)]
+struct ModelCall {
+    environment: EnvironmentId,
+    key: Option<CountKey>,
+    answered: Option<CountKey>,
+}
+
+/// The counters that these calls make.
+fn count(calls: &HashMap<u64, ModelCall>) -> StoredCounts {
+    let mut counts = StoredCounts::new();
+    for call in calls.values() {
+        for key in call.key.iter().chain(&call.answered) {
+            *counts.entry(*key).or_default() += 1;
+        }
+    }
+    counts
+}
+
+/// The counters that a tally shows.
+fn shown(tally: &Tally, directory: &Directory) -> StoredCounts {
+    let mut counts = StoredCounts::new();
+    for number in 0..ENVIRONMENTS {
+        let days = (i32::MIN, i32::MAX);
+        tally.visit_counts(directory, environment(number), days, |key, count| {
+            *counts.entry(key).or_default() += count;
+        });
+    }
+    counts
+}
+
+/// What happens.
+#[derive(Clone, Debug)]
+enum Event {
+    /// Calls are routed: the first number, how many, from which agent and to which, when.
+    Arrive(u64, u64, usize, usize, u32),
+    /// A call is answered.
+    Answer(u64),
+    /// The writer makes something durable, or fails to; the roll-up may begin.
+    Tick { roll_up: bool, fails: bool },
+    /// The writer looks counters up.
+    LookUp,
+    /// An agent is deleted.
+    Delete(usize),
+    /// The process is killed, and another one starts.
+    Crash,
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    let second = prop_oneof![Just(86_000_u32), Just(87_000)];
+    prop_oneof![
+        8 => (0..60_u64, 1..12_u64, 0..AGENTS, 0..AGENTS, second)
+            .prop_map(|(first, count, agent, source, at)| Event::Arrive(first, count, agent, source, at)),
+        3 => (0..70_u64).prop_map(Event::Answer),
+        8 => (prop::bool::weighted(0.4), prop::bool::weighted(0.2))
+            .prop_map(|(roll_up, fails)| Event::Tick { roll_up, fails }),
+        3 => Just(Event::LookUp),
+        1 => (0..AGENTS).prop_map(Event::Delete),
+        2 => Just(Event::Crash),
+    ]
+}
+
+/// An environment by its number.
+fn environment(number: usize) -> EnvironmentId {
+    EnvironmentId(Uuid::from_u128(1 + number as u128))
+}
+
+/// An agent by its number; they belong to the environments in turn.
+fn agent(number: usize) -> (EnvironmentId, AgentId) {
+    let id = AgentId(Uuid::from_u128(100 + number as u128));
+    (environment(number % ENVIRONMENTS), id)
+}
+
+/// A directory with these agents.
+fn directory(agents: &BTreeSet<usize>) -> Directory {
+    let environments = (0..ENVIRONMENTS).map(|number| Environment {
+        id: environment(number),
+        name: String::new(),
+        default_country: None,
+        number_form: NumberForm::National,
+        recency_window_seconds: 1,
+        target_template: None,
+        fallback_targets: Vec::new(),
+        created_at: Timestamp::from_millis(0),
+    });
+    let agents = agents.iter().map(|number| {
+        let (environment, id) = agent(*number);
+        Agent {
+            id,
+            environment,
+            name: String::new(),
+            label: String::new(),
+            description: None,
+            direction: Direction::Inbound,
+            status: AgentStatus::Published,
+            phone_numbers: Vec::new(),
+            targets: Vec::new(),
+            role: None,
+            created_at: Timestamp::from_millis(0),
+            updated_at: Timestamp::from_millis(0),
+        }
+    });
+    Directory::load(environments, agents, Vec::new(), Vec::new())
+}
+
+/// The way of a call to this agent from that one or its neighbor, who is of the same environment; both may
+/// have been deleted since. None where the agent has had no slot in this run.
+fn route(
+    directory: &Directory,
+    slots: &HashMap<usize, AgentSlot>,
+    to: usize,
+    from: usize,
+) -> Option<Route> {
+    let (home, _) = agent(to);
+    let source = slots.get(&(from - from % ENVIRONMENTS + to % ENVIRONMENTS));
+    let kind = match source {
+        _ if from == 0 => None,
+        Some(_) if !(to + from).is_multiple_of(3) => Some(CountKind::Received),
+        _ => Some(CountKind::Unmatched),
+    };
+    Some(Route {
+        environment: directory.environment_by_id(home)?.slot,
+        kind,
+        agent: Some(*slots.get(&to)?),
+        source: source
+            .copied()
+            .filter(|_| kind == Some(CountKind::Received)),
+    })
+}
+
+/// Runs a model beside a tally.
+struct Run {
+    stored: Stored,
+    alive: BTreeSet<usize>,
+    directory: Directory,
+    /// The slots that agents have, or had, in this run.
+    slots: HashMap<usize, AgentSlot>,
+    tally: Tally,
+    calls: HashMap<u64, ModelCall>,
+}
+
+impl Run {
+    fn new() -> Self {
+        let stored = Stored::default();
+        let alive: BTreeSet<usize> = (0..AGENTS).collect();
+        let directory = directory(&alive);
+        let tally = stored.open(&directory);
+        let mut run = Self {
+            stored,
+            alive,
+            directory,
+            slots: HashMap::new(),
+            tally,
+            calls: HashMap::new(),
+        };
+        run.note_slots();
+        run
+    }
+
+    /// Notes the slots of this run.
+    fn note_slots(&mut self) {
+        let slot = |number: &usize| {
+            let (_, id) = agent(*number);
+            Some((*number, self.directory.agent_by_id(id)?.slot))
+        };
+        self.slots = self.alive.iter().filter_map(slot).collect();
+    }
+
+    fn arrive(&mut self, sid_hash: u64, to: usize, from: usize, second: u32) {
+        let Some(route) = route(&self.directory, &self.slots, to, from) else {
+            return;
+        };
+        let mut arrivals = vec![Arrival {
+            sid_hash,
+            second,
+            route,
+        }];
+        self.tally.swap_arrivals(&mut arrivals);
+        self.tally.take_up();
+        let source = route.source.map(|slot| {
+            let named = self
+                .slots
+                .iter()
+                .find(|(_, known)| **known == slot)
+                .unwrap();
+            agent(*named.0).1
+        });
+        let (environment, id) = agent(to);
+        self.calls.entry(sid_hash).or_insert_with(|| ModelCall {
+            environment,
+            key: route.kind.map(|kind| CountKey {
+                environment,
+                day: if second < 86_400 { 0 } else { 1 },
+                agent: id,
+                source,
+                kind,
+            }),
+            answered: None,
+        });
+    }
+
+    fn answer(&mut self, sid_hash: u64) {
+        let Some(call) = self.calls.get_mut(&sid_hash) else {
+            return;
+        };
+        let answered = AnsweredCall {
+            environment: call.environment,
+            sid_hash,
+            at: Timestamp::from_seconds(90_000),
+        };
+        self.tally.answered_over_sip(&answered, &self.directory);
+        if let Some(key) = call.key.filter(|key| key.kind == CountKind::Received) {
+            call.answered = Some(CountKey {
+                day: 1,
+                kind: CountKind::Answered,
+                ..key
+            });
+        }
+    }
+
+    /// Commits what is pending, or fails; tells whether there was anything.
+    fn tick(&mut self, roll_up: bool, fails: bool) -> bool {
+        let changes = self.tally.take_pending(&self.directory, roll_up);
+        let any = !changes.is_empty();
+        if fails {
+            self.tally.give_back(changes);
+        } else {
+            self.stored.commit(&changes);
+            self.tally.made_durable(changes);
+        }
+        any
+    }
+
+    fn crash(&mut self) {
+        self.directory = directory(&self.alive);
+        self.note_slots();
+        self.tally = self.stored.open(&self.directory);
+        let (routed, answered) = self.stored.known();
+        self.calls.retain(|sid_hash, _| routed.contains(sid_hash));
+        for (sid_hash, call) in &mut self.calls {
+            if !answered.contains(sid_hash) {
+                call.answered = None;
+            }
+        }
+    }
+
+    fn check(&self) {
+        assert_eq!(shown(&self.tally, &self.directory), count(&self.calls));
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    #[test]
+    fn counters_are_those_of_the_calls_known_whatever_happens(events in prop::collection::vec(event(), 1..60)) {
+        let mut run = Run::new();
+        for event in events {
+            match event {
+                Event::Arrive(first, count, to, from, second) => {
+                    for sid_hash in first..first + count {
+                        run.arrive(sid_hash, to, from, second);
+                    }
+                }
+                Event::Answer(sid_hash) => run.answer(sid_hash),
+                Event::Tick { roll_up, fails } => {
+                    run.tick(roll_up, fails);
+                }
+                Event::LookUp => {
+                    run.tally.prepare_roll_up(&run.directory);
+                }
+                Event::Delete(number) => {
+                    run.alive.remove(&number);
+                    run.directory.remove_agent(agent(number).1);
+                }
+                Event::Crash => run.crash(),
+            }
+            run.check();
+        }
+        // In the end the stored counters have everything, and none of it is counted again.
+        while run.tick(true, false) || run.tally.is_rolling_up() {
+            run.tally.prepare_roll_up(&run.directory);
+        }
+        prop_assert_eq!(&run.stored.counts, &count(&run.calls));
+        prop_assert_eq!(run.tally.counted_before(), Timestamp::from_millis(i64::MAX));
+        run.crash();
+        run.check();
+        while run.tick(true, false) || run.tally.is_rolling_up() {
+            run.tally.prepare_roll_up(&run.directory);
+        }
+        prop_assert_eq!(&run.stored.counts, &count(&run.calls));
+    }
+}
+
+/// With a mark only behind the last piece, a crash between two pieces would count the first one twice.
+#[test]
+fn a_crash_between_two_pieces_counts_nothing_twice() {
+    let mut run = Run::new();
+    for (sid_hash, to) in (0..).zip(0..AGENTS) {
+        run.arrive(sid_hash, to, 1, 86_000);
+    }
+    let mut crashes = 0;
+    run.tick(true, false);
+    while run.tick(true, false) || run.tally.is_rolling_up() {
+        run.tally.prepare_roll_up(&run.directory);
+        if run.stored.mark.partial.is_some() {
+            crashes += 1;
+            run.crash();
+            // Calls that come in between belong to the next roll-up.
+            run.arrive(1_000 + crashes, 0, 1, 87_000);
+        }
+        run.check();
+    }
+    assert!(crashes > 1, "more than two pieces are made in tests");
+    assert_eq!(run.stored.counts, count(&run.calls));
+}
+
+/// What is stored of calls that the counters lack must stay until they have them, a day or not.
+#[test]
+fn calls_that_stored_counters_lack_are_kept() {
+    let mut run = Run::new();
+    run.arrive(1, 0, 1, 86_000);
+    assert_eq!(run.tally.counted_before(), Timestamp::from_millis(i64::MAX));
+    run.tick(false, false);
+    run.arrive(2, 0, 1, 87_000);
+    run.tick(false, false);
+    assert_eq!(run.tally.counted_before(), Timestamp::from_seconds(86_000));
+    run.crash();
+    assert_eq!(run.tally.counted_before(), Timestamp::from_seconds(86_000));
+    run.tick(true, true);
+    assert_eq!(run.tally.counted_before(), Timestamp::from_seconds(86_000));
+    while run.tick(true, false) || run.tally.is_rolling_up() {
+        run.tally.prepare_roll_up(&run.directory);
+    }
+    assert_eq!(run.tally.counted_before(), Timestamp::from_millis(i64::MAX));
+}
+
+/// A call for which no agent was found is known after a restart too, unless its environment is gone.
+#[test]
+fn calls_without_an_agent_are_known_after_a_restart() {
+    let mut run = Run::new();
+    let home = run
+        .directory
+        .environment_by_id(environment(0))
+        .unwrap()
+        .slot;
+    let gone = EnvironmentSlot(ENVIRONMENTS as u16);
+    let arrivals = [(1, home), (2, gone)].map(|(sid_hash, environment)| Arrival {
+        sid_hash,
+        second: 86_000,
+        route: Route {
+            environment,
+            kind: None,
+            agent: None,
+            source: None,
+        },
+    });
+    run.tally.swap_arrivals(&mut arrivals.to_vec());
+    run.tally.take_up();
+    assert!(run.tick(true, false));
+    let tally = run.stored.open(&run.directory);
+    assert_eq!(tally.routed.response(1), Some(None));
+    assert_eq!(tally.routed.response(2), None);
+}
+
+/// How many environments there are.
+const ENVIRONMENTS: usize = 2;
+
+/// How many agents there are.
+const AGENTS: usize = 12;
