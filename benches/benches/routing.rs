@@ -11,8 +11,9 @@ use foldhash::fast::RandomState;
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
 use ringback_benches::population::{self, Population, contact, random_contact, stranger};
-use ringback_benches::world::{ENVIRONMENT, World, call, e164, shared_number, sources};
+use ringback_benches::world::{ENVIRONMENT, World, call, e164, read, shared_number, sources};
 use ringback_routing::{Caller, ContactIndex, Country, NumberRules};
+use ringback_sip_proto::Identity;
 
 /// How many contacts are remembered.
 const CONTACTS: u64 = 1_000_000;
@@ -204,7 +205,7 @@ fn numbers(criterion: &mut Criterion) {
         group.bench_function(text, |bencher| {
             bencher.iter_batched(
                 || text,
-                |text| black_box(brazil.read(text)),
+                |text| black_box(read(&brazil, Identity::from_text(text.as_bytes()))),
                 BatchSize::SmallInput,
             );
         });

@@ -287,7 +287,7 @@ fn read_hexadecimal(text: &[u8]) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use ringback_sip_proto::{Action, IdentitySource, Redirector, Settings};
+    use ringback_sip_proto::{Action, Identity, IdentitySource, Redirector, Settings};
 
     use super::*;
     use crate::world::input;
@@ -303,11 +303,11 @@ mod tests {
         let Action::Invite(invite) = redirector.handle(input(template.bytes()), &mut out) else {
             panic!("no INVITE: {}", String::from_utf8_lossy(&out));
         };
-        let dialed = invite.request_uri_number();
-        assert_eq!(dialed.as_str(), format!("+{}", call.dialed));
+        let identity = |number: u64| Identity::from_text(format!("+{number}").as_bytes());
+        assert_eq!(invite.request_uri_identity(&[]), identity(call.dialed));
         for source in [IdentitySource::From, IdentitySource::PAssertedIdentity] {
             let caller = invite.caller(source).next().unwrap();
-            assert_eq!(caller.as_str(), format!("+{}", call.caller));
+            assert_eq!(caller, identity(call.caller));
         }
         assert_eq!(invite.call_id(), b"0123456789abcdef@198.51.100.20");
     }

@@ -7,11 +7,11 @@ use ringback_routing::{
     Agent, AgentId, AgentSlot, AgentStatus, CallStatus, CallbackRole, Caller, ContactIndex,
     Decision, Direction, Directory, E164, Environment, EnvironmentId, EnvironmentSlot, NumberForm,
     NumberId, NumberRules, PhoneNumber, Placeholders, Question, Reason, RememberedCall, Target,
-    Timestamp, UserSet, decide,
+    Timestamp, UserSet, WrittenNumber, decide,
 };
 use ringback_sip_proto::{
-    Action, Answer, IdentitySource, Input, PreparedAnswer, PreparedTarget, Redirector, Reply,
-    Settings, Transport,
+    Action, Answer, Identity, IdentitySource, Input, PreparedAnswer, PreparedTarget, Redirector,
+    Reply, Settings, Transport,
 };
 use uuid::Uuid;
 
@@ -226,6 +226,21 @@ type PlanKey = (Option<AgentSlot>, Option<AgentSlot>, Reason);
 /// An answer written out, and its targets.
 type Plan = (PreparedAnswer, Vec<PreparedTarget>);
 
+/// Reads a number by these rules, as the server does.
+pub fn read(rules: &NumberRules, identity: Identity) -> Caller {
+    match identity {
+        Identity::Number(digits) => rules.read(WrittenNumber {
+            digits: digits.as_bytes(),
+            plus: digits.has_plus(),
+            context: digits.context(),
+            bracketed_zero: digits.bracketed_zero(),
+            may_go_on: digits.may_go_on(),
+        }),
+        Identity::Withheld | Identity::Nobody => Caller::Anonymous,
+        Identity::Unreadable => Caller::Invalid,
+    }
+}
+
 impl CallPath {
     /// A path that writes the decision on its replies.
     #[must_use]
@@ -242,12 +257,12 @@ impl CallPath {
         match self.redirector.handle(input(datagram), out) {
             Action::Reply(reply) => Some(reply),
             Action::Invite(invite) => {
-                let read = |text: &str| self.rules.read(text);
-                let dialed = read(invite.request_uri_number().as_str()).number();
+                let read = |identity| read(&self.rules, identity);
+                let dialed = read(invite.request_uri_identity(&[])).number();
                 let caller = [IdentitySource::PAssertedIdentity, IdentitySource::From]
                     .into_iter()
                     .flat_map(|source| invite.caller(source))
-                    .map(|text| read(text.as_str()))
+                    .map(read)
                     .next()
                     .unwrap_or(Caller::Invalid);
                 let usable =

@@ -6,11 +6,11 @@ use std::process::ExitCode;
 use ringback_benches::population::{Population, contact, stranger};
 use ringback_benches::sip::{Call, Template};
 use ringback_benches::world::{
-    CallPath, ENVIRONMENT, World, call, e164, input, shared_number, sources,
+    CallPath, ENVIRONMENT, World, call, e164, input, read, shared_number, sources,
 };
 use ringback_routing::{Caller, NumberRules};
 use ringback_sip_proto::message::Framing;
-use ringback_sip_proto::{Message, Redirector, Settings};
+use ringback_sip_proto::{Identity, Message, Redirector, Settings};
 
 /// How many contacts are remembered.
 const CONTACTS: u64 = 10_000;
@@ -50,7 +50,10 @@ fn main() -> ExitCode {
             black_box(redirector.handle(input(black_box(&ack)), &mut out));
         }),
         "read-number" => measure(|_| {
-            black_box(rules.read(black_box("+5511987654321")));
+            black_box(read(
+                &rules,
+                Identity::from_text(black_box(b"+5511987654321")),
+            ));
         }),
         "lookup-hit" => measure(|id| {
             black_box(world.index.calls(ENVIRONMENT, e164(contact(id % CONTACTS))));

@@ -15,6 +15,7 @@ use smallvec::SmallVec;
 use uuid::Uuid;
 
 use crate::fields::{read_id, required, selected};
+use crate::identity;
 use crate::ignored::IgnoredFields;
 
 /// The fields of a reported call, as they are written. Unknown ones are ignored, but known by name; of a
@@ -120,7 +121,7 @@ fn read_agent(field: &Text<'_>, errors: &mut FieldErrors) -> Option<AgentId> {
 /// Reads the contact.
 fn read_to(field: &Text<'_>, rules: NumberRulesRef<'_>, errors: &mut FieldErrors) -> Option<E164> {
     let text = field.required("to", errors)?;
-    let number = rules.read(text).number();
+    let number = identity::read(text, rules).number();
     if number.is_none() {
         errors.add("to", "The to field must be a valid phone number.");
     }
@@ -134,7 +135,7 @@ fn read_from(
     errors: &mut FieldErrors,
 ) -> Option<E164> {
     let text = field.optional("from", errors)?;
-    match rules.read(text) {
+    match identity::read(text, rules) {
         Caller::Number(number) => Some(number),
         Caller::Anonymous => None,
         Caller::Invalid => {

@@ -45,6 +45,7 @@ mod docs;
 mod error;
 mod fields;
 mod handler;
+mod identity;
 mod ignored;
 mod limit;
 mod lines;

@@ -25,7 +25,9 @@ pub use decision::{Decision, Outcome, Question, Reason, decide};
 pub use directory::{Directory, DirectoryAgent, DirectoryEnvironment, DirectoryNumber, TokenHash};
 pub use explanation::{Rung, Step, explain};
 pub use id::{AgentId, AgentSlot, AgentSlots, EnvironmentId, EnvironmentSlot, NumberId, TokenId};
-pub use number::{Caller, Country, E164, NumberForm, NumberRules, NumberRulesRef, UnknownCountry};
+pub use number::{
+    Caller, Country, E164, NumberForm, NumberRules, NumberRulesRef, UnknownCountry, WrittenNumber,
+};
 pub use placeholder::Placeholders;
 pub use record::{
     Agent, AgentStatus, CallStatus, CallbackRole, Direction, Environment, PhoneNumber, StatusSet,

@@ -185,12 +185,6 @@ impl Octets {
         // They differ by one bit.
         Self(self.0 & !(Self::ONES * 2)).is(b'<')
     }
-
-    /// Which is no ASCII.
-    #[inline]
-    pub(crate) const fn is_beyond_ascii(self) -> u64 {
-        self.0 & Self::HIGH
-    }
 }
 
 /// Place of the first byte that satisfies the condition, which no letter may do.
@@ -446,7 +440,6 @@ mod tests {
             let visible = table_without(b"")[byte as usize];
             assert_eq!(is_it(Octets::is_invisible), !visible);
             assert_eq!(is_it(Octets::is_bracket), b"<>".contains(&byte));
-            assert_eq!(is_it(Octets::is_beyond_ascii), !byte.is_ascii());
         }
     }
 

@@ -3,7 +3,9 @@
 //! Everything here is pure. A socket layer drives it like this:
 //!
 //! ```
-//! use ringback_sip_proto::{Action, Answer, IdentitySource, Input, Redirector, Settings, Transport};
+//! use ringback_sip_proto::{
+//!     Action, Answer, Identity, IdentitySource, Input, Redirector, Settings, Transport,
+//! };
 //!
 //! let redirector = Redirector::new([7; 16], Settings::default()); // one per node, any number of copies
 //! let mut replies = Vec::with_capacity(4096); // used again and again: nothing is allocated
@@ -26,9 +28,10 @@
 //!     Action::Reply(reply) => println!("{} to {}", reply.status, reply.destination),
 //!     Action::Invite(invite) => {
 //!         // `invite.fingerprint()` finds the reply to a retransmission.
-//!         let dialed = invite.request_uri_number();
+//!         let dialed = invite.request_uri_identity(&[]);
 //!         let caller = invite.caller(IdentitySource::From).next().unwrap();
-//!         assert_eq!((dialed.as_str(), caller.as_str()), ("+551130000000", "+5511987654321"));
+//!         assert_eq!(dialed, Identity::from_text(b"+551130000000"));
+//!         assert_eq!(caller, Identity::from_text(b"+5511987654321"));
 //!         // Ask routing, then:
 //!         let answer = Answer {
 //!             outcome: "callback",
@@ -57,7 +60,7 @@
 //!
 //! [`message`] reads the wire and decides every question. The types of the `rsip` crate are used as
 //! vocabulary: [`Method`](rsip::Method) everywhere, the others in [`vocabulary`], for tools and
-//! tests. `rsip` never parses anything here; why is told there.
+//! tests. `rsip` never parses anything here; the reasons stand there.
 
 pub mod check;
 pub mod framing;
@@ -75,7 +78,7 @@ pub mod vocabulary;
 pub use check::{Defect, DropCause, Refusal, Response};
 pub use framing::{Frame, PONG, StreamFramer};
 pub use hep::{HepFrame, HepFramer, HepPacket};
-pub use message::{Fault, IdentitySource, MAX_MESSAGE, Message, NumberText};
+pub use message::{Digits, Fault, Identity, IdentitySource, MAX_MESSAGE, Message};
 pub use origin::{Origin, Transport};
 pub use prepared::{PreparedAnswer, PreparedTarget};
 pub use proxy_protocol::ProxyHeader;

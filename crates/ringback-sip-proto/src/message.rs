@@ -11,13 +11,13 @@
 //! whose name is no token, is an error.
 //!
 //! A message that breaks the rules is still indexed as far as it can be read, because the reply
-//! that says so needs its `Via`, `From`, `To`, `Call-ID` and `CSeq`. What is wrong is told by
+//! that says so needs its `Via`, `From`, `To`, `Call-ID` and `CSeq`. What is wrong is shown by
 //! [`Message::start`], [`Message::fault`] and the typed readers; in which order it counts is
 //! decided in [`check`](crate::check).
 
 mod header;
+mod identity;
 mod name_addr;
-mod number_text;
 mod value;
 mod via;
 
@@ -28,8 +28,8 @@ use rsip::Method;
 use crate::lex::{self, Cursor, Octets};
 
 pub use header::{HeaderLine, HeaderLines, HeaderName, Values};
+pub use identity::{Digits, Identity, IdentitySource};
 pub use name_addr::NameAddr;
-pub use number_text::{IdentitySource, NumberText};
 pub use value::{BrokenParam, List, Param, Params, Value};
 pub use via::Via;
 
@@ -189,7 +189,7 @@ impl<'m> Message<'m> {
     ///
     /// # Errors
     ///
-    /// If there are no bytes but line ends. Whatever else is wrong is told by the message itself.
+    /// If there are no bytes but line ends. Whatever else is wrong is shown by the message itself.
     pub fn parse(bytes: &'m [u8], framing: Framing) -> Result<Self, KeepAlive> {
         let begin = bytes
             .iter()

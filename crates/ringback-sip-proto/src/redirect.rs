@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 
 use crate::check::{DropCause, Refusal, Request, Response, Verdict, check};
 use crate::lex;
-use crate::message::{Framing, IdentitySource, Message, NumberText};
+use crate::message::{Framing, Identity, IdentitySource, Message};
 use crate::origin::{Origin, Transport};
 use crate::prepared::{PreparedAnswer, PreparedTarget};
 use crate::reply::{ALLOW, Answered, MAX_DATAGRAM, Reply, TagKey, fingerprint};
@@ -117,15 +117,15 @@ impl<'m> Invite<'m> {
         self.fingerprint
     }
 
-    /// What the request URI's user names.
+    /// Who the request URI names, as [`Message::request_uri_identity`] does.
     #[must_use]
-    pub fn request_uri_number(&self) -> NumberText {
+    pub fn request_uri_identity(&self, prefixes: &[Box<str>]) -> Identity {
         // The checks read the request URI already.
-        NumberText::from_uri(&self.request.uri)
+        Identity::from_uri_without(&self.request.uri, prefixes)
     }
 
     /// What a source says about the caller: all its values in order; none if it is not there.
-    pub fn caller(&self, source: IdentitySource) -> impl Iterator<Item = NumberText> + use<'m> {
+    pub fn caller(&self, source: IdentitySource) -> impl Iterator<Item = Identity> + use<'m> {
         self.message.caller(source)
     }
 

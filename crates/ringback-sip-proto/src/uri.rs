@@ -334,18 +334,6 @@ pub(crate) fn scheme_end(text: &[u8]) -> Option<usize> {
     (text.get(end) == Some(&b':')).then_some(end)
 }
 
-/// The user part of a `sip:` or `sips:` URI, whatever is wrong with what follows it.
-pub(crate) fn user_before_anything(text: &[u8]) -> Option<&[u8]> {
-    let (scheme, rest) = lex::split_once(text, b':');
-    if !scheme.eq_ignore_ascii_case(b"sip") && !scheme.eq_ignore_ascii_case(b"sips") {
-        return None;
-    }
-    let (userinfo, host) = lex::split_once(rest?, b'@');
-    let user = lex::split_once(userinfo, b':').0;
-    let is_clear = !user.is_empty() && is_escaped(user, &USER) && lex::find(b'@', host?).is_none();
-    is_clear.then_some(user)
-}
-
 /// Reads a port of one digit or more, up to 65535.
 pub(crate) fn port(digits: &[u8]) -> Option<u16> {
     lex::decimal(digits).and_then(|port| u16::try_from(port).ok())

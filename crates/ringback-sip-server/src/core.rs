@@ -540,7 +540,8 @@ impl<R: Router> Core<R> {
             StartLine::Request { .. } if message.method() == Some(Method::Invite) => {
                 let directory = self.router.directory();
                 let peer = sighting.peer;
-                let dialed = message.request_uri_number().and_then(|request_uri| {
+                let request_uri = message.request_uri_identity(&peer.strip_prefixes);
+                let dialed = request_uri.and_then(|request_uri| {
                     identity::dialed(&message, request_uri, peer, &directory)
                 });
                 if dialed.is_none_or(|dialed| directory.number(dialed).is_none()) {
@@ -633,7 +634,7 @@ impl<'d, 's, 'r> Desk<'d, 's, 'r> {
         let (directory, peer) = (self.round.directory, self.source.peer);
         let dialed = identity::dialed(
             invite.message(),
-            invite.request_uri_number(),
+            invite.request_uri_identity(&peer.strip_prefixes),
             peer,
             directory,
         );

@@ -247,9 +247,7 @@ mod tests {
 
     #[test]
     fn what_was_dialed_is_shown_as_it_came() {
-        let number = ringback_routing::NumberRules::default()
-            .read("+551130000000")
-            .number();
+        let number = E164::from_canonical(b"+551130000000");
         assert_eq!(
             shown_dialed(number, b"x").unwrap().as_str(),
             "+551130000000"

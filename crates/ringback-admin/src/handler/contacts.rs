@@ -9,6 +9,7 @@ use serde::Serialize;
 use crate::api::Api;
 use crate::auth::Tenant;
 use crate::error::ApiError;
+use crate::identity;
 use crate::path::PathText;
 use crate::reply;
 use crate::wire::CallBody;
@@ -47,7 +48,7 @@ pub(crate) async fn forget(
 /// meant.
 fn read(api: &Api, tenant: Tenant, path: &PathText) -> Result<E164, ApiError> {
     let rules = api.number_rules(tenant)?;
-    let number = rules.read(path.get("number")).number();
+    let number = identity::read(path.get("number"), rules).number();
     number.ok_or_else(|| {
         let mut errors = FieldErrors::default();
         errors.add("number", "The number must be a valid phone number.");

@@ -20,6 +20,7 @@ use crate::body::read_fields;
 use crate::call_text::{MAX_SID_BYTES, sid_problem};
 use crate::error::ApiError;
 use crate::fields::required;
+use crate::identity;
 use crate::path::{PathText, QueryText};
 use crate::reply::{self, Success};
 use crate::status::RefusedCall;
@@ -47,9 +48,9 @@ pub(crate) async fn look_up(
             },
         )
         .unwrap_or(false);
-    let caller = rules.read(query.phone_number("from").unwrap_or_default());
+    let caller = identity::read(query.phone_number("from").unwrap_or_default(), rules);
     query.errors.into_result()?;
-    let dialed = to.and_then(|to| rules.read(to).number());
+    let dialed = to.and_then(|to| identity::read(to, rules).number());
     let ask = Ask {
         tenant,
         dialed,
@@ -87,8 +88,8 @@ pub(crate) async fn route(
     fields.finish().into_result()?;
     let rules = api.number_rules(tenant)?;
     let shown: String = to.chars().take(MAX_SHOWN_DIALED).collect();
-    let dialed = rules.read(to).number();
-    let caller = rules.read(from);
+    let dialed = identity::read(to, rules).number();
+    let caller = identity::read(from, rules);
     let command = RouteCall {
         environment: tenant.environment,
         dialed,

@@ -10,6 +10,7 @@ use crate::auth::Tenant;
 use crate::body::read_fields;
 use crate::error::ApiError;
 use crate::fields::MAX_NAME;
+use crate::identity;
 use crate::paging::Paging;
 use crate::path::{PathText, QueryText};
 use crate::reply;
@@ -52,7 +53,7 @@ pub(crate) async fn create(
         },
         None => tenant_rules,
     };
-    let number = match rules.read(&text) {
+    let number = match identity::read(&text, rules) {
         Caller::Number(number) => Some(number),
         Caller::Anonymous | Caller::Invalid => {
             if !text.is_empty() {

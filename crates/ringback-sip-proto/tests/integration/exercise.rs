@@ -4,8 +4,8 @@
 
 use ringback_sip_proto::message::{Framing, HeaderName, StartLine};
 use ringback_sip_proto::{
-    Action, Answer, Frame, HepFrame, HepFramer, HepPacket, IdentitySource, Input, MAX_MESSAGE,
-    Message, Redirector, Reply, Settings, StreamFramer, Transport,
+    Action, Answer, Frame, HepFrame, HepFramer, HepPacket, Identity, IdentitySource, Input,
+    MAX_MESSAGE, Message, Redirector, Reply, Settings, StreamFramer, Transport,
 };
 
 /// Every setting on, so that every writer runs.
@@ -50,16 +50,17 @@ pub(crate) fn handle(bytes: &[u8], transport: Transport) -> Option<(Reply, Vec<u
                 IdentitySource::RemotePartyId,
                 IdentitySource::From,
             ] {
-                for text in invite.caller(source) {
-                    assert!(text.as_str().is_ascii());
+                for identity in invite.caller(source) {
+                    check_identity(&identity);
                 }
             }
             let message = invite.message();
-            for text in std::iter::once(invite.request_uri_number())
-                .chain(message.header_numbers("To"))
-                .chain(message.header_numbers("X-Any"))
+            let prefixes = ["1234#".into(), "9".into()];
+            for identity in std::iter::once(invite.request_uri_identity(&prefixes))
+                .chain(message.header_identities("To", &prefixes))
+                .chain(message.header_identities("X-Any", &[]))
             {
-                assert!(text.as_str().is_ascii());
+                check_identity(&identity);
             }
             let start = out.len();
             for reply in [
@@ -81,6 +82,18 @@ pub(crate) fn handle(bytes: &[u8], transport: Transport) -> Option<(Reply, Vec<u
     let reply = reply?;
     check_reply(bytes, transport, &reply, &written);
     Some((reply, written))
+}
+
+/// What holds for whoever is named: a number has digits, and nothing but digits.
+fn check_identity(identity: &Identity) {
+    if let Identity::Number(digits) = identity {
+        assert!(!digits.as_bytes().is_empty());
+        for digits in [digits.as_bytes(), digits.context()] {
+            assert!(digits.iter().all(u8::is_ascii_digit));
+        }
+        let zero = digits.bracketed_zero();
+        assert!(zero.is_none_or(|zero| digits.as_bytes().get(zero) == Some(&b'0')));
+    }
 }
 
 /// What holds for every reply to every request.
