@@ -81,7 +81,7 @@ impl From<EnvironmentBefore> for Environment {
 /// An outbound call, as recorded.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Call {
-    /// Whose it is.
+    /// The environment of the agent that called.
     pub environment: EnvironmentId,
     /// The call id, unique within the environment.
     pub sid: String,
@@ -126,11 +126,11 @@ impl RoutedEvent {
 /// An incoming call that was routed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RoutedCall {
-    /// Whose it is.
+    /// The environment of the dialed number.
     pub environment: EnvironmentId,
     /// The hash of its call id (see `hash_sid`).
     pub sid_hash: u64,
-    /// When.
+    /// When the call was routed.
     pub at: Timestamp,
     /// The agent that it went to, if any.
     pub agent: Option<AgentId>,
@@ -241,7 +241,7 @@ impl CountMark {
 /// A routed call that was answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AnsweredCall {
-    /// Whose it is.
+    /// The environment of the dialed number.
     pub environment: EnvironmentId,
     /// The hash of its call id.
     pub sid_hash: u64,

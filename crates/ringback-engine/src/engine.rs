@@ -448,7 +448,7 @@ pub(crate) fn spawn(
         .map_err(OpenError::Thread)
 }
 
-/// Whether a change concerns the directory, so that it has to be published anew.
+/// Whether a change concerns the directory, so that a new one has to be published.
 pub(crate) const fn concerns_directory(change: &Change) -> bool {
     !matches!(
         change,

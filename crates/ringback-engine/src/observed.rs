@@ -38,7 +38,7 @@ use tally::Tally;
 pub struct DecisionRecord {
     /// Grows with every decision of the process.
     pub sequence: u64,
-    /// When.
+    /// When the call was decided.
     pub at: Timestamp,
     /// Who asked.
     pub surface: Surface,
@@ -48,7 +48,7 @@ pub struct DecisionRecord {
     pub caller: Caller,
     /// What became of the call.
     pub outcome: Outcome,
-    /// Why.
+    /// The stable reason for the outcome.
     pub reason: Reason,
     /// The environment of the dialed number.
     pub environment: Option<EnvironmentId>,

@@ -89,14 +89,14 @@ impl FromIterator<RememberedCall> for RecentCalls {
     }
 }
 
-/// What became of a call that the index was told.
+/// What the index did with a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Observed {
     /// It is remembered.
     Kept,
     /// It is older than what is remembered already.
     Ignored,
-    /// The contact has more lines than are remembered: one was left out, be it that of this call.
+    /// The contact has more lines than are remembered: one was left out, perhaps that of this call.
     Crowded,
     /// It started in the same second as a remembered call: the caller must establish the contact's
     /// newest calls and [`ContactIndex::replace`] them.
@@ -156,7 +156,7 @@ impl ContactIndex {
         self.newest.len() == 0
     }
 
-    /// Tells the index of a call. Calls may come in any order and more than once.
+    /// Enters a call. Calls may come in any order and more than once.
     pub fn observe(
         &self,
         environment: EnvironmentSlot,
@@ -166,7 +166,7 @@ impl ContactIndex {
         self.observe_among(environment, contact, call, |_| true)
     }
 
-    /// Tells the index of a call, as [`Self::observe`] does.
+    /// Enters a call, as [`Self::observe`] does.
     ///
     /// Of the calls remembered so far only those count whose agent `exists`: the place of a deleted one is
     /// free.
@@ -236,7 +236,7 @@ impl ContactIndex {
         self.enter(environment, contact, calls, false);
     }
 
-    /// Drops every contact of which `keep` says so of none of its calls, and gives back their memory.
+    /// Drops every contact none of whose calls `keep` accepts, and gives back the memory.
     ///
     /// Goes through some hundred contacts at a time, whose readers wait meanwhile.
     pub fn retain(&self, mut keep: impl FnMut(EnvironmentSlot, &RememberedCall) -> bool) {

@@ -76,7 +76,7 @@ pub struct Question<'q> {
     pub dialed: Option<E164>,
     /// Who calls.
     pub caller: Caller,
-    /// When.
+    /// The time of the call: the recency window is counted back from it.
     pub now: Timestamp,
     /// The users that a target must have for `usable` to tell against it: that of the SIP request's own
     /// URI.
@@ -91,7 +91,7 @@ pub struct Question<'q> {
 pub struct Decision<'d> {
     /// What becomes of the call.
     pub outcome: Outcome,
-    /// Why.
+    /// The stable reason for the outcome.
     pub reason: Reason,
     /// The environment that owns the dialed number.
     pub environment: Option<&'d DirectoryEnvironment>,

@@ -32,7 +32,7 @@ pub fn explain<'d>(
 /// One rung tried.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Step {
-    /// Which.
+    /// The rung of the decision that was tried.
     pub rung: Rung,
     /// Whether it decided the call (for `remembered_call`: whether the call qualified).
     pub held: bool,

@@ -148,9 +148,9 @@ pub enum Direction {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AgentStatus {
-    /// Not yet.
+    /// Not in use: no call is routed to it, and it cannot become a source.
     Draft,
-    /// Yes.
+    /// In use.
     Published,
 }
 

@@ -131,7 +131,7 @@ pub enum ConfigProblem {
     Pem {
         /// The file.
         path: String,
-        /// Why.
+        /// What the system or the parser says about it.
         cause: String,
     },
     /// Certificate and private key do not fit one another, or cannot be used.

@@ -14,8 +14,8 @@
 //! Mirrors send over several sockets, so a final reply may overtake its INVITE: it is kept for
 //! [`EARLY_SECONDS`], at most [`MAX_EARLY`] of them.
 //!
-//! Calls are watched for five to ten minutes, and at most [`MAX_CALLS`] twice. Nothing here is told to
-//! anybody: what was learned is given back.
+//! Calls are watched for five to ten minutes, and at most [`MAX_CALLS`] twice. This module
+//! informs nobody: it returns what was learned.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::BuildHasher;
@@ -101,7 +101,7 @@ struct Watched {
     call: Call,
     /// The INVITE seen last that was not a fork.
     leg: Leg,
-    /// The status told last; of a callback `Answered` once it is.
+    /// The status reported last; of a callback `Answered` once it is.
     status: CallStatus,
 }
 
@@ -118,7 +118,7 @@ enum Call {
         contact: E164,
         /// From which number.
         from: Option<E164>,
-        /// When.
+        /// When the call started.
         started_at: Timestamp,
     },
     /// One that was routed as callback.
@@ -285,7 +285,7 @@ impl Learning {
         }
     }
 
-    /// Forgets calls that are watched for long, and replies that waited in vain. To be called now and
+    /// Forgets calls that are watched for long, and replies whose INVITE never came. To be called now and
     /// then.
     pub(crate) fn tick(&self, now: Now) {
         let mut seen = self.seen.lock();
@@ -318,7 +318,7 @@ impl Learning {
             }
             return told;
         };
-        // Of calls that cannot be told apart the reply belongs to all.
+        // Where calls cannot be distinguished, the reply belongs to all of them.
         for watched in seen.calls(key).into_iter().flatten() {
             if watched.fits(leg, status) != Some(best) {
                 continue;
@@ -385,7 +385,7 @@ impl Watched {
         is_about.then_some(score)
     }
 
-    /// Takes note of how far an outbound call got; gives what is to be told, if that is news.
+    /// Takes note of how far an outbound call got; returns what is to be reported, if that is news.
     fn advance(&mut self, status: CallStatus, call_id: &[u8]) -> Option<LearnedCall> {
         let is_news = self.status < status && self.status != CallStatus::Answered;
         if !is_news || matches!(self.call, Call::Callback { .. }) {
@@ -395,7 +395,7 @@ impl Watched {
         self.told(&String::from_utf8_lossy(call_id), false)
     }
 
-    /// An outbound call as it is told.
+    /// An outbound call as it is reported.
     fn told(&self, sid: &str, is_new: bool) -> Option<LearnedCall> {
         let Call::Outbound {
             environment,

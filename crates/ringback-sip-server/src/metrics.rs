@@ -181,7 +181,7 @@ label! {
 /// In which way an INVITE was one too many, and whether that was answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Excess {
-    /// Why.
+    /// What made it too much.
     cause: ExcessCause,
     /// With 503.
     is_answered: bool,
@@ -214,7 +214,7 @@ impl Excess {
         Self { cause, is_answered }
     }
 
-    /// Why.
+    /// What made it too much.
     pub(crate) const fn cause(self) -> ExcessCause {
         self.cause
     }
@@ -340,7 +340,7 @@ label! {
 #[derive(Debug, Default)]
 #[repr(align(128))]
 pub(crate) struct Lane {
-    /// Whose it is.
+    /// Who writes the counters of this lane.
     hand: Hand,
     /// Messages received, by transport.
     received: [Counter; 3],
@@ -379,7 +379,7 @@ struct Latencies {
 #[derive(Debug, Default)]
 #[repr(align(64))]
 pub(crate) struct PeerLane {
-    /// Whose it is.
+    /// Who writes the counters of this lane.
     hand: Hand,
     /// Messages received.
     messages: Counter,

@@ -491,7 +491,7 @@ impl Pressure {
         }
     }
 
-    /// Makes the sieve anew; says whether it differs enough from what stands before the socket.
+    /// Builds the packet filter again; says whether it differs enough from what stands before the socket.
     fn resieve(&mut self) -> bool {
         let part = |place: usize| self.peers.get(place).map_or(1.0, |peer| peer.passes);
         let held = &mut self.held;

@@ -53,7 +53,7 @@ pub(crate) enum DialedSource {
 pub(crate) enum Refusal {
     /// 503.
     Answer,
-    /// Nothing.
+    /// No reply at all.
     Silence,
 }
 

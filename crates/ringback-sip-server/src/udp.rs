@@ -376,7 +376,7 @@ impl Receiver {
         self.wanted = match received.len() {
             // There may be more.
             full if full == self.wanted => (4 * full).min(BATCH),
-            // To look for a second one would be in vain, as it was now.
+            // Looking for a second one would find nothing, as it did just now.
             1 => 1,
             some => (2 * some).min(BATCH),
         };

@@ -12,7 +12,7 @@ use crate::{Change, CommandError, Draft, FieldErrors};
 /// Makes an agent, as a draft.
 #[derive(Clone, Debug)]
 pub struct CreateAgent {
-    /// Whose it is.
+    /// The environment that the agent will belong to.
     pub environment: EnvironmentId,
     /// Its name.
     pub name: String,
@@ -69,9 +69,9 @@ impl Command for CreateAgent {
 /// Changes an agent; what is left out stays.
 #[derive(Clone, Debug)]
 pub struct UpdateAgent {
-    /// Whose it is.
+    /// The environment of the agent.
     pub environment: EnvironmentId,
-    /// Which.
+    /// The agent to change.
     pub id: AgentId,
     /// The new name.
     pub name: Option<String>,
@@ -123,9 +123,9 @@ impl Command for UpdateAgent {
 /// Publishes an agent, or takes it back to a draft; its role and its calls stay.
 #[derive(Clone, Copy, Debug)]
 pub struct PublishAgent {
-    /// Whose it is.
+    /// The environment of the agent.
     pub environment: EnvironmentId,
-    /// Which.
+    /// The agent to publish, or to take back.
     pub id: AgentId,
     /// What it shall be.
     pub status: AgentStatus,
@@ -148,9 +148,9 @@ impl Command for PublishAgent {
 /// Deletes an unpublished agent with its calls; it leaves every role and every number.
 #[derive(Clone, Copy, Debug)]
 pub struct DeleteAgent {
-    /// Whose it is.
+    /// The environment of the agent.
     pub environment: EnvironmentId,
-    /// Which.
+    /// The agent to delete.
     pub id: AgentId,
 }
 

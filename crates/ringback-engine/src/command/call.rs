@@ -127,7 +127,7 @@ impl Command for RecordLearned {
 pub struct ForgetContact {
     /// Whose contact.
     pub environment: EnvironmentId,
-    /// Which.
+    /// The contact to forget, in either spelling of its number.
     pub contact: E164,
 }
 

@@ -53,7 +53,7 @@ impl Command for CreateEnvironment {
 /// Changes an environment's settings.
 #[derive(Clone, Debug)]
 pub struct UpdateEnvironment {
-    /// Which.
+    /// The environment to change.
     pub id: EnvironmentId,
     /// The new name.
     pub name: Option<String>,
@@ -104,7 +104,7 @@ impl Command for UpdateEnvironment {
 /// Deletes an environment that has neither agents nor numbers, with its tokens.
 #[derive(Clone, Copy, Debug)]
 pub struct DeleteEnvironment {
-    /// Which.
+    /// The environment to delete.
     pub id: EnvironmentId,
 }
 

@@ -9,7 +9,7 @@ use crate::{Change, CommandError, Draft, FieldErrors};
 /// Enters a number.
 #[derive(Clone, Copy, Debug)]
 pub struct CreateNumber {
-    /// Whose it is.
+    /// The environment that the number will belong to.
     pub environment: EnvironmentId,
     /// Its digits.
     pub number: E164,
@@ -86,9 +86,9 @@ impl Command for SetDefaultAgent {
 /// Removes a number that no agent owns.
 #[derive(Clone, Copy, Debug)]
 pub struct DeleteNumber {
-    /// Whose it is.
+    /// The environment of the number.
     pub environment: EnvironmentId,
-    /// Which.
+    /// The number to delete.
     pub id: NumberId,
 }
 

@@ -15,16 +15,16 @@ pub struct SetCallbackRole {
     pub environment: EnvironmentId,
     /// Which agent.
     pub id: AgentId,
-    /// Whether the role starts anew.
+    /// Whether options that are left out are cleared or kept.
     pub mode: RoleMode,
     /// The role.
     pub fields: RoleFields,
 }
 
-/// Whether a role starts anew.
+/// Whether a role that is set keeps the options of the one before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RoleMode {
-    /// `POST`: it does, whether or not there is one.
+    /// `POST`: options left out are cleared, whether or not there was a role.
     Anew,
     /// `PUT`: there must be one; options left out stay.
     Replace,

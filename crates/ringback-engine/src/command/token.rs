@@ -71,7 +71,7 @@ impl<C: Command> Command for ByToken<C> {
 pub struct DeleteToken {
     /// The environment that it opens.
     pub environment: EnvironmentId,
-    /// Which.
+    /// The token to end.
     pub id: TokenId,
 }
 

@@ -6,7 +6,7 @@
 //!
 //! - [`layout`] says which buckets a hash may be in. Within its group of buckets an entry stands in the
 //!   first cell that was empty, from its home on; a search ends at the first empty cell. A removal
-//!   fills the group anew, so that this stays true.
+//!   fills the group again, so that this stays true.
 //! - [`stripe`]s of groups have a lock for writers and a version for readers.
 //! - [`chunks`] hold the buckets.
 
@@ -35,7 +35,7 @@ pub(super) struct Table<S = RandomState> {
     /// The buckets.
     chunks: Chunks,
     /// The [`State`], packed. A writer changes it only while it holds [`Self::growth`] and the stripe
-    /// of the one group that the change concerns, so that whoever reads another group does not mind.
+    /// of the one group that the change concerns, so that readers of other groups are not disturbed.
     state: AtomicU64,
     /// How many entries there are.
     len: AtomicU64,
@@ -169,7 +169,7 @@ impl<S: BuildHasher> Table<S> {
         result
     }
 
-    /// Drops every entry of which `keep` says no, and gives back the memory that is not needed any more.
+    /// Drops every entry that `keep` refuses, and gives back the memory that is not needed any more.
     ///
     /// Goes group by group; a group's readers wait while it is swept.
     pub(super) fn retain(&self, mut keep: impl FnMut(u64, u64) -> bool) {
@@ -246,7 +246,7 @@ impl<S: BuildHasher> Table<S> {
         Place::Nowhere
     }
 
-    /// Fills the groups of these hashes anew with what `keep` lets stay; tells how many it does not.
+    /// Fills the groups of these hashes again with what `keep` lets stay; returns how many entries it drops.
     fn refill(
         &self,
         held: &mut Held<'_>,

@@ -19,7 +19,7 @@ pub(super) struct Generation {
 }
 
 impl Generation {
-    /// An empty one, from the start on. Every page of it is touched here, lest the call path wait for that;
+    /// An empty one, from the start on. Every page of it is touched here, so that the call path does not wait for that;
     /// not all at once, because the call path may want this processor: `pause` is called every 64 KiB.
     pub(super) fn new(lines: usize, pause: impl Fn()) -> Self {
         let length = (lines + 1) * LINE;

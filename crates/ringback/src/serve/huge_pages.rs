@@ -10,7 +10,7 @@ use std::fs;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
-/// Starts the process anew, in place, with an allocator that asks for huge pages, where that makes a
+/// Starts the process again, in place, with an allocator that asks for huge pages, where that makes a
 /// difference. Returns where it makes none, or cannot be done. An operator's own setting stands.
 pub(super) fn ask_for() {
     let on_request = fs::read_to_string(MODE).is_ok_and(|mode| mode.contains("[madvise]"));

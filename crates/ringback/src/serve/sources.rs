@@ -46,7 +46,7 @@ struct ReloadState {
 /// One reload.
 #[derive(Clone, Serialize)]
 struct Reload {
-    /// When.
+    /// When the configuration was read again.
     at: Timestamp,
     /// Whether the new configuration is in force.
     succeeded: bool,

@@ -171,7 +171,7 @@ impl Status {
     }
 }
 
-/// Does it.
+/// Runs the verb that was given.
 pub(crate) fn run(args: &AgentArgs) -> Result<(), Failure> {
     let session = args.session.open()?;
     let client = &session.client;

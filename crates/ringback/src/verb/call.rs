@@ -46,7 +46,7 @@ enum Verb {
     },
 }
 
-/// Does it.
+/// Runs the verb that was given.
 pub(crate) fn run(args: &CallArgs) -> Result<(), Failure> {
     let session = args.session.open()?;
     let Verb::Record {

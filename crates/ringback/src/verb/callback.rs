@@ -110,7 +110,7 @@ impl Role {
     }
 }
 
-/// Does it.
+/// Runs the verb that was given.
 pub(crate) fn run(args: &CallbackArgs) -> Result<(), Failure> {
     let session = args.session.open()?;
     let client = &session.client;

@@ -38,7 +38,7 @@ enum Verb {
     },
 }
 
-/// Does it.
+/// Runs the verb that was given.
 pub(crate) fn run(args: &ContactArgs) -> Result<(), Failure> {
     let session = args.session.open()?;
     match &args.verb {

@@ -142,7 +142,7 @@ enum TokenVerb {
     },
 }
 
-/// Does it.
+/// Runs the verb that was given.
 pub(crate) fn run(args: &EnvironmentArgs) -> Result<(), Failure> {
     let session = args.session.open()?;
     let client = &session.client;

@@ -60,7 +60,7 @@ enum Verb {
     },
 }
 
-/// Does it.
+/// Runs the verb that was given.
 pub(crate) fn run(args: &NumberArgs) -> Result<(), Failure> {
     let session = args.session.open()?;
     let client = &session.client;

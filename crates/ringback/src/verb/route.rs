@@ -30,7 +30,7 @@ pub(crate) struct RouteArgs {
     explain: bool,
 }
 
-/// Does it.
+/// Asks the server and prints its decision.
 pub(crate) fn run(args: &RouteArgs) -> Result<(), Failure> {
     let session = args.session.open()?;
     let path = ApiPath::new(["route"])
