@@ -138,9 +138,30 @@ mod tests {
     }
 
     #[test]
+    fn what_must_be_sent_and_what_may_be_missing_is_marked() {
+        let text = |id: &str| seen(article(id));
+        assert!(text("schema-AgentNew").contains("name text, 1 to 255 characters required"));
+        assert!(text("schema-TargetNew").contains("uri text, at most 1024 characters required"));
+        assert!(!text("schema-TargetNew").contains("may be absent"));
+        assert!(
+            text("schema-CallbackConfig")
+                .contains("recency_window_seconds integer, 1 to 3162240000 may be absent")
+        );
+        assert!(!text("schema-Agent").contains("required"));
+    }
+
+    #[test]
     fn a_reader_sees_no_markup_and_no_missing_names() {
         let text = seen(page());
-        for raw in ["`", "} |", "| null", "undefined", "$ref", "#/components"] {
+        for raw in [
+            "`",
+            "} |",
+            "| null",
+            "any value or",
+            "undefined",
+            "$ref",
+            "#/components",
+        ] {
             assert!(!text.contains(raw), "{raw}");
         }
         assert!(!page().contains("<script") && !page().contains("<table"));

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::json::Json;
-use super::schema::{about, fields, words};
+use super::schema::{Writer, about, fields, words};
 
 /// Writes the page.
 pub(super) fn write(description: &Json) -> String {
@@ -35,7 +35,7 @@ pub(super) fn write(description: &Json) -> String {
             write_operation(&mut out, description, operation);
         }
     }
-    write_schemas(&mut out, description);
+    write_schemas(&mut out, description, &operations);
     out.push_str("</main>\n</body>\n</html>\n");
     out
 }
@@ -103,7 +103,7 @@ fn write_index(out: &mut String, tags: &[&str], operations: &[Operation<'_>]) {
         for operation in operations.iter().filter(|operation| operation.tag == *tag) {
             let _infallible = writeln!(
                 out,
-                "<li><a href=\"#{}\"><span class=\"method\">{}</span> {}</a></li>",
+                "<li><a href=\"#{}\"><span class=\"method\">{}</span> <span>{}</span></a></li>",
                 operation.id,
                 operation.method,
                 breakable(operation.path.trim_start_matches("/api/v1"))
@@ -145,7 +145,7 @@ fn write_operation(out: &mut String, description: &Json, operation: &Operation<'
         let note = if required { "" } else { ", may be left out" };
         let _infallible = writeln!(out, "<h4>Body</h4>\n<p>{}{note}</p>", code(content_type));
         if let Some(schema) = schema {
-            let _infallible = writeln!(out, "{}{}", about(schema), fields(schema));
+            let _infallible = writeln!(out, "{}{}", about(schema), fields(schema, Writer::Client));
         }
     }
     let _infallible = writeln!(
@@ -202,7 +202,7 @@ fn write_answers(out: &mut String, description: &Json, operation: &Operation<'_>
                     out,
                     "<p><code>data</code> is <span class=\"type\">{}</span></p>\n{}",
                     words(data),
-                    fields(data)
+                    fields(data, Writer::Server)
                 );
             }
             let example = body.get("example").map(readable).unwrap_or_default();
@@ -231,19 +231,47 @@ fn write_answers(out: &mut String, description: &Json, operation: &Operation<'_>
 }
 
 /// Writes the schemas that stand in several places.
-fn write_schemas(out: &mut String, description: &Json) {
+fn write_schemas(out: &mut String, description: &Json, operations: &[Operation<'_>]) {
     out.push_str("<h2 id=\"schemas\">Schemas</h2>\n");
+    let mut sent = Vec::new();
+    for operation in operations {
+        if let Some(body) = operation.json.get("requestBody") {
+            add_references(description, body, &mut sent);
+        }
+    }
     let schemas = description
         .get("components")
         .and_then(|components| components.get("schemas"));
     for (name, schema) in schemas.map_or(&[][..], Json::entries) {
+        let writer = if sent.contains(&schema) {
+            Writer::Client
+        } else {
+            Writer::Server
+        };
         let _infallible = writeln!(
             out,
             "<article id=\"schema-{name}\">\n<h3>{name}</h3>\n<p class=\"type\">{}</p>\n{}{}</article>",
             words(schema),
             about(schema),
-            fields(schema)
+            fields(schema, writer)
         );
+    }
+}
+
+/// Adds everything that a value refers to, by however many steps.
+fn add_references<'a>(description: &'a Json, value: &'a Json, found: &mut Vec<&'a Json>) {
+    let referred = resolved(description, value);
+    if value.text("$ref").is_some() && !found.contains(&referred) {
+        found.push(referred);
+        add_references(description, referred, found);
+    }
+    for (_, inner) in value.entries() {
+        add_references(description, inner, found);
+    }
+    if let Json::List(entries) = value {
+        for entry in entries {
+            add_references(description, entry, found);
+        }
     }
 }
 

@@ -5,8 +5,17 @@ use std::fmt::Write as _;
 use super::json::Json;
 use super::page::{code, prose};
 
-/// The fields of an object, those of objects within it included; nothing for what is no object.
-pub(super) fn fields(schema: &Json) -> String {
+/// Who writes a value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Writer {
+    /// The client: what must be there is marked.
+    Client,
+    /// The server: what may be absent is marked.
+    Server,
+}
+
+/// The fields of an object, each with those within it; nothing for what is no object.
+fn own_fields(schema: &Json, writer: Writer) -> String {
     let properties = schema.get("properties").map_or(&[][..], Json::entries);
     if properties.is_empty() {
         return String::new();
@@ -15,14 +24,18 @@ pub(super) fn fields(schema: &Json) -> String {
     let mut out = String::from("<dl class=\"fields\">\n");
     for (name, field) in properties {
         let is_required = required.iter().any(|one| one.as_text() == Some(name));
-        let note = if is_required { " <b>required</b>" } else { "" };
+        let note = match (writer, is_required) {
+            (Writer::Client, true) => " <b>required</b>",
+            (Writer::Server, false) => " <b>may be absent</b>",
+            _ => "",
+        };
         let _infallible = writeln!(
             out,
             "<dt>{} <span class=\"type\">{}</span>{note}</dt>",
             code(name),
             words(field)
         );
-        let _infallible = writeln!(out, "<dd>{}{}</dd>", about(field), within(field));
+        let _infallible = writeln!(out, "<dd>{}{}</dd>", about(field), fields(field, writer));
     }
     out.push_str("</dl>\n");
     out
@@ -55,11 +68,11 @@ pub(super) fn words(schema: &Json) -> String {
     } else {
         values.join(" or ")
     };
-    if text.is_empty() {
-        text.push_str("any value");
-    }
-    if !null.is_empty() {
-        text.push_str(" or null");
+    match (text.is_empty(), null.is_empty()) {
+        (true, true) => text.push_str("any value"),
+        (true, false) => text.push_str("null"),
+        (false, true) => {}
+        (false, false) => text.push_str(" or null"),
     }
     text
 }
@@ -71,6 +84,11 @@ fn one(name: &str, schema: &Json) -> String {
             let entry = schema
                 .get("items")
                 .map_or_else(|| "any value".to_owned(), words);
+            let entry = match entry.as_str() {
+                "object" => "objects",
+                "UUID" => "UUIDs",
+                other => other,
+            };
             format!(
                 "list of {entry}{}",
                 bounds(schema, "minItems", "maxItems", " entries")
@@ -116,15 +134,12 @@ pub(super) fn about(schema: &Json) -> String {
     out
 }
 
-/// The fields of objects within a value.
-fn within(schema: &Json) -> String {
-    let mut out = fields(schema);
-    for inner in schema
-        .get("items")
-        .into_iter()
-        .chain(schema.list_of("oneOf"))
-    {
-        out.push_str(&within(inner));
+/// The fields of an object, and of the objects that a list or a choice holds.
+pub(super) fn fields(schema: &Json, writer: Writer) -> String {
+    let mut out = own_fields(schema, writer);
+    let inner = schema.get("items").into_iter();
+    for inner in inner.chain(schema.list_of("oneOf")) {
+        out.push_str(&fields(inner, writer));
     }
     out
 }
