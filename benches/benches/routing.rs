@@ -10,10 +10,14 @@ use dashmap::DashMap;
 use foldhash::fast::RandomState;
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
+use rand::seq::SliceRandom;
 use ringback_benches::population::{self, Population, contact, random_contact, stranger};
-use ringback_benches::world::{ENVIRONMENT, World, call, e164, read, shared_number, sources};
-use ringback_routing::{Caller, ContactIndex, Country, NumberRules};
+use ringback_benches::world::{
+    ENVIRONMENT, World, call, directory, e164, read, shared_number, sources,
+};
+use ringback_routing::{Agent, AgentId, Caller, ContactIndex, Country, NumberRules};
 use ringback_sip_proto::Identity;
+use uuid::Uuid;
 
 /// How many contacts are remembered.
 const CONTACTS: u64 = 1_000_000;
@@ -119,7 +123,7 @@ fn decisions(criterion: &mut Criterion) {
 /// Index updates, beside the plain map's.
 fn updates(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("upsert");
-    let directory = ringback_benches::world::directory(&Population::SMALL);
+    let directory = directory(&Population::SMALL);
     let sources = sources(&directory);
 
     group.bench_function("new contact", |bencher| {
@@ -213,11 +217,67 @@ fn numbers(criterion: &mut Criterion) {
     group.finish();
 }
 
+/// One change of the directory as the writer makes it (copy, change, publish, drop the copy before), at
+/// several sizes.
+fn directory_changes(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("directory");
+    for environments in [5, 50, 500, 5_000] {
+        let population = Population {
+            environments,
+            ..Population::REAL
+        };
+        let mut published = directory(&population);
+        let agents = population.all_lines() * 2;
+        let mut ids: Vec<_> = published
+            .all_agents()
+            .map(|agent| agent.record.id)
+            .collect();
+        ids.shuffle(&mut SmallRng::seed_from_u64(3));
+        let mut names = 0_u64;
+        let mut next = ids.iter().cycle();
+        group.bench_function(format!("rename an agent of {agents}"), |bencher| {
+            bencher.iter(|| {
+                let mut draft = published.clone();
+                let known = next.next().and_then(|id| draft.agent_by_id(*id));
+                let mut agent = known
+                    .map(|agent| Agent::clone(&agent.record))
+                    .expect("it is there");
+                names += 1;
+                agent.name = format!("renamed-{names}");
+                draft.put_agent(agent);
+                published = draft;
+            });
+        });
+        let home = published
+            .all_agents()
+            .next()
+            .map(|agent| agent.record.environment);
+        group.bench_function(format!("add an agent to {agents}"), |bencher| {
+            let before = published.clone();
+            let model = before.all_agents().next().expect("there are agents");
+            let mut new = 0_u128;
+            bencher.iter(|| {
+                let mut draft = published.clone();
+                new += 1;
+                draft.put_agent(Agent {
+                    id: AgentId(Uuid::from_u128(9 << 64 | new)),
+                    environment: home.expect("there are environments"),
+                    role: None,
+                    ..Agent::clone(&model.record)
+                });
+                published = draft;
+            });
+            published = before.clone();
+        });
+    }
+    group.finish();
+}
+
 criterion_group! {
     name = routing;
     config = Criterion::default()
         .warm_up_time(Duration::from_secs(1))
         .measurement_time(Duration::from_secs(3));
-    targets = decisions, updates, numbers
+    targets = decisions, updates, numbers, directory_changes
 }
 criterion_main!(routing);
