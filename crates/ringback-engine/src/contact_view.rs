@@ -13,8 +13,8 @@ use arc_swap::ArcSwap;
 use foldhash::fast::RandomState;
 use parking_lot::{Mutex, RwLock};
 use ringback_routing::{
-    ContactIndex, ContactUnreadable, Contacts, Direction, Directory, E164, EnvironmentId,
-    EnvironmentSlot, Observed, RecentCalls, RememberedCall, Timestamp,
+    AgentSlot, ContactIndex, ContactUnreadable, Contacts, Direction, Directory, E164,
+    EnvironmentId, EnvironmentSlot, Observed, RecentCalls, RememberedCall, Timestamp,
 };
 
 use crate::journal::ALL_TIMES;
@@ -415,6 +415,10 @@ impl ContactView {
 impl Contacts for ContactView {
     fn warm(&self, contacts: &[(EnvironmentSlot, E164)]) {
         self.index.warm(contacts.iter().copied());
+    }
+
+    fn likely_source(&self, environment: EnvironmentSlot, contact: E164) -> Option<AgentSlot> {
+        self.index.likely_source(environment, contact)
     }
 
     fn calls(

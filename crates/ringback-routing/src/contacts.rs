@@ -34,6 +34,12 @@ pub trait Contacts {
     /// Prepares for [`Self::calls`] of these contacts, which are about to be asked for: where that
     /// waits for memory, it waits once for all of them.
     fn warm(&self, _contacts: &[(EnvironmentSlot, E164)]) {}
+
+    /// The source of the contact's newest call, as far as memory alone can tell: what the answer will most
+    /// likely have to do with.
+    fn likely_source(&self, _environment: EnvironmentSlot, _contact: E164) -> Option<AgentSlot> {
+        None
+    }
 }
 
 /// What is remembered of a contact cannot be read at present, because storage is damaged or fails: the
@@ -384,6 +390,11 @@ impl Contacts for ContactIndex {
 
     fn warm(&self, contacts: &[(EnvironmentSlot, E164)]) {
         self.warm(contacts.iter().copied());
+    }
+
+    fn likely_source(&self, environment: EnvironmentSlot, contact: E164) -> Option<AgentSlot> {
+        let calls = self.calls(environment, contact);
+        calls.iter().next().map(|call| call.source)
     }
 }
 
