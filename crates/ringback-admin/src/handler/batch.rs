@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use axum::extract::{Request, State};
+use axum::http::{HeaderName, HeaderValue};
 use axum::response::Response;
 use ringback_engine::{
     BatchRecorded, CommandError, Engine, FieldErrors, NewCall, RecordBatch, SubmitError,
@@ -44,7 +45,10 @@ pub(crate) async fn record(
     api.metrics()
         .count_calls(batch.report.accepted, batch.report.rejected);
     result?;
-    Ok(reply::ok(batch.report))
+    let recorded = batch.report.recorded();
+    let mut response = reply::ok(batch.report);
+    response.headers_mut().insert(RECORDED, recorded);
+    Ok(response)
 }
 
 /// A batch being read.
@@ -94,6 +98,12 @@ struct Report {
     rejected: u64,
     /// The first of the rejected.
     errors: Vec<LineError>,
+    /// How many of the accepted were not known; told in a header field.
+    #[serde(skip)]
+    new: u64,
+    /// How many of the accepted were known, and got further; told in a header field.
+    #[serde(skip)]
+    updated: u64,
 }
 
 /// Why a line was rejected.
@@ -165,7 +175,7 @@ impl Batch {
             self.settle(chunk, submission).await?;
         }
         let rest = std::mem::take(&mut self.chunk);
-        self.report.add(rest, &[]);
+        self.report.add(rest, &BatchRecorded::default());
         Ok(())
     }
 
@@ -231,7 +241,6 @@ impl Batch {
     /// Waits for a chunk to arrive.
     async fn settle(&mut self, chunk: Chunk, submission: Submission) -> Result<(), ApiError> {
         let recorded = submission.await.map_err(|_| ApiError::ShuttingDown)??;
-        self.memory.push(recorded.memory);
         if recorded
             .refused
             .iter()
@@ -239,7 +248,8 @@ impl Batch {
         {
             return Err(ApiError::StorageUnavailable);
         }
-        self.report.add(chunk, &recorded.refused);
+        self.report.add(chunk, &recorded);
+        self.memory.push(recorded.memory);
         Ok(())
     }
 }
@@ -255,9 +265,20 @@ impl Chunk {
 }
 
 impl Report {
+    /// How many of the accepted calls were new, updated and known already.
+    fn recorded(&self) -> HeaderValue {
+        let Self { new, updated, .. } = self;
+        let known = self.accepted.saturating_sub(new + updated);
+        let text = format!("new={new}, updated={updated}, known={known}");
+        HeaderValue::from_str(&text).unwrap_or_else(|_| HeaderValue::from_static(""))
+    }
+
     /// Adds what became of a chunk.
-    fn add(&mut self, chunk: Chunk, refused: &[(usize, CommandError)]) {
+    fn add(&mut self, chunk: Chunk, recorded: &BatchRecorded) {
+        let refused = &recorded.refused;
         let mut errors = chunk.errors;
+        self.new += recorded.new as u64;
+        self.updated += recorded.updated as u64;
         self.accepted += (chunk.lines.len() - refused.len()) as u64;
         self.rejected += chunk.rejected + refused.len() as u64;
         // Those found while parsing may stand further down, so none can be left out yet.
@@ -291,6 +312,9 @@ fn parse(
         .read(rules, &mut errors)
         .ok_or_else(|| field_messages(&errors))
 }
+
+/// Tells new calls from known ones, beside the body, whose form is settled; a dictionary as of RFC 8941 §3.2.
+const RECORDED: HeaderName = HeaderName::from_static("x-recorded-calls");
 
 /// How many calls are sent to storage at once.
 const CHUNK_CALLS: usize = 1_000;

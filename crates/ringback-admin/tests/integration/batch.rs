@@ -55,6 +55,39 @@ async fn every_line_is_recorded_however_the_stream_is_cut() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn new_calls_are_told_from_known_ones_beside_the_body() {
+    let harness = Harness::new();
+    let tenant = harness.tenant("+551130000000").await;
+    let calls = |range: std::ops::Range<u64>, status: &str| -> String {
+        range
+            .map(|call| {
+                let line = line(&tenant.outbound, call);
+                line.replace("}\n", &format!(",\"status\":\"{status}\"}}\n"))
+            })
+            .collect()
+    };
+    for (text, expected) in [
+        (calls(0..2_500, "ringing"), "new=2500, updated=0, known=0"),
+        (calls(0..2_500, "ringing"), "new=0, updated=0, known=2500"),
+        (
+            calls(2_000..2_600, "busy") + &calls(2_600..2_700, "no word"),
+            "new=100, updated=500, known=0",
+        ),
+        // The second time in one request it is known already.
+        (
+            calls(2_600..2_601, "ringing") + &calls(2_600..2_601, "ringing"),
+            "new=1, updated=0, known=1",
+        ),
+        (String::new(), "new=0, updated=0, known=0"),
+    ] {
+        let answer = send(&harness, &tenant.token, Body::from(text)).await;
+        assert_eq!(answer.header("x-recorded-calls"), expected);
+        let data = &answer.json()["data"];
+        assert_eq!(data.as_object().map(serde_json::Map::len), Some(3));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_first_hundred_errors_are_told_in_the_order_of_their_lines() {
     let harness = Harness::new();
     let tenant = harness.tenant("+551130000000").await;

@@ -47,7 +47,7 @@ impl Command for RecordCalls {
             .map(|new| {
                 let call = match record(draft, self.environment, new)? {
                     Recorded::Known(call) => return Ok(call),
-                    Recorded::Put(call) => call,
+                    Recorded::New(call) | Recorded::Updated(call) | Recorded::Again(call) => call,
                 };
                 draft.put_call(call.clone());
                 Ok(call)
@@ -56,8 +56,8 @@ impl Command for RecordCalls {
     }
 }
 
-/// Records outbound calls as [`RecordCalls`] does, but tells only which were refused: for batches,
-/// whose calls nobody is shown again.
+/// Records outbound calls as [`RecordCalls`] does, but tells only which were refused and how many were new: for
+/// batches, whose calls nobody is shown again.
 #[derive(Clone, Debug)]
 pub struct RecordBatch {
     /// Whose they are.
@@ -71,18 +71,24 @@ impl Command for RecordBatch {
 
     fn run(mut self, draft: &mut Draft<'_>) -> Result<BatchRecorded, CommandError> {
         draft.reserve_calls(self.calls.len());
-        let mut refused = Vec::new();
+        let mut recorded = BatchRecorded::default();
         for (place, new) in self.calls.drain(..).enumerate() {
             match record(draft, self.environment, new) {
-                Ok(Recorded::Put(call)) => draft.put_call(call),
+                Ok(Recorded::New(call)) => {
+                    recorded.new += 1;
+                    draft.put_call(call);
+                }
+                Ok(Recorded::Updated(call)) => {
+                    recorded.updated += 1;
+                    draft.put_call(call);
+                }
+                Ok(Recorded::Again(call)) => draft.put_call(call),
                 Ok(Recorded::Known(_)) => {}
-                Err(error) => refused.push((place, error)),
+                Err(error) => recorded.refused.push((place, error)),
             }
         }
-        Ok(BatchRecorded {
-            refused,
-            memory: self.calls,
-        })
+        recorded.memory = self.calls;
+        Ok(recorded)
     }
 }
 
@@ -91,6 +97,10 @@ impl Command for RecordBatch {
 pub struct BatchRecorded {
     /// The places of those calls that were refused, and why.
     pub refused: Vec<(usize, CommandError)>,
+    /// How many calls were recorded that were not known.
+    pub new: usize,
+    /// How many known calls got further.
+    pub updated: usize,
     /// The memory of the batch, empty, for the next one: one thread would allocate it and another
     /// free it, batch after batch.
     pub memory: Vec<NewCall>,
@@ -112,7 +122,9 @@ impl Command for RecordLearned {
         let mut unrecorded = Vec::new();
         for (index, ticket) in self.tickets.iter().enumerate() {
             match record_learned(draft, self.environment, ticket) {
-                Ok(Some(Recorded::Put(call))) => draft.put_call(call),
+                Ok(Some(Recorded::New(call) | Recorded::Updated(call) | Recorded::Again(call))) => {
+                    draft.put_call(call)
+                }
                 Ok(Some(Recorded::Known(_))) => {}
                 Ok(None) => unrecorded.push((index, None)),
                 Err(error) => unrecorded.push((index, Some(error))),
@@ -144,8 +156,12 @@ impl Command for ForgetContact {
 enum Recorded {
     /// It is known, and nothing about it is new.
     Known(Call),
-    /// It is new, got further, or was crowded out: to be put into the draft.
-    Put(Call),
+    /// It was not known: to be put into the draft.
+    New(Call),
+    /// It is known, and got further: to be put into the draft.
+    Updated(Call),
+    /// It is known, but its contact no longer remembers it: to be put into the draft.
+    Again(Call),
 }
 
 /// Checks one learned call and finds what is to be recorded; nothing if its contact was forgotten, by this batch or
@@ -211,7 +227,7 @@ fn record(
     };
     let status = new.status.unwrap_or(CallStatus::Initiated);
     let Some(known) = known else {
-        return Ok(Recorded::Put(Call {
+        return Ok(Recorded::New(Call {
             environment,
             sid: new.sid.unwrap_or_else(|| Uuid::now_v7().to_string()),
             agent: new.agent,
@@ -243,10 +259,10 @@ fn record(
     if status <= known.status {
         // What was crowded out is remembered once it is recorded again, if there is a place for it.
         return Ok(if draft.contacts().misses(draft.directory(), &known) {
-            Recorded::Put(known)
+            Recorded::Again(known)
         } else {
             Recorded::Known(known)
         });
     }
-    Ok(Recorded::Put(Call { status, ..known }))
+    Ok(Recorded::Updated(Call { status, ..known }))
 }
