@@ -4,7 +4,8 @@ use ringback_routing::{Caller, NumberRulesRef, WrittenNumber};
 use ringback_sip_proto::Identity;
 
 /// Reads a number, a URI or a name-addr as SIP reads it.
-pub(crate) fn read(text: impl AsRef<[u8]>, rules: NumberRulesRef<'_>) -> Caller {
+#[must_use]
+pub fn read(text: impl AsRef<[u8]>, rules: NumberRulesRef<'_>) -> Caller {
     match Identity::from_text(text.as_ref()) {
         Identity::Number(digits) => rules.read(WrittenNumber {
             digits: digits.as_bytes(),

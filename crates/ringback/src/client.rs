@@ -215,6 +215,36 @@ pub(crate) struct Answer {
     pub(crate) last_page: Option<u64>,
 }
 
+/// What the server answered to a batch of calls.
+#[derive(Debug)]
+pub(crate) struct BatchAnswer {
+    /// What became of the lines.
+    pub(crate) value: Value,
+    /// How many of the accepted calls the server did not know.
+    pub(crate) new: u64,
+    /// How many of the accepted calls it knew, and now knows more of.
+    pub(crate) updated: u64,
+    /// Whether it said so.
+    pub(crate) tells_new: bool,
+}
+
+impl BatchAnswer {
+    /// A count in the answer.
+    pub(crate) fn count(&self, name: &str) -> u64 {
+        self.value.get(name).and_then(Value::as_u64).unwrap_or(0)
+    }
+}
+
+/// An answer that has not been read.
+struct Received {
+    /// The HTTP status.
+    status: u16,
+    /// The header field that tells new calls from known ones.
+    recorded: Option<String>,
+    /// The body.
+    text: String,
+}
+
 impl Client {
     /// A client as the arguments say.
     pub(crate) fn new(args: &ClientArgs) -> Result<Self, ClientError> {
@@ -294,8 +324,21 @@ impl Client {
     }
 
     /// Posts newline-delimited JSON.
-    pub(crate) fn post_lines(&self, path: &ApiPath, lines: &[u8]) -> Result<Answer, ClientError> {
-        self.exchange(Method::POST, path, "application/x-ndjson", lines)
+    pub(crate) fn post_lines(
+        &self,
+        path: &ApiPath,
+        lines: &[u8],
+    ) -> Result<BatchAnswer, ClientError> {
+        let received = self.exchange(Method::POST, path, "application/x-ndjson", lines)?;
+        let recorded = received.recorded.as_deref().map(recorded_counts);
+        let answer = self.read(received.status, &received.text)?;
+        let (new, updated) = recorded.unwrap_or_default();
+        Ok(BatchAnswer {
+            value: answer.value,
+            new,
+            updated,
+            tells_new: recorded.is_some(),
+        })
     }
 
     /// One page of a list, or every page as one list where none is asked for.
@@ -351,17 +394,18 @@ impl Client {
         body: Option<&Value>,
     ) -> Result<Answer, ClientError> {
         let body = body.map(ToString::to_string).unwrap_or_default();
-        self.exchange(method, path, "application/json", body.as_bytes())
+        let received = self.exchange(method, path, "application/json", body.as_bytes())?;
+        self.read(received.status, &received.text)
     }
 
-    /// Sends a request and reads the answer.
+    /// Sends a request and receives the answer.
     fn exchange(
         &self,
         method: Method,
         path: &ApiPath,
         content_type: &str,
         body: &[u8],
-    ) -> Result<Answer, ClientError> {
+    ) -> Result<Received, ClientError> {
         let request = Request::builder()
             .method(method)
             .uri(format!("{}/api/v1/{}", self.base, path.0))
@@ -385,13 +429,22 @@ impl Client {
         };
         let mut response = response.map_err(unreachable)?;
         let status = response.status().as_u16();
+        let recorded = response
+            .headers()
+            .get("x-recorded-calls")
+            .and_then(|value| value.to_str().ok())
+            .map(str::to_owned);
         let text = response
             .body_mut()
             .with_config()
             .limit(ANSWER_LIMIT)
             .read_to_string()
             .map_err(unreachable)?;
-        self.read(status, &text)
+        Ok(Received {
+            status,
+            recorded,
+            text,
+        })
     }
 
     /// Reads an answer.
@@ -430,6 +483,19 @@ impl Client {
             status,
         }
     }
+}
+
+/// How many calls were new and how many were updated, by a header field such as `new=1, updated=0, known=2`.
+fn recorded_counts(field: &str) -> (u64, u64) {
+    let count = |name: &str| {
+        field
+            .split(',')
+            .filter_map(|item| item.trim().split_once('='))
+            .find(|(key, _)| *key == name)
+            .and_then(|(_, count)| count.parse().ok())
+            .unwrap_or(0)
+    };
+    (count("new"), count("updated"))
 }
 
 /// The certificates that are trusted: those of the file, else the system's.

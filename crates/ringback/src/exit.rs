@@ -117,8 +117,8 @@ fn client_code(error: &ClientError) -> u8 {
 fn import_code(error: &ImportError) -> u8 {
     match error {
         ImportError::File { .. } => NOT_FOUND,
-        ImportError::Stopped { source, .. } => client_code(source),
-        ImportError::Thread(_) => INTERNAL,
+        ImportError::Stopped { source, .. } | ImportError::Server(source) => client_code(source),
+        ImportError::Thread(_) | ImportError::Rejects { .. } => INTERNAL,
         _ => REFUSED,
     }
 }

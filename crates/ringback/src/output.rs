@@ -115,7 +115,7 @@ pub(crate) fn escaped(text: &str) -> String {
 
 /// The same for JSON text, which stays JSON with the same meaning: such characters stand only in its
 /// strings, and line breaks between its values are kept.
-fn escaped_json(text: &str) -> String {
+pub(crate) fn escaped_json(text: &str) -> String {
     let mut plain = String::with_capacity(text.len());
     for character in text.chars() {
         if is_unsafe(character) && !matches!(character, '\n' | '\r' | '\t') {

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -16,6 +16,38 @@ pub(crate) struct Done {
     pub(crate) accepted: u64,
     /// How many of them were not.
     pub(crate) rejected: u64,
+    /// How many of the taken ones were new to the server.
+    #[serde(default)]
+    pub(crate) new: u64,
+    /// How many of the taken ones it knew, and now knows more of.
+    #[serde(default)]
+    pub(crate) updated: u64,
+    /// How many of the taken ones it knew.
+    #[serde(default)]
+    pub(crate) known: u64,
+    /// How many were skipped because a contact had called.
+    #[serde(default)]
+    pub(crate) inbound: u64,
+    /// How many were skipped because nobody outside had been called.
+    #[serde(default)]
+    pub(crate) internal: u64,
+    /// How long the file of rejected rows was then, in bytes.
+    #[serde(default)]
+    pub(crate) rejects_length: u64,
+}
+
+impl Done {
+    /// Adds what became of further rows; the file of rejected rows is somebody else's.
+    pub(crate) fn add(&mut self, other: Self) {
+        self.rows += other.rows;
+        self.accepted += other.accepted;
+        self.rejected += other.rejected;
+        self.new += other.new;
+        self.updated += other.updated;
+        self.known += other.known;
+        self.inbound += other.inbound;
+        self.internal += other.internal;
+    }
 }
 
 /// Tells one import from another.
@@ -73,12 +105,29 @@ impl PositionFile {
             import: self.fingerprint.clone(),
             done,
         };
-        let mut name = self.path.clone().into_os_string();
-        name.push(".new");
-        let new = PathBuf::from(name);
+        let new = self.new_path();
         let mut file = fs::File::create(&new)?;
         file.write_all(serde_json::to_string(&content)?.as_bytes())?;
         fs::rename(&new, &self.path)
+    }
+
+    /// Whether something can be remembered there.
+    pub(crate) fn probe(&self) -> io::Result<()> {
+        let new = self.new_path();
+        fs::File::create(&new)?;
+        fs::remove_file(&new)
+    }
+
+    /// Where it is.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Where the content is written before it takes its place.
+    fn new_path(&self) -> PathBuf {
+        let mut name = self.path.clone().into_os_string();
+        name.push(".new");
+        PathBuf::from(name)
     }
 
     /// The import is through.
@@ -113,6 +162,7 @@ mod tests {
             rows: 7,
             accepted: 5,
             rejected: 2,
+            ..Done::default()
         };
         let position = PositionFile::new(path.clone(), print(10, "a"));
         assert_eq!(position.read(), None);

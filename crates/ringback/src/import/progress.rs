@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
+use crate::output::escaped;
+
 /// The progress of an import, on standard error.
 pub(crate) struct Progress {
     /// Length of the file in bytes as stored, where it has one.
@@ -66,6 +68,7 @@ impl Progress {
 
     /// Says something in between.
     pub(crate) fn note(&self, text: &str) {
+        let text = escaped(text);
         match &self.bar {
             Some(bar) => bar.println(text),
             None => eprintln!("{text}"),
