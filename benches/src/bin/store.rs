@@ -299,7 +299,7 @@ fn import(
     let before = cpu::resident(server.process.id());
     let clock = Clock::start(server.process.id());
     let status = Command::new(program)
-        .args(["import", "calls", "--json"])
+        .args(["import", "calls", "--json", "--started-now"])
         .arg(&path)
         .env("RINGBACK_URL", format!("http://{}", server.http))
         .env("RINGBACK_TOKEN", tenants.token(0))

@@ -11,7 +11,7 @@ use crate::config::ConfigError;
 use crate::context::ContextError;
 use crate::demo::DemoError;
 use crate::import::ImportError;
-use crate::output::{escaped, notice};
+use crate::output::{escaped, escaped_json, notice};
 use crate::serve::ServeError;
 use crate::verb::status::StatusError;
 
@@ -138,7 +138,7 @@ pub(crate) fn tell(failure: &Failure, as_json: bool) {
     match failure {
         // A plugin for monitoring speaks on standard output, and has spoken.
         Failure::Status(_) => {}
-        _ if as_json => eprintln!("{}", failure.to_json()),
+        _ if as_json => eprintln!("{}", escaped_json(&failure.to_json().to_string())),
         Failure::Config(ConfigError::Faults(faults)) => {
             for fault in faults {
                 notice(&escaped(&fault.to_string()));
