@@ -1,19 +1,20 @@
 //! What happened: the entries of the log. Applying one twice is the same as applying it once, except
 //! for counts, which the journal applies exactly once.
+//!
+//! How they are written down is the journal's matter: these types may change freely.
+
+use std::sync::Arc;
 
 use ringback_routing::{
-    Agent, AgentId, CallStatus, Country, E164, Environment, EnvironmentId, NumberForm, NumberId,
-    PhoneNumber, Target, Timestamp, Token, TokenId,
+    Agent, AgentId, CallStatus, Caller, E164, Environment, EnvironmentId, NumberId, Outcome,
+    PhoneNumber, Placeholders, Reason, Target, Timestamp, Token, TokenId,
 };
-use serde::{Deserialize, Serialize};
 
 /// One change of the stored state.
-///
-/// The encoded form is stored: variants are appended, never reordered or removed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
-    /// The same as [`Self::EnvironmentPut`], from before environments had a number form: read, not written.
-    EnvironmentPutBefore(EnvironmentBefore),
+    /// An environment was made or changed.
+    EnvironmentPut(Environment),
     /// An environment was removed, with its tokens.
     EnvironmentRemoved(EnvironmentId),
     /// A token was made.
@@ -30,56 +31,20 @@ pub enum Change {
     NumberRemoved(EnvironmentId, NumberId),
     /// A call was recorded, or its status was raised.
     CallPut(Call),
-    /// Every call to this contact is forgotten.
+    /// Every call to this contact is forgotten, and its number in what was decided for calls that it made.
     ContactForgotten(EnvironmentId, E164),
     /// Incoming calls were routed, or reported as answered.
     Routed(Vec<RoutedEvent>),
     /// A counter grew by so much.
     Counted(CountKey, u64),
-    /// An environment was made or changed.
-    EnvironmentPut(Environment),
     /// Incoming calls were routed over SIP. The counters follow from them: see [`Self::BatchesCounted`].
     BatchRouted(RoutedBatch),
     /// Counters grew by what follows from batches of SIP calls.
     BatchesCounted(BatchesCounted),
 }
 
-/// An environment from before it had a number form.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct EnvironmentBefore {
-    /// Its identifier.
-    id: EnvironmentId,
-    /// What its administrator calls it.
-    name: String,
-    /// Country in which numbers without `+` are read.
-    default_country: Option<Country>,
-    /// How old a call may be and still be returned, in seconds.
-    recency_window_seconds: u64,
-    /// SIP URI for agents that have no targets of their own.
-    target_template: Option<String>,
-    /// Where calls go that no agent takes.
-    fallback_targets: Vec<Target>,
-    /// When it was made.
-    created_at: Timestamp,
-}
-
-impl From<EnvironmentBefore> for Environment {
-    fn from(before: EnvironmentBefore) -> Self {
-        Self {
-            id: before.id,
-            name: before.name,
-            default_country: before.default_country,
-            number_form: NumberForm::National,
-            recency_window_seconds: before.recency_window_seconds,
-            target_template: before.target_template,
-            fallback_targets: before.fallback_targets,
-            created_at: before.created_at,
-        }
-    }
-}
-
 /// An outbound call, as recorded.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Call {
     /// The environment of the agent that called.
     pub environment: EnvironmentId,
@@ -98,7 +63,7 @@ pub struct Call {
 }
 
 /// Something that happened to an incoming call.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RoutedEvent {
     /// It was routed.
     Routed(RoutedCall),
@@ -124,7 +89,7 @@ impl RoutedEvent {
 }
 
 /// An incoming call that was routed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RoutedCall {
     /// The environment of the dialed number.
     pub environment: EnvironmentId,
@@ -136,12 +101,73 @@ pub struct RoutedCall {
     pub agent: Option<AgentId>,
     /// The outbound agent whose call was returned: set exactly where the outcome was callback.
     pub source: Option<AgentId>,
-    /// The answer given over HTTP, to be given again for the same call id.
-    pub response: Option<String>,
+    /// What was decided, if that was asked over HTTP: the same call id is answered by it again.
+    pub decision: Option<Arc<RoutedDecision>>,
+}
+
+/// What was decided for an incoming call: all that an answer is written from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RoutedDecision {
+    /// What became of the call.
+    pub outcome: Outcome,
+    /// Why.
+    pub reason: Reason,
+    /// The agent that took it.
+    pub agent: Option<NamedAgent>,
+    /// The outbound agent whose call was returned.
+    pub source_agent: Option<NamedAgent>,
+    /// The call that was returned, as it was then; none once its contact is forgotten.
+    pub call: Option<Call>,
+    /// Where to send the call, with placeholders.
+    pub targets: Vec<Target>,
+    /// The dialed number, if it is one of the environment.
+    pub dialed: Option<E164>,
+    /// Who called; none once the contact is forgotten.
+    pub caller: Option<Caller>,
+}
+
+impl RoutedDecision {
+    /// What the placeholders of the targets stand for; `caller` is who is said to call by the question that
+    /// is answered now, which counts where the first caller is forgotten.
+    #[must_use]
+    pub fn placeholders(&self, caller: Caller) -> Placeholders {
+        Placeholders {
+            agent: self.agent.as_ref().map(|agent| agent.id),
+            source_agent: self.source_agent.as_ref().map(|agent| agent.id),
+            dialed: self.dialed,
+            caller: self.caller.unwrap_or(caller),
+        }
+    }
+
+    /// Whether it says that this contact called.
+    #[must_use]
+    pub fn is_about(&self, contact: E164) -> bool {
+        let caller = self.caller.and_then(Caller::number);
+        caller.map(E164::subscriber) == Some(contact.subscriber())
+    }
+
+    /// The same without the contact's number: the call goes where it went, whoever is asked again.
+    #[must_use]
+    pub fn without_contact(&self) -> Self {
+        Self {
+            call: None,
+            caller: None,
+            ..self.clone()
+        }
+    }
+}
+
+/// An agent, and its name at that time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NamedAgent {
+    /// Which.
+    pub id: AgentId,
+    /// What it called itself.
+    pub name: String,
 }
 
 /// Incoming SIP calls that were routed alike, at about the same time.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RoutedOverSip {
     /// Whose they are.
     pub environment: EnvironmentId,
@@ -156,7 +182,7 @@ pub struct RoutedOverSip {
 }
 
 /// Incoming SIP calls that were routed one after the other, each Call-ID once.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RoutedBatch {
     /// Greater than that of every batch before.
     pub number: u64,
@@ -169,7 +195,7 @@ pub struct RoutedBatch {
 }
 
 /// A way that calls of a batch went.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BatchRoute {
     /// Whose calls they are.
     pub environment: EnvironmentId,
@@ -182,7 +208,7 @@ pub struct BatchRoute {
 }
 
 /// A call of a batch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BatchCall {
     /// The hash of its Call-ID (see `hash_sid`).
     pub sid_hash: u64,
@@ -209,7 +235,7 @@ impl RoutedBatch {
 }
 
 /// Growth of counters that follows from batches of SIP calls, and which batches they contain with it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BatchesCounted {
     /// By how much each counter grew.
     pub growth: Vec<(CountKey, u64)>,
@@ -220,7 +246,7 @@ pub struct BatchesCounted {
 /// Which batches of SIP calls the stored counters contain; the others are counted again on start.
 ///
 /// Counters are brought up to the batches in pieces, in the order of their keys.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CountMark {
     /// Every counter contains the batches with smaller numbers.
     pub complete: u64,
@@ -239,7 +265,7 @@ impl CountMark {
 }
 
 /// A routed call that was answered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AnsweredCall {
     /// The environment of the dialed number.
     pub environment: EnvironmentId,
@@ -250,7 +276,7 @@ pub struct AnsweredCall {
 }
 
 /// What a counter counts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CountKey {
     /// Whose calls.
     pub environment: EnvironmentId,
@@ -265,7 +291,7 @@ pub struct CountKey {
 }
 
 /// Which calls a counter counts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum CountKind {
     /// Routed as callback.
     Received,
@@ -278,33 +304,4 @@ pub enum CountKind {
 /// The number of the day, in days since 1970-01-01, UTC.
 pub(crate) fn day_of(at: Timestamp) -> i32 {
     i32::try_from(at.seconds().div_euclid(86_400)).unwrap_or(i32::MAX)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// A log that was left by a server without number forms is read on.
-    #[test]
-    fn environment_of_an_older_log_is_read() {
-        // Variant 0, then the fields one after the other, as they were.
-        let mut bytes = vec![0];
-        bytes.push(16);
-        bytes.extend_from_slice(&[7; 16]);
-        bytes.extend_from_slice(b"\x04Acme\x01\x02BR\x80\x9a\x9e\x01\x00\x00");
-        let before = EnvironmentBefore {
-            id: EnvironmentId(uuid::Uuid::from_bytes([7; 16])),
-            name: "Acme".to_owned(),
-            default_country: "BR".parse().ok(),
-            recency_window_seconds: 30 * 86_400,
-            target_template: None,
-            fallback_targets: Vec::new(),
-            created_at: Timestamp::from_seconds(1_800_000_000),
-        };
-        let encoded = postcard::to_stdvec(&Change::EnvironmentPutBefore(before.clone())).unwrap();
-        assert_eq!(encoded.get(..bytes.len()), Some(bytes.as_slice()));
-        let read: Change = postcard::from_bytes(&encoded).unwrap();
-        assert_eq!(read, Change::EnvironmentPutBefore(before.clone()));
-        assert_eq!(Environment::from(before).number_form, NumberForm::National);
-    }
 }

@@ -12,7 +12,10 @@ use ringback_routing::{Caller, Decision, Directory, E164, EnvironmentId, Timesta
 use crate::contact_view::ContactView;
 use crate::engine::{ROUTED_KNOWN_MILLIS, Shared};
 use crate::observed::count_key;
-use crate::{AnsweredCall, Call, Change, CommandError, CountKind, DecisionRecord, RoutedEvent};
+use crate::{
+    AnsweredCall, Call, Change, CommandError, CountKind, DecisionRecord, RoutedDecision,
+    RoutedEvent,
+};
 
 /// What a command sees and changes: the published state, the changes of commands before it in the same
 /// batch, and its own.
@@ -29,8 +32,8 @@ pub struct Draft<'a> {
     hashing: RandomState,
     /// Contacts that the batch forgets.
     forgotten: HashSet<(EnvironmentId, E164)>,
-    /// Answers to calls that the batch routes.
-    responses: HashMap<u64, String>,
+    /// What was decided for calls that the batch routes, and whose calls they are.
+    routed: HashMap<u64, (EnvironmentId, Arc<RoutedDecision>)>,
     /// Calls that the batch reports as answered.
     answered: HashSet<u64>,
     /// Decisions to be shown once the batch is durable.
@@ -49,7 +52,7 @@ impl<'a> Draft<'a> {
             calls: memory.calls,
             hashing: RandomState::default(),
             forgotten: HashSet::new(),
-            responses: HashMap::new(),
+            routed: HashMap::new(),
             answered: HashSet::new(),
             decisions: Vec::new(),
             now,
@@ -114,15 +117,26 @@ impl<'a> Draft<'a> {
                     })
                 });
                 self.forgotten.insert((*environment, contact.subscriber()));
+                self.forget_in_decisions(*environment, *contact);
             }
-            Change::EnvironmentPutBefore(_)
-            | Change::CallPut(_)
+            Change::CallPut(_)
             | Change::Routed(_)
             | Change::BatchRouted(_)
             | Change::Counted(..)
             | Change::BatchesCounted(_) => {}
         }
         self.changes.push(change);
+    }
+
+    /// Forgets a contact in what this batch has decided.
+    fn forget_in_decisions(&mut self, environment: EnvironmentId, contact: E164) {
+        for (of, decision) in self.routed.values_mut() {
+            if *of == environment && decision.is_about(contact) {
+                *decision = Arc::new(decision.without_contact());
+            }
+        }
+        self.decisions
+            .retain(|(of, record)| *of != environment || !record.is_about(contact));
     }
 
     /// The call with this id, unless its agent or its contact is gone.
@@ -203,13 +217,14 @@ impl<'a> Draft<'a> {
         self.shared.matched_call(decision, caller)
     }
 
-    /// Whether this call id was routed within the last day, and the answer given to it over HTTP.
+    /// Whether this call id was routed within the last day, and what was decided if that was asked over HTTP.
     #[must_use]
-    pub fn routed_before(&self, sid_hash: u64) -> Option<Option<String>> {
-        if let Some(response) = self.responses.get(&sid_hash) {
-            return Some(Some(response.clone()));
+    pub fn routed_before(&self, sid_hash: u64) -> Option<Option<Arc<RoutedDecision>>> {
+        if let Some((_, decision)) = self.routed.get(&sid_hash) {
+            return Some(Some(Arc::clone(decision)));
         }
-        self.shared.observed.response(sid_hash, self.known_since())
+        let known_since = self.known_since();
+        self.shared.observed.routed_before(sid_hash, known_since)
     }
 
     /// Calls routed before this are not known any more.
@@ -220,8 +235,9 @@ impl<'a> Draft<'a> {
     /// Notes an incoming call that was routed and what it counts as.
     pub fn routed(&mut self, event: RoutedEvent, kind: Option<CountKind>) {
         if let RoutedEvent::Routed(call) = &event {
-            if let Some(response) = &call.response {
-                self.responses.insert(call.sid_hash, response.clone());
+            if let Some(decision) = &call.decision {
+                let decision = (call.environment, Arc::clone(decision));
+                self.routed.insert(call.sid_hash, decision);
             }
             if let Some(key) = count_key(call, kind) {
                 self.changes.push(Change::Counted(key, 1));

@@ -22,7 +22,7 @@ mod writer;
 
 pub use change::{
     AnsweredCall, BatchCall, BatchRoute, BatchesCounted, Call, Change, CountKey, CountKind,
-    CountMark, EnvironmentBefore, RoutedBatch, RoutedCall, RoutedEvent, RoutedOverSip,
+    CountMark, NamedAgent, RoutedBatch, RoutedCall, RoutedDecision, RoutedEvent, RoutedOverSip,
 };
 pub use clock::{Clock, SystemClock};
 pub use command::{

@@ -13,6 +13,7 @@ mod tally;
 mod ways;
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use arrayvec::ArrayString;
 use parking_lot::{Mutex, MutexGuard};
@@ -24,7 +25,7 @@ use tokio::sync::watch;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::change::day_of;
-use crate::{AnsweredCall, Change, CommandError, CountKey, CountKind, RoutedCall};
+use crate::{AnsweredCall, Change, CommandError, CountKey, CountKind, RoutedCall, RoutedDecision};
 
 pub(crate) use tally::{Arrival, StoredObserved};
 pub(crate) use ways::Route;
@@ -127,6 +128,11 @@ impl DecisionRecord {
             // What does not fit any more is left out.
             let _full = self.sid.try_push_str(chunk.valid());
         }
+    }
+
+    /// Whether this contact called.
+    pub(crate) fn is_about(&self, contact: E164) -> bool {
+        self.caller.number().map(E164::subscriber) == Some(contact.subscriber())
     }
 
     /// The call id, cut off after 64 bytes.
@@ -296,11 +302,15 @@ impl Observed {
         self.tally.lock().made_durable(changes);
     }
 
-    /// The answer given to this call id, and whether it is known at all: routed after `known_since`.
-    pub(crate) fn response(&self, sid_hash: u64, known_since: Timestamp) -> Option<Option<String>> {
+    /// Whether this call id was routed after `known_since`, and what was decided if that was asked over HTTP.
+    pub(crate) fn routed_before(
+        &self,
+        sid_hash: u64,
+        known_since: Timestamp,
+    ) -> Option<Option<Arc<RoutedDecision>>> {
         let mut tally = self.settled();
         tally.routed.expire(known_since);
-        tally.routed.response(sid_hash)
+        tally.routed.decision(sid_hash)
     }
 
     /// Which counter the answer to this call raises, if any; known are calls routed after
@@ -338,6 +348,7 @@ impl Observed {
                     self.decisions
                         .forget_contact(environment.slot, id, *contact);
                 }
+                self.tally.lock().routed.forget(*environment, *contact);
             }
             Change::EnvironmentRemoved(environment) => {
                 self.decisions.forget_environment(*environment);

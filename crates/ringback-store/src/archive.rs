@@ -2,20 +2,23 @@
 
 use std::collections::HashMap;
 use std::ops::{ControlFlow, Range};
+use std::sync::Arc;
 
 use lsm_tree::Slice;
 use ringback_engine::{
-    Archive, Call, CountMark, JournalError, RoutedEvent, StoredCounts, StoredDirectory,
+    Archive, Call, CountMark, JournalError, RoutedDecision, RoutedEvent, StoredCounts,
+    StoredDirectory,
 };
 use ringback_routing::{AgentId, E164, EnvironmentId, Timestamp};
-use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
 use crate::batch::{read_batch, read_mark};
 use crate::interner::Interner;
 use crate::key;
-use crate::prepare::{Writes, forget_call};
+use crate::prepare::{Writes, drop_call};
 use crate::sid_filter::SidHash;
+use crate::stored::directory::{self, DirectoryRecord};
+use crate::stored::routed::{read_decision, read_events};
 use crate::tables::{SHARDS, Table, Tables};
 
 /// How many calls a sweep removes without letting a commit in between.
@@ -96,7 +99,7 @@ impl Archive for Tables {
         let mut seen = Vec::new();
         for shard in part * SHARDS / parts..(part + 1) * SHARDS / parts {
             // One shard at a time, so that no old version of the table is held for long.
-            for item in self.shard(shard) {
+            for item in self.calls.shard(shard) {
                 let (call_key, value) = item?;
                 let call = self.decode(&self.interner.read(), &call_key, &value)?;
                 if filter_wanted {
@@ -138,7 +141,7 @@ impl Archive for Tables {
         let mut kept = Vec::new();
         for shard in 0..SHARDS {
             let mut doomed = Vec::new();
-            for item in self.shard(shard) {
+            for item in self.calls.shard(shard) {
                 let (call_key, value) = item?;
                 let call = self.decode(&self.interner.read(), &call_key, &value)?;
                 if !keep(&call) {
@@ -156,20 +159,7 @@ impl Archive for Tables {
                 kept.clear();
             }
         }
-        let mut old = Vec::new();
-        for kind in [key::ROUTED, key::BATCH] {
-            let oldest_kept = key::routed_from(kind, routed_before);
-            for item in self.state.range(&[kind], Some(&oldest_kept)) {
-                old.push((item?.0, None));
-            }
-        }
-        for chunk in old.chunks(SWEEP_CHUNK) {
-            let writes = Writes {
-                state: chunk.to_vec(),
-                ..Writes::default()
-            };
-            self.apply_unlogged(|| Ok((writes, ())))?;
-        }
+        self.sweep_routed(routed_before)?;
         Ok(removed)
     }
 }
@@ -212,16 +202,25 @@ impl Tables {
 
     /// See [`Archive::routed_since`].
     fn read_routed(&self, since: Timestamp) -> Result<Vec<RoutedEvent>, JournalError> {
+        let mut decisions = self
+            .read_decisions(since)
+            .map_err(|error| self.decisions.located(error))?;
         let mut chunks = Vec::new();
         for item in self.state.range(
             &key::routed_from(key::ROUTED, since),
             Some(&[key::ROUTED + 1]),
         ) {
             let (item_key, value) = item?;
-            let events: Option<Vec<RoutedEvent>> = postcard::from_bytes(&value).ok();
-            let (Some(place), Some(mut events)) = (key::routed_place(&item_key), events) else {
+            let (Some(place), Some(mut events)) =
+                (key::routed_place(&item_key), read_events(&value))
+            else {
                 return Err(self.state.damaged());
             };
+            for (event, index) in events.iter_mut().zip(0..) {
+                if let RoutedEvent::Routed(call) = event {
+                    call.decision = decisions.remove(&(*place, index)).map(Arc::new);
+                }
+            }
             events.retain(|event| event.at() >= since);
             chunks.push((*place, events));
         }
@@ -241,6 +240,64 @@ impl Tables {
         Ok(chunks.into_iter().flat_map(|(_, events)| events).collect())
     }
 
+    /// What was decided for calls that were routed since this instant, by the place of their chunk and
+    /// their place in it.
+    fn read_decisions(
+        &self,
+        since: Timestamp,
+    ) -> Result<HashMap<([u8; 12], u32), RoutedDecision>, JournalError> {
+        let mut decisions = HashMap::new();
+        for shard in 0..SHARDS {
+            for item in self.decisions.shard(shard) {
+                let (item_key, value) = item?;
+                let place = key::decode_decision_key(&item_key);
+                let (Some(place), Some((at, decision))) = (place, read_decision(&value)) else {
+                    return Err(self.decisions.damaged());
+                };
+                if at >= since {
+                    decisions.insert(place, decision);
+                }
+            }
+        }
+        Ok(decisions)
+    }
+
+    /// Removes what is known of calls routed before this instant.
+    fn sweep_routed(&self, before: Timestamp) -> Result<(), JournalError> {
+        let mut old = Vec::new();
+        for kind in [key::ROUTED, key::BATCH] {
+            let oldest_kept = key::routed_from(kind, before);
+            for item in self.state.range(&[kind], Some(&oldest_kept)) {
+                old.push((item?.0, None));
+            }
+        }
+        for chunk in old.chunks(SWEEP_CHUNK) {
+            let writes = Writes {
+                state: chunk.to_vec(),
+                ..Writes::default()
+            };
+            self.apply_unlogged(|| Ok((writes, ())))?;
+        }
+        for shard in 0..SHARDS {
+            let mut old = Vec::new();
+            for item in self.decisions.shard(shard) {
+                let (item_key, value) = item?;
+                let (at, _) = read_decision(&value).ok_or_else(|| self.decisions.damaged())?;
+                if at < before {
+                    old.push((item_key, None));
+                }
+            }
+            for chunk in old.chunks(SWEEP_CHUNK) {
+                let writes = Writes {
+                    decisions: chunk.to_vec(),
+                    ..Writes::default()
+                };
+                self.apply_unlogged(|| Ok((writes, ())))?;
+            }
+        }
+        Ok(())
+    }
+
     /// Removes these calls, except those that have changed since they were read.
     fn remove_calls(&self, doomed: &mut Vec<(Slice, Slice, Call)>) -> Result<u64, JournalError> {
         if doomed.is_empty() {
@@ -254,21 +311,12 @@ impl Tables {
                 if let Some(number) = number
                     && self.calls.get(&call_key)?.is_some_and(|now| now == value)
                 {
-                    forget_call(self, number, &call_key, &call, &mut writes)?;
+                    drop_call(self, number, &call_key, &call, &mut writes)?;
                 }
             }
             let removed = writes.calls.len() as u64;
             Ok((writes, removed))
         })
-    }
-
-    /// Every call whose key has this first byte.
-    fn shard(&self, shard: usize) -> impl Iterator<Item = Result<(Slice, Slice), JournalError>> {
-        // The key of a single zero byte is no call.
-        let shard = u8::try_from(shard).unwrap_or(u8::MAX);
-        let end = shard.checked_add(1).map(|next| [next, 0]);
-        self.calls
-            .range(&[shard, 0], end.as_ref().map(<[u8; 2]>::as_slice))
     }
 
     /// The hash of the id of a call with this key in `calls`.
@@ -290,15 +338,13 @@ impl Tables {
 }
 
 /// Every record of this kind, in the order of creation.
-fn records<T: DeserializeOwned>(state: &Table, kind: u8) -> Result<Vec<T>, JournalError> {
+fn records<T: DirectoryRecord>(state: &Table, kind: u8) -> Result<Vec<T>, JournalError> {
     let mut records = Vec::new();
     for item in state.prefix(&[kind]) {
         let (_, value) = item?;
         let record = value
             .split_first_chunk::<12>()
-            .and_then(|(creation, json)| {
-                Some((*creation, serde_json::from_slice::<T>(json).ok()?))
-            });
+            .and_then(|(creation, record)| Some((*creation, directory::read::<T>(record)?)));
         records.push(record.ok_or_else(|| state.damaged())?);
     }
     records.sort_unstable_by_key(|(creation, _)| *creation);

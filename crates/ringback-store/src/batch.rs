@@ -11,7 +11,7 @@
 //! Integers of a given length are big-endian, the others seven bits to a byte, the lowest first, with 0x80
 //! where more follow.
 
-use ringback_engine::{BatchCall, BatchRoute, CountKind, CountMark, JournalError, RoutedBatch};
+use ringback_engine::{BatchCall, BatchRoute, CountKey, CountKind, CountMark, RoutedBatch};
 use ringback_routing::{AgentId, EnvironmentId, Timestamp};
 use uuid::Uuid;
 
@@ -111,18 +111,26 @@ pub(crate) fn read_batch(
 }
 
 /// Writes which batches the counters contain.
-pub(crate) fn write_mark(mark: &CountMark) -> Result<Vec<u8>, JournalError> {
+pub(crate) fn write_mark(mark: &CountMark) -> Vec<u8> {
     let mut to = vec![VERSION];
     to.extend_from_slice(&mark.complete.to_be_bytes());
     if let Some((before, through)) = &mark.partial {
         to.extend_from_slice(&before.to_be_bytes());
-        to.extend_from_slice(&key::count_key(through)?);
+        to.extend_from_slice(&key::count_key(through));
     }
-    Ok(to)
+    to
 }
 
 /// Reads which batches the counters contain.
 pub(crate) fn read_mark(bytes: &[u8]) -> Option<CountMark> {
+    read_mark_with(bytes, key::decode_count_key)
+}
+
+/// The same, where counters are named as `read_counter` reads them.
+pub(crate) fn read_mark_with(
+    bytes: &[u8],
+    read_counter: impl Fn(&[u8]) -> Option<CountKey>,
+) -> Option<CountMark> {
     let (&VERSION, bytes) = bytes.split_first()? else {
         return None;
     };
@@ -131,7 +139,7 @@ pub(crate) fn read_mark(bytes: &[u8]) -> Option<CountMark> {
         [] => None,
         bytes => {
             let (before, through) = bytes.split_first_chunk::<8>()?;
-            let through = key::decode_count_key(through)?;
+            let through = read_counter(through)?;
             Some((u64::from_be_bytes(*before), through))
         }
     };
@@ -171,7 +179,6 @@ fn read_integer(bytes: &mut &[u8]) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use ringback_engine::CountKey;
 
     use super::*;
 
@@ -292,7 +299,7 @@ mod tests {
                 complete: 5,
                 partial,
             };
-            let mut bytes = write_mark(&mark).unwrap();
+            let mut bytes = write_mark(&mark);
             assert_eq!(bytes[..9], [1, 0, 0, 0, 0, 0, 0, 0, 5]);
             assert_eq!(read_mark(&bytes), Some(mark));
             bytes[0] = 2;

@@ -7,10 +7,15 @@ use std::path::Path;
 use ringback_engine::JournalError;
 
 use crate::error::{OpenStoreError, unavailable};
-use crate::key::hex;
+use crate::key::{hex, read_hex};
 
-/// The format that this program writes, and the newest that it reads.
-pub(crate) const FORMAT: u32 = 1;
+/// The format that this program writes, and the newest that it reads. Older ones are rewritten when they
+/// are opened (see [`crate::upgrade`]).
+///
+/// - 1: changes in the log are positional, trees undivided.
+/// - 2: every record has a version, tables of calls have sixteen parts, the calls of one subscriber in two
+///   spellings lie together.
+pub(crate) const FORMAT: u32 = 2;
 
 /// What opens the file.
 const TITLE: &str = "ringback-store";
@@ -18,6 +23,8 @@ const TITLE: &str = "ringback-store";
 /// What the file says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Format {
+    /// The format of the directory.
+    pub(crate) version: u32,
     /// See [`Store::node_secret`](crate::Store::node_secret).
     pub(crate) node_secret: [u8; 16],
     /// Keys the hash of call ids in the tables.
@@ -45,6 +52,9 @@ impl Format {
             .strip_prefix(TITLE)
             .and_then(|rest| rest.trim().parse().ok())
             .ok_or_else(damaged)?;
+        if found == 0 {
+            return Err(damaged());
+        }
         if found > FORMAT {
             return Err(OpenStoreError::NewerFormat {
                 path: directory.to_owned(),
@@ -52,12 +62,13 @@ impl Format {
                 supported: FORMAT,
             });
         }
-        Self::parse(&text).map(Some).ok_or_else(damaged)
+        Self::parse(found, &text).map(Some).ok_or_else(damaged)
     }
 
     /// Makes a new one.
     pub(crate) fn create() -> Result<Self, JournalError> {
         let mut format = Self {
+            version: FORMAT,
             node_secret: [0; 16],
             sid_secret: [0; 16],
         };
@@ -83,7 +94,8 @@ impl Format {
     /// The text of the file.
     fn print(&self) -> String {
         let body = format!(
-            "{TITLE} {FORMAT}\nnode-secret {}\nsid-secret {}\n",
+            "{TITLE} {}\nnode-secret {}\nsid-secret {}\n",
+            self.version,
             hex(&self.node_secret),
             hex(&self.sid_secret)
         );
@@ -92,14 +104,15 @@ impl Format {
     }
 
     /// Reads the text back, if it is exactly what [`Self::print`] would print.
-    fn parse(text: &str) -> Option<Self> {
+    fn parse(version: u32, text: &str) -> Option<Self> {
         let secret = |name| {
             let line = text
                 .lines()
                 .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))?;
-            Some(u128::from_str_radix(line, 16).ok()?.to_be_bytes())
+            read_hex(line)
         };
         let format = Self {
+            version,
             node_secret: secret("node-secret")?,
             sid_secret: secret("sid-secret")?,
         };

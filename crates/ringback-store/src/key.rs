@@ -7,14 +7,21 @@
 //!   readers can divide the table, and lets keys differ within the bytes that are compared first.
 //! - `sids`: keyed hash of environment number and sid (16) → contact (8) ‖ time (8) ‖ the first twelve
 //!   bytes of the value in `calls`, so that a call is found by its sid in one lookup.
-//! - `state`: everything else, one leading byte for the kind; see the constants.
+//! - `decisions`: the first fifteen bytes of a key in `calls`, of the contact that called or of the number 0 ‖ commit and place
+//!   in it, as in `state` (12) ‖ place in the chunk (4) → what was decided for a call that was asked about over HTTP.
+//! - `state`: everything else, one leading byte for the kind; see the constants. No number of a contact is in it.
+//!
+//! Each table but `state` is divided into sixteen parts by the first bits of its keys: what holds an erased
+//! number is written anew part by part.
 //!
 //! In every table the key of a single zero byte holds the sequence of the last commit that it contains.
 
-use ringback_engine::{Call, CountKey, JournalError};
+use ringback_engine::{Call, CountKey, CountKind};
 use ringback_routing::{AgentId, CallStatus, E164, EnvironmentId, Timestamp};
 use siphasher::sip128::{Hasher128, SipHasher13};
 use uuid::Uuid;
+
+use crate::stored::{status_code, status_of};
 
 /// The key, in every table, of the sequence of the last commit that it contains.
 pub(crate) const APPLIED: [u8; 1] = [0];
@@ -34,15 +41,18 @@ pub(crate) const DEPARTED: u8 = b'x';
 pub(crate) const ROUTED: u8 = b'r';
 /// `state`: latest time in the batch (8) ‖ sequence (8) ‖ place in the commit (4) → batch of SIP calls.
 pub(crate) const BATCH: u8 = b'b';
-/// `state`: count key → count (8) ‖ sequence of the commit that set it (8).
+/// `state`: environment UUID (16) ‖ day, its sign turned (4) ‖ agent UUID (16) ‖ kind (1) ‖ source UUID (16) or nothing →
+/// count (8) ‖ sequence of the commit that set it (8).
 pub(crate) const COUNT: u8 = b'n';
 /// `state`: one byte → which batches of SIP calls the counters contain.
 pub(crate) const COUNT_MARK: u8 = b'm';
 
-/// `state`: one byte → the sequence of the latest commit that erased a contact.
+/// `state`: table (1) ‖ part (1) → the sequence of the latest commit that erased something of it.
 pub(crate) const ERASED: u8 = b'z';
-/// `state`: one byte → the sequence up to which erased contacts are gone from the files.
+/// `state`: table (1) ‖ part (1) → the sequence up to which what was erased is gone from its files.
 pub(crate) const PURGED: u8 = b'y';
+/// `state`: table (1) ‖ part (1) → nothing: old calls were dropped of it, whose bytes may still be in its files.
+pub(crate) const SWEPT: u8 = b'w';
 
 /// Longer call ids are replaced by their hash in keys, which are limited to 65,535 bytes.
 const LONGEST_SID_IN_KEY: usize = 1_024;
@@ -61,16 +71,47 @@ struct Told {
     is_respelled: bool,
 }
 
-/// What all keys in `calls` of one contact start with.
+/// What all keys in `calls` of one contact start with, and those in `decisions` of its own calls.
 pub(crate) fn contact_prefix(environment: u32, contact: E164) -> [u8; 15] {
-    let contact = contact.subscriber();
-    let mixed =
-        (contact.digits() ^ (u64::from(environment) << 50)).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    digits_prefix(environment, contact.subscriber().digits())
+}
+
+/// The same for the digits of a contact, or 0.
+fn digits_prefix(environment: u32, digits: u64) -> [u8; 15] {
+    let mixed = (digits ^ (u64::from(environment) << 50)).wrapping_mul(0x9E37_79B9_7F4A_7C15);
     let mut key = [0; 15];
     key[..4].copy_from_slice(&mixed.to_be_bytes()[..4]);
     key[4..8].copy_from_slice(&environment.to_be_bytes());
-    key[8..].copy_from_slice(&contact.digits().to_be_bytes()[1..]);
+    key[8..].copy_from_slice(&digits.to_be_bytes()[1..]);
     key
+}
+
+/// The key in `decisions` of what was decided for the call at this place in a chunk of events.
+pub(crate) fn decision_key(
+    environment: u32,
+    contact: Option<E164>,
+    chunk: &[u8; 12],
+    place: u32,
+) -> [u8; 31] {
+    let digits = contact.map_or(0, |contact| contact.subscriber().digits());
+    let mut key = [0; 31];
+    key[..15].copy_from_slice(&digits_prefix(environment, digits));
+    key[15..27].copy_from_slice(chunk);
+    key[27..].copy_from_slice(&place.to_be_bytes());
+    key
+}
+
+/// What a key in `decisions` says of the call: the place of its chunk in the order of commits, and its
+/// place in the chunk.
+pub(crate) fn decode_decision_key(key: &[u8]) -> Option<([u8; 12], u32)> {
+    let (chunk, place) = key.get(15..)?.split_first_chunk::<12>()?;
+    Some((*chunk, u32::from_be_bytes(place.try_into().ok()?)))
+}
+
+/// The key in `decisions` of the same call, whose contact is forgotten.
+pub(crate) fn forgotten_decision_key(environment: u32, key: &[u8]) -> Option<[u8; 31]> {
+    let (chunk, place) = decode_decision_key(key)?;
+    Some(decision_key(environment, None, &chunk, place))
 }
 
 /// The first key in `calls` that a call to this contact at or after this instant can have.
@@ -119,7 +160,7 @@ fn details(call: &Call, agent: u32) -> [u8; DETAILS_LENGTH] {
     let mut details = [0; DETAILS_LENGTH];
     details[..4].copy_from_slice(&agent.to_be_bytes());
     let is_respelled = call.contact != call.contact.subscriber();
-    details[4] = call.status as u8 | if is_respelled { RESPELLED } else { 0 };
+    details[4] = status_code(call.status) | if is_respelled { RESPELLED } else { 0 };
     details[5..].copy_from_slice(&call.from.map_or(0, E164::digits).to_be_bytes()[1..]);
     details
 }
@@ -133,7 +174,7 @@ fn decode_details(details: &[u8; DETAILS_LENGTH]) -> Option<(u32, Told, Option<E
         digits => Some(E164::from_digits(digits)?),
     };
     let told = Told {
-        status: *CallStatus::ALL.get(usize::from(*status & !RESPELLED))?,
+        status: status_of(*status & !RESPELLED)?,
         is_respelled: *status & RESPELLED != 0,
     };
     Some((u32::from_be_bytes(*agent), told, from))
@@ -263,13 +304,68 @@ pub(crate) fn routed_place(key: &[u8]) -> Option<&[u8; 12]> {
 }
 
 /// The key in `state` of a counter.
-pub(crate) fn count_key(key: &CountKey) -> Result<Vec<u8>, JournalError> {
-    postcard::to_extend(key, vec![COUNT]).map_err(crate::error::unavailable)
+pub(crate) fn count_key(counter: &CountKey) -> Vec<u8> {
+    let mut key = Vec::with_capacity(54);
+    key.push(COUNT);
+    key.extend_from_slice(counter.environment.0.as_bytes());
+    key.extend_from_slice(&(counter.day ^ i32::MIN).to_be_bytes());
+    key.extend_from_slice(counter.agent.0.as_bytes());
+    key.push(kind_code(counter.kind));
+    if let Some(source) = counter.source {
+        key.extend_from_slice(source.0.as_bytes());
+    }
+    key
 }
 
 /// Which counter a key in `state` names.
 pub(crate) fn decode_count_key(key: &[u8]) -> Option<CountKey> {
-    postcard::from_bytes(key.get(1..)?).ok()
+    let (&[COUNT], key) = key.split_first_chunk()? else {
+        return None;
+    };
+    let (environment, key) = key.split_first_chunk::<16>()?;
+    let (day, key) = key.split_first_chunk::<4>()?;
+    let (agent, key) = key.split_first_chunk::<16>()?;
+    let (kind, source) = key.split_first()?;
+    Some(CountKey {
+        environment: EnvironmentId(Uuid::from_bytes(*environment)),
+        day: i32::from_be_bytes(*day) ^ i32::MIN,
+        agent: AgentId(Uuid::from_bytes(*agent)),
+        source: match source {
+            [] => None,
+            source => Some(AgentId(Uuid::from_slice(source).ok()?)),
+        },
+        kind: kind_of(*kind)?,
+    })
+}
+
+/// The number that stands for what a counter counts.
+pub(crate) const fn kind_code(kind: CountKind) -> u8 {
+    match kind {
+        CountKind::Received => 0,
+        CountKind::Answered => 1,
+        CountKind::Unmatched => 2,
+    }
+}
+
+/// What such a number says of what a counter counts.
+pub(crate) const fn kind_of(code: u8) -> Option<CountKind> {
+    match code {
+        0 => Some(CountKind::Received),
+        1 => Some(CountKind::Answered),
+        2 => Some(CountKind::Unmatched),
+        _ => None,
+    }
+}
+
+/// The key in `state` of something about a part of a table.
+pub(crate) const fn part_key(kind: u8, (table, part): (u8, u8)) -> [u8; 3] {
+    [kind, table, part]
+}
+
+/// Which part of which table a key in `state` names.
+pub(crate) fn decode_part_key(key: &[u8]) -> Option<(u8, u8)> {
+    let [_, table, part] = key else { return None };
+    Some((*table, *part))
 }
 
 /// The value of a counter set by the commit with this sequence.
@@ -316,4 +412,16 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
         let _ = write!(text, "{byte:02x}");
         text
     })
+}
+
+/// The bytes that such text stands for.
+pub(crate) fn read_hex<const LENGTH: usize>(text: &str) -> Option<[u8; LENGTH]> {
+    let mut bytes = [0; LENGTH];
+    if text.len() != 2 * LENGTH || !text.is_ascii() {
+        return None;
+    }
+    for (byte, digits) in bytes.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
+        *byte = u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?;
+    }
+    Some(bytes)
 }

@@ -18,7 +18,9 @@ mod prepare;
 mod purge;
 mod sid_filter;
 mod store;
+mod stored;
 mod tables;
+mod upgrade;
 mod writes;
 
 #[cfg(test)]

@@ -27,6 +27,7 @@ use segment::{
 
 use crate::error::unavailable;
 use crate::files::{AppendFile, Files};
+use crate::stored::log_record;
 
 /// Appends commits; used by one thread.
 pub(crate) struct Log {
@@ -255,7 +256,7 @@ impl Log {
         let mut record = std::mem::take(&mut self.buffer);
         record.clear();
         record.resize(RECORD_HEADER_LENGTH, 0);
-        record = postcard::to_extend(changes, record).map_err(unavailable)?;
+        record = log_record::write(changes, record).map_err(unavailable)?;
         finish_record(&mut record, self.next).map_err(unavailable)?;
         let written = self.write(&record);
         self.buffer = record;
@@ -308,10 +309,7 @@ impl Log {
             return Ok(());
         }
         let path = self.directory.join(segment_name(self.next));
-        let header = SegmentHeader {
-            first: self.next,
-            previous: self.previous,
-        };
+        let header = SegmentHeader::new(self.next, self.previous);
         let created = self.files.create(&path).and_then(|mut file| {
             file.append(&header.encode())?;
             file.sync()?;

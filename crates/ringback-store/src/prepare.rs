@@ -1,22 +1,24 @@
 //! From changes to writes: everything that has to be read, and so can fail, happens here, before the
 //! log has the changes; what remains cannot fail.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use foldhash::fast::RandomState;
 use lsm_tree::Slice;
 use ringback_engine::{
     BatchesCounted, Call, Change, CountKey, JournalError, RoutedBatch, RoutedEvent,
 };
-use ringback_routing::{E164, EnvironmentId, Token};
-use serde::Serialize;
+use ringback_routing::{Caller, E164, EnvironmentId, Token};
 use uuid::Uuid;
 
 use crate::batch::{write_batch, write_mark};
 use crate::error::unavailable;
 use crate::key;
-use crate::tables::Tables;
+use crate::purge::PartId;
+use crate::stored::directory::{self, DirectoryRecord};
+use crate::stored::routed::{read_decision, write_decision, write_events};
+use crate::tables::{CALLS, DECISIONS, SIDS, Table, Tables};
 use crate::writes::WriteList;
 
 /// A key and its new value, or none if it goes.
@@ -31,10 +33,14 @@ pub(crate) struct Writes {
     pub(crate) calls: WriteList,
     /// To `sids`.
     pub(crate) sids: WriteList,
+    /// To `decisions`.
+    pub(crate) decisions: Vec<Write>,
     /// UUIDs that get the next numbers.
     pub(crate) interned: Vec<Uuid>,
-    /// Whether contacts are erased, of which the files must not keep anything.
-    pub(crate) erases: bool,
+    /// Parts whose files must not keep what is removed.
+    pub(crate) erased: Vec<PartId>,
+    /// Parts from which old calls are dropped.
+    pub(crate) swept: Vec<PartId>,
 }
 
 impl Writes {
@@ -43,9 +49,17 @@ impl Writes {
         self.state.clear();
         self.calls.clear();
         self.sids.clear();
+        self.decisions.clear();
         self.interned.clear();
-        self.erases = false;
+        self.erased.clear();
+        self.swept.clear();
     }
+}
+
+/// The part of a table, known by its number, that has this key.
+pub(crate) fn part_id(table: &Table, code: u8, key: &[u8]) -> PartId {
+    // There are few parts.
+    (code, u8::try_from(table.part_of(key)).unwrap_or_default())
 }
 
 /// Turns the changes of the commit with this sequence into writes; `empty` gives them its memory.
@@ -71,8 +85,8 @@ pub(crate) fn prepare(
     Ok(preparation.writes)
 }
 
-/// Adds the writes that remove a call from `calls`, and from `sids` if its sid names no other call.
-pub(crate) fn forget_call(
+/// Adds the writes that drop an old call from `calls`, and from `sids` if its sid names no other call.
+pub(crate) fn drop_call(
     tables: &Tables,
     environment: u32,
     call_key: &[u8],
@@ -92,6 +106,12 @@ pub(crate) fn forget_call(
         writes.sids.push(&sid_key, None);
     }
     writes.calls.push(call_key, None);
+    let part = part_id(&tables.sids, SIDS, &sid_key);
+    if !writes.swept.contains(&part) {
+        writes.swept.push(part);
+        let part_key = key::part_key(key::SWEPT, part);
+        writes.state.push((part_key.into(), Some(Slice::from([]))));
+    }
     Ok(())
 }
 
@@ -119,10 +139,6 @@ impl Preparation<'_> {
         match change {
             Change::EnvironmentPut(environment) => {
                 self.put_record(key::ENVIRONMENT, environment.id.0, environment, place)
-            }
-            Change::EnvironmentPutBefore(before) => {
-                let environment = ringback_routing::Environment::from(before.clone());
-                self.put_record(key::ENVIRONMENT, environment.id.0, &environment, place)
             }
             Change::EnvironmentRemoved(environment) => {
                 self.write_state(
@@ -173,7 +189,7 @@ impl Preparation<'_> {
         &mut self,
         kind: u8,
         id: Uuid,
-        record: &impl Serialize,
+        record: &impl DirectoryRecord,
         place: u32,
     ) -> Result<(), JournalError> {
         let record_key: Slice = key::record_key(kind, id).into();
@@ -184,7 +200,7 @@ impl Preparation<'_> {
                 .to_vec(),
             None => key::creation(self.sequence, place).to_vec(),
         };
-        serde_json::to_writer(&mut value, record).map_err(unavailable)?;
+        directory::write(record, &mut value).map_err(unavailable)?;
         self.write_state(record_key, Some(value.into()));
         Ok(())
     }
@@ -207,7 +223,7 @@ impl Preparation<'_> {
             };
             let token: Token = value
                 .get(12..)
-                .and_then(|json| serde_json::from_slice(json).ok())
+                .and_then(directory::read)
                 .ok_or_else(|| self.tables.state.damaged())?;
             if token.environment == environment {
                 self.write_state(token_key, None);
@@ -238,12 +254,13 @@ impl Preparation<'_> {
 
     /// Removes every call to a contact, those of this commit so far among them.
     fn forget(&mut self, environment: EnvironmentId, contact: E164) -> Result<(), JournalError> {
-        // Also where nothing is known of it any more: old files may still have what was dropped.
-        self.writes.erases = true;
-        let sequence = self.sequence.to_be_bytes();
-        self.write_state([key::ERASED].into(), Some(sequence.as_slice().into()));
         let environment = self.intern(environment.0);
         let prefix = key::contact_prefix(environment, contact);
+        self.forget_in_decisions(environment, &prefix)?;
+        // Also where nothing is known of it any more: old files may still have what was dropped.
+        let mut erased = BTreeSet::from([part_id(&self.tables.calls, CALLS, &prefix)]);
+        erased.insert(part_id(&self.tables.decisions, DECISIONS, &prefix));
+        erased.extend(self.tables.erasures.swept(SIDS));
         let mut found: HashMap<Slice, Slice> = HashMap::new();
         for item in self.tables.calls.prefix(&prefix) {
             let (call_key, value) = item?;
@@ -268,6 +285,7 @@ impl Preparation<'_> {
             let call = key::decode_call(&call_key, &value, |_| Some(Uuid::nil()))
                 .ok_or_else(|| self.tables.calls.damaged())?;
             let sid_key = key::sid_key(&self.tables.sid_secret, environment, &call.sid);
+            erased.insert(part_id(&self.tables.sids, SIDS, &sid_key));
             let named = match written.get(sid_key.as_slice()) {
                 Some(value) => value.clone(),
                 None => self.tables.sids.get(&sid_key)?,
@@ -277,6 +295,45 @@ impl Preparation<'_> {
             }
             self.writes.calls.push(&call_key, None);
         }
+        self.mark_erased(erased);
+        Ok(())
+    }
+
+    /// Has these parts written anew, so that nothing of what this commit removes stays in their files.
+    fn mark_erased(&mut self, parts: BTreeSet<PartId>) {
+        let sequence = self.sequence.to_be_bytes();
+        for part in parts {
+            let part_key = key::part_key(key::ERASED, part);
+            self.write_state(part_key.into(), Some(sequence.as_slice().into()));
+            self.writes.erased.push(part);
+        }
+    }
+
+    /// Forgets a contact in what was decided for its calls, those of this commit so far among them.
+    fn forget_in_decisions(&mut self, environment: u32, prefix: &[u8]) -> Result<(), JournalError> {
+        let mut found: BTreeMap<Slice, Slice> = BTreeMap::new();
+        for item in self.tables.decisions.prefix(prefix) {
+            found.extend([item?]);
+        }
+        for (decision_key, value) in &self.writes.decisions {
+            if decision_key.starts_with(prefix) {
+                match value {
+                    Some(value) => found.insert(decision_key.clone(), value.clone()),
+                    None => found.remove(decision_key),
+                };
+            }
+        }
+        for (decision_key, value) in found {
+            let damaged = || self.tables.decisions.damaged();
+            let (at, decision) = read_decision(&value).ok_or_else(damaged)?;
+            let key_without = key::forgotten_decision_key(environment, &decision_key);
+            let key_without = key_without.ok_or_else(damaged)?;
+            let value = write_decision(&decision.without_contact(), at).map_err(unavailable)?;
+            self.writes.decisions.push((decision_key, None));
+            self.writes
+                .decisions
+                .push((key_without.into(), Some(value.into())));
+        }
         Ok(())
     }
 
@@ -285,7 +342,21 @@ impl Preparation<'_> {
         let Some(latest) = events.iter().map(RoutedEvent::at).max() else {
             return Ok(());
         };
-        let chunk = postcard::to_stdvec(events).map_err(unavailable)?;
+        let creation = key::creation(self.sequence, place);
+        for (event, index) in events.iter().zip(0..) {
+            if let RoutedEvent::Routed(call) = event
+                && let Some(decision) = &call.decision
+            {
+                let environment = self.intern(call.environment.0);
+                let contact = decision.caller.and_then(Caller::number);
+                let decision_key = key::decision_key(environment, contact, &creation, index);
+                let value = write_decision(decision, call.at).map_err(unavailable)?;
+                self.writes
+                    .decisions
+                    .push((decision_key.into(), Some(value.into())));
+            }
+        }
+        let chunk = write_events(events, false, Vec::new()).map_err(unavailable)?;
         let chunk_key = key::routed_key(key::ROUTED, latest, self.sequence, place);
         self.writes
             .state
@@ -311,7 +382,7 @@ impl Preparation<'_> {
             // Nobody waits for these, and whoever answers calls may have only this core.
             std::thread::yield_now();
         }
-        let mark = write_mark(&counted.mark)?;
+        let mark = write_mark(&counted.mark);
         self.write_state([key::COUNT_MARK].into(), Some(mark.into()));
         Ok(())
     }
@@ -319,7 +390,7 @@ impl Preparation<'_> {
     /// Raises a counter, unless the tables contain this commit already.
     fn count(&mut self, counter: &CountKey, increment: u64) -> Result<(), JournalError> {
         let damaged = || self.tables.state.damaged();
-        let count_key: Slice = key::count_key(counter)?.into();
+        let count_key: Slice = key::count_key(counter).into();
         match self.pending.entry(count_key) {
             Entry::Occupied(written) => {
                 let write = self.writes.state.get_mut(*written.get());

@@ -2,12 +2,17 @@
 //! last table that had it is merged, which may take for ever, and the log until its segment is full.
 //!
 //! After an erasure, and a while in which others may follow, what is in memory is written to disk and the
-//! log with it, and every tree is written anew. That runs on the merging thread, beside reads and writes,
-//! needs as much room on the disk as the largest tree, and gives way whenever merging is needed. A record
-//! in `state` says how far it has come, so that a restart does not forget it.
+//! log with it. Then each part of a table that had the contact is written anew, one at a time, on the merging
+//! thread, beside reads and writes. That needs as much room on the disk as the largest part, gives way
+//! whenever merging is needed, and lets merging go first between two parts. Records in `state` say which
+//! parts are yet to be written anew, so that a restart does not forget them.
+//!
+//! Old calls that are dropped in the background stay in files in the same way, and nothing tells later in
+//! which: so the parts that they were dropped from are noted, and written anew with the next erasure.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
 use lsm_tree::AbstractTree;
@@ -21,48 +26,96 @@ use crate::log::Log;
 use crate::prepare::Writes;
 use crate::tables::{Table, Tables, describe};
 
-/// Which erasures are yet to leave the files, and when that is due.
+/// A part of a table: the number of the table, and which of its parts.
+pub(crate) type PartId = (u8, u8);
+
+/// Which parts are to be written anew because of erasures, and when.
 pub(crate) struct Erasures {
-    /// The latest commit that erased a contact.
-    erased: AtomicU64,
-    /// Up to which commit erased contacts are gone from the files.
-    purged: AtomicU64,
-    /// When the files are to be written anew, if at all.
-    due: Mutex<Option<Instant>>,
-    /// How long after an erasure that is.
+    /// What is known.
+    state: Mutex<ErasureState>,
+    /// How long after an erasure its parts are written anew.
     delay: Duration,
+}
+
+/// What is known of erasures.
+#[derive(Default)]
+struct ErasureState {
+    /// The parts to be written anew, and the latest commit that erased something of each.
+    waiting: BTreeMap<PartId, u64>,
+    /// The parts that old calls were dropped from since they were last written anew, and at which round.
+    swept: BTreeMap<PartId, u64>,
+    /// Grows whenever memory is about to be written to disk for erasures.
+    round: u64,
+    /// What was erased up to this commit is on disk, and gone from memory and from the log.
+    written: u64,
+    /// When the next part is to be written anew, if any.
+    due: Option<Instant>,
 }
 
 impl Erasures {
     /// Reads what is yet to be done.
     pub(crate) fn load(state: &Table, delay: Duration) -> Result<Self, JournalError> {
-        let sequence = |kind| -> Result<u64, JournalError> {
-            let value = state.get(&[kind]).map_err(|error| state.located(error))?;
-            value.map_or(Ok(0), |value| {
-                key::decode_sequence(&value).ok_or_else(|| state.damaged())
-            })
+        let read = |kind| -> Result<BTreeMap<PartId, u64>, JournalError> {
+            let mut parts = BTreeMap::new();
+            for item in state.prefix(&[kind]) {
+                let (item_key, value) = item.map_err(|error| state.located(error))?;
+                let sequence = if value.is_empty() {
+                    Some(0)
+                } else {
+                    key::decode_sequence(&value)
+                };
+                let part = key::decode_part_key(&item_key).zip(sequence);
+                parts.extend([part.ok_or_else(|| state.damaged())?]);
+            }
+            Ok(parts)
         };
-        let (erased, purged) = (sequence(key::ERASED)?, sequence(key::PURGED)?);
+        let purged = read(key::PURGED)?;
+        let mut waiting = read(key::ERASED)?;
+        waiting.retain(|part, erased| purged.get(part).is_none_or(|purged| purged < erased));
+        let due = (!waiting.is_empty()).then(|| Instant::now() + delay);
         Ok(Self {
-            erased: AtomicU64::new(erased),
-            purged: AtomicU64::new(purged),
-            due: Mutex::new((erased > purged).then(|| Instant::now() + delay)),
+            state: Mutex::new(ErasureState {
+                waiting,
+                swept: read(key::SWEPT)?,
+                due,
+                ..ErasureState::default()
+            }),
             delay,
         })
     }
 
-    /// Notes that the commit with this sequence erased a contact; tells whether that is news.
-    pub(crate) fn add(&self, sequence: u64) -> bool {
-        self.erased.fetch_max(sequence, Ordering::AcqRel);
-        let mut due = self.due.lock();
-        let is_news = due.is_none();
-        due.get_or_insert_with(|| Instant::now() + self.delay);
+    /// Notes that the commit with this sequence erased something of these parts; tells whether somebody
+    /// has to be woken up for it.
+    pub(crate) fn add(&self, parts: &[PartId], sequence: u64) -> bool {
+        let mut state = self.state.lock();
+        for part in parts {
+            let erased = state.waiting.entry(*part).or_default();
+            *erased = sequence.max(*erased);
+        }
+        let is_news = state.due.is_none();
+        state.due.get_or_insert_with(|| Instant::now() + self.delay);
         is_news
     }
 
-    /// When the files are to be written anew.
+    /// Notes that old calls were dropped from these parts.
+    pub(crate) fn note_swept(&self, parts: &[PartId]) {
+        if !parts.is_empty() {
+            let mut state = self.state.lock();
+            let round = state.round;
+            state.swept.extend(parts.iter().map(|part| (*part, round)));
+        }
+    }
+
+    /// The parts of a table that old calls were dropped from.
+    pub(crate) fn swept(&self, table: u8) -> Vec<PartId> {
+        let state = self.state.lock();
+        let parts = state.swept.range((table, 0)..=(table, u8::MAX));
+        parts.map(|(part, _)| *part).collect()
+    }
+
+    /// When the next part is to be written anew.
     pub(crate) fn due(&self) -> Option<Instant> {
-        *self.due.lock()
+        self.state.lock().due
     }
 
     /// Whether it is time.
@@ -71,34 +124,45 @@ impl Erasures {
     }
 }
 
+impl ErasureState {
+    /// A part that can be written anew now, and up to which commit it is free of what was erased then.
+    fn next_part(&self) -> Option<(PartId, u64)> {
+        let mut waiting = self.waiting.iter();
+        let (part, erased) = waiting.find(|(_, erased)| **erased <= self.written)?;
+        Some((*part, *erased))
+    }
+}
+
 impl Tables {
-    /// Removes erased contacts from the files, if it is time; later, where that cannot be done now.
+    /// Does one step in removing erased contacts from the files, if it is time; later, where that cannot
+    /// be done now.
     pub(crate) fn purge_if_due(&self, log: &Mutex<Log>) {
         if !self.erasures.are_due() || self.progress.lock().closing {
             return;
         }
         let began = Instant::now();
-        let erased = self.erasures.erased.load(Ordering::Acquire);
-        self.interrupt.begin();
-        let purged = self.purge(log, erased);
-        self.interrupt.end();
+        let purged = self.purge_step(log);
         let took = began.elapsed();
-        let mut due = self.erasures.due.lock();
+        let mut state = self.erasures.state.lock();
         match purged {
             Ok(()) => {
-                self.erasures.purged.store(erased, Ordering::Release);
-                let more = self.erasures.erased.load(Ordering::Acquire) > erased;
-                // At most a twentieth of the time goes into it.
-                *due = more.then(|| Instant::now() + self.erasures.delay.max(took * 20));
-                drop(due);
-                tracing::info!(
-                    duration_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
-                    "erased contacts are gone from the files"
-                );
+                let wait = if state.waiting.is_empty() {
+                    None
+                } else if state.next_part().is_some() {
+                    // Most of the time is left for merging.
+                    Some(took * 4)
+                } else {
+                    Some(self.erasures.delay)
+                };
+                state.due = wait.map(|wait| Instant::now() + wait);
+                drop(state);
+                if wait.is_none() {
+                    tracing::info!("erased contacts are gone from the files");
+                }
             }
             Err(error) => {
-                *due = Some(Instant::now() + AGAIN.max(took * 2));
-                drop(due);
+                state.due = Some(Instant::now() + AGAIN.max(took * 2));
+                drop(state);
                 if !self.progress.lock().closing {
                     tracing::warn!(
                         error = %describe(&error),
@@ -109,23 +173,61 @@ impl Tables {
         }
     }
 
-    /// Removes the contacts erased up to this commit from the files.
-    fn purge(&self, log: &Mutex<Log>, erased: u64) -> Result<(), JournalError> {
-        self.write_out(log)?;
-        for table in self.in_order() {
-            if table.tree.table_count() > 0 {
-                table.check_room(u64::MAX)?;
-                table.rewrite()?;
-            }
-        }
-        let sequence = erased.to_be_bytes();
-        self.apply_unlogged(|| {
-            let writes = Writes {
-                state: vec![([key::PURGED].into(), Some(sequence.as_slice().into()))],
-                ..Writes::default()
+    /// Writes memory to disk, if something waits for that, or else one part anew.
+    fn purge_step(&self, log: &Mutex<Log>) -> Result<(), JournalError> {
+        let next = self.erasures.state.lock().next_part();
+        let Some((part, erased)) = next else {
+            let erased = {
+                let mut state = self.erasures.state.lock();
+                state.round += 1;
+                state.waiting.values().copied().max().unwrap_or_default()
             };
+            self.write_out(log)?;
+            self.erasures.state.lock().written = erased;
+            return Ok(());
+        };
+        self.interrupt.begin();
+        let rewritten = self.rewrite(part);
+        self.interrupt.end();
+        rewritten?;
+        self.apply_unlogged(|| {
+            let mut state = self.erasures.state.lock();
+            if state.waiting.get(&part) == Some(&erased) {
+                state.waiting.remove(&part);
+            }
+            let sequence = erased.to_be_bytes();
+            let mut writes = Writes::default();
+            let purged = key::part_key(key::PURGED, part);
+            writes
+                .state
+                .push((purged.into(), Some(sequence.as_slice().into())));
+            // What was dropped since memory was written to disk is in the part's files still.
+            if state
+                .swept
+                .get(&part)
+                .is_some_and(|round| *round < state.round)
+            {
+                state.swept.remove(&part);
+                let swept = key::part_key(key::SWEPT, part);
+                writes.state.push((swept.into(), None));
+            }
             Ok((writes, ()))
         })
+    }
+
+    /// Writes a part anew, without what is gone.
+    fn rewrite(&self, (table, part): PartId) -> Result<(), JournalError> {
+        let Some(table) = self.by_code(table) else {
+            return Ok(());
+        };
+        let Some(part) = table.parts.get(usize::from(part)) else {
+            return Ok(());
+        };
+        if part.tree.table_count() == 0 {
+            return Ok(());
+        }
+        part.check_room(u64::MAX)?;
+        part.rewrite(|| table.place())
     }
 
     /// Writes what is in memory to disk, and has what the log holds of it removed.
@@ -152,7 +254,7 @@ impl Tables {
     }
 }
 
-/// Breaks off the rewriting of whole trees, which asks before each record; merging is left alone.
+/// Breaks off the rewriting of a part, which asks before each record; merging is left alone.
 #[derive(Clone, Default)]
 pub(crate) struct Interrupt(Arc<AtomicU8>);
 
@@ -205,7 +307,7 @@ impl CompactionFilter for Interrupt {
     }
 }
 
-/// A whole tree is being rewritten.
+/// A part is being rewritten.
 const REWRITING: u8 = 1;
 
 /// The same, and it is to end.

@@ -16,6 +16,7 @@ use crate::format::Format;
 use crate::log::{ClosedSegments, Log};
 use crate::prepare::{Writes, prepare};
 use crate::tables::{Tables, describe};
+use crate::upgrade;
 
 /// How much memory and how many files a store uses.
 #[derive(Clone, Debug)]
@@ -88,6 +89,16 @@ impl Store {
         settings: &StoreSettings,
         files: Box<dyn Files>,
     ) -> Result<Self, OpenStoreError> {
+        Self::open_or_make(directory, settings, files, Format::create)
+    }
+
+    /// Opens a store, or makes one that has what `new_format` gives.
+    pub(crate) fn open_or_make(
+        directory: &Path,
+        settings: &StoreSettings,
+        files: Box<dyn Files>,
+        new_format: impl FnOnce() -> Result<Format, JournalError>,
+    ) -> Result<Self, OpenStoreError> {
         let failure = |error| OpenStoreError::from_journal(directory.to_owned(), error);
         let io_failure = |error: io::Error| failure(unavailable(error));
         create_directory(directory).map_err(io_failure)?;
@@ -100,10 +111,10 @@ impl Store {
             Err(TryLockError::Error(error)) => return Err(io_failure(error)),
         }
         let log_directory = directory.join("log");
-        let stored_format = Format::read(directory)?;
+        let stored_format = upgrade::current_format(directory, settings)?;
         let format = match &stored_format {
             Some(format) => format.clone(),
-            None => Format::create().map_err(failure)?,
+            None => new_format().map_err(failure)?,
         };
         if stored_format.is_some() && !log_directory.is_dir() {
             return Err(OpenStoreError::Damaged(format!(
@@ -131,9 +142,12 @@ impl Store {
         })
         .map_err(io_failure)?;
         let log = Log::open(&log_directory, files, segments, applied, ahead, |record| {
-            let changes: Vec<Change> = postcard::from_bytes(record.payload)
-                .map_err(|error| record.damaged(format!("unreadable changes: {error}")))?;
-            let writes = prepare(&tables, &changes, record.sequence, Writes::default())?;
+            let writes = prepare(
+                &tables,
+                &record.changes()?,
+                record.sequence,
+                Writes::default(),
+            )?;
             tables.apply(&writes, record.sequence);
             Ok(())
         });

@@ -1,7 +1,9 @@
-//! The tables: what was committed, in a form that can be queried; three log-structured merge trees.
+//! The tables: what was committed, in a form that can be queried; log-structured merge trees.
 //!
 //! They are the trees beneath the fjall database, used without fjall's journal and memory: the
-//! [log](crate::log) stands in front of them already, and one writer needs no concurrent memory. A commit
+//! [log](crate::log) stands in front of them already, and one writer needs no concurrent memory. A table is
+//! divided into parts by the first bits of its keys, each a tree, so that what holds an erased number can be
+//! written anew without the rest. A commit
 //! goes into sorted maps once the log has it, which cannot fail. When they have filled, a *generation* is
 //! turned over: every table notes the sequence that it contains and seals its map, a thread writes the
 //! sealed maps into the trees, durably, and then the log up to there is removed. Until that has happened,
@@ -34,7 +36,7 @@ use crate::interner::Interner;
 use crate::key;
 use crate::log::{ClosedSegments, Log};
 use crate::lsm_files;
-use crate::prepare::Writes;
+use crate::prepare::{Write, Writes};
 use crate::purge::{Erasures, Interrupt};
 use crate::sid_filter::SidFilter;
 use crate::store::StoreSettings;
@@ -46,6 +48,8 @@ pub(crate) struct Tables {
     pub(crate) sids: Table,
     /// Directory, counters, routed calls.
     pub(crate) state: Table,
+    /// What was decided for calls that were asked about over HTTP.
+    pub(crate) decisions: Table,
     /// Every call.
     pub(crate) calls: Table,
     /// The numbers that stand for UUIDs in keys.
@@ -66,7 +70,7 @@ pub(crate) struct Tables {
     pub(crate) alarm: Arc<Alarm>,
     /// What is erased and yet to be removed from the files.
     pub(crate) erasures: Erasures,
-    /// Breaks off the rewriting of a whole table.
+    /// Breaks off the rewriting of a part.
     pub(crate) interrupt: Interrupt,
     /// Keeps other processes out for as long as anything here is in use.
     _lock: Arc<File>,
@@ -95,8 +99,18 @@ pub(crate) struct Progress {
     pub(crate) closing: bool,
 }
 
-/// Into how many parts the first byte of their keys divides the calls.
+/// Into how many shares the first byte of their keys divides the calls.
 pub(crate) const SHARDS: usize = 256;
+
+/// Into how many parts a table of calls, or of what belongs to them, is divided. Stored.
+const PARTS: usize = 16;
+
+/// The numbers that stand for tables in `state`.
+pub(crate) const SIDS: u8 = 1;
+/// See [`SIDS`].
+pub(crate) const CALLS: u8 = 2;
+/// See [`SIDS`].
+pub(crate) const DECISIONS: u8 = 3;
 
 /// How many times its size a generation grows while the one before it is being written.
 const OVERFLOW: u64 = 2;
@@ -130,58 +144,21 @@ impl Tables {
         sid_secret: [u8; 16],
         lock: Arc<File>,
     ) -> Result<(Self, u64, u64), JournalError> {
-        let seqno = SequenceNumberCounter::default();
-        let visible = SequenceNumberCounter::default();
-        let cache = Arc::new(Cache::with_capacity_bytes(settings.cache_bytes));
-        let files = Arc::new(DescriptorTable::new(settings.open_files.max(10)));
-        let alarm = Arc::new(Alarm::default());
-        let interrupt = Interrupt::default();
-        let open = |name, filter| -> Result<Table, JournalError> {
-            let path = directory.join(name);
-            if !create || path.join("current").exists() {
-                lsm_files::check(&path)?;
-            }
-            let config = Config::new(&path, seqno.clone(), visible.clone())
-                .use_cache(Arc::clone(&cache))
-                .use_descriptor_table(Some(Arc::clone(&files)))
-                // Whole filters and indexes of merged tables do not fit into a small cache, and
-                // would be read for every lookup.
-                .filter_block_partitioning_policy(PinningPolicy::new([false, true]))
-                .index_block_partitioning_policy(PinningPolicy::new([false, true]))
-                .with_compaction_filter_factory(Some(interrupt.filters()))
-                .filter_policy(filter);
-            Ok(Table {
-                name,
-                alarm: Arc::clone(&alarm),
-                memory: RwLock::default(),
-                tree: guarded(|| path.display().to_string(), || config.open()).map_err(
-                    |error| match (&error, lsm_files::find_damage(&path).pop()) {
-                        (JournalError::Damaged(_), Some(damage)) => damage.into(),
-                        _ => error,
-                    },
-                )?,
-                files: RwLock::default(),
-            })
-        };
-        let bloom = |bits| {
-            FilterPolicy::all(FilterPolicyEntry::Bloom(
-                BloomConstructionPolicy::BitsPerKey(bits),
-            ))
-        };
-        let sids = open("sids", bloom(10.0))?;
-        let state = open("state", bloom(10.0))?;
+        let opening = Opening::new(directory, create, settings);
+        let sids = opening.table("sids", PARTS, bloom(10.0))?;
+        let state = opening.table("state", 1, bloom(10.0))?;
         // Calls are read by contact, which a filter of whole keys cannot help.
-        let calls = open("calls", FilterPolicy::disabled())?;
-        let mut applied = [0; 3];
-        for (table, applied) in [&sids, &state, &calls].into_iter().zip(&mut applied) {
-            if let Some(highest) = table.tree.get_highest_seqno() {
-                seqno.fetch_max(highest + 1);
-                visible.fetch_max(highest + 1);
-            }
-            let value = table.get(&key::APPLIED);
-            if let Some(value) = value.map_err(|error| table.located(error))? {
-                *applied = key::decode_sequence(&value).ok_or_else(|| table.damaged())?;
-            }
+        let decisions = opening.table("decisions", PARTS, FilterPolicy::disabled())?;
+        let calls = opening.table("calls", PARTS, FilterPolicy::disabled())?;
+        let Opening {
+            alarm, interrupt, ..
+        } = opening;
+        let mut applied = [0; 4];
+        for (table, applied) in [&sids, &state, &decisions, &calls]
+            .into_iter()
+            .zip(&mut applied)
+        {
+            *applied = table.applied()?;
         }
         let [lowest, .., highest] = {
             applied.sort_unstable();
@@ -189,13 +166,14 @@ impl Tables {
         };
         let interner = Interner::load(&state).map_err(|error| state.located(error))?;
         let erasures = Erasures::load(&state, settings.erase_after)?;
-        let sid_filter = match sids.tree.approximate_len() {
+        let sid_filter = match sids.approximate_len() {
             0 => SidFilter::of_nothing(),
             stored => SidFilter::to_build(stored, SHARDS),
         };
         let tables = Self {
             sids,
             state,
+            decisions,
             calls,
             interner: RwLock::new(interner),
             sid_secret,
@@ -217,8 +195,18 @@ impl Tables {
 
     /// The trees, in the order of writing a generation to disk: what is found through another one
     /// comes before it, so that forgetting a contact finds the call whose id is yet to be forgotten.
-    pub(crate) fn in_order(&self) -> [&Table; 3] {
-        [&self.sids, &self.state, &self.calls]
+    pub(crate) fn in_order(&self) -> [&Table; 4] {
+        [&self.sids, &self.state, &self.decisions, &self.calls]
+    }
+
+    /// The table that a number stands for in `state`.
+    pub(crate) fn by_code(&self, code: u8) -> Option<&Table> {
+        match code {
+            SIDS => Some(&self.sids),
+            CALLS => Some(&self.calls),
+            DECISIONS => Some(&self.decisions),
+            _ => None,
+        }
     }
 
     /// Makes room for a commit: waits if memory is full, and says whether a generation was turned over.
@@ -259,14 +247,15 @@ impl Tables {
         }
         generation.size += self.insert(writes);
         generation.applied = sequence;
-        if writes.erases && self.erasures.add(sequence) {
+        if !writes.erased.is_empty() && self.erasures.add(&writes.erased, sequence) {
             self.changed.notify_all();
         }
     }
 
     /// The files of the tables, and what keeps them from being removed.
     pub(crate) fn files(&self) -> (impl Sized + use<>, Vec<PathBuf>) {
-        let versions = self.in_order().map(|table| table.tree.current_version());
+        let parts = self.in_order().into_iter().flat_map(|table| &table.parts);
+        let versions: Vec<_> = parts.map(|part| part.tree.current_version()).collect();
         let paths = versions
             .iter()
             .flat_map(|version| version.iter_tables())
@@ -295,11 +284,12 @@ impl Tables {
         let recorded = writes.sids.iter().filter(|(_, value)| value.is_some());
         self.sid_filter
             .enter(recorded.filter_map(|(key, _)| key.first_chunk()));
-        let state = writes.state.iter();
-        let state = state.map(|(key, value)| (&**key, value.as_deref()));
+        self.erasures.note_swept(&writes.swept);
+        let state = entries(&writes.state);
         // In this order, what is found through another table is there already.
         self.state.insert(state)
             + self.calls.insert(writes.calls.iter())
+            + self.decisions.insert(entries(&writes.decisions))
             + self.sids.insert(writes.sids.iter())
     }
 
@@ -424,31 +414,46 @@ impl Tables {
     /// Writes what is sealed to disk, durably; `again` after a failure.
     fn write_sealed(&self, again: bool) -> Result<(), JournalError> {
         for table in self.in_order() {
-            while table.tree.l0_run_count() > MOST_RUNS {
-                // Merging matters more than rewriting.
-                self.interrupt.set();
-                let mut progress = self.progress.lock();
-                if progress.closing || progress.merging_fails {
-                    break;
-                }
-                self.changed.wait_for(&mut progress, MERGE_POLL);
-            }
             let Some(sealed) = table.memory.read().sealed.clone() else {
                 continue;
             };
-            table.change_files(again, || {
-                let mut run = table.tree.ingestion()?;
-                for (key, value) in sealed.iter() {
-                    match value {
-                        Some(value) => run.write(key, value)?,
-                        None => run.write_tombstone(key)?,
-                    }
+            // The first part last: it holds the sequence that the whole table contains.
+            for (index, part) in table.parts.iter().enumerate().rev() {
+                let (from, to) = table.bounds(index);
+                let to = to.as_ref().map(<[u8; 1]>::as_slice);
+                if sealed.range(&from, to).next().is_none() {
+                    continue;
                 }
-                run.finish()
-            })?;
+                self.wait_for_merging(part);
+                let place = || table.place();
+                part.change_files(place, again, || {
+                    let mut run = part.tree.ingestion()?;
+                    for (key, value) in sealed.range(&from, to) {
+                        match value {
+                            Some(value) => run.write(key, value)?,
+                            None => run.write_tombstone(key)?,
+                        }
+                    }
+                    run.finish()?;
+                    part.remove_old_versions()
+                })?;
+            }
             table.memory.write().sealed = None;
         }
         Ok(())
+    }
+
+    /// Waits while too much of a part is unmerged, unless merging fails.
+    fn wait_for_merging(&self, part: &Part) {
+        while part.tree.l0_run_count() > MOST_RUNS {
+            // Merging matters more than rewriting.
+            self.interrupt.set();
+            let mut progress = self.progress.lock();
+            if progress.closing || progress.merging_fails {
+                return;
+            }
+            self.changed.wait_for(&mut progress, MERGE_POLL);
+        }
     }
 
     /// Merges what was written to disk, until closed.
@@ -504,44 +509,155 @@ impl Tables {
         strategy: &Arc<Leveled>,
         again: bool,
     ) -> Result<(), JournalError> {
-        let mut before = None;
-        loop {
-            // A run of the strategy does one step; it is content when nothing changes.
-            let version = table.tree.current_version().id();
-            if before.replace(version) == Some(version) || self.progress.lock().closing {
-                return Ok(());
+        for part in &table.parts {
+            let mut before = None;
+            loop {
+                // A run of the strategy does one step; it is content when nothing changes.
+                let version = part.tree.current_version().id();
+                if self.progress.lock().closing {
+                    return Ok(());
+                }
+                if before.replace(version) == Some(version) {
+                    break;
+                }
+                part.check_room(MOST_MERGED_BYTES)?;
+                let place = || table.place();
+                // Nobody reads older versions of a record, so none is kept.
+                part.change_files(place, again, || {
+                    part.tree
+                        .compact(Arc::<Leveled>::clone(strategy), SeqNo::MAX)
+                })?;
             }
-            table.check_room(MOST_MERGED_BYTES)?;
-            // Nobody reads older versions of a record, so none is kept.
-            table.change_files(again, || {
-                table
-                    .tree
-                    .compact(Arc::<Leveled>::clone(strategy), SeqNo::MAX)
-            })?;
         }
+        Ok(())
     }
 }
 
-/// One table: a tree on disk, and in memory what is yet to be written to it.
+/// What is shared by the tables while they are opened.
+pub(crate) struct Opening<'a> {
+    /// Where they lie.
+    directory: &'a Path,
+    /// Whether to make those that are missing.
+    create: bool,
+    /// Numbers what is written.
+    seqno: SequenceNumberCounter,
+    /// The same, as far as it is visible.
+    visible: SequenceNumberCounter,
+    /// Caches blocks.
+    cache: Arc<Cache>,
+    /// Keeps files open.
+    files: Arc<DescriptorTable>,
+    /// Told of damage.
+    alarm: Arc<Alarm>,
+    /// Breaks off rewriting.
+    interrupt: Interrupt,
+}
+
+impl<'a> Opening<'a> {
+    /// Prepares to open tables in this directory, making those that are missing if `create`.
+    pub(crate) fn new(directory: &'a Path, create: bool, settings: &StoreSettings) -> Self {
+        Self {
+            directory,
+            create,
+            seqno: SequenceNumberCounter::default(),
+            visible: SequenceNumberCounter::default(),
+            cache: Arc::new(Cache::with_capacity_bytes(settings.cache_bytes)),
+            files: Arc::new(DescriptorTable::new(settings.open_files.max(10))),
+            alarm: Arc::default(),
+            interrupt: Interrupt::default(),
+        }
+    }
+
+    /// Opens a table of so many parts.
+    pub(crate) fn table(
+        &self,
+        name: &'static str,
+        parts: usize,
+        filter: FilterPolicy,
+    ) -> Result<Table, JournalError> {
+        let path = self.directory.join(name);
+        let parts = (0..parts)
+            .map(|index| match parts {
+                1 => self.part(&path, filter.clone()),
+                _ => self.part(&path.join(format!("{index:02}")), filter.clone()),
+            })
+            .collect::<Result<_, _>>()?;
+        Ok(Table {
+            name,
+            alarm: Arc::clone(&self.alarm),
+            memory: RwLock::default(),
+            parts,
+        })
+    }
+
+    /// Opens the tree in this directory.
+    fn part(&self, path: &Path, filter: FilterPolicy) -> Result<Part, JournalError> {
+        if !self.create || path.join("current").exists() {
+            lsm_files::check(path)?;
+        }
+        let config = Config::new(path, self.seqno.clone(), self.visible.clone())
+            .use_cache(Arc::clone(&self.cache))
+            .use_descriptor_table(Some(Arc::clone(&self.files)))
+            // Whole filters and indexes of merged tables do not fit into a small cache, and
+            // would be read for every lookup.
+            .filter_block_partitioning_policy(PinningPolicy::new([false, true]))
+            .index_block_partitioning_policy(PinningPolicy::new([false, true]))
+            .with_compaction_filter_factory(Some(self.interrupt.filters()))
+            .filter_policy(filter);
+        let opened = guarded(|| path.display().to_string(), || config.open());
+        let tree = opened.map_err(|error| match (&error, lsm_files::find_damage(path).pop()) {
+            (JournalError::Damaged(_), Some(damage)) => damage.into(),
+            _ => error,
+        })?;
+        if let Some(highest) = tree.get_highest_seqno() {
+            self.seqno.fetch_max(highest + 1);
+            self.visible.fetch_max(highest + 1);
+        }
+        Ok(Part {
+            tree,
+            files: RwLock::default(),
+        })
+    }
+}
+
+/// A filter of keys with so many bits for each.
+pub(crate) fn bloom(bits: f32) -> FilterPolicy {
+    FilterPolicy::all(FilterPolicyEntry::Bloom(
+        BloomConstructionPolicy::BitsPerKey(bits),
+    ))
+}
+
+/// Writes as entries.
+fn entries(writes: &[Write]) -> impl Iterator<Item = Entry<'_>> {
+    writes.iter().map(|(key, value)| (&**key, value.as_deref()))
+}
+
+/// One table: trees on disk, and in memory what is yet to be written to them.
 pub(crate) struct Table {
     /// Its name, also that of its directory.
     name: &'static str,
     /// Told of damage.
     alarm: Arc<Alarm>,
-    /// What the tree does not contain yet.
+    /// What the trees do not contain yet.
     memory: RwLock<Memory>,
+    /// The trees, each for an equal share of the keys by their first bits.
+    pub(crate) parts: Vec<Part>,
+}
+
+/// A tree of a table.
+pub(crate) struct Part {
     /// The tree.
     pub(crate) tree: AnyTree,
     /// Held, shared, by whoever adds files to the tree.
     files: RwLock<()>,
 }
 
-/// What a tree does not contain yet.
+/// What the trees of a table do not contain yet.
 #[derive(Default)]
 struct Memory {
     /// Written since the last turn-over.
     active: SortedWrites,
-    /// Being written to the tree.
+    /// Being written to the trees.
     sealed: Option<Arc<SortedWrites>>,
 }
 
@@ -554,6 +670,179 @@ impl Table {
             .sum()
     }
 
+    /// Which part a key belongs to.
+    pub(crate) fn part_of(&self, key: &[u8]) -> usize {
+        usize::from(key.first().copied().unwrap_or(0)) * self.parts.len() / 256
+    }
+
+    /// The first key that a part can have, and the first one behind it.
+    fn bounds(&self, part: usize) -> (Vec<u8>, Option<[u8; 1]>) {
+        let first = |part: usize| u8::try_from(part * 256 / self.parts.len()).ok();
+        let from = first(part).filter(|_| part > 0);
+        (
+            from.into_iter().collect(),
+            first(part + 1).map(|byte| [byte]),
+        )
+    }
+
+    /// The sequence of the last commit that the table contains.
+    pub(crate) fn applied(&self) -> Result<u64, JournalError> {
+        let value = self.get(&key::APPLIED);
+        match value.map_err(|error| self.located(error))? {
+            Some(value) => key::decode_sequence(&value).ok_or_else(|| self.damaged()),
+            None => Ok(0),
+        }
+    }
+
+    /// About how many records are on disk.
+    fn approximate_len(&self) -> usize {
+        let parts = self.parts.iter();
+        parts.map(|part| part.tree.approximate_len()).sum()
+    }
+
+    /// The value of a key.
+    pub(crate) fn get(&self, key: &[u8]) -> Result<Option<Slice>, JournalError> {
+        {
+            let memory = self.memory.read();
+            let sealed = memory.sealed.as_ref();
+            let written = memory
+                .active
+                .get(key)
+                .or_else(|| sealed.and_then(|sealed| sealed.get(key)));
+            if let Some(value) = written {
+                return Ok(value);
+            }
+        }
+        let Some(part) = self.parts.get(self.part_of(key)) else {
+            return Ok(None);
+        };
+        self.reading(|| part.tree.get(key, SeqNo::MAX))
+    }
+
+    /// Every key and value from `from` on (inclusive) up to `to` (exclusive).
+    pub(crate) fn range<'a>(
+        &'a self,
+        from: &[u8],
+        to: Option<&[u8]>,
+    ) -> impl Iterator<Item = Result<(Slice, Slice), JournalError>> + use<'a> {
+        let bounds = (
+            Bound::Included(from),
+            to.map_or(Bound::Unbounded, Bound::Excluded),
+        );
+        let mut written = BTreeMap::new();
+        {
+            let memory = self.memory.read();
+            for map in memory.sealed.as_deref().into_iter().chain([&memory.active]) {
+                for (key, value) in map.range(from, to) {
+                    written.insert(Slice::from(key), value.map(Slice::from));
+                }
+            }
+        }
+        let last = to.map_or(self.parts.len(), |to| self.part_of(to) + 1);
+        let parts = self.parts.get(self.part_of(from)..last).unwrap_or_default();
+        // The trees are looked at after memory: what has left memory since is in the trees.
+        let opened = self.reading(|| {
+            let ranges = parts
+                .iter()
+                .map(|part| part.tree.range::<&[u8], _>(bounds, SeqNo::MAX, None));
+            Ok(ranges.collect::<Vec<_>>())
+        });
+        let mut stored = StoredRange {
+            table: self,
+            iterator: opened
+                .map(|ranges| ranges.into_iter().flatten())
+                .map_err(Some),
+        }
+        .peekable();
+        let mut written = written.into_iter().peekable();
+        std::iter::from_fn(move || {
+            loop {
+                let next_stored = match stored.peek() {
+                    Some(Ok((key, _))) => Some(key),
+                    Some(Err(_)) => return stored.next(),
+                    None => None,
+                };
+                let Some((key, _)) = written.peek() else {
+                    return stored.next();
+                };
+                match next_stored.map(|stored_key| stored_key.cmp(key)) {
+                    Some(Ordering::Less) => return stored.next(),
+                    Some(Ordering::Equal) => drop(stored.next()),
+                    Some(Ordering::Greater) | None => {}
+                }
+                if let Some((key, Some(value))) = written.next() {
+                    return Some(Ok((key, value)));
+                }
+            }
+        })
+    }
+
+    /// Every key and value whose key starts with these bytes.
+    pub(crate) fn prefix<'a>(
+        &'a self,
+        prefix: &[u8],
+    ) -> impl Iterator<Item = Result<(Slice, Slice), JournalError>> + use<'a> {
+        let mut end = prefix.to_vec();
+        while let Some(last) = end.pop() {
+            if let Some(next) = last.checked_add(1) {
+                end.push(next);
+                break;
+            }
+        }
+        self.range(prefix, (!end.is_empty()).then_some(end.as_slice()))
+    }
+
+    /// Every key and value whose key has this first byte.
+    pub(crate) fn shard(
+        &self,
+        shard: usize,
+    ) -> impl Iterator<Item = Result<(Slice, Slice), JournalError>> {
+        // The key of a single zero byte is no record.
+        let shard = u8::try_from(shard).unwrap_or(u8::MAX);
+        let end = shard.checked_add(1).map(|next| [next, 0]);
+        self.range(&[shard, 0], end.as_ref().map(<[u8; 2]>::as_slice))
+    }
+
+    /// The error that says that a value is not what was written. Its key is not named: it may hold a
+    /// phone number.
+    pub(crate) fn damaged(&self) -> JournalError {
+        self.alarm.raise();
+        JournalError::Damaged(format!("{}: a record is not readable", self.place()))
+    }
+
+    /// An error of a read with the file and the place in it, for which all of the table's files are read.
+    pub(crate) fn located(&self, error: JournalError) -> JournalError {
+        if !matches!(error, JournalError::Damaged(_)) {
+            return error;
+        }
+        let found = self.parts.iter().find_map(|part| {
+            let version = part.tree.current_version();
+            version
+                .iter_tables()
+                .find_map(|table| lsm_files::check_table(&table.path, |_| true))
+        });
+        found.map_or(error, JournalError::from)
+    }
+
+    /// Reads from the trees, and raises the alarm where that meets damage.
+    fn reading<T>(
+        &self,
+        operation: impl FnOnce() -> lsm_tree::Result<T>,
+    ) -> Result<T, JournalError> {
+        guarded(|| self.place(), operation).inspect_err(|error| {
+            if matches!(error, JournalError::Damaged(_)) {
+                self.alarm.raise();
+            }
+        })
+    }
+
+    /// This table, for messages.
+    pub(crate) fn place(&self) -> String {
+        format!("table `{}`", self.name)
+    }
+}
+
+impl Part {
     /// Runs an operation that adds files to the tree.
     ///
     /// The trees leave files behind where they fail, and remove them when opened. So that a full disk
@@ -561,10 +850,10 @@ impl Table {
     /// left is removed at once.
     fn change_files(
         &self,
+        place: impl Fn() -> String,
         again: bool,
         operation: impl FnOnce() -> lsm_tree::Result<()>,
     ) -> Result<(), JournalError> {
-        let place = || self.place();
         if !again {
             let _shared = self.files.read();
             return guarded(place, operation);
@@ -578,14 +867,19 @@ impl Table {
         result
     }
 
+    /// Removes the lists of files that newer ones have replaced. Otherwise opening does, which so would
+    /// fail on a disk that has become read-only.
+    fn remove_old_versions(&self) -> lsm_tree::Result<()> {
+        let path = &self.tree.tree_config().path;
+        let mut versions = self.tree.get_version_history_lock();
+        versions.maintenance(path, SeqNo::MAX)
+    }
+
     /// Writes all of the tree anew, without what is gone, while files are added to it.
-    pub(crate) fn rewrite(&self) -> Result<(), JournalError> {
+    pub(crate) fn rewrite(&self, place: impl Fn() -> String) -> Result<(), JournalError> {
         let first = self.tree.next_table_id();
         let shared = self.files.read();
-        let rewritten = guarded(
-            || self.place(),
-            || self.tree.major_compact(FILE_BYTES, SeqNo::MAX),
-        );
+        let rewritten = guarded(place, || self.tree.major_compact(FILE_BYTES, SeqNo::MAX));
         drop(shared);
         if rewritten.is_err() {
             let _alone = self.files.write();
@@ -628,130 +922,13 @@ impl Table {
         let current = fs::read(self.tree.tree_config().path.join("current")).ok()?;
         Some(u64::from_le_bytes(*current.first_chunk()?))
     }
-
-    /// The value of a key.
-    pub(crate) fn get(&self, key: &[u8]) -> Result<Option<Slice>, JournalError> {
-        {
-            let memory = self.memory.read();
-            let sealed = memory.sealed.as_ref();
-            let written = memory
-                .active
-                .get(key)
-                .or_else(|| sealed.and_then(|sealed| sealed.get(key)));
-            if let Some(value) = written {
-                return Ok(value);
-            }
-        }
-        self.reading(|| self.tree.get(key, SeqNo::MAX))
-    }
-
-    /// Every key and value from `from` on (inclusive) up to `to` (exclusive).
-    pub(crate) fn range<'a>(
-        &'a self,
-        from: &[u8],
-        to: Option<&[u8]>,
-    ) -> impl Iterator<Item = Result<(Slice, Slice), JournalError>> + use<'a> {
-        let bounds = (
-            Bound::Included(from),
-            to.map_or(Bound::Unbounded, Bound::Excluded),
-        );
-        let mut written = BTreeMap::new();
-        {
-            let memory = self.memory.read();
-            for map in memory.sealed.as_deref().into_iter().chain([&memory.active]) {
-                for (key, value) in map.range(from, to) {
-                    written.insert(Slice::from(key), value.map(Slice::from));
-                }
-            }
-        }
-        // The tree is looked at after memory: what has left memory since is in the tree.
-        let mut stored = StoredRange {
-            table: self,
-            iterator: self
-                .reading(|| Ok(self.tree.range::<&[u8], _>(bounds, SeqNo::MAX, None)))
-                .map_err(Some),
-        }
-        .peekable();
-        let mut written = written.into_iter().peekable();
-        std::iter::from_fn(move || {
-            loop {
-                let next_stored = match stored.peek() {
-                    Some(Ok((key, _))) => Some(key),
-                    Some(Err(_)) => return stored.next(),
-                    None => None,
-                };
-                let Some((key, _)) = written.peek() else {
-                    return stored.next();
-                };
-                match next_stored.map(|stored_key| stored_key.cmp(key)) {
-                    Some(Ordering::Less) => return stored.next(),
-                    Some(Ordering::Equal) => drop(stored.next()),
-                    Some(Ordering::Greater) | None => {}
-                }
-                if let Some((key, Some(value))) = written.next() {
-                    return Some(Ok((key, value)));
-                }
-            }
-        })
-    }
-
-    /// Every key and value whose key starts with these bytes.
-    pub(crate) fn prefix<'a>(
-        &'a self,
-        prefix: &[u8],
-    ) -> impl Iterator<Item = Result<(Slice, Slice), JournalError>> + use<'a> {
-        let mut end = prefix.to_vec();
-        while let Some(last) = end.pop() {
-            if let Some(next) = last.checked_add(1) {
-                end.push(next);
-                break;
-            }
-        }
-        self.range(prefix, (!end.is_empty()).then_some(end.as_slice()))
-    }
-
-    /// The error that says that a value is not what was written. Its key is not named: it may hold a
-    /// phone number.
-    pub(crate) fn damaged(&self) -> JournalError {
-        self.alarm.raise();
-        JournalError::Damaged(format!("{}: a record is not readable", self.place()))
-    }
-
-    /// An error of a read with the file and the place in it, for which all of the table's files are read.
-    pub(crate) fn located(&self, error: JournalError) -> JournalError {
-        if !matches!(error, JournalError::Damaged(_)) {
-            return error;
-        }
-        let version = self.tree.current_version();
-        let found = version
-            .iter_tables()
-            .find_map(|table| lsm_files::check_table(&table.path, |_| true));
-        found.map_or(error, JournalError::from)
-    }
-
-    /// Reads from the tree, and raises the alarm where that meets damage.
-    fn reading<T>(
-        &self,
-        operation: impl FnOnce() -> lsm_tree::Result<T>,
-    ) -> Result<T, JournalError> {
-        guarded(|| self.place(), operation).inspect_err(|error| {
-            if matches!(error, JournalError::Damaged(_)) {
-                self.alarm.raise();
-            }
-        })
-    }
-
-    /// This table, for messages.
-    pub(crate) fn place(&self) -> String {
-        format!("table `{}`", self.name)
-    }
 }
 
-/// What a tree holds of a range.
+/// What the trees of a table hold of a range.
 struct StoredRange<'a, I> {
     /// The table.
     table: &'a Table,
-    /// The tree's own iterator, or why there is none.
+    /// The trees' own iterators, or why there are none.
     iterator: Result<I, Option<JournalError>>,
 }
 

@@ -83,11 +83,6 @@ impl SortedWrites {
         }
     }
 
-    /// All writes in order.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = Entry<'_>> {
-        self.range(&[], None)
-    }
-
     /// The writes from `from` on (inclusive) up to `to` (exclusive), in order.
     pub(crate) fn range<'a>(
         &'a self,
@@ -282,7 +277,7 @@ mod tests {
             for (key, value) in list.iter() {
                 sorted.insert(key, value);
             }
-            prop_assert!(map.iter().map(|(key, value)| (*key, *value)).eq(sorted.iter()));
+            prop_assert!(map.iter().map(|(key, value)| (*key, *value)).eq(sorted.range(&[], None)));
             for (key, value) in &map {
                 prop_assert_eq!(sorted.get(key), Some(value.map(Slice::from)));
             }

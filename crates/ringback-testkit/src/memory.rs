@@ -144,6 +144,11 @@ impl Journal for MemoryJournal {
                         (call.environment, call.contact.subscriber())
                             != (*environment, contact.subscriber())
                     });
+                    for change in &mut state.changes {
+                        if let Change::Routed(events) = change {
+                            forget_in_decisions(events, *environment, *contact);
+                        }
+                    }
                 }
                 other => state.changes.push(other.clone()),
             }
@@ -292,6 +297,19 @@ impl Archive for MemoryJournal {
         let before = state.calls.len();
         state.calls.retain(|_, call| keep(call));
         Ok((before - state.calls.len()) as u64)
+    }
+}
+
+/// Forgets a contact in what was decided for its calls.
+fn forget_in_decisions(events: &mut [RoutedEvent], environment: EnvironmentId, contact: E164) {
+    for event in events {
+        if let RoutedEvent::Routed(call) = event
+            && call.environment == environment
+            && let Some(decision) = &mut call.decision
+            && decision.is_about(contact)
+        {
+            *decision = Arc::new(decision.without_contact());
+        }
     }
 }
 

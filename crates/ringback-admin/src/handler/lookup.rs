@@ -3,9 +3,8 @@
 use std::borrow::Cow;
 
 use axum::extract::{Request, State};
-use axum::http::StatusCode;
 use axum::response::Response;
-use ringback_engine::{Call, ReportAnswered, RouteCall, SubmitError};
+use ringback_engine::{Call, NamedAgent, ReportAnswered, RouteCall, RoutedDecision, SubmitError};
 use ringback_routing::{
     Caller, ContactUnreadable, Decision, E164, Outcome, Placeholders, Question, Step, Target,
     Timestamp, UserSet, decide, explain, order_targets,
@@ -22,7 +21,7 @@ use crate::error::ApiError;
 use crate::fields::required;
 use crate::identity;
 use crate::path::{PathText, QueryText};
-use crate::reply::{self, Success};
+use crate::reply;
 use crate::status::RefusedCall;
 use crate::wire::{AgentName, CallBody};
 
@@ -95,7 +94,6 @@ pub(crate) async fn route(
         dialed,
         caller,
         sid,
-        render,
     };
     let answer = api.submit(tenant, command).await?;
     if let Some((outcome, reason)) = answer.decided {
@@ -115,11 +113,11 @@ pub(crate) async fn route(
             });
         }
     }
-    Ok(reply::text_of(
-        StatusCode::OK,
-        "application/json",
-        answer.response,
-    ))
+    Ok(reply::ok(LookupBody::of_routed(
+        &answer.decision,
+        caller,
+        &answer.sid,
+    )))
 }
 
 /// `POST /routed-calls/{sid}/answered`: the callback was answered.
@@ -166,7 +164,6 @@ impl Ask {
                 &decision,
                 &self.filling(&decision),
                 None,
-                None,
                 steps,
             ))
         })
@@ -184,7 +181,6 @@ impl Ask {
             &decision,
             &self.filling(&decision),
             call.as_ref(),
-            None,
             steps,
         )))
     }
@@ -225,21 +221,6 @@ impl Ask {
             Ok((decide(directory, contacts, question)?, None))
         }
     }
-}
-
-/// Writes the answer to `POST /route`.
-fn render(
-    decision: &Decision<'_>,
-    filling: &Placeholders,
-    call: Option<&Call>,
-    sid: &str,
-) -> String {
-    let data = LookupBody::new(decision, filling, call, Some(sid), None);
-    serde_json::to_string(&Success {
-        success: true,
-        data,
-    })
-    .unwrap_or_default()
 }
 
 /// A decision.
@@ -289,26 +270,15 @@ struct StepBody {
 }
 
 impl<'a> LookupBody<'a> {
-    /// A decision. Targets of a counted call stand in the order drawn by its id, as in SIP; else by
-    /// priority, and within one the heaviest first.
+    /// A decision that counts nothing: its targets by priority, and within one the heaviest first.
     fn new(
         decision: &Decision<'a>,
         filling: &Placeholders,
         call: Option<&'a Call>,
-        sid: Option<&'a str>,
         steps: Option<Vec<Step>>,
     ) -> Self {
-        let mut targets: SmallVec<[&Target; 8]> = SmallVec::new();
-        match (sid, decision.environment) {
-            (Some(sid), Some(_)) => {
-                let seed = target_seed(sid);
-                order_targets(decision.targets(), seed, &mut targets);
-            }
-            _ => {
-                targets.extend(decision.targets());
-                targets.sort_by_key(|target| (target.priority, std::cmp::Reverse(target.weight)));
-            }
-        }
+        let mut targets: SmallVec<[&Target; 8]> = decision.targets().iter().collect();
+        targets.sort_by_key(|target| (target.priority, std::cmp::Reverse(target.weight)));
         let steps = steps.map(|steps| {
             let step = |step: Step| StepBody {
                 rung: step.rung.name(),
@@ -324,19 +294,45 @@ impl<'a> LookupBody<'a> {
             agent: decision.agent.map(AgentName::new),
             source_agent: decision.source_agent.map(AgentName::new),
             call: call.map(CallBody::from),
-            targets: targets
-                .into_iter()
-                .filter_map(|target| {
-                    Some(TargetBody {
-                        uri: filling.fill(&target.uri)?,
-                        priority: target.priority,
-                        weight: target.weight,
-                    })
-                })
-                .collect(),
-            routed_call_sid: sid,
+            targets: TargetBody::all(targets, filling),
+            routed_call_sid: None,
             explanation: steps,
         }
+    }
+
+    /// A decision that was counted under this call id: its targets stand in the order drawn by the id, as
+    /// in SIP. `caller` is who calls by the question answered now.
+    fn of_routed(decision: &'a RoutedDecision, caller: Caller, sid: &'a str) -> Self {
+        let mut targets = SmallVec::new();
+        order_targets(&decision.targets, target_seed(sid), &mut targets);
+        let named = |agent: &'a NamedAgent| AgentName {
+            id: agent.id,
+            name: &agent.name,
+        };
+        Self {
+            outcome: decision.outcome.name(),
+            reason: decision.reason.name(),
+            agent: decision.agent.as_ref().map(named),
+            source_agent: decision.source_agent.as_ref().map(named),
+            call: decision.call.as_ref().map(CallBody::from),
+            targets: TargetBody::all(targets, &decision.placeholders(caller)),
+            routed_call_sid: Some(sid),
+            explanation: None,
+        }
+    }
+}
+
+impl<'a> TargetBody<'a> {
+    /// Those of the targets whose placeholders something stands for, in the order given.
+    fn all(targets: impl IntoIterator<Item = &'a Target>, filling: &Placeholders) -> Vec<Self> {
+        let targets = targets.into_iter().filter_map(|target| {
+            Some(Self {
+                uri: filling.fill(&target.uri)?,
+                priority: target.priority,
+                weight: target.weight,
+            })
+        });
+        targets.collect()
     }
 }
 

@@ -1,17 +1,22 @@
 //! Incoming calls that a PBX asks about over HTTP.
 
+use std::sync::Arc;
+
 use ringback_routing::{
-    Caller, Decision, E164, EnvironmentId, Outcome, Placeholders, Question, Target, UserSet, decide,
+    Caller, Decision, DirectoryAgent, E164, EnvironmentId, Outcome, Placeholders, Question, Reason,
+    Target, UserSet, decide,
 };
 use uuid::Uuid;
 
 use super::Command;
 use crate::observed::{count_kind, hash_sid};
 use crate::{
-    AnsweredCall, Call, CommandError, DecisionRecord, Draft, RoutedCall, RoutedEvent, Surface,
+    AnsweredCall, Call, CommandError, DecisionRecord, Draft, NamedAgent, RoutedCall,
+    RoutedDecision, RoutedEvent, Surface,
 };
 
 /// Routes an incoming call and counts it, once per call id.
+#[derive(Clone, Debug)]
 pub struct RouteCall {
     /// Whose token asks: a number of another environment is unknown to it.
     pub environment: EnvironmentId,
@@ -21,17 +26,17 @@ pub struct RouteCall {
     pub caller: Caller,
     /// The call id; `None`: one is made.
     pub sid: Option<String>,
-    /// Writes the answer, which is kept and given again to whoever asks for the same call id.
-    pub render: fn(&Decision<'_>, &Placeholders, Option<&Call>, &str) -> String,
 }
 
 /// The answer to [`RouteCall`].
 #[derive(Clone, Debug)]
 pub struct RoutedAnswer {
-    /// What `render` wrote, now or the first time.
-    pub response: String,
-    /// What was decided; `None` if that was earlier.
-    pub decided: Option<(Outcome, ringback_routing::Reason)>,
+    /// The call id, as it was given or made.
+    pub sid: String,
+    /// What was decided, now or the first time.
+    pub decision: Arc<RoutedDecision>,
+    /// How it was decided, if that was now; `None` if the call has been counted before.
+    pub decided: Option<(Outcome, Reason)>,
 }
 
 impl Command for RouteCall {
@@ -42,9 +47,10 @@ impl Command for RouteCall {
         let sid_hash = hash_sid(self.environment, sid.as_bytes());
         let before = draft.routed_before(sid_hash);
         let seen = before.is_some();
-        if let Some(response) = before.flatten() {
+        if let Some(decision) = before.flatten() {
             return Ok(RoutedAnswer {
-                response,
+                sid,
+                decision,
                 decided: None,
             });
         }
@@ -64,25 +70,23 @@ impl Command for RouteCall {
         };
         let decision = decide(&directory, draft.contacts(), &question)
             .map_err(|_| CommandError::StorageUnavailable)?;
-        let filling = decision.placeholders(question.dialed, self.caller);
         let call = draft.matched_call(&decision, self.caller)?;
-        let response = (self.render)(&decision, &filling, call.as_ref(), &sid);
+        let routed_decision = Arc::new(routed_decision(&decision, &question, call));
         if seen {
             // The same call came over SIP, and was counted there.
             return Ok(RoutedAnswer {
-                response,
+                sid,
+                decision: routed_decision,
                 decided: None,
             });
         }
-        let agent = decision.agent.map(|agent| agent.record.id);
-        let source = decision.source_agent.map(|agent| agent.record.id);
         let routed = RoutedCall {
             environment: self.environment,
             sid_hash,
             at: now,
-            agent,
-            source,
-            response: Some(response.clone()),
+            agent: decision.agent.map(|agent| agent.record.id),
+            source: decision.source_agent.map(|agent| agent.record.id),
+            decision: Some(Arc::clone(&routed_decision)),
         };
         draft.routed(RoutedEvent::Routed(routed), count_kind(&decision));
         let (dialed, caller) = (self.dialed, self.caller);
@@ -96,9 +100,32 @@ impl Command for RouteCall {
         );
         draft.decided(self.environment, record);
         Ok(RoutedAnswer {
-            response,
+            sid,
+            decision: routed_decision,
             decided: Some((decision.outcome, decision.reason)),
         })
+    }
+}
+
+/// A decision with all that an answer is written from, to be kept.
+fn routed_decision(
+    decision: &Decision<'_>,
+    question: &Question<'_>,
+    call: Option<Call>,
+) -> RoutedDecision {
+    let named = |agent: &DirectoryAgent| NamedAgent {
+        id: agent.record.id,
+        name: agent.record.name.clone(),
+    };
+    RoutedDecision {
+        outcome: decision.outcome,
+        reason: decision.reason,
+        agent: decision.agent.map(named),
+        source_agent: decision.source_agent.map(named),
+        call,
+        targets: decision.targets().to_vec(),
+        dialed: question.dialed,
+        caller: Some(question.caller),
     }
 }
 

@@ -110,9 +110,7 @@ impl Decisions {
         if log.environment == environment {
             let oldest = std::mem::take(&mut log.oldest);
             log.records.rotate_left(oldest);
-            log.records.retain(|record| {
-                record.caller.number().map(E164::subscriber) != Some(contact.subscriber())
-            });
+            log.records.retain(|record| !record.is_about(contact));
         }
     }
 

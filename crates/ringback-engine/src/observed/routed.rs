@@ -1,16 +1,18 @@
-//! The calls routed within the last day: each Call-ID counts once, and its answer too.
+//! The calls routed within the last day: each Call-ID counts once, and its answer too; with what was
+//! decided for those that were asked about over HTTP.
 //!
 //! Many small tables, so that none takes long to grow.
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
 use std::hint::black_box;
+use std::sync::Arc;
 
 use foldhash::fast::RandomState;
-use ringback_routing::{AgentId, AgentSlot, Directory, Timestamp};
+use ringback_routing::{AgentId, AgentSlot, Caller, Directory, E164, EnvironmentId, Timestamp};
 
 use crate::change::day_of;
-use crate::{AnsweredCall, CommandError, CountKey, CountKind, RoutedEvent};
+use crate::{AnsweredCall, CommandError, CountKey, CountKind, RoutedDecision, RoutedEvent};
 
 /// Calls routed within the last day, by the hash of their call id.
 #[derive(Debug)]
@@ -24,12 +26,31 @@ pub(super) struct RoutedTable {
     length: usize,
     /// How many are known at most; beyond that the oldest is forgotten before its day is over.
     limit: usize,
-    /// Answers given over HTTP.
-    responses: HashMap<u64, String, RandomState>,
+    /// What was decided for calls that were asked about over HTTP.
+    decisions: HashMap<u64, Decided, RandomState>,
+    /// Those of each contact, oldest first.
+    by_contact: HashMap<(EnvironmentId, E164), VecDeque<u64>, RandomState>,
     /// Agents that were gone when a call of theirs was entered: they have no slot.
     departed: Vec<AgentId>,
     /// Where in `departed` each of them stands.
     departed_indexes: HashMap<AgentId, u32, RandomState>,
+}
+
+/// What was decided for a call that was asked about over HTTP.
+#[derive(Debug)]
+struct Decided {
+    /// Whose call it is.
+    environment: EnvironmentId,
+    /// What was decided.
+    decision: Arc<RoutedDecision>,
+}
+
+impl Decided {
+    /// The contact that called, if it is known.
+    fn contact(&self) -> Option<(EnvironmentId, E164)> {
+        let caller = self.decision.caller.and_then(Caller::number)?;
+        Some((self.environment, caller.subscriber()))
+    }
 }
 
 /// An agent that calls went to or came from: by its slot, or among those that were gone already.
@@ -96,7 +117,8 @@ impl RoutedTable {
             order: VecDeque::new(),
             length: 0,
             limit,
-            responses: HashMap::default(),
+            decisions: HashMap::default(),
+            by_contact: HashMap::default(),
             departed: Vec::new(),
             departed_indexes: HashMap::default(),
         }
@@ -158,8 +180,12 @@ impl RoutedTable {
                 let agent = call.agent.and_then(|id| self.party(id, directory));
                 let source = call.source.and_then(|id| self.party(id, directory));
                 self.enter(call.sid_hash, second, agent, source);
-                if let Some(response) = &call.response {
-                    self.responses.insert(call.sid_hash, response.clone());
+                if let Some(decision) = &call.decision {
+                    let decision = Decided {
+                        environment: call.environment,
+                        decision: Arc::clone(decision),
+                    };
+                    self.keep(call.sid_hash, decision);
                 }
             }
             RoutedEvent::Answered(call) => self.mark_answered(call.sid_hash),
@@ -189,10 +215,49 @@ impl RoutedTable {
         }
     }
 
-    /// The answer given to this call id, and whether it is known at all.
-    pub(super) fn response(&self, sid_hash: u64) -> Option<Option<String>> {
+    /// Whether this call id is known, and what was decided if that was asked over HTTP.
+    pub(super) fn decision(&self, sid_hash: u64) -> Option<Option<Arc<RoutedDecision>>> {
         self.entry(sid_hash)?;
-        Some(self.responses.get(&sid_hash).cloned())
+        let decided = self.decisions.get(&sid_hash);
+        Some(decided.map(|decided| Arc::clone(&decided.decision)))
+    }
+
+    /// Forgets a contact in what was decided for its calls; they go where they went.
+    pub(super) fn forget(&mut self, environment: EnvironmentId, contact: E164) {
+        let contact = (environment, contact.subscriber());
+        for sid_hash in self.by_contact.remove(&contact).unwrap_or_default() {
+            if let Some(decided) = self.decisions.get_mut(&sid_hash) {
+                decided.decision = Arc::new(decided.decision.without_contact());
+            }
+        }
+    }
+
+    /// Keeps what was decided for a call.
+    fn keep(&mut self, sid_hash: u64, decided: Decided) {
+        self.drop_decision(sid_hash);
+        if let Some(contact) = decided.contact() {
+            let calls = self.by_contact.entry(contact).or_default();
+            calls.push_back(sid_hash);
+        }
+        self.decisions.insert(sid_hash, decided);
+    }
+
+    /// Drops what was decided for a call.
+    fn drop_decision(&mut self, sid_hash: u64) {
+        let Some(decided) = self.decisions.remove(&sid_hash) else {
+            return;
+        };
+        if let Some(contact) = decided.contact()
+            && let Entry::Occupied(mut calls) = self.by_contact.entry(contact)
+        {
+            // Calls are dropped in their order, so this one stands in front.
+            if let Some(index) = calls.get().iter().position(|other| *other == sid_hash) {
+                calls.get_mut().remove(index);
+            }
+            if calls.get().is_empty() {
+                calls.remove();
+            }
+        }
     }
 
     /// Which counter the answer to this call raises: none if it was no callback or is counted.
@@ -233,7 +298,7 @@ impl RoutedTable {
         }
     }
 
-    /// Forgets calls routed before this instant, and their answers.
+    /// Forgets calls routed before this instant, and what was decided.
     pub(super) fn expire(&mut self, before: Timestamp) {
         let oldest = |order: &VecDeque<VecDeque<(u32, u64)>>| order.front()?.front().copied();
         while oldest(&self.order).is_some_and(|(second, _)| i64::from(second) < before.seconds()) {
@@ -241,20 +306,21 @@ impl RoutedTable {
         }
     }
 
-    /// Forgets the call that has been known longest, and its answer.
+    /// Forgets the call that has been known longest, and what was decided.
     fn forget_oldest(&mut self) {
         let Some(first) = self.order.front_mut() else {
             return;
         };
-        if let Some((_, sid_hash)) = first.pop_front() {
+        let oldest = first.pop_front();
+        if first.is_empty() {
+            self.order.pop_front();
+        }
+        if let Some((_, sid_hash)) = oldest {
             self.length -= 1;
-            self.responses.remove(&sid_hash);
+            self.drop_decision(sid_hash);
             if let Some(part) = self.parts.get_mut(place(sid_hash)) {
                 part.remove(&sid_hash);
             }
-        }
-        if first.is_empty() {
-            self.order.pop_front();
         }
     }
 
@@ -332,7 +398,7 @@ mod tests {
         }
         table.expire(Timestamp::from_seconds(5_000));
         for number in 0..10_000 {
-            assert_eq!(table.response(hash(number)).is_some(), number >= 5_000);
+            assert_eq!(table.decision(hash(number)).is_some(), number >= 5_000);
         }
     }
 
@@ -342,8 +408,8 @@ mod tests {
         for number in 0..=10_000 {
             assert!(table.insert(hash(number), 1, None, None));
         }
-        assert_eq!(table.response(hash(0)), None);
-        assert_eq!(table.response(hash(1)), Some(None));
+        assert_eq!(table.decision(hash(0)), None);
+        assert_eq!(table.decision(hash(1)), Some(None));
         assert_eq!(table.length, 10_000);
         table.expire(Timestamp::from_seconds(2));
         assert_eq!((table.length, table.order.len()), (0, 0));

@@ -2,9 +2,9 @@
 
 use ringback_engine::{
     CommandError, ConstraintCheck, DeleteAgent, DeleteEnvironment, DeleteNumber, FieldErrors,
-    NewCall, Override, PublishAgent, RecordCalls, RemoveCallbackRole, ReportAnswered, RoleFields,
-    RoleMode, RouteCall, SetCallbackRole, SetDefaultAgent, SubmitError, UpdateAgent,
-    check_constraints,
+    ForgetContact, NewCall, Override, PublishAgent, RecordCalls, RemoveCallbackRole,
+    ReportAnswered, RoleFields, RoleMode, RouteCall, SetCallbackRole, SetDefaultAgent, SubmitError,
+    UpdateAgent, check_constraints,
 };
 use ringback_routing::{
     AgentId, AgentStatus, Caller, Direction, EnvironmentId, Outcome, Placeholders, Question,
@@ -373,19 +373,18 @@ async fn routed_calls_count_once_per_sid_and_answered_ones_once() {
         dialed: Some(e164(DIALED)),
         caller,
         sid: Some(sid.to_owned()),
-        render: |decision, _, call, sid| {
-            format!("{} {} {sid}", decision.reason.name(), call.is_some())
-        },
     };
     let returned = Caller::Number(e164(CONTACT));
     let first = engine.submit(ask(returned, "x")).await.expect("routed");
-    assert_eq!(first.response, "returned_call true x");
+    assert_eq!(first.sid, "x");
+    assert_eq!(first.decision.reason, Reason::ReturnedCall);
+    assert!(first.decision.call.is_some());
     let again = engine
         .submit(ask(Caller::Anonymous, "x"))
         .await
         .expect("routed");
     assert_eq!(
-        again.response, first.response,
+        again.decision, first.decision,
         "the same sid gets the same answer"
     );
     engine
@@ -460,4 +459,48 @@ async fn routed_calls_count_once_per_sid_and_answered_ones_once() {
         rejected(CommandError::RoutedCallNotFound),
         "known for a day"
     );
+}
+
+#[tokio::test]
+async fn what_was_decided_for_an_erased_contact_is_answered_again_without_it() {
+    let memory = MemoryJournal::default();
+    let clock = StillClock::at(NOW);
+    let engine = open(&memory, &clock);
+    let here = environment(&engine).await;
+    let line = number(&engine, here, DIALED).await;
+    let source = agent(&engine, here, "source", Direction::Outbound, &[line]).await;
+    let taker = agent(&engine, here, "taker", Direction::Inbound, &[line]).await;
+    set(&engine, here, taker, RoleMode::Anew, &[source])
+        .await
+        .expect("set");
+    call(&engine, here, source, None).await;
+    let ask = |caller: Caller, sid: &str| RouteCall {
+        environment: here,
+        dialed: Some(e164(DIALED)),
+        caller,
+        sid: Some(sid.to_owned()),
+    };
+    let contact = e164(CONTACT);
+    let other = Caller::Number(e164(5_511_900_000_009));
+    let first = engine.submit(ask(Caller::Number(contact), "x")).await;
+    let first = first.expect("routed").decision;
+    assert!(first.is_about(contact));
+    let others = engine.submit(ask(other, "y")).await.expect("routed");
+    let forget = ForgetContact {
+        environment: here,
+        contact,
+    };
+    engine.submit(forget).await.expect("forgotten");
+    drop(engine);
+    for _restarted in 0..2 {
+        let engine = open(&memory, &clock);
+        let again = engine.submit(ask(Caller::Anonymous, "x")).await;
+        let again = again.expect("routed");
+        assert_eq!(again.decided, None, "it counts once");
+        assert_eq!(*again.decision, first.without_contact());
+        assert!(!again.decision.is_about(contact));
+        assert_eq!((&again.decision.call, again.decision.caller), (&None, None));
+        let same = engine.submit(ask(other, "y")).await.expect("routed");
+        assert_eq!(same.decision, others.decision);
+    }
 }

@@ -11,7 +11,9 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use ringback_engine::JournalError;
+use ringback_engine::{Change, JournalError};
+
+use crate::stored::{format1, log_record};
 
 /// Bytes before the first record.
 pub(crate) const HEADER_LENGTH: u64 = 48;
@@ -22,8 +24,11 @@ pub(crate) const RECORD_HEADER_LENGTH: usize = 20;
 /// What opens every segment.
 const MAGIC: [u8; 8] = *b"RINGBKWL";
 
-/// The version of this layout.
-const VERSION: u32 = 1;
+/// The version that is written: with changes as [`crate::stored::log_record`] has them.
+const VERSION: u32 = 2;
+
+/// The oldest version that is read: with changes as [`crate::stored::format1`] has them.
+const OLDEST_VERSION: u32 = 1;
 
 /// What a segment says of itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,15 +37,26 @@ pub(crate) struct SegmentHeader {
     pub(crate) first: u64,
     /// The segment before it, if there was one: its first sequence and its valid length in bytes.
     pub(crate) previous: Option<(u64, u64)>,
+    /// The version of its layout.
+    pub(crate) version: u32,
 }
 
 impl SegmentHeader {
+    /// The header of a new segment.
+    pub(crate) const fn new(first: u64, previous: Option<(u64, u64)>) -> Self {
+        Self {
+            first,
+            previous,
+            version: VERSION,
+        }
+    }
+
     /// The header's bytes.
     pub(crate) fn encode(self) -> [u8; HEADER_LENGTH as usize] {
         let mut bytes = [0; HEADER_LENGTH as usize];
         let (previous_first, previous_length) = self.previous.unwrap_or_default();
         bytes[..8].copy_from_slice(&MAGIC);
-        bytes[8..12].copy_from_slice(&VERSION.to_le_bytes());
+        bytes[8..12].copy_from_slice(&self.version.to_le_bytes());
         bytes[16..24].copy_from_slice(&self.first.to_le_bytes());
         bytes[24..32].copy_from_slice(&previous_first.to_le_bytes());
         bytes[32..40].copy_from_slice(&previous_length.to_le_bytes());
@@ -59,15 +75,16 @@ impl SegmentHeader {
             return Err("checksum mismatch in the segment header".to_owned());
         }
         let version = u32_at(bytes, 8);
-        if version != VERSION {
+        if !(OLDEST_VERSION..=VERSION).contains(&version) {
             return Err(format!(
-                "log version {version}, this program reads version {VERSION}"
+                "log version {version}, this program reads versions up to {VERSION}"
             ));
         }
         let previous_first = u64_at(bytes, 24);
         Ok(Self {
             first: u64_at(bytes, 16),
             previous: (previous_first != 0).then(|| (previous_first, u64_at(bytes, 32))),
+            version,
         })
     }
 }
@@ -117,7 +134,9 @@ pub(crate) struct Record<'a> {
     /// Its place in the order of all commits, from 1 on.
     pub(crate) sequence: u64,
     /// The encoded changes.
-    pub(crate) payload: &'a [u8],
+    payload: &'a [u8],
+    /// The version of the segment's layout.
+    version: u32,
     /// The segment that it lies in.
     path: &'a Path,
     /// Where in it.
@@ -125,8 +144,18 @@ pub(crate) struct Record<'a> {
 }
 
 impl Record<'_> {
+    /// What was committed.
+    pub(crate) fn changes(&self) -> Result<Vec<Change>, JournalError> {
+        let changes = if self.version == OLDEST_VERSION {
+            format1::read_changes(self.payload)
+        } else {
+            log_record::read(self.payload)
+        };
+        changes.map_err(|error| self.damaged(format!("unreadable changes: {error}")))
+    }
+
     /// The error that says that this record is not what was written.
-    pub(crate) fn damaged(&self, what: String) -> JournalError {
+    fn damaged(&self, what: String) -> JournalError {
         JournalError::from(Damage {
             path: self.path.to_owned(),
             offset: self.offset,
@@ -255,6 +284,7 @@ impl Segment {
             visitor(Record {
                 sequence,
                 payload,
+                version: self.header.version,
                 path: &self.path,
                 offset: offset as u64,
             })?;

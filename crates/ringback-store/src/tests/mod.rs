@@ -2,6 +2,7 @@
 
 mod damage;
 mod failing_files;
+mod formats;
 mod full_disk;
 mod model;
 mod opening;

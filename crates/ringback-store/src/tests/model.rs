@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
 use ringback_engine::{Archive, Call, Change, CountMark, RoutedEvent, StoredCounts};
 use ringback_routing::{Agent, AgentId, Environment, EnvironmentId, PhoneNumber, Timestamp, Token};
@@ -35,9 +36,6 @@ impl Model {
         for change in changes {
             match change.clone() {
                 Change::EnvironmentPut(new) => put(&mut self.environments, new, |one| one.id),
-                Change::EnvironmentPutBefore(old) => {
-                    put(&mut self.environments, old.into(), |one| one.id);
-                }
                 Change::EnvironmentRemoved(id) => {
                     self.environments.retain(|one| one.id != id);
                     self.tokens.retain(|one| one.environment != id);
@@ -58,10 +56,21 @@ impl Model {
                     self.calls
                         .insert((call.environment, call.sid.clone()), call);
                 }
-                Change::ContactForgotten(environment, contact) => self.calls.retain(|_, call| {
-                    (call.environment, call.contact.subscriber())
-                        != (environment, contact.subscriber())
-                }),
+                Change::ContactForgotten(environment, contact) => {
+                    self.calls.retain(|_, call| {
+                        (call.environment, call.contact.subscriber())
+                            != (environment, contact.subscriber())
+                    });
+                    for event in &mut self.routed {
+                        if let RoutedEvent::Routed(call) = event
+                            && call.environment == environment
+                            && let Some(decision) = &mut call.decision
+                            && decision.is_about(contact)
+                        {
+                            *decision = Arc::new(decision.without_contact());
+                        }
+                    }
+                }
                 Change::Routed(events) => self.routed.extend(events),
                 Change::BatchRouted(batch) => self.routed.push(RoutedEvent::Batch(batch)),
                 Change::Counted(key, increment) => {

@@ -15,7 +15,7 @@ fn a_newer_format_is_refused_naming_both_versions() {
     let text = fs::read_to_string(&path).unwrap();
     fs::write(
         &path,
-        text.replacen("ringback-store 1", "ringback-store 7", 1),
+        text.replacen("ringback-store 2", "ringback-store 7", 1),
     )
     .unwrap();
     let error = Store::open(directory.path(), tiny()).unwrap_err();
@@ -23,12 +23,12 @@ fn a_newer_format_is_refused_naming_both_versions() {
         error,
         OpenStoreError::NewerFormat {
             found: 7,
-            supported: 1,
+            supported: 2,
             ..
         }
     ));
     assert!(error.to_string().contains("format 7"));
-    assert!(error.to_string().contains("format 1"));
+    assert!(error.to_string().contains("format 2"));
 }
 
 #[test]

@@ -1,16 +1,17 @@
 //! Random commits, closings and crashes.
 
 use std::fs::{self, OpenOptions};
+use std::sync::Arc;
 
 use proptest::collection::vec;
 use proptest::prelude::*;
 use ringback_engine::{
     AnsweredCall, BatchCall, BatchRoute, BatchesCounted, Change, CountKey, CountKind, CountMark,
-    Journal, RoutedBatch, RoutedCall, RoutedEvent, RoutedOverSip,
+    Journal, NamedAgent, RoutedBatch, RoutedCall, RoutedDecision, RoutedEvent, RoutedOverSip,
 };
 use ringback_routing::{
-    Agent, AgentId, AgentStatus, CallStatus, Direction, E164, Environment, EnvironmentId, NumberId,
-    PhoneNumber, Timestamp, Token, TokenHash, TokenId,
+    Agent, AgentId, AgentStatus, CallStatus, Caller, Direction, E164, Environment, EnvironmentId,
+    NumberId, Outcome, PhoneNumber, Reason, Timestamp, Token, TokenHash, TokenId,
 };
 use uuid::Uuid;
 
@@ -42,6 +43,27 @@ fn instant() -> impl Strategy<Value = Timestamp> {
     (-3..13_i64).prop_map(Timestamp::from_millis)
 }
 
+/// What was decided for a call of one of a few contacts, or of somebody else.
+fn decision(agent: Uuid, chance: u64) -> RoutedDecision {
+    let contact = call(chance % 60).contact;
+    RoutedDecision {
+        outcome: Outcome::Callback,
+        reason: Reason::ReturnedCall,
+        agent: Some(NamedAgent {
+            id: AgentId(agent),
+            name: chance.to_string(),
+        }),
+        source_agent: None,
+        call: chance.is_multiple_of(2).then(|| call(chance % 60)),
+        targets: Vec::new(),
+        dialed: None,
+        caller: Some(match chance % 4 {
+            0 => Caller::Anonymous,
+            _ => Caller::Number(contact),
+        }),
+    }
+}
+
 /// Something that happened to an incoming call.
 fn routed_event() -> impl Strategy<Value = RoutedEvent> {
     prop_oneof![
@@ -53,7 +75,7 @@ fn routed_event() -> impl Strategy<Value = RoutedEvent> {
                     at,
                     agent: agent.map(AgentId),
                     source: None,
-                    response: agent.map(|agent| agent.to_string()),
+                    decision: agent.map(|agent| Arc::new(decision(agent, sid_hash))),
                 })
             }
         ),

@@ -1,11 +1,13 @@
 //! Erased contacts leave every file of the directory.
 
+use std::collections::BTreeSet;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
-use ringback_engine::{Call, Change, Journal};
-use ringback_routing::{E164, EnvironmentId};
+use ringback_engine::{Call, Change, Journal, RoutedCall, RoutedDecision, RoutedEvent};
+use ringback_routing::{AgentId, Caller, E164, EnvironmentId, Outcome, Reason, Target, Timestamp};
 use uuid::Uuid;
 
 use super::model::Model;
@@ -108,5 +110,163 @@ fn an_erased_number_leaves_every_file() {
     drop(store);
     let mut store = open(directory.path());
     assert_eq!(Model::read(&*store.archive()), model);
+    store.abandon();
+}
+
+/// Settings by which erasures are carried out at once.
+fn at_once() -> StoreSettings {
+    StoreSettings {
+        erase_after: Duration::ZERO,
+        ..StoreSettings::default()
+    }
+}
+
+/// The change that forgets a contact.
+fn forget(digits: u64) -> Change {
+    Change::ContactForgotten(
+        EnvironmentId(Uuid::nil()),
+        E164::from_digits(digits).unwrap(),
+    )
+}
+
+/// What was decided for a call of a contact, asked about over HTTP.
+fn routed(digits: u64, sid_hash: u64) -> Change {
+    let contact = E164::from_digits(digits).unwrap();
+    let decision = RoutedDecision {
+        outcome: Outcome::Callback,
+        reason: Reason::ReturnedCall,
+        agent: None,
+        source_agent: None,
+        call: Some(Call {
+            sid: format!("out@+{digits}"),
+            contact,
+            ..call(1)
+        }),
+        targets: vec![Target {
+            uri: "sip:{caller}@192.0.2.1".to_owned(),
+            priority: 0,
+            weight: 0,
+        }],
+        dialed: None,
+        caller: Some(Caller::Number(contact)),
+    };
+    Change::Routed(vec![RoutedEvent::Routed(RoutedCall {
+        environment: EnvironmentId(Uuid::nil()),
+        sid_hash,
+        at: Timestamp::from_millis(5),
+        agent: Some(AgentId(Uuid::nil())),
+        source: None,
+        decision: Some(Arc::new(decision)),
+    })])
+}
+
+#[test]
+fn what_was_decided_for_an_erased_contact_is_kept_without_its_number() {
+    // The answer to `POST /route` was kept as text, with the number in it, for a day after an erasure.
+    let directory = super::scratch();
+    let mut model = Model::default();
+    let mut store = Store::open(directory.path(), at_once()).unwrap();
+    for changes in [
+        vec![routed(ERASED, 1), routed(ERASED + 1_000, 2)],
+        vec![routed(ERASED, 3), forget(ERASED), routed(ERASED + 1_000, 4)],
+    ] {
+        store.commit(&changes).unwrap();
+        model.commit(&changes);
+    }
+    // At once it is not shown any more, the others are, and soon it is in no file.
+    assert_eq!(Model::read(&*store.archive()), model);
+    wait_purged(&store);
+    assert_eq!(files_with(directory.path(), ERASED), Vec::<String>::new());
+    assert!(!files_with(directory.path(), ERASED + 1_000).is_empty());
+    assert_eq!(Model::read(&*store.archive()), model);
+    store.abandon();
+    drop(store);
+    let mut store = open(directory.path());
+    assert_eq!(Model::read(&*store.archive()), model);
+    store.abandon();
+}
+
+/// The files of tables, each with the folder of its part.
+fn table_files(directory: &Path) -> BTreeSet<(PathBuf, PathBuf)> {
+    let files = super::damage::files(&directory.join("tables"));
+    let of_part = |path: PathBuf| {
+        let folder = path.parent()?;
+        let part = folder.ends_with("tables").then(|| folder.parent())??;
+        Some((part.to_owned(), path))
+    };
+    files.into_iter().filter_map(of_part).collect()
+}
+
+#[test]
+fn an_erasure_rewrites_only_the_parts_that_hold_the_contact() {
+    // Every tree was written anew as a whole, so that one erasure was as dear as all that is stored.
+    let directory = super::scratch();
+    let mut store = Store::open(directory.path(), at_once()).unwrap();
+    let commits: Vec<Vec<Change>> = (0..40)
+        .map(|commit| {
+            let places = commit * 50..(commit + 1) * 50;
+            places
+                .map(|place| call_to(ERASED + place * 1_000, place))
+                .collect()
+        })
+        .collect();
+    for changes in &commits {
+        store.commit(changes).unwrap();
+    }
+    store.close().unwrap();
+    let before = table_files(directory.path());
+    let parts: BTreeSet<&PathBuf> = before.iter().map(|(part, _)| part).collect();
+    // Of `decisions` only the part that holds how far the table has come.
+    assert_eq!(parts.len(), 16 + 16 + 1 + 1);
+    let holding = files_with(directory.path(), ERASED);
+    let holding: BTreeSet<&PathBuf> = before
+        .iter()
+        .filter(|(_, path)| {
+            let path = path.to_str().unwrap();
+            holding
+                .iter()
+                .any(|found| found.starts_with(&format!("{path} ")))
+        })
+        .map(|(part, _)| part)
+        .collect();
+    assert_eq!(holding.len(), 2, "one part of the calls, one of their ids");
+
+    let mut store = Store::open(directory.path(), at_once()).unwrap();
+    store.commit(&[forget(ERASED)]).unwrap();
+    // Commits go on meanwhile.
+    let mut extra = 10_000;
+    while store.has_erasures_waiting() {
+        store.commit(&[call_to(ERASED + 7 + extra, extra)]).unwrap();
+        extra += 1;
+    }
+    let after = table_files(directory.path());
+    let rewritten: BTreeSet<&PathBuf> = before.difference(&after).map(|(part, _)| part).collect();
+    assert_eq!(rewritten, holding);
+    assert_eq!(files_with(directory.path(), ERASED), Vec::<String>::new());
+    assert_eq!(store.verify().unwrap(), 2_000 - 1 + extra - 10_000);
+    store.abandon();
+}
+
+#[test]
+fn calls_dropped_before_an_erasure_leave_the_files_with_it() {
+    let directory = super::scratch();
+    let mut store = Store::open(directory.path(), at_once()).unwrap();
+    let changes: Vec<Change> = (0..50)
+        .map(|place| call_to(ERASED + place % 2 * 1_000, place))
+        .collect();
+    store.commit(&changes).unwrap();
+    store.close().unwrap();
+    let store = Store::open(directory.path(), at_once()).unwrap();
+    let mut keep = |call: &Call| call.contact.digits() != ERASED;
+    let archive = store.archive();
+    let swept = archive.sweep(&mut keep, Timestamp::from_millis(0));
+    assert_eq!(swept.unwrap(), 25);
+    drop(archive);
+    store.close().unwrap();
+    assert!(!files_with(directory.path(), ERASED).is_empty());
+    let mut store = Store::open(directory.path(), at_once()).unwrap();
+    store.commit(&[forget(ERASED)]).unwrap();
+    wait_purged(&store);
+    assert_eq!(files_with(directory.path(), ERASED), Vec::<String>::new());
     store.abandon();
 }

@@ -10,6 +10,8 @@ mod config;
 mod damage;
 mod demo;
 mod durability;
+mod erasure;
+mod formats;
 mod import;
 mod ipv6;
 mod learned;

@@ -427,8 +427,8 @@ fn calls_without_an_agent_are_known_after_a_restart() {
     run.tally.take_up();
     assert!(run.tick(true, false));
     let tally = run.stored.open(&run.directory);
-    assert_eq!(tally.routed.response(1), Some(None));
-    assert_eq!(tally.routed.response(2), None);
+    assert_eq!(tally.routed.decision(1), Some(None));
+    assert_eq!(tally.routed.decision(2), None);
 }
 
 /// How many environments there are.

@@ -1,0 +1,195 @@
+//! How things are written down: types of the store's own, apart from those of the domain, which may change
+//! freely without shifting a stored byte.
+//!
+//! Every record says which version of its kind it is, and every version that was ever written is read for
+//! ever: one that is changed gets a new version, whose reader stands beside those of the older ones. Records
+//! of the directory are JSON with named fields; what is written for every call is positional (postcard), and
+//! its bytes are pinned by tests. The file `FORMAT` counts up with any new version, so that an older program
+//! refuses what it would misread.
+
+pub(crate) mod batch_record;
+pub(crate) mod directory;
+pub(crate) mod format1;
+pub(crate) mod log_record;
+pub(crate) mod routed;
+
+use ringback_routing::{CallStatus, Caller, E164, Outcome, Reason};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use ringback_engine::Call;
+use ringback_routing::{AgentId, EnvironmentId, Timestamp};
+
+/// A UUID as its sixteen bytes.
+pub(crate) type Id = [u8; 16];
+
+/// The number that stands for a status.
+pub(crate) const fn status_code(status: CallStatus) -> u8 {
+    match status {
+        CallStatus::Initiated => 0,
+        CallStatus::Ringing => 1,
+        CallStatus::Answered => 2,
+        CallStatus::Voicemail => 3,
+        CallStatus::NoAnswer => 4,
+        CallStatus::Busy => 5,
+        CallStatus::Failed => 6,
+        CallStatus::Completed => 7,
+    }
+}
+
+/// The status that a number stands for.
+pub(crate) fn status_of(code: u8) -> Option<CallStatus> {
+    let mut all = CallStatus::ALL.into_iter();
+    all.find(|status| status_code(*status) == code)
+}
+
+/// The number that stands for an outcome.
+const fn outcome_code(outcome: Outcome) -> u8 {
+    match outcome {
+        Outcome::Callback => 0,
+        Outcome::Default => 1,
+        Outcome::Fallback => 2,
+        Outcome::Refused => 3,
+    }
+}
+
+/// The outcome that a number stands for.
+fn outcome_of(code: u8) -> Option<Outcome> {
+    let mut all = Outcome::ALL.into_iter();
+    all.find(|outcome| outcome_code(*outcome) == code)
+}
+
+/// The number that stands for a reason.
+const fn reason_code(reason: Reason) -> u8 {
+    match reason {
+        Reason::ReturnedCallSameNumber => 0,
+        Reason::ReturnedCall => 1,
+        Reason::CallerAnonymous => 2,
+        Reason::CallerInvalid => 3,
+        Reason::CallerNeverCalled => 4,
+        Reason::SourceHasNoCallbackAgent => 5,
+        Reason::CallbackAgentNotOwner => 6,
+        Reason::CallbackAgentNotPublished => 7,
+        Reason::CallExpired => 8,
+        Reason::StatusNotEligible => 9,
+        Reason::NumberUnknown => 10,
+        Reason::NoAgentAvailable => 11,
+    }
+}
+
+/// The reason that a number stands for.
+fn reason_of(code: u8) -> Option<Reason> {
+    let mut all = Reason::ALL.into_iter();
+    all.find(|reason| reason_code(*reason) == code)
+}
+
+/// A call, version 1.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct StoredCall<'a> {
+    /// Whose it is.
+    environment: Id,
+    /// The call id.
+    sid: &'a str,
+    /// The agent that called.
+    agent: Id,
+    /// Whom it called: the digits as an integer.
+    contact: u64,
+    /// The number that it called from.
+    from: Option<u64>,
+    /// See [`status_code`].
+    status: u8,
+    /// When it started, in milliseconds since 1970.
+    started_at: i64,
+}
+
+impl<'a> StoredCall<'a> {
+    /// What is written of a call.
+    pub(crate) fn new(call: &'a Call) -> Self {
+        Self {
+            environment: call.environment.0.into_bytes(),
+            sid: &call.sid,
+            agent: call.agent.0.into_bytes(),
+            contact: call.contact.digits(),
+            from: call.from.map(E164::digits),
+            status: status_code(call.status),
+            started_at: call.started_at.millis(),
+        }
+    }
+
+    /// The call.
+    pub(crate) fn read(&self) -> Option<Call> {
+        Some(Call {
+            environment: EnvironmentId(Uuid::from_bytes(self.environment)),
+            sid: self.sid.to_owned(),
+            agent: AgentId(Uuid::from_bytes(self.agent)),
+            contact: E164::from_digits(self.contact)?,
+            from: read_number(self.from)?,
+            status: status_of(self.status)?,
+            started_at: Timestamp::from_millis(self.started_at),
+        })
+    }
+}
+
+/// Who called.
+#[derive(Serialize, Deserialize)]
+enum StoredCaller {
+    /// It is forgotten.
+    Forgotten,
+    /// The digits of a number as an integer.
+    Number(u64),
+    /// The number was withheld.
+    Anonymous,
+    /// The number could not be read.
+    Invalid,
+}
+
+impl StoredCaller {
+    /// What is written of a caller.
+    fn new(caller: Option<Caller>) -> Self {
+        match caller {
+            None => Self::Forgotten,
+            Some(Caller::Number(number)) => Self::Number(number.digits()),
+            Some(Caller::Anonymous) => Self::Anonymous,
+            Some(Caller::Invalid) => Self::Invalid,
+        }
+    }
+
+    /// The caller, if it is not forgotten.
+    fn read(&self) -> Option<Option<Caller>> {
+        Some(match self {
+            Self::Forgotten => None,
+            Self::Number(digits) => Some(Caller::Number(E164::from_digits(*digits)?)),
+            Self::Anonymous => Some(Caller::Anonymous),
+            Self::Invalid => Some(Caller::Invalid),
+        })
+    }
+}
+
+/// A number that may be missing; none where the digits are no number.
+fn read_number(digits: Option<u64>) -> Option<Option<E164>> {
+    match digits {
+        None => Some(None),
+        Some(digits) => E164::from_digits(digits).map(Some),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_are_read_back_and_others_are_refused() {
+        for status in CallStatus::ALL {
+            assert_eq!(status_of(status_code(status)), Some(status));
+        }
+        for outcome in Outcome::ALL {
+            assert_eq!(outcome_of(outcome_code(outcome)), Some(outcome));
+        }
+        for reason in Reason::ALL {
+            assert_eq!(reason_of(reason_code(reason)), Some(reason));
+        }
+        assert_eq!(status_of(8), None);
+        assert_eq!(outcome_of(4), None);
+        assert_eq!(reason_of(12), None);
+    }
+}

@@ -1,0 +1,296 @@
+//! Records of the directory: a version byte, then JSON with named fields.
+
+use ringback_routing::{
+    Agent, AgentId, AgentStatus, CallbackRole, Country, Direction, E164, Environment,
+    EnvironmentId, NumberForm, NumberId, PhoneNumber, Target, Timestamp, Token, TokenHash, TokenId,
+};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::{status_code, status_of};
+use crate::key::{hex, read_hex};
+
+/// A record of the domain that the directory is made of.
+pub(crate) trait DirectoryRecord: Sized {
+    /// Its JSON, version 1.
+    type Stored: Serialize + for<'de> Deserialize<'de>;
+
+    /// What is written.
+    fn store(&self) -> Self::Stored;
+
+    /// What was written; none where a value is none that was ever written.
+    fn read(stored: Self::Stored) -> Option<Self>;
+}
+
+/// The version that is written.
+const VERSION: u8 = 1;
+
+/// Writes a record behind what the buffer has.
+pub(crate) fn write<T: DirectoryRecord>(record: &T, to: &mut Vec<u8>) -> serde_json::Result<()> {
+    to.push(VERSION);
+    serde_json::to_writer(to, &record.store())
+}
+
+/// Reads a record of any version.
+pub(crate) fn read<T: DirectoryRecord>(bytes: &[u8]) -> Option<T> {
+    match bytes.split_first()? {
+        (&VERSION, json) => T::read(serde_json::from_slice(json).ok()?),
+        _ => None,
+    }
+}
+
+/// An environment.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct StoredEnvironment {
+    id: Uuid,
+    name: String,
+    default_country: Option<String>,
+    number_form: String,
+    recency_window_seconds: u64,
+    target_template: Option<String>,
+    fallback_targets: Vec<StoredTarget>,
+    created_at: i64,
+}
+
+impl DirectoryRecord for Environment {
+    type Stored = StoredEnvironment;
+
+    fn store(&self) -> StoredEnvironment {
+        StoredEnvironment {
+            id: self.id.0,
+            name: self.name.clone(),
+            default_country: self.default_country.map(String::from),
+            number_form: form_name(self.number_form).to_owned(),
+            recency_window_seconds: self.recency_window_seconds,
+            target_template: self.target_template.clone(),
+            fallback_targets: self.fallback_targets.iter().map(store_target).collect(),
+            created_at: self.created_at.millis(),
+        }
+    }
+
+    fn read(stored: StoredEnvironment) -> Option<Self> {
+        let mut forms = NumberForm::ALL.into_iter();
+        Some(Self {
+            id: EnvironmentId(stored.id),
+            name: stored.name,
+            default_country: read_country(stored.default_country)?,
+            number_form: forms.find(|form| form_name(*form) == stored.number_form)?,
+            recency_window_seconds: stored.recency_window_seconds,
+            target_template: stored.target_template,
+            fallback_targets: read_targets(stored.fallback_targets),
+            created_at: Timestamp::from_millis(stored.created_at),
+        })
+    }
+}
+
+/// An agent.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct StoredAgent {
+    id: Uuid,
+    environment: Uuid,
+    name: String,
+    label: String,
+    description: Option<String>,
+    outbound: bool,
+    published: bool,
+    phone_numbers: Vec<Uuid>,
+    targets: Vec<StoredTarget>,
+    role: Option<StoredRole>,
+    created_at: i64,
+    updated_at: i64,
+}
+
+/// A callback role.
+#[derive(Serialize, Deserialize)]
+struct StoredRole {
+    source_agents: Vec<Uuid>,
+    recency_window_seconds: Option<u64>,
+    trigger_statuses: Vec<u8>,
+    set_sequence: u64,
+}
+
+impl DirectoryRecord for Agent {
+    type Stored = StoredAgent;
+
+    fn store(&self) -> StoredAgent {
+        StoredAgent {
+            id: self.id.0,
+            environment: self.environment.0,
+            name: self.name.clone(),
+            label: self.label.clone(),
+            description: self.description.clone(),
+            outbound: self.direction == Direction::Outbound,
+            published: self.status == AgentStatus::Published,
+            phone_numbers: self.phone_numbers.iter().map(|id| id.0).collect(),
+            targets: self.targets.iter().map(store_target).collect(),
+            role: self.role.as_ref().map(|role| StoredRole {
+                source_agents: role.source_agents.iter().map(|id| id.0).collect(),
+                recency_window_seconds: role.recency_window_seconds,
+                trigger_statuses: role
+                    .trigger_statuses
+                    .iter()
+                    .copied()
+                    .map(status_code)
+                    .collect(),
+                set_sequence: role.set_sequence,
+            }),
+            created_at: self.created_at.millis(),
+            updated_at: self.updated_at.millis(),
+        }
+    }
+
+    fn read(stored: StoredAgent) -> Option<Self> {
+        let role = match stored.role {
+            None => None,
+            Some(role) => Some(CallbackRole {
+                source_agents: role.source_agents.into_iter().map(AgentId).collect(),
+                recency_window_seconds: role.recency_window_seconds,
+                trigger_statuses: role
+                    .trigger_statuses
+                    .into_iter()
+                    .map(status_of)
+                    .collect::<Option<_>>()?,
+                set_sequence: role.set_sequence,
+            }),
+        };
+        Some(Self {
+            id: AgentId(stored.id),
+            environment: EnvironmentId(stored.environment),
+            name: stored.name,
+            label: stored.label,
+            description: stored.description,
+            direction: if stored.outbound {
+                Direction::Outbound
+            } else {
+                Direction::Inbound
+            },
+            status: if stored.published {
+                AgentStatus::Published
+            } else {
+                AgentStatus::Draft
+            },
+            phone_numbers: stored.phone_numbers.into_iter().map(NumberId).collect(),
+            targets: read_targets(stored.targets),
+            role,
+            created_at: Timestamp::from_millis(stored.created_at),
+            updated_at: Timestamp::from_millis(stored.updated_at),
+        })
+    }
+}
+
+/// A phone number.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct StoredNumber {
+    id: Uuid,
+    environment: Uuid,
+    number: u64,
+    country: Option<String>,
+    agents: Vec<Uuid>,
+    default_agent: Option<Uuid>,
+    created_at: i64,
+}
+
+impl DirectoryRecord for PhoneNumber {
+    type Stored = StoredNumber;
+
+    fn store(&self) -> StoredNumber {
+        StoredNumber {
+            id: self.id.0,
+            environment: self.environment.0,
+            number: self.number.digits(),
+            country: self.country.map(String::from),
+            agents: self.agents.iter().map(|id| id.0).collect(),
+            default_agent: self.default_agent.map(|id| id.0),
+            created_at: self.created_at.millis(),
+        }
+    }
+
+    fn read(stored: StoredNumber) -> Option<Self> {
+        Some(Self {
+            id: NumberId(stored.id),
+            environment: EnvironmentId(stored.environment),
+            number: E164::from_digits(stored.number)?,
+            country: read_country(stored.country)?,
+            agents: stored.agents.into_iter().map(AgentId).collect(),
+            default_agent: stored.default_agent.map(AgentId),
+            created_at: Timestamp::from_millis(stored.created_at),
+        })
+    }
+}
+
+/// A token without its secret.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct StoredToken {
+    id: Uuid,
+    environment: Uuid,
+    name: Option<String>,
+    hash: String,
+    created_at: i64,
+}
+
+impl DirectoryRecord for Token {
+    type Stored = StoredToken;
+
+    fn store(&self) -> StoredToken {
+        StoredToken {
+            id: self.id.0,
+            environment: self.environment.0,
+            name: self.name.clone(),
+            hash: hex(&self.hash.0),
+            created_at: self.created_at.millis(),
+        }
+    }
+
+    fn read(stored: StoredToken) -> Option<Self> {
+        Some(Self {
+            id: TokenId(stored.id),
+            environment: EnvironmentId(stored.environment),
+            name: stored.name,
+            hash: TokenHash(read_hex(&stored.hash)?),
+            created_at: Timestamp::from_millis(stored.created_at),
+        })
+    }
+}
+
+/// A place that a call can be sent to.
+#[derive(Serialize, Deserialize)]
+struct StoredTarget {
+    uri: String,
+    priority: u16,
+    weight: u16,
+}
+
+/// What is written of a target.
+fn store_target(target: &Target) -> StoredTarget {
+    StoredTarget {
+        uri: target.uri.clone(),
+        priority: target.priority,
+        weight: target.weight,
+    }
+}
+
+/// The targets that were written.
+fn read_targets(stored: Vec<StoredTarget>) -> Vec<Target> {
+    let targets = stored.into_iter().map(|target| Target {
+        uri: target.uri,
+        priority: target.priority,
+        weight: target.weight,
+    });
+    targets.collect()
+}
+
+/// A country that may be missing; none where the letters name no country.
+fn read_country(stored: Option<String>) -> Option<Option<Country>> {
+    match stored {
+        None => Some(None),
+        Some(letters) => letters.parse().ok().map(Some),
+    }
+}
+
+/// The name that stands for a number form.
+const fn form_name(form: NumberForm) -> &'static str {
+    match form {
+        NumberForm::National => "national",
+        NumberForm::E164 => "e164",
+    }
+}

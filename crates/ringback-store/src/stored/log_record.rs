@@ -1,0 +1,259 @@
+//! The changes of a commit as the log has them: one behind the other, each with its kind (1), the version of
+//! that kind (1), the length of the rest (4, little-endian), and the rest.
+
+use ringback_engine::{Change, CountKey};
+use ringback_routing::{AgentId, E164, EnvironmentId, NumberId, TokenId};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::batch_record::{StoredBatch, StoredBatchesCounted};
+use super::directory::{self, DirectoryRecord};
+use super::routed::{read_events, write_events};
+use super::{Id, StoredCall};
+use crate::key;
+
+/// Which kind of change a record is. Numbers are never given to another kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+enum Kind {
+    EnvironmentPut = 1,
+    EnvironmentRemoved = 2,
+    TokenPut = 3,
+    TokenRemoved = 4,
+    AgentPut = 5,
+    AgentRemoved = 6,
+    NumberPut = 7,
+    NumberRemoved = 8,
+    CallPut = 9,
+    ContactForgotten = 10,
+    Routed = 11,
+    Counted = 12,
+    BatchRouted = 13,
+    BatchesCounted = 14,
+}
+
+impl Kind {
+    const ALL: [Self; 14] = [
+        Self::EnvironmentPut,
+        Self::EnvironmentRemoved,
+        Self::TokenPut,
+        Self::TokenRemoved,
+        Self::AgentPut,
+        Self::AgentRemoved,
+        Self::NumberPut,
+        Self::NumberRemoved,
+        Self::CallPut,
+        Self::ContactForgotten,
+        Self::Routed,
+        Self::Counted,
+        Self::BatchRouted,
+        Self::BatchesCounted,
+    ];
+}
+
+/// The version of every kind that is written.
+const VERSION: u8 = 1;
+
+/// Bytes before the rest.
+const HEADER_LENGTH: usize = 6;
+
+/// A record was removed: whose, and which.
+#[derive(Serialize, Deserialize)]
+struct StoredRemoval {
+    environment: Id,
+    id: Id,
+}
+
+/// An agent was removed.
+#[derive(Serialize, Deserialize)]
+struct StoredDeparture<'a> {
+    environment: Id,
+    id: Id,
+    name: &'a str,
+}
+
+/// A contact was forgotten.
+#[derive(Serialize, Deserialize)]
+struct StoredErasure {
+    environment: Id,
+    contact: u64,
+}
+
+/// Why changes could not be written down.
+#[derive(Debug, thiserror::Error)]
+#[error("changes cannot be written down: {0}")]
+pub(crate) struct Unwritable(String);
+
+/// Writes changes behind what the buffer has.
+pub(crate) fn write(changes: &[Change], mut to: Vec<u8>) -> Result<Vec<u8>, Unwritable> {
+    let unwritable = |error: &dyn std::fmt::Display| Unwritable(error.to_string());
+    for change in changes {
+        let start = to.len();
+        to.extend_from_slice(&[0; HEADER_LENGTH]);
+        let kind;
+        (kind, to) = write_one(change, to)?;
+        let length =
+            u32::try_from(to.len() - start - HEADER_LENGTH).map_err(|error| unwritable(&error))?;
+        if let Some(header) = to.get_mut(start..start + HEADER_LENGTH) {
+            header[0] = kind as u8;
+            header[1] = VERSION;
+            header[2..].copy_from_slice(&length.to_le_bytes());
+        }
+    }
+    Ok(to)
+}
+
+/// Reads the changes of a commit, or says what cannot be read.
+pub(crate) fn read(mut bytes: &[u8]) -> Result<Vec<Change>, String> {
+    let mut changes = Vec::new();
+    while !bytes.is_empty() {
+        let place = changes.len();
+        let header = bytes.split_first_chunk::<HEADER_LENGTH>();
+        let Some((&[kind, version, a, b, c, d], rest)) = header else {
+            return Err(format!("change {place} ends early"));
+        };
+        let length = u32::from_le_bytes([a, b, c, d]) as usize;
+        let Some((body, rest)) = rest.split_at_checked(length) else {
+            return Err(format!("change {place} ends early"));
+        };
+        let known = Kind::ALL.into_iter().find(|known| *known as u8 == kind);
+        let Some(kind) = known.filter(|_| version == VERSION) else {
+            return Err(format!(
+                "change {place} is of kind {kind}, version {version}, which this program does not know"
+            ));
+        };
+        let change = read_one(kind, body);
+        changes.push(change.ok_or_else(|| format!("change {place} ({kind:?}) is not readable"))?);
+        bytes = rest;
+    }
+    Ok(changes)
+}
+
+/// Writes one change behind what the buffer has, and gives its kind.
+fn write_one(change: &Change, to: Vec<u8>) -> Result<(Kind, Vec<u8>), Unwritable> {
+    let unwritable = |error: postcard::Error| Unwritable(error.to_string());
+    let removal = |environment: EnvironmentId, id: Uuid, to| {
+        let removal = StoredRemoval {
+            environment: environment.0.into_bytes(),
+            id: id.into_bytes(),
+        };
+        postcard::to_extend(&removal, to).map_err(unwritable)
+    };
+    Ok(match change {
+        Change::EnvironmentPut(record) => (Kind::EnvironmentPut, put(record, to)?),
+        Change::TokenPut(record) => (Kind::TokenPut, put(record, to)?),
+        Change::AgentPut(record) => (Kind::AgentPut, put(record, to)?),
+        Change::NumberPut(record) => (Kind::NumberPut, put(record, to)?),
+        Change::EnvironmentRemoved(id) => (Kind::EnvironmentRemoved, removal(*id, id.0, to)?),
+        Change::TokenRemoved(environment, id) => {
+            (Kind::TokenRemoved, removal(*environment, id.0, to)?)
+        }
+        Change::NumberRemoved(environment, id) => {
+            (Kind::NumberRemoved, removal(*environment, id.0, to)?)
+        }
+        Change::AgentRemoved(environment, id, name) => {
+            let departure = StoredDeparture {
+                environment: environment.0.into_bytes(),
+                id: id.0.into_bytes(),
+                name,
+            };
+            let to = postcard::to_extend(&departure, to).map_err(unwritable)?;
+            (Kind::AgentRemoved, to)
+        }
+        Change::CallPut(call) => {
+            let to = postcard::to_extend(&StoredCall::new(call), to).map_err(unwritable)?;
+            (Kind::CallPut, to)
+        }
+        Change::ContactForgotten(environment, contact) => {
+            let erasure = StoredErasure {
+                environment: environment.0.into_bytes(),
+                contact: contact.digits(),
+            };
+            let to = postcard::to_extend(&erasure, to).map_err(unwritable)?;
+            (Kind::ContactForgotten, to)
+        }
+        Change::Routed(events) => (
+            Kind::Routed,
+            write_events(events, true, to).map_err(unwritable)?,
+        ),
+        Change::BatchRouted(batch) => {
+            let to = postcard::to_extend(&StoredBatch::new(batch), to).map_err(unwritable)?;
+            (Kind::BatchRouted, to)
+        }
+        Change::BatchesCounted(counted) => {
+            let counted = StoredBatchesCounted::new(counted);
+            let to = postcard::to_extend(&counted, to).map_err(unwritable)?;
+            (Kind::BatchesCounted, to)
+        }
+        Change::Counted(counter, increment) => {
+            let counted = (key::count_key(counter), increment);
+            (
+                Kind::Counted,
+                postcard::to_extend(&counted, to).map_err(unwritable)?,
+            )
+        }
+    })
+}
+
+/// Writes a record of the directory behind what the buffer has.
+fn put(record: &impl DirectoryRecord, mut to: Vec<u8>) -> Result<Vec<u8>, Unwritable> {
+    directory::write(record, &mut to).map_err(|error| Unwritable(error.to_string()))?;
+    Ok(to)
+}
+
+/// Reads one change of this kind.
+fn read_one(kind: Kind, body: &[u8]) -> Option<Change> {
+    let removal = || {
+        let removal: StoredRemoval = postcard::from_bytes(body).ok()?;
+        let environment = EnvironmentId(Uuid::from_bytes(removal.environment));
+        Some((environment, Uuid::from_bytes(removal.id)))
+    };
+    Some(match kind {
+        Kind::EnvironmentPut => Change::EnvironmentPut(directory::read(body)?),
+        Kind::TokenPut => Change::TokenPut(directory::read(body)?),
+        Kind::AgentPut => Change::AgentPut(directory::read(body)?),
+        Kind::NumberPut => Change::NumberPut(directory::read(body)?),
+        Kind::EnvironmentRemoved => Change::EnvironmentRemoved(removal()?.0),
+        Kind::TokenRemoved => {
+            let (environment, id) = removal()?;
+            Change::TokenRemoved(environment, TokenId(id))
+        }
+        Kind::NumberRemoved => {
+            let (environment, id) = removal()?;
+            Change::NumberRemoved(environment, NumberId(id))
+        }
+        Kind::AgentRemoved => {
+            let departure: StoredDeparture<'_> = postcard::from_bytes(body).ok()?;
+            Change::AgentRemoved(
+                EnvironmentId(Uuid::from_bytes(departure.environment)),
+                AgentId(Uuid::from_bytes(departure.id)),
+                departure.name.to_owned(),
+            )
+        }
+        Kind::CallPut => {
+            let call: StoredCall<'_> = postcard::from_bytes(body).ok()?;
+            Change::CallPut(call.read()?)
+        }
+        Kind::ContactForgotten => {
+            let erasure: StoredErasure = postcard::from_bytes(body).ok()?;
+            Change::ContactForgotten(
+                EnvironmentId(Uuid::from_bytes(erasure.environment)),
+                E164::from_digits(erasure.contact)?,
+            )
+        }
+        Kind::Routed => Change::Routed(read_events(body)?),
+        Kind::BatchRouted => {
+            let batch: StoredBatch = postcard::from_bytes(body).ok()?;
+            Change::BatchRouted(batch.read()?)
+        }
+        Kind::BatchesCounted => {
+            let counted: StoredBatchesCounted = postcard::from_bytes(body).ok()?;
+            Change::BatchesCounted(counted.read()?)
+        }
+        Kind::Counted => {
+            let (counter, increment): (Vec<u8>, u64) = postcard::from_bytes(body).ok()?;
+            let counter: CountKey = key::decode_count_key(&counter)?;
+            Change::Counted(counter, increment)
+        }
+    })
+}

@@ -1,0 +1,319 @@
+//! Opens directories of older formats: what they hold is read once and written anew in today's format, in a
+//! folder of the directory. When all of it is there, durably, the folder gets its final name, and what it
+//! holds takes the place of what was read. An upgrade that was broken off before that is begun anew, one
+//! that was broken off after it is brought to its end.
+
+use std::collections::{HashMap, HashSet};
+use std::fs::{self, File};
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use lsm_tree::Slice;
+use lsm_tree::config::FilterPolicy;
+use ringback_engine::{BatchesCounted, Change, CountKey, Journal, JournalError};
+use ringback_routing::{AgentId, EnvironmentId};
+use uuid::Uuid;
+
+use crate::batch::{read_batch, read_mark_with};
+use crate::error::{OpenStoreError, unavailable};
+use crate::files::SystemFiles;
+use crate::format::{FORMAT, Format};
+use crate::interner::Interner;
+use crate::key;
+use crate::log::Log;
+use crate::store::{Store, StoreSettings};
+use crate::stored::format1;
+use crate::tables::{Opening, Table, bloom};
+
+/// What the directory's file `FORMAT` says once the directory has today's format; `None` if there is none.
+pub(crate) fn current_format(
+    directory: &Path,
+    settings: &StoreSettings,
+) -> Result<Option<Format>, OpenStoreError> {
+    let failure = |error| OpenStoreError::from_journal(directory.to_owned(), unavailable(error));
+    let Some(format) = Format::read(directory)? else {
+        return Ok(None);
+    };
+    let new = directory.join(NEW);
+    if format.version == FORMAT {
+        // What the last step of an upgrade may have left behind.
+        remove_folder(&new).map_err(failure)?;
+        return Ok(Some(format));
+    }
+    if !new.exists() {
+        rewrite(directory, &format, settings)?;
+    }
+    move_in(directory, &new).map_err(failure)?;
+    tracing::info!(format = FORMAT, "the data directory has today's format");
+    Format::read(directory)
+}
+
+/// Writes what the directory holds anew, in today's format, with the same secrets.
+fn rewrite(
+    directory: &Path,
+    format: &Format,
+    settings: &StoreSettings,
+) -> Result<(), OpenStoreError> {
+    tracing::info!(
+        found = format.version,
+        format = FORMAT,
+        "the data directory is of an older version and is rewritten; that needs as much room again"
+    );
+    let failure = |error| OpenStoreError::from_journal(directory.to_owned(), error);
+    let io_failure = |error: io::Error| failure(unavailable(error));
+    let unfinished = directory.join(UNFINISHED);
+    remove_folder(&unfinished).map_err(io_failure)?;
+    let new_format = || {
+        Ok(Format {
+            version: FORMAT,
+            ..format.clone()
+        })
+    };
+    let mut new = Store::open_or_make(&unfinished, settings, Box::new(SystemFiles), new_format)?;
+    copy(directory, settings, &mut new).map_err(failure)?;
+    new.close().map_err(failure)?;
+    // From here on the new data are the ones that count.
+    fs::rename(&unfinished, directory.join(NEW))
+        .and_then(|()| File::open(directory)?.sync_all())
+        .map_err(io_failure)
+}
+
+/// Copies what a directory of format 1 holds into a new store.
+fn copy(directory: &Path, settings: &StoreSettings, new: &mut Store) -> Result<(), JournalError> {
+    let tables = directory.join("tables");
+    let opening = Opening::new(&tables, false, settings);
+    let sids = opening.table("sids", 1, bloom(10.0))?;
+    let state = opening.table("state", 1, bloom(10.0))?;
+    let calls = opening.table("calls", 1, FilterPolicy::disabled())?;
+    let applied = [sids.applied()?, state.applied()?, calls.applied()?];
+    let lowest = applied.into_iter().min().unwrap_or_default();
+    let highest = applied.into_iter().max().unwrap_or_default();
+    let log = directory.join("log");
+    if !log.is_dir() {
+        return Err(JournalError::Damaged(format!(
+            "{}: the log is missing",
+            log.display()
+        )));
+    }
+    let mut copier = Copier {
+        new,
+        changes: Vec::new(),
+    };
+    let interner = Interner::load(&state).map_err(|error| state.located(error))?;
+    let known = copy_state(&state, &interner, &mut copier).map_err(|error| state.located(error))?;
+    copy_calls(&calls, &interner, &mut copier).map_err(|error| calls.located(error))?;
+    copier.commit()?;
+    // Commits that some of the tables contain are applied again, as they were whenever a store was opened.
+    Log::open(
+        &log,
+        Box::new(SystemFiles),
+        Arc::default(),
+        lowest,
+        highest,
+        |record| {
+            for (mut change, place) in record.changes()?.into_iter().zip(0..) {
+                let is_known = match &mut change {
+                    Change::Counted(counter, _) => known.counts(counter, record.sequence),
+                    Change::BatchesCounted(counted) => {
+                        let growth = &mut counted.growth;
+                        growth.retain(|(counter, _)| !known.counts(counter, record.sequence));
+                        false
+                    }
+                    Change::Routed(_) | Change::BatchRouted(_) => known
+                        .chunks
+                        .contains(&key::creation(record.sequence, place)),
+                    _ => false,
+                };
+                if !is_known {
+                    copier.changes.push(change);
+                }
+            }
+            // As one commit, whose changes may build on one another.
+            copier.commit()
+        },
+    )?;
+    Ok(())
+}
+
+/// What the old tables contain of commits that the log may have too, and that must not be applied twice.
+#[derive(Default)]
+struct Known {
+    /// The latest commit that each counter contains.
+    counted: HashMap<CountKey, u64>,
+    /// The chunks of events, by their place in the order of commits.
+    chunks: HashSet<[u8; 12]>,
+}
+
+impl Known {
+    /// Whether a counter contains the commit with this sequence.
+    fn counts(&self, counter: &CountKey, sequence: u64) -> bool {
+        let counted = self.counted.get(counter);
+        counted.is_some_and(|counted| *counted >= sequence)
+    }
+}
+
+/// Copies the directory, the counters and the events.
+fn copy_state(
+    state: &Table,
+    interner: &Interner,
+    copier: &mut Copier<'_>,
+) -> Result<Known, JournalError> {
+    records(state, key::ENVIRONMENT, copier, |json| {
+        format1::read_environment(json).map(Change::EnvironmentPut)
+    })?;
+    records(state, key::AGENT, copier, |json| {
+        format1::read_agent(json).map(Change::AgentPut)
+    })?;
+    records(state, key::NUMBER, copier, |json| {
+        format1::read_number(json).map(Change::NumberPut)
+    })?;
+    records(state, key::TOKEN, copier, |json| {
+        format1::read_token(json).map(Change::TokenPut)
+    })?;
+    for item in state.prefix(&[key::DEPARTED]) {
+        let (item_key, name) = item?;
+        let id = item_key.get(1..).and_then(|id| Uuid::from_slice(id).ok());
+        let name = std::str::from_utf8(&name).ok();
+        let (id, name) = id.zip(name).ok_or_else(|| state.damaged())?;
+        // Whose it was is not known any more, and not kept either.
+        let environment = EnvironmentId(Uuid::nil());
+        let departed = Change::AgentRemoved(environment, AgentId(id), name.to_owned());
+        copier.push(departed)?;
+    }
+    let mut known = Known::default();
+    for item in state.prefix(&[key::COUNT]) {
+        let (item_key, value) = item?;
+        let counter = format1::read_counter(&item_key);
+        let value = key::decode_count_value(&value);
+        let (counter, (count, sequence)) = counter.zip(value).ok_or_else(|| state.damaged())?;
+        known.counted.insert(counter, sequence);
+        copier.push(Change::Counted(counter, count))?;
+    }
+    if let Some(value) = state.get(&[key::COUNT_MARK])? {
+        let mark = read_mark_with(&value, format1::read_counter);
+        copier.push(Change::BatchesCounted(BatchesCounted {
+            growth: Vec::new(),
+            mark: mark.ok_or_else(|| state.damaged())?,
+        }))?;
+    }
+    let mut chunks = Vec::new();
+    for kind in [key::ROUTED, key::BATCH] {
+        for item in state.prefix(&[kind]) {
+            let (item_key, value) = item?;
+            let place = key::routed_place(&item_key);
+            let change = if kind == key::ROUTED {
+                format1::read_events(&value).map(Change::Routed)
+            } else {
+                read_batch(&value, |number| interner.id(number)).map(Change::BatchRouted)
+            };
+            let (place, change) = place.zip(change).ok_or_else(|| state.damaged())?;
+            known.chunks.insert(*place);
+            chunks.push((*place, change));
+        }
+    }
+    chunks.sort_unstable_by_key(|(place, _)| *place);
+    for (_, change) in chunks {
+        copier.push(change)?;
+    }
+    Ok(known)
+}
+
+/// Copies the records of this kind, in the order of their creation.
+fn records(
+    state: &Table,
+    kind: u8,
+    copier: &mut Copier<'_>,
+    read: impl Fn(&[u8]) -> Option<Change>,
+) -> Result<(), JournalError> {
+    let mut records: Vec<([u8; 12], Slice)> = Vec::new();
+    for item in state.prefix(&[kind]) {
+        let (_, value) = item?;
+        let creation = *value.first_chunk().ok_or_else(|| state.damaged())?;
+        records.push((creation, value));
+    }
+    records.sort_unstable_by_key(|(creation, _)| *creation);
+    for (creation, value) in records {
+        let record = value.get(creation.len()..).and_then(&read);
+        copier.push(record.ok_or_else(|| state.damaged())?)?;
+    }
+    Ok(())
+}
+
+/// Copies the calls. Their values are those of today, and so are their keys, but for their order.
+fn copy_calls(
+    calls: &Table,
+    interner: &Interner,
+    copier: &mut Copier<'_>,
+) -> Result<(), JournalError> {
+    for shard in 0..=u8::MAX {
+        for item in calls.prefix(&[shard]) {
+            let (item_key, value) = item?;
+            if *item_key == key::APPLIED {
+                continue;
+            }
+            let call = key::decode_call(&item_key, &value, |number| interner.id(number));
+            copier.push(Change::CallPut(call.ok_or_else(|| calls.damaged())?))?;
+        }
+    }
+    Ok(())
+}
+
+/// Commits changes to the new store, many at a time.
+struct Copier<'a> {
+    /// The new store.
+    new: &'a mut Store,
+    /// What is yet to be committed.
+    changes: Vec<Change>,
+}
+
+impl Copier<'_> {
+    /// Adds a change.
+    fn push(&mut self, change: Change) -> Result<(), JournalError> {
+        self.changes.push(change);
+        if self.changes.len() >= CHANGES_AT_ONCE {
+            return self.commit();
+        }
+        Ok(())
+    }
+
+    /// Commits what there is.
+    fn commit(&mut self) -> Result<(), JournalError> {
+        let committed = self.new.commit(&self.changes);
+        self.changes.clear();
+        committed
+    }
+}
+
+/// Puts what the folder holds, which is whole, in the place of what the directory holds. Each step can be
+/// the first one after a crash.
+fn move_in(directory: &Path, folder: &Path) -> io::Result<()> {
+    for name in ["tables", "log"] {
+        let new = folder.join(name);
+        if new.exists() {
+            remove_folder(&directory.join(name))?;
+            fs::rename(&new, directory.join(name))?;
+            File::open(directory)?.sync_all()?;
+        }
+    }
+    fs::rename(folder.join("FORMAT"), directory.join("FORMAT"))?;
+    File::open(directory)?.sync_all()?;
+    remove_folder(folder)
+}
+
+/// Removes a folder with all that it holds, if it is there.
+fn remove_folder(path: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => removed,
+    }
+}
+
+/// Where the new data are written.
+const UNFINISHED: &str = "upgrade.unfinished";
+
+/// Where they are once they are whole.
+const NEW: &str = "upgrade";
+
+/// How many changes make a commit.
+const CHANGES_AT_ONCE: usize = 10_000;
