@@ -15,7 +15,9 @@ mod view;
 
 pub use agent::{CreateAgent, DeleteAgent, PublishAgent, UpdateAgent};
 pub(crate) use call::RecordLearned;
-pub use call::{BatchRecorded, ForgetContact, NewCall, RecordBatch, RecordCalls};
+pub use call::{
+    BatchRecorded, ForgetContact, NewCall, RecordBatch, RecordCall, RecordCalls, UnreadCall,
+};
 pub use environment::{CreateEnvironment, DeleteEnvironment, UpdateEnvironment};
 pub use number::{CreateNumber, DeleteNumber, SetDefaultAgent};
 pub use role::{

@@ -28,9 +28,10 @@ pub use clock::{Clock, SystemClock};
 pub use command::{
     AgentView, BatchRecorded, ByToken, Command, ConstraintCheck, CreateAgent, CreateEnvironment,
     CreateNumber, CreateToken, DeleteAgent, DeleteEnvironment, DeleteNumber, DeleteToken,
-    ForgetContact, NewCall, NumberView, Override, OwnerView, PublishAgent, RecordBatch,
+    ForgetContact, NewCall, NumberView, Override, OwnerView, PublishAgent, RecordBatch, RecordCall,
     RecordCalls, RemoveCallbackRole, ReportAnswered, RoleFields, RoleMode, RouteCall, RoutedAnswer,
-    SetCallbackRole, SetDefaultAgent, UpdateAgent, UpdateEnvironment, check_constraints,
+    SetCallbackRole, SetDefaultAgent, UnreadCall, UpdateAgent, UpdateEnvironment,
+    check_constraints,
 };
 pub use contact_view::ContactView;
 pub use draft::Draft;

@@ -56,6 +56,50 @@ impl Command for RecordCalls {
     }
 }
 
+/// Records one outbound call, or says all that is wrong with it.
+#[derive(Clone, Debug)]
+pub struct RecordCall {
+    /// Whose it is.
+    pub environment: EnvironmentId,
+    /// The call, or what could be read of it.
+    pub call: Result<NewCall, UnreadCall>,
+}
+
+/// A reported call that could not be read whole.
+#[derive(Clone, Debug)]
+pub struct UnreadCall {
+    /// The agent that called, if that could be read.
+    pub agent: Option<AgentId>,
+    /// When it started, if that was said and could be read.
+    pub started_at: Option<Timestamp>,
+    /// What could not be read.
+    pub errors: FieldErrors,
+}
+
+impl Command for RecordCall {
+    type Output = Call;
+
+    fn run(self, draft: &mut Draft<'_>) -> Result<Call, CommandError> {
+        let new = match self.call {
+            Ok(new) => new,
+            Err(UnreadCall {
+                agent,
+                started_at,
+                mut errors,
+            }) => {
+                check(draft, self.environment, agent, started_at, &mut errors);
+                return Err(CommandError::Invalid(errors));
+            }
+        };
+        let call = match record(draft, self.environment, new)? {
+            Recorded::Known(call) => return Ok(call),
+            Recorded::New(call) | Recorded::Updated(call) | Recorded::Again(call) => call,
+        };
+        draft.put_call(call.clone());
+        Ok(call)
+    }
+}
+
 /// Records outbound calls as [`RecordCalls`] does, but tells only which were refused and how many were new: for
 /// batches, whose calls nobody is shown again.
 #[derive(Clone, Debug)]
@@ -192,6 +236,33 @@ fn record_learned(
     record(draft, environment, new).map(Some)
 }
 
+/// Checks agent and start of a reported call, as far as they are known.
+fn check(
+    draft: &Draft<'_>,
+    environment: EnvironmentId,
+    agent: Option<AgentId>,
+    started_at: Option<Timestamp>,
+    errors: &mut FieldErrors,
+) {
+    match agent.map(|id| draft.directory().agent_of(environment, id)) {
+        Some(None) => errors.add("agent_id", "The selected agent does not exist."),
+        Some(Some(agent)) if agent.record.direction != Direction::Outbound => {
+            errors.add("agent_id", "The selected agent must be outbound.");
+        }
+        _ => {}
+    }
+    let latest = draft.now().plus_millis(NewCall::MAX_AHEAD_MILLIS);
+    if started_at.is_some_and(|started_at| started_at > latest) {
+        errors.add(
+            "started_at",
+            "The call may start at most five minutes from now.",
+        );
+    }
+    if started_at.is_some_and(|started_at| started_at.millis() < 0) {
+        errors.add("started_at", "The call may not start before 1970.");
+    }
+}
+
 /// Checks one call and finds what is to be recorded.
 fn record(
     draft: &Draft<'_>,
@@ -199,26 +270,8 @@ fn record(
     new: NewCall,
 ) -> Result<Recorded, CommandError> {
     let mut errors = FieldErrors::default();
-    match draft.directory().agent_of(environment, new.agent) {
-        None => errors.add("agent_id", "The selected agent does not exist."),
-        Some(agent) if agent.record.direction != Direction::Outbound => {
-            errors.add("agent_id", "The selected agent must be outbound.");
-        }
-        Some(_) => {}
-    }
-    let latest = draft.now().plus_millis(NewCall::MAX_AHEAD_MILLIS);
-    if new.started_at.is_some_and(|started_at| started_at > latest) {
-        errors.add(
-            "started_at",
-            "The call may start at most five minutes from now.",
-        );
-    }
-    if new
-        .started_at
-        .is_some_and(|started_at| started_at.millis() < 0)
-    {
-        errors.add("started_at", "The call may not start before 1970.");
-    }
+    let agent = Some(new.agent);
+    check(draft, environment, agent, new.started_at, &mut errors);
     errors.into_result()?;
 
     let known = match &new.sid {
