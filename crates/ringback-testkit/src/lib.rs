@@ -5,6 +5,7 @@
 //! sleeps: a server is ready when it says so, a reply is waited for with a deadline.
 
 mod api;
+mod disk;
 mod log;
 mod memory;
 mod mutation;
@@ -12,6 +13,7 @@ mod server;
 mod sip;
 
 pub use api::{Api, Reply};
+pub use disk::SmallDisk;
 pub use memory::{Load, MemoryJournal, StillClock};
 pub use mutation::{Case, Mutator};
 pub use server::{Output, Server, ServerBuilder, run};

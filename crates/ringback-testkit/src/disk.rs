@@ -1,0 +1,100 @@
+//! A small disk of its own, that can be full or read-only.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// A small file system in memory, unmounted when dropped. Mounting is for root, or for `sudo` without a
+/// password.
+#[derive(Debug)]
+pub struct SmallDisk {
+    /// Where it is mounted.
+    path: PathBuf,
+}
+
+impl SmallDisk {
+    /// Mounts one of so many kibibytes on this directory, which everybody may write to.
+    ///
+    /// # Panics
+    /// It cannot be mounted here.
+    #[must_use]
+    pub fn mount(path: &Path, kibibytes: u64) -> Self {
+        let options = format!("size={kibibytes}k,mode=0777");
+        let mounted = privileged(&["mount", "-t", "tmpfs", "-o", &options, "none"], path);
+        if let Err(why) = mounted {
+            panic!(
+                "this test needs a file system of its own, and none can be mounted: run it as root, or where \
+                 `sudo -n mount` works: {why}"
+            );
+        }
+        Self {
+            path: path.to_owned(),
+        }
+    }
+
+    /// Takes all the space that is left.
+    ///
+    /// # Panics
+    /// It cannot be written to in another way than for lack of space.
+    pub fn fill(&self) {
+        let mut ballast = File::create(self.ballast()).expect("a file can be made");
+        for block in [64 << 10, 4 << 10, 1] {
+            while ballast.write_all(&vec![0; block]).is_ok() {}
+        }
+    }
+
+    /// Gives the space back that [`Self::fill`] took.
+    ///
+    /// # Panics
+    /// It was not taken.
+    pub fn free(&self) {
+        fs::remove_file(self.ballast()).expect("the ballast can be removed");
+    }
+
+    /// Makes it read-only, or writable again. Fails while a file is open for writing.
+    ///
+    /// # Errors
+    /// Why it could not be done.
+    pub fn set_read_only(&self, read_only: bool) -> Result<(), String> {
+        let mode = if read_only {
+            "remount,ro"
+        } else {
+            "remount,rw"
+        };
+        privileged(&["mount", "-o", mode], &self.path)
+    }
+
+    /// The file that takes space.
+    fn ballast(&self) -> PathBuf {
+        self.path.join("ballast")
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        if let Err(why) = privileged(&["umount", "-l"], &self.path)
+            && !std::thread::panicking()
+        {
+            panic!("the file system cannot be unmounted: {why}");
+        }
+    }
+}
+
+/// Runs a command on a path as whoever this is, and if that fails, by `sudo`.
+fn privileged(command: &[&str], path: &Path) -> Result<(), String> {
+    let mut failures = String::new();
+    for prefix in [&[][..], &["sudo", "-n"]] {
+        let words = [prefix, command].concat();
+        let Some((program, arguments)) = words.split_first() else {
+            continue;
+        };
+        let ran = Command::new(program).args(arguments).arg(path).output();
+        match ran {
+            Ok(output) if output.status.success() => return Ok(()),
+            Ok(output) => failures += &String::from_utf8_lossy(&output.stderr),
+            Err(error) => failures += &format!("{program}: {error}\n"),
+        }
+    }
+    Err(failures)
+}
