@@ -336,7 +336,7 @@ fn data_of_a_newer_version_is_refused_and_left_alone() {
         for part in [
             data_dir.to_str().unwrap(),
             newer.split_whitespace().nth(1).unwrap(),
-            "supports format 1",
+            "supports format 2",
             "use a newer version",
         ] {
             assert!(output.stderr.contains(part), "{part}: {}", output.stderr);
