@@ -14,11 +14,11 @@ use foldhash::fast::RandomState;
 use parking_lot::{Mutex, RwLock};
 use ringback_routing::{
     AgentSlot, ContactIndex, ContactUnreadable, Contacts, Direction, Directory, E164,
-    EnvironmentId, EnvironmentSlot, Observed, RecentCalls, RememberedCall, Timestamp,
+    EnvironmentId, EnvironmentSlot, LearnedCall, Observed, RecentCalls, RememberedCall, Timestamp,
 };
 
 use crate::journal::ALL_TIMES;
-use crate::learned::{Ahead, LearnedCall, LearnedTicket};
+use crate::learned::{Ahead, LearnedTicket};
 use crate::{Archive, Call, Clock, JournalError, SystemClock};
 
 /// The remembered calls, right from the first moment: the index where it is whole, and the store
@@ -204,8 +204,9 @@ impl ContactView {
         Some(ahead.enter(call, is_shown))
     }
 
-    /// A learned call that is not durable yet; `None` if its contact was forgotten meanwhile.
-    pub(crate) fn learned(&self, ticket: &LearnedTicket) -> Option<LearnedCall> {
+    /// A learned call that is not durable yet, and whether it is seen for the first time; `None` if its contact was
+    /// forgotten meanwhile.
+    pub(crate) fn learned(&self, ticket: &LearnedTicket) -> Option<(Call, bool)> {
         self.ahead.lock().find(ticket)
     }
 

@@ -6,7 +6,9 @@ use std::thread::JoinHandle;
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
-use ringback_routing::{AgentId, Caller, Decision, Directory, E164, EnvironmentId, Timestamp};
+use ringback_routing::{
+    AgentId, Caller, Decision, Directory, E164, EnvironmentId, LearnedCall, Timestamp,
+};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::command::RecordLearned;
@@ -15,8 +17,8 @@ use crate::observed::{Arrival, Observed, Route, StoredObserved, count_kind};
 use crate::writer::{Job, Writer};
 use crate::{
     AnsweredCall, Archive, Call, CallbackStatistics, Change, Clock, Command, DecisionRecord,
-    Journal, JournalError, LearnedCall, LearnedRecorded, LearnedTicket, NewCall, SubmitError,
-    Surface, hash_sid, warm_up,
+    Journal, JournalError, LearnedRecorded, LearnedTicket, NewCall, SubmitError, Surface, hash_sid,
+    warm_up,
 };
 
 /// The engine's handle; clones share one engine.

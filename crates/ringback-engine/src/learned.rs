@@ -7,31 +7,9 @@
 use std::collections::HashMap;
 
 use foldhash::fast::RandomState;
-use ringback_routing::{AgentId, CallStatus, E164, EnvironmentId, Timestamp};
+use ringback_routing::{E164, EnvironmentId, LearnedCall};
 
 use crate::Call;
-
-/// An outbound call that was seen on the wire.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LearnedCall {
-    /// The environment of the agent.
-    pub environment: EnvironmentId,
-    /// The agent that called.
-    pub agent: AgentId,
-    /// Who was called.
-    pub contact: E164,
-    /// The number that it called from, if it could be read.
-    pub from: Option<E164>,
-    /// How far it got.
-    pub status: CallStatus,
-    /// When it started.
-    pub started_at: Timestamp,
-    /// Its Call-ID.
-    pub sid: String,
-    /// Whether it is seen for the first time. Otherwise its status alone is news, and nothing is recorded of a call
-    /// that is not known (any more).
-    pub is_new: bool,
-}
 
 /// Stands for a learned call that is to be recorded.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -116,21 +94,11 @@ impl Ahead {
         ticket
     }
 
-    /// The call of a ticket.
-    pub(crate) fn find(&self, ticket: &LearnedTicket) -> Option<LearnedCall> {
+    /// The call of a ticket, and whether it is seen for the first time.
+    pub(crate) fn find(&self, ticket: &LearnedTicket) -> Option<(Call, bool)> {
         let waiting = self.contacts.get(&ticket.contact())?;
         let waiting = waiting.iter().find(|call| call.number == ticket.number)?;
-        let call = waiting.call.clone();
-        Some(LearnedCall {
-            environment: call.environment,
-            agent: call.agent,
-            contact: call.contact,
-            from: call.from,
-            status: call.status,
-            started_at: call.started_at,
-            sid: call.sid,
-            is_new: waiting.is_new,
-        })
+        Some((waiting.call.clone(), waiting.is_new))
     }
 
     /// The calls of a contact that the index has.

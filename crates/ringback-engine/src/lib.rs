@@ -38,6 +38,6 @@ pub use draft::Draft;
 pub use engine::{Engine, Health, OpenError};
 pub use error::{CommandError, FieldErrors, SubmitError};
 pub use journal::{Archive, Journal, JournalError, StoredCounts, StoredDirectory};
-pub use learned::{LearnedCall, LearnedRecorded, LearnedTicket};
+pub use learned::{LearnedRecorded, LearnedTicket};
 pub use observed::{CallbackStatistics, DecisionRecord, SourceCount, Surface, hash_sid};
 pub use secret::{generate_secret, hash_secret};

@@ -10,6 +10,7 @@ mod decision;
 mod directory;
 mod explanation;
 mod id;
+mod learned;
 mod number;
 mod persistent;
 mod placeholder;
@@ -25,6 +26,7 @@ pub use decision::{Decision, Outcome, Question, Reason, decide};
 pub use directory::{Directory, DirectoryAgent, DirectoryEnvironment, DirectoryNumber, TokenHash};
 pub use explanation::{Rung, Step, explain};
 pub use id::{AgentId, AgentSlot, AgentSlots, EnvironmentId, EnvironmentSlot, NumberId, TokenId};
+pub use learned::LearnedCall;
 pub use number::{
     Caller, Country, E164, NumberForm, NumberRules, NumberRulesRef, UnknownCountry, WrittenNumber,
 };

@@ -842,10 +842,9 @@ const OTHERS_LEAST: u32 = 100;
 
 #[cfg(test)]
 mod tests {
-    use ringback_routing::{ContactIndex, Decision, EnvironmentId};
+    use ringback_routing::{ContactIndex, Decision, EnvironmentId, LearnedCall};
 
     use super::*;
-    use crate::router::LearnedCall;
     use crate::{SipConfig, SipSpec};
 
     /// Knows no number; counts decisions.

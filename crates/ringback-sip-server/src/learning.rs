@@ -25,7 +25,7 @@ use foldhash::fast::RandomState;
 use parking_lot::Mutex;
 use ringback_routing::{
     AgentId, CallStatus, Caller, Direction, Directory, DirectoryAgent, E164, EnvironmentId,
-    Timestamp,
+    LearnedCall, Timestamp,
 };
 use ringback_sip_proto::Message;
 use smallvec::SmallVec;
@@ -34,7 +34,6 @@ use crate::core::Now;
 use crate::identity;
 use crate::metrics::Learned;
 use crate::peers::Peer;
-use crate::router::LearnedCall;
 
 /// Calls whose end is waited for.
 #[derive(Debug)]

@@ -37,7 +37,7 @@ mod udp;
 pub use config::{ConfigProblem, SipConfig, SipConfigError, SipConfigErrors};
 pub use rates::Rates;
 pub use refused::RefusedCall;
-pub use router::{LearnedCall, Router};
+pub use router::Router;
 pub use server::{BindError, BoundAddresses, SipListeners, SipServer};
 pub use spec::{HepSpec, PeerSpec, SipSpec, TlsSpec};
 pub use status::{PeerStatus, SipStatus};

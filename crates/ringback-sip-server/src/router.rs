@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use ringback_routing::{
-    AgentId, CallStatus, Caller, Contacts, Decision, Directory, E164, EnvironmentId, Timestamp,
+    Caller, Contacts, Decision, Directory, E164, EnvironmentId, LearnedCall, Timestamp,
 };
 
 /// Where decisions come from and go to. Called from many threads at once; nothing may block.
@@ -32,25 +32,4 @@ pub trait Router: Send + Sync + 'static {
 
     /// An INVITE that was routed as callback was answered.
     fn answered(&self, environment: EnvironmentId, call_id: &[u8], at: Timestamp);
-}
-
-/// An outbound call that passed by.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LearnedCall {
-    /// The environment of the agent.
-    pub environment: EnvironmentId,
-    /// Who called.
-    pub agent: AgentId,
-    /// Who was called.
-    pub contact: E164,
-    /// The number that was called from, if it could be read.
-    pub from: Option<E164>,
-    /// How far the call got, as far as was seen.
-    pub status: CallStatus,
-    /// When it was captured first.
-    pub started_at: Timestamp,
-    /// Its Call-ID.
-    pub sid: String,
-    /// Whether it is seen for the first time; otherwise its status alone is news.
-    pub is_new: bool,
 }

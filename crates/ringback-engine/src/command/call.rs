@@ -215,14 +215,14 @@ fn record_learned(
     environment: EnvironmentId,
     ticket: &LearnedTicket,
 ) -> Result<Option<Recorded>, CommandError> {
-    let Some(learned) = draft.contacts().learned(ticket) else {
+    let Some((learned, is_new)) = draft.contacts().learned(ticket) else {
         return Ok(None);
     };
     if draft.forgets(environment, learned.contact) {
         return Ok(None);
     }
     // The contact of a call that goes on may have been forgotten before its last status was seen.
-    if !learned.is_new && draft.call(environment, &learned.sid)?.is_none() {
+    if !is_new && draft.call(environment, &learned.sid)?.is_none() {
         return Ok(None);
     }
     let new = NewCall {

@@ -3,11 +3,10 @@
 
 use proptest::prelude::*;
 use ringback_engine::{
-    Call, CommandError, DeleteAgent, ForgetContact, LearnedCall, NewCall, PublishAgent,
-    RecordBatch, RecordCalls,
+    Call, CommandError, DeleteAgent, ForgetContact, NewCall, PublishAgent, RecordBatch, RecordCalls,
 };
 use ringback_routing::{
-    AgentId, AgentStatus, CallStatus, Contacts, Direction, EnvironmentId, Timestamp,
+    AgentId, AgentStatus, CallStatus, Contacts, Direction, EnvironmentId, LearnedCall, Timestamp,
 };
 use ringback_testkit::Load;
 

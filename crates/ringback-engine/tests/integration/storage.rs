@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use ringback_engine::{
-    CreateEnvironment, FieldErrors, LearnedCall, NewCall, RecordCalls, SubmitError,
+use ringback_engine::{CreateEnvironment, FieldErrors, NewCall, RecordCalls, SubmitError};
+use ringback_routing::{
+    CallStatus, ContactUnreadable, Contacts, Direction, LearnedCall, Timestamp,
 };
-use ringback_routing::{CallStatus, ContactUnreadable, Contacts, Direction, Timestamp};
 
 use crate::support::{MemoryJournal, NOW, StillClock, agent, e164, environment, open};
 

@@ -8,10 +8,10 @@ use arc_swap::{ArcSwap, Guard};
 use parking_lot::Mutex;
 use ringback_routing::{
     Agent, AgentId, AgentStatus, CallStatus, CallbackRole, Caller, ContactIndex, Decision,
-    Direction, Directory, E164, Environment, EnvironmentId, NumberId, Outcome, PhoneNumber, Reason,
-    RememberedCall, Target, Timestamp,
+    Direction, Directory, E164, Environment, EnvironmentId, LearnedCall, NumberId, Outcome,
+    PhoneNumber, Reason, RememberedCall, Target, Timestamp,
 };
-use ringback_sip_server::{LearnedCall, Router, SipConfig, SipServer, SipSpec};
+use ringback_sip_server::{Router, SipConfig, SipServer, SipSpec};
 use uuid::Uuid;
 
 /// Owned by both outbound agents and both inbound ones.

@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use ringback_engine::{ContactView, Engine, LearnedTicket, SubmitError};
-use ringback_routing::{Caller, Decision, Directory, E164, EnvironmentId, Timestamp};
-use ringback_sip_server::{LearnedCall, Router};
+use ringback_routing::{Caller, Decision, Directory, E164, EnvironmentId, LearnedCall, Timestamp};
+use ringback_sip_server::Router;
 use tokio::sync::mpsc;
 
 use crate::logging::masked_unless;
@@ -113,17 +113,7 @@ impl Router for EngineRouter {
             self.counters.lost.fetch_add(1, Ordering::Relaxed);
             return;
         };
-        let ticket = self.engine.learned_over_sip(ringback_engine::LearnedCall {
-            environment: call.environment,
-            agent: call.agent,
-            contact: call.contact,
-            from: call.from,
-            status: call.status,
-            started_at: call.started_at,
-            sid: call.sid,
-            is_new: call.is_new,
-        });
-        match ticket {
+        match self.engine.learned_over_sip(call) {
             Some(ticket) => place.send(ticket),
             None => {
                 self.counters.rejected.fetch_add(1, Ordering::Relaxed);
