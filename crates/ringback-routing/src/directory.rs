@@ -423,15 +423,11 @@ impl Directory {
             return;
         };
         home.agent_count -= 1;
-        if home.agents.len() > most_kept(home.agent_count) {
-            let mut remaining = PersistentVec::default();
-            let gone = std::mem::take(&mut home.agents);
-            for slot in gone.iter().filter(|slot| self.agent(**slot).is_some()) {
-                remaining.push(*slot);
-            }
-            if let Some(home) = self.environment_mut(entry.environment) {
-                home.agents = remaining;
-            }
+        let (listed, count) = (home.agents.clone(), home.agent_count);
+        if let Some(remaining) = thinned(&listed, count, |slot| self.agent(*slot).is_some())
+            && let Some(home) = self.environment_mut(entry.environment)
+        {
+            home.agents = remaining;
         }
     }
 
@@ -484,15 +480,11 @@ impl Directory {
             return;
         };
         home.number_count -= 1;
-        if home.numbers.len() > most_kept(home.number_count) {
-            let mut remaining = PersistentVec::default();
-            let gone = std::mem::take(&mut home.numbers);
-            for id in gone.iter().filter(|id| self.number_by_id(**id).is_some()) {
-                remaining.push(*id);
-            }
-            if let Some(home) = self.environment_mut(entry.environment) {
-                home.numbers = remaining;
-            }
+        let (listed, count) = (home.numbers.clone(), home.number_count);
+        if let Some(remaining) = thinned(&listed, count, |id| self.number_by_id(*id).is_some())
+            && let Some(home) = self.environment_mut(entry.environment)
+        {
+            home.numbers = remaining;
         }
     }
 
@@ -670,11 +662,25 @@ fn template_target(environment: &Environment) -> Option<Target> {
     })
 }
 
-/// How long a list of what an environment has may be before what is gone is taken out of it: so seldom
-/// that it does not count.
-const fn most_kept(present: usize) -> usize {
-    2 * present + 64
+/// A list of what an environment has without what is gone, if more than half of it is: so seldom that it does
+/// not count.
+fn thinned<T: Clone>(
+    listed: &PersistentVec<T>,
+    present: usize,
+    is_present: impl Fn(&T) -> bool,
+) -> Option<PersistentVec<T>> {
+    if listed.len() <= 2 * present + FEW {
+        return None;
+    }
+    let mut remaining = PersistentVec::default();
+    for item in listed.iter().filter(|item| is_present(item)) {
+        remaining.push(item.clone());
+    }
+    Some(remaining)
 }
+
+/// So many that are gone are never too many in a list.
+const FEW: usize = 64;
 
 /// A [`DirectoryAgent::recency_window`] that the role leaves to the environment.
 const AS_ENVIRONMENT: u32 = u32::MAX;
