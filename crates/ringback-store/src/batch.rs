@@ -3,7 +3,7 @@
 //!
 //! - batch: version (1) ‖ number (8) ‖ latest time (8) ‖ number of routes ‖ routes ‖ calls.
 //! - route: environment ‖ agent and source, each its number and one more, or 0 where there is none ‖ what is
-//!   counted (1).
+//!   counted, likewise by [`key::kind_code`] (1).
 //! - call: hash of the Call-ID (8) ‖ seconds before the latest ‖ index of the route.
 //! - mark: version (1) ‖ complete (8), and where a part of the counters contains more: before (8) ‖ the last
 //!   counter's key in `state`.
@@ -11,7 +11,7 @@
 //! Integers of a given length are big-endian, the others seven bits to a byte, the lowest first, with 0x80
 //! where more follow.
 
-use ringback_engine::{BatchCall, BatchRoute, CountKey, CountKind, CountMark, RoutedBatch};
+use ringback_engine::{BatchCall, BatchRoute, CountKey, CountMark, RoutedBatch};
 use ringback_routing::{AgentId, EnvironmentId, Timestamp};
 use uuid::Uuid;
 
@@ -19,13 +19,6 @@ use crate::key;
 
 /// The version that is written.
 const VERSION: u8 = 1;
-
-/// What stands for each kind of counter; 0 stands for none.
-const KINDS: [CountKind; 3] = [
-    CountKind::Received,
-    CountKind::Answered,
-    CountKind::Unmatched,
-];
 
 /// Writes a batch; `intern` gives the numbers that stand for identifiers.
 pub(crate) fn write_batch(batch: &RoutedBatch, mut intern: impl FnMut(Uuid) -> u32) -> Vec<u8> {
@@ -42,9 +35,7 @@ pub(crate) fn write_batch(batch: &RoutedBatch, mut intern: impl FnMut(Uuid) -> u
                 agent.map_or(0, |agent| u64::from(intern(agent.0)) + 1),
             );
         }
-        let kind = |kind| KINDS.iter().position(|known| *known == kind);
-        let code = route.kind.and_then(kind).map_or(0, |index| index as u8 + 1);
-        to.push(code);
+        to.push(route.kind.map_or(0, |kind| key::kind_code(kind) + 1));
     }
     let latest = batch.latest.seconds();
     for call in &batch.calls {
@@ -88,7 +79,7 @@ pub(crate) fn read_batch(
         bytes = rest;
         let kind = match code.checked_sub(1) {
             None => None,
-            Some(index) => Some(*KINDS.get(usize::from(index))?),
+            Some(code) => Some(key::kind_of(code)?),
         };
         batch.routes.push(BatchRoute {
             environment,
@@ -179,6 +170,7 @@ fn read_integer(bytes: &mut &[u8]) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use ringback_engine::CountKind;
 
     use super::*;
 
@@ -193,7 +185,7 @@ mod tests {
     }
 
     fn kind() -> impl Strategy<Value = Option<CountKind>> {
-        prop::option::of(prop::sample::select(KINDS.to_vec()))
+        prop::option::of((0_u8..3).prop_map(|code| key::kind_of(code).unwrap()))
     }
 
     prop_compose! {
