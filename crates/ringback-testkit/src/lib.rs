@@ -6,6 +6,7 @@
 
 mod api;
 mod disk;
+mod folder;
 mod log;
 mod memory;
 mod mutation;
@@ -14,6 +15,7 @@ mod sip;
 
 pub use api::{Api, Reply};
 pub use disk::SmallDisk;
+pub use folder::copy_folder;
 pub use memory::{Load, MemoryJournal, StillClock};
 pub use mutation::{Case, Mutator};
 pub use server::{Output, Server, ServerBuilder, run};

@@ -355,25 +355,37 @@ async fn numbers_are_unique_in_use_and_lose_their_default_with_its_agent() {
         .expect("it is empty");
 }
 
+/// An environment whose agent `source` called the contact, whose call back goes to the agent `taker`: the
+/// three of them.
+async fn called_back(engine: &Running) -> (EnvironmentId, AgentId, AgentId) {
+    let here = environment(engine).await;
+    let line = number(engine, here, DIALED).await;
+    let source = agent(engine, here, "source", Direction::Outbound, &[line]).await;
+    let taker = agent(engine, here, "taker", Direction::Inbound, &[line]).await;
+    set(engine, here, taker, RoleMode::Anew, &[source])
+        .await
+        .expect("set");
+    call(engine, here, source, None).await;
+    (here, source, taker)
+}
+
+/// A call to the environment's number.
+fn call_to(environment: EnvironmentId, caller: Caller, sid: &str) -> RouteCall {
+    RouteCall {
+        environment,
+        dialed: Some(e164(DIALED)),
+        caller,
+        sid: Some(sid.to_owned()),
+    }
+}
+
 #[tokio::test]
 async fn routed_calls_count_once_per_sid_and_answered_ones_once() {
     let memory = MemoryJournal::default();
     let clock = StillClock::at(NOW);
     let engine = open(&memory, &clock);
-    let here = environment(&engine).await;
-    let line = number(&engine, here, DIALED).await;
-    let source = agent(&engine, here, "source", Direction::Outbound, &[line]).await;
-    let taker = agent(&engine, here, "taker", Direction::Inbound, &[line]).await;
-    set(&engine, here, taker, RoleMode::Anew, &[source])
-        .await
-        .expect("set");
-    call(&engine, here, source, None).await;
-    let ask = |caller: Caller, sid: &str| RouteCall {
-        environment: here,
-        dialed: Some(e164(DIALED)),
-        caller,
-        sid: Some(sid.to_owned()),
-    };
+    let (here, source, taker) = called_back(&engine).await;
+    let ask = |caller, sid| call_to(here, caller, sid);
     let returned = Caller::Number(e164(CONTACT));
     let first = engine.submit(ask(returned, "x")).await.expect("routed");
     assert_eq!(first.sid, "x");
@@ -466,20 +478,8 @@ async fn what_was_decided_for_an_erased_contact_is_answered_again_without_it() {
     let memory = MemoryJournal::default();
     let clock = StillClock::at(NOW);
     let engine = open(&memory, &clock);
-    let here = environment(&engine).await;
-    let line = number(&engine, here, DIALED).await;
-    let source = agent(&engine, here, "source", Direction::Outbound, &[line]).await;
-    let taker = agent(&engine, here, "taker", Direction::Inbound, &[line]).await;
-    set(&engine, here, taker, RoleMode::Anew, &[source])
-        .await
-        .expect("set");
-    call(&engine, here, source, None).await;
-    let ask = |caller: Caller, sid: &str| RouteCall {
-        environment: here,
-        dialed: Some(e164(DIALED)),
-        caller,
-        sid: Some(sid.to_owned()),
-    };
+    let (here, ..) = called_back(&engine).await;
+    let ask = |caller, sid| call_to(here, caller, sid);
     let contact = e164(CONTACT);
     let other = Caller::Number(e164(5_511_900_000_009));
     let first = engine.submit(ask(Caller::Number(contact), "x")).await;

@@ -15,6 +15,7 @@ use ringback_routing::{
     EnvironmentId, NumberForm, NumberId, Outcome, PhoneNumber, Reason, Target, Timestamp, Token,
     TokenHash, TokenId,
 };
+use ringback_testkit::copy_folder;
 use uuid::Uuid;
 
 use super::model::Model;
@@ -384,20 +385,6 @@ fn a_record_of_a_newer_version_is_refused_by_its_number() {
     assert!(error.contains("kind 1, version 2"), "{error}");
 }
 
-/// Copies a folder.
-fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(from).unwrap() {
-        let path = entry.unwrap().path();
-        let copied = to.join(path.file_name().unwrap());
-        if path.is_dir() {
-            copy(&path, &copied);
-        } else {
-            fs::copy(&path, copied).unwrap();
-        }
-    }
-}
-
 /// Opens a store and checks that it holds what `fixtures/store/write` writes.
 fn assert_written(directory: &Path) {
     let mut store = super::open(directory);
@@ -507,7 +494,7 @@ fn directories_of_every_format_are_opened() {
     ] {
         let scratch = super::scratch();
         let directory = scratch.path().join("data");
-        copy(&fixture(name), &directory);
+        copy_folder(&fixture(name), &directory);
         assert_written(&directory);
         assert_eq!(format_line(&directory), "ringback-store 2", "{name}");
         let secrets = |path: PathBuf| {
@@ -529,17 +516,17 @@ fn directories_of_every_format_are_opened() {
 fn an_upgrade_that_was_broken_off_is_begun_anew_or_ended() {
     let scratch = super::scratch();
     let upgraded = scratch.path().join("upgraded");
-    copy(&fixture("format-1-last"), &upgraded);
+    copy_folder(&fixture("format-1-last"), &upgraded);
     super::open(&upgraded).close().unwrap();
     for step in 0..6 {
         let directory = scratch.path().join(format!("broken off {step}"));
-        copy(&fixture("format-1-last"), &directory);
+        copy_folder(&fixture("format-1-last"), &directory);
         let new = directory.join("upgrade");
         if step == 0 {
             // What was written so far is of no use.
             fs::create_dir_all(directory.join("upgrade.unfinished/tables/calls")).unwrap();
         } else {
-            copy(&upgraded, &new);
+            copy_folder(&upgraded, &new);
         }
         let moved: &[&str] = match step {
             2 => &["tables"],
@@ -557,7 +544,7 @@ fn an_upgrade_that_was_broken_off_is_begun_anew_or_ended() {
         if step == 5 {
             // Between removing what was there and putting the new in its place.
             fs::copy(fixture("format-1-last/FORMAT"), directory.join("FORMAT")).unwrap();
-            copy(&upgraded, &new);
+            copy_folder(&upgraded, &new);
             fs::remove_dir_all(directory.join("tables")).unwrap();
         }
         assert_written(&directory);
@@ -570,7 +557,7 @@ fn an_upgrade_that_was_broken_off_is_begun_anew_or_ended() {
 fn damage_in_a_directory_of_an_older_format_is_told_and_changes_nothing() {
     for damaged in ["tables/calls/tables/0", "log/00000000000000000019.log"] {
         let scratch = super::scratch();
-        copy(&fixture("format-1-last"), scratch.path());
+        copy_folder(&fixture("format-1-last"), scratch.path());
         let path = scratch.path().join(damaged);
         let mut bytes = fs::read(&path).unwrap();
         bytes[100] ^= 1;

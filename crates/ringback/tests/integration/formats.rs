@@ -3,27 +3,13 @@
 use std::fs;
 use std::path::Path;
 
-use ringback_testkit::{Server, ServerBuilder, SipPeer};
+use ringback_testkit::{Server, ServerBuilder, SipPeer, copy_folder};
 use serde_json::json;
 
 use crate::BINARY;
 
 /// The number that contacts were called from and call back.
 const DIALED: &str = "+551130000000";
-
-/// Copies a folder.
-fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(from).unwrap() {
-        let path = entry.unwrap().path();
-        let copied = to.join(path.file_name().unwrap());
-        if path.is_dir() {
-            copy(&path, &copied);
-        } else {
-            fs::copy(&path, copied).unwrap();
-        }
-    }
-}
 
 /// Checks that a server knows all that the fixtures hold.
 fn assert_served(server: &Server, token: &str) {
@@ -64,7 +50,7 @@ fn directories_of_every_format_are_served() {
         let scratch = tempfile::tempdir().unwrap();
         let data_dir = scratch.path().join("data");
         let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/store");
-        copy(&fixture.join(name), &data_dir);
+        copy_folder(&fixture.join(name), &data_dir);
         let token = fs::read_to_string(data_dir.join("token")).unwrap();
         let token = token.trim();
         let start = || ServerBuilder::new(BINARY).data_dir(&data_dir).start();
