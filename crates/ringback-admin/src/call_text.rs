@@ -8,13 +8,13 @@ use std::borrow::Cow;
 use std::fmt;
 
 use ringback_engine::{FieldErrors, NewCall};
-use ringback_routing::{AgentId, CallStatus, Caller, E164, NumberRulesRef, Timestamp};
+use ringback_routing::{AgentId, CallStatus, Caller, E164, NumberRulesRef, Timestamp, read_id};
 use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use smallvec::SmallVec;
 use uuid::Uuid;
 
-use crate::fields::{read_id, required, selected};
+use crate::fields::{required, selected};
 use crate::identity;
 use crate::ignored::IgnoredFields;
 

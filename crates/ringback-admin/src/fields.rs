@@ -5,7 +5,7 @@
 //! except that a `PATCH` or `PUT` takes `null` to clear what can be cleared.
 
 use ringback_engine::{FieldErrors, Override};
-use ringback_routing::{CallStatus, Country, NumberForm, Target};
+use ringback_routing::{CallStatus, Country, NumberForm, Target, read_id};
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
@@ -441,15 +441,6 @@ impl Fields {
                 None
             }
         }
-    }
-}
-
-/// Reads an identifier in its one form, 36 characters with hyphens.
-pub(crate) fn read_id(text: &str) -> Option<Uuid> {
-    if text.len() == 36 {
-        Uuid::try_parse(text).ok()
-    } else {
-        None
     }
 }
 

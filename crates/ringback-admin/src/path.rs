@@ -5,12 +5,13 @@ use std::collections::HashMap;
 use axum::extract::{FromRequestParts, Query, RawPathParams};
 use axum::http::request::Parts;
 use ringback_engine::{CommandError, FieldErrors};
-use ringback_routing::{AgentId, Directory, DirectoryAgent, EnvironmentId, NumberId, TokenId};
+use ringback_routing::{
+    AgentId, Directory, DirectoryAgent, EnvironmentId, NumberId, TokenId, read_id,
+};
 
 use crate::api::Api;
 use crate::auth::Tenant;
 use crate::error::ApiError;
-use crate::fields::read_id;
 
 /// The variable segments of a path, decoded.
 #[derive(Debug)]

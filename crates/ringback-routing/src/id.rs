@@ -48,6 +48,16 @@ uuid_newtype! {
     TokenId
 }
 
+/// Reads an identifier in the one form that the API takes: 36 characters with hyphens.
+#[must_use]
+pub fn read_id(text: &str) -> Option<Uuid> {
+    if text.len() == 36 {
+        Uuid::try_parse(text).ok()
+    } else {
+        None
+    }
+}
+
 /// Where an environment stands in this process's [`Directory`](crate::Directory); never stored.
 ///
 /// Part of a contact's packed key, so at most [`EnvironmentSlot::LIMIT`] environments exist at once.

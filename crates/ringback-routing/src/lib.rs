@@ -25,7 +25,9 @@ pub use contacts::{
 pub use decision::{Decision, Outcome, Question, Reason, decide};
 pub use directory::{Directory, DirectoryAgent, DirectoryEnvironment, DirectoryNumber, TokenHash};
 pub use explanation::{Rung, Step, explain};
-pub use id::{AgentId, AgentSlot, AgentSlots, EnvironmentId, EnvironmentSlot, NumberId, TokenId};
+pub use id::{
+    AgentId, AgentSlot, AgentSlots, EnvironmentId, EnvironmentSlot, NumberId, TokenId, read_id,
+};
 pub use learned::LearnedCall;
 pub use number::{
     Caller, Country, E164, NumberForm, NumberRules, NumberRulesRef, UnknownCountry, WrittenNumber,

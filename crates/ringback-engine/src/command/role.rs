@@ -2,6 +2,7 @@
 
 use ringback_routing::{
     Agent, AgentId, AgentStatus, CallStatus, CallbackRole, Direction, Directory, EnvironmentId,
+    read_id,
 };
 
 use super::agent::find;
@@ -160,9 +161,8 @@ pub fn check_constraints(
         problems.push("At least one source agent is required".to_owned());
     }
     for source in &sources {
-        // An identifier has one form here as where it is set.
-        let id = source.parse().ok().filter(|_| source.len() == 36);
-        let found = id.and_then(|id: AgentId| directory.agent_of(environment, id));
+        let id = read_id(source).map(AgentId);
+        let found = id.and_then(|id| directory.agent_of(environment, id));
         match found.map(|found| &found.record) {
             None => problems.push(format!("Source agent {source} does not exist")),
             // Of several faults the first: what is not outbound has no use for being published.
