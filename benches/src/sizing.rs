@@ -97,7 +97,7 @@ pub fn recent_bytes(rate: f64, seconds: f64) -> (f64, f64) {
     (replies, routed)
 }
 
-/// Memory of the reply memory after so many seconds at this rate; see `ringback-sip-server/src/memory.rs`.
+/// Memory of the reply memory after so many seconds at this rate; see `ringback-sip-server/src/redirect/reply_cache.rs`.
 fn reply_bytes(rate: f64, seconds: f64) -> f64 {
     // Generations with the time at which each ended; the rate is steady, so a few minutes are as good as a day.
     let mut kept: Vec<(f64, f64)> = Vec::new();
@@ -265,7 +265,7 @@ pub fn costs_table() -> String {
             row(
                 "returning call in the reply memory",
                 format!("{:.0} bytes", 2.0 * REPLY_PLACE_BYTES),
-                "`ringback-sip-server/src/memory.rs`; 32 to 64 s; 2 MB at least, 537 MB at most",
+                "`ringback-sip-server/src/redirect/reply_cache.rs`; 32 to 64 s; 2 to 537 MB",
             ),
             row(
                 "returning call in the table of routed calls",

@@ -536,7 +536,7 @@ fn read_next_hop(key: &str, spec: &PeerSpec) -> Result<Option<Box<str>>, SipConf
     Ok(Some(text.as_str().into()))
 }
 
-/// The place to read the caller that a word stands for.
+/// The source of the caller that a word stands for.
 fn identity(word: &str) -> Option<IdentitySource> {
     Some(match word {
         "p-asserted-identity" => IdentitySource::PAssertedIdentity,
@@ -619,8 +619,8 @@ mod tests {
             retry-after = 10
         "#;
         let config = SipConfig::try_from(toml::from_str::<SipSpec>(toml).unwrap()).unwrap();
-        let place = config.peers.find("203.0.113.9".parse().unwrap()).unwrap();
-        let peer = config.peers.get(place).unwrap();
+        let index = config.peers.find("203.0.113.9".parse().unwrap()).unwrap();
+        let peer = config.peers.get(index).unwrap();
         assert_eq!(&*peer.name, "carrier-a");
         assert_eq!(peer.identity_order, [IdentitySource::From]);
         assert_eq!(peer.rate, Some(1_000));

@@ -111,10 +111,10 @@ mod tests {
         for length in 0..whole.len() {
             assert_eq!(expires_at(&whole[..length]), None, "{length}");
         }
-        for place in 0..whole.len() {
+        for index in 0..whole.len() {
             for bit in 0..8 {
                 let mut damaged = whole.clone();
-                damaged[place] ^= 1 << bit;
+                damaged[index] ^= 1 << bit;
                 let _whatever_is_read = expires_at(&damaged);
             }
         }

@@ -30,10 +30,10 @@ use ringback_routing::{
 use ringback_sip_proto::Message;
 use smallvec::SmallVec;
 
-use crate::core::Now;
-use crate::identity;
 use crate::metrics::Learned;
 use crate::peers::Peer;
+use crate::redirect::core::Now;
+use crate::redirect::identity;
 
 /// Calls whose end is waited for.
 #[derive(Debug)]

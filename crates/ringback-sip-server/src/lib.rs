@@ -8,37 +8,25 @@
 //! [`SipServer::stop`]. UDP has threads of its own; connections are tasks of the Tokio runtime that
 //! `run` is called in.
 
-mod acceptor;
+mod admission;
 mod config;
-mod core;
 mod expiry;
-mod hep;
-mod identity;
 mod learning;
-mod memory;
 mod metrics;
 mod observation;
-mod overload;
 mod peers;
-mod plan;
 mod policy;
-mod rates;
-mod refused;
+mod redirect;
 mod router;
 mod server;
-mod sieve;
 mod spec;
 mod status;
-mod strangers;
-mod stream;
 mod tls;
-mod udp;
+mod transport;
 
 pub use config::{ConfigProblem, SipConfig, SipConfigError, SipConfigErrors};
-pub use rates::Rates;
-pub use refused::RefusedCall;
+pub use observation::{Rates, RefusedCall, StrangerStatus, StrangerTransport, StrangersStatus};
 pub use router::Router;
 pub use server::{BindError, BoundAddresses, SipListeners, SipServer};
 pub use spec::{HepSpec, PeerSpec, SipSpec, TlsSpec};
 pub use status::{PeerStatus, SipStatus};
-pub use strangers::{StrangerStatus, StrangerTransport, StrangersStatus};

@@ -1,7 +1,7 @@
 //! Counters, and how they are shown: Prometheus text format, names `ringback_sip_...`.
 //!
-//! Each UDP worker counts in a lane of its own, so that no two cores write to one cache line, and a
-//! count is an addition and nothing else; all connections share one lane.
+//! Each UDP worker counts in a shard of its own, so that no two cores write to one cache line, and a
+//! count is an addition and nothing else; all connections share one shard.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -12,55 +12,55 @@ use ringback_routing::{Outcome, Reason};
 use ringback_sip_proto::message::Problem;
 use ringback_sip_proto::{Defect, DropCause, Refusal, Transport};
 
+use crate::observation::rates::{Rates, Totals};
+use crate::observation::strangers::StrangersStatus;
 use crate::peers::Peer;
 use crate::policy::{PeerState, Policy};
-use crate::rates::{Rates, Totals};
 use crate::status::{PeerStatus, SipStatus};
-use crate::strangers::StrangersStatus;
 
 /// A number that only grows.
 #[derive(Debug, Default)]
 pub(crate) struct Counter(AtomicU64);
 
-/// Whose a lane is.
+/// How many threads write to a shard.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Hand {
-    /// One thread's: nobody else writes to it.
-    Own,
-    /// Of many threads.
+pub(crate) enum Writers {
+    /// One, so that a count is an addition and no locked instruction.
+    One,
+    /// Several.
     #[default]
-    Shared,
+    Many,
 }
 
-impl Hand {
-    /// Those of so many lanes: the last one is that of all connections.
-    pub(crate) fn of_lanes(lanes: usize) -> impl Iterator<Item = Self> {
-        (1..=lanes).map(move |lane| {
-            if lane < lanes {
-                Self::Own
+impl Writers {
+    /// Those of so many shards: the last one is that of all connections.
+    pub(crate) fn of_shards(shards: usize) -> impl Iterator<Item = Self> {
+        (1..=shards).map(move |shard| {
+            if shard < shards {
+                Self::One
             } else {
-                Self::Shared
+                Self::Many
             }
         })
     }
 }
 
 impl Counter {
-    /// One more, in a lane.
-    pub(crate) fn bump(&self, hand: Hand) {
-        match hand {
-            Hand::Own => self.0.store(self.get() + 1, Ordering::Relaxed),
-            Hand::Shared => self.bump_shared(),
+    /// One more, in a shard.
+    pub(crate) fn bump(&self, writers: Writers) {
+        match writers {
+            Writers::One => self.0.store(self.get() + 1, Ordering::Relaxed),
+            Writers::Many => self.bump_shared(),
         }
     }
 
-    /// So many more, in a lane.
-    fn add(&self, count: u64, hand: Hand) {
-        match hand {
-            Hand::Own => self
+    /// So many more, in a shard.
+    fn add(&self, count: u64, writers: Writers) {
+        match writers {
+            Writers::One => self
                 .0
                 .store(self.get().wrapping_add(count), Ordering::Relaxed),
-            Hand::Shared => {
+            Writers::Many => {
                 self.0.fetch_add(count, Ordering::Relaxed);
             }
         }
@@ -339,9 +339,9 @@ label! {
 /// What one thread counts.
 #[derive(Debug, Default)]
 #[repr(align(128))]
-pub(crate) struct Lane {
-    /// Who writes the counters of this lane.
-    hand: Hand,
+pub(crate) struct CounterShard {
+    /// Who writes the counters of this shard.
+    writers: Writers,
     /// Messages received, by transport.
     received: [Counter; 3],
     /// ACKs absorbed.
@@ -378,9 +378,9 @@ struct Latencies {
 /// What one thread counts of one peer.
 #[derive(Debug, Default)]
 #[repr(align(64))]
-pub(crate) struct PeerLane {
-    /// Who writes the counters of this lane.
-    hand: Hand,
+pub(crate) struct PeerCounters {
+    /// Who writes the counters of this shard.
+    writers: Writers,
     /// Messages received.
     messages: Counter,
     /// New INVITEs served.
@@ -391,29 +391,29 @@ pub(crate) struct PeerLane {
     refused: [Counter; Excess::ALL.len()],
 }
 
-impl PeerLane {
+impl PeerCounters {
     /// Nothing counted yet.
-    pub(crate) fn new(hand: Hand) -> Self {
+    pub(crate) fn new(writers: Writers) -> Self {
         Self {
-            hand,
+            writers,
             ..Self::default()
         }
     }
 
     /// A message came.
     pub(crate) fn received(&self) {
-        self.messages.bump(self.hand);
+        self.messages.bump(self.writers);
     }
 
     /// A new INVITE is served.
     pub(crate) fn served(&self) {
-        self.invites.bump(self.hand);
+        self.invites.bump(self.writers);
     }
 
     /// An INVITE was one too many.
     pub(crate) fn refused(&self, excess: Excess) {
         if let Some(counter) = self.refused.get(excess.index()) {
-            counter.bump(self.hand);
+            counter.bump(self.writers);
         }
     }
 
@@ -429,7 +429,7 @@ impl PeerLane {
 
     /// Another message was one too many.
     pub(crate) fn dropped(&self) {
-        self.dropped.bump(self.hand);
+        self.dropped.bump(self.writers);
     }
 }
 
@@ -437,7 +437,7 @@ impl PeerLane {
 #[derive(Debug)]
 pub(crate) struct Metrics {
     /// One per UDP worker, and one for all connections.
-    lanes: Box<[Lane]>,
+    shards: Box<[CounterShard]>,
     /// Connections by what became of them.
     connections: [Counter; Connection::NAMES.len()],
     /// HEP packets by what became of them.
@@ -448,23 +448,23 @@ pub(crate) struct Metrics {
     pub(crate) reloads: Counter,
 }
 
-impl Lane {
+impl CounterShard {
     /// Nothing counted yet.
-    fn new(hand: Hand) -> Self {
+    fn new(writers: Writers) -> Self {
         Self {
-            hand,
+            writers,
             ..Self::default()
         }
     }
 
     /// An ACK was absorbed.
     pub(crate) fn absorbed(&self) {
-        self.acks.bump(self.hand);
+        self.acks.bump(self.writers);
     }
 
     /// An INVITE came that was answered before.
     pub(crate) fn retransmitted(&self) {
-        self.retransmissions.bump(self.hand);
+        self.retransmissions.bump(self.writers);
     }
 
     /// The thread can keep up (`None`), or not at this time.
@@ -496,18 +496,18 @@ impl Lane {
 
     /// An outbound INVITE was sent on.
     pub(crate) fn forwarded(&self) {
-        self.forwarded.bump(self.hand);
+        self.forwarded.bump(self.writers);
     }
 
     /// A message came.
     pub(crate) fn received(&self, transport: Transport) {
-        self.received[transport_index(transport)].bump(self.hand);
+        self.received[transport_index(transport)].bump(self.writers);
     }
 
     /// A reply was written.
     pub(crate) fn replied(&self, status: u16) {
-        let place = STATUSES.iter().position(|known| *known == status);
-        self.replies[place.unwrap_or(STATUSES.len())].bump(self.hand);
+        let index = STATUSES.iter().position(|known| *known == status);
+        self.replies[index.unwrap_or(STATUSES.len())].bump(self.writers);
     }
 
     /// A reply left so long after its request had come.
@@ -516,9 +516,9 @@ impl Lane {
         let micros = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX);
         let bucket = LATENCY_BOUNDS.partition_point(|(bound, _)| *bound < micros);
         if let Some(counter) = latencies.buckets.get(bucket) {
-            counter.bump(self.hand);
+            counter.bump(self.writers);
         }
-        latencies.micros.add(micros, self.hand);
+        latencies.micros.add(micros, self.writers);
     }
 
     /// A decision was made.
@@ -530,18 +530,18 @@ impl Lane {
             Outcome::Refused => 3,
         };
         if let Some(counter) = self.decisions[outcome].get(reason as usize) {
-            counter.bump(self.hand);
+            counter.bump(self.writers);
         }
     }
 
     /// Nothing was answered.
     pub(crate) fn dropped(&self, cause: Dropped) {
-        self.dropped[cause as usize].bump(self.hand);
+        self.dropped[cause as usize].bump(self.writers);
     }
 
     /// A request was refused.
     pub(crate) fn refused(&self, cause: Refused) {
-        self.refused[cause as usize].bump(self.hand);
+        self.refused[cause as usize].bump(self.writers);
     }
 }
 
@@ -601,9 +601,9 @@ impl From<Refusal> for Refused {
 
 impl Metrics {
     /// Nothing counted yet.
-    pub(crate) fn new(lanes: usize) -> Self {
+    pub(crate) fn new(shards: usize) -> Self {
         Self {
-            lanes: Hand::of_lanes(lanes).map(Lane::new).collect(),
+            shards: Writers::of_shards(shards).map(CounterShard::new).collect(),
             connections: Default::default(),
             hep: Default::default(),
             learned: Default::default(),
@@ -612,15 +612,15 @@ impl Metrics {
     }
 
     /// The counters of a thread.
-    pub(crate) fn lane(&self, lane: usize) -> &Lane {
-        let last = self.lanes.len().saturating_sub(1);
-        &self.lanes[lane.min(last)]
+    pub(crate) fn shard(&self, shard: usize) -> &CounterShard {
+        let last = self.shards.len().saturating_sub(1);
+        &self.shards[shard.min(last)]
     }
 
     /// Whether some thread cannot keep up.
     pub(crate) fn is_overloaded(&self) -> bool {
-        let mut lanes = self.lanes.iter();
-        lanes.any(|lane| lane.overloaded.load(Ordering::Relaxed) > 0)
+        let mut shards = self.shards.iter();
+        shards.any(|shard| shard.overloaded.load(Ordering::Relaxed) > 0)
     }
 
     /// Something became of a connection.
@@ -640,19 +640,19 @@ impl Metrics {
 
     /// What all threads together have done.
     pub(crate) fn totals(&self) -> Totals {
-        let sum = |count: fn(&Lane) -> u64| self.lanes.iter().map(count).sum();
+        let sum = |count: fn(&CounterShard) -> u64| self.shards.iter().map(count).sum();
         let all = |counters: &[Counter]| -> u64 { counters.iter().map(Counter::get).sum() };
         Totals {
-            messages: self.lanes.iter().map(|lane| all(&lane.received)).sum(),
+            messages: self.shards.iter().map(|shard| all(&shard.received)).sum(),
             calls: self
-                .lanes
+                .shards
                 .iter()
-                .map(|lane| all(lane.decisions.as_flattened()) + lane.forwarded.get())
+                .map(|shard| all(shard.decisions.as_flattened()) + shard.forwarded.get())
                 .sum(),
-            retransmissions: sum(|lane| lane.retransmissions.get()),
-            replies: self.lanes.iter().map(|lane| all(&lane.replies)).sum(),
-            refused: self.lanes.iter().map(|lane| all(&lane.refused)).sum(),
-            dropped: self.lanes.iter().map(|lane| all(&lane.dropped)).sum(),
+            retransmissions: sum(|shard| shard.retransmissions.get()),
+            replies: self.shards.iter().map(|shard| all(&shard.replies)).sum(),
+            refused: self.shards.iter().map(|shard| all(&shard.refused)).sum(),
+            dropped: self.shards.iter().map(|shard| all(&shard.dropped)).sum(),
         }
     }
 
@@ -664,8 +664,9 @@ impl Metrics {
         rates: Rates,
         strangers: StrangersStatus,
     ) -> SipStatus {
-        type Count<'m> = &'m dyn Fn(&Lane, usize) -> u64;
-        let sum = |count: Count<'_>, index| self.lanes.iter().map(|lane| count(lane, index)).sum();
+        type Count<'m> = &'m dyn Fn(&CounterShard, usize) -> u64;
+        let sum =
+            |count: Count<'_>, index| self.shards.iter().map(|shard| count(shard, index)).sum();
         let named = |names: &[&'static str], count: Count<'_>| -> BTreeMap<&'static str, u64> {
             let counts = names.iter().enumerate();
             counts
@@ -679,20 +680,20 @@ impl Metrics {
         };
         let read = |counters: &[Counter], index: usize| counters.get(index).map_or(0, Counter::get);
         let peer = |(peer, state): (&Peer, &PeerState)| {
-            let lanes = state.lanes();
+            let shards = state.shards();
             let mut refused = BTreeMap::new();
             for excess in Excess::ALL {
-                let count: u64 = lanes.iter().map(|lane| lane.refused_as(excess)).sum();
+                let count: u64 = shards.iter().map(|shard| shard.refused_as(excess)).sum();
                 if count > 0 {
                     *refused.entry(excess.cause().name()).or_default() += count;
                 }
             }
             PeerStatus {
                 name: peer.name.clone(),
-                messages: lanes.iter().map(|lane| lane.messages.get()).sum(),
-                calls: lanes.iter().map(|lane| lane.invites.get()).sum(),
+                messages: shards.iter().map(|shard| shard.messages.get()).sum(),
+                calls: shards.iter().map(|shard| shard.invites.get()).sum(),
                 refused,
-                dropped: lanes.iter().map(|lane| lane.dropped.get()).sum(),
+                dropped: shards.iter().map(|shard| shard.dropped.get()).sum(),
                 connections: state.connections.load(Ordering::Relaxed) as u64,
             }
         };
@@ -700,9 +701,9 @@ impl Metrics {
             overloaded: gauges.overloaded,
             draining: gauges.draining,
             rates,
-            messages: named(&TRANSPORTS, &|lane, index| read(&lane.received, index)),
-            dropped: occurred(Dropped::NAMES, &|lane, index| read(&lane.dropped, index)),
-            refused: occurred(Refused::NAMES, &|lane, index| read(&lane.refused, index)),
+            messages: named(&TRANSPORTS, &|shard, index| read(&shard.received, index)),
+            dropped: occurred(Dropped::NAMES, &|shard, index| read(&shard.dropped, index)),
+            refused: occurred(Refused::NAMES, &|shard, index| read(&shard.refused, index)),
             socket_drops: gauges.socket_drops,
             connections: gauges.connections,
             peers: policy.peers().map(peer).collect(),
@@ -712,7 +713,7 @@ impl Metrics {
 
     /// Appends everything counted.
     pub(crate) fn write(&self, policy: &Policy, gauges: &Gauges, out: &mut String) {
-        let sum = |count: &dyn Fn(&Lane) -> u64| self.lanes.iter().map(count).sum::<u64>();
+        let sum = |count: &dyn Fn(&CounterShard) -> u64| self.shards.iter().map(count).sum::<u64>();
         let mut page = Page(out);
 
         page.head(
@@ -720,18 +721,18 @@ impl Metrics {
             "counter",
             "SIP messages received",
         );
-        for (place, name) in TRANSPORTS.iter().enumerate() {
+        for (index, name) in TRANSPORTS.iter().enumerate() {
             let labels = format!("transport=\"{name}\"");
             page.line(
                 "messages_received_total",
                 &labels,
-                sum(&|lane| lane.received[place].get()),
+                sum(&|shard| shard.received[index].get()),
             );
         }
         page.head("replies_total", "counter", "Replies by status");
-        for place in 0..=STATUSES.len() {
-            let count = sum(&|lane| lane.replies[place].get());
-            match STATUSES.get(place) {
+        for index in 0..=STATUSES.len() {
+            let count = sum(&|shard| shard.replies[index].get());
+            match STATUSES.get(index) {
                 Some(status) => page.line("replies_total", &format!("status=\"{status}\""), count),
                 None if count > 0 => page.line("replies_total", "status=\"other\"", count),
                 None => {}
@@ -743,19 +744,19 @@ impl Metrics {
             "Time from a request to its reply; over UDP from when the system took it in",
         );
         for (index, name) in TRANSPORTS.iter().enumerate() {
-            let of = |lane: &Lane, bucket: usize| {
-                let buckets = &lane.latencies[index].buckets;
+            let of = |shard: &CounterShard, bucket: usize| {
+                let buckets = &shard.latencies[index].buckets;
                 buckets.get(bucket).map_or(0, Counter::get)
             };
             let mut count = 0;
             for bucket in 0..=LATENCY_BOUNDS.len() {
-                count += sum(&|lane| of(lane, bucket));
+                count += sum(&|shard| of(shard, bucket));
                 let bound = LATENCY_BOUNDS.get(bucket).map_or("+Inf", |(_, text)| text);
                 let labels = format!("transport=\"{name}\",le=\"{bound}\"");
                 page.line("reply_duration_seconds_bucket", &labels, count);
             }
             let labels = format!("transport=\"{name}\"");
-            let micros = sum(&|lane| lane.latencies[index].micros.get());
+            let micros = sum(&|shard| shard.latencies[index].micros.get());
             page.seconds("reply_duration_seconds_sum", &labels, micros);
             page.line("reply_duration_seconds_count", &labels, count);
         }
@@ -764,8 +765,8 @@ impl Metrics {
             "counter",
             "Decisions on INVITEs, retransmissions not counted",
         );
-        for (outcome_place, outcome) in Outcome::ALL.iter().enumerate() {
-            for (reason_place, reason) in Reason::ALL.iter().enumerate() {
+        for (outcome_index, outcome) in Outcome::ALL.iter().enumerate() {
+            for (reason_index, reason) in Reason::ALL.iter().enumerate() {
                 if !is_possible(*outcome, *reason) {
                     continue;
                 }
@@ -774,7 +775,7 @@ impl Metrics {
                     outcome.name(),
                     reason.name()
                 );
-                let count = sum(&|lane| lane.decisions[outcome_place][reason_place].get());
+                let count = sum(&|shard| shard.decisions[outcome_index][reason_index].get());
                 page.line("decisions_total", &labels, count);
             }
         }
@@ -783,8 +784,8 @@ impl Metrics {
             "counter",
             "Messages that were not answered, by cause",
         );
-        for (place, cause) in Dropped::NAMES.iter().enumerate() {
-            let count = sum(&|lane| lane.dropped[place].get());
+        for (index, cause) in Dropped::NAMES.iter().enumerate() {
+            let count = sum(&|shard| shard.dropped[index].get());
             page.line("dropped_total", &format!("cause=\"{cause}\""), count);
         }
         page.head(
@@ -792,25 +793,25 @@ impl Metrics {
             "counter",
             "Requests refused before routing, by cause",
         );
-        for (place, cause) in Refused::NAMES.iter().enumerate() {
-            let count = sum(&|lane| lane.refused[place].get());
+        for (index, cause) in Refused::NAMES.iter().enumerate() {
+            let count = sum(&|shard| shard.refused[index].get());
             page.line("refused_total", &format!("cause=\"{cause}\""), count);
         }
         for (name, help, count) in [
             (
                 "acks_total",
                 "ACKs that reached the process and were absorbed; over UDP the system drops them before",
-                sum(&|lane| lane.acks.get()),
+                sum(&|shard| shard.acks.get()),
             ),
             (
                 "retransmissions_total",
                 "INVITEs answered again from memory",
-                sum(&|lane| lane.retransmissions.get()),
+                sum(&|shard| shard.retransmissions.get()),
             ),
             (
                 "forwarded_total",
                 "Outbound INVITEs redirected to their next hop",
-                sum(&|lane| lane.forwarded.get()),
+                sum(&|shard| shard.forwarded.get()),
             ),
             (
                 "reloads_total",
@@ -924,32 +925,32 @@ impl Page<'_> {
 
     /// What was counted of each peer.
     fn peers(&mut self, policy: &Policy) {
-        type Read = fn(&PeerLane) -> u64;
+        type Read = fn(&PeerCounters) -> u64;
         let metrics: [(&str, &str, Read); 4] = [
-            ("peer_messages_total", "Messages of a peer", |lane| {
-                lane.messages.get()
+            ("peer_messages_total", "Messages of a peer", |shard| {
+                shard.messages.get()
             }),
             (
                 "peer_invites_total",
                 "New INVITEs of a peer that were served",
-                |lane| lane.invites.get(),
+                |shard| shard.invites.get(),
             ),
             (
                 "peer_refused_total",
                 "INVITEs of a peer refused for their number",
-                PeerLane::refused_in_all,
+                PeerCounters::refused_in_all,
             ),
             (
                 "peer_dropped_total",
                 "Other messages of a peer dropped for their number",
-                |lane| lane.dropped.get(),
+                |shard| shard.dropped.get(),
             ),
         ];
         for (name, help, read) in metrics {
             self.head(name, "counter", help);
             for (peer, state) in policy.peers() {
                 let labels = format!("peer=\"{}\"", escaped(&peer.name));
-                self.line(name, &labels, state.lanes().iter().map(read).sum());
+                self.line(name, &labels, state.shards().iter().map(read).sum());
             }
         }
     }

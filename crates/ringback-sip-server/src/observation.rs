@@ -1,19 +1,28 @@
 //! What the server notes for its operator besides counters: strangers, refused calls, and rates.
 //!
-//! Threads write to places of their own, which nobody else touches but for a moment now and then; the
+//! Threads write to lists of their own, which nobody else touches but for a moment now and then; the
 //! path of a call that is served writes to none of them.
+
+pub(crate) mod rates;
+pub(crate) mod refused;
+pub(crate) mod strangers;
 
 use std::net::IpAddr;
 
 use parking_lot::Mutex;
 use ringback_sip_proto::Transport;
 
-use crate::core::Now;
 use crate::metrics::Metrics;
 use crate::policy::Policy;
-use crate::rates::{Rates, Sampler};
-use crate::refused::{RefusedCall, RefusedCalls, Summaries};
-use crate::strangers::{Ledger, StrangerTable, StrangerTransport, StrangersStatus};
+use crate::redirect::core::Now;
+
+use rates::Sampler;
+use refused::{RefusedCalls, Summaries};
+use strangers::{Ledger, StrangerTable};
+
+pub use rates::Rates;
+pub use refused::RefusedCall;
+pub use strangers::{StrangerStatus, StrangerTransport, StrangersStatus};
 
 /// Everything that is noted.
 #[derive(Debug)]

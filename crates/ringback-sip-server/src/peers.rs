@@ -96,13 +96,13 @@ impl TransportSet {
 pub(crate) struct PeerTable {
     /// In the order of the configuration.
     peers: Vec<Peer>,
-    /// Prefix lengths in use for IPv4, longest first, and the places of the peers of each.
+    /// Prefix lengths in use for IPv4, longest first, and the indexes of the peers of each.
     v4: Vec<(u8, Networks<u32>)>,
     /// The same for IPv6.
     v6: Vec<(u8, Networks<u128>)>,
 }
 
-/// The places of the peers of one prefix length, by network.
+/// The indexes of the peers of one prefix length, by network.
 type Networks<Bits> = HashMap<Bits, usize, RandomState>;
 
 impl PeerTable {
@@ -111,12 +111,12 @@ impl PeerTable {
         self.peers.iter()
     }
 
-    /// The peer in this place.
-    pub(crate) fn get(&self, place: usize) -> Option<&Peer> {
-        self.peers.get(place)
+    /// The peer of this index.
+    pub(crate) fn get(&self, index: usize) -> Option<&Peer> {
+        self.peers.get(index)
     }
 
-    /// The place of the peer that an address belongs to. An IPv4-mapped IPv6 address is the IPv4
+    /// The index of the peer that an address belongs to. An IPv4-mapped IPv6 address is the IPv4
     /// address.
     pub(crate) fn find(&self, ip: IpAddr) -> Option<usize> {
         match ip.to_canonical() {
@@ -133,30 +133,30 @@ impl PeerTable {
         }
     }
 
-    /// Adds a peer without addresses; gives its place.
+    /// Adds a peer without addresses; gives its index.
     pub(crate) fn push(&mut self, peer: Peer) -> usize {
         self.peers.push(peer);
         self.peers.len() - 1
     }
 
     /// Gives a network to a peer; false if it is taken. The network has no bits beyond its prefix.
-    pub(crate) fn assign(&mut self, network: IpNet, place: usize) -> bool {
+    pub(crate) fn assign(&mut self, network: IpNet, index: usize) -> bool {
         let before =
             match network {
                 IpNet::V4(network) => level(&mut self.v4, network.prefix_len())
-                    .insert(network.network().to_bits(), place),
+                    .insert(network.network().to_bits(), index),
                 IpNet::V6(network) => level(&mut self.v6, network.prefix_len())
-                    .insert(network.network().to_bits(), place),
+                    .insert(network.network().to_bits(), index),
             };
         before.is_none()
     }
 
     /// Serves loopback, for a configuration without peers: with every default, and HEP is taken.
     pub(crate) fn serve_loopback(&mut self) {
-        let place = self.push(Peer::loopback());
+        let index = self.push(Peer::loopback());
         for network in ["127.0.0.0/8", "::1/128"] {
             if let Ok(network) = network.parse() {
-                self.assign(network, place);
+                self.assign(network, index);
             }
         }
     }
@@ -183,7 +183,7 @@ impl Peer {
     }
 }
 
-/// The networks of a prefix length; makes a place for them, longest prefix first.
+/// The networks of a prefix length; makes room for them, longest prefix first.
 fn level<Bits>(levels: &mut Vec<(u8, Networks<Bits>)>, length: u8) -> &mut Networks<Bits> {
     let at = levels.partition_point(|(other, _)| *other > length);
     if levels.get(at).is_none_or(|(other, _)| *other != length) {
@@ -210,8 +210,8 @@ mod tests {
                 name: network.into(),
                 ..Peer::loopback()
             };
-            let place = table.push(peer);
-            assert!(table.assign(network.parse().unwrap(), place));
+            let index = table.push(peer);
+            assert!(table.assign(network.parse().unwrap(), index));
         }
         for (ip, name) in [
             ("10.1.2.3", Some("10.1.2.3/32")),
@@ -223,7 +223,7 @@ mod tests {
             ("2001:db9::1", None),
         ] {
             let found = table.find(ip.parse().unwrap());
-            let found = found.and_then(|place| table.get(place));
+            let found = found.and_then(|index| table.get(index));
             let found = found.map(|peer| &*peer.name);
             assert_eq!(found, name, "{ip}");
         }

@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use crate::admission::rate::Bucket;
 use crate::config::SipConfig;
-use crate::memory::SharedPlan;
-use crate::metrics::{Excess, Hand, PeerLane};
-use crate::overload::Bucket;
+use crate::metrics::{Excess, PeerCounters, Writers};
 use crate::peers::{Peer, PeerTable};
-use crate::plan::{HeaderSet, Plan};
+use crate::redirect::plan::{HeaderSet, Plan};
+use crate::redirect::reply_cache::SharedPlan;
 
 /// The rules in force.
 #[derive(Debug)]
@@ -53,14 +53,14 @@ pub(crate) struct PeerState {
     /// Of the INVITEs that were too many, those that are already in a summary.
     summarized: [AtomicU64; Excess::ALL.len()],
     /// Counters, one set per thread.
-    lanes: Box<[PeerLane]>,
+    shards: Box<[PeerCounters]>,
 }
 
 /// Where a message came from.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Source<'p> {
-    /// Where the peer stands in the configuration.
-    pub(crate) place: usize,
+    /// The index of the peer in the configuration.
+    pub(crate) index: usize,
     /// The peer.
     pub(crate) peer: &'p Peer,
     /// What changes about it.
@@ -71,11 +71,11 @@ pub(crate) struct Source<'p> {
 
 impl Policy {
     /// Compiles a configuration; peers that were there before keep their counters and budgets.
-    pub(crate) fn new(config: &SipConfig, lanes: usize, before: Option<&Self>) -> Self {
+    pub(crate) fn new(config: &SipConfig, shards: usize, before: Option<&Self>) -> Self {
         let peers = config.peers.clone();
         let state_of = |peer: &Peer| {
             let known = before.and_then(|before| before.state_of(&peer.name));
-            known.map_or_else(|| Arc::new(PeerState::new(lanes)), Arc::clone)
+            known.map_or_else(|| Arc::new(PeerState::new(shards)), Arc::clone)
         };
         let forward_of = |peer: &Peer| {
             let next_hop = peer.next_hop.clone()?;
@@ -98,12 +98,12 @@ impl Policy {
 
     /// The peer that an address belongs to.
     pub(crate) fn source(&self, ip: IpAddr) -> Option<Source<'_>> {
-        let place = self.peers.find(ip)?;
+        let index = self.peers.find(ip)?;
         Some(Source {
-            place,
-            peer: self.peers.get(place)?,
-            state: self.states.get(place)?,
-            forward: self.forwards.get(place)?.as_ref(),
+            index,
+            peer: self.peers.get(index)?,
+            state: self.states.get(index)?,
+            forward: self.forwards.get(index)?.as_ref(),
         })
     }
 
@@ -129,20 +129,20 @@ impl Policy {
 
 impl PeerState {
     /// Full budgets and nothing counted.
-    fn new(lanes: usize) -> Self {
+    fn new(shards: usize) -> Self {
         Self {
             invites: Bucket::default(),
             others: Bucket::default(),
             connections: AtomicUsize::new(0),
             summarized: Default::default(),
-            lanes: Hand::of_lanes(lanes).map(PeerLane::new).collect(),
+            shards: Writers::of_shards(shards).map(PeerCounters::new).collect(),
         }
     }
 
     /// The counters of a thread.
-    pub(crate) fn lane(&self, lane: usize) -> &PeerLane {
-        let last = self.lanes.len().saturating_sub(1);
-        &self.lanes[lane.min(last)]
+    pub(crate) fn shard(&self, shard: usize) -> &PeerCounters {
+        let last = self.shards.len().saturating_sub(1);
+        &self.shards[shard.min(last)]
     }
 
     /// How many INVITEs were too many in this way since this was asked last; so many are counted now.
@@ -158,7 +158,7 @@ impl PeerState {
     }
 
     /// The counters of all threads.
-    pub(crate) fn lanes(&self) -> &[PeerLane] {
-        &self.lanes
+    pub(crate) fn shards(&self) -> &[PeerCounters] {
+        &self.shards
     }
 }

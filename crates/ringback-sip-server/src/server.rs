@@ -14,16 +14,16 @@ use ringback_sip_proto::Transport;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::sync::watch;
 
-use crate::acceptor::{self, Acceptor, Service};
 use crate::config::SipConfig;
-use crate::core::Core;
-use crate::hep;
 use crate::metrics::Gauges;
+use crate::observation::refused::RefusedCall;
 use crate::policy::Policy;
-use crate::refused::RefusedCall;
+use crate::redirect::core::Core;
 use crate::router::Router;
 use crate::status::SipStatus;
-use crate::udp::{self, Worker};
+use crate::transport::acceptor::{self, Acceptor, Service};
+use crate::transport::hep;
+use crate::transport::udp::{self, Worker};
 
 /// A SIP server; clones share one.
 #[derive(Debug)]
@@ -98,7 +98,7 @@ pub(crate) struct Shared<R> {
     /// Where they are bound.
     addresses: BoundAddresses,
     /// Sets of counters: one per UDP worker and one for all connections.
-    lanes: usize,
+    shards: usize,
 }
 
 /// What a server does.
@@ -160,18 +160,18 @@ impl<R: Router> SipServer<R> {
                 "no [[sip.peers]] are configured: only this machine is served, everybody else is a stranger"
             );
         }
-        let lanes = sockets.udp.len() + 1;
-        let policy = Policy::new(&config, lanes, None);
+        let shards = sockets.udp.len() + 1;
+        let policy = Policy::new(&config, shards, None);
         Self {
             shared: Arc::new(Shared {
-                core: Arc::new(Core::new(router, key, policy, lanes)),
+                core: Arc::new(Core::new(router, key, policy, shards)),
                 certificates: ArcSwapOption::new(config.certificates),
                 certificate_expires_at: Mutex::new(config.certificate_expires_at),
                 connections: AtomicUsize::new(0),
                 phase: watch::channel(Phase::Serving).0,
                 sockets: Mutex::new(Some(sockets)),
                 addresses,
-                lanes,
+                shards,
             }),
         }
     }
@@ -224,7 +224,7 @@ impl<R: Router> SipServer<R> {
     pub fn reload(&self, config: SipConfig) {
         let core = &self.shared.core;
         let before = core.policy.load_full();
-        let policy = Policy::new(&config, self.shared.lanes, Some(&before));
+        let policy = Policy::new(&config, self.shared.shards, Some(&before));
         core.policy.store(Arc::new(policy));
         if config.certificates.is_some() {
             self.shared.certificates.store(config.certificates);
@@ -281,7 +281,7 @@ impl<R: Router> SipServer<R> {
         let core = &self.shared.core;
         Gauges {
             connections: self.shared.connections.load(Ordering::Relaxed) as u64,
-            remembered: core.memory.len() as u64,
+            remembered: core.reply_cache.len() as u64,
             draining: core.is_draining(),
             overloaded: core.metrics.is_overloaded(),
             socket_drops: socket_drops(&self.shared.addresses.udp),
@@ -307,21 +307,21 @@ impl<R: Router> SipServer<R> {
         let core = &self.shared.core;
         let held: io::Result<Vec<_>> = sockets.udp.iter().map(UdpSocket::try_clone).collect();
         let held = held?;
-        for (lane, socket) in sockets.udp.into_iter().enumerate() {
+        for (shard, socket) in sockets.udp.into_iter().enumerate() {
             let worker = Worker {
                 socket,
                 core: Arc::clone(core),
-                lane,
+                shard,
                 stopping: Arc::clone(stopping),
             };
-            threads.push(spawn(format!("sip-udp-{lane}"), move || worker.run())?);
+            threads.push(spawn(format!("sip-udp-{shard}"), move || worker.run())?);
         }
         for socket in sockets.hep_udp {
             let (core, stopping) = (Arc::clone(core), Arc::clone(stopping));
             let run = move || hep::serve_udp(&core, &socket, &stopping);
             threads.push(spawn("hep-udp".to_owned(), run)?);
         }
-        let (memory, stopping) = (Arc::clone(core), Arc::clone(stopping));
+        let (reply_cache, stopping) = (Arc::clone(core), Arc::clone(stopping));
         let forget = move || {
             let pause = || {
                 if !stopping.load(Ordering::Relaxed) {
@@ -329,18 +329,22 @@ impl<R: Router> SipServer<R> {
                 }
             };
             while !stopping.load(Ordering::Relaxed) {
-                for (lane, socket) in held.iter().enumerate() {
-                    udp::lift_if_idle(memory.metrics.lane(lane), socket, memory.now());
+                for (shard, socket) in held.iter().enumerate() {
+                    udp::lift_if_idle(reply_cache.metrics.shard(shard), socket, reply_cache.now());
                 }
-                memory.learning.tick(memory.now());
-                memory
-                    .observations
-                    .tick(&memory.metrics, &memory.policy.load(), memory.now());
-                memory.memory.tick(|| memory.now().second(), pause);
+                reply_cache.learning.tick(reply_cache.now());
+                reply_cache.observations.tick(
+                    &reply_cache.metrics,
+                    &reply_cache.policy.load(),
+                    reply_cache.now(),
+                );
+                reply_cache
+                    .reply_cache
+                    .tick(|| reply_cache.now().second(), pause);
                 std::thread::sleep(TICK);
             }
         };
-        threads.push(spawn("sip-memory".to_owned(), forget)?);
+        threads.push(spawn("sip-reply_cache".to_owned(), forget)?);
         let phase = || self.shared.phase();
         for (listeners, service) in [
             (sockets.tcp, Service::Sip(Transport::Tcp)),
@@ -380,8 +384,8 @@ impl<R> Shared<R> {
     }
 
     /// The counters of all connections.
-    pub(crate) fn stream_lane(&self) -> usize {
-        self.lanes - 1
+    pub(crate) fn stream_shard(&self) -> usize {
+        self.shards - 1
     }
 }
 

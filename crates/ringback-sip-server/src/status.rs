@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::rates::Rates;
-use crate::strangers::StrangersStatus;
+use crate::observation::rates::Rates;
+use crate::observation::strangers::StrangersStatus;
 
 /// How a SIP server is and what it has done since it started. Serialized, it is for people and scripts:
 /// keys are in snake case, causes are those of the metrics.

@@ -40,7 +40,7 @@ fn an_outbound_invite_is_recorded_sent_on_and_routed_back() {
     assert_eq!(values(&reply, "Contact"), [contact.as_str()]);
     assert_eq!(pbx.ask(&message), reply);
     {
-        let learned = server.desk.learned.lock();
+        let learned = server.program.learned.lock();
         assert_eq!(learned.len(), 1);
         assert_eq!(learned[0].environment, ENVIRONMENT);
         assert_eq!(learned[0].agent, OUTBOUND);
@@ -54,7 +54,7 @@ fn an_outbound_invite_is_recorded_sent_on_and_routed_back() {
         .replace("CSeq: 1", "CSeq: 2")
         .replace("z9hG4bK-", "z9hG4bK-2");
     assert_eq!(status(&pbx.ask(again)), 302);
-    assert_eq!(server.desk.learned.lock().len(), 1);
+    assert_eq!(server.program.learned.lock().len(), 1);
 
     let reply = server.client().ask(invite(OURS, NEW, "returned"));
     assert_eq!(
@@ -69,7 +69,7 @@ fn only_what_names_an_outbound_agent_is_recorded() {
     let pbx = server.client_at("127.0.0.2");
     // By the calling number, which one outbound agent alone owns.
     assert_eq!(status(&pbx.ask(invite(NEW, OURS, "by-number"))), 302);
-    assert_eq!(server.desk.learned.lock().len(), 1);
+    assert_eq!(server.program.learned.lock().len(), 1);
     for (call_id, message) in [
         ("nobody", outbound(NEW, "nobody", "nobody")),
         ("inbound", outbound(NEW, &DEFAULT.to_string(), "inbound")),
@@ -85,12 +85,12 @@ fn only_what_names_an_outbound_agent_is_recorded() {
     let client = server.client();
     let message = outbound(NEW, &OUTBOUND.to_string(), "not-learning");
     assert_eq!(status(&client.ask(message)), 404);
-    assert_eq!(server.desk.learned.lock().len(), 1);
+    assert_eq!(server.program.learned.lock().len(), 1);
     // Without a next hop it is recorded and answered like any INVITE.
     let mute = server.client_at("127.0.0.3");
     let message = outbound("11912345679", &OUTBOUND.to_string(), "no-hop");
     assert_eq!(status(&mute.ask(message)), 404);
-    let learned = server.desk.learned.lock();
+    let learned = server.program.learned.lock();
     assert_eq!(learned.len(), 2);
     assert_eq!(learned[1].contact, number("+5511912345679"));
 }
@@ -106,7 +106,7 @@ fn a_reply_right_behind_its_invite_is_learned_from() {
         pbx.send(response(486, &message));
     }
     server.eventually("every call is known to be busy", |server| {
-        let learned = server.desk.learned.lock();
+        let learned = server.program.learned.lock();
         let busy = learned
             .iter()
             .filter(|call| call.status == CallStatus::Busy);
@@ -204,7 +204,7 @@ fn a_mirrored_call_and_its_end_are_recorded() {
         mirror.send(&packet).unwrap();
     }
     server.eventually("all looked at", |server| looked_at(server) == 12);
-    let learned = server.desk.learned.lock();
+    let learned = server.program.learned.lock();
     let statuses: Vec<CallStatus> = learned.iter().map(|call| call.status).collect();
     assert_eq!(
         statuses,
@@ -245,7 +245,7 @@ fn final_replies_set_the_status() {
         mirror.send(&hep(&end, a_minute_ago(), None)).unwrap();
     }
     server.eventually("all looked at", |server| looked_at(server) == 16);
-    let learned = server.desk.learned.lock();
+    let learned = server.program.learned.lock();
     for (code, status) in cases {
         let sid = format!("final-{code}");
         let last = learned.iter().rfind(|call| call.sid == sid).unwrap();
@@ -271,9 +271,9 @@ fn an_answered_callback_counts_once() {
         mirror.send(&packet).unwrap();
     }
     server.eventually("all looked at", |server| looked_at(server) == 5);
-    let answered = server.desk.answered.lock();
+    let answered = server.program.answered.lock();
     assert_eq!(*answered, [(ENVIRONMENT, "answered".to_owned())]);
-    assert!(server.desk.learned.lock().is_empty());
+    assert!(server.program.learned.lock().is_empty());
 }
 
 #[test]
@@ -294,13 +294,15 @@ fn hep_needs_the_key_a_peer_and_sense() {
         .replace("@192.0.2.1>\r\n", "@192.0.2.1>;tag=t\r\n");
     mirror.send(&hep(&bye, 0, Some("secret"))).unwrap();
     server.eventually("all looked at", |server| looked_at(server) == 7);
-    assert!(server.desk.learned.lock().is_empty());
+    assert!(server.program.learned.lock().is_empty());
     assert_eq!(server.metric("hep_packets_total{event=\"key\"}"), 2);
     assert_eq!(server.metric("hep_packets_total{event=\"malformed\"}"), 3);
     mirror.send(&hep(&message, 0, Some("secret"))).unwrap();
-    server.eventually("recorded", |server| server.desk.learned.lock().len() == 1);
+    server.eventually("recorded", |server| {
+        server.program.learned.lock().len() == 1
+    });
     let now = ago(0);
-    let started_at = server.desk.learned.lock()[0].started_at;
+    let started_at = server.program.learned.lock()[0].started_at;
     assert!(started_at >= now.plus_millis(-60_000), "{started_at}");
 
     let peers = "[[peers]]\naddress = [\"127.0.0.1\"]\n";
@@ -321,8 +323,10 @@ fn hep_comes_over_tcp_too() {
     for piece in stream.chunks(100) {
         mirror.write_all(piece).unwrap();
     }
-    server.eventually("recorded", |server| server.desk.learned.lock().len() == 2);
-    assert_eq!(server.desk.learned.lock()[1].status, CallStatus::Busy);
+    server.eventually("recorded", |server| {
+        server.program.learned.lock().len() == 2
+    });
+    assert_eq!(server.program.learned.lock()[1].status, CallStatus::Busy);
     mirror.write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();
     let closed = std::io::Read::read(&mut mirror, &mut [0; 10]);
     assert!(matches!(closed, Ok(0) | Err(_)));
@@ -360,7 +364,7 @@ fn messages_cut_behind_their_headers_are_learned() {
     }
     server.eventually("all looked at", |server| looked_at(server) == 5);
     assert_eq!(server.metric("hep_packets_total{event=\"taken\"}"), 4);
-    let learned = server.desk.learned.lock();
+    let learned = server.program.learned.lock();
     for call_id in ["cut-udp", "cut-tcp"] {
         let of_call = learned.iter().filter(|call| call.sid == call_id);
         let statuses: Vec<_> = of_call.map(|call| call.status).collect();
@@ -371,7 +375,7 @@ fn messages_cut_behind_their_headers_are_learned() {
     let server = TestServer::start(LEARNING);
     let reply = server.client_at("127.0.0.2").ask(&messages[0][0]);
     assert_eq!(status(&reply), 400);
-    assert!(server.desk.learned.lock().is_empty());
+    assert!(server.program.learned.lock().is_empty());
 }
 
 // A reply that overtook its INVITE was lost.
@@ -394,7 +398,7 @@ fn a_final_reply_before_its_invite_counts() {
     }
     server.eventually("all looked at", |server| looked_at(server) == 5);
     let statuses = |call_id: &str| -> Vec<_> {
-        let learned = server.desk.learned.lock();
+        let learned = server.program.learned.lock();
         let of_call = learned.iter().filter(|call| call.sid == call_id);
         of_call.map(|call| call.status).collect()
     };
@@ -428,7 +432,7 @@ fn a_wrong_capture_clock_is_replaced_by_the_arrival() {
         mirror.send(&hep(&message, at, None)).unwrap();
     }
     server.eventually("all looked at", |server| looked_at(server) == 5);
-    let learned = server.desk.learned.lock();
+    let learned = server.program.learned.lock();
     for (call_id, at, stands) in clocks {
         let call = learned.iter().find(|call| call.sid == call_id).unwrap();
         if stands {
@@ -478,7 +482,7 @@ fn compressed_hep_is_read_and_hepv2_is_counted_as_such() {
         let name = format!("hep_packets_total{{event=\"{event}\"}}");
         assert_eq!(server.metric(&name), count, "{event}");
     }
-    let learned = server.desk.learned.lock();
+    let learned = server.program.learned.lock();
     let statuses: Vec<_> = learned.iter().map(|call| call.status).collect();
     assert_eq!(statuses, [CallStatus::Initiated, CallStatus::Busy]);
 }
@@ -496,7 +500,7 @@ fn a_long_call_id_is_routed_and_not_learned() {
         assert_eq!(status(&reply), 302);
         let contact = format!("<sip:{NEW}@gw.example.net;transport=tcp>");
         assert_eq!(values(&reply, "Contact"), [contact.as_str()], "{length}");
-        assert_eq!(server.desk.learned.lock().len(), learned, "{length}");
+        assert_eq!(server.program.learned.lock().len(), learned, "{length}");
     }
     let long = "c".repeat(256);
     let reply = server
@@ -514,7 +518,7 @@ fn a_long_call_id_is_routed_and_not_learned() {
         mirror.send(&packet).unwrap();
     }
     server.eventually("all looked at", |server| looked_at(server) == 2);
-    assert_eq!(server.desk.learned.lock().len(), 1);
+    assert_eq!(server.program.learned.lock().len(), 1);
     assert_eq!(server.metric("learned_total{event=\"long_call_id\"}"), 4);
 }
 
@@ -532,7 +536,7 @@ fn an_empty_agent_header_is_no_header() {
         &format!("X-Ringback-Agent: {OUTBOUND}\r\nMax-Forwards"),
     );
     assert_eq!(status(&pbx.ask(twice)), 302);
-    let learned = server.desk.learned.lock();
+    let learned = server.program.learned.lock();
     let agents: Vec<_> = learned.iter().map(|call| call.agent).collect();
     assert_eq!(agents, [OUTBOUND; 3]);
 }
@@ -543,7 +547,7 @@ fn add_environment(server: &TestServer) -> (EnvironmentId, AgentId, &'static str
     let outbound = AgentId(Uuid::from_u128(0x110));
     let number_id = NumberId(Uuid::from_u128(0x140));
     let number = "+551140000000";
-    server.desk.change(|directory| {
+    server.program.change(|directory| {
         let like = |id| Agent::clone(&directory.agent_by_id(id).unwrap().record);
         let agents = [
             (OUTBOUND, outbound),
@@ -602,7 +606,7 @@ fn the_same_call_id_in_two_environments_is_two_calls() {
         mirror.send(&hep(&message, a_minute_ago(), None)).unwrap();
     }
     server.eventually("all looked at", |server| looked_at(server) == 5);
-    let learned = server.desk.learned.lock().clone();
+    let learned = server.program.learned.lock().clone();
     let seen: Vec<_> = learned
         .iter()
         .map(|call| (call.environment, call.status))
@@ -629,6 +633,6 @@ fn the_same_call_id_in_two_environments_is_two_calls() {
     );
     mirror.send(&hep(&answered, a_minute_ago(), None)).unwrap();
     server.eventually("all looked at", |server| looked_at(server) == 6);
-    let answered = server.desk.answered.lock();
+    let answered = server.program.answered.lock();
     assert_eq!(*answered, [(other, "same-back".to_owned())]);
 }

@@ -32,7 +32,7 @@ fn a_returned_call_is_redirected_to_its_callback_agent() {
 
     client.send(request("ACK", OURS, "call-1"));
     client.assert_silence();
-    let decided = server.desk.decided.lock();
+    let decided = server.program.decided.lock();
     assert_eq!(
         *decided,
         [(
@@ -70,7 +70,7 @@ fn other_calls_go_to_the_default_agent_or_are_refused() {
     }
     for agent in [CALLBACK, DEFAULT] {
         server
-            .desk
+            .program
             .change_agent(agent, |agent| agent.status = AgentStatus::Draft);
     }
     let reply = client.ask(invite(OURS, CONTACT, "nobody-there"));
@@ -131,15 +131,15 @@ fn the_same_invite_gets_the_same_reply_whatever_changes() {
     let client = server.client();
     let message = invite(OURS, CONTACT, "again");
     let first = client.ask(&message);
-    server.desk.change_agent(CALLBACK, |agent| {
+    server.program.change_agent(CALLBACK, |agent| {
         agent.targets = vec![target("sip:elsewhere@example.com", 0, 0)];
     });
     assert_eq!(client.ask(&message), first);
     server
-        .desk
+        .program
         .change_agent(CALLBACK, |agent| agent.status = AgentStatus::Draft);
     assert_eq!(client.ask(&message), first);
-    server.desk.change(|directory| {
+    server.program.change(|directory| {
         directory.remove_agent(CALLBACK);
         directory.remove_agent(OUTBOUND);
     });
@@ -147,7 +147,7 @@ fn the_same_invite_gets_the_same_reply_whatever_changes() {
     server.server.reload(config("decision-headers = false"));
     assert_eq!(client.ask(&message), first);
 
-    assert_eq!(server.desk.decided.lock().len(), 1);
+    assert_eq!(server.program.decided.lock().len(), 1);
     assert_eq!(server.metric("retransmissions_total"), 4);
     let reply = client.ask(invite(OURS, CONTACT, "another"));
     assert!(values(&reply, "X-Ringback-Outcome").is_empty());
@@ -171,7 +171,7 @@ fn replies_are_the_same_after_a_restart() {
 fn a_redirect_never_points_back() {
     let server = TestServer::start("");
     let client = server.client();
-    server.desk.change_agent(CALLBACK, |agent| {
+    server.program.change_agent(CALLBACK, |agent| {
         agent.targets = vec![target(&format!("sip:{OURS}@192.0.2.1"), 0, 0)];
     });
     let reply = client.ask(invite(OURS, CONTACT, "loop"));
@@ -330,7 +330,7 @@ fn what_routing_does_not_need_is_no_reason_to_refuse() {
 fn placeholders_of_targets_are_filled_in_for_each_call() {
     let server = TestServer::start("");
     let client = server.client();
-    server.desk.change_agent(CALLBACK, |agent| {
+    server.program.change_agent(CALLBACK, |agent| {
         agent.targets = vec![
             target(
                 "sip:{dialed}@a.example.com;c={caller};s={source_agent_id}",
@@ -355,12 +355,12 @@ fn placeholders_of_targets_are_filled_in_for_each_call() {
         "and never back to the request URI"
     );
     server
-        .desk
+        .program
         .change_agent(CALLBACK, |agent| agent.targets.clear());
     assert_eq!(client.ask(&message), first, "a retransmission");
 
     // Nobody's call is returned here, so nothing stands for a source agent.
-    server.desk.change_agent(DEFAULT, |agent| {
+    server.program.change_agent(DEFAULT, |agent| {
         agent.targets = vec![
             target("sip:{source_agent_id}@c.example.com", 0, 0),
             target("sip:{caller}@c.example.com", 1, 0),
@@ -375,7 +375,7 @@ fn placeholders_of_targets_are_filled_in_for_each_call() {
         let contacts = values(&reply, "Contact");
         assert_eq!(contacts, [format!("<sip:{user}@c.example.com>;q=1.0")]);
     }
-    server.desk.change_agent(DEFAULT, |agent| {
+    server.program.change_agent(DEFAULT, |agent| {
         agent.targets = vec![target("sip:{source_agent_id}@c.example.com", 0, 0)];
     });
     let reply = client.ask(invite(OURS, "+5511900000001", "unfilled"));

@@ -37,7 +37,7 @@ pub(crate) type Decided = (Outcome, Reason, Option<E164>, Caller, String);
 
 /// What the server asks and tells.
 #[derive(Debug)]
-pub(crate) struct Desk {
+pub(crate) struct Program {
     pub(crate) directory: ArcSwap<Directory>,
     pub(crate) contacts: ContactIndex,
     pub(crate) decided: Mutex<Vec<Decided>>,
@@ -45,11 +45,11 @@ pub(crate) struct Desk {
     pub(crate) answered: Mutex<Vec<(EnvironmentId, String)>>,
 }
 
-/// The desk as the server holds it.
+/// The program as the server holds it.
 #[derive(Clone, Debug)]
-pub(crate) struct SharedDesk(pub(crate) Arc<Desk>);
+pub(crate) struct SharedProgram(pub(crate) Arc<Program>);
 
-impl Router for SharedDesk {
+impl Router for SharedProgram {
     type Contacts = ContactIndex;
 
     fn directory(&self) -> Guard<Arc<Directory>> {
@@ -85,7 +85,7 @@ impl Router for SharedDesk {
     }
 }
 
-impl Desk {
+impl Program {
     /// Changes the directory.
     pub(crate) fn change(&self, change: impl FnOnce(&mut Directory)) {
         let mut directory = Directory::clone(&self.directory.load());
@@ -119,8 +119,8 @@ impl Desk {
 
 /// A running server.
 pub(crate) struct TestServer {
-    pub(crate) desk: Arc<Desk>,
-    pub(crate) server: SipServer<SharedDesk>,
+    pub(crate) program: Arc<Program>,
+    pub(crate) server: SipServer<SharedProgram>,
     runtime: Option<tokio::runtime::Runtime>,
 }
 
@@ -132,9 +132,9 @@ impl TestServer {
             spec.udp = vec!["127.0.0.1:0".to_owned()];
         }
         spec.workers = 2;
-        let desk = Arc::new(desk());
+        let program = Arc::new(program());
         let config = SipConfig::try_from(spec).unwrap();
-        let server = SipServer::bind(config, [7; 16], SharedDesk(Arc::clone(&desk))).unwrap();
+        let server = SipServer::bind(config, [7; 16], SharedProgram(Arc::clone(&program))).unwrap();
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .enable_all()
@@ -143,7 +143,7 @@ impl TestServer {
         let running = server.clone();
         runtime.spawn(async move { running.run().await });
         Self {
-            desk,
+            program,
             server,
             runtime: Some(runtime),
         }
@@ -291,7 +291,7 @@ pub(crate) fn target(uri: &str, priority: u16, weight: u16) -> Target {
 }
 
 /// One environment, one number, three agents, one remembered call.
-fn desk() -> Desk {
+fn program() -> Program {
     let agent = |id: AgentId, direction, targets: Vec<Target>, role| Agent {
         id,
         environment: ENVIRONMENT,
@@ -345,14 +345,14 @@ fn desk() -> Desk {
         }],
         [],
     );
-    let desk = Desk {
+    let program = Program {
         directory: ArcSwap::from_pointee(directory),
         contacts: ContactIndex::new(),
         decided: Mutex::default(),
         learned: Mutex::default(),
         answered: Mutex::default(),
     };
-    desk.remember(&LearnedCall {
+    program.remember(&LearnedCall {
         environment: ENVIRONMENT,
         agent: OUTBOUND,
         contact: number(CONTACT),
@@ -362,7 +362,7 @@ fn desk() -> Desk {
         sid: "first".to_owned(),
         is_new: true,
     });
-    desk
+    program
 }
 
 /// So many seconds ago.

@@ -18,13 +18,13 @@ use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
 use foldhash::fast::RandomState;
 
-use crate::plan::Plan;
+use crate::redirect::plan::Plan;
 
 use generation::{CELLS, Generation};
 
 /// The INVITEs of the last 32 s, at most twice that.
 #[derive(Debug)]
-pub(crate) struct Memory {
+pub(crate) struct ReplyCache {
     /// What was answered.
     generations: ArcSwap<Generations>,
     /// The plans that answers name.
@@ -95,7 +95,7 @@ impl Given {
     }
 }
 
-impl Memory {
+impl ReplyCache {
     /// An empty memory.
     pub(crate) fn new() -> Self {
         Self::with_limit(MOST_LINES)
@@ -234,7 +234,7 @@ impl Memory {
             // A number comes back after four thousand million others.
             // No packed answer is 0.
             let is_usable = number != UNREGISTERED && number != 0;
-            let (true, Entry::Vacant(place)) = (is_usable, self.plans.entry(number)) else {
+            let (true, Entry::Vacant(entry)) = (is_usable, self.plans.entry(number)) else {
                 continue;
             };
             let was = plan.number.compare_exchange(
@@ -245,7 +245,7 @@ impl Memory {
             );
             return match was {
                 Ok(_) => {
-                    place.insert(Arc::clone(plan));
+                    entry.insert(Arc::clone(plan));
                     number
                 }
                 // Another thread was faster.
@@ -309,25 +309,25 @@ mod tests {
     }
 
     /// At this second, without pauses.
-    fn tick(memory: &Memory, second: u32) {
-        memory.tick(|| second, || {});
+    fn tick(reply_cache: &ReplyCache, second: u32) {
+        reply_cache.tick(|| second, || {});
     }
 
     /// As a thread of its own would.
     fn remember(
-        memory: &Memory,
+        reply_cache: &ReplyCache,
         fingerprint: u64,
         plan: &Arc<SharedPlan>,
         now: u32,
     ) -> Option<Arc<SharedPlan>> {
-        let answered = memory.generations();
-        let known = memory.find(&answered, fingerprint, now);
-        known.or_else(|| memory.remember(&answered, fingerprint, plan, now))
+        let answered = reply_cache.generations();
+        let known = reply_cache.find(&answered, fingerprint, now);
+        known.or_else(|| reply_cache.remember(&answered, fingerprint, plan, now))
     }
 
     /// As a thread of its own would.
-    fn find(memory: &Memory, fingerprint: u64, now: u32) -> Option<Arc<SharedPlan>> {
-        memory.find(&memory.generations(), fingerprint, now)
+    fn find(reply_cache: &ReplyCache, fingerprint: u64, now: u32) -> Option<Arc<SharedPlan>> {
+        reply_cache.find(&reply_cache.generations(), fingerprint, now)
     }
 
     /// A hash of a number.
@@ -337,76 +337,79 @@ mod tests {
 
     #[test]
     fn an_answer_is_remembered_for_32_seconds_and_forgotten_after_twice_that() {
-        let memory = Memory::new();
+        let reply_cache = ReplyCache::new();
         let plan = plan("first");
         for second in 0..200 {
-            tick(&memory, second);
-            assert!(remember(&memory, fingerprint(second), &plan, second).is_none());
+            tick(&reply_cache, second);
+            assert!(remember(&reply_cache, fingerprint(second), &plan, second).is_none());
             for age in 0..=32.min(second) {
-                let found = find(&memory, fingerprint(second - age), second);
+                let found = find(&reply_cache, fingerprint(second - age), second);
                 assert!(found.is_some(), "{second} {age}");
             }
-            assert!(memory.len() <= 66);
+            assert!(reply_cache.len() <= 66);
         }
         for second in 200..266 {
-            tick(&memory, second);
+            tick(&reply_cache, second);
         }
-        assert_eq!(memory.len(), 0);
-        assert!(find(&memory, fingerprint(199), 265).is_none());
+        assert_eq!(reply_cache.len(), 0);
+        assert!(find(&reply_cache, fingerprint(199), 265).is_none());
     }
 
     #[test]
     fn a_plan_is_held_for_as_long_as_an_answer_may_name_it() {
-        let memory = Memory::new();
+        let reply_cache = ReplyCache::new();
         let plan = plan("first");
-        remember(&memory, 1, &plan, 100);
+        remember(&reply_cache, 1, &plan, 100);
         let weak = Arc::downgrade(&plan);
         drop(plan);
-        tick(&memory, 132);
-        assert!(find(&memory, 1, 132).is_some());
+        tick(&reply_cache, 132);
+        assert!(find(&reply_cache, 1, 132).is_some());
         for second in 133..=165 {
-            tick(&memory, second);
+            tick(&reply_cache, second);
         }
-        assert!(find(&memory, 1, 165).is_none());
+        assert!(find(&reply_cache, 1, 165).is_none());
         assert!(weak.upgrade().is_none());
     }
 
     #[test]
     fn the_first_answer_counts() {
-        let memory = Memory::new();
+        let reply_cache = ReplyCache::new();
         let (first, second) = (plan("first"), plan("second"));
-        assert!(remember(&memory, 7, &first, 0).is_none());
-        tick(&memory, 32);
+        assert!(remember(&reply_cache, 7, &first, 0).is_none());
+        tick(&reply_cache, 32);
         // Another generation takes new answers now.
-        let counted = remember(&memory, 7, &second, 32).unwrap();
+        let counted = remember(&reply_cache, 7, &second, 32).unwrap();
         assert!(Arc::ptr_eq(&counted, &first));
-        tick(&memory, 65);
-        assert!(remember(&memory, 7, &second, 65).is_none());
-        assert!(Arc::ptr_eq(&find(&memory, 7, 66).unwrap(), &second));
+        tick(&reply_cache, 65);
+        assert!(remember(&reply_cache, 7, &second, 65).is_none());
+        assert!(Arc::ptr_eq(&find(&reply_cache, 7, 66).unwrap(), &second));
     }
 
     #[test]
     fn room_follows_what_comes() {
-        let memory = Memory::new();
+        let reply_cache = ReplyCache::new();
         let plan = plan("any");
         let lines = || {
-            let generations = memory.generations.load();
+            let generations = reply_cache.generations.load();
             generations.0.iter().map(|each| each.lines()).sum::<usize>()
         };
         let mut number = 0;
         for quarter in 0..40 {
-            tick(&memory, quarter / 4);
+            tick(&reply_cache, quarter / 4);
             for _ in 0..20_000 {
-                remember(&memory, fingerprint(number), &plan, quarter / 4);
+                remember(&reply_cache, fingerprint(number), &plan, quarter / 4);
                 number += 1;
             }
         }
         for number in 0..number {
-            assert!(find(&memory, fingerprint(number), 10).is_some(), "{number}");
+            assert!(
+                find(&reply_cache, fingerprint(number), 10).is_some(),
+                "{number}"
+            );
         }
         assert!(lines() > number as usize / CELLS);
         for second in 10..140 {
-            tick(&memory, second);
+            tick(&reply_cache, second);
         }
         assert_eq!(lines(), LEAST_LINES);
     }
@@ -415,46 +418,49 @@ mod tests {
     // forgotten by so much too early.
     #[test]
     fn answers_given_while_room_is_made_are_remembered_for_32_seconds_too() {
-        let memory = Memory::new();
+        let reply_cache = ReplyCache::new();
         let plan = plan("any");
         for number in 0..100_000 {
-            remember(&memory, fingerprint(number), &plan, 0);
+            remember(&reply_cache, fingerprint(number), &plan, 0);
         }
         let second = Cell::new(0);
         let pause = || {
             second.set(second.get() + 1);
             remember(
-                &memory,
+                &reply_cache,
                 fingerprint(200_000 + second.get()),
                 &plan,
                 second.get(),
             );
         };
-        memory.tick(|| second.get(), pause);
+        reply_cache.tick(|| second.get(), pause);
         let last = second.get();
         assert!(last > 32, "{last}");
         for later in last..=last + 32 {
-            tick(&memory, later);
-            let found = find(&memory, fingerprint(200_000 + last), later);
+            tick(&reply_cache, later);
+            let found = find(&reply_cache, fingerprint(200_000 + last), later);
             assert!(found.is_some(), "{last} {later}");
         }
     }
 
     #[test]
     fn memory_is_bounded_and_the_latest_answers_are_kept() {
-        let memory = Memory::with_limit(1_000);
+        let reply_cache = ReplyCache::with_limit(1_000);
         let plan = plan("any");
         for number in 0..10_000 {
             // A hundred a second.
-            remember(&memory, fingerprint(number), &plan, number / 100);
+            remember(&reply_cache, fingerprint(number), &plan, number / 100);
             if number % 100 == 99 {
-                tick(&memory, number / 100);
+                tick(&reply_cache, number / 100);
             }
         }
-        let generations = memory.generations.load();
+        let generations = reply_cache.generations.load();
         assert!(generations.0.iter().map(|each| each.lines()).sum::<usize>() <= 1_000);
         for number in 9_000..10_000 {
-            assert!(find(&memory, fingerprint(number), 99).is_some(), "{number}");
+            assert!(
+                find(&reply_cache, fingerprint(number), 99).is_some(),
+                "{number}"
+            );
         }
     }
 }

@@ -18,14 +18,14 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use crate::core::Core;
-use crate::hep::Mirror;
 use crate::metrics::Connection;
+use crate::observation::strangers::StrangerTransport;
 use crate::policy::{PeerState, Policy, Source};
+use crate::redirect::core::Core;
 use crate::router::Router;
 use crate::server::{Phase, Shared, reached};
-use crate::strangers::StrangerTransport;
-use crate::stream::{self, SipStream};
+use crate::transport::hep::Mirror;
+use crate::transport::stream::{self, SipStream};
 
 /// What connections to a listener are for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -190,16 +190,16 @@ impl<R: Router> Acceptor<R> {
     }
 }
 
-/// A place among a limited number, given back when dropped.
+/// A slot among a limited number, given back when dropped.
 struct Slot<T> {
-    /// What counts the places.
+    /// What counts the slots.
     counted: Arc<T>,
     /// The number of those taken.
     count: fn(&T) -> &AtomicUsize,
 }
 
 impl<T> Slot<T> {
-    /// Takes a place, if one is left.
+    /// Takes a slot, if one is left.
     fn take(counted: &Arc<T>, limit: usize, count: fn(&T) -> &AtomicUsize) -> Option<Self> {
         let taken = count(counted).fetch_add(1, Ordering::Relaxed);
         let slot = Self {

@@ -17,9 +17,9 @@ use ringback_sip_proto::{Frame, PONG, StreamFramer, Transport};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::{Instant, timeout, timeout_at};
 
-use crate::core::{Arrival, Round, Seat};
 use crate::metrics::Connection;
-use crate::plan::Plans;
+use crate::redirect::core::{Received, Snapshot, WorkerContext};
+use crate::redirect::plan::Plans;
 use crate::router::Router;
 use crate::server::{Phase, Shared, reached};
 
@@ -165,30 +165,30 @@ impl<R: Router> Protocol for SipStream<R> {
             handled.end = Some(Connection::Removed);
             return handled;
         }
-        let lane = self.shared.stream_lane();
-        let mut seat = Seat {
-            lane,
+        let shard = self.shared.stream_shard();
+        let mut worker = WorkerContext {
+            shard,
             plans: Plans::Shared(&core.shared_plans),
             pressure: None,
         };
-        let round = Round {
+        let snapshot = Snapshot {
             policy: &policy,
             directory: &core.router.directory(),
-            answered: &core.memory.generations(),
+            answered: &core.reply_cache.generations(),
             now: core.now(),
         };
         let (source, transport) = (self.source, self.transport);
         let mut answer = |bytes: &[u8], out: &mut Vec<u8>| {
-            let arrival = Arrival {
+            let arrival = Received {
                 bytes,
                 source,
                 transport,
                 waited: Duration::ZERO,
             };
             // On a stream every reply goes where the request came from.
-            if core.handle(&mut seat, round, &arrival, out).is_some() {
-                let took = core.now().uptime.saturating_sub(round.now.uptime);
-                core.metrics.lane(lane).took(transport, took);
+            if core.handle(&mut worker, snapshot, &arrival, out).is_some() {
+                let took = core.now().uptime.saturating_sub(snapshot.now.uptime);
+                core.metrics.shard(shard).took(transport, took);
             }
         };
         loop {

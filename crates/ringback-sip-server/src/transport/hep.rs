@@ -9,14 +9,14 @@ use ringback_routing::Timestamp;
 use ringback_sip_proto::hep::HepError;
 use ringback_sip_proto::{HepFrame, HepFramer, HepPacket};
 
-use crate::acceptor::Service;
-use crate::core::Core;
 use crate::learning::Sighting;
 use crate::metrics::{Connection, Hep};
+use crate::observation::strangers::StrangerTransport;
+use crate::redirect::core::Core;
 use crate::router::Router;
 use crate::server::Shared;
-use crate::strangers::StrangerTransport;
-use crate::stream::{Handled, Protocol};
+use crate::transport::acceptor::Service;
+use crate::transport::stream::{Handled, Protocol};
 
 /// Takes packets off a UDP socket until told to stop.
 pub(crate) fn serve_udp<R: Router>(core: &Core<R>, socket: &UdpSocket, stopping: &AtomicBool) {

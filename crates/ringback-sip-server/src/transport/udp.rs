@@ -23,12 +23,12 @@ use nix::sys::time::TimeSpec;
 use ringback_sip_proto::Transport;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
-use crate::core::{Arrival, Asked, Core, Now, Read, Round, Seat};
-use crate::metrics::{Dropped, Lane};
-use crate::overload::Pressure;
-use crate::plan::{PlanCache, Plans};
+use crate::admission::packet_filter::PacketFilter;
+use crate::admission::pressure::Pressure;
+use crate::metrics::{CounterShard, Dropped};
+use crate::redirect::core::{Asked, Core, Now, Read, Received, Snapshot, WorkerContext};
+use crate::redirect::plan::{PlanCache, Plans};
 use crate::router::Router;
-use crate::sieve::Sieve;
 
 /// Opens a UDP socket; with `shared`, several may listen on one address.
 pub(crate) fn bind(address: SocketAddr, shared: bool) -> io::Result<UdpSocket> {
@@ -57,7 +57,7 @@ pub(crate) fn bind(address: SocketAddr, shared: bool) -> io::Result<UdpSocket> {
             setsockopt(&socket, sockopt::Ipv6RecvPacketInfo, &true)?;
         }
     }
-    if let Err(error) = Sieve::default().attach(&socket) {
+    if let Err(error) = PacketFilter::default().attach(&socket) {
         // They are then absorbed here.
         tracing::debug!(%error, "the system does not filter ACKs");
     }
@@ -74,13 +74,13 @@ pub(crate) fn wake(socket: &UdpSocket) {
 
 /// Lets everything pass again if INVITEs are held back before this socket and its thread has nothing to do:
 /// where all that comes is held back, nothing would ever tell the thread that the overload is over.
-pub(crate) fn lift_if_idle(lane: &Lane, socket: &UdpSocket, now: Now) {
-    if lane.is_held_in_vain(now.uptime) {
-        if let Err(error) = Sieve::default().attach(socket) {
+pub(crate) fn lift_if_idle(shard: &CounterShard, socket: &UdpSocket, now: Now) {
+    if shard.is_held_in_vain(now.uptime) {
+        if let Err(error) = PacketFilter::default().attach(socket) {
             tracing::debug!(%error, "the system does not let INVITEs pass again");
             return;
         }
-        lane.lift();
+        shard.lift();
     }
 }
 
@@ -92,14 +92,14 @@ pub(crate) struct Worker<R> {
     /// What all threads share.
     pub(crate) core: Arc<Core<R>>,
     /// Which counters are the thread's own.
-    pub(crate) lane: usize,
+    pub(crate) shard: usize,
     /// Set when the thread has to end.
     pub(crate) stopping: Arc<AtomicBool>,
 }
 
 /// What is known of a datagram besides its bytes.
 #[derive(Clone, Copy, Debug)]
-struct Received {
+struct Datagram {
     /// How long it is.
     length: usize,
     /// Where it came from.
@@ -161,15 +161,18 @@ impl<R: Router> Worker<R> {
             }
             // No message may end the thread, whatever mistake of ours it finds.
             let batch = AssertUnwindSafe(|| {
-                let seat = Seat {
-                    lane: self.lane,
+                let worker = WorkerContext {
+                    shard: self.shard,
                     plans: Plans::Own(&mut plans),
                     pressure: Some(&mut pressure),
                 };
-                self.answer(&receiver, &received, seat, &mut sender);
+                self.answer(&receiver, &received, worker, &mut sender);
             });
             if catch_unwind(batch).is_err() {
-                self.core.metrics.lane(self.lane).dropped(Dropped::Internal);
+                self.core
+                    .metrics
+                    .shard(self.shard)
+                    .dropped(Dropped::Internal);
                 tracing::error!("answering a batch of datagrams panicked");
                 plans = PlanCache::default();
             }
@@ -178,7 +181,7 @@ impl<R: Router> Worker<R> {
             for _ in 0..failed {
                 self.core
                     .metrics
-                    .lane(self.lane)
+                    .shard(self.shard)
                     .dropped(Dropped::SendFailed);
             }
         }
@@ -189,10 +192,10 @@ impl<R: Router> Worker<R> {
         if answered.is_empty() {
             return;
         }
-        let lane = self.core.metrics.lane(self.lane);
+        let shard = self.core.metrics.shard(self.shard);
         let now = self.core.now().since_epoch;
         for at in answered.drain(..) {
-            lane.took(Transport::Udp, now.saturating_sub(at));
+            shard.took(Transport::Udp, now.saturating_sub(at));
         }
     }
 
@@ -200,41 +203,41 @@ impl<R: Router> Worker<R> {
     fn answer(
         &self,
         receiver: &Receiver,
-        received: &ArrayVec<Received, BATCH>,
-        mut seat: Seat<'_>,
+        received: &ArrayVec<Datagram, BATCH>,
+        mut worker: WorkerContext<'_>,
         sender: &mut Sender,
     ) {
         let policy = self.core.policy.load();
         let now = self.core.now();
-        let waited = |datagram: &Received| {
+        let waited = |datagram: &Datagram| {
             // Zero where the system gave no time.
             let known = datagram.at > Duration::ZERO;
             let waited = now.since_epoch.saturating_sub(datagram.at);
             if known { waited } else { Duration::ZERO }
         };
-        if let (Some(pressure), Some(first)) = (&mut seat.pressure, received.first()) {
-            let lane = self.core.metrics.lane(self.lane);
-            if lane.take_lifted() {
+        if let (Some(pressure), Some(first)) = (&mut worker.pressure, received.first()) {
+            let shard = self.core.metrics.shard(self.shard);
+            if shard.take_lifted() {
                 pressure.lift();
             }
             let count = u32::try_from(received.len()).unwrap_or(u32::MAX);
-            let sieve = pressure.batch(now.uptime, waited(first), count);
-            if let Some(Err(error)) = sieve.map(|sieve| sieve.attach(&self.socket)) {
+            let filter = pressure.batch(now.uptime, waited(first), count);
+            if let Some(Err(error)) = filter.map(|filter| filter.attach(&self.socket)) {
                 // What is taken in is bounded all the same, at a higher price.
                 tracing::debug!(%error, "the system does not hold INVITEs back for us");
-                pressure.sieve_failed();
+                pressure.filter_failed();
             }
-            lane.set_overloaded(pressure.is_high().then_some(now.uptime));
+            shard.set_overloaded(pressure.is_high().then_some(now.uptime));
         }
-        let round = Round {
+        let snapshot = Snapshot {
             policy: &policy,
             directory: &self.core.router.directory(),
-            answered: &self.core.memory.generations(),
+            answered: &self.core.reply_cache.generations(),
             now,
         };
         // Nothing but an INVITE or an ACK is read before the INVITEs that came before it are answered: it
         // may be a reply to one of them, to be learned from.
-        let may_be_read = |datagram: &(usize, &Received)| {
+        let may_be_read = |datagram: &(usize, &Datagram)| {
             let bytes = receiver.bytes(datagram.0, datagram.1.length);
             bytes.starts_with(b"INVITE ") || bytes.starts_with(b"ACK ")
         };
@@ -244,11 +247,11 @@ impl<R: Router> Worker<R> {
             let mut locals: ArrayVec<(Option<LocalAddress>, Duration), OVERLAPPED> =
                 ArrayVec::new();
             while !asked.is_full()
-                && let Some((place, datagram)) =
+                && let Some((index, datagram)) =
                     datagrams.next_if(|next| asked.is_empty() || may_be_read(next))
             {
-                let arrival = Arrival {
-                    bytes: receiver.bytes(place, datagram.length),
+                let arrival = Received {
+                    bytes: receiver.bytes(index, datagram.length),
                     source: datagram.source,
                     transport: Transport::Udp,
                     waited: waited(datagram),
@@ -256,7 +259,7 @@ impl<R: Router> Worker<R> {
                 let start = sender.buffer.len();
                 match self
                     .core
-                    .read(&mut seat, round, &arrival, &mut sender.buffer)
+                    .read(&mut worker, snapshot, &arrival, &mut sender.buffer)
                 {
                     Read::Done(Some(destination)) => {
                         sender.push(start, destination, datagram.local, datagram.at);
@@ -268,12 +271,12 @@ impl<R: Router> Worker<R> {
                     }
                 }
             }
-            self.core.warm(round, &asked);
+            self.core.warm(snapshot, &asked);
             for (asked, (local, at)) in asked.iter().zip(locals) {
                 let start = sender.buffer.len();
-                let destination = self
-                    .core
-                    .answer(&mut seat, round, asked, &mut sender.buffer);
+                let destination =
+                    self.core
+                        .answer(&mut worker, snapshot, asked, &mut sender.buffer);
                 if let Some(destination) = destination {
                     sender.push(start, destination, local, at);
                 }
@@ -311,9 +314,9 @@ impl Receiver {
     fn receive(
         &mut self,
         socket: &UdpSocket,
-        received: &mut ArrayVec<Received, BATCH>,
+        received: &mut ArrayVec<Datagram, BATCH>,
     ) -> Result<(), Errno> {
-        // To list every place takes longer than to receive one datagram does.
+        // To list every buffer takes longer than to receive one datagram does.
         if self.wanted == 1 {
             self.receive_up_to::<1>(socket, received)
         } else {
@@ -325,13 +328,13 @@ impl Receiver {
     fn receive_up_to<const LIMIT: usize>(
         &mut self,
         socket: &UdpSocket,
-        received: &mut ArrayVec<Received, BATCH>,
+        received: &mut ArrayVec<Datagram, BATCH>,
     ) -> Result<(), Errno> {
         received.clear();
-        let mut places = self.room.chunks_exact_mut(STRIDE);
+        let mut buffers = self.room.chunks_exact_mut(STRIDE);
         let mut slices: [[IoSliceMut<'_>; 1]; LIMIT] = std::array::from_fn(|_| {
-            let place = places.next().unwrap_or_default();
-            [IoSliceMut::new(place)]
+            let buffer = buffers.next().unwrap_or_default();
+            [IoSliceMut::new(buffer)]
         });
         let wanted = self.wanted.min(LIMIT);
         let slices = slices.get_mut(..wanted).unwrap_or_default();
@@ -343,7 +346,7 @@ impl Receiver {
             None,
         )?;
         for message in messages {
-            let mut datagram = Received {
+            let mut datagram = Datagram {
                 length: message.bytes,
                 source: message
                     .address
@@ -384,8 +387,8 @@ impl Receiver {
     }
 
     /// The bytes of a datagram.
-    fn bytes(&self, place: usize, length: usize) -> &[u8] {
-        let start = place * STRIDE;
+    fn bytes(&self, index: usize, length: usize) -> &[u8] {
+        let start = index * STRIDE;
         self.room.get(start..start + length).unwrap_or_default()
     }
 }
@@ -567,10 +570,10 @@ fn send_whole(
         .map(|reply| Some(reply.destination.into()))
         .collect();
     let local = run.first().and_then(|reply| reply.local);
-    with_control(local, None, |place, control| {
+    with_control(local, None, |index, control| {
         let sent = sendmmsg(
             socket.as_raw_fd(),
-            &mut headers[place],
+            &mut headers[index],
             slices.as_slice(),
             addresses,
             control,
@@ -596,10 +599,10 @@ fn send_cut(
         .collect();
     let piece = u16::try_from(first.length()).map_err(|_| Errno::EMSGSIZE)?;
     let message = [slices.as_slice()];
-    with_control(first.local, Some(piece), |place, control| {
+    with_control(first.local, Some(piece), |index, control| {
         let sent = sendmmsg(
             socket.as_raw_fd(),
-            &mut headers[place],
+            &mut headers[index],
             &message,
             [Some(SockaddrStorage::from(first.destination))],
             control,
@@ -610,7 +613,7 @@ fn send_cut(
 }
 
 /// Calls with the control messages that make replies leave from an address of ours, and be cut into
-/// pieces of this length; and with the place of the headers that have room for the address.
+/// pieces of this length; and with the index of the headers that have room for the address.
 fn with_control<T>(
     local: Option<LocalAddress>,
     piece: Option<u16>,
@@ -626,7 +629,7 @@ fn with_control<T>(
         ipi6_ifindex: 0,
     };
     let mut control: ArrayVec<ControlMessage<'_>, 2> = ArrayVec::new();
-    let place = match local {
+    let index = match local {
         None => 0,
         Some(LocalAddress::V4(address)) => {
             v4.ipi_spec_dst.s_addr = u32::from_ne_bytes(address);
@@ -643,7 +646,7 @@ fn with_control<T>(
     if let Some(piece) = &piece {
         control.push(ControlMessage::UdpGsoSegments(piece));
     }
-    call(place, &control)
+    call(index, &control)
 }
 
 /// An address as the system gives it.
@@ -665,7 +668,7 @@ const BATCH: usize = 64;
 /// enough for all of them to stay in its nearest cache meanwhile.
 const OVERLAPPED: usize = 8;
 
-/// Room for one datagram. Not a power of two, or all datagrams would compete for the same places of
+/// Room for one datagram. Not a power of two, or all datagrams would compete for the same lines of
 /// the processor's caches.
 const STRIDE: usize = 65_536 + 17 * 64;
 

@@ -28,16 +28,18 @@ use smallvec::SmallVec;
 use uuid::Uuid;
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::identity;
+use crate::admission::pressure::{Admission, Arriving, Pressure};
 use crate::learning::{self, Learning, Lesson, Progress, Sighting};
-use crate::memory::{Generations, Memory, SharedPlan};
-use crate::metrics::{Dropped, Excess, ExcessCause, Lane, Learned, Metrics, PeerLane, Refused};
+use crate::metrics::{
+    CounterShard, Dropped, Excess, ExcessCause, Learned, Metrics, PeerCounters, Refused,
+};
 use crate::observation::Observations;
-use crate::overload::{Knock, Pressure, Relief};
+use crate::observation::refused::{RefusedCall, shown_dialed, transport_name};
 use crate::peers::Refusal;
-use crate::plan::{Decided, HeaderSet, Plan, PlanCache, Plans};
 use crate::policy::{Policy, Source};
-use crate::refused::{RefusedCall, shown_dialed, transport_name};
+use crate::redirect::identity;
+use crate::redirect::plan::{Decided, HeaderSet, Plan, PlanCache, Plans};
+use crate::redirect::reply_cache::{Generations, ReplyCache, SharedPlan};
 use crate::router::Router;
 
 /// What all threads of a server share.
@@ -50,7 +52,7 @@ pub(crate) struct Core<R> {
     /// The rules in force.
     pub(crate) policy: ArcSwap<Policy>,
     /// INVITEs answered lately.
-    pub(crate) memory: Memory,
+    pub(crate) reply_cache: ReplyCache,
     /// Calls whose end is waited for.
     pub(crate) learning: Learning,
     /// What was counted.
@@ -67,7 +69,7 @@ pub(crate) struct Core<R> {
 
 /// One message and how it came.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Arrival<'m> {
+pub(crate) struct Received<'m> {
     /// One datagram, or one message of a stream.
     pub(crate) bytes: &'m [u8],
     /// Source address.
@@ -80,7 +82,7 @@ pub(crate) struct Arrival<'m> {
 
 /// What all messages that came together are handled with.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Round<'r> {
+pub(crate) struct Snapshot<'r> {
     /// The rules in force.
     pub(crate) policy: &'r Policy,
     /// Agents, numbers and roles.
@@ -138,9 +140,9 @@ pub(crate) struct Now {
 
 /// A thread at work.
 #[derive(Debug)]
-pub(crate) struct Seat<'s> {
+pub(crate) struct WorkerContext<'s> {
     /// Which counters are its own.
-    pub(crate) lane: usize,
+    pub(crate) shard: usize,
     /// Where it finds plans.
     pub(crate) plans: Plans<'s>,
     /// How it keeps up; a stream holds its peer back by itself.
@@ -150,15 +152,15 @@ pub(crate) struct Seat<'s> {
 /// What a message is handled with.
 struct Desk<'d, 's, 'r> {
     /// The thread.
-    seat: &'d mut Seat<'s>,
+    worker: &'d mut WorkerContext<'s>,
     /// The rules, and when.
-    round: Round<'r>,
+    snapshot: Snapshot<'r>,
     /// Whose message it is.
     source: Source<'r>,
     /// Counters of the thread.
-    lane: &'d Lane,
+    shard: &'d CounterShard,
     /// Counters of the thread for this peer.
-    peer_lane: &'r PeerLane,
+    peer_counters: &'r PeerCounters,
 }
 
 impl Now {
@@ -170,7 +172,7 @@ impl Now {
 
 impl<R: Router> Core<R> {
     /// A server that has not seen anything yet. `key` makes To tags and fingerprints secret.
-    pub(crate) fn new(router: R, key: [u8; 16], policy: Policy, lanes: usize) -> Self {
+    pub(crate) fn new(router: R, key: [u8; 16], policy: Policy, shards: usize) -> Self {
         let redirector = |headers: HeaderSet| {
             let settings = Settings {
                 decision_headers: headers.decision,
@@ -182,10 +184,10 @@ impl<R: Router> Core<R> {
             router,
             redirectors: HeaderSet::ALL.map(redirector),
             policy: ArcSwap::from_pointee(policy),
-            memory: Memory::new(),
+            reply_cache: ReplyCache::new(),
             learning: Learning::new(),
-            metrics: Metrics::new(lanes),
-            observations: Observations::new(lanes),
+            metrics: Metrics::new(shards),
+            observations: Observations::new(shards),
             shared_plans: Mutex::default(),
             draining: AtomicBool::new(false),
             started: Instant::now(),
@@ -212,14 +214,14 @@ impl<R: Router> Core<R> {
     /// Takes one message. A reply is appended to `out`; given is where it goes.
     pub(crate) fn handle(
         &self,
-        seat: &mut Seat<'_>,
-        round: Round<'_>,
-        arrival: &Arrival<'_>,
+        worker: &mut WorkerContext<'_>,
+        snapshot: Snapshot<'_>,
+        arrival: &Received<'_>,
         out: &mut Vec<u8>,
     ) -> Option<SocketAddr> {
-        match self.read(seat, round, arrival, out) {
+        match self.read(worker, snapshot, arrival, out) {
             Read::Done(destination) => destination,
-            Read::Invite(asked) => self.answer(seat, round, &asked, out),
+            Read::Invite(asked) => self.answer(worker, snapshot, &asked, out),
         }
     }
 
@@ -227,28 +229,28 @@ impl<R: Router> Core<R> {
     /// appended to `out`.
     pub(crate) fn read<'m, 'r>(
         &self,
-        seat: &mut Seat<'_>,
-        round: Round<'r>,
-        arrival: &Arrival<'m>,
+        worker: &mut WorkerContext<'_>,
+        snapshot: Snapshot<'r>,
+        arrival: &Received<'m>,
         out: &mut Vec<u8>,
     ) -> Read<'m, 'r> {
-        let lane = self.metrics.lane(seat.lane);
-        lane.received(arrival.transport);
-        let Some(source) = round.policy.source(arrival.source.ip()) else {
-            lane.dropped(Dropped::Stranger);
+        let shard = self.metrics.shard(worker.shard);
+        shard.received(arrival.transport);
+        let Some(source) = snapshot.policy.source(arrival.source.ip()) else {
+            shard.dropped(Dropped::Stranger);
             self.observations
-                .stranger(seat.lane, arrival.source.ip(), arrival.transport.into());
+                .stranger(worker.shard, arrival.source.ip(), arrival.transport.into());
             return Read::Done(None);
         };
         if !source.peer.transports.contains(arrival.transport) {
-            lane.dropped(Dropped::Transport);
+            shard.dropped(Dropped::Transport);
             return Read::Done(None);
         }
-        let mut desk = Desk::new(seat, round, source, lane);
-        desk.peer_lane.received();
+        let mut desk = Desk::new(worker, snapshot, source, shard);
+        desk.peer_counters.received();
         // Nothing else of an ACK matters: it is never answered (RFC 3261 §17.1.1.3).
         if arrival.bytes.starts_with(b"ACK ") {
-            lane.absorbed();
+            shard.absorbed();
             return Read::Done(None);
         }
         if arrival.bytes.starts_with(b"INVITE ") {
@@ -261,10 +263,10 @@ impl<R: Router> Core<R> {
     /// Fetches from memory what the answers to these INVITEs will look up.
     pub(crate) fn warm<const N: usize>(
         &self,
-        round: Round<'_>,
+        snapshot: Snapshot<'_>,
         asked: &ArrayVec<Asked<'_, '_>, N>,
     ) {
-        round
+        snapshot
             .answered
             .warm(asked.iter().map(|asked| asked.invite.fingerprint()));
         let contacts: ArrayVec<_, N> = asked.iter().filter_map(Asked::contact).collect();
@@ -278,26 +280,26 @@ impl<R: Router> Core<R> {
         };
         let sources: ArrayVec<AgentSlot, N> = contacts.iter().filter_map(latest).collect();
         let claimant = |source: &AgentSlot| {
-            let agent = round.directory.agent(*source)?;
+            let agent = snapshot.directory.agent(*source)?;
             agent.claimed_by.first().copied()
         };
         let claimants: ArrayVec<AgentSlot, N> = sources.iter().filter_map(claimant).collect();
         for claimant in &claimants {
-            black_box(round.directory.agent(*claimant).map(|agent| agent.slot));
+            black_box(snapshot.directory.agent(*claimant).map(|agent| agent.slot));
         }
     }
 
-    /// Answers an INVITE that was read in the same round. A reply is appended to `out`; given is
+    /// Answers an INVITE that was read in the same batch. A reply is appended to `out`; given is
     /// where it goes.
     pub(crate) fn answer(
         &self,
-        seat: &mut Seat<'_>,
-        round: Round<'_>,
+        worker: &mut WorkerContext<'_>,
+        snapshot: Snapshot<'_>,
         asked: &Asked<'_, '_>,
         out: &mut Vec<u8>,
     ) -> Option<SocketAddr> {
-        let lane = self.metrics.lane(seat.lane);
-        let mut desk = Desk::new(seat, round, asked.source, lane);
+        let shard = self.metrics.shard(worker.shard);
+        let mut desk = Desk::new(worker, snapshot, asked.source, shard);
         let start = out.len();
         let reply = self.answer_invite(&mut desk, asked, out)?;
         desk.send(reply, asked.transport, start, out)
@@ -307,14 +309,14 @@ impl<R: Router> Core<R> {
     fn read_invite<'m, 'r>(
         &self,
         desk: &mut Desk<'_, '_, 'r>,
-        arrival: &Arrival<'m>,
+        arrival: &Received<'m>,
         out: &mut Vec<u8>,
     ) -> Read<'m, 'r> {
         // On overload, silence has to be cheap: the first bytes are enough.
         let excess = desk.excess(arrival);
         if let Some(excess) = excess.filter(|excess| !excess.is_answered()) {
-            desk.peer_lane.refused(excess);
-            desk.lane.dropped(excess.cause().into());
+            desk.peer_counters.refused(excess);
+            desk.shard.dropped(excess.cause().into());
             return Read::Done(None);
         }
         let start = out.len();
@@ -329,13 +331,15 @@ impl<R: Router> Core<R> {
                 desk.count_refusal(&reply);
                 if let Some(refusal) = reply.refusal {
                     let cause = Refused::from(refusal);
-                    self.observations
-                        .refused(desk.seat.lane, desk.refused(arrival, cause, reply.status));
+                    self.observations.refused(
+                        desk.worker.shard,
+                        desk.refused(arrival, cause, reply.status),
+                    );
                 }
                 Read::Done(desk.send(reply, arrival.transport, start, out))
             }
             Action::Drop(cause) => {
-                desk.lane.dropped(cause.into());
+                desk.shard.dropped(cause.into());
                 Read::Done(None)
             }
             Action::Absorb | Action::Response(_) => Read::Done(None),
@@ -346,7 +350,7 @@ impl<R: Router> Core<R> {
     fn read_other<'m, 'r>(
         &self,
         desk: &Desk<'_, '_, 'r>,
-        arrival: &Arrival<'m>,
+        arrival: &Received<'m>,
         out: &mut Vec<u8>,
     ) -> Read<'m, 'r> {
         if !desk.takes_other() {
@@ -362,14 +366,14 @@ impl<R: Router> Core<R> {
             Action::Invite(invite) => {
                 return Read::Invite(desk.asked(invite, arrival, None));
             }
-            Action::Absorb => desk.lane.absorbed(),
+            Action::Absorb => desk.shard.absorbed(),
             Action::Response(_) => {
-                desk.lane.dropped(Dropped::Response);
+                desk.shard.dropped(Dropped::Response);
                 if desk.source.peer.learn {
                     self.observe(arrival.bytes, &desk.sighting());
                 }
             }
-            Action::Drop(cause) => desk.lane.dropped(cause.into()),
+            Action::Drop(cause) => desk.shard.dropped(cause.into()),
         }
         Read::Done(None)
     }
@@ -383,13 +387,13 @@ impl<R: Router> Core<R> {
     ) -> Option<Reply> {
         let invite = &asked.invite;
         let mut reason = None;
-        let plan = match self.memory.find(
-            desk.round.answered,
+        let plan = match self.reply_cache.find(
+            desk.snapshot.answered,
             invite.fingerprint(),
-            desk.round.now.second(),
+            desk.snapshot.now.second(),
         ) {
             Some(plan) => {
-                desk.lane.retransmitted();
+                desk.shard.retransmitted();
                 plan
             }
             None => {
@@ -397,11 +401,11 @@ impl<R: Router> Core<R> {
                     return self.refuse(desk, excess, invite, out);
                 }
                 let Some(decided) = self.plan(desk, asked) else {
-                    desk.lane.refused(Refused::Unreadable);
+                    desk.shard.refused(Refused::Unreadable);
                     let retry_after = desk.source.peer.retry_after;
                     return Some(self.redirectors[0].overloaded(invite, retry_after, out));
                 };
-                desk.peer_lane.served();
+                desk.peer_counters.served();
                 let plan;
                 (plan, reason) = decided;
                 plan
@@ -415,7 +419,7 @@ impl<R: Router> Core<R> {
             && reply.status >= 400
         {
             let call = desk.refused_by(asked, reason, reply.status);
-            self.observations.refused(desk.seat.lane, call);
+            self.observations.refused(desk.worker.shard, call);
         }
         desk.count_refusal(&reply);
         Some(reply)
@@ -429,12 +433,12 @@ impl<R: Router> Core<R> {
         invite: &Invite<'_>,
         out: &mut Vec<u8>,
     ) -> Option<Reply> {
-        desk.peer_lane.refused(excess);
+        desk.peer_counters.refused(excess);
         if !excess.is_answered() {
-            desk.lane.dropped(excess.cause().into());
+            desk.shard.dropped(excess.cause().into());
             return None;
         }
-        desk.lane.refused(excess.cause().into());
+        desk.shard.refused(excess.cause().into());
         let retry_after = desk.source.peer.retry_after;
         Some(self.redirectors[0].overloaded(invite, retry_after, out))
     }
@@ -462,7 +466,7 @@ impl<R: Router> Core<R> {
         let question = Question {
             dialed: asked.dialed,
             caller: asked.caller,
-            now: desk.round.now.wall,
+            now: desk.snapshot.now.wall,
             avoided: match invite.uri().scheme() {
                 Scheme::Sip | Scheme::Sips => {
                     UserSet::of_user(invite.uri().user().unwrap_or_default())
@@ -471,38 +475,38 @@ impl<R: Router> Core<R> {
             },
             usable: &usable,
         };
-        let decision = decide(desk.round.directory, self.router.contacts(), &question).ok()?;
-        let headers = desk.round.policy.headers;
-        let plan = desk.seat.plans.of(
+        let decision = decide(desk.snapshot.directory, self.router.contacts(), &question).ok()?;
+        let headers = desk.snapshot.policy.headers;
+        let plan = desk.worker.plans.of(
             &decision,
             &decision.placeholders(asked.dialed, asked.caller),
             headers,
             &self.redirectors[headers.index()],
         );
-        if let Some(earlier) = self.memory.remember(
-            desk.round.answered,
+        if let Some(earlier) = self.reply_cache.remember(
+            desk.snapshot.answered,
             invite.fingerprint(),
             &plan,
-            desk.round.now.second(),
+            desk.snapshot.now.second(),
         ) {
             // Another thread was faster with the same INVITE.
             return Some((earlier, None));
         }
-        desk.lane.decided(decision.outcome, decision.reason);
+        desk.shard.decided(decision.outcome, decision.reason);
         let call_id = invite.call_id();
-        if desk.round.policy.watches
+        if desk.snapshot.policy.watches
             && decision.outcome == Outcome::Callback
             && let Some(environment) = decision.environment
         {
             self.learning
-                .await_answer(invite.message(), environment.record.id, desk.round.now);
+                .await_answer(invite.message(), environment.record.id, desk.snapshot.now);
         }
         self.router.decided(
             &decision,
             asked.dialed,
             asked.caller,
             call_id,
-            desk.round.now.wall,
+            desk.snapshot.now.wall,
         );
         Some((plan, Some(decision.reason)))
     }
@@ -512,7 +516,7 @@ impl<R: Router> Core<R> {
         let invite = &asked.invite;
         let lesson =
             self.learning
-                .outbound(desk.round.directory, invite.message(), &desk.sighting());
+                .outbound(desk.snapshot.directory, invite.message(), &desk.sighting());
         let is_outbound = lesson.is_outbound;
         self.take(lesson);
         let plan = desk.source.forward.filter(|_| is_outbound)?;
@@ -525,15 +529,15 @@ impl<R: Router> Core<R> {
             _ => None,
         };
         let plan = filled.as_ref().unwrap_or(plan);
-        if let Some(earlier) = self.memory.remember(
-            desk.round.answered,
+        if let Some(earlier) = self.reply_cache.remember(
+            desk.snapshot.answered,
             invite.fingerprint(),
             plan,
-            desk.round.now.second(),
+            desk.snapshot.now.second(),
         ) {
             return Some(earlier);
         }
-        desk.lane.forwarded();
+        desk.shard.forwarded();
         Some(Arc::clone(plan))
     }
 
@@ -613,7 +617,7 @@ impl<R: Router> Core<R> {
     }
 
     /// A message as the redirect core takes it.
-    fn input<'m>(&self, arrival: &Arrival<'m>) -> Input<'m> {
+    fn input<'m>(&self, arrival: &Received<'m>) -> Input<'m> {
         Input {
             bytes: arrival.bytes,
             source: arrival.source,
@@ -632,13 +636,18 @@ impl Asked<'_, '_> {
 
 impl<'d, 's, 'r> Desk<'d, 's, 'r> {
     /// For a message of this peer.
-    fn new(seat: &'d mut Seat<'s>, round: Round<'r>, source: Source<'r>, lane: &'d Lane) -> Self {
+    fn new(
+        worker: &'d mut WorkerContext<'s>,
+        snapshot: Snapshot<'r>,
+        source: Source<'r>,
+        shard: &'d CounterShard,
+    ) -> Self {
         Self {
-            peer_lane: source.state.lane(seat.lane),
-            seat,
-            round,
+            peer_counters: source.state.shard(worker.shard),
+            worker,
+            snapshot,
             source,
-            lane,
+            shard,
         }
     }
 
@@ -646,10 +655,10 @@ impl<'d, 's, 'r> Desk<'d, 's, 'r> {
     fn asked<'m>(
         &self,
         invite: Invite<'m>,
-        arrival: &Arrival<'_>,
+        arrival: &Received<'_>,
         excess: Option<Excess>,
     ) -> Asked<'m, 'r> {
-        let (directory, peer) = (self.round.directory, self.source.peer);
+        let (directory, peer) = (self.snapshot.directory, self.source.peer);
         let dialed = identity::dialed(
             invite.message(),
             invite.request_uri_identity(&peer.strip_prefixes),
@@ -676,11 +685,11 @@ impl<'d, 's, 'r> Desk<'d, 's, 'r> {
     /// What the placeholders of a next hop stand for. Both agents are the one that calls: the one that
     /// the agent header names, or else the only outbound agent that owns the calling number.
     fn outbound_placeholders(&self, asked: &Asked<'_, '_>) -> Placeholders {
-        let directory = self.round.directory;
+        let directory = self.snapshot.directory;
         let mut named = asked
             .invite
             .message()
-            .header(&self.round.policy.agent_header)
+            .header(&self.snapshot.policy.agent_header)
             .filter_map(|value| Uuid::try_parse(value.text().trim()).ok());
         let calling = || {
             let owner = learning::sole_outbound_owner(directory, asked.caller.number()?)?;
@@ -699,9 +708,9 @@ impl<'d, 's, 'r> Desk<'d, 's, 'r> {
     fn sighting(&self) -> Sighting<'r> {
         Sighting {
             peer: self.source.peer,
-            agent_header: &self.round.policy.agent_header,
-            at: self.round.now.wall,
-            now: self.round.now,
+            agent_header: &self.snapshot.policy.agent_header,
+            at: self.snapshot.now.wall,
+            now: self.snapshot.now,
         }
     }
 
@@ -716,16 +725,16 @@ impl<'d, 's, 'r> Desk<'d, 's, 'r> {
     ) -> Option<SocketAddr> {
         if out.len() - start > MAX_DATAGRAM && transport == Transport::Udp {
             out.truncate(start);
-            self.lane.dropped(Dropped::ReplyTooLarge);
+            self.shard.dropped(Dropped::ReplyTooLarge);
             return None;
         }
-        self.lane.replied(reply.status);
+        self.shard.replied(reply.status);
         Some(self.destination(&reply))
     }
 
     /// Where a reply goes: to its source, unless `maddr` names a peer.
     fn destination(&self, reply: &Reply) -> SocketAddr {
-        let is_peer = |maddr: &SocketAddr| self.round.policy.source(maddr.ip()).is_some();
+        let is_peer = |maddr: &SocketAddr| self.snapshot.policy.source(maddr.ip()).is_some();
         reply.maddr.filter(is_peer).unwrap_or(reply.destination)
     }
 
@@ -733,44 +742,44 @@ impl<'d, 's, 'r> Desk<'d, 's, 'r> {
     fn takes_other(&self) -> bool {
         let rate = self.source.peer.rate;
         let rate = rate.map_or(OTHERS_UNLIMITED, |rate| rate.max(OTHERS_LEAST));
-        let now = self.round.now.uptime;
+        let now = self.snapshot.now.uptime;
         let takes = self.source.state.others.take(rate, now, now);
         if !takes {
-            self.peer_lane.dropped();
-            self.lane.dropped(Dropped::OtherBudget);
+            self.peer_counters.dropped();
+            self.shard.dropped(Dropped::OtherBudget);
         }
         takes
     }
 
     /// When a message came, since the server was made.
-    fn arrived(&self, arrival: &Arrival<'_>) -> Duration {
-        self.round.now.uptime.saturating_sub(arrival.waited)
+    fn arrived(&self, arrival: &Received<'_>) -> Duration {
+        self.snapshot.now.uptime.saturating_sub(arrival.waited)
     }
 
     /// Why an INVITE is refused before it is read, if it is: unless it turns out to be known.
-    fn excess(&mut self, arrival: &Arrival<'_>) -> Option<Excess> {
+    fn excess(&mut self, arrival: &Received<'_>) -> Option<Excess> {
         let wants_answers = self.source.peer.refuse == Refusal::Answer;
         let arrived = self.arrived(arrival);
-        let pressure = self.seat.pressure.as_deref_mut()?;
+        let pressure = self.worker.pressure.as_deref_mut()?;
         if pressure.is_late(arrival.waited) {
             return Some(Excess::new(ExcessCause::Late, wants_answers));
         }
-        let knock = Knock {
-            place: self.source.place,
+        let arriving = Arriving {
+            index: self.source.index,
             ip: arrival.source.ip(),
             rate: self.source.peer.rate,
             wants_answers,
         };
-        let is_answered = match pressure.invite(&knock) {
-            Relief::Answer => true,
-            Relief::Drop => false,
-            Relief::Serve => {
+        let is_answered = match pressure.invite(&arriving) {
+            Admission::Answer => true,
+            Admission::Drop => false,
+            Admission::Serve => {
                 if wants_answers || !pressure.is_high() {
                     return None;
                 }
                 // Under pressure nobody reads what is over the rate, to see whether it is known.
                 let rate = self.source.peer.rate?;
-                let now = self.round.now.uptime;
+                let now = self.snapshot.now.uptime;
                 let is_over = !self.source.state.invites.has(rate, arrived, now);
                 return is_over.then_some(Excess::new(ExcessCause::Rate, false));
             }
@@ -781,16 +790,16 @@ impl<'d, 's, 'r> Desk<'d, 's, 'r> {
     /// Why a new INVITE is refused, if it is over its peer's rate.
     fn over_rate(&self, arrived: Duration) -> Option<Excess> {
         let rate = self.source.peer.rate?;
-        let now = self.round.now.uptime;
+        let now = self.snapshot.now.uptime;
         let takes = self.source.state.invites.take(rate, arrived, now);
         let is_answered = self.source.peer.refuse == Refusal::Answer;
         (!takes).then_some(Excess::new(ExcessCause::Rate, is_answered))
     }
 
     /// What the operator is shown of an INVITE that could not be read.
-    fn refused(&self, arrival: &Arrival<'_>, cause: Refused, status: u16) -> RefusedCall {
+    fn refused(&self, arrival: &Received<'_>, cause: Refused, status: u16) -> RefusedCall {
         RefusedCall {
-            at: self.round.now.wall,
+            at: self.snapshot.now.wall,
             transport: Some(transport_name(arrival.transport)),
             peer: self.source.peer.name.clone(),
             source: Some(arrival.source),
@@ -806,7 +815,7 @@ impl<'d, 's, 'r> Desk<'d, 's, 'r> {
     fn refused_by(&self, asked: &Asked<'_, '_>, reason: Reason, status: u16) -> RefusedCall {
         let user = asked.invite.uri().user().unwrap_or_default();
         RefusedCall {
-            at: self.round.now.wall,
+            at: self.snapshot.now.wall,
             transport: Some(transport_name(asked.transport)),
             peer: self.source.peer.name.clone(),
             source: Some(asked.invite.origin().address),
@@ -821,7 +830,7 @@ impl<'d, 's, 'r> Desk<'d, 's, 'r> {
     /// Counts the cause, if the reply is an error.
     fn count_refusal(&self, reply: &Reply) {
         if let Some(refusal) = reply.refusal {
-            self.lane.refused(refusal.into());
+            self.shard.refused(refusal.into());
             tracing::debug!(peer = %self.source.peer.name, ?refusal, "request refused");
         }
     }
@@ -886,25 +895,25 @@ mod tests {
     fn ask(core: &Core<Nobody>, message: &str, late: bool) -> Option<u16> {
         let mut plans = PlanCache::default();
         let mut pressure = Pressure::default();
-        let mut seat = Seat {
-            lane: 0,
+        let mut worker = WorkerContext {
+            shard: 0,
             plans: Plans::Own(&mut plans),
             pressure: Some(&mut pressure),
         };
-        let arrival = Arrival {
+        let arrival = Received {
             bytes: message.as_bytes(),
             source: "127.0.0.1:5060".parse().unwrap(),
             transport: Transport::Udp,
             waited: Duration::from_secs(if late { 33 } else { 0 }),
         };
-        let round = Round {
+        let snapshot = Snapshot {
             policy: &core.policy.load(),
             directory: &core.router.directory(),
-            answered: &core.memory.generations(),
+            answered: &core.reply_cache.generations(),
             now: core.now(),
         };
         let mut out = Vec::new();
-        core.handle(&mut seat, round, &arrival, &mut out)?;
+        core.handle(&mut worker, snapshot, &arrival, &mut out)?;
         String::from_utf8(out).unwrap()[8..11].parse().ok()
     }
 

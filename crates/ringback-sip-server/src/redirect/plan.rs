@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use ringback_routing::{AgentId, Decision, E164, Placeholders, Ranked, Target};
 use ringback_sip_proto::{Answer, PreparedAnswer, PreparedTarget, Redirector};
 
-use crate::memory::SharedPlan;
+use crate::redirect::reply_cache::SharedPlan;
 
 /// How an INVITE is answered.
 #[derive(Debug)]
@@ -38,7 +38,7 @@ pub(crate) struct Decided {
     pub(crate) headers: HeaderSet,
 }
 
-/// A place that a call can be sent to.
+/// A target that a call can be sent to.
 #[derive(Debug)]
 pub(crate) struct PlannedTarget {
     /// Lower is tried first.
@@ -82,7 +82,7 @@ impl HeaderSet {
         Self { decision, contact }
     }
 
-    /// Its place in [`Self::ALL`].
+    /// Its index in [`Self::ALL`].
     pub(crate) const fn index(self) -> usize {
         self.decision as usize | (self.contact as usize) << 1
     }

@@ -84,9 +84,9 @@ impl Summaries {
         for (peer, state) in policy.peers() {
             for excess in Excess::ALL {
                 let counted = state
-                    .lanes()
+                    .shards()
                     .iter()
-                    .map(|lane| lane.refused_as(excess))
+                    .map(|shard| shard.refused_as(excess))
                     .sum();
                 let count = state.take_excess(excess, counted);
                 if count > 0 {

@@ -1,4 +1,4 @@
-//! A sieve before a socket: what the system itself drops before anybody is woken up for it.
+//! A packet filter before a socket: what the system itself drops before anybody is woken up for it.
 //!
 //! Every ACK: half of all messages are ACKs, and nothing of them matters (RFC 3261 §17.1.1.3), since a
 //! redirect server keeps no transaction that one could end. And, in an overload, a part of the INVITEs
@@ -20,30 +20,30 @@ use arrayvec::ArrayVec;
 use nix::libc;
 use socket2::{SockFilter, SockRef};
 
-/// Which sources are sieved, and how much of their INVITEs passes. Of none, every ACK is held back
+/// Which sources are filtered, and how much of their INVITEs passes. Of none, every ACK is held back
 /// nevertheless.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Sieve {
+pub(crate) struct PacketFilter {
     /// Each source at most once.
-    pub(crate) sources: ArrayVec<Mesh, MOST_SOURCES>,
+    pub(crate) sources: ArrayVec<SourceFilter, MOST_SOURCES>,
 }
 
-/// How one source is sieved.
+/// How one source is filtered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Mesh {
+pub(crate) struct SourceFilter {
     /// The source.
     pub(crate) ip: IpAddr,
     /// Of 2³² INVITEs, so many pass.
     pub(crate) passes: u32,
 }
 
-impl Sieve {
-    /// Puts the sieve before a socket, in place of the one that was there.
+impl PacketFilter {
+    /// Puts the packet filter before a socket, in index of the one that was there.
     pub(crate) fn attach(&self, socket: &impl AsFd) -> io::Result<()> {
         SockRef::from(socket).attach_filter(&self.program())
     }
 
-    /// The sieve as a program for the system's packet filter. It sees the datagram from its UDP
+    /// The packet filter as a program for the system's packet filter. It sees the datagram from its UDP
     /// header on.
     fn program(&self) -> Vec<SockFilter> {
         let mut program = vec![
@@ -57,21 +57,21 @@ impl Sieve {
             skip_if(libc::BPF_JEQ, u32::from_be_bytes(*b"INVI"), 1, 0),
             verdict(PASS),
         ];
-        for mesh in &self.sources {
-            let (at, address): (u32, ArrayVec<u8, 16>) = match mesh.ip {
+        for source_filter in &self.sources {
+            let (at, address): (u32, ArrayVec<u8, 16>) = match source_filter.ip {
                 IpAddr::V4(ip) => (V4_SOURCE, ip.octets().into_iter().collect()),
                 IpAddr::V6(ip) => (V6_SOURCE, ip.octets().into_iter().collect()),
             };
             let words = address.as_chunks::<4>().0;
-            for ((place, word), left) in (0..).zip(words).zip((0..words.len()).rev()) {
-                program.push(load(at.wrapping_add(4 * place)));
+            for ((index, word), left) in (0..).zip(words).zip((0..words.len()).rev()) {
+                program.push(load(at.wrapping_add(4 * index)));
                 // Past the words that are left, and past the four instructions behind them.
                 let past = u8::try_from(2 * left + 4).unwrap_or(u8::MAX);
                 program.push(skip_if(libc::BPF_JEQ, u32::from_be_bytes(*word), 0, past));
             }
             program.extend([
                 load(RANDOM),
-                skip_if(libc::BPF_JGE, mesh.passes, 0, 1),
+                skip_if(libc::BPF_JGE, source_filter.passes, 0, 1),
                 verdict(DROP),
                 verdict(PASS),
             ]);
@@ -102,7 +102,7 @@ const fn verdict(bytes: u32) -> SockFilter {
     SockFilter::new((libc::BPF_RET | libc::BPF_K) as u16, 0, 0, bytes)
 }
 
-/// How many sources a sieve has room for.
+/// How many sources a packet filter has room for.
 pub(crate) const MOST_SOURCES: usize = 32;
 
 /// Bytes before the payload.
@@ -130,10 +130,10 @@ mod tests {
     use super::*;
 
     /// What arrives of the messages, sent one after the other from these addresses.
-    fn arrives(sieve: &Sieve, to: &str, messages: &[(&str, &str)]) -> Vec<String> {
+    fn arrives(filter: &PacketFilter, to: &str, messages: &[(&str, &str)]) -> Vec<String> {
         let server = UdpSocket::bind((to, 0)).unwrap();
         server.set_nonblocking(true).unwrap();
-        sieve.attach(&server).unwrap();
+        filter.attach(&server).unwrap();
         // On loopback a datagram is there when it is sent.
         for (from, message) in messages {
             let peer = UdpSocket::bind((*from, 0)).unwrap();
@@ -151,22 +151,22 @@ mod tests {
         .collect()
     }
 
-    /// A sieve for these sources.
-    fn sieve(sources: &[(&str, u32)]) -> Sieve {
-        let mesh = |(ip, passes): &(&str, u32)| Mesh {
+    /// A packet filter for these sources.
+    fn filter(sources: &[(&str, u32)]) -> PacketFilter {
+        let source_filter = |(ip, passes): &(&str, u32)| SourceFilter {
             ip: ip.parse().unwrap(),
             passes: *passes,
         };
-        Sieve {
-            sources: sources.iter().map(mesh).collect(),
+        PacketFilter {
+            sources: sources.iter().map(source_filter).collect(),
         }
     }
 
     #[test]
     fn invites_of_the_source_alone_are_held_back() {
-        let sieve = sieve(&[("192.0.2.1", 0), ("127.0.0.2", 0), ("127.0.0.3", u32::MAX)]);
+        let filter = filter(&[("192.0.2.1", 0), ("127.0.0.2", 0), ("127.0.0.3", u32::MAX)]);
         let arrived = arrives(
-            &sieve,
+            &filter,
             "127.0.0.1",
             &[
                 ("127.0.0.2", "INVITE 1"),
@@ -189,9 +189,9 @@ mod tests {
             ("0:1::1", 0),
             ("::1:0:0:1", 0),
         ];
-        assert_eq!(arrives(&sieve(&others), "::1", &messages).len(), 2);
+        assert_eq!(arrives(&filter(&others), "::1", &messages).len(), 2);
         let ours = [("::2", 0), ("::1", 0)];
-        assert_eq!(arrives(&sieve(&ours), "::1", &messages), ["BYE 2"]);
+        assert_eq!(arrives(&filter(&ours), "::1", &messages), ["BYE 2"]);
     }
 
     #[test]
@@ -206,15 +206,15 @@ mod tests {
                 "INVITE",
             ];
             let messages = messages.map(|message| (to, message));
-            let arrived = arrives(&Sieve::default(), to, &messages);
+            let arrived = arrives(&PacketFilter::default(), to, &messages);
             assert_eq!(arrived, ["ACK", "", "ACKS ", "ack sip:a", "INVITE"]);
         }
     }
 
     #[test]
     fn a_part_passes() {
-        let sieve = sieve(&[("127.0.0.1", 1 << 31)]);
-        let passed = arrives(&sieve, "127.0.0.1", &[("127.0.0.1", "INVITE"); 100]).len();
+        let filter = filter(&[("127.0.0.1", 1 << 31)]);
+        let passed = arrives(&filter, "127.0.0.1", &[("127.0.0.1", "INVITE"); 100]).len();
         // Even odds miss these bounds less than once in 2⁶⁰.
         assert!((7..94).contains(&passed), "{passed}");
     }
@@ -224,9 +224,9 @@ mod tests {
         let server = UdpSocket::bind("127.0.0.1:0").unwrap();
         server.set_nonblocking(true).unwrap();
         let address = server.local_addr().unwrap();
-        let none = Sieve::default();
+        let none = PacketFilter::default();
         none.attach(&server).unwrap();
-        sieve(&[("127.0.0.1", 0)]).attach(&server).unwrap();
+        filter(&[("127.0.0.1", 0)]).attach(&server).unwrap();
         server.send_to(b"INVITE 1", address).unwrap();
         none.attach(&server).unwrap();
         server.send_to(b"INVITE 2", address).unwrap();
@@ -237,12 +237,12 @@ mod tests {
 
     #[test]
     fn a_full_sieve_is_taken() {
-        let mut sieve = Sieve::default();
-        for place in 0..MOST_SOURCES {
-            let ip = format!("2001:db8::{place:x}").parse().unwrap();
-            sieve.sources.push(Mesh { ip, passes: 0 });
+        let mut filter = PacketFilter::default();
+        for index in 0..MOST_SOURCES {
+            let ip = format!("2001:db8::{index:x}").parse().unwrap();
+            filter.sources.push(SourceFilter { ip, passes: 0 });
         }
         let messages = [("::1", "INVITE 1")];
-        assert_eq!(arrives(&sieve, "::1", &messages), ["INVITE 1"]);
+        assert_eq!(arrives(&filter, "::1", &messages), ["INVITE 1"]);
     }
 }
