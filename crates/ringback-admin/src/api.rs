@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::auth::Tenant;
 use crate::config::HttpConfig;
-use crate::error::ApiError;
+use crate::error::{ApiError, FieldErrors};
 use crate::handler::reload::ReloadRequest;
 use crate::limit::RateLimiter;
 use crate::metrics::{Metrics, MetricsSource};
@@ -97,6 +97,19 @@ impl Api {
         command: C,
     ) -> Result<C::Output, ApiError> {
         Ok(self.engine().submit(tenant.command(command)).await?)
+    }
+
+    /// The same for a command whose fields were read with these errors.
+    ///
+    /// # Errors
+    /// The command is against the rules, fields could not be read, or storage takes no writes.
+    pub(crate) async fn submit_read<C: Command>(
+        &self,
+        tenant: Tenant,
+        command: C,
+        errors: FieldErrors,
+    ) -> Result<C::Output, ApiError> {
+        errors.join(self.engine().submit(tenant.command(command)).await)
     }
 
     /// The hash of the administrator token.

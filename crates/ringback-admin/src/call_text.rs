@@ -7,13 +7,14 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use ringback_engine::{FieldErrors, NewCall};
+use ringback_engine::NewCall;
 use ringback_routing::{AgentId, CallStatus, Caller, E164, NumberRulesRef, Timestamp, read_id};
 use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use smallvec::SmallVec;
 use uuid::Uuid;
 
+use crate::error::FieldErrors;
 use crate::fields::{required, selected};
 use crate::identity;
 use crate::ignored::IgnoredFields;

@@ -5,10 +5,62 @@ use std::collections::BTreeMap;
 use axum::http::header::{CONNECTION, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
-use ringback_engine::{CommandError, FieldErrors, SubmitError};
+use ringback_engine::{
+    CallDifference, CommandError, ConstraintProblem, Fault, Field, FieldProblem, SubmitError,
+};
 use serde::Serialize;
 
 use crate::reply;
+
+/// What is wrong with a request's fields: field → messages.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct FieldErrors(pub(crate) BTreeMap<String, Vec<String>>);
+
+impl FieldErrors {
+    /// Adds a message to a field.
+    pub(crate) fn add(&mut self, field: impl Into<String>, message: impl Into<String>) {
+        self.0.entry(field.into()).or_default().push(message.into());
+    }
+
+    /// Adds what a command found wrong.
+    fn add_problems(&mut self, problems: &[FieldProblem]) {
+        for problem in problems {
+            self.add(field_name(problem.field), field_message(*problem));
+        }
+    }
+
+    /// Whether nothing is wrong.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Refuses the request where something is wrong.
+    ///
+    /// # Errors
+    /// [`ApiError::Invalid`], with everything that is wrong.
+    pub(crate) fn into_result(self) -> Result<(), ApiError> {
+        if self.is_empty() {
+            Ok(())
+        } else {
+            Err(ApiError::Invalid(self))
+        }
+    }
+
+    /// The result of a command whose fields were read with these errors: one answer has everything that
+    /// is wrong, what reading found first.
+    ///
+    /// # Errors
+    /// The command failed, as it does where fields could not be read.
+    pub(crate) fn join<T>(mut self, result: Result<T, SubmitError>) -> Result<T, ApiError> {
+        match result {
+            Err(SubmitError::Rejected(CommandError::Invalid(problems))) => {
+                self.add_problems(&problems);
+                Err(ApiError::Invalid(self))
+            }
+            result => Ok(result?),
+        }
+    }
+}
 
 /// Why a request is not answered with what it asked for.
 #[derive(Debug)]
@@ -41,6 +93,8 @@ pub(crate) enum ApiError {
     MalformedJson,
     /// Nothing is remembered of this contact.
     ContactNotFound,
+    /// Fields are wrong.
+    Invalid(FieldErrors),
     /// The command is against the rules.
     Rejected(CommandError),
     /// The configuration that was to be reloaded has these faults; the old one stays.
@@ -75,7 +129,7 @@ impl From<SubmitError> for ApiError {
 
 impl From<FieldErrors> for ApiError {
     fn from(errors: FieldErrors) -> Self {
-        Self::Rejected(CommandError::Invalid(errors))
+        Self::Invalid(errors)
     }
 }
 
@@ -93,7 +147,7 @@ impl IntoResponse for ApiError {
         );
         let challenge = matches!(self, Self::Unauthenticated);
         let mut response = match self {
-            Self::Rejected(CommandError::Invalid(errors)) => invalid(&errors.0),
+            Self::Invalid(errors) => invalid(&errors),
             Self::Rejected(error) => command_error(&error),
             Self::ConfigurationRefused(errors) => refused_configuration(&errors),
             other => {
@@ -194,7 +248,10 @@ impl ApiError {
                 "Server is shutting down",
                 Some("SHUTTING_DOWN"),
             ),
-            Self::Internal | Self::Rejected(_) | Self::ConfigurationRefused(_) => (
+            Self::Internal
+            | Self::Invalid(_)
+            | Self::Rejected(_)
+            | Self::ConfigurationRefused(_) => (
                 StatusCode::INTERNAL_SERVER_ERROR,
                 "Internal server error",
                 Some("INTERNAL_ERROR"),
@@ -272,11 +329,15 @@ fn command_error(error: &CommandError) -> Response {
             "Too many environments",
             Some("TOO_MANY_ENVIRONMENTS"),
         ),
-        CommandError::CallMismatch(what) => {
-            let message = call_mismatch(what);
+        CommandError::CallMismatch(difference) => {
+            let message = call_mismatch(*difference);
             return failure(StatusCode::CONFLICT, &message, Some("CALL_MISMATCH"));
         }
-        CommandError::Invalid(errors) => return invalid(&errors.0),
+        CommandError::Invalid(problems) => {
+            let mut errors = FieldErrors::default();
+            errors.add_problems(problems);
+            return invalid(&errors);
+        }
         CommandError::StorageUnavailable => {
             let (status, message, code) = ApiError::StorageUnavailable.public();
             return failure(status, message, code);
@@ -293,8 +354,12 @@ fn command_error(error: &CommandError) -> Response {
 /// What a batch says of a call that was not recorded.
 pub(crate) fn call_rejection(error: &CommandError) -> String {
     match error {
-        CommandError::Invalid(errors) => field_messages(errors),
-        CommandError::CallMismatch(what) => call_mismatch(what),
+        CommandError::Invalid(problems) => {
+            let mut errors = FieldErrors::default();
+            errors.add_problems(problems);
+            field_messages(&errors)
+        }
+        CommandError::CallMismatch(difference) => call_mismatch(*difference),
         other => other.to_string(),
     }
 }
@@ -311,8 +376,69 @@ pub(crate) fn field_messages(errors: &FieldErrors) -> String {
 }
 
 /// The message for a call id that was used for another call.
-fn call_mismatch(what: &str) -> String {
+fn call_mismatch(difference: CallDifference) -> String {
+    let what = match difference {
+        CallDifference::Agent => "agent",
+        CallDifference::Contact => "contact",
+        CallDifference::CallingNumber => "calling number",
+        CallDifference::StartTime => "start time",
+    };
     format!("Call was recorded with another {what}")
+}
+
+/// What is said of something that keeps a configuration from being valid.
+pub(crate) fn constraint_message(problem: &ConstraintProblem) -> String {
+    match problem {
+        ConstraintProblem::NotInbound => {
+            "Agent must be inbound to serve as a callback agent".to_owned()
+        }
+        ConstraintProblem::NoSource => "At least one source agent is required".to_owned(),
+        ConstraintProblem::SourceUnknown(source) => {
+            format!("Source agent {source} does not exist")
+        }
+        ConstraintProblem::SourceNotOutbound(source) => {
+            format!("Source agent {source} is not outbound")
+        }
+        ConstraintProblem::SourceNotPublished(source) => {
+            format!("Source agent {source} is not published")
+        }
+        ConstraintProblem::StatusUnknown(status) => {
+            format!("Trigger status {status} is unknown")
+        }
+    }
+}
+
+/// The name of a field in requests.
+fn field_name(field: Field) -> String {
+    match field {
+        Field::CallingAgent => "agent_id".to_owned(),
+        Field::StartedAt => "started_at".to_owned(),
+        Field::PhoneNumber(index) => format!("phone_number_ids.{index}"),
+        Field::SourceAgent(index) => format!("source_agent_ids.{index}"),
+        Field::DefaultAgent => "default_agent_id".to_owned(),
+    }
+}
+
+/// What is said of a field that is wrong.
+fn field_message(problem: FieldProblem) -> String {
+    let what = match problem.field {
+        Field::CallingAgent | Field::DefaultAgent => "agent",
+        Field::StartedAt => "call",
+        Field::PhoneNumber(_) => "phone number",
+        Field::SourceAgent(_) => "source agent",
+    };
+    match problem.fault {
+        Fault::Unreadable => format!("The {what} id must be a valid UUID."),
+        Fault::Unknown => format!("The selected {what} does not exist."),
+        Fault::NotOutbound => format!("The selected {what} must be outbound."),
+        Fault::NotPublished => format!("The selected {what} must be published."),
+        Fault::NotAssigned => {
+            format!("The selected {what} is not assigned to this phone number.")
+        }
+        Fault::TakesNoCalls => format!("The selected {what} must be inbound and published."),
+        Fault::TooFarAhead => format!("The {what} may start at most five minutes from now."),
+        Fault::Before1970 => format!("The {what} may not start before 1970."),
+    }
 }
 
 /// The shape of every error that does not name fields.
@@ -364,7 +490,7 @@ struct Invalid<'a> {
 }
 
 /// The errors of a request's fields.
-fn invalid(errors: &BTreeMap<String, Vec<String>>) -> Response {
+fn invalid(FieldErrors(errors): &FieldErrors) -> Response {
     let message = "The given data was invalid.";
     reply::json(
         StatusCode::UNPROCESSABLE_ENTITY,
@@ -374,4 +500,116 @@ fn invalid(errors: &BTreeMap<String, Vec<String>>) -> Response {
             errors,
         },
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_problem_of_a_field_has_its_name_and_words() {
+        for (field, fault, name, message) in [
+            (
+                Field::CallingAgent,
+                Fault::Unknown,
+                "agent_id",
+                "The selected agent does not exist.",
+            ),
+            (
+                Field::CallingAgent,
+                Fault::NotOutbound,
+                "agent_id",
+                "The selected agent must be outbound.",
+            ),
+            (
+                Field::StartedAt,
+                Fault::TooFarAhead,
+                "started_at",
+                "The call may start at most five minutes from now.",
+            ),
+            (
+                Field::StartedAt,
+                Fault::Before1970,
+                "started_at",
+                "The call may not start before 1970.",
+            ),
+            (
+                Field::PhoneNumber(3),
+                Fault::Unknown,
+                "phone_number_ids.3",
+                "The selected phone number does not exist.",
+            ),
+            (
+                Field::SourceAgent(0),
+                Fault::Unreadable,
+                "source_agent_ids.0",
+                "The source agent id must be a valid UUID.",
+            ),
+            (
+                Field::SourceAgent(1),
+                Fault::Unknown,
+                "source_agent_ids.1",
+                "The selected source agent does not exist.",
+            ),
+            (
+                Field::SourceAgent(1),
+                Fault::NotOutbound,
+                "source_agent_ids.1",
+                "The selected source agent must be outbound.",
+            ),
+            (
+                Field::SourceAgent(1),
+                Fault::NotPublished,
+                "source_agent_ids.1",
+                "The selected source agent must be published.",
+            ),
+            (
+                Field::DefaultAgent,
+                Fault::Unknown,
+                "default_agent_id",
+                "The selected agent does not exist.",
+            ),
+            (
+                Field::DefaultAgent,
+                Fault::NotAssigned,
+                "default_agent_id",
+                "The selected agent is not assigned to this phone number.",
+            ),
+            (
+                Field::DefaultAgent,
+                Fault::TakesNoCalls,
+                "default_agent_id",
+                "The selected agent must be inbound and published.",
+            ),
+        ] {
+            assert_eq!(field_name(field), name);
+            assert_eq!(field_message(FieldProblem { field, fault }), message);
+        }
+    }
+
+    // What a command finds stands behind what was found in the same field when the request was read.
+    #[test]
+    fn one_answer_has_what_reading_and_the_command_found() {
+        let mut errors = FieldErrors::default();
+        errors.add("name", "The name field is required.");
+        errors.add("agent_id", "It is odd.");
+        let problem = FieldProblem {
+            field: Field::CallingAgent,
+            fault: Fault::Unknown,
+        };
+        let rejected = SubmitError::Rejected(CommandError::Invalid(vec![problem]));
+        let Err(ApiError::Invalid(FieldErrors(joined))) = errors.join::<()>(Err(rejected)) else {
+            panic!("fields are wrong");
+        };
+        let texts = |field: &str| joined.get(field).map(|texts| texts.join(" "));
+        assert_eq!(
+            texts("agent_id").as_deref(),
+            Some("It is odd. The selected agent does not exist.")
+        );
+        assert_eq!(
+            texts("name").as_deref(),
+            Some("The name field is required.")
+        );
+        assert_eq!(joined.len(), 2);
+    }
 }

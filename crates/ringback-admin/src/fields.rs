@@ -4,11 +4,12 @@
 //! has no fields and an error under `body`. Where a field may be left out, `null` leaves it out too,
 //! except that a `PATCH` or `PUT` takes `null` to clear what can be cleared.
 
-use ringback_engine::{FieldErrors, Override};
+use ringback_engine::Override;
 use ringback_routing::{CallStatus, Country, NumberForm, Target, read_id};
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
+use crate::error::FieldErrors;
 use crate::ignored::IgnoredFields;
 
 /// The fields of a request that have not been read yet, and what was wrong with those that have.
@@ -38,6 +39,11 @@ impl Fields {
             errors,
             ignored,
         }
+    }
+
+    /// Whether something was wrong with what has been read.
+    pub(crate) fn is_misread(&self) -> bool {
+        !self.errors.is_empty()
     }
 
     /// Ends reading: what has not been read is ignored, and what was wrong is returned.

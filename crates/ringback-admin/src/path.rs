@@ -4,14 +4,14 @@ use std::collections::HashMap;
 
 use axum::extract::{FromRequestParts, Query, RawPathParams};
 use axum::http::request::Parts;
-use ringback_engine::{CommandError, FieldErrors};
+use ringback_engine::CommandError;
 use ringback_routing::{
     AgentId, Directory, DirectoryAgent, EnvironmentId, NumberId, TokenId, read_id,
 };
 
 use crate::api::Api;
 use crate::auth::Tenant;
-use crate::error::ApiError;
+use crate::error::{ApiError, FieldErrors};
 
 /// The variable segments of a path, decoded.
 #[derive(Debug)]

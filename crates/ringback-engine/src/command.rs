@@ -1,8 +1,8 @@
 //! What clients can ask to be changed.
 //!
 //! A command checks everything before it touches the draft: one that fails has changed nothing.
-//! Requests arrive with the mistakes that the reader of the request has already found
-//! ([`FieldErrors`]), so that a client is told everything that is wrong at once.
+//! A command of which fields could not be read (`is_misread`) changes nothing, but is checked as far as it
+//! goes, so that a client is told everything that is wrong at once.
 
 mod agent;
 mod call;
@@ -21,7 +21,8 @@ pub use call::{
 pub use environment::{CreateEnvironment, DeleteEnvironment, UpdateEnvironment};
 pub use number::{CreateNumber, DeleteNumber, SetDefaultAgent};
 pub use role::{
-    ConstraintCheck, RemoveCallbackRole, RoleFields, RoleMode, SetCallbackRole, check_constraints,
+    ConstraintCheck, ConstraintProblem, RemoveCallbackRole, RoleFields, RoleMode, SetCallbackRole,
+    check_constraints,
 };
 pub use route::{ReportAnswered, RouteCall, RoutedAnswer};
 pub use token::{ByToken, CreateToken, DeleteToken};

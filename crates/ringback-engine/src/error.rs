@@ -1,33 +1,72 @@
 //! Why a command was not carried out.
 
-use std::collections::BTreeMap;
+/// What is wrong with one field of what a command was given; whoever speaks to the client finds the words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FieldProblem {
+    /// The field.
+    pub field: Field,
+    /// What is wrong with it.
+    pub fault: Fault,
+}
 
-/// What is wrong with a request's fields: field → messages.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct FieldErrors(pub BTreeMap<String, Vec<String>>);
+/// A field of a command that can be wrong by what the directory says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Field {
+    /// The agent that made a reported call.
+    CallingAgent,
+    /// When a reported call started.
+    StartedAt,
+    /// The number at this index, counted from 0, of those to be assigned to an agent.
+    PhoneNumber(usize),
+    /// The source agent at this index, counted from 0, of a callback role.
+    SourceAgent(usize),
+    /// The default agent of a number.
+    DefaultAgent,
+}
 
-impl FieldErrors {
-    /// Adds a message to a field.
-    pub fn add(&mut self, field: impl Into<String>, message: impl Into<String>) {
-        self.0.entry(field.into()).or_default().push(message.into());
-    }
+/// What can be wrong with a [`Field`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// It is no identifier.
+    Unreadable,
+    /// The environment has nothing of this identifier.
+    Unknown,
+    /// The agent takes calls and makes none.
+    NotOutbound,
+    /// The agent is a draft.
+    NotPublished,
+    /// The number is not assigned to the agent.
+    NotAssigned,
+    /// The agent makes calls, or is a draft.
+    TakesNoCalls,
+    /// The instant is further ahead than [`NewCall::MAX_AHEAD_MILLIS`](crate::NewCall::MAX_AHEAD_MILLIS).
+    TooFarAhead,
+    /// The instant is before 1970.
+    Before1970,
+}
 
-    /// Whether nothing is wrong.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
+/// In what a reported call differs from the one that was recorded with its call id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CallDifference {
+    /// Another agent called.
+    Agent,
+    /// Another contact was called.
+    Contact,
+    /// It was called from another number.
+    CallingNumber,
+    /// It started at another time.
+    StartTime,
+}
 
-    /// Rejects the command where something is wrong.
-    ///
-    /// # Errors
-    /// [`CommandError::Invalid`], with everything that is wrong.
-    pub fn into_result(self) -> Result<(), CommandError> {
-        if self.is_empty() {
-            Ok(())
-        } else {
-            Err(CommandError::Invalid(self))
-        }
+/// Rejects a command of which fields are wrong, or were for whoever read the request.
+pub(crate) fn check_fields(
+    problems: Vec<FieldProblem>,
+    is_misread: bool,
+) -> Result<(), CommandError> {
+    if problems.is_empty() && !is_misread {
+        Ok(())
+    } else {
+        Err(CommandError::Invalid(problems))
     }
 }
 
@@ -78,11 +117,11 @@ pub enum CommandError {
     #[error("too many environments")]
     TooManyEnvironments,
     /// The call id is known with another agent, contact, calling number or time.
-    #[error("call was recorded with another {0}")]
-    CallMismatch(&'static str),
-    /// Fields are wrong.
-    #[error("the given data was invalid")]
-    Invalid(FieldErrors),
+    #[error("call was recorded differently: {0:?}")]
+    CallMismatch(CallDifference),
+    /// These fields are wrong, beside those that could not be read: there may be none of these.
+    #[error("the given data was invalid: {0:?}")]
+    Invalid(Vec<FieldProblem>),
     /// Storage could not be read to check the command.
     #[error("storage is unavailable")]
     StorageUnavailable,

@@ -26,17 +26,17 @@ pub use change::{
 };
 pub use clock::{Clock, SystemClock};
 pub use command::{
-    AgentView, BatchRecorded, ByToken, Command, ConstraintCheck, CreateAgent, CreateEnvironment,
-    CreateNumber, CreateToken, DeleteAgent, DeleteEnvironment, DeleteNumber, DeleteToken,
-    ForgetContact, NewCall, NumberView, Override, OwnerView, PublishAgent, RecordBatch, RecordCall,
-    RecordCalls, RemoveCallbackRole, ReportAnswered, RoleFields, RoleMode, RouteCall, RoutedAnswer,
-    SetCallbackRole, SetDefaultAgent, UnreadCall, UpdateAgent, UpdateEnvironment,
-    check_constraints,
+    AgentView, BatchRecorded, ByToken, Command, ConstraintCheck, ConstraintProblem, CreateAgent,
+    CreateEnvironment, CreateNumber, CreateToken, DeleteAgent, DeleteEnvironment, DeleteNumber,
+    DeleteToken, ForgetContact, NewCall, NumberView, Override, OwnerView, PublishAgent,
+    RecordBatch, RecordCall, RecordCalls, RemoveCallbackRole, ReportAnswered, RoleFields, RoleMode,
+    RouteCall, RoutedAnswer, SetCallbackRole, SetDefaultAgent, UnreadCall, UpdateAgent,
+    UpdateEnvironment, check_constraints,
 };
 pub use contact_view::ContactView;
 pub use draft::Draft;
 pub use engine::{Engine, Health, OpenError};
-pub use error::{CommandError, FieldErrors, SubmitError};
+pub use error::{CallDifference, CommandError, Fault, Field, FieldProblem, SubmitError};
 pub use journal::{Archive, Journal, JournalError, StoredCounts, StoredDirectory};
 pub use learned::{LearnedRecorded, LearnedTicket};
 pub use observed::{CallbackStatistics, DecisionRecord, SourceCount, Surface, hash_sid};

@@ -61,16 +61,16 @@ pub(crate) async fn create(
         name: fields.required_name("name", MAX_NAME),
         label: fields.required_name("label", MAX_NAME),
         description: fields.optional_name("description", MAX_DESCRIPTION),
-        // Where it is wrong, the errors keep the command from being carried out.
+        // Where it is wrong, `is_misread` keeps the command from being carried out.
         direction: required_direction(&mut fields).unwrap_or(Direction::Inbound),
         phone_number_ids: fields
             .optional_ids("phone_number_ids")
             .map(number_ids)
             .unwrap_or_default(),
         targets: fields.targets("targets").unwrap_or_default(),
-        errors: fields.finish(),
+        is_misread: fields.is_misread(),
     };
-    let agent = api.submit(tenant, command).await?;
+    let agent = api.submit_read(tenant, command, fields.finish()).await?;
     Ok(reply::created(AgentBody::from(&agent)))
 }
 
@@ -104,9 +104,9 @@ pub(crate) async fn update(
         direction: fields.kept_choice("direction", read_direction),
         phone_number_ids: fields.kept_ids("phone_number_ids").map(number_ids),
         targets: fields.targets("targets"),
-        errors: fields.finish(),
+        is_misread: fields.is_misread(),
     };
-    let agent = api.submit(tenant, command).await?;
+    let agent = api.submit_read(tenant, command, fields.finish()).await?;
     Ok(reply::ok(AgentBody::from(&agent)))
 }
 
@@ -128,9 +128,9 @@ pub(crate) async fn set_calling(
         direction: required_direction(&mut fields),
         phone_number_ids: fields.kept_ids("phone_number_ids").map(number_ids),
         targets: None,
-        errors: fields.finish(),
+        is_misread: fields.is_misread(),
     };
-    let agent = api.submit(tenant, command).await?;
+    let agent = api.submit_read(tenant, command, fields.finish()).await?;
     Ok(reply::ok(AgentBody::from(&agent)))
 }
 

@@ -11,9 +11,7 @@ use std::time::Duration;
 use axum::extract::{Request, State};
 use axum::http::{HeaderName, HeaderValue};
 use axum::response::Response;
-use ringback_engine::{
-    BatchRecorded, CommandError, Engine, FieldErrors, NewCall, RecordBatch, SubmitError,
-};
+use ringback_engine::{BatchRecorded, CommandError, Engine, NewCall, RecordBatch, SubmitError};
 use ringback_routing::NumberRulesRef;
 use serde::Serialize;
 use tokio::task::JoinHandle;
@@ -22,7 +20,7 @@ use crate::api::Api;
 use crate::auth::Tenant;
 use crate::body::{expect_type, next_data};
 use crate::call_text::{CallText, NotACall};
-use crate::error::{ApiError, call_rejection, field_messages};
+use crate::error::{ApiError, FieldErrors, call_rejection, field_messages};
 use crate::ignored::IgnoredFields;
 use crate::lines::{Line, LineSplitter, MAX_LINE_BYTES};
 use crate::reply;

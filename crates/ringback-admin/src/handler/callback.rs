@@ -12,7 +12,7 @@ use serde::Serialize;
 use crate::api::Api;
 use crate::auth::Tenant;
 use crate::body::{read_fields, read_optional_fields};
-use crate::error::ApiError;
+use crate::error::{ApiError, FieldErrors, constraint_message};
 use crate::fields::Fields;
 use crate::path::PathText;
 use crate::reply;
@@ -124,7 +124,7 @@ pub(crate) async fn check(
     let body = Problems {
         success: false,
         message,
-        errors: problems,
+        errors: problems.iter().map(constraint_message).collect(),
     };
     Ok(reply::json(StatusCode::UNPROCESSABLE_ENTITY, &body))
 }
@@ -138,30 +138,31 @@ async fn submit(
     mode: RoleMode,
 ) -> Result<Agent, ApiError> {
     let id = path.agent(api, tenant)?;
-    let fields = role_fields(read_fields(request).await?);
+    let (fields, errors) = role_fields(read_fields(request).await?);
     let command = SetCallbackRole {
         environment: tenant.environment,
         id,
         mode,
         fields,
     };
-    api.submit(tenant, command).await
+    api.submit_read(tenant, command, errors).await
 }
 
-/// What a request says of a role.
-fn role_fields(mut fields: Fields) -> RoleFields {
+/// What a request says of a role, and what is wrong with it.
+fn role_fields(mut fields: Fields) -> (RoleFields, FieldErrors) {
     let source_agent_ids = fields
         .required_ids("source_agent_ids")
         .unwrap_or_default()
         .into_iter()
         .map(|id| id.map(AgentId))
         .collect();
-    RoleFields {
+    let role = RoleFields {
         source_agent_ids,
         recency_window_seconds: fields.seconds("recency_window_seconds"),
         trigger_statuses: fields.statuses("callback_trigger_statuses"),
-        errors: fields.finish(),
-    }
+        is_misread: fields.is_misread(),
+    };
+    (role, fields.finish())
 }
 
 /// The answer to `POST`.

@@ -2,13 +2,13 @@
 
 use axum::extract::{Request, State};
 use axum::response::Response;
-use ringback_engine::{FieldErrors, RecordCall, SubmitError, UnreadCall};
+use ringback_engine::{RecordCall, SubmitError, UnreadCall};
 
 use crate::api::Api;
 use crate::auth::Tenant;
 use crate::body::read_json_text;
 use crate::call_text::{CallText, NotACall};
-use crate::error::ApiError;
+use crate::error::{ApiError, FieldErrors};
 use crate::fields::required;
 use crate::ignored::IgnoredFields;
 use crate::reply;
@@ -40,11 +40,7 @@ pub(crate) async fn record(
     let was_read = call.is_some();
     let command = RecordCall {
         environment: tenant.environment,
-        call: call.ok_or(UnreadCall {
-            agent,
-            started_at,
-            errors,
-        }),
+        call: call.ok_or(UnreadCall { agent, started_at }),
     };
     let recorded = api.engine().submit(tenant.command(command)).await;
     if was_read && matches!(recorded, Ok(_) | Err(SubmitError::Rejected(_))) {
@@ -52,5 +48,5 @@ pub(crate) async fn record(
         api.metrics()
             .count_calls(u64::from(accepted), u64::from(!accepted));
     }
-    Ok(reply::created(CallBody::from(&recorded?)))
+    Ok(reply::created(CallBody::from(&errors.join(recorded)?)))
 }

@@ -2,13 +2,13 @@
 
 use axum::extract::State;
 use axum::response::Response;
-use ringback_engine::{FieldErrors, ForgetContact};
+use ringback_engine::ForgetContact;
 use ringback_routing::E164;
 use serde::Serialize;
 
 use crate::api::Api;
 use crate::auth::Tenant;
-use crate::error::ApiError;
+use crate::error::{ApiError, FieldErrors};
 use crate::identity;
 use crate::path::PathText;
 use crate::reply;

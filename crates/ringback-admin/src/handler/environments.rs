@@ -35,9 +35,9 @@ pub(crate) async fn create(State(api): State<Api>, request: Request) -> Result<R
         recency_window_seconds: set(fields.seconds("recency_window_seconds")),
         target_template: set(fields.target_template("target_template")),
         fallback_targets: fields.targets("fallback_targets").unwrap_or_default(),
-        errors: fields.finish(),
+        is_misread: fields.is_misread(),
     };
-    let environment = api.engine().submit(command).await?;
+    let environment = fields.finish().join(api.engine().submit(command).await)?;
     Ok(reply::created(EnvironmentBody::from(&environment)))
 }
 
@@ -67,9 +67,9 @@ pub(crate) async fn update(
         recency_window_seconds: fields.seconds("recency_window_seconds"),
         target_template: fields.target_template("target_template"),
         fallback_targets: fields.targets("fallback_targets"),
-        errors: fields.finish(),
+        is_misread: fields.is_misread(),
     };
-    let environment = api.engine().submit(command).await?;
+    let environment = fields.finish().join(api.engine().submit(command).await)?;
     Ok(reply::ok(EnvironmentBody::from(&environment)))
 }
 
@@ -99,16 +99,13 @@ pub(crate) async fn create_token(
         ApiError::Internal
     })?;
     let hash = hash_secret(&secret);
-    let errors = fields.finish();
-    let token = api
-        .engine()
-        .submit(CreateToken {
-            environment,
-            name,
-            hash,
-            errors,
-        })
-        .await?;
+    let command = CreateToken {
+        environment,
+        name,
+        hash,
+        is_misread: fields.is_misread(),
+    };
+    let token = fields.finish().join(api.engine().submit(command).await)?;
     Ok(reply::created(TokenBody::new(&token, Some(&secret))))
 }
 

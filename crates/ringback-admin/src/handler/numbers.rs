@@ -2,13 +2,13 @@
 
 use axum::extract::{Request, State};
 use axum::response::Response;
-use ringback_engine::{CreateNumber, DeleteNumber, FieldErrors, Override, SetDefaultAgent};
+use ringback_engine::{CreateNumber, DeleteNumber, Override, SetDefaultAgent};
 use ringback_routing::{AgentId, Caller, Country, E164, NumberRulesRef};
 
 use crate::api::Api;
 use crate::auth::Tenant;
 use crate::body::read_fields;
-use crate::error::ApiError;
+use crate::error::{ApiError, FieldErrors};
 use crate::fields::MAX_NAME;
 use crate::identity;
 use crate::paging::Paging;
@@ -97,9 +97,9 @@ pub(crate) async fn update(
         environment: tenant.environment,
         id,
         agent,
-        errors: fields.finish(),
+        is_misread: fields.is_misread(),
     };
-    let number = api.submit(tenant, command).await?;
+    let number = api.submit_read(tenant, command, fields.finish()).await?;
     Ok(reply::ok(NumberBody::from(&number)))
 }
 

@@ -7,7 +7,8 @@ use ringback_routing::{
 use uuid::Uuid;
 
 use super::{AgentView, Command, Override};
-use crate::{Change, CommandError, Draft, FieldErrors};
+use crate::error::check_fields;
+use crate::{Change, CommandError, Draft, Fault, Field, FieldProblem};
 
 /// Makes an agent, as a draft.
 #[derive(Clone, Debug)]
@@ -26,22 +27,22 @@ pub struct CreateAgent {
     pub phone_number_ids: Vec<Option<NumberId>>,
     /// Its targets.
     pub targets: Vec<Target>,
-    /// What was found wrong already.
-    pub errors: FieldErrors,
+    /// Whether fields could not be read: then nothing is changed.
+    pub is_misread: bool,
 }
 
 impl Command for CreateAgent {
     type Output = AgentView;
 
     fn run(self, draft: &mut Draft<'_>) -> Result<AgentView, CommandError> {
-        let mut errors = self.errors;
+        let mut problems = Vec::new();
         let phone_numbers = check_numbers(
             draft.directory(),
             self.environment,
             &self.phone_number_ids,
-            &mut errors,
+            &mut problems,
         );
-        errors.into_result()?;
+        check_fields(problems, self.is_misread)?;
         let id = AgentId(Uuid::now_v7());
         let agent = Agent {
             id,
@@ -85,8 +86,8 @@ pub struct UpdateAgent {
     pub phone_number_ids: Option<Vec<Option<NumberId>>>,
     /// The new targets.
     pub targets: Option<Vec<Target>>,
-    /// What was found wrong already.
-    pub errors: FieldErrors,
+    /// Whether fields could not be read: then nothing is changed.
+    pub is_misread: bool,
 }
 
 impl Command for UpdateAgent {
@@ -94,11 +95,11 @@ impl Command for UpdateAgent {
 
     fn run(self, draft: &mut Draft<'_>) -> Result<AgentView, CommandError> {
         let mut agent = find(draft, self.environment, self.id)?;
-        let mut errors = self.errors;
+        let mut problems = Vec::new();
         let phone_numbers = self
             .phone_number_ids
-            .map(|ids| check_numbers(draft.directory(), self.environment, &ids, &mut errors));
-        errors.into_result()?;
+            .map(|ids| check_numbers(draft.directory(), self.environment, &ids, &mut problems));
+        check_fields(problems, self.is_misread)?;
         if let Some(direction) = self.direction
             && direction != agent.direction
         {
@@ -206,22 +207,22 @@ fn is_source(directory: &Directory, id: AgentId) -> bool {
         .is_some_and(|agent| !agent.claimed_by.is_empty())
 }
 
-/// The numbers that the request lists, without repeats; mistakes are added to `errors`.
+/// The numbers that the request lists, without repeats; the others are added to `problems`.
 fn check_numbers(
     directory: &Directory,
     environment: EnvironmentId,
     ids: &[Option<NumberId>],
-    errors: &mut FieldErrors,
+    problems: &mut Vec<FieldProblem>,
 ) -> Vec<NumberId> {
     let mut numbers = Vec::with_capacity(ids.len());
-    for (place, id) in ids.iter().enumerate() {
+    for (index, id) in ids.iter().enumerate() {
         match id.filter(|id| directory.number_of(environment, *id).is_some()) {
             Some(id) if !numbers.contains(&id) => numbers.push(id),
             Some(_) => {}
-            None => {
-                let field = format!("phone_number_ids.{place}");
-                errors.add(field, "The selected phone number does not exist.");
-            }
+            None => problems.push(FieldProblem {
+                field: Field::PhoneNumber(index),
+                fault: Fault::Unknown,
+            }),
         }
     }
     numbers

@@ -4,7 +4,11 @@ use ringback_routing::{AgentId, CallStatus, Direction, E164, EnvironmentId, Time
 use uuid::Uuid;
 
 use super::Command;
-use crate::{Call, Change, CommandError, Draft, FieldErrors, LearnedRecorded, LearnedTicket};
+use crate::error::check_fields;
+use crate::{
+    Call, CallDifference, Change, CommandError, Draft, Fault, Field, FieldProblem, LearnedRecorded,
+    LearnedTicket,
+};
 
 /// Records outbound calls, each on its own: one that is refused does not keep the others back.
 #[derive(Clone, Debug)]
@@ -72,8 +76,6 @@ pub struct UnreadCall {
     pub agent: Option<AgentId>,
     /// When it started, if that was said and could be read.
     pub started_at: Option<Timestamp>,
-    /// What could not be read.
-    pub errors: FieldErrors,
 }
 
 impl Command for RecordCall {
@@ -82,13 +84,9 @@ impl Command for RecordCall {
     fn run(self, draft: &mut Draft<'_>) -> Result<Call, CommandError> {
         let new = match self.call {
             Ok(new) => new,
-            Err(UnreadCall {
-                agent,
-                started_at,
-                mut errors,
-            }) => {
-                check(draft, self.environment, agent, started_at, &mut errors);
-                return Err(CommandError::Invalid(errors));
+            Err(UnreadCall { agent, started_at }) => {
+                let problems = check(draft, self.environment, agent, started_at);
+                return Err(CommandError::Invalid(problems));
             }
         };
         let call = match record(draft, self.environment, new)? {
@@ -236,31 +234,30 @@ fn record_learned(
     record(draft, environment, new).map(Some)
 }
 
-/// Checks agent and start of a reported call, as far as they are known.
+/// What is wrong with agent and start of a reported call, as far as they are known.
 fn check(
     draft: &Draft<'_>,
     environment: EnvironmentId,
     agent: Option<AgentId>,
     started_at: Option<Timestamp>,
-    errors: &mut FieldErrors,
-) {
+) -> Vec<FieldProblem> {
+    let mut problems = Vec::new();
+    let mut add = |field, fault| problems.push(FieldProblem { field, fault });
     match agent.map(|id| draft.directory().agent_of(environment, id)) {
-        Some(None) => errors.add("agent_id", "The selected agent does not exist."),
+        Some(None) => add(Field::CallingAgent, Fault::Unknown),
         Some(Some(agent)) if agent.record.direction != Direction::Outbound => {
-            errors.add("agent_id", "The selected agent must be outbound.");
+            add(Field::CallingAgent, Fault::NotOutbound);
         }
         _ => {}
     }
     let latest = draft.now().plus_millis(NewCall::MAX_AHEAD_MILLIS);
     if started_at.is_some_and(|started_at| started_at > latest) {
-        errors.add(
-            "started_at",
-            "The call may start at most five minutes from now.",
-        );
+        add(Field::StartedAt, Fault::TooFarAhead);
     }
     if started_at.is_some_and(|started_at| started_at.millis() < 0) {
-        errors.add("started_at", "The call may not start before 1970.");
+        add(Field::StartedAt, Fault::Before1970);
     }
+    problems
 }
 
 /// Checks one call and finds what is to be recorded.
@@ -269,10 +266,8 @@ fn record(
     environment: EnvironmentId,
     new: NewCall,
 ) -> Result<Recorded, CommandError> {
-    let mut errors = FieldErrors::default();
-    let agent = Some(new.agent);
-    check(draft, environment, agent, new.started_at, &mut errors);
-    errors.into_result()?;
+    let problems = check(draft, environment, Some(new.agent), new.started_at);
+    check_fields(problems, false)?;
 
     let known = match &new.sid {
         Some(sid) => draft.call(environment, sid)?,
@@ -290,24 +285,24 @@ fn record(
             started_at: new.started_at.unwrap_or_else(|| draft.now()),
         }));
     };
-    let mismatch = if known.agent != new.agent {
-        Some("agent")
+    let difference = if known.agent != new.agent {
+        Some(CallDifference::Agent)
     } else if known.contact.subscriber() != new.to.subscriber() {
-        Some("contact")
+        Some(CallDifference::Contact)
     } else if new.from.is_some()
         && known.from.map(E164::subscriber) != new.from.map(E164::subscriber)
     {
-        Some("calling number")
+        Some(CallDifference::CallingNumber)
     } else if new
         .started_at
         .is_some_and(|started_at| started_at != known.started_at)
     {
-        Some("start time")
+        Some(CallDifference::StartTime)
     } else {
         None
     };
-    if let Some(mismatch) = mismatch {
-        return Err(CommandError::CallMismatch(mismatch));
+    if let Some(difference) = difference {
+        return Err(CommandError::CallMismatch(difference));
     }
     if status <= known.status {
         // What was crowded out is remembered once it is recorded again, if there is a place for it.

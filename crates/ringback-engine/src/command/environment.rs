@@ -4,7 +4,8 @@ use ringback_routing::{Country, Environment, EnvironmentId, NumberForm, Target};
 use uuid::Uuid;
 
 use super::{Command, Override};
-use crate::{Change, CommandError, Draft, FieldErrors};
+use crate::error::check_fields;
+use crate::{Change, CommandError, Draft};
 
 /// Makes an environment.
 #[derive(Clone, Debug)]
@@ -21,15 +22,15 @@ pub struct CreateEnvironment {
     pub target_template: Option<String>,
     /// Its fallback targets.
     pub fallback_targets: Vec<Target>,
-    /// What was found wrong already.
-    pub errors: FieldErrors,
+    /// Whether fields could not be read: then nothing is changed.
+    pub is_misread: bool,
 }
 
 impl Command for CreateEnvironment {
     type Output = Environment;
 
     fn run(self, draft: &mut Draft<'_>) -> Result<Environment, CommandError> {
-        self.errors.into_result()?;
+        check_fields(Vec::new(), self.is_misread)?;
         if !draft.directory().has_room_for_environment() {
             return Err(CommandError::TooManyEnvironments);
         }
@@ -67,8 +68,8 @@ pub struct UpdateEnvironment {
     pub target_template: Override<String>,
     /// The new fallback targets.
     pub fallback_targets: Option<Vec<Target>>,
-    /// What was found wrong already.
-    pub errors: FieldErrors,
+    /// Whether fields could not be read: then nothing is changed.
+    pub is_misread: bool,
 }
 
 impl Command for UpdateEnvironment {
@@ -81,7 +82,7 @@ impl Command for UpdateEnvironment {
             .ok_or(CommandError::EnvironmentNotFound)?
             .record
             .clone();
-        self.errors.into_result()?;
+        check_fields(Vec::new(), self.is_misread)?;
         environment.name = self.name.unwrap_or(environment.name);
         environment.default_country = self.default_country.apply(environment.default_country);
         environment.number_form = self

@@ -4,7 +4,8 @@ use ringback_routing::{AgentId, Country, E164, EnvironmentId, NumberId, PhoneNum
 use uuid::Uuid;
 
 use super::{Command, NumberView, Override};
-use crate::{Change, CommandError, Draft, FieldErrors};
+use crate::error::check_fields;
+use crate::{Change, CommandError, Draft, Fault, Field, FieldProblem};
 
 /// Enters a number.
 #[derive(Clone, Copy, Debug)]
@@ -47,8 +48,8 @@ pub struct SetDefaultAgent {
     pub id: NumberId,
     /// The agent.
     pub agent: Override<AgentId>,
-    /// What was found wrong already.
-    pub errors: FieldErrors,
+    /// Whether fields could not be read: then nothing is changed.
+    pub is_misread: bool,
 }
 
 impl Command for SetDefaultAgent {
@@ -59,23 +60,18 @@ impl Command for SetDefaultAgent {
         let number = directory
             .number_of(self.environment, self.id)
             .ok_or(CommandError::NumberNotFound)?;
-        let mut errors = self.errors;
+        let mut problems = Vec::new();
         if let Override::Set(id) = &self.agent {
-            let problem = match directory.agent_of(self.environment, *id) {
-                None => Some("The selected agent does not exist."),
-                Some(agent) if !number.is_owned_by(agent.slot) => {
-                    Some("The selected agent is not assigned to this phone number.")
-                }
-                Some(agent) if !agent.takes_calls() => {
-                    Some("The selected agent must be inbound and published.")
-                }
+            let fault = match directory.agent_of(self.environment, *id) {
+                None => Some(Fault::Unknown),
+                Some(agent) if !number.is_owned_by(agent.slot) => Some(Fault::NotAssigned),
+                Some(agent) if !agent.takes_calls() => Some(Fault::TakesNoCalls),
                 Some(_) => None,
             };
-            if let Some(problem) = problem {
-                errors.add("default_agent_id", problem);
-            }
+            let field = Field::DefaultAgent;
+            problems.extend(fault.map(|fault| FieldProblem { field, fault }));
         }
-        errors.into_result()?;
+        check_fields(problems, self.is_misread)?;
         let mut record = number.record.clone();
         record.default_agent = self.agent.apply(record.default_agent);
         draft.change(Change::NumberPut(record));

@@ -7,7 +7,8 @@ use ringback_routing::{
 
 use super::agent::find;
 use super::{Command, Override};
-use crate::{Change, CommandError, Draft, FieldErrors};
+use crate::error::check_fields;
+use crate::{Change, CommandError, Draft, Fault, Field, FieldProblem};
 
 /// Gives an inbound agent the callback role, or replaces it.
 #[derive(Clone, Debug)]
@@ -40,8 +41,8 @@ pub struct RoleFields {
     pub recency_window_seconds: Override<u64>,
     /// The trigger statuses.
     pub trigger_statuses: Override<Vec<CallStatus>>,
-    /// What was found wrong already; holds `source_agent_ids` where that is no proper list.
-    pub errors: FieldErrors,
+    /// Whether fields could not be read, `source_agent_ids` as a whole among them: then nothing is changed.
+    pub is_misread: bool,
 }
 
 impl Command for SetCallbackRole {
@@ -60,19 +61,20 @@ impl Command for SetCallbackRole {
             source_agent_ids,
             recency_window_seconds,
             trigger_statuses,
-            mut errors,
+            is_misread,
         } = self.fields;
+        let mut problems = Vec::new();
         let mut source_agents = Vec::with_capacity(source_agent_ids.len());
-        for (place, id) in source_agent_ids.iter().enumerate() {
+        for (index, id) in source_agent_ids.iter().enumerate() {
             let found = id.and_then(|id| draft.directory().agent_of(self.environment, id));
-            let problem = match (id, found) {
-                (None, _) => "The source agent id must be a valid UUID.",
-                (_, None) => "The selected source agent does not exist.",
+            let fault = match (id, found) {
+                (None, _) => Fault::Unreadable,
+                (_, None) => Fault::Unknown,
                 (_, Some(source)) if source.record.direction != Direction::Outbound => {
-                    "The selected source agent must be outbound."
+                    Fault::NotOutbound
                 }
                 (_, Some(source)) if source.record.status != AgentStatus::Published => {
-                    "The selected source agent must be published."
+                    Fault::NotPublished
                 }
                 (_, Some(source)) => {
                     if !source_agents.contains(&source.record.id) {
@@ -81,9 +83,10 @@ impl Command for SetCallbackRole {
                     continue;
                 }
             };
-            errors.add(format!("source_agent_ids.{place}"), problem);
+            let field = Field::SourceAgent(index);
+            problems.push(FieldProblem { field, fault });
         }
-        errors.into_result()?;
+        check_fields(problems, is_misread)?;
         let (window, statuses) = former
             .map(|role| (role.recency_window_seconds, Some(role.trigger_statuses)))
             .unwrap_or_default();
@@ -134,14 +137,31 @@ pub struct ConstraintCheck {
     pub trigger_statuses: Option<Vec<String>>,
 }
 
-/// Says what keeps the configuration from being valid; nothing: it is. `None`: no such agent.
+/// What keeps a configuration from being valid.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ConstraintProblem {
+    /// The agent makes calls.
+    NotInbound,
+    /// No source agent is named.
+    NoSource,
+    /// This is no agent of the environment.
+    SourceUnknown(String),
+    /// This source agent takes calls.
+    SourceNotOutbound(String),
+    /// This source agent is a draft.
+    SourceNotPublished(String),
+    /// This is no call status.
+    StatusUnknown(String),
+}
+
+/// Finds what keeps the configuration from being valid; nothing: it is. `None`: no such agent.
 #[must_use]
 pub fn check_constraints(
     directory: &Directory,
     environment: EnvironmentId,
     id: AgentId,
     check: &ConstraintCheck,
-) -> Option<Vec<String>> {
+) -> Option<Vec<ConstraintProblem>> {
     let agent = &directory.agent_of(environment, id)?.record;
     let role = agent.role.as_ref();
     if !check.is_callback_agent.unwrap_or_else(|| role.is_some()) {
@@ -149,7 +169,7 @@ pub fn check_constraints(
     }
     let mut problems = Vec::new();
     if agent.direction != Direction::Inbound {
-        problems.push("Agent must be inbound to serve as a callback agent".to_owned());
+        problems.push(ConstraintProblem::NotInbound);
     }
     let sources = check.source_agents.clone().unwrap_or_else(|| {
         role.iter()
@@ -158,26 +178,26 @@ pub fn check_constraints(
             .collect()
     });
     if sources.is_empty() {
-        problems.push("At least one source agent is required".to_owned());
+        problems.push(ConstraintProblem::NoSource);
     }
-    for source in &sources {
-        let id = read_id(source).map(AgentId);
+    for source in sources {
+        let id = read_id(&source).map(AgentId);
         let found = id.and_then(|id| directory.agent_of(environment, id));
         match found.map(|found| &found.record) {
-            None => problems.push(format!("Source agent {source} does not exist")),
+            None => problems.push(ConstraintProblem::SourceUnknown(source)),
             // Of several faults the first: what is not outbound has no use for being published.
             Some(found) if found.direction != Direction::Outbound => {
-                problems.push(format!("Source agent {source} is not outbound"));
+                problems.push(ConstraintProblem::SourceNotOutbound(source));
             }
             Some(found) if found.status != AgentStatus::Published => {
-                problems.push(format!("Source agent {source} is not published"));
+                problems.push(ConstraintProblem::SourceNotPublished(source));
             }
             Some(_) => {}
         }
     }
     for status in check.trigger_statuses.iter().flatten() {
         if status.parse::<CallStatus>().is_err() {
-            problems.push(format!("Trigger status {status} is unknown"));
+            problems.push(ConstraintProblem::StatusUnknown(status.clone()));
         }
     }
     Some(problems)

@@ -4,7 +4,8 @@ use ringback_routing::{EnvironmentId, Token, TokenHash, TokenId};
 use uuid::Uuid;
 
 use super::Command;
-use crate::{Change, CommandError, Draft, FieldErrors};
+use crate::error::check_fields;
+use crate::{Change, CommandError, Draft};
 
 /// Makes a token; the secret itself never gets here.
 #[derive(Clone, Debug)]
@@ -15,8 +16,8 @@ pub struct CreateToken {
     pub name: Option<String>,
     /// The hash of its secret.
     pub hash: TokenHash,
-    /// What was found wrong already.
-    pub errors: FieldErrors,
+    /// Whether fields could not be read: then nothing is changed.
+    pub is_misread: bool,
 }
 
 impl Command for CreateToken {
@@ -30,7 +31,7 @@ impl Command for CreateToken {
         {
             return Err(CommandError::EnvironmentNotFound);
         }
-        self.errors.into_result()?;
+        check_fields(Vec::new(), self.is_misread)?;
         let token = Token {
             id: TokenId(Uuid::now_v7()),
             environment: self.environment,

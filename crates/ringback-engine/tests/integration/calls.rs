@@ -2,8 +2,8 @@
 
 use proptest::prelude::*;
 use ringback_engine::{
-    ByToken, Call, CommandError, CreateToken, DeleteToken, FieldErrors, ForgetContact, NewCall,
-    RecordCalls, SubmitError, hash_secret,
+    ByToken, Call, CallDifference, CommandError, CreateToken, DeleteToken, Fault, Field,
+    FieldProblem, ForgetContact, NewCall, RecordCalls, SubmitError, hash_secret,
 };
 use ringback_routing::{AgentId, CallStatus, Contacts, Direction, EnvironmentId, Timestamp};
 
@@ -70,9 +70,9 @@ async fn the_same_sid_raises_the_status_and_nothing_else() {
         ..new(source, "a")
     };
     for (call, what) in [
-        (moved, "contact"),
-        (retimed, "start time"),
-        (from, "calling number"),
+        (moved, CallDifference::Contact),
+        (retimed, CallDifference::StartTime),
+        (from, CallDifference::CallingNumber),
     ] {
         let refused = record(&engine, here, vec![call]).await;
         assert_eq!(refused, [Err(CommandError::CallMismatch(what))]);
@@ -97,14 +97,18 @@ async fn a_call_too_far_ahead_or_of_no_outbound_agent_is_refused() {
     )
     .await;
     let field = |result: &Result<Call, CommandError>| match result {
-        Err(CommandError::Invalid(errors)) => errors.0.keys().next().cloned(),
+        Err(CommandError::Invalid(problems)) => Some(problems.clone()),
         _ => None,
     };
-    assert_eq!(field(&results[0]).as_deref(), Some("started_at"));
-    assert_eq!(field(&results[1]).as_deref(), Some("agent_id"));
+    let problem = |field, fault| Some(vec![FieldProblem { field, fault }]);
+    let too_far = problem(Field::StartedAt, Fault::TooFarAhead);
+    assert_eq!(field(&results[0]), too_far);
+    let not_outbound = problem(Field::CallingAgent, Fault::NotOutbound);
+    assert_eq!(field(&results[1]), not_outbound);
     assert!(results[2].is_ok());
     let elsewhere = record(&engine, there, vec![new(source, "c")]).await;
-    assert_eq!(field(&elsewhere[0]).as_deref(), Some("agent_id"));
+    let unknown = problem(Field::CallingAgent, Fault::Unknown);
+    assert_eq!(field(&elsewhere[0]), unknown);
 }
 
 #[tokio::test]
@@ -150,7 +154,7 @@ async fn a_token_that_has_ended_writes_nothing_even_within_one_commit() {
         environment: here,
         name: None,
         hash: hash_secret("secret"),
-        errors: FieldErrors::default(),
+        is_misread: false,
     };
     let token = engine.submit(token).await.expect("made").id;
     let by_token = |sid: &str| ByToken {

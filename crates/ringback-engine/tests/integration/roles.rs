@@ -1,10 +1,10 @@
 //! Roles, numbers and agents keep to the rules.
 
 use ringback_engine::{
-    CommandError, ConstraintCheck, DeleteAgent, DeleteEnvironment, DeleteNumber, FieldErrors,
-    ForgetContact, NewCall, Override, PublishAgent, RecordCalls, RemoveCallbackRole,
-    ReportAnswered, RoleFields, RoleMode, RouteCall, SetCallbackRole, SetDefaultAgent, SubmitError,
-    UpdateAgent, check_constraints,
+    CommandError, ConstraintCheck, ConstraintProblem, DeleteAgent, DeleteEnvironment, DeleteNumber,
+    Fault, Field, FieldProblem, ForgetContact, NewCall, Override, PublishAgent, RecordCalls,
+    RemoveCallbackRole, ReportAnswered, RoleFields, RoleMode, RouteCall, SetCallbackRole,
+    SetDefaultAgent, SubmitError, UpdateAgent, check_constraints,
 };
 use ringback_routing::{
     AgentId, AgentStatus, Caller, Direction, EnvironmentId, Outcome, Placeholders, Question,
@@ -168,18 +168,16 @@ async fn a_role_needs_inbound_and_published_outbound_sources() {
         &[source, hidden, foreign, taker],
     )
     .await;
-    let Err(SubmitError::Rejected(CommandError::Invalid(errors))) = wrong else {
-        panic!("{wrong:?}");
-    };
-    let fields: Vec<&str> = errors.0.keys().map(String::as_str).collect();
-    assert_eq!(
-        fields,
-        [
-            "source_agent_ids.1",
-            "source_agent_ids.2",
-            "source_agent_ids.3"
-        ]
-    );
+    let faults = [
+        (1, Fault::NotPublished),
+        (2, Fault::Unknown),
+        (3, Fault::NotOutbound),
+    ];
+    let problems = faults.map(|(index, fault)| FieldProblem {
+        field: Field::SourceAgent(index),
+        fault,
+    });
+    assert_eq!(wrong, rejected(CommandError::Invalid(problems.to_vec())));
     // A draft that is inbound, too: of two faults the first is told.
     let unpublish = PublishAgent {
         environment: here,
@@ -208,11 +206,11 @@ async fn a_role_needs_inbound_and_published_outbound_sources() {
     assert_eq!(
         problems,
         [
-            "Agent must be inbound to serve as a callback agent".to_owned(),
-            format!("Source agent {hidden} is not published"),
-            format!("Source agent {foreign} does not exist"),
-            format!("Source agent {taker} is not outbound"),
-            "Trigger status gone is unknown".to_owned(),
+            ConstraintProblem::NotInbound,
+            ConstraintProblem::SourceNotPublished(hidden.to_string()),
+            ConstraintProblem::SourceUnknown(foreign.to_string()),
+            ConstraintProblem::SourceNotOutbound(taker.to_string()),
+            ConstraintProblem::StatusUnknown("gone".to_owned()),
         ]
     );
 }
@@ -239,7 +237,7 @@ async fn deleting_a_source_empties_roles_and_forgets_its_calls() {
         direction: Some(Direction::Inbound),
         phone_number_ids: None,
         targets: None,
-        errors: FieldErrors::default(),
+        is_misread: false,
     };
     assert_eq!(
         engine.submit(turn).await,
@@ -305,7 +303,7 @@ async fn numbers_are_unique_in_use_and_lose_their_default_with_its_agent() {
         environment: here,
         id: line,
         agent: Override::Set(agent),
-        errors: FieldErrors::default(),
+        is_misread: false,
     };
     let wrong = engine.submit(choose(source)).await;
     assert!(matches!(
@@ -332,7 +330,7 @@ async fn numbers_are_unique_in_use_and_lose_their_default_with_its_agent() {
         direction: None,
         phone_number_ids: Some(Vec::new()),
         targets: None,
-        errors: FieldErrors::default(),
+        is_misread: false,
     };
     engine.submit(unassign).await.expect("unassigned");
     let directory = engine.directory();

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use ringback_engine::{CreateEnvironment, FieldErrors, NewCall, RecordCalls, SubmitError};
+use ringback_engine::{CreateEnvironment, NewCall, RecordCalls, SubmitError};
 use ringback_routing::{
     CallStatus, ContactUnreadable, Contacts, Direction, LearnedCall, Timestamp,
 };
@@ -18,7 +18,7 @@ fn make(name: &str) -> CreateEnvironment {
         recency_window_seconds: None,
         target_template: None,
         fallback_targets: Vec::new(),
-        errors: FieldErrors::default(),
+        is_misread: false,
     }
 }
 
@@ -34,7 +34,7 @@ async fn failing_storage_refuses_writes_shows_nothing_of_them_and_recovers() {
         assert!(!engine.health().storage_available);
     }
     let mut nameless = make("");
-    nameless.errors.add("name", "The name field is required.");
+    nameless.is_misread = true;
     let invalid = engine.submit(nameless).await;
     assert!(
         matches!(invalid, Err(SubmitError::Rejected(_))),

@@ -1,8 +1,6 @@
 //! An engine over a journal in memory, and what tests fill it with.
 
-use ringback_engine::{
-    CreateAgent, CreateEnvironment, CreateNumber, Engine, FieldErrors, PublishAgent,
-};
+use ringback_engine::{CreateAgent, CreateEnvironment, CreateNumber, Engine, PublishAgent};
 use ringback_routing::{AgentId, AgentStatus, Direction, E164, EnvironmentId, NumberId, Target};
 pub(crate) use ringback_testkit::{MemoryJournal, StillClock};
 
@@ -44,7 +42,7 @@ pub(crate) async fn environment(engine: &Engine) -> EnvironmentId {
         recency_window_seconds: None,
         target_template: Some("sip:{agent_id}@agents.example.com".to_owned()),
         fallback_targets: Vec::new(),
-        errors: FieldErrors::default(),
+        is_misread: false,
     };
     engine
         .submit(command)
@@ -79,7 +77,7 @@ pub(crate) async fn agent(
         direction,
         phone_number_ids: numbers.iter().copied().map(Some).collect(),
         targets: Vec::<Target>::new(),
-        errors: FieldErrors::default(),
+        is_misread: false,
     };
     let made = engine.submit(command).await.expect("an agent is made");
     let id = made.agent.id;
