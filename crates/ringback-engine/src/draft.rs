@@ -10,8 +10,8 @@ use hashbrown::hash_table::Entry;
 use ringback_routing::{Caller, Decision, Directory, E164, EnvironmentId, Timestamp};
 
 use crate::contact_view::ContactView;
-use crate::engine::{ROUTED_KNOWN_MILLIS, Shared};
 use crate::observed::count_key;
+use crate::shared::{ROUTED_KNOWN_MILLIS, Shared};
 use crate::{
     AnsweredCall, Call, Change, CommandError, CountKind, DecisionRecord, RoutedDecision,
     RoutedEvent,

@@ -14,11 +14,11 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::command::RecordLearned;
 use crate::contact_view::ContactView;
 use crate::observed::{Arrival, Observed, Route, StoredObserved, count_kind};
+use crate::shared::{ROUTED_KNOWN_MILLIS, Shared};
 use crate::writer::{Job, Writer};
 use crate::{
-    AnsweredCall, Archive, Call, CallbackStatistics, Change, Clock, Command, DecisionRecord,
-    Journal, JournalError, LearnedRecorded, LearnedTicket, NewCall, SubmitError, Surface, hash_sid,
-    warm_up,
+    AnsweredCall, Call, CallbackStatistics, Clock, Command, DecisionRecord, Journal, JournalError,
+    LearnedRecorded, LearnedTicket, NewCall, SubmitError, Surface, hash_sid, housekeeping,
 };
 
 /// The engine's handle; clones share one engine.
@@ -101,13 +101,13 @@ impl Engine {
             spawn("writer", move || writer.run(queue))?,
             spawn("ticker", {
                 let (shared, jobs) = (Arc::clone(&shared), jobs.clone());
-                move || warm_up::tick(&shared, &jobs)
+                move || housekeeping::tick(&shared, &jobs)
             })?,
         ];
         if !whole {
             threads.push(spawn("loader", {
                 let shared = Arc::clone(&shared);
-                move || warm_up::load(&shared)
+                move || housekeeping::load(&shared)
             })?);
         }
         Ok(Self {
@@ -394,51 +394,6 @@ impl Engine {
     }
 }
 
-/// What the engine's threads share.
-pub(crate) struct Shared {
-    /// The published directory.
-    pub(crate) directory: Arc<ArcSwap<Directory>>,
-    /// The remembered calls.
-    pub(crate) contacts: ContactView,
-    /// What was committed.
-    pub(crate) archive: Arc<dyn Archive>,
-    /// What happened to incoming calls.
-    pub(crate) observed: Observed,
-    /// Whether the last commit succeeded.
-    pub(crate) storage_available: AtomicBool,
-    /// Whether the engine is being shut down.
-    pub(crate) stopping: AtomicBool,
-    /// Tells the time.
-    pub(crate) clock: Box<dyn Clock>,
-}
-
-impl Shared {
-    /// The call that a decision has matched, as recorded.
-    pub(crate) fn matched_call(
-        &self,
-        decision: &Decision<'_>,
-        caller: Caller,
-    ) -> Result<Option<Call>, crate::CommandError> {
-        let (Some(matched), Some(source), Caller::Number(contact)) =
-            (decision.call, decision.source_agent, caller)
-        else {
-            return Ok(None);
-        };
-        let environment = source.record.environment;
-        let directory = self.directory.load();
-        let calls = self.contacts.exact(&directory, environment, contact);
-        let calls = calls.map_err(|error| {
-            tracing::error!(%error, "a contact could not be read");
-            crate::CommandError::StorageUnavailable
-        })?;
-        let found = calls.into_iter().find(|call| {
-            call.agent == source.record.id
-                && call.from.map(E164::subscriber) == matched.from.map(E164::subscriber)
-        });
-        Ok(found)
-    }
-}
-
 /// Starts a named thread.
 pub(crate) fn spawn(
     name: &str,
@@ -450,21 +405,5 @@ pub(crate) fn spawn(
         .map_err(OpenError::Thread)
 }
 
-/// Whether a change concerns the directory, so that a new one has to be published.
-pub(crate) const fn concerns_directory(change: &Change) -> bool {
-    !matches!(
-        change,
-        Change::CallPut(_)
-            | Change::ContactForgotten(..)
-            | Change::Routed(_)
-            | Change::BatchRouted(_)
-            | Change::Counted(..)
-            | Change::BatchesCounted(_)
-    )
-}
-
 /// How many commands wait for the writer before clients have to.
 const JOBS_QUEUED: usize = 1_024;
-
-/// How long routed calls are known, in milliseconds.
-pub(crate) const ROUTED_KNOWN_MILLIS: i64 = 24 * 60 * 60 * 1_000;

@@ -13,11 +13,12 @@ mod contact_view;
 mod draft;
 mod engine;
 mod error;
+mod housekeeping;
 mod journal;
 mod learned;
 mod observed;
 mod secret;
-mod warm_up;
+mod shared;
 mod writer;
 
 pub use change::{

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
 use crate::draft::Memory;
-use crate::engine::{Shared, concerns_directory};
+use crate::shared::Shared;
 use crate::{Change, Draft, Journal};
 
 /// What the writer is asked to do.
@@ -264,6 +264,19 @@ impl Writer {
             }
         }
     }
+}
+
+/// Whether a change concerns the directory, so that a new one has to be published.
+const fn concerns_directory(change: &Change) -> bool {
+    !matches!(
+        change,
+        Change::CallPut(_)
+            | Change::ContactForgotten(..)
+            | Change::Routed(_)
+            | Change::BatchRouted(_)
+            | Change::Counted(..)
+            | Change::BatchesCounted(_)
+    )
 }
 
 /// Whether this change is about calls that came in.

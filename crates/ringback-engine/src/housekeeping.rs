@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use ringback_routing::{Directory, EnvironmentId, Timestamp};
 use tokio::sync::mpsc;
 
-use crate::engine::{ROUTED_KNOWN_MILLIS, Shared};
+use crate::shared::{ROUTED_KNOWN_MILLIS, Shared};
 use crate::writer::Job;
 
 /// Loads every stored contact into the index, with all cores. Until that is done the writer rebuilds

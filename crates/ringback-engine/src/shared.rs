@@ -1,0 +1,59 @@
+//! What the engine's threads share.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use arc_swap::ArcSwap;
+use ringback_routing::{Caller, Decision, Directory, E164};
+
+use crate::contact_view::ContactView;
+use crate::observed::Observed;
+use crate::{Archive, Call, Clock, CommandError};
+
+/// What the engine's threads share.
+pub(crate) struct Shared {
+    /// The published directory.
+    pub(crate) directory: Arc<ArcSwap<Directory>>,
+    /// The remembered calls.
+    pub(crate) contacts: ContactView,
+    /// What was committed.
+    pub(crate) archive: Arc<dyn Archive>,
+    /// What happened to incoming calls.
+    pub(crate) observed: Observed,
+    /// Whether the last commit succeeded.
+    pub(crate) storage_available: AtomicBool,
+    /// Whether the engine is being shut down.
+    pub(crate) stopping: AtomicBool,
+    /// Tells the time.
+    pub(crate) clock: Box<dyn Clock>,
+}
+
+impl Shared {
+    /// The call that a decision has matched, as recorded.
+    pub(crate) fn matched_call(
+        &self,
+        decision: &Decision<'_>,
+        caller: Caller,
+    ) -> Result<Option<Call>, CommandError> {
+        let (Some(matched), Some(source), Caller::Number(contact)) =
+            (decision.call, decision.source_agent, caller)
+        else {
+            return Ok(None);
+        };
+        let environment = source.record.environment;
+        let directory = self.directory.load();
+        let calls = self.contacts.exact(&directory, environment, contact);
+        let calls = calls.map_err(|error| {
+            tracing::error!(%error, "a contact could not be read");
+            CommandError::StorageUnavailable
+        })?;
+        let found = calls.into_iter().find(|call| {
+            call.agent == source.record.id
+                && call.from.map(E164::subscriber) == matched.from.map(E164::subscriber)
+        });
+        Ok(found)
+    }
+}
+
+/// How long routed calls are known, in milliseconds.
+pub(crate) const ROUTED_KNOWN_MILLIS: i64 = 24 * 60 * 60 * 1_000;
