@@ -6,6 +6,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::sync::Arc;
 
 use ringback_engine::NewCall;
 use ringback_routing::{AgentId, CallStatus, Caller, E164, NumberRulesRef, Timestamp, read_id};
@@ -168,10 +169,10 @@ fn read_started_at(field: &Text<'_>, errors: &mut FieldErrors) -> Option<Timesta
 }
 
 /// Reads the call id.
-fn read_sid(field: &Text<'_>, errors: &mut FieldErrors) -> Option<String> {
+fn read_sid(field: &Text<'_>, errors: &mut FieldErrors) -> Option<Arc<str>> {
     let text = field.optional("sid", errors)?;
     if (1..=MAX_SID_BYTES).contains(&text.len()) {
-        return Some(text.to_owned());
+        return Some(text.into());
     }
     errors.add("sid", sid_problem());
     None

@@ -49,7 +49,7 @@ pub struct Call {
     /// The environment of the agent that called.
     pub environment: EnvironmentId,
     /// The call id, unique within the environment.
-    pub sid: String,
+    pub sid: Arc<str>,
     /// The agent that called.
     pub agent: AgentId,
     /// Whom it called.

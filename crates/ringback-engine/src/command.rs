@@ -35,11 +35,13 @@ pub trait Command: Send + 'static {
     /// What the client is told when it is done.
     type Output: Send + 'static;
 
-    /// Carries the command out on the draft.
+    /// Carries the command out on the draft. Time and identifiers come from the draft alone: a command is run
+    /// again where somebody else's change came first, and then leads to the same facts, as far as the newer
+    /// state lets it.
     ///
     /// # Errors
     /// The command is against the rules; the draft is as it was.
-    fn run(self, draft: &mut Draft<'_>) -> Result<Self::Output, CommandError>;
+    fn run(&self, draft: &mut Draft<'_>) -> Result<Self::Output, CommandError>;
 }
 
 /// What a request says of an optional setting.
@@ -56,11 +58,14 @@ pub enum Override<T> {
 
 impl<T> Override<T> {
     /// The setting that results, given the present one.
-    pub fn apply(self, present: Option<T>) -> Option<T> {
+    pub fn apply(&self, present: Option<T>) -> Option<T>
+    where
+        T: Clone,
+    {
         match self {
             Self::Keep => present,
             Self::Clear => None,
-            Self::Set(value) => Some(value),
+            Self::Set(value) => Some(value.clone()),
         }
     }
 }

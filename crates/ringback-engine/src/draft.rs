@@ -8,7 +8,9 @@ use foldhash::fast::RandomState;
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
 use ringback_routing::{Caller, Decision, Directory, E164, EnvironmentId, Timestamp};
+use uuid::Uuid;
 
+use crate::choices::Choices;
 use crate::contact_view::ContactView;
 use crate::observed::count_key;
 use crate::shared::{ROUTED_KNOWN_MILLIS, Shared};
@@ -39,7 +41,9 @@ pub struct Draft<'a> {
     /// Decisions to be shown once the batch is durable.
     decisions: Vec<(EnvironmentId, DecisionRecord)>,
     /// When the batch was begun.
-    now: Timestamp,
+    begun: Timestamp,
+    /// What the command that is run has chosen.
+    choices: Choices,
 }
 
 impl<'a> Draft<'a> {
@@ -55,14 +59,32 @@ impl<'a> Draft<'a> {
             routed: HashMap::new(),
             answered: HashSet::new(),
             decisions: Vec::new(),
-            now,
+            begun: now,
+            choices: Choices::new(now),
         }
     }
 
-    /// When the batch was begun.
+    /// The present instant for the command that is run: the same however often it is run.
     #[must_use]
     pub fn now(&self) -> Timestamp {
-        self.now
+        self.choices.now()
+    }
+
+    /// A new identifier, which is the same however often the command is run: that with this index among
+    /// those that it makes.
+    #[must_use]
+    pub fn new_id(&self, index: usize) -> Uuid {
+        self.choices.id(index)
+    }
+
+    /// Begins a command, with what it chose when it was run before.
+    pub(crate) fn begin_command(&mut self, choices: Option<Choices>) {
+        self.choices = choices.unwrap_or_else(|| Choices::new(self.begun));
+    }
+
+    /// Ends a command and returns what it has chosen.
+    pub(crate) fn end_command(&mut self) -> Choices {
+        std::mem::replace(&mut self.choices, Choices::new(self.begun))
     }
 
     /// The directory, with the changes so far.
@@ -188,7 +210,7 @@ impl<'a> Draft<'a> {
 
     /// Records a call, or the higher status of a known one.
     pub fn put_call(&mut self, call: Call) {
-        let hash = self.hashing.hash_one((call.environment, call.sid.as_str()));
+        let hash = self.hashing.hash_one((call.environment, &*call.sid));
         let changes = &self.changes;
         let entry = self.calls.entry(
             hash,
@@ -229,7 +251,7 @@ impl<'a> Draft<'a> {
 
     /// Calls routed before this are not known any more.
     fn known_since(&self) -> Timestamp {
-        self.now.plus_millis(-ROUTED_KNOWN_MILLIS)
+        self.now().plus_millis(-ROUTED_KNOWN_MILLIS)
     }
 
     /// Notes an incoming call that was routed and what it counts as.
@@ -307,5 +329,5 @@ fn call_at(changes: &[Change], place: usize) -> Option<&Call> {
 
 /// Whether this change records the call with this id.
 fn names(changes: &[Change], place: usize, environment: EnvironmentId, sid: &str) -> bool {
-    call_at(changes, place).is_some_and(|call| call.sid == sid && call.environment == environment)
+    call_at(changes, place).is_some_and(|call| &*call.sid == sid && call.environment == environment)
 }

@@ -13,9 +13,10 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::command::RecordLearned;
 use crate::contact_view::ContactView;
+use crate::job::{Job, Submitted};
 use crate::observed::{Arrival, Observed, Route, StoredObserved, count_kind};
 use crate::shared::{ROUTED_KNOWN_MILLIS, Shared};
-use crate::writer::{Job, Writer};
+use crate::writer::Writer;
 use crate::{
     AnsweredCall, Call, CallbackStatistics, Clock, Command, DecisionRecord, Journal, JournalError,
     LearnedRecorded, LearnedTicket, NewCall, SubmitError, Surface, hash_sid, housekeeping,
@@ -135,30 +136,12 @@ impl Engine {
         command: C,
     ) -> Result<impl Future<Output = Result<C::Output, SubmitError>> + use<C>, SubmitError> {
         let (reply, answer) = oneshot::channel();
-        let job = Job::Run(Box::new(move |draft| {
-            let result = command.run(draft);
-            Box::new(move |stored| {
-                let result = match (stored, result) {
-                    (true, result) => result.map_err(SubmitError::Rejected),
-                    (false, _) => Err(SubmitError::StorageUnavailable),
-                };
-                // The client may have gone; what was asked is done all the same.
-                let _gone = reply.send(result);
-            })
-        }));
+        let job = Job::Run(Box::new(Submitted::new(command, reply)));
         self.jobs
             .send(job)
             .await
             .map_err(|_| SubmitError::ShuttingDown)?;
-        Ok(async move {
-            match answer.await {
-                Ok(Err(SubmitError::Rejected(crate::CommandError::StorageUnavailable))) => {
-                    Err(SubmitError::StorageUnavailable)
-                }
-                Ok(result) => result,
-                Err(_) => Err(SubmitError::ShuttingDown),
-            }
-        })
+        Ok(async move { answer.await.unwrap_or(Err(SubmitError::ShuttingDown)) })
     }
 
     /// The directory as it is now.

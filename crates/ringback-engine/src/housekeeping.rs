@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use ringback_routing::{Directory, EnvironmentId, Timestamp};
 use tokio::sync::mpsc;
 
+use crate::job::Job;
 use crate::shared::{ROUTED_KNOWN_MILLIS, Shared};
-use crate::writer::Job;
 
 /// Loads every stored contact into the index, with all cores. Until that is done the writer rebuilds
 /// the contacts that it touches from the store, and a contact that is there already is left alone.

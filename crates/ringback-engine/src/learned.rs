@@ -77,7 +77,7 @@ impl Ahead {
             number: ticket.number,
             call: Call {
                 environment: call.environment,
-                sid: call.sid,
+                sid: call.sid.into(),
                 agent: call.agent,
                 contact: call.contact,
                 from: call.from,

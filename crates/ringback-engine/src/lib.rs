@@ -7,6 +7,7 @@
 //! then answers. What was answered is therefore durable and visible.
 
 mod change;
+mod choices;
 mod clock;
 mod command;
 mod contact_view;
@@ -14,6 +15,7 @@ mod draft;
 mod engine;
 mod error;
 mod housekeeping;
+mod job;
 mod journal;
 mod learned;
 mod observed;

@@ -7,22 +7,9 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
 use crate::draft::Memory;
+use crate::job::Job;
 use crate::shared::Shared;
-use crate::{Change, Draft, Journal};
-
-/// What the writer is asked to do.
-pub(crate) enum Job {
-    /// Run a command on the draft; what it returns is called when the batch is durable (`true`) or
-    /// could not be made so.
-    Run(Box<dyn FnOnce(&mut Draft<'_>) -> Answer + Send>),
-    /// Make durable what was observed of SIP calls, and whatever else has to be done now and then.
-    Tick,
-    /// Commit what is there and end.
-    Stop,
-}
-
-/// Answers a client.
-pub(crate) type Answer = Box<dyn FnOnce(bool) + Send>;
+use crate::{Change, Draft, Journal, SubmitError};
 
 /// The one writer.
 pub(crate) struct Writer {
@@ -85,14 +72,17 @@ impl Writer {
         let shared = Arc::clone(&self.shared);
         let memory = std::mem::take(&mut self.memory);
         let mut draft = Draft::new(&shared, shared.clock.now(), memory);
-        let mut answers = Vec::new();
+        let mut tasks = Vec::new();
         let mut stop = false;
         let mut ticked = false;
         while draft.len() < CHANGES_AT_ONCE
             && let Some(job) = jobs.next()
         {
             match job {
-                Job::Run(run) => answers.push(run(&mut draft)),
+                Job::Run(mut task) => {
+                    task.run(&mut draft);
+                    tasks.push(task);
+                }
                 Job::Tick => ticked = true,
                 Job::Stop => stop = true,
             }
@@ -135,9 +125,10 @@ impl Writer {
         } else {
             shared.observed.give_back(observed);
         }
-        for answer in answers {
-            // Without changes of its own a command needs no storage: its answer stands.
-            answer(stored || commanded == 0);
+        // Without changes of its own a command needs no storage: its answer stands.
+        let failed = !stored && commanded > 0;
+        for task in tasks {
+            task.answer(failed.then_some(SubmitError::StorageUnavailable));
         }
         changes.clear();
         self.memory = memory;

@@ -89,7 +89,7 @@ fn single(store: &mut Store, commits: u64) -> Result<(), Error> {
     let mut latencies = Vec::new();
     for index in 0..commits {
         let mut call = call(index);
-        call.sid = Uuid::now_v7().to_string();
+        call.sid = Uuid::now_v7().to_string().into();
         let before = Instant::now();
         store.commit(&[Change::CallPut(call)])?;
         latencies.push(before.elapsed());
@@ -158,7 +158,9 @@ fn call(index: u64) -> Call {
     let mixed = index.wrapping_mul(0x9E37_79B9_7F4A_7C15);
     Call {
         environment: EnvironmentId(Uuid::from_u128(1)),
-        sid: Uuid::from_u64_pair(mixed, mixed.rotate_left(31) ^ index).to_string(),
+        sid: Uuid::from_u64_pair(mixed, mixed.rotate_left(31) ^ index)
+            .to_string()
+            .into(),
         agent: AgentId(Uuid::from_u128(u128::from(1 + index % 500))),
         contact: E164::from_digits(550_000_000_000_000 + mixed % 99_999_999_999_977)
             .unwrap_or_else(|| unreachable!("fifteen digits")),

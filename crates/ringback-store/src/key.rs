@@ -200,7 +200,7 @@ pub(crate) fn decode_call(
     };
     Some(Call {
         environment: EnvironmentId(resolve(u32::from_be_bytes(*environment))?),
-        sid: std::str::from_utf8(sid).ok()?.to_owned(),
+        sid: std::str::from_utf8(sid).ok()?.into(),
         agent: AgentId(resolve(agent)?),
         contact: if told.is_respelled {
             subscriber.respelled()?
@@ -247,7 +247,7 @@ pub(crate) fn decode_sid_value(
     let (agent, told, from) = decode_details(details.try_into().ok()?)?;
     Some(Call {
         environment,
-        sid: sid.to_owned(),
+        sid: sid.into(),
         agent: AgentId(resolve(agent)?),
         contact: E164::from_digits(u64::from_be_bytes(*contact))?,
         from,

@@ -120,7 +120,7 @@ impl<'a> StoredCall<'a> {
     pub(crate) fn read(&self) -> Option<Call> {
         Some(Call {
             environment: EnvironmentId(Uuid::from_bytes(self.environment)),
-            sid: self.sid.to_owned(),
+            sid: self.sid.into(),
             agent: AgentId(Uuid::from_bytes(self.agent)),
             contact: E164::from_digits(self.contact)?,
             from: read_number(self.from)?,

@@ -70,7 +70,7 @@ struct State {
     /// Everything but calls, in order.
     changes: Vec<Change>,
     /// The calls.
-    calls: HashMap<(EnvironmentId, String), Call>,
+    calls: HashMap<(EnvironmentId, Arc<str>), Call>,
 }
 
 impl MemoryJournal {
@@ -230,7 +230,7 @@ impl Archive for MemoryJournal {
             .state
             .lock()
             .calls
-            .get(&(environment, sid.to_owned()))
+            .get(&(environment, sid.into()))
             .cloned())
     }
 

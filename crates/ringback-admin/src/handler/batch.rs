@@ -6,6 +6,7 @@
 //! that breaks off is recorded as far as whole lines go, or less.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::{Request, State};
@@ -66,13 +67,20 @@ struct Batch {
     /// Memory of chunks that have arrived.
     memory: Vec<Vec<NewCall>>,
     /// Chunks on their way to storage, oldest first.
-    submitted: VecDeque<(Chunk, Submission)>,
+    submitted: VecDeque<Submitted>,
     /// What has become of those that arrived.
     report: Report,
 }
 
 /// A chunk on its way to storage.
-type Submission = JoinHandle<Result<BatchRecorded, SubmitError>>;
+struct Submitted {
+    /// The chunk, without its calls.
+    chunk: Chunk,
+    /// Its calls, which the engine has too until it has told their outcome.
+    calls: Arc<Vec<NewCall>>,
+    /// Waits for the outcome.
+    outcome: JoinHandle<Result<BatchRecorded, SubmitError>>,
+}
 
 /// Some lines.
 #[derive(Default)]
@@ -169,8 +177,8 @@ impl Batch {
             self.take(&line);
         }
         self.submit().await?;
-        while let Some((chunk, submission)) = self.submitted.pop_front() {
-            self.settle(chunk, submission).await?;
+        while let Some(submitted) = self.submitted.pop_front() {
+            self.settle(submitted).await?;
         }
         let rest = std::mem::take(&mut self.chunk);
         self.report.add(rest, &BatchRecorded::default());
@@ -200,25 +208,29 @@ impl Batch {
             return Ok(());
         }
         if self.submitted.len() >= CHUNKS_ON_THEIR_WAY
-            && let Some((chunk, submission)) = self.submitted.pop_front()
+            && let Some(submitted) = self.submitted.pop_front()
         {
-            self.settle(chunk, submission).await?;
+            self.settle(submitted).await?;
         }
         let next = Chunk {
             calls: self.memory.pop().unwrap_or_default(),
             ..Chunk::default()
         };
         let mut chunk = std::mem::replace(&mut self.chunk, next);
-        let calls = std::mem::take(&mut chunk.calls);
+        let calls = Arc::new(std::mem::take(&mut chunk.calls));
         let command = RecordBatch {
             environment: self.tenant.environment,
-            calls,
+            calls: Arc::clone(&calls),
         };
         let command = self.tenant.command(command);
         // Handed over here, so that lines are recorded in their order; waited for while the next are
         // read.
-        let submission = tokio::spawn(self.engine.enqueue(command).await?);
-        self.submitted.push_back((chunk, submission));
+        let outcome = tokio::spawn(self.engine.enqueue(command).await?);
+        self.submitted.push_back(Submitted {
+            chunk,
+            calls,
+            outcome,
+        });
         Ok(())
     }
 
@@ -227,18 +239,23 @@ impl Batch {
         while self
             .submitted
             .front()
-            .is_some_and(|(_, submission)| submission.is_finished())
+            .is_some_and(|submitted| submitted.outcome.is_finished())
         {
-            if let Some((chunk, submission)) = self.submitted.pop_front() {
-                self.settle(chunk, submission).await?;
+            if let Some(submitted) = self.submitted.pop_front() {
+                self.settle(submitted).await?;
             }
         }
         Ok(())
     }
 
     /// Waits for a chunk to arrive.
-    async fn settle(&mut self, chunk: Chunk, submission: Submission) -> Result<(), ApiError> {
-        let recorded = submission.await.map_err(|_| ApiError::ShuttingDown)??;
+    async fn settle(&mut self, submitted: Submitted) -> Result<(), ApiError> {
+        let Submitted {
+            chunk,
+            calls,
+            outcome,
+        } = submitted;
+        let recorded = outcome.await.map_err(|_| ApiError::ShuttingDown)??;
         if recorded
             .refused
             .iter()
@@ -247,7 +264,11 @@ impl Batch {
             return Err(ApiError::StorageUnavailable);
         }
         self.report.add(chunk, &recorded);
-        self.memory.push(recorded.memory);
+        // For the next chunk: one thread would allocate it and another free it, batch after batch.
+        if let Ok(mut memory) = Arc::try_unwrap(calls) {
+            memory.clear();
+            self.memory.push(memory);
+        }
         Ok(())
     }
 }
@@ -281,9 +302,9 @@ impl Report {
         self.rejected += chunk.rejected + refused.len() as u64;
         // Those found while parsing may stand further down, so none can be left out yet.
         if self.errors.len() < ERRORS_SHOWN {
-            errors.extend(refused.iter().filter_map(|(place, error)| {
+            errors.extend(refused.iter().filter_map(|(index, error)| {
                 Some(LineError {
-                    line: *chunk.lines.get(*place)?,
+                    line: *chunk.lines.get(*index)?,
                     message: call_rejection(error),
                 })
             }));

@@ -140,6 +140,6 @@ pub(crate) async fn delete_token(
 }
 
 /// Of a new thing's optional setting, `null` is as good as nothing.
-fn set<T>(setting: Override<T>) -> Option<T> {
+fn set<T: Clone>(setting: Override<T>) -> Option<T> {
     setting.apply(None)
 }

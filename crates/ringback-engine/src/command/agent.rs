@@ -4,7 +4,6 @@ use ringback_routing::{
     Agent, AgentId, AgentStatus, CallbackRole, Direction, Directory, EnvironmentId, NumberId,
     PhoneNumber, Target,
 };
-use uuid::Uuid;
 
 use super::{AgentView, Command, Override};
 use crate::error::check_fields;
@@ -34,7 +33,7 @@ pub struct CreateAgent {
 impl Command for CreateAgent {
     type Output = AgentView;
 
-    fn run(self, draft: &mut Draft<'_>) -> Result<AgentView, CommandError> {
+    fn run(&self, draft: &mut Draft<'_>) -> Result<AgentView, CommandError> {
         let mut problems = Vec::new();
         let phone_numbers = check_numbers(
             draft.directory(),
@@ -43,17 +42,17 @@ impl Command for CreateAgent {
             &mut problems,
         );
         check_fields(problems, self.is_misread)?;
-        let id = AgentId(Uuid::now_v7());
+        let id = AgentId(draft.new_id(0));
         let agent = Agent {
             id,
             environment: self.environment,
-            name: self.name,
-            label: self.label,
-            description: self.description,
+            name: self.name.clone(),
+            label: self.label.clone(),
+            description: self.description.clone(),
             direction: self.direction,
             status: AgentStatus::Draft,
             phone_numbers: Vec::new(),
-            targets: self.targets,
+            targets: self.targets.clone(),
             role: None,
             created_at: draft.now(),
             updated_at: draft.now(),
@@ -93,12 +92,13 @@ pub struct UpdateAgent {
 impl Command for UpdateAgent {
     type Output = AgentView;
 
-    fn run(self, draft: &mut Draft<'_>) -> Result<AgentView, CommandError> {
+    fn run(&self, draft: &mut Draft<'_>) -> Result<AgentView, CommandError> {
         let mut agent = find(draft, self.environment, self.id)?;
         let mut problems = Vec::new();
         let phone_numbers = self
             .phone_number_ids
-            .map(|ids| check_numbers(draft.directory(), self.environment, &ids, &mut problems));
+            .as_ref()
+            .map(|ids| check_numbers(draft.directory(), self.environment, ids, &mut problems));
         check_fields(problems, self.is_misread)?;
         if let Some(direction) = self.direction
             && direction != agent.direction
@@ -108,10 +108,10 @@ impl Command for UpdateAgent {
             }
             agent.direction = direction;
         }
-        agent.name = self.name.unwrap_or(agent.name);
-        agent.label = self.label.unwrap_or(agent.label);
+        agent.name = self.name.clone().unwrap_or(agent.name);
+        agent.label = self.label.clone().unwrap_or(agent.label);
         agent.description = self.description.apply(agent.description);
-        agent.targets = self.targets.unwrap_or(agent.targets);
+        agent.targets = self.targets.clone().unwrap_or(agent.targets);
         agent.updated_at = draft.now();
         match phone_numbers {
             Some(phone_numbers) => assign(draft, agent, phone_numbers),
@@ -135,7 +135,7 @@ pub struct PublishAgent {
 impl Command for PublishAgent {
     type Output = AgentView;
 
-    fn run(self, draft: &mut Draft<'_>) -> Result<AgentView, CommandError> {
+    fn run(&self, draft: &mut Draft<'_>) -> Result<AgentView, CommandError> {
         let mut agent = find(draft, self.environment, self.id)?;
         if agent.status != self.status {
             agent.status = self.status;
@@ -158,7 +158,7 @@ pub struct DeleteAgent {
 impl Command for DeleteAgent {
     type Output = ();
 
-    fn run(self, draft: &mut Draft<'_>) -> Result<(), CommandError> {
+    fn run(&self, draft: &mut Draft<'_>) -> Result<(), CommandError> {
         let agent = find(draft, self.environment, self.id)?;
         if agent.status == AgentStatus::Published {
             return Err(CommandError::AgentIsPublished);

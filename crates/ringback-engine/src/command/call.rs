@@ -1,7 +1,8 @@
 //! Outbound calls and the contacts that remember them.
 
+use std::sync::Arc;
+
 use ringback_routing::{AgentId, CallStatus, Direction, E164, EnvironmentId, Timestamp};
-use uuid::Uuid;
 
 use super::Command;
 use crate::error::check_fields;
@@ -33,7 +34,7 @@ pub struct NewCall {
     /// When it started; `None`: now, or, of a known call, whenever it did.
     pub started_at: Option<Timestamp>,
     /// The call id; `None`: one is made.
-    pub sid: Option<String>,
+    pub sid: Option<Arc<str>>,
 }
 
 impl NewCall {
@@ -44,12 +45,13 @@ impl NewCall {
 impl Command for RecordCalls {
     type Output = Vec<Result<Call, CommandError>>;
 
-    fn run(self, draft: &mut Draft<'_>) -> Result<Self::Output, CommandError> {
+    fn run(&self, draft: &mut Draft<'_>) -> Result<Self::Output, CommandError> {
         Ok(self
             .calls
-            .into_iter()
-            .map(|new| {
-                let call = match record(draft, self.environment, new)? {
+            .iter()
+            .enumerate()
+            .map(|(index, new)| {
+                let call = match record(draft, self.environment, new, index)? {
                     Recorded::Known(call) => return Ok(call),
                     Recorded::New(call) | Recorded::Updated(call) | Recorded::Again(call) => call,
                 };
@@ -81,15 +83,15 @@ pub struct UnreadCall {
 impl Command for RecordCall {
     type Output = Call;
 
-    fn run(self, draft: &mut Draft<'_>) -> Result<Call, CommandError> {
-        let new = match self.call {
+    fn run(&self, draft: &mut Draft<'_>) -> Result<Call, CommandError> {
+        let new = match &self.call {
             Ok(new) => new,
             Err(UnreadCall { agent, started_at }) => {
-                let problems = check(draft, self.environment, agent, started_at);
+                let problems = check(draft, self.environment, *agent, *started_at);
                 return Err(CommandError::Invalid(problems));
             }
         };
-        let call = match record(draft, self.environment, new)? {
+        let call = match record(draft, self.environment, new, 0)? {
             Recorded::Known(call) => return Ok(call),
             Recorded::New(call) | Recorded::Updated(call) | Recorded::Again(call) => call,
         };
@@ -104,18 +106,18 @@ impl Command for RecordCall {
 pub struct RecordBatch {
     /// Whose they are.
     pub environment: EnvironmentId,
-    /// The calls.
-    pub calls: Vec<NewCall>,
+    /// The calls. Whoever shares them has their memory to itself again when the outcome is told.
+    pub calls: Arc<Vec<NewCall>>,
 }
 
 impl Command for RecordBatch {
     type Output = BatchRecorded;
 
-    fn run(mut self, draft: &mut Draft<'_>) -> Result<BatchRecorded, CommandError> {
+    fn run(&self, draft: &mut Draft<'_>) -> Result<BatchRecorded, CommandError> {
         draft.reserve_calls(self.calls.len());
         let mut recorded = BatchRecorded::default();
-        for (place, new) in self.calls.drain(..).enumerate() {
-            match record(draft, self.environment, new) {
+        for (index, new) in self.calls.iter().enumerate() {
+            match record(draft, self.environment, new, index) {
                 Ok(Recorded::New(call)) => {
                     recorded.new += 1;
                     draft.put_call(call);
@@ -126,10 +128,9 @@ impl Command for RecordBatch {
                 }
                 Ok(Recorded::Again(call)) => draft.put_call(call),
                 Ok(Recorded::Known(_)) => {}
-                Err(error) => recorded.refused.push((place, error)),
+                Err(error) => recorded.refused.push((index, error)),
             }
         }
-        recorded.memory = self.calls;
         Ok(recorded)
     }
 }
@@ -137,15 +138,12 @@ impl Command for RecordBatch {
 /// What became of a batch.
 #[derive(Debug, Default)]
 pub struct BatchRecorded {
-    /// The places of those calls that were refused, and why.
+    /// The indexes of those calls that were refused, and why.
     pub refused: Vec<(usize, CommandError)>,
     /// How many calls were recorded that were not known.
     pub new: usize,
     /// How many known calls got further.
     pub updated: usize,
-    /// The memory of the batch, empty, for the next one: one thread would allocate it and another
-    /// free it, batch after batch.
-    pub memory: Vec<NewCall>,
 }
 
 /// Records learned calls of which the contacts were not forgotten meanwhile.
@@ -160,7 +158,7 @@ pub(crate) struct RecordLearned {
 impl Command for RecordLearned {
     type Output = LearnedRecorded;
 
-    fn run(self, draft: &mut Draft<'_>) -> Result<LearnedRecorded, CommandError> {
+    fn run(&self, draft: &mut Draft<'_>) -> Result<LearnedRecorded, CommandError> {
         let mut unrecorded = Vec::new();
         for (index, ticket) in self.tickets.iter().enumerate() {
             match record_learned(draft, self.environment, ticket) {
@@ -188,7 +186,7 @@ pub struct ForgetContact {
 impl Command for ForgetContact {
     type Output = ();
 
-    fn run(self, draft: &mut Draft<'_>) -> Result<(), CommandError> {
+    fn run(&self, draft: &mut Draft<'_>) -> Result<(), CommandError> {
         draft.change(Change::ContactForgotten(self.environment, self.contact));
         Ok(())
     }
@@ -231,7 +229,7 @@ fn record_learned(
         started_at: Some(learned.started_at),
         sid: Some(learned.sid),
     };
-    record(draft, environment, new).map(Some)
+    record(draft, environment, &new, 0).map(Some)
 }
 
 /// What is wrong with agent and start of a reported call, as far as they are known.
@@ -260,11 +258,12 @@ fn check(
     problems
 }
 
-/// Checks one call and finds what is to be recorded.
+/// Checks one call and finds what is to be recorded; `index` is its own in the command.
 fn record(
     draft: &Draft<'_>,
     environment: EnvironmentId,
-    new: NewCall,
+    new: &NewCall,
+    index: usize,
 ) -> Result<Recorded, CommandError> {
     let problems = check(draft, environment, Some(new.agent), new.started_at);
     check_fields(problems, false)?;
@@ -277,7 +276,10 @@ fn record(
     let Some(known) = known else {
         return Ok(Recorded::New(Call {
             environment,
-            sid: new.sid.unwrap_or_else(|| Uuid::now_v7().to_string()),
+            sid: match &new.sid {
+                Some(sid) => Arc::clone(sid),
+                None => draft.new_id(index).to_string().into(),
+            },
             agent: new.agent,
             contact: new.to,
             from: new.from,

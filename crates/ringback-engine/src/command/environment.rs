@@ -1,7 +1,6 @@
 //! Environments and their settings.
 
 use ringback_routing::{Country, Environment, EnvironmentId, NumberForm, Target};
-use uuid::Uuid;
 
 use super::{Command, Override};
 use crate::error::check_fields;
@@ -29,21 +28,21 @@ pub struct CreateEnvironment {
 impl Command for CreateEnvironment {
     type Output = Environment;
 
-    fn run(self, draft: &mut Draft<'_>) -> Result<Environment, CommandError> {
+    fn run(&self, draft: &mut Draft<'_>) -> Result<Environment, CommandError> {
         check_fields(Vec::new(), self.is_misread)?;
         if !draft.directory().has_room_for_environment() {
             return Err(CommandError::TooManyEnvironments);
         }
         let environment = Environment {
-            id: EnvironmentId(Uuid::now_v7()),
-            name: self.name,
+            id: EnvironmentId(draft.new_id(0)),
+            name: self.name.clone(),
             default_country: self.default_country,
             number_form: self.number_form.unwrap_or_default(),
             recency_window_seconds: self
                 .recency_window_seconds
                 .unwrap_or(Environment::DEFAULT_RECENCY_WINDOW_SECONDS),
-            target_template: self.target_template,
-            fallback_targets: self.fallback_targets,
+            target_template: self.target_template.clone(),
+            fallback_targets: self.fallback_targets.clone(),
             created_at: draft.now(),
         };
         draft.change(Change::EnvironmentPut(environment.clone()));
@@ -75,7 +74,7 @@ pub struct UpdateEnvironment {
 impl Command for UpdateEnvironment {
     type Output = Environment;
 
-    fn run(self, draft: &mut Draft<'_>) -> Result<Environment, CommandError> {
+    fn run(&self, draft: &mut Draft<'_>) -> Result<Environment, CommandError> {
         let mut environment = draft
             .directory()
             .environment_by_id(self.id)
@@ -83,7 +82,7 @@ impl Command for UpdateEnvironment {
             .record
             .clone();
         check_fields(Vec::new(), self.is_misread)?;
-        environment.name = self.name.unwrap_or(environment.name);
+        environment.name = self.name.clone().unwrap_or(environment.name);
         environment.default_country = self.default_country.apply(environment.default_country);
         environment.number_form = self
             .number_form
@@ -96,6 +95,7 @@ impl Command for UpdateEnvironment {
         environment.target_template = self.target_template.apply(environment.target_template);
         environment.fallback_targets = self
             .fallback_targets
+            .clone()
             .unwrap_or(environment.fallback_targets);
         draft.change(Change::EnvironmentPut(environment.clone()));
         Ok(environment)
@@ -112,7 +112,7 @@ pub struct DeleteEnvironment {
 impl Command for DeleteEnvironment {
     type Output = ();
 
-    fn run(self, draft: &mut Draft<'_>) -> Result<(), CommandError> {
+    fn run(&self, draft: &mut Draft<'_>) -> Result<(), CommandError> {
         let environment = draft
             .directory()
             .environment_by_id(self.id)

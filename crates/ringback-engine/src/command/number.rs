@@ -1,7 +1,6 @@
 //! Phone numbers.
 
 use ringback_routing::{AgentId, Country, E164, EnvironmentId, NumberId, PhoneNumber};
-use uuid::Uuid;
 
 use super::{Command, NumberView, Override};
 use crate::error::check_fields;
@@ -21,11 +20,11 @@ pub struct CreateNumber {
 impl Command for CreateNumber {
     type Output = NumberView;
 
-    fn run(self, draft: &mut Draft<'_>) -> Result<NumberView, CommandError> {
+    fn run(&self, draft: &mut Draft<'_>) -> Result<NumberView, CommandError> {
         if draft.directory().number(self.number).is_some() {
             return Err(CommandError::NumberAlreadyExists);
         }
-        let id = NumberId(Uuid::now_v7());
+        let id = NumberId(draft.new_id(0));
         draft.change(Change::NumberPut(PhoneNumber {
             id,
             environment: self.environment,
@@ -55,7 +54,7 @@ pub struct SetDefaultAgent {
 impl Command for SetDefaultAgent {
     type Output = NumberView;
 
-    fn run(self, draft: &mut Draft<'_>) -> Result<NumberView, CommandError> {
+    fn run(&self, draft: &mut Draft<'_>) -> Result<NumberView, CommandError> {
         let directory = draft.directory();
         let number = directory
             .number_of(self.environment, self.id)
@@ -91,7 +90,7 @@ pub struct DeleteNumber {
 impl Command for DeleteNumber {
     type Output = ();
 
-    fn run(self, draft: &mut Draft<'_>) -> Result<(), CommandError> {
+    fn run(&self, draft: &mut Draft<'_>) -> Result<(), CommandError> {
         let number = draft
             .directory()
             .number_of(self.environment, self.id)

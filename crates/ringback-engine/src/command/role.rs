@@ -48,7 +48,7 @@ pub struct RoleFields {
 impl Command for SetCallbackRole {
     type Output = Agent;
 
-    fn run(self, draft: &mut Draft<'_>) -> Result<Agent, CommandError> {
+    fn run(&self, draft: &mut Draft<'_>) -> Result<Agent, CommandError> {
         let mut agent = find(draft, self.environment, self.id)?;
         if agent.direction != Direction::Inbound {
             return Err(CommandError::InvalidAgentDirection);
@@ -62,7 +62,7 @@ impl Command for SetCallbackRole {
             recency_window_seconds,
             trigger_statuses,
             is_misread,
-        } = self.fields;
+        } = &self.fields;
         let mut problems = Vec::new();
         let mut source_agents = Vec::with_capacity(source_agent_ids.len());
         for (index, id) in source_agent_ids.iter().enumerate() {
@@ -86,7 +86,7 @@ impl Command for SetCallbackRole {
             let field = Field::SourceAgent(index);
             problems.push(FieldProblem { field, fault });
         }
-        check_fields(problems, is_misread)?;
+        check_fields(problems, *is_misread)?;
         let (window, statuses) = former
             .map(|role| (role.recency_window_seconds, Some(role.trigger_statuses)))
             .unwrap_or_default();
@@ -114,7 +114,7 @@ pub struct RemoveCallbackRole {
 impl Command for RemoveCallbackRole {
     type Output = ();
 
-    fn run(self, draft: &mut Draft<'_>) -> Result<(), CommandError> {
+    fn run(&self, draft: &mut Draft<'_>) -> Result<(), CommandError> {
         let mut agent = find(draft, self.environment, self.id)?;
         if agent.direction != Direction::Inbound {
             return Err(CommandError::InvalidAgentDirection);

@@ -6,7 +6,6 @@ use ringback_routing::{
     Caller, Decision, DirectoryAgent, E164, EnvironmentId, Outcome, Placeholders, Question, Reason,
     Target, UserSet, decide,
 };
-use uuid::Uuid;
 
 use super::Command;
 use crate::observed::{count_kind, hash_sid};
@@ -42,8 +41,9 @@ pub struct RoutedAnswer {
 impl Command for RouteCall {
     type Output = RoutedAnswer;
 
-    fn run(self, draft: &mut Draft<'_>) -> Result<RoutedAnswer, CommandError> {
-        let sid = self.sid.unwrap_or_else(|| Uuid::now_v7().to_string());
+    fn run(&self, draft: &mut Draft<'_>) -> Result<RoutedAnswer, CommandError> {
+        let sid = self.sid.clone();
+        let sid = sid.unwrap_or_else(|| draft.new_id(0).to_string());
         let sid_hash = hash_sid(self.environment, sid.as_bytes());
         let before = draft.routed_before(sid_hash);
         let seen = before.is_some();
@@ -146,7 +146,7 @@ pub struct ReportAnswered {
 impl Command for ReportAnswered {
     type Output = ();
 
-    fn run(self, draft: &mut Draft<'_>) -> Result<(), CommandError> {
+    fn run(&self, draft: &mut Draft<'_>) -> Result<(), CommandError> {
         let answered = AnsweredCall {
             environment: self.environment,
             sid_hash: hash_sid(self.environment, self.sid.as_bytes()),

@@ -1,7 +1,6 @@
 //! API tokens.
 
 use ringback_routing::{EnvironmentId, Token, TokenHash, TokenId};
-use uuid::Uuid;
 
 use super::Command;
 use crate::error::check_fields;
@@ -23,7 +22,7 @@ pub struct CreateToken {
 impl Command for CreateToken {
     type Output = Token;
 
-    fn run(self, draft: &mut Draft<'_>) -> Result<Token, CommandError> {
+    fn run(&self, draft: &mut Draft<'_>) -> Result<Token, CommandError> {
         if draft
             .directory()
             .environment_by_id(self.environment)
@@ -33,9 +32,9 @@ impl Command for CreateToken {
         }
         check_fields(Vec::new(), self.is_misread)?;
         let token = Token {
-            id: TokenId(Uuid::now_v7()),
+            id: TokenId(draft.new_id(0)),
             environment: self.environment,
-            name: self.name,
+            name: self.name.clone(),
             hash: self.hash,
             created_at: draft.now(),
         };
@@ -59,7 +58,7 @@ pub struct ByToken<C> {
 impl<C: Command> Command for ByToken<C> {
     type Output = C::Output;
 
-    fn run(self, draft: &mut Draft<'_>) -> Result<C::Output, CommandError> {
+    fn run(&self, draft: &mut Draft<'_>) -> Result<C::Output, CommandError> {
         if !draft.directory().has_token(self.environment, self.token) {
             return Err(CommandError::TokenEnded);
         }
@@ -79,7 +78,7 @@ pub struct DeleteToken {
 impl Command for DeleteToken {
     type Output = ();
 
-    fn run(self, draft: &mut Draft<'_>) -> Result<(), CommandError> {
+    fn run(&self, draft: &mut Draft<'_>) -> Result<(), CommandError> {
         let environment = draft
             .directory()
             .environment_by_id(self.environment)

@@ -1,9 +1,11 @@
 //! Recording calls is commutative, idempotent, and exact to the millisecond and the call id.
 
+use std::sync::Arc;
+
 use proptest::prelude::*;
 use ringback_engine::{
     ByToken, Call, CallDifference, CommandError, CreateToken, DeleteToken, Fault, Field,
-    FieldProblem, ForgetContact, NewCall, RecordCalls, SubmitError, hash_secret,
+    FieldProblem, ForgetContact, NewCall, RecordBatch, RecordCalls, SubmitError, hash_secret,
 };
 use ringback_routing::{AgentId, CallStatus, Contacts, Direction, EnvironmentId, Timestamp};
 
@@ -29,7 +31,7 @@ fn new(agent: AgentId, sid: &str) -> NewCall {
         from: None,
         status: None,
         started_at: None,
-        sid: Some(sid.to_owned()),
+        sid: Some(sid.into()),
     }
 }
 
@@ -183,7 +185,7 @@ async fn a_token_that_has_ended_writes_nothing_even_within_one_commit() {
         .calls_to(here, e164(CONTACT))
         .await
         .expect("readable");
-    let sids: Vec<&str> = calls.iter().map(|call| call.sid.as_str()).collect();
+    let sids: Vec<&str> = calls.iter().map(|call| &*call.sid).collect();
     assert_eq!(sids, ["a"]);
 }
 
@@ -289,7 +291,7 @@ async fn outcome(calls: &[Made], batch: usize) -> Vec<Kept> {
                 from: from.map(|from| e164(5_511_400_000_000 + from)),
                 status: Some(CallStatus::from_rank(*status)),
                 started_at: Some(Timestamp::from_millis(NOW * 1_000 - 10_000 + millis)),
-                sid: Some(format!("sid-{sid:03}")),
+                sid: Some(format!("sid-{sid:03}").into()),
             })
             .collect();
         for result in record(&engine, here, chunk).await {
@@ -336,4 +338,23 @@ async fn outcome(calls: &[Made], batch: usize) -> Vec<Kept> {
         .collect();
     assert_eq!(indexed, stored_in_seconds);
     stored
+}
+
+// A batch travelled home in the result of its command, which could not be run again then.
+#[tokio::test]
+async fn whoever_shares_a_batch_has_its_memory_back_with_the_outcome() {
+    let engine = open(&MemoryJournal::default(), &StillClock::at(NOW));
+    let here = environment(&engine).await;
+    let source = agent(&engine, here, "caller", Direction::Outbound, &[]).await;
+    let calls = Arc::new(vec![new(source, "a"), new(source, "b")]);
+    let recorded = engine
+        .submit(RecordBatch {
+            environment: here,
+            calls: Arc::clone(&calls),
+        })
+        .await
+        .expect("recorded");
+    assert_eq!(recorded.new, 2);
+    let memory = Arc::try_unwrap(calls).expect("nobody else has it");
+    assert_eq!(memory.len(), 2);
 }

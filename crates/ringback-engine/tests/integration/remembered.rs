@@ -21,7 +21,7 @@ fn at(agent: AgentId, millis: i64, sid: String) -> NewCall {
         from: None,
         status: None,
         started_at: Some(Timestamp::from_millis(NOW * 1_000 - 60_000 + millis)),
-        sid: Some(sid),
+        sid: Some(sid.into()),
     }
 }
 
@@ -91,7 +91,7 @@ async fn one_more_call_reads_no_more_however_many_its_contact_has() {
     }
     loaded(&engine).await;
     for chunk in 0..CALLS / 100 {
-        let calls = (chunk * 100..(chunk + 1) * 100)
+        let calls: Vec<_> = (chunk * 100..(chunk + 1) * 100)
             .map(|call| {
                 let source = sources[usize::try_from(call % 6).expect("small")];
                 at(source, call % 1_000, format!("{call:05}"))
@@ -100,7 +100,7 @@ async fn one_more_call_reads_no_more_however_many_its_contact_has() {
         let recorded = engine
             .submit(RecordBatch {
                 environment: here,
-                calls,
+                calls: calls.into(),
             })
             .await;
         assert!(recorded.expect("storage takes it").refused.is_empty());
@@ -307,7 +307,7 @@ async fn a_learned_call_is_shown_as_soon_as_it_routes() {
         .await
         .expect("readable");
     assert_eq!(calls.len(), 1);
-    assert_eq!(calls[0].sid, "learned");
+    assert_eq!(&*calls[0].sid, "learned");
     let result = engine.record_learned(here, &[ticket]).await;
     assert!(result.expect("storage works").unrecorded.is_empty());
     assert_eq!(
@@ -470,7 +470,7 @@ async fn compare(steps: &[Step]) {
             .await
             .expect("readable")
             .into_iter()
-            .map(|call| call.sid)
+            .map(|call| call.sid.as_ref().to_owned())
             .collect();
         let expected: Vec<String> = kept.iter().map(|call| call.3.clone()).collect();
         assert_eq!(sids, expected, "after step {number}");

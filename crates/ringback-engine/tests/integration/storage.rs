@@ -132,7 +132,7 @@ async fn every_answer_is_right_while_contacts_are_loaded_and_written() {
         from: from.map(e164),
         status: None,
         started_at: None,
-        sid: Some(format!("{place}-{from:?}")),
+        sid: Some(format!("{place}-{from:?}").into()),
     };
     let calls = (0..CONTACTS).map(|place| call(place, None)).collect();
     engine
@@ -232,7 +232,7 @@ async fn a_contact_that_cannot_be_read_has_no_answer_until_it_can() {
         from: None,
         status: None,
         started_at: None,
-        sid: Some(sid.to_owned()),
+        sid: Some(sid.into()),
     };
     let record = |engine: &ringback_engine::Engine, calls| {
         let command = RecordCalls {

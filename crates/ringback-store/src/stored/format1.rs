@@ -373,7 +373,7 @@ impl OldCall {
     fn read(self) -> Option<Call> {
         Some(Call {
             environment: EnvironmentId(self.environment),
-            sid: self.sid,
+            sid: self.sid.into(),
             agent: AgentId(self.agent),
             contact: self.contact.0,
             from: self.from.map(|from| from.0),

@@ -54,7 +54,7 @@ fn target() -> Target {
 fn call() -> Call {
     Call {
         environment: EnvironmentId(id(1)),
-        sid: "outbound-1".to_owned(),
+        sid: "outbound-1".into(),
         agent: AgentId(id(2)),
         // The spelling that is not the subscriber's.
         contact: number(5_215_555_550_142),

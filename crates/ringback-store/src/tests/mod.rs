@@ -57,9 +57,9 @@ fn call(number: u64) -> Call {
         environment: EnvironmentId(Uuid::from_u128(u128::from(number % 2))),
         sid: match number % 7 {
             // Beyond what the trees allow as a key.
-            0 if number == 49 => format!("{number}-{}", "long".repeat(20_000)),
-            0 => format!("{number}-{}", "long".repeat(300)),
-            _ => format!("call-{number}"),
+            0 if number == 49 => format!("{number}-{}", "long".repeat(20_000)).into(),
+            0 => format!("{number}-{}", "long".repeat(300)).into(),
+            _ => format!("call-{number}").into(),
         },
         agent: AgentId(Uuid::from_u128(u128::from(number % 3))),
         contact: E164::from_digits(5_511_900_000_000 + number % 5).unwrap(),

@@ -18,7 +18,7 @@ pub(super) struct Model {
     counts: StoredCounts,
     mark: CountMark,
     routed: Vec<RoutedEvent>,
-    calls: BTreeMap<(EnvironmentId, String), Call>,
+    calls: BTreeMap<(EnvironmentId, Arc<str>), Call>,
 }
 
 impl Model {

@@ -20,7 +20,7 @@ const ERASED: u64 = 4_930_901_820;
 /// A call to a contact, whose id has the contact's number.
 fn call_to(digits: u64, place: u64) -> Change {
     Change::CallPut(Call {
-        sid: format!("{place}@+{digits}"),
+        sid: format!("{place}@+{digits}").into(),
         contact: E164::from_digits(digits).unwrap(),
         environment: EnvironmentId(Uuid::nil()),
         ..call(place)
@@ -138,7 +138,7 @@ fn routed(digits: u64, sid_hash: u64) -> Change {
         agent: None,
         source_agent: None,
         call: Some(Call {
-            sid: format!("out@+{digits}"),
+            sid: format!("out@+{digits}").into(),
             contact,
             ..call(1)
         }),
