@@ -15,7 +15,8 @@ use ringback_benches::population::{self, Population, contact, random_contact, st
 use ringback_benches::world::{
     ENVIRONMENT, World, call, directory, e164, read, shared_number, sources,
 };
-use ringback_routing::{Agent, AgentId, Caller, ContactIndex, Country, NumberRules};
+use ringback_index::ContactIndex;
+use ringback_routing::{Agent, AgentId, Caller, Country, NumberRules};
 use ringback_sip_proto::Identity;
 use uuid::Uuid;
 

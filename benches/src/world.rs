@@ -3,11 +3,12 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
+use ringback_index::ContactIndex;
 use ringback_routing::{
-    Agent, AgentId, AgentSlot, AgentStatus, CallStatus, CallbackRole, Caller, ContactIndex,
-    Decision, Direction, Directory, E164, Environment, EnvironmentId, EnvironmentSlot, NumberForm,
-    NumberId, NumberRules, PhoneNumber, Placeholders, Question, Reason, RememberedCall, Target,
-    Timestamp, UserSet, WrittenNumber, decide,
+    Agent, AgentId, AgentSlot, AgentStatus, CallStatus, CallbackRole, Caller, Decision, Direction,
+    Directory, E164, Environment, EnvironmentId, EnvironmentSlot, NumberForm, NumberId,
+    NumberRules, PhoneNumber, Placeholders, Question, Reason, RememberedCall, Target, Timestamp,
+    UserSet, WrittenNumber, decide,
 };
 use ringback_sip_proto::{
     Action, Answer, Identity, IdentitySource, Input, PreparedAnswer, PreparedTarget, Redirector,

@@ -22,8 +22,9 @@ use ringback_benches::population::{Population, contact, mix, stranger};
 use ringback_benches::svg::{Line, chart};
 use ringback_benches::world::{ENVIRONMENT, NOW, call, directory, e164, sources};
 use ringback_benches::{cpu, figures, runs};
+use ringback_index::ContactIndex;
 use ringback_routing::{
-    Caller, ContactIndex, Directory, Outcome, Question, RememberedCall, Timestamp, UserSet, decide,
+    Caller, Directory, Outcome, Question, RememberedCall, Timestamp, UserSet, decide,
 };
 use serde_json::{Value, json};
 

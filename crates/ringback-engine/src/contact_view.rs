@@ -12,9 +12,10 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use arc_swap::ArcSwap;
 use foldhash::fast::RandomState;
 use parking_lot::{Mutex, RwLock};
+use ringback_index::{ContactIndex, Observed};
 use ringback_routing::{
-    AgentSlot, ContactIndex, ContactUnreadable, Contacts, Direction, Directory, E164,
-    EnvironmentId, EnvironmentSlot, LearnedCall, Observed, RecentCalls, RememberedCall, Timestamp,
+    AgentSlot, ContactUnreadable, Contacts, Direction, Directory, E164, EnvironmentId,
+    EnvironmentSlot, LearnedCall, RecentCalls, RememberedCall, Timestamp,
 };
 
 use crate::journal::ALL_TIMES;

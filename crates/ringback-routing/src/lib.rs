@@ -2,8 +2,8 @@
 //!
 //! This crate is pure: no runtime, socket, file, clock or entropy. The caller brings `now`.
 //! The call path reads two things: the [`Directory`] (environments, agents, numbers, roles: an
-//! immutable snapshot) and the [`ContactIndex`] (contacts and their remembered calls, updated in
-//! place). [`decide`] turns them and a [`Question`] into a [`Decision`].
+//! immutable snapshot) and the calls remembered of a contact, from whatever implements [`Contacts`]
+//! (`ringback-index` does). [`decide`] turns them and a [`Question`] into a [`Decision`].
 
 mod contacts;
 mod decision;
@@ -19,9 +19,7 @@ mod target_order;
 mod targets;
 mod timestamp;
 
-pub use contacts::{
-    ContactIndex, ContactUnreadable, Contacts, Observed, RecentCalls, RememberedCall,
-};
+pub use contacts::{ContactUnreadable, Contacts, RecentCalls, RememberedCall};
 pub use decision::{Decision, Outcome, Question, Reason, decide};
 pub use directory::{Directory, DirectoryAgent, DirectoryEnvironment, DirectoryNumber, TokenHash};
 pub use explanation::{Rung, Step, explain};

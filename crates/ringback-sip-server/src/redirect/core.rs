@@ -851,7 +851,8 @@ const OTHERS_LEAST: u32 = 100;
 
 #[cfg(test)]
 mod tests {
-    use ringback_routing::{ContactIndex, Decision, EnvironmentId, LearnedCall};
+    use ringback_index::ContactIndex;
+    use ringback_routing::{Decision, EnvironmentId, LearnedCall};
 
     use super::*;
     use crate::{SipConfig, SipSpec};

@@ -7,8 +7,6 @@
 //! the last was entered, so that nothing is ever moved or removed by itself. Plans are registered under
 //! their numbers for as long as an answer may name them.
 
-mod generation;
-
 use std::hint::black_box;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -17,10 +15,9 @@ use arc_swap::{ArcSwap, Guard};
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
 use foldhash::fast::RandomState;
+use ringback_index::Generation;
 
 use crate::redirect::plan::Plan;
-
-use generation::{CELLS, Generation};
 
 /// The INVITEs of the last 32 s, at most twice that.
 #[derive(Debug)]
@@ -160,7 +157,7 @@ impl ReplyCache {
         let mut ended_at = now;
         generations.retain(|generation| {
             let is_young = now.saturating_sub(ended_at) <= KEPT_SECONDS;
-            ended_at = generation.began_at;
+            ended_at = generation.began_at();
             is_young
         });
         let is_new = next.is_some();
@@ -188,13 +185,13 @@ impl ReplyCache {
 
     /// The generation to follow this one, if it is time for it.
     fn next(&self, newest: &Generation, now: u32, pause: impl Fn()) -> Option<Generation> {
-        let is_old = now.saturating_sub(newest.began_at) >= KEPT_SECONDS;
+        let is_old = now.saturating_sub(newest.began_at()) >= KEPT_SECONDS;
         let is_needed = newest.used() > 0 || newest.lines() > LEAST_LINES;
         let lines = if newest.is_filling() {
             GROWTH * newest.lines()
         } else if is_old && is_needed {
             // As many again leave it half full.
-            newest.used() * 2 / CELLS
+            newest.used() * 2 / Generation::CELLS
         } else {
             return None;
         };
@@ -259,11 +256,13 @@ impl Generations {
     /// Prepares for a search for these, which is about to follow: where that waits for memory, it waits
     /// once for all of them.
     pub(crate) fn warm(&self, fingerprints: impl Iterator<Item = u64>) {
-        let homes = fingerprints.flat_map(|fingerprint| {
+        let touched = fingerprints.fold(0, |touched, fingerprint| {
             let generations = self.0.iter();
-            generations.filter_map(move |generation| generation.home(key(fingerprint)))
+            generations.fold(touched, |touched, generation| {
+                touched ^ generation.touch(key(fingerprint))
+            })
         });
-        black_box(homes.fold(0, |touched, home| touched ^ home.load(Ordering::Relaxed)));
+        black_box(touched);
     }
 
     /// The latest answer to a fingerprint.
@@ -407,7 +406,7 @@ mod tests {
                 "{number}"
             );
         }
-        assert!(lines() > number as usize / CELLS);
+        assert!(lines() > number as usize / Generation::CELLS);
         for second in 10..140 {
             tick(&reply_cache, second);
         }

@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use arc_swap::{ArcSwap, Guard};
 use parking_lot::Mutex;
+use ringback_index::ContactIndex;
 use ringback_routing::{
-    Agent, AgentId, AgentStatus, CallStatus, CallbackRole, Caller, ContactIndex, Decision,
-    Direction, Directory, E164, Environment, EnvironmentId, LearnedCall, NumberId, Outcome,
-    PhoneNumber, Reason, RememberedCall, Target, Timestamp,
+    Agent, AgentId, AgentStatus, CallStatus, CallbackRole, Caller, Decision, Direction, Directory,
+    E164, Environment, EnvironmentId, LearnedCall, NumberId, Outcome, PhoneNumber, Reason,
+    RememberedCall, Target, Timestamp,
 };
 use ringback_sip_server::{Router, SipConfig, SipServer, SipSpec};
 use uuid::Uuid;

@@ -1,10 +1,10 @@
 //! `decide` agrees with the naive model, and the explanation with `decide`.
 
 use proptest::prelude::*;
+use ringback_index::{ContactIndex, Observed};
 use ringback_routing::{
-    Caller, ContactIndex, ContactUnreadable, Contacts, Decision, Directory, Observed, Outcome,
-    Placeholders, Question, Reason, RecentCalls, RememberedCall, Rung, Target, Timestamp, UserSet,
-    decide, explain,
+    Caller, ContactUnreadable, Contacts, Decision, Directory, Outcome, Placeholders, Question,
+    Reason, RecentCalls, RememberedCall, Rung, Target, Timestamp, UserSet, decide, explain,
 };
 
 use crate::model::{ModelCall, NOW, UNUSABLE, World, contact, number, world};

@@ -3,9 +3,12 @@
 use std::hint::spin_loop;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-/// Fingerprint → answer. One cache line to look at, and no lock.
+/// Fingerprint → answer, each entered once: one cache line to look at, and no lock.
+///
+/// Fingerprints are hashes that the caller keys, so that nobody can choose them. Neither a fingerprint nor an
+/// answer may be 0.
 #[derive(Debug)]
-pub(super) struct Generation {
+pub struct Generation {
     /// Cells of a fingerprint (0 where the cell is empty) and an answer (0 until it is written).
     words: Box<[AtomicU64]>,
     /// Where the first cache line begins.
@@ -15,13 +18,17 @@ pub(super) struct Generation {
     /// How many cells are filled.
     used: AtomicUsize,
     /// When it took its first answers, in seconds since the start.
-    pub(super) began_at: u32,
+    began_at: u32,
 }
 
 impl Generation {
+    /// The answers of a cache line.
+    pub const CELLS: usize = CELLS;
+
     /// An empty one, from the start on. Every page of it is touched here, so that the call path does not wait for that;
     /// not all at once, because the call path may want this processor: `pause` is called every 64 KiB.
-    pub(super) fn new(lines: usize, pause: impl Fn()) -> Self {
+    #[must_use]
+    pub fn new(lines: usize, pause: impl Fn()) -> Self {
         let length = (lines + 1) * LINE;
         let mut words = Vec::with_capacity(length);
         while words.len() < length {
@@ -40,34 +47,47 @@ impl Generation {
         }
     }
 
-    /// The same, to take answers from this second on.
-    pub(super) fn begun_at(self, began_at: u32) -> Self {
+    /// The same, to take answers from this second on, counted from the start.
+    #[must_use]
+    pub fn begun_at(self, began_at: u32) -> Self {
         Self { began_at, ..self }
     }
 
+    /// When it took its first answers, in seconds since the start.
+    #[must_use]
+    pub const fn began_at(&self) -> u32 {
+        self.began_at
+    }
+
     /// How many cache lines there are.
-    pub(super) const fn lines(&self) -> usize {
+    #[must_use]
+    pub const fn lines(&self) -> usize {
         self.lines
     }
 
     /// How many answers there are.
-    pub(super) fn used(&self) -> usize {
+    #[must_use]
+    pub fn used(&self) -> usize {
         self.used.load(Ordering::Relaxed)
     }
 
     /// Whether there should be a new one before this one takes no more.
-    pub(super) fn is_filling(&self) -> bool {
+    #[must_use]
+    pub fn is_filling(&self) -> bool {
         self.used() > self.lines * CELLS / 8 * 5
     }
 
-    /// The first word of the line where a fingerprint is looked for first.
-    pub(super) fn home(&self, fingerprint: u64) -> Option<&AtomicU64> {
-        self.line(self.home_line(fingerprint))?.first()
+    /// Reads something of the line where a fingerprint is looked for first, so that it is near.
+    #[must_use]
+    pub fn touch(&self, fingerprint: u64) -> u64 {
+        self.line(self.home_line(fingerprint))
+            .map_or(0, |line| line[0].load(Ordering::Relaxed))
     }
 
-    /// The answer to a fingerprint, which must not be 0.
+    /// The answer to a fingerprint.
+    #[must_use]
     #[inline]
-    pub(super) fn find(&self, fingerprint: u64) -> Option<u64> {
+    pub fn find(&self, fingerprint: u64) -> Option<u64> {
         let mut number = self.home_line(fingerprint);
         for _ in 0..LINES_TRIED {
             for [key, answer] in self.line(number)?.as_chunks().0 {
@@ -82,9 +102,9 @@ impl Generation {
         None
     }
 
-    /// Enters an answer (not 0) to a fingerprint (not 0); gives the one that is there already, if any. Where
-    /// there is no room for it, it is not entered.
-    pub(super) fn insert(&self, fingerprint: u64, answer: u64) -> Option<u64> {
+    /// Enters an answer to a fingerprint; gives the one that is there already, if any. Where there is no room
+    /// for it, it is not entered.
+    pub fn insert(&self, fingerprint: u64, answer: u64) -> Option<u64> {
         let mut number = self.home_line(fingerprint);
         for _ in 0..LINES_TRIED {
             for [key, known] in self.line(number)?.as_chunks().0 {
@@ -156,7 +176,7 @@ fn written(answer: &AtomicU64) -> Option<u64> {
 const LINE: usize = 8;
 
 /// The cells of a cache line.
-pub(super) const CELLS: usize = LINE / 2;
+const CELLS: usize = LINE / 2;
 
 /// The lines that an answer may stand in, from its home on. Nearly all stand in the first; at half
 /// full, one in thirty thousand is beyond the eighth.
@@ -171,12 +191,15 @@ const PATIENCE: usize = 1_000;
 #[cfg(test)]
 mod tests {
     use std::collections::HashMap;
+    use std::hash::BuildHasher;
+
+    use foldhash::quality::FixedState;
 
     use super::*;
 
     /// A hash of a number.
     fn fingerprint(number: u64) -> u64 {
-        xxhash_rust::xxh3::xxh3_64(&number.to_le_bytes()).max(1)
+        FixedState::with_seed(7).hash_one(number).max(1)
     }
 
     #[test]

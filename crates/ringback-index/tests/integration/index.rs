@@ -1,9 +1,9 @@
 //! The index keeps what the rules say, in whatever order it is told.
 
 use proptest::prelude::*;
+use ringback_index::{ContactIndex, Observed};
 use ringback_routing::{
-    AgentSlot, CallStatus, ContactIndex, E164, EnvironmentSlot, Observed, RecentCalls,
-    RememberedCall, Timestamp,
+    AgentSlot, CallStatus, E164, EnvironmentSlot, RecentCalls, RememberedCall, Timestamp,
 };
 
 use crate::model::{contact, number};

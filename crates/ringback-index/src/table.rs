@@ -31,7 +31,7 @@ use layout::{Group, State};
 use stripe::{Held, Stripe};
 
 /// The table. Keys must not be 0.
-pub(super) struct Table<S = RandomState> {
+pub(crate) struct Table<S = RandomState> {
     /// The buckets.
     chunks: Chunks,
     /// The [`State`], packed. A writer changes it only while it holds [`Self::growth`] and the stripe
@@ -51,7 +51,7 @@ pub(super) struct Table<S = RandomState> {
 
 impl Table {
     /// An empty table.
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::with_shape(BASE, CHUNK_BITS, RandomState::default())
     }
 }
@@ -77,7 +77,7 @@ impl<S: BuildHasher> Table<S> {
     }
 
     /// How many entries there are.
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.len.load(Ordering::Relaxed) as usize
     }
 
@@ -86,7 +86,7 @@ impl<S: BuildHasher> Table<S> {
     /// It may be called again, if the value or what belongs to it changed meanwhile; only the last
     /// result counts.
     #[inline]
-    pub(super) fn read<R>(&self, key: u64, mut look: impl FnMut(Option<u64>) -> R) -> R {
+    pub(crate) fn read<R>(&self, key: u64, mut look: impl FnMut(Option<u64>) -> R) -> R {
         let hash = self.hasher.hash_one(key);
         let stripe = self.stripe(hash);
         for _ in 0..ATTEMPTS {
@@ -124,7 +124,7 @@ impl<S: BuildHasher> Table<S> {
     /// Lets `change` see and set a key's value: `None` is no entry.
     ///
     /// It runs under the lock of the key's stripe; whatever else it changes, readers see all or nothing.
-    pub(super) fn update<R>(&self, key: u64, change: impl FnOnce(&mut Option<u64>) -> R) -> R {
+    pub(crate) fn update<R>(&self, key: u64, change: impl FnOnce(&mut Option<u64>) -> R) -> R {
         debug_assert_ne!(key, 0, "0 marks an empty cell");
         let hash = self.hasher.hash_one(key);
         let mut held = self.stripe(hash).lock();
@@ -172,7 +172,7 @@ impl<S: BuildHasher> Table<S> {
     /// Drops every entry that `keep` refuses, and gives back the memory that is not needed any more.
     ///
     /// Goes group by group; a group's readers wait while it is swept.
-    pub(super) fn retain(&self, mut keep: impl FnMut(u64, u64) -> bool) {
+    pub(crate) fn retain(&self, mut keep: impl FnMut(u64, u64) -> bool) {
         let mut next = Some(0);
         while let Some(hash) = next {
             // The group may have changed since the last one; it never begins above this hash.
@@ -188,7 +188,7 @@ impl<S: BuildHasher> Table<S> {
     }
 
     /// Touches the memory that lookups of these keys will need, of all of them at once.
-    pub(super) fn warm(&self, keys: impl IntoIterator<Item = u64>) {
+    pub(crate) fn warm(&self, keys: impl IntoIterator<Item = u64>) {
         let (chunks, state) = (self.chunks.load(), self.state());
         let mut homes = SmallVec::<[(&Stripe, &Bucket); WARMED]>::new();
         let mut keys = keys.into_iter();

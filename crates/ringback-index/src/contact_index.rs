@@ -1,0 +1,397 @@
+//! The contact index: contact number → the newest calls that outbound agents made to it.
+//!
+//! Each contact takes 16 bytes of key and value in a flat [`Table`] while one call is remembered; the
+//! second to fourth call stand in a side map, present only where they exist. A call is packed into
+//! 64 bits: the second it started (32), its *line* (28), its status (3), and whether the side map has
+//! more (1). A line is a (source agent, calling number) pair; each pair is kept once, in a table that
+//! only grows.
+//!
+//! Within one line only the newest call counts, and a contact keeps its newest four lines. The index
+//! knows seconds; which of two calls in the same second is newer, it leaves to the caller, who has the
+//! milliseconds and call ids ([`Observed::Tie`]).
+
+use dashmap::DashMap;
+use foldhash::fast::RandomState;
+use ringback_routing::{
+    AgentSlot, CallStatus, ContactUnreadable, Contacts, E164, EnvironmentSlot, RecentCalls,
+    RememberedCall, Timestamp,
+};
+
+use crate::table::Table;
+
+/// What the index did with a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Observed {
+    /// It is remembered.
+    Kept,
+    /// It is older than what is remembered already.
+    Ignored,
+    /// The contact has more lines than are remembered: one was left out, perhaps that of this call.
+    Crowded,
+    /// It started in the same second as a remembered call: the caller must establish the contact's
+    /// newest calls and [`ContactIndex::replace`] them.
+    Tie,
+}
+
+/// Contacts and their remembered calls: updated in place, read without locks, and without waiting for
+/// longer than a few entries take.
+#[derive(Debug)]
+pub struct ContactIndex {
+    /// Packed contact → its newest call.
+    newest: Table,
+    /// Packed contact → its second to fourth call, where there are any. Changed only together with the
+    /// contact's entry in [`Self::newest`].
+    further: DashMap<u64, [PackedCall; RecentCalls::LIMIT - 1], RandomState>,
+    /// Every line, by number.
+    lines: boxcar::Vec<Line>,
+    /// The numbers of the lines.
+    line_numbers: DashMap<Line, u32, RandomState>,
+}
+
+impl ContactIndex {
+    /// An empty index.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            newest: Table::new(),
+            further: DashMap::with_hasher_and_shard_amount(RandomState::default(), 1_024),
+            lines: boxcar::Vec::new(),
+            line_numbers: DashMap::with_hasher_and_shard_amount(RandomState::default(), 64),
+        }
+    }
+
+    /// The calls remembered of a contact, newest first.
+    #[must_use]
+    pub fn calls(&self, environment: EnvironmentSlot, contact: E164) -> RecentCalls {
+        let key = pack_contact(environment, contact);
+        let mut calls = [PackedCall::NONE; RecentCalls::LIMIT + 1];
+        let known = self
+            .newest
+            .read(key, |first| self.gather(key, first, &mut calls));
+        calls[..known]
+            .iter()
+            .map(|call| self.unpack(*call))
+            .collect()
+    }
+
+    /// How many contacts are remembered.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.newest.len()
+    }
+
+    /// Whether no contact is remembered.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.newest.len() == 0
+    }
+
+    /// Enters a call. Calls may come in any order and more than once.
+    pub fn observe(
+        &self,
+        environment: EnvironmentSlot,
+        contact: E164,
+        call: &RememberedCall,
+    ) -> Observed {
+        self.observe_among(environment, contact, call, |_| true)
+    }
+
+    /// Enters a call, as [`Self::observe`] does.
+    ///
+    /// Of the calls remembered so far only those count whose agent `exists`: the place of a deleted one is
+    /// free.
+    pub fn observe_among(
+        &self,
+        environment: EnvironmentSlot,
+        contact: E164,
+        call: &RememberedCall,
+        exists: impl Fn(AgentSlot) -> bool,
+    ) -> Observed {
+        let key = pack_contact(environment, contact);
+        let new = self.pack(call);
+        self.newest.update(key, |first| {
+            let Some(known) = *first else {
+                *first = Some(new.0);
+                return Observed::Kept;
+            };
+            let mut calls = [PackedCall::NONE; RecentCalls::LIMIT + 1];
+            let mut known = self.gather(key, Some(known), &mut calls);
+            // Calls of deleted agents make room, the others move up in their order.
+            let mut left = 0;
+            for index in 0..known {
+                if exists(self.source(calls[index])) {
+                    calls[left] = calls[index];
+                    left += 1;
+                }
+            }
+            known = left;
+            let same_second = |other: &PackedCall| other.second() == new.second();
+            if calls[..known].iter().any(same_second) {
+                return Observed::Tie;
+            }
+            let same_line = calls[..known]
+                .iter()
+                .position(|other| other.line() == new.line());
+            let place = match same_line {
+                Some(place) if calls[place].second() > new.second() => return Observed::Ignored,
+                Some(place) => place,
+                None => known,
+            };
+            calls[place] = new;
+            let count = known.max(place + 1);
+            calls[..count].sort_unstable_by_key(|call| std::cmp::Reverse(call.second()));
+            let kept = &calls[..count.min(RecentCalls::LIMIT)];
+            if kept.contains(&new) {
+                self.spread(key, first, kept);
+            }
+            if count > RecentCalls::LIMIT {
+                return Observed::Crowded;
+            }
+            Observed::Kept
+        })
+    }
+
+    /// Sets a contact's calls: newest first, one to a line, at most four; none forgets the contact.
+    pub fn replace(&self, environment: EnvironmentSlot, contact: E164, calls: &RecentCalls) {
+        self.enter(environment, contact, calls, true);
+    }
+
+    /// Enters a contact's calls, as [`Self::replace`] does, unless the contact is there already.
+    pub fn insert_if_absent(
+        &self,
+        environment: EnvironmentSlot,
+        contact: E164,
+        calls: &RecentCalls,
+    ) {
+        self.enter(environment, contact, calls, false);
+    }
+
+    /// Drops every contact none of whose calls `keep` accepts, and gives back the memory.
+    ///
+    /// Goes through some hundred contacts at a time, whose readers wait meanwhile.
+    pub fn retain(&self, mut keep: impl FnMut(EnvironmentSlot, &RememberedCall) -> bool) {
+        self.newest.retain(|key, first| {
+            let mut calls = [PackedCall::NONE; RecentCalls::LIMIT + 1];
+            let known = self.gather(key, Some(first), &mut calls);
+            let environment = environment_of(key);
+            let kept = calls[..known]
+                .iter()
+                .any(|call| keep(environment, &self.unpack(*call)));
+            if !kept && PackedCall(first).has_more() {
+                self.further.remove(&key);
+            }
+            kept
+        });
+    }
+
+    /// Prepares for lookups of these contacts: fetches the memory that they need, all at once.
+    pub fn warm(&self, contacts: impl IntoIterator<Item = (EnvironmentSlot, E164)>) {
+        self.newest.warm(
+            contacts
+                .into_iter()
+                .map(|(environment, contact)| pack_contact(environment, contact)),
+        );
+    }
+
+    /// Sets a contact's calls; one that is there already only if `over` says so.
+    fn enter(&self, environment: EnvironmentSlot, contact: E164, calls: &RecentCalls, over: bool) {
+        let key = pack_contact(environment, contact);
+        let mut packed = [PackedCall::NONE; RecentCalls::LIMIT];
+        let mut count = 0;
+        for (place, call) in packed.iter_mut().zip(calls.iter()) {
+            *place = self.pack(call);
+            count += 1;
+        }
+        self.newest.update(key, |first| {
+            if first.is_none() || over {
+                self.spread(key, first, &packed[..count]);
+            }
+        });
+    }
+
+    /// Copies a contact's calls, newest first, and tells how many there are. Must run within an
+    /// operation of [`Self::newest`] on the key, so that both maps agree.
+    fn gather(
+        &self,
+        key: u64,
+        first: Option<u64>,
+        calls: &mut [PackedCall; RecentCalls::LIMIT + 1],
+    ) -> usize {
+        let Some(first) = first.map(PackedCall) else {
+            return 0;
+        };
+        calls[0] = first.alone();
+        let mut count = 1;
+        if first.has_more()
+            && let Some(further) = self.further.get(&key)
+        {
+            for call in further.iter().take_while(|call| **call != PackedCall::NONE) {
+                calls[count] = *call;
+                count += 1;
+            }
+        }
+        count
+    }
+
+    /// Stores a contact's calls, newest first: the first in `place`, the others in the side map. Must run
+    /// within an update of [`Self::newest`] on the key.
+    fn spread(&self, key: u64, place: &mut Option<u64>, calls: &[PackedCall]) {
+        let had_more = place.is_some_and(|first| PackedCall(first).has_more());
+        let (first, rest) = match calls {
+            [first, rest @ ..] => (Some(first.alone()), rest),
+            [] => (None, calls),
+        };
+        if rest.is_empty() {
+            if had_more {
+                self.further.remove(&key);
+            }
+            *place = first.map(|first| first.0);
+            return;
+        }
+        let mut further = [PackedCall::NONE; RecentCalls::LIMIT - 1];
+        for (place, call) in further.iter_mut().zip(rest) {
+            *place = *call;
+        }
+        self.further.insert(key, further);
+        *place = first.map(|first| first.with_more().0);
+    }
+
+    /// Packs a call; its line is entered if it is new.
+    fn pack(&self, call: &RememberedCall) -> PackedCall {
+        let line = Line {
+            source: call.source,
+            from: call.from.map(E164::subscriber),
+        };
+        let number = match self.line_numbers.get(&line) {
+            Some(number) => *number,
+            None => *self.line_numbers.entry(line).or_insert_with(|| {
+                // More lines than this do not fit into memory; the last one then stands for all.
+                u32::try_from(self.lines.push(line))
+                    .unwrap_or(u32::MAX)
+                    .min(PackedCall::LAST_LINE)
+            }),
+        };
+        let second = u32::try_from(call.started_at.seconds().max(0)).unwrap_or(u32::MAX);
+        PackedCall::new(second, number, call.status)
+    }
+
+    /// The agent that made a call.
+    fn source(&self, call: PackedCall) -> AgentSlot {
+        let line = self.lines.get(call.line() as usize);
+        line.map_or(Line::NOBODY.source, |line| line.source)
+    }
+
+    /// Unpacks a call.
+    fn unpack(&self, call: PackedCall) -> RememberedCall {
+        let line = self
+            .lines
+            .get(call.line() as usize)
+            .copied()
+            .unwrap_or(Line::NOBODY);
+        RememberedCall {
+            source: line.source,
+            from: line.from,
+            started_at: Timestamp::from_seconds(i64::from(call.second())),
+            status: call.status(),
+        }
+    }
+}
+
+impl Default for ContactIndex {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Contacts for ContactIndex {
+    fn calls(
+        &self,
+        environment: EnvironmentSlot,
+        contact: E164,
+    ) -> Result<RecentCalls, ContactUnreadable> {
+        Ok(self.calls(environment, contact))
+    }
+
+    fn warm(&self, contacts: &[(EnvironmentSlot, E164)]) {
+        self.warm(contacts.iter().copied());
+    }
+
+    fn likely_source(&self, environment: EnvironmentSlot, contact: E164) -> Option<AgentSlot> {
+        let calls = self.calls(environment, contact);
+        calls.iter().next().map(|call| call.source)
+    }
+}
+
+/// A source agent and the number that it called from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Line {
+    /// The agent.
+    source: AgentSlot,
+    /// The number, if known.
+    from: Option<E164>,
+}
+
+impl Line {
+    /// Stands for a line that cannot be: no directory has an agent there.
+    const NOBODY: Self = Self {
+        source: AgentSlot(u32::MAX),
+        from: None,
+    };
+}
+
+/// A call in 64 bits; see the module's documentation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct PackedCall(u64);
+
+impl PackedCall {
+    /// No call: the last second of the calendar on the last line, with the `more` bit that only stored firsts have.
+    const NONE: Self = Self(u64::MAX);
+    /// The greatest line number.
+    const LAST_LINE: u32 = (1 << 28) - 1;
+
+    /// Packs; the line's number must be at most [`Self::LAST_LINE`].
+    const fn new(second: u32, line: u32, status: CallStatus) -> Self {
+        Self((second as u64) << 32 | (line as u64) << 4 | (status as u64) << 1)
+    }
+
+    /// The second that it started in.
+    const fn second(self) -> u32 {
+        (self.0 >> 32) as u32
+    }
+
+    /// The number of its line.
+    const fn line(self) -> u32 {
+        (self.0 >> 4) as u32 & Self::LAST_LINE
+    }
+
+    /// Its status.
+    const fn status(self) -> CallStatus {
+        CallStatus::from_rank((self.0 >> 1) as u8 & 7)
+    }
+
+    /// Whether the side map has further calls of the contact.
+    const fn has_more(self) -> bool {
+        self.0 & 1 != 0
+    }
+
+    /// The same, with further calls in the side map.
+    const fn with_more(self) -> Self {
+        Self(self.0 | 1)
+    }
+
+    /// The same, without further calls.
+    const fn alone(self) -> Self {
+        Self(self.0 & !1)
+    }
+}
+
+/// Environment (14 bits) and number (50 bits) in one word, which is never 0: no number is. All numbers of a
+/// [subscriber](E164::subscriber) give the same.
+const fn pack_contact(environment: EnvironmentSlot, contact: E164) -> u64 {
+    (environment.0 as u64) << 50 | contact.subscriber().digits()
+}
+
+/// The environment that [`pack_contact`] was given.
+const fn environment_of(key: u64) -> EnvironmentSlot {
+    EnvironmentSlot((key >> 50) as u16)
+}
