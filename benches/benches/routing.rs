@@ -129,13 +129,17 @@ fn updates(criterion: &mut Criterion) {
 
     group.bench_function("new contact", |bencher| {
         bencher.iter_custom(|iterations| {
-            in_rounds(iterations, ContactIndex::new, |index, contact| {
-                index.observe(
-                    ENVIRONMENT,
-                    e164(population::contact(contact)),
-                    &call(&Population::SMALL, &sources, contact, 60),
-                );
-            })
+            in_rounds(
+                iterations,
+                || ContactIndex::new(7),
+                |index, contact| {
+                    index.observe(
+                        ENVIRONMENT,
+                        e164(population::contact(contact)),
+                        &call(&Population::SMALL, &sources, contact, 60),
+                    );
+                },
+            )
         });
     });
     group.bench_function("new contact, DashMap (baseline)", |bencher| {

@@ -130,7 +130,7 @@ pub fn directory(population: &Population) -> Directory {
         fallback_targets: Vec::new(),
         created_at: NOW,
     });
-    Directory::load(environments, agents, phone_numbers, [])
+    Directory::load(7, environments, agents, phone_numbers, [])
 }
 
 /// The slots of the outbound agents, by line.
@@ -184,7 +184,7 @@ impl World {
     pub fn of(population: &Population, contacts: u64) -> Self {
         let directory = directory(population);
         let sources = sources(&directory);
-        let index = ContactIndex::new();
+        let index = ContactIndex::new(7);
         for contact in 0..contacts {
             let environment = population.environment(population.line(contact));
             index.observe(

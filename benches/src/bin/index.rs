@@ -204,7 +204,7 @@ fn measure_index(contacts: u64, arguments: &Arguments) -> Result<Value, Box<dyn 
     let directory = directory(&Population::SMALL);
     let sources = sources(&directory);
     let before = resident();
-    let index = ContactIndex::new();
+    let index = ContactIndex::new(7);
     let (fill, fill_pause) = timed(contacts, |i| {
         index.observe(
             ENVIRONMENT,

@@ -52,14 +52,16 @@ pub struct ContactView {
 }
 
 impl ContactView {
-    /// An empty index over this archive; `whole` if there is nothing to load.
+    /// An empty index over this archive; `whole` if there is nothing to load. The seed is that of
+    /// [`ContactIndex::new`].
     pub(crate) fn new(
+        seed: u64,
         archive: Arc<dyn Archive>,
         directory: Arc<ArcSwap<Directory>>,
         whole: bool,
     ) -> Self {
         Self {
-            index: ContactIndex::new(),
+            index: ContactIndex::new(seed),
             whole: AtomicBool::new(whole),
             archive,
             directory,

@@ -1,5 +1,6 @@
 //! The engine: what readers look at, and the door for commands.
 
+use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -71,6 +72,7 @@ impl Engine {
         // Without an environment there is no contact to load.
         let whole = stored.environments.is_empty();
         let directory = Directory::load(
+            random_seed(),
             stored.environments,
             stored.agents,
             stored.numbers,
@@ -88,7 +90,12 @@ impl Engine {
         let observed = Observed::new(stored_observed, stored.departed, &directory);
         let directory = Arc::new(ArcSwap::from_pointee(directory));
         let shared = Arc::new(Shared {
-            contacts: ContactView::new(Arc::clone(&archive), Arc::clone(&directory), whole),
+            contacts: ContactView::new(
+                random_seed(),
+                Arc::clone(&archive),
+                Arc::clone(&directory),
+                whole,
+            ),
             directory,
             archive,
             observed,
@@ -375,6 +382,11 @@ impl Engine {
             let _panicked = thread.join();
         }
     }
+}
+
+/// A seed that nobody can foresee: the standard library's hashes are keyed by the system's entropy.
+fn random_seed() -> u64 {
+    RandomState::new().hash_one(0)
 }
 
 /// Starts a named thread.

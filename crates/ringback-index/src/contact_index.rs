@@ -11,7 +11,7 @@
 //! milliseconds and call ids ([`Observed::Tie`]).
 
 use dashmap::DashMap;
-use foldhash::fast::RandomState;
+use foldhash::fast::FixedState;
 use ringback_routing::{
     AgentSlot, CallStatus, ContactUnreadable, Contacts, E164, EnvironmentSlot, RecentCalls,
     RememberedCall, Timestamp,
@@ -41,22 +41,26 @@ pub struct ContactIndex {
     newest: Table,
     /// Packed contact → its second to fourth call, where there are any. Changed only together with the
     /// contact's entry in [`Self::newest`].
-    further: DashMap<u64, [PackedCall; RecentCalls::LIMIT - 1], RandomState>,
+    further: DashMap<u64, [PackedCall; RecentCalls::LIMIT - 1], FixedState>,
     /// Every line, by number.
     lines: boxcar::Vec<Line>,
     /// The numbers of the lines.
-    line_numbers: DashMap<Line, u32, RandomState>,
+    line_numbers: DashMap<Line, u32, FixedState>,
 }
 
 impl ContactIndex {
     /// An empty index.
+    ///
+    /// Its hashes follow from the seed: a random one, which nobody is told, keeps whoever chooses numbers from
+    /// choosing what falls together.
     #[must_use]
-    pub fn new() -> Self {
+    pub fn new(seed: u64) -> Self {
+        let hasher = FixedState::with_seed(seed);
         Self {
-            newest: Table::new(),
-            further: DashMap::with_hasher_and_shard_amount(RandomState::default(), 1_024),
+            newest: Table::new(seed),
+            further: DashMap::with_hasher_and_shard_amount(hasher.clone(), 1_024),
             lines: boxcar::Vec::new(),
-            line_numbers: DashMap::with_hasher_and_shard_amount(RandomState::default(), 64),
+            line_numbers: DashMap::with_hasher_and_shard_amount(hasher, 64),
         }
     }
 
@@ -294,12 +298,6 @@ impl ContactIndex {
             started_at: Timestamp::from_seconds(i64::from(call.second())),
             status: call.status(),
         }
-    }
-}
-
-impl Default for ContactIndex {
-    fn default() -> Self {
-        Self::new()
     }
 }
 

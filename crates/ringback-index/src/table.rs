@@ -22,7 +22,7 @@ use std::hint::{black_box, spin_loop};
 use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use foldhash::quality::RandomState;
+use foldhash::quality::FixedState;
 use parking_lot::Mutex;
 use smallvec::SmallVec;
 
@@ -31,7 +31,7 @@ use layout::{Group, State};
 use stripe::{Held, Stripe};
 
 /// The table. Keys must not be 0.
-pub(crate) struct Table<S = RandomState> {
+pub(crate) struct Table<S = FixedState> {
     /// The buckets.
     chunks: Chunks,
     /// The [`State`], packed. A writer changes it only while it holds [`Self::growth`] and the stripe
@@ -50,9 +50,9 @@ pub(crate) struct Table<S = RandomState> {
 }
 
 impl Table {
-    /// An empty table.
-    pub(crate) fn new() -> Self {
-        Self::with_shape(BASE, CHUNK_BITS, RandomState::default())
+    /// An empty table, whose hash nobody can foresee who does not know the seed.
+    pub(crate) fn new(seed: u64) -> Self {
+        Self::with_shape(BASE, CHUNK_BITS, FixedState::with_seed(seed))
     }
 }
 

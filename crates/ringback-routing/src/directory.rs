@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// A snapshot of everything that changes rarely.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Directory {
     /// By slot; `None` where an environment was removed.
     environments: PersistentVec<Option<Arc<DirectoryEnvironment>>>,
@@ -115,18 +115,40 @@ pub struct DirectoryNumber {
 pub struct TokenHash(pub [u8; 32]);
 
 impl Directory {
-    /// Compiles a directory from everything stored.
+    /// An empty directory.
+    ///
+    /// The hashes of its maps follow from the seed: a random one, which nobody is told, keeps whoever chooses
+    /// numbers from choosing what falls together.
+    #[must_use]
+    pub fn new(seed: u64) -> Self {
+        Self {
+            environments: PersistentVec::default(),
+            environment_slots: PersistentMap::with_seed(seed),
+            free_environments: Vec::new(),
+            agents: PersistentVec::default(),
+            identities: PersistentVec::default(),
+            agent_slots: PersistentMap::with_seed(seed),
+            numbers: PersistentMap::with_seed(seed),
+            number_digits: PersistentMap::with_seed(seed),
+            tokens: PersistentMap::with_seed(seed),
+            greatest_set_sequence: 0,
+            target_sets: 0,
+        }
+    }
+
+    /// Compiles a directory from everything stored; of the seed, see [`Self::new`].
     ///
     /// Records are taken in the order given within each kind, which should be the order of their
     /// creation; entries whose environment is missing are left out.
     #[must_use]
     pub fn load(
+        seed: u64,
         environments: impl IntoIterator<Item = Environment>,
         agents: impl IntoIterator<Item = Agent>,
         numbers: impl IntoIterator<Item = PhoneNumber>,
         tokens: impl IntoIterator<Item = Token>,
     ) -> Self {
-        let mut directory = Self::default();
+        let mut directory = Self::new(seed);
         for environment in environments {
             directory.put_environment(environment);
         }

@@ -203,7 +203,7 @@ fn memory_follows_the_entries_both_ways() {
 
 #[test]
 fn few_entries_overflow() {
-    let table = Table::new();
+    let table = Table::new(7);
     for key in 1..=300_000 {
         table.update(key, |value| *value = Some(key));
     }

@@ -7,7 +7,7 @@ use ringback_routing::{
     Reason, RecentCalls, RememberedCall, Rung, Target, Timestamp, UserSet, decide, explain,
 };
 
-use crate::model::{ModelCall, NOW, UNUSABLE, World, contact, number, world};
+use crate::model::{ModelCall, NOW, SEED, UNUSABLE, World, contact, number, world};
 
 /// Tells the index of calls, in the order given; ties cannot be, since every call has its own second.
 pub(crate) fn fill(index: &ContactIndex, directory: &Directory, calls: &[ModelCall]) {
@@ -35,7 +35,7 @@ pub(crate) fn fill(index: &ContactIndex, directory: &Directory, calls: &[ModelCa
 
 fn check(world: &World, order: &[usize]) {
     let directory = world.directory();
-    let index = ContactIndex::new();
+    let index = ContactIndex::new(SEED);
     // Every call comes in an order of its own, and some come twice.
     let shuffled: Vec<ModelCall> = order
         .iter()
@@ -225,7 +225,7 @@ fn a_dialed_number_that_cannot_be_read_is_unknown() {
         avoided: UserSet::ALL,
         usable: &|_: &Target, _: &Placeholders| true,
     };
-    let directory = Directory::default();
+    let directory = Directory::new(SEED);
     let decision = decide(&directory, &Nothing, &question).expect("nothing is read");
     assert_eq!(
         (decision.outcome, decision.reason),

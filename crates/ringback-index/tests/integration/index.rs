@@ -6,7 +6,7 @@ use ringback_routing::{
     AgentSlot, CallStatus, E164, EnvironmentSlot, RecentCalls, RememberedCall, Timestamp,
 };
 
-use crate::model::{contact, number};
+use crate::model::{SEED, contact, number};
 
 type Told = (usize, u32, Option<usize>, i64, u8);
 
@@ -61,7 +61,7 @@ proptest! {
         let mut shuffled = told.clone();
         shuffled.sort_by_key(|call| seed.wrapping_mul(call.3 as u64 | 1).rotate_left(17));
         for order in [&told, &shuffled] {
-            let index = ContactIndex::new();
+            let index = ContactIndex::new(SEED);
             for call in order {
                 let seen = index.observe(HERE, contact(call.0), &remembered(*call));
                 prop_assert_ne!(seen, Observed::Tie);
@@ -86,7 +86,7 @@ fn caller() -> E164 {
 
 #[test]
 fn calls_of_one_second_are_left_to_who_knows_the_milliseconds() {
-    let index = ContactIndex::new();
+    let index = ContactIndex::new(SEED);
     assert_eq!(
         index.observe(HERE, caller(), &call(1, 1_000_000_000)),
         Observed::Kept
@@ -104,7 +104,7 @@ fn calls_of_one_second_are_left_to_who_knows_the_milliseconds() {
 
 #[test]
 fn forgotten_contacts_leave_nothing_behind() {
-    let index = ContactIndex::new();
+    let index = ContactIndex::new(SEED);
     for agent in 0..6 {
         index.observe(
             HERE,
@@ -124,7 +124,7 @@ fn forgotten_contacts_leave_nothing_behind() {
 
 #[test]
 fn sweeping_drops_contacts_without_a_call_worth_keeping() {
-    let index = ContactIndex::new();
+    let index = ContactIndex::new(SEED);
     index.observe(HERE, contact(1), &call(1, 100));
     index.observe(HERE, contact(2), &call(1, 100));
     index.observe(HERE, contact(2), &call(2, 300));
@@ -138,7 +138,7 @@ fn sweeping_drops_contacts_without_a_call_worth_keeping() {
 
 #[test]
 fn an_absent_contact_is_entered_and_a_present_one_left_alone() {
-    let index = ContactIndex::new();
+    let index = ContactIndex::new(SEED);
     let first: RecentCalls = [call(3, 30), call(2, 20)].into_iter().collect();
     let second: RecentCalls = [call(1, 10)].into_iter().collect();
     index.insert_if_absent(HERE, caller(), &first);

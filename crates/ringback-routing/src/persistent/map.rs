@@ -4,7 +4,7 @@ use std::borrow::Borrow;
 use std::hash::{BuildHasher, Hash};
 use std::sync::Arc;
 
-use foldhash::fast::RandomState;
+use foldhash::fast::FixedState;
 
 /// A map without order; see [the module](super).
 #[derive(Clone, Debug)]
@@ -14,7 +14,7 @@ pub(crate) struct PersistentMap<K, V> {
     /// How many entries there are.
     length: usize,
     /// Hashes the keys.
-    hasher: RandomState,
+    hasher: FixedState,
 }
 
 /// A node: where the keys below it part, or keys that share a whole hash.
@@ -35,21 +35,22 @@ enum Item<K, V> {
     Node(Arc<Node<K, V>>),
 }
 
-impl<K, V> Default for PersistentMap<K, V> {
-    fn default() -> Self {
-        Self {
-            root: Arc::new(Node::default()),
-            length: 0,
-            hasher: RandomState::default(),
-        }
-    }
-}
-
 impl<K, V> Default for Node<K, V> {
     fn default() -> Self {
         Self {
             ways: 0,
             items: Vec::new(),
+        }
+    }
+}
+
+impl<K, V> PersistentMap<K, V> {
+    /// An empty map, whose hash nobody can foresee who does not know the seed.
+    pub(crate) fn with_seed(seed: u64) -> Self {
+        Self {
+            root: Arc::default(),
+            length: 0,
+            hasher: FixedState::with_seed(seed),
         }
     }
 }
@@ -129,7 +130,7 @@ impl<K: Clone + Eq + Hash, V: Clone> Node<K, V> {
         shift: usize,
         key: K,
         value: V,
-        hasher: &RandomState,
+        hasher: &FixedState,
     ) -> Option<V> {
         if shift >= LEAF_SHIFT {
             for item in &mut self.items {
@@ -274,7 +275,7 @@ mod tests {
         steps: Vec<Step>,
         key_of: impl Fn(u16) -> K,
     ) -> Result<(), TestCaseError> {
-        let mut map = PersistentMap::default();
+        let mut map = PersistentMap::with_seed(7);
         let mut model: HashMap<u16, u16> = HashMap::new();
         let mut copies = Vec::new();
         for step in steps {

@@ -923,8 +923,8 @@ mod tests {
         let spec: SipSpec = toml::from_str(toml).unwrap();
         let config = SipConfig::try_from(spec).unwrap();
         let nobody = Nobody {
-            directory: ArcSwap::default(),
-            contacts: ContactIndex::new(),
+            directory: ArcSwap::from_pointee(Directory::new(7)),
+            contacts: ContactIndex::new(7),
             decided: Default::default(),
         };
         Core::new(nobody, [1; 16], Policy::new(&config, 1, None), 1)

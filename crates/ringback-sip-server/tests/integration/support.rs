@@ -320,6 +320,7 @@ fn program() -> Program {
     ];
     let default_targets = vec![target("sip:default@agents.example.com", 0, 0)];
     let directory = Directory::load(
+        7,
         [Environment {
             id: ENVIRONMENT,
             name: "test".to_owned(),
@@ -348,7 +349,7 @@ fn program() -> Program {
     );
     let program = Program {
         directory: ArcSwap::from_pointee(directory),
-        contacts: ContactIndex::new(),
+        contacts: ContactIndex::new(7),
         decided: Mutex::default(),
         learned: Mutex::default(),
         answered: Mutex::default(),
