@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use axum::http::header::{CONNECTION, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
+use ringback_api::{ErrorDetails, Problem};
 use ringback_engine::{
     CallDifference, CommandError, ConstraintProblem, Fault, Field, FieldProblem, SubmitError,
 };
-use serde::Serialize;
 
 use crate::reply;
 
@@ -147,9 +147,9 @@ impl IntoResponse for ApiError {
         );
         let challenge = matches!(self, Self::Unauthenticated);
         let mut response = match self {
-            Self::Invalid(errors) => invalid(&errors),
+            Self::Invalid(errors) => invalid(errors),
             Self::Rejected(error) => command_error(&error),
-            Self::ConfigurationRefused(errors) => refused_configuration(&errors),
+            Self::ConfigurationRefused(errors) => refused_configuration(errors),
             other => {
                 let (status, message, code) = other.public();
                 failure(status, message, code)
@@ -336,7 +336,7 @@ fn command_error(error: &CommandError) -> Response {
         CommandError::Invalid(problems) => {
             let mut errors = FieldErrors::default();
             errors.add_problems(problems);
-            return invalid(&errors);
+            return invalid(errors);
         }
         CommandError::StorageUnavailable => {
             let (status, message, code) = ApiError::StorageUnavailable.public();
@@ -441,65 +441,28 @@ fn field_message(problem: FieldProblem) -> String {
     }
 }
 
-/// The shape of every error that does not name fields.
-#[derive(Serialize)]
-struct Failure<'a> {
-    /// Always false.
-    success: bool,
-    /// For people.
-    message: &'a str,
-    /// For programs.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    code: Option<&'a str>,
-}
-
 /// An error that does not name fields.
 fn failure(status: StatusCode, message: &str, code: Option<&str>) -> Response {
-    reply::json(
-        status,
-        &Failure {
-            success: false,
-            message,
-            code,
-        },
-    )
+    reply::json(status, &Problem::new(message, code))
 }
 
 /// The answer to a reload of a configuration that has faults: each stands with file and line.
-fn refused_configuration(errors: &[String]) -> Response {
-    reply::json(
-        StatusCode::UNPROCESSABLE_ENTITY,
-        &serde_json::json!({
-            "success": false,
-            "message": "The configuration is refused, the old one stays",
-            "code": "CONFIGURATION_REFUSED",
-            "errors": errors,
-        }),
-    )
-}
-
-/// The shape of errors that name fields.
-#[derive(Serialize)]
-struct Invalid<'a> {
-    /// Always false.
-    success: bool,
-    /// For people.
-    message: &'a str,
-    /// Field → messages.
-    errors: &'a BTreeMap<String, Vec<String>>,
+fn refused_configuration(errors: Vec<String>) -> Response {
+    let problem = Problem {
+        code: Some("CONFIGURATION_REFUSED".to_owned()),
+        ..Problem::with_details(
+            "The configuration is refused, the old one stays",
+            ErrorDetails::Configuration(errors),
+        )
+    };
+    reply::json(StatusCode::UNPROCESSABLE_ENTITY, &problem)
 }
 
 /// The errors of a request's fields.
-fn invalid(FieldErrors(errors): &FieldErrors) -> Response {
-    let message = "The given data was invalid.";
-    reply::json(
-        StatusCode::UNPROCESSABLE_ENTITY,
-        &Invalid {
-            success: false,
-            message,
-            errors,
-        },
-    )
+fn invalid(FieldErrors(errors): FieldErrors) -> Response {
+    let problem =
+        Problem::with_details("The given data was invalid.", ErrorDetails::Fields(errors));
+    reply::json(StatusCode::UNPROCESSABLE_ENTITY, &problem)
 }
 
 #[cfg(test)]

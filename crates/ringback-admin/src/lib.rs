@@ -61,9 +61,9 @@ mod wire;
 
 pub use api::Api;
 pub use config::{HttpConfig, HttpConfigError, HttpConfigErrors, HttpConfigProblem, HttpSpec};
-pub use handler::reload::{ReloadRequest, Reloaded};
+pub use handler::reload::ReloadRequest;
 pub use identity::read as read_number;
 pub use metrics::MetricsSource;
 pub use router::router;
 pub use server::{Listeners, bind, serve};
-pub use status::{RefusedCall, StatusSource};
+pub use status::StatusSource;

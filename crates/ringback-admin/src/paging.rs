@@ -1,10 +1,11 @@
 //! Long lists, a page at a time: `page` and `per_page`.
 
 use axum::response::Response;
+use ringback_api::Meta;
 use serde::Serialize;
 
 use crate::path::QueryText;
-use crate::reply::{self, Meta};
+use crate::reply;
 
 /// Which part of a list is asked for.
 #[derive(Clone, Copy, Debug)]
@@ -46,7 +47,7 @@ impl Paging {
             .collect();
         reply::page(
             shown,
-            &Meta {
+            Meta {
                 current_page: self.page,
                 per_page: self.per_page,
                 total,

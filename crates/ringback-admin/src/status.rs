@@ -1,47 +1,17 @@
 //! What other parts of the program tell the administrator: how they are, and which calls were refused.
 
 use std::collections::VecDeque;
-use std::net::SocketAddr;
 
 use parking_lot::Mutex;
-use ringback_routing::{E164, Timestamp};
-use serde::Serialize;
-use serde_json::{Map, Value};
+use ringback_api::{RefusedCall, Status};
 
 /// Some part of the program that tells the administrator how it is.
 pub trait StatusSource: Send + Sync + 'static {
-    /// Adds keys to the answer of `GET /status`. The description of the API tells them; none may have
-    /// the name of one that is written elsewhere: this crate's are `version`, `started_at`,
-    /// `uptime_seconds`, `health` and `counts`.
-    fn write_status(&self, status: &mut Map<String, Value>);
+    /// Adds to the answer of `GET /status` what is known here; `health` and `counts` stand there already.
+    fn write_status(&self, status: &mut Status);
 
     /// The latest calls that were refused here, newest first, at most so many.
     fn refused_calls(&self, limit: usize) -> Vec<RefusedCall>;
-}
-
-/// A call that was refused, or several that were refused alike: an entry of `GET /refused-calls`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct RefusedCall {
-    /// When; of several the last one.
-    pub at: Timestamp,
-    /// `sip` or `http`.
-    pub surface: &'static str,
-    /// `udp`, `tcp` or `tls` for SIP; `None` for several calls.
-    pub transport: Option<&'static str>,
-    /// The name of the SIP peer; `None` for HTTP.
-    pub peer: Option<String>,
-    /// Where it came from; `None` for HTTP and for several calls.
-    pub source: Option<SocketAddr>,
-    /// The dialed number, or what was dialed where that is no number; `None` where it was not read.
-    pub to: Option<String>,
-    /// The caller, if it is a number.
-    pub from: Option<E164>,
-    /// The reason of the decision, or why there was none.
-    pub reason: &'static str,
-    /// The SIP status of the reply; `None` for HTTP, and where there was no reply.
-    pub status: Option<u16>,
-    /// How many calls.
-    pub count: u64,
 }
 
 /// The latest calls that `POST /route` refused.

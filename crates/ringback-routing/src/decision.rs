@@ -3,6 +3,8 @@
 //! Pure: no I/O, no clock, no allocation. SIP, HTTP and the command line all ask here; the
 //! explanation is the same code with an observer (see [`crate::explain`]).
 
+use serde::{Deserialize, Serialize};
+
 use crate::{
     AgentId, Caller, ContactUnreadable, Contacts, Directory, DirectoryAgent, DirectoryEnvironment,
     DirectoryNumber, E164, Placeholders, RememberedCall, Target, TargetSet, Timestamp, UserSet,
@@ -108,7 +110,8 @@ pub struct Decision<'d> {
 }
 
 /// What becomes of a call.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Outcome {
     /// It goes to the callback agent.
     Callback,
@@ -124,7 +127,8 @@ pub enum Outcome {
 ///
 /// The five failures of a remembered call stand in the order in which they are checked, so that of
 /// several roles the one that got furthest gives the reason.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 #[repr(u8)]
 pub enum Reason {
     /// The newest qualifying call was placed from the dialed number.

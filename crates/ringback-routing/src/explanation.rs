@@ -1,5 +1,7 @@
 //! The explanation: the decision's own steps, written down.
 
+use serde::{Deserialize, Serialize};
+
 use crate::decision::{Observer, Place, obstacle, resolve};
 use crate::{
     ContactUnreadable, Contacts, Decision, Directory, DirectoryAgent, Outcome, Question, Reason,
@@ -43,7 +45,8 @@ pub struct Step {
 }
 
 /// The rungs of the decision.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Rung {
     /// Whether the dialed number is known.
     DialedNumber,

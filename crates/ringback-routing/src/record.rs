@@ -144,6 +144,20 @@ pub enum Direction {
     Outbound,
 }
 
+impl Direction {
+    /// Both directions.
+    pub const ALL: [Self; 2] = [Self::Inbound, Self::Outbound];
+
+    /// The name in JSON.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Inbound => "inbound",
+            Self::Outbound => "outbound",
+        }
+    }
+}
+
 /// Whether an agent takes part in routing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -152,6 +166,20 @@ pub enum AgentStatus {
     Draft,
     /// In use.
     Published,
+}
+
+impl AgentStatus {
+    /// Both statuses.
+    pub const ALL: [Self; 2] = [Self::Draft, Self::Published];
+
+    /// The name in JSON.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Draft => "draft",
+            Self::Published => "published",
+        }
+    }
 }
 
 /// How far an outbound call got. Variants stand in rank order: the higher rank wins.

@@ -2,14 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
-
 use crate::observation::rates::Rates;
 use crate::observation::strangers::StrangersStatus;
 
-/// How a SIP server is and what it has done since it started. Serialized, it is for people and scripts:
-/// keys are in snake case, causes are those of the metrics.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+/// How a SIP server is and what it has done since it started. Causes are those of the metrics.
+#[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct SipStatus {
     /// Whether more calls come than can be served.
@@ -36,7 +33,7 @@ pub struct SipStatus {
 }
 
 /// What was counted of a peer.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PeerStatus {
     /// Its name.

@@ -14,7 +14,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
-use ringback_admin::{Api, ReloadRequest, Reloaded};
+use ringback_admin::{Api, ReloadRequest};
+use ringback_api::Reloaded;
 use ringback_engine::{Engine, OpenError, SystemClock, hash_secret};
 use ringback_sip_server::{BindError, SipListeners, SipServer};
 use ringback_store::{OpenStoreError, Store, StoreSettings};

@@ -14,7 +14,7 @@ use crate::fields::{Fields, MAX_DESCRIPTION, MAX_NAME};
 use crate::paging::Paging;
 use crate::path::{PathText, QueryText, find_agent};
 use crate::reply;
-use crate::wire::AgentBody;
+use crate::wire;
 
 /// `GET /agents`: one page of those that match.
 pub(crate) async fn list(
@@ -46,7 +46,7 @@ pub(crate) async fn list(
         .agents_of(tenant.environment)
         .filter(matches)
         .collect();
-    Ok(paging.answer(agents, |agent| AgentBody::new(&directory, agent)))
+    Ok(paging.answer(agents, |agent| wire::agent(&directory, agent)))
 }
 
 /// `POST /agents`: a draft.
@@ -71,7 +71,7 @@ pub(crate) async fn create(
         is_misread: fields.is_misread(),
     };
     let agent = api.submit_read(tenant, command, fields.finish()).await?;
-    Ok(reply::created(AgentBody::from(&agent)))
+    Ok(reply::created(wire::agent_view(&agent)))
 }
 
 /// `GET /agents/{id}`.
@@ -83,7 +83,7 @@ pub(crate) async fn show(
     let id = path.agent(&api, tenant)?;
     let directory = api.engine().directory();
     let agent = find_agent(&directory, tenant, id)?;
-    Ok(reply::ok(AgentBody::new(&directory, agent)))
+    Ok(reply::ok(wire::agent(&directory, agent)))
 }
 
 /// `PATCH /agents/{id}`: what is left out stays.
@@ -107,7 +107,7 @@ pub(crate) async fn update(
         is_misread: fields.is_misread(),
     };
     let agent = api.submit_read(tenant, command, fields.finish()).await?;
-    Ok(reply::ok(AgentBody::from(&agent)))
+    Ok(reply::ok(wire::agent_view(&agent)))
 }
 
 /// `PUT /agents/{id}/calling`: the direction, and the numbers unless they are left out.
@@ -131,7 +131,7 @@ pub(crate) async fn set_calling(
         is_misread: fields.is_misread(),
     };
     let agent = api.submit_read(tenant, command, fields.finish()).await?;
-    Ok(reply::ok(AgentBody::from(&agent)))
+    Ok(reply::ok(wire::agent_view(&agent)))
 }
 
 /// `POST /agents/{id}/publish`.
@@ -180,7 +180,7 @@ async fn set_status(
         status,
     };
     let agent = api.submit(tenant, command).await?;
-    Ok(reply::ok(AgentBody::from(&agent)))
+    Ok(reply::ok(wire::agent_view(&agent)))
 }
 
 /// The direction that must be there.
@@ -190,20 +190,14 @@ fn required_direction(fields: &mut Fields) -> Option<Direction> {
 
 /// Reads a direction.
 fn read_direction(text: &str) -> Option<Direction> {
-    match text {
-        "inbound" => Some(Direction::Inbound),
-        "outbound" => Some(Direction::Outbound),
-        _ => None,
-    }
+    let mut all = Direction::ALL.into_iter();
+    all.find(|direction| direction.name() == text)
 }
 
 /// Reads a status.
 fn read_status(text: &str) -> Option<AgentStatus> {
-    match text {
-        "draft" => Some(AgentStatus::Draft),
-        "published" => Some(AgentStatus::Published),
-        _ => None,
-    }
+    let mut all = AgentStatus::ALL.into_iter();
+    all.find(|status| status.name() == text)
 }
 
 /// Identifiers as those of numbers.

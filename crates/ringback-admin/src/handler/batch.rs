@@ -12,9 +12,9 @@ use std::time::Duration;
 use axum::extract::{Request, State};
 use axum::http::{HeaderName, HeaderValue};
 use axum::response::Response;
+use ringback_api::{BatchReport, LineError};
 use ringback_engine::{BatchRecorded, CommandError, Engine, NewCall, RecordBatch, SubmitError};
 use ringback_routing::NumberRulesRef;
-use serde::Serialize;
 use tokio::task::JoinHandle;
 
 use crate::api::Api;
@@ -42,10 +42,10 @@ pub(crate) async fn record(
     );
     let result = batch.read(request).await;
     api.metrics()
-        .count_calls(batch.report.accepted, batch.report.rejected);
+        .count_calls(batch.report.body.accepted, batch.report.body.rejected);
     result?;
     let recorded = batch.report.recorded();
-    let mut response = reply::ok(batch.report);
+    let mut response = reply::ok(batch.report.body);
     response.headers_mut().insert(RECORDED, recorded);
     Ok(response)
 }
@@ -95,30 +95,15 @@ struct Chunk {
     errors: Vec<LineError>,
 }
 
-/// The answer.
-#[derive(Default, Serialize)]
+/// What became of the lines so far.
+#[derive(Default)]
 struct Report {
-    /// Calls recorded, or known already.
-    accepted: u64,
-    /// Lines that are no call, or one that cannot be recorded.
-    rejected: u64,
-    /// The first of the rejected.
-    errors: Vec<LineError>,
+    /// What the body of the answer says.
+    body: BatchReport,
     /// How many of the accepted were not known; told in a header field.
-    #[serde(skip)]
     new: u64,
     /// How many of the accepted were known, and got further; told in a header field.
-    #[serde(skip)]
     updated: u64,
-}
-
-/// Why a line was rejected.
-#[derive(Serialize)]
-struct LineError {
-    /// Its number, from 1.
-    line: u64,
-    /// Why.
-    message: String,
 }
 
 impl Batch {
@@ -287,7 +272,7 @@ impl Report {
     /// How many of the accepted calls were new, updated and known already.
     fn recorded(&self) -> HeaderValue {
         let Self { new, updated, .. } = self;
-        let known = self.accepted.saturating_sub(new + updated);
+        let known = self.body.accepted.saturating_sub(new + updated);
         let text = format!("new={new}, updated={updated}, known={known}");
         HeaderValue::from_str(&text).unwrap_or_else(|_| HeaderValue::from_static(""))
     }
@@ -298,10 +283,10 @@ impl Report {
         let mut errors = chunk.errors;
         self.new += recorded.new as u64;
         self.updated += recorded.updated as u64;
-        self.accepted += (chunk.lines.len() - refused.len()) as u64;
-        self.rejected += chunk.rejected + refused.len() as u64;
+        self.body.accepted += (chunk.lines.len() - refused.len()) as u64;
+        self.body.rejected += chunk.rejected + refused.len() as u64;
         // Those found while parsing may stand further down, so none can be left out yet.
-        if self.errors.len() < ERRORS_SHOWN {
+        if self.body.errors.len() < ERRORS_SHOWN {
             errors.extend(refused.iter().filter_map(|(index, error)| {
                 Some(LineError {
                     line: *chunk.lines.get(*index)?,
@@ -310,8 +295,8 @@ impl Report {
             }));
         }
         errors.sort_by_key(|error| error.line);
-        errors.truncate(ERRORS_SHOWN - self.errors.len());
-        self.errors.append(&mut errors);
+        errors.truncate(ERRORS_SHOWN - self.body.errors.len());
+        self.body.errors.append(&mut errors);
     }
 }
 

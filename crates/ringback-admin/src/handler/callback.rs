@@ -3,11 +3,13 @@
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::response::Response;
+use ringback_api::{
+    AgentBrief, CallbackAgent, CallbackRoleReplaced, CallbackRoleSet, ErrorDetails, Problem,
+};
 use ringback_engine::{
     ConstraintCheck, RemoveCallbackRole, RoleFields, RoleMode, SetCallbackRole, check_constraints,
 };
 use ringback_routing::{Agent, AgentId, AgentStatus, Direction};
-use serde::Serialize;
 
 use crate::api::Api;
 use crate::auth::Tenant;
@@ -16,7 +18,7 @@ use crate::error::{ApiError, FieldErrors, constraint_message};
 use crate::fields::Fields;
 use crate::path::PathText;
 use crate::reply;
-use crate::wire::{AgentBrief, CallbackConfig};
+use crate::wire;
 
 /// `POST /agents/{id}/callback`: gives the role, anew if there is one.
 pub(crate) async fn set(
@@ -26,11 +28,11 @@ pub(crate) async fn set(
     request: Request,
 ) -> Result<Response, ApiError> {
     let agent = &submit(&api, tenant, &path, request, RoleMode::Anew).await?;
-    Ok(reply::ok(RoleSet {
+    Ok(reply::ok(CallbackRoleSet {
         id: agent.id,
-        name: &agent.name,
+        name: agent.name.clone(),
         direction: agent.direction,
-        callback_config: CallbackConfig::of(agent)?,
+        callback_config: wire::callback_config(agent)?,
     }))
 }
 
@@ -42,9 +44,9 @@ pub(crate) async fn replace(
     request: Request,
 ) -> Result<Response, ApiError> {
     let agent = &submit(&api, tenant, &path, request, RoleMode::Replace).await?;
-    Ok(reply::ok(RoleReplaced {
+    Ok(reply::ok(CallbackRoleReplaced {
         id: agent.id,
-        callback_config: CallbackConfig::of(agent)?,
+        callback_config: wire::callback_config(agent)?,
     }))
 }
 
@@ -65,17 +67,17 @@ pub(crate) async fn remove(
 /// `GET /callback-agents`: every agent with the role.
 pub(crate) async fn list(State(api): State<Api>, tenant: Tenant) -> Result<Response, ApiError> {
     let directory = api.engine().directory();
-    let agents: Vec<CallbackAgent<'_>> = directory
+    let agents: Vec<CallbackAgent> = directory
         .agents_of(tenant.environment)
         .filter_map(|agent| {
             let agent = &agent.record;
             Some(CallbackAgent {
                 id: agent.id,
-                name: &agent.name,
-                label: &agent.label,
+                name: agent.name.clone(),
+                label: agent.label.clone(),
                 direction: agent.direction,
                 current_status: agent.status,
-                callback_config: CallbackConfig::of(agent).ok()?,
+                callback_config: wire::callback_config(agent).ok()?,
             })
         })
         .collect();
@@ -88,13 +90,13 @@ pub(crate) async fn source_agents(
     tenant: Tenant,
 ) -> Result<Response, ApiError> {
     let directory = api.engine().directory();
-    let agents: Vec<AgentBrief<'_>> = directory
+    let agents: Vec<AgentBrief> = directory
         .agents_of(tenant.environment)
         .filter(|agent| {
             agent.record.direction == Direction::Outbound
                 && agent.record.status == AgentStatus::Published
         })
-        .map(AgentBrief::new)
+        .map(wire::agent_brief)
         .collect();
     Ok(reply::ok(agents))
 }
@@ -120,12 +122,11 @@ pub(crate) async fn check(
     if problems.is_empty() {
         return Ok(reply::done("Configuration is valid"));
     }
-    let message = "Configuration has errors";
-    let body = Problems {
-        success: false,
-        message,
-        errors: problems.iter().map(constraint_message).collect(),
-    };
+    let errors = problems.iter().map(constraint_message).collect();
+    let body = Problem::with_details(
+        "Configuration has errors",
+        ErrorDetails::Configuration(errors),
+    );
     Ok(reply::json(StatusCode::UNPROCESSABLE_ENTITY, &body))
 }
 
@@ -163,54 +164,4 @@ fn role_fields(mut fields: Fields) -> (RoleFields, FieldErrors) {
         is_misread: fields.is_misread(),
     };
     (role, fields.finish())
-}
-
-/// The answer to `POST`.
-#[derive(Serialize)]
-struct RoleSet<'a> {
-    /// The agent.
-    id: AgentId,
-    /// Its name.
-    name: &'a str,
-    /// Its direction: inbound.
-    direction: Direction,
-    /// Its role.
-    callback_config: CallbackConfig<'a>,
-}
-
-/// The answer to `PUT`.
-#[derive(Serialize)]
-struct RoleReplaced<'a> {
-    /// The agent.
-    id: AgentId,
-    /// Its role.
-    callback_config: CallbackConfig<'a>,
-}
-
-/// An agent with the role.
-#[derive(Serialize)]
-struct CallbackAgent<'a> {
-    /// The agent.
-    id: AgentId,
-    /// Its name.
-    name: &'a str,
-    /// Its label.
-    label: &'a str,
-    /// Its direction.
-    direction: Direction,
-    /// Whether it takes part in routing.
-    current_status: AgentStatus,
-    /// Its role.
-    callback_config: CallbackConfig<'a>,
-}
-
-/// A configuration that is not valid.
-#[derive(Serialize)]
-struct Problems<'a> {
-    /// Always false.
-    success: bool,
-    /// For people.
-    message: &'a str,
-    /// What is wrong.
-    errors: Vec<String>,
 }

@@ -12,7 +12,7 @@ use crate::error::{ApiError, FieldErrors};
 use crate::fields::required;
 use crate::ignored::IgnoredFields;
 use crate::reply;
-use crate::wire::CallBody;
+use crate::wire;
 
 /// `POST /calls`: records a call, or raises the status of a known one; 201 either way.
 pub(crate) async fn record(
@@ -48,5 +48,5 @@ pub(crate) async fn record(
         api.metrics()
             .count_calls(u64::from(accepted), u64::from(!accepted));
     }
-    Ok(reply::created(CallBody::from(&errors.join(recorded)?)))
+    Ok(reply::created(wire::call(&errors.join(recorded)?)))
 }

@@ -2,9 +2,9 @@
 
 use axum::extract::State;
 use axum::response::Response;
+use ringback_api::Contact;
 use ringback_engine::ForgetContact;
 use ringback_routing::E164;
-use serde::Serialize;
 
 use crate::api::Api;
 use crate::auth::Tenant;
@@ -12,7 +12,7 @@ use crate::error::{ApiError, FieldErrors};
 use crate::identity;
 use crate::path::PathText;
 use crate::reply;
-use crate::wire::CallBody;
+use crate::wire;
 
 /// `GET /contacts/{number}`: the calls that decide, newest first.
 pub(crate) async fn show(
@@ -24,9 +24,9 @@ pub(crate) async fn show(
     let calls = api.engine().calls_to(tenant.environment, number).await?;
     // Of a subscriber with two spellings, the one that was recorded first.
     let first = calls.last().ok_or(ApiError::ContactNotFound)?;
-    Ok(reply::ok(ContactBody {
+    Ok(reply::ok(Contact {
         number: first.contact,
-        calls: calls.iter().map(CallBody::from).collect(),
+        calls: calls.iter().map(wire::call).collect(),
     }))
 }
 
@@ -54,13 +54,4 @@ fn read(api: &Api, tenant: Tenant, path: &PathText) -> Result<E164, ApiError> {
         errors.add("number", "The number must be a valid phone number.");
         errors.into()
     })
-}
-
-/// A contact.
-#[derive(Serialize)]
-struct ContactBody<'a> {
-    /// Its number.
-    number: E164,
-    /// Its calls, newest first.
-    calls: Vec<CallBody<'a>>,
 }

@@ -24,9 +24,7 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::Response;
 use bytes::Bytes;
 use futures_util::stream;
-use ringback_engine::{DecisionRecord, Surface};
-use ringback_routing::{AgentId, Directory, E164, Timestamp};
-use serde::Serialize;
+use ringback_api::Decision;
 use tokio::sync::watch;
 
 use crate::api::Api;
@@ -35,6 +33,7 @@ use crate::error::ApiError;
 use crate::open_requests::{OpenRequest, OpenStream};
 use crate::path::QueryText;
 use crate::reply;
+use crate::wire;
 
 /// `GET /decisions`: the latest, newest first.
 pub(crate) async fn list(
@@ -47,9 +46,9 @@ pub(crate) async fn list(
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
     let records = api.engine().decisions(tenant.environment, limit);
     let directory = api.engine().directory();
-    let decisions: Vec<DecisionBody<'_>> = records
+    let decisions: Vec<Decision> = records
         .iter()
-        .map(|record| DecisionBody::new(&directory, record))
+        .map(|record| wire::decision(&directory, record))
         .collect();
     Ok(reply::ok(decisions))
 }
@@ -164,7 +163,7 @@ impl Follower {
         let directory = self.api.engine().directory();
         let mut text = String::new();
         for record in &records {
-            let body = DecisionBody::new(&directory, record);
+            let body = wire::decision(&directory, record);
             let Ok(json) = serde_json::to_string(&body) else {
                 continue;
             };
@@ -203,64 +202,6 @@ fn last_event_id(headers: &HeaderMap, epoch: i64) -> Option<u64> {
     (run.parse() == Ok(epoch))
         .then(|| sequence.parse().ok())
         .flatten()
-}
-
-/// A decision.
-#[derive(Serialize)]
-struct DecisionBody<'a> {
-    /// When.
-    at: Timestamp,
-    /// Who asked.
-    surface: &'static str,
-    /// The dialed number.
-    to: Option<E164>,
-    /// The caller.
-    from: Option<E164>,
-    /// What became of the call.
-    outcome: &'static str,
-    /// Why.
-    reason: &'static str,
-    /// Who took it.
-    agent: Option<AgentOfDecision<'a>>,
-    /// Whose call was returned.
-    source_agent: Option<AgentOfDecision<'a>>,
-    /// The call id.
-    sid: &'a str,
-}
-
-/// An agent that may be gone.
-#[derive(Serialize)]
-struct AgentOfDecision<'a> {
-    /// Identifier.
-    id: AgentId,
-    /// What it calls itself.
-    name: Option<&'a str>,
-}
-
-impl<'a> DecisionBody<'a> {
-    /// A decision, with the agents as they are called now.
-    fn new(directory: &'a Directory, record: &'a DecisionRecord) -> Self {
-        let agent = |id: AgentId| AgentOfDecision {
-            id,
-            name: directory
-                .agent_by_id(id)
-                .map(|agent| agent.record.name.as_str()),
-        };
-        Self {
-            at: record.at,
-            surface: match record.surface {
-                Surface::Sip => "sip",
-                Surface::Http => "http",
-            },
-            to: record.dialed,
-            from: record.caller.number(),
-            outcome: record.outcome.name(),
-            reason: record.reason.name(),
-            agent: record.agent.map(agent),
-            source_agent: record.source.map(agent),
-            sid: record.sid(),
-        }
-    }
 }
 
 /// How often a quiet stream shows that it is open.

@@ -2,6 +2,7 @@
 
 use axum::extract::{Request, State};
 use axum::response::Response;
+use ringback_api::{Environment, Token};
 use ringback_engine::{
     CommandError, CreateEnvironment, CreateToken, DeleteEnvironment, DeleteToken, Override,
     UpdateEnvironment, generate_secret, hash_secret,
@@ -13,14 +14,14 @@ use crate::error::ApiError;
 use crate::fields::MAX_NAME;
 use crate::path::PathText;
 use crate::reply;
-use crate::wire::{EnvironmentBody, TokenBody};
+use crate::wire;
 
 /// `GET /environments`.
 pub(crate) async fn list(State(api): State<Api>) -> Result<Response, ApiError> {
     let directory = api.engine().directory();
-    let environments: Vec<EnvironmentBody<'_>> = directory
+    let environments: Vec<Environment> = directory
         .environments()
-        .map(|environment| (&environment.record).into())
+        .map(|environment| wire::environment(&environment.record))
         .collect();
     Ok(reply::ok(environments))
 }
@@ -38,7 +39,7 @@ pub(crate) async fn create(State(api): State<Api>, request: Request) -> Result<R
         is_misread: fields.is_misread(),
     };
     let environment = fields.finish().join(api.engine().submit(command).await)?;
-    Ok(reply::created(EnvironmentBody::from(&environment)))
+    Ok(reply::created(wire::environment(&environment)))
 }
 
 /// `GET /environments/{id}`.
@@ -48,7 +49,7 @@ pub(crate) async fn show(State(api): State<Api>, path: PathText) -> Result<Respo
     let environment = directory
         .environment_by_id(id)
         .ok_or(CommandError::EnvironmentNotFound)?;
-    Ok(reply::ok(EnvironmentBody::from(&environment.record)))
+    Ok(reply::ok(wire::environment(&environment.record)))
 }
 
 /// `PATCH /environments/{id}`: what is left out stays, `null` goes back to the default.
@@ -70,7 +71,7 @@ pub(crate) async fn update(
         is_misread: fields.is_misread(),
     };
     let environment = fields.finish().join(api.engine().submit(command).await)?;
-    Ok(reply::ok(EnvironmentBody::from(&environment)))
+    Ok(reply::ok(wire::environment(&environment)))
 }
 
 /// `DELETE /environments/{id}`.
@@ -106,7 +107,7 @@ pub(crate) async fn create_token(
         is_misread: fields.is_misread(),
     };
     let token = fields.finish().join(api.engine().submit(command).await)?;
-    Ok(reply::created(TokenBody::new(&token, Some(&secret))))
+    Ok(reply::created(wire::token_shown(&token, &secret)))
 }
 
 /// `GET /environments/{id}/tokens`.
@@ -119,10 +120,10 @@ pub(crate) async fn list_tokens(
     let environment = directory
         .environment_by_id(id)
         .ok_or(CommandError::EnvironmentNotFound)?;
-    let tokens: Vec<TokenBody<'_>> = environment
+    let tokens: Vec<Token> = environment
         .tokens
         .iter()
-        .map(|token| TokenBody::new(token, None))
+        .map(|token| wire::token(token))
         .collect();
     Ok(reply::ok(tokens))
 }

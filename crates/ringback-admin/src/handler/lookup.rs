@@ -1,15 +1,13 @@
 //! Decisions for PBXs that ask over HTTP: `/route` and `/routed-calls`.
 
-use std::borrow::Cow;
-
 use axum::extract::{Request, State};
 use axum::response::Response;
+use ringback_api::{self as api, Answered, RefusedCall, Surface};
 use ringback_engine::{Call, NamedAgent, ReportAnswered, RouteCall, RoutedDecision, SubmitError};
 use ringback_routing::{
     Caller, ContactUnreadable, Decision, E164, Outcome, Placeholders, Question, Step, Target,
     Timestamp, UserSet, decide, explain, order_targets,
 };
-use serde::Serialize;
 use smallvec::SmallVec;
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -22,8 +20,7 @@ use crate::fields::required;
 use crate::identity;
 use crate::path::{PathText, QueryText};
 use crate::reply;
-use crate::status::RefusedCall;
-use crate::wire::{AgentName, CallBody};
+use crate::wire;
 
 /// `GET /route`: decides, and counts nothing.
 pub(crate) async fn look_up(
@@ -101,23 +98,19 @@ pub(crate) async fn route(
         if outcome == Outcome::Refused {
             api.refused_over_http().push(RefusedCall {
                 at: api.engine().now(),
-                surface: "http",
+                surface: Surface::Http,
                 transport: None,
                 peer: None,
                 source: None,
                 to: Some(dialed.map_or(shown, |dialed| dialed.to_string())),
                 from: caller.number(),
-                reason: reason.name(),
+                reason: reason.name().to_owned(),
                 status: None,
                 count: 1,
             });
         }
     }
-    Ok(reply::ok(LookupBody::of_routed(
-        &answer.decision,
-        caller,
-        &answer.sid,
-    )))
+    Ok(reply::ok(routed(&answer.decision, caller, &answer.sid)))
 }
 
 /// `POST /routed-calls/{sid}/answered`: the callback was answered.
@@ -132,7 +125,9 @@ pub(crate) async fn answered(
         sid: sid.to_owned(),
     };
     api.submit(tenant, command).await?;
-    Ok(reply::ok(Answered { sid }))
+    Ok(reply::ok(Answered {
+        sid: sid.to_owned(),
+    }))
 }
 
 /// What `GET /route` asks.
@@ -159,14 +154,10 @@ impl Ask {
         let directory = api.engine().directory();
         let question = self.question(&directory);
         let (decision, steps) = self.decide(api, &directory, &question).ok()?;
-        decision.call.is_none().then(|| {
-            reply::ok(LookupBody::new(
-                &decision,
-                &self.filling(&decision),
-                None,
-                steps,
-            ))
-        })
+        decision
+            .call
+            .is_none()
+            .then(|| reply::ok(looked_up(&decision, &self.filling(&decision), None, steps)))
     }
 
     /// The answer.
@@ -177,7 +168,7 @@ impl Ask {
             .decide(api, &directory, &question)
             .map_err(|_| SubmitError::StorageUnavailable)?;
         let call = api.engine().matched_call(&decision, self.caller)?;
-        Ok(reply::ok(LookupBody::new(
+        Ok(reply::ok(looked_up(
             &decision,
             &self.filling(&decision),
             call.as_ref(),
@@ -223,129 +214,72 @@ impl Ask {
     }
 }
 
-/// A decision.
-#[derive(Serialize)]
-struct LookupBody<'a> {
-    /// What becomes of the call.
-    outcome: &'static str,
-    /// Why.
-    reason: &'static str,
-    /// Who takes it.
-    agent: Option<AgentName<'a>>,
-    /// Whose call is returned.
-    source_agent: Option<AgentName<'a>>,
-    /// The call that is returned.
-    call: Option<CallBody<'a>>,
-    /// Where to send the call, in this order.
-    targets: Vec<TargetBody<'a>>,
-    /// The call id under which the call was counted.
-    routed_call_sid: Option<&'a str>,
-    /// The steps, where they are asked for.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    explanation: Option<Vec<StepBody>>,
-}
-
-/// One place that the call can be sent to, with its placeholders filled in.
-#[derive(Serialize)]
-struct TargetBody<'a> {
-    /// The URI.
-    uri: Cow<'a, str>,
-    /// Lower is tried first.
-    priority: u16,
-    /// Share within one priority.
-    weight: u16,
-}
-
-/// One step of a decision.
-#[derive(Serialize)]
-struct StepBody {
-    /// Which rung.
-    rung: &'static str,
-    /// Whether it decided the call.
-    held: bool,
-    /// The reason that it gave.
-    reason: Option<&'static str>,
-    /// The same for people.
-    detail: String,
-}
-
-impl<'a> LookupBody<'a> {
-    /// A decision that counts nothing: its targets by priority, and within one the heaviest first.
-    fn new(
-        decision: &Decision<'a>,
-        filling: &Placeholders,
-        call: Option<&'a Call>,
-        steps: Option<Vec<Step>>,
-    ) -> Self {
-        let mut targets: SmallVec<[&Target; 8]> = decision.targets().iter().collect();
-        targets.sort_by_key(|target| (target.priority, std::cmp::Reverse(target.weight)));
-        let steps = steps.map(|steps| {
-            let step = |step: Step| StepBody {
-                rung: step.rung.name(),
-                held: step.held,
-                reason: step.reason.map(ringback_routing::Reason::name),
-                detail: step.detail,
-            };
-            steps.into_iter().map(step).collect()
-        });
-        Self {
-            outcome: decision.outcome.name(),
-            reason: decision.reason.name(),
-            agent: decision.agent.map(AgentName::new),
-            source_agent: decision.source_agent.map(AgentName::new),
-            call: call.map(CallBody::from),
-            targets: TargetBody::all(targets, filling),
-            routed_call_sid: None,
-            explanation: steps,
-        }
-    }
-
-    /// A decision that was counted under this call id: its targets stand in the order drawn by the id, as
-    /// in SIP. `caller` is who calls by the question answered now.
-    fn of_routed(decision: &'a RoutedDecision, caller: Caller, sid: &'a str) -> Self {
-        let mut targets = SmallVec::new();
-        order_targets(&decision.targets, target_seed(sid), &mut targets);
-        let named = |agent: &'a NamedAgent| AgentName {
-            id: agent.id,
-            name: &agent.name,
-        };
-        Self {
-            outcome: decision.outcome.name(),
-            reason: decision.reason.name(),
-            agent: decision.agent.as_ref().map(named),
-            source_agent: decision.source_agent.as_ref().map(named),
-            call: decision.call.as_ref().map(CallBody::from),
-            targets: TargetBody::all(targets, &decision.placeholders(caller)),
-            routed_call_sid: Some(sid),
-            explanation: None,
-        }
+/// A decision that counts nothing: its targets by priority, and within one the heaviest first.
+fn looked_up(
+    decision: &Decision<'_>,
+    filling: &Placeholders,
+    call: Option<&Call>,
+    steps: Option<Vec<Step>>,
+) -> api::Routed {
+    let mut targets: SmallVec<[&Target; 8]> = decision.targets().iter().collect();
+    targets.sort_by_key(|target| (target.priority, std::cmp::Reverse(target.weight)));
+    let step = |step: Step| api::Step {
+        rung: step.rung,
+        held: step.held,
+        reason: step.reason,
+        detail: step.detail,
+    };
+    api::Routed {
+        outcome: decision.outcome,
+        reason: decision.reason,
+        agent: decision.agent.map(wire::agent_name),
+        source_agent: decision.source_agent.map(wire::agent_name),
+        call: call.map(wire::call),
+        targets: filled(targets, filling),
+        routed_call_sid: None,
+        explanation: steps.map(|steps| steps.into_iter().map(step).collect()),
     }
 }
 
-impl<'a> TargetBody<'a> {
-    /// Those of the targets whose placeholders something stands for, in the order given.
-    fn all(targets: impl IntoIterator<Item = &'a Target>, filling: &Placeholders) -> Vec<Self> {
-        let targets = targets.into_iter().filter_map(|target| {
-            Some(Self {
-                uri: filling.fill(&target.uri)?,
-                priority: target.priority,
-                weight: target.weight,
-            })
-        });
-        targets.collect()
+/// A decision that was counted under this call id: its targets stand in the order drawn by the id, as
+/// in SIP. `caller` is who calls by the question answered now.
+fn routed(decision: &RoutedDecision, caller: Caller, sid: &str) -> api::Routed {
+    let mut targets = SmallVec::new();
+    order_targets(&decision.targets, target_seed(sid), &mut targets);
+    let named = |agent: &NamedAgent| api::AgentName {
+        id: agent.id,
+        name: agent.name.clone(),
+    };
+    api::Routed {
+        outcome: decision.outcome,
+        reason: decision.reason,
+        agent: decision.agent.as_ref().map(named),
+        source_agent: decision.source_agent.as_ref().map(named),
+        call: decision.call.as_ref().map(wire::call),
+        targets: filled(targets, &decision.placeholders(caller)),
+        routed_call_sid: Some(sid.to_owned()),
+        explanation: None,
     }
+}
+
+/// Those of the targets whose placeholders something stands for, in the order given.
+fn filled<'t>(
+    targets: impl IntoIterator<Item = &'t Target>,
+    filling: &Placeholders,
+) -> Vec<api::Target> {
+    let targets = targets.into_iter().filter_map(|target| {
+        Some(api::Target {
+            uri: filling.fill(&target.uri)?.into_owned(),
+            priority: target.priority,
+            weight: target.weight,
+        })
+    });
+    targets.collect()
 }
 
 /// What the order of a call's targets is drawn from: for a Call-ID the same as over SIP.
 fn target_seed(sid: &str) -> u64 {
     xxh3_64(sid.as_bytes())
-}
-
-/// The answer to a report.
-#[derive(Serialize)]
-struct Answered<'a> {
-    /// The call id.
-    sid: &'a str,
 }
 
 /// How much of a dialed number that cannot be read is shown to the administrator.

@@ -14,7 +14,7 @@ use crate::identity;
 use crate::paging::Paging;
 use crate::path::{PathText, QueryText};
 use crate::reply;
-use crate::wire::NumberBody;
+use crate::wire;
 
 /// `GET /phone-numbers`: first entered first; all of them, or one page if one is asked for.
 pub(crate) async fn list(
@@ -26,7 +26,7 @@ pub(crate) async fn list(
     query.errors.into_result()?;
     let directory = api.engine().directory();
     let numbers = directory.numbers_of(tenant.environment);
-    let write = |number| NumberBody::new(&directory, number);
+    let write = |number| wire::number(&directory, number);
     Ok(match paging {
         Some(paging) => paging.answer(numbers.collect(), write),
         None => reply::ok(numbers.map(write).collect::<Vec<_>>()),
@@ -75,7 +75,7 @@ pub(crate) async fn create(
         country: given.or_else(|| Country::of(number)),
     };
     let number = api.submit(tenant, command).await?;
-    Ok(reply::created(NumberBody::from(&number)))
+    Ok(reply::created(wire::number_view(&number)))
 }
 
 /// `PATCH /phone-numbers/{id}`: chooses the default agent; `null` leaves it to the order of
@@ -100,7 +100,7 @@ pub(crate) async fn update(
         is_misread: fields.is_misread(),
     };
     let number = api.submit_read(tenant, command, fields.finish()).await?;
-    Ok(reply::ok(NumberBody::from(&number)))
+    Ok(reply::ok(wire::number_view(&number)))
 }
 
 /// `DELETE /phone-numbers/{id}`.

@@ -3,14 +3,15 @@
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
-use serde::Serialize;
+use ringback_api::{Alive, Health, IndexHealth, Readiness, StorageHealth};
 
 use crate::api::Api;
 use crate::reply;
 
 /// `GET /healthz`: it answers, so it is alive.
 pub(crate) async fn alive() -> Response {
-    reply::json(StatusCode::OK, &Alive { status: "ok" })
+    let status = "ok".to_owned();
+    reply::json(StatusCode::OK, &Alive { status })
 }
 
 /// `GET /readyz`: whether calls are routed and changes taken. 503 while storage takes no writes
@@ -19,7 +20,7 @@ pub(crate) async fn alive() -> Response {
 /// ready.
 pub(crate) async fn ready(State(api): State<Api>) -> Response {
     let readiness = readiness(&api);
-    let code = if readiness.status == "ready" {
+    let code = if readiness.status == Health::Ready {
         StatusCode::OK
     } else {
         StatusCode::SERVICE_UNAVAILABLE
@@ -34,19 +35,19 @@ pub(crate) fn readiness(api: &Api) -> Readiness {
     let works = health.storage_available && !health.index_damaged;
     Readiness {
         status: match (draining, works) {
-            (true, _) => "draining",
-            (false, true) => "ready",
-            (false, false) => "degraded",
+            (true, _) => Health::Draining,
+            (false, true) => Health::Ready,
+            (false, false) => Health::Degraded,
         },
         storage: if health.storage_available {
-            "available"
+            StorageHealth::Available
         } else {
-            "unavailable"
+            StorageHealth::Unavailable
         },
         index: match (health.index_damaged, health.index_whole) {
-            (true, _) => "damaged",
-            (false, true) => "whole",
-            (false, false) => "loading",
+            (true, _) => IndexHealth::Damaged,
+            (false, true) => IndexHealth::Whole,
+            (false, false) => IndexHealth::Loading,
         },
     }
 }
@@ -55,22 +56,4 @@ pub(crate) fn readiness(api: &Api) -> Readiness {
 pub(crate) async fn metrics(State(api): State<Api>) -> Response {
     let content_type = "text/plain; version=0.0.4; charset=utf-8";
     reply::text_of(StatusCode::OK, content_type, crate::metrics::write(&api))
-}
-
-/// The answer of a living server.
-#[derive(Serialize)]
-struct Alive {
-    /// `ok`.
-    status: &'static str,
-}
-
-/// How ready the server is.
-#[derive(Serialize)]
-pub(crate) struct Readiness {
-    /// `ready`, `degraded` or `draining`.
-    status: &'static str,
-    /// `available` or `unavailable`.
-    storage: &'static str,
-    /// `whole`, `loading` or `damaged`.
-    index: &'static str,
 }

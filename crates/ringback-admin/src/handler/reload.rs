@@ -2,19 +2,12 @@
 
 use axum::extract::State;
 use axum::response::Response;
-use serde::Serialize;
+use ringback_api::Reloaded;
 use tokio::sync::oneshot;
 
 use crate::api::Api;
 use crate::error::ApiError;
 use crate::reply;
-
-/// What a reload has put in force.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Reloaded {
-    /// Sections and keys that have changed but take effect only at the next start.
-    pub restart_needed: Vec<String>,
-}
 
 /// A reload that somebody asks for, and waits for.
 #[derive(Debug)]

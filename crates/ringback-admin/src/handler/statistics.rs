@@ -3,16 +3,16 @@
 use axum::extract::State;
 use axum::response::Response;
 use jiff::civil::Date;
+use ringback_api::{AgentStatistics, CallbackAgentPage, CallbackStatistics, Period, SourceCount};
 use ringback_engine::CommandError;
-use ringback_routing::{AgentId, Timestamp};
-use serde::Serialize;
+use ringback_routing::Timestamp;
 
 use crate::api::Api;
 use crate::auth::Tenant;
 use crate::error::ApiError;
 use crate::path::{PathText, QueryText, find_agent};
 use crate::reply;
-use crate::wire::{AgentBrief, AgentName};
+use crate::wire;
 
 /// `GET /callback-agents/stats`.
 pub(crate) async fn environment(
@@ -37,13 +37,13 @@ pub(crate) async fn environment(
     let by_source = statistics
         .by_source
         .iter()
-        .map(|source| SourceBody {
+        .map(|source| SourceCount {
             source_agent_id: source.source,
-            name: &source.name,
+            name: source.name.clone(),
             count: source.count,
         })
         .collect();
-    Ok(reply::ok(StatisticsBody {
+    Ok(reply::ok(CallbackStatistics {
         period: Period {
             start: date_of(start),
             end: date_of(end),
@@ -73,14 +73,14 @@ pub(crate) async fn agent(
         .source_agents
         .iter()
         .filter_map(|source| directory.agent_of(tenant.environment, *source))
-        .map(AgentName::new)
+        .map(wire::agent_name)
         .collect();
     let today = day_of(api.engine().now());
     let (received, answered) =
         api.engine()
             .agent_statistics(tenant.environment, id, today - DEFAULT_DAYS, today);
-    Ok(reply::ok(AgentPage {
-        agent: AgentBrief::new(agent),
+    Ok(reply::ok(CallbackAgentPage {
+        agent: wire::agent_brief(agent),
         source_agents,
         stats: AgentStatistics {
             total_callbacks_received: received,
@@ -120,61 +120,6 @@ const EPOCH: Date = jiff::civil::date(1970, 1, 1);
 
 /// How many days before today the default period starts.
 const DEFAULT_DAYS: i32 = 30;
-
-/// The statistics of an environment.
-#[derive(Serialize)]
-struct StatisticsBody<'a> {
-    /// Over which days.
-    period: Period,
-    /// Calls routed as callback.
-    total_callbacks_received: u64,
-    /// Of these, answered.
-    callbacks_answered: u64,
-    /// Calls that reached a callback agent by another rung.
-    callbacks_unmatched: u64,
-    /// The received ones by source agent.
-    callbacks_by_source_agent: Vec<SourceBody<'a>>,
-}
-
-/// Some days.
-#[derive(Serialize)]
-struct Period {
-    /// The first.
-    start: String,
-    /// The last.
-    end: String,
-}
-
-/// The callbacks to the calls of one agent.
-#[derive(Serialize)]
-struct SourceBody<'a> {
-    /// The agent.
-    source_agent_id: AgentId,
-    /// Its name, or the last that it had.
-    name: &'a str,
-    /// How many.
-    count: u64,
-}
-
-/// A callback agent's page.
-#[derive(Serialize)]
-struct AgentPage<'a> {
-    /// The agent.
-    agent: AgentBrief<'a>,
-    /// Its sources, in the order set.
-    source_agents: Vec<AgentName<'a>>,
-    /// Its last 30 days.
-    stats: AgentStatistics,
-}
-
-/// An agent's callbacks.
-#[derive(Serialize)]
-struct AgentStatistics {
-    /// Calls routed to it as callback.
-    total_callbacks_received: u64,
-    /// Of these, answered.
-    callbacks_answered: u64,
-}
 
 #[cfg(test)]
 mod tests {

@@ -2,8 +2,8 @@
 
 use axum::extract::State;
 use axum::response::Response;
+use ringback_api::{Counts, Status};
 use ringback_routing::Timestamp;
-use serde_json::{Map, Value, json};
 
 use crate::api::Api;
 use crate::error::ApiError;
@@ -18,23 +18,26 @@ pub(crate) async fn show(State(api): State<Api>) -> Response {
     let directory = api.engine().directory();
     let (mut agents, mut numbers) = (0, 0);
     for environment in directory.environments() {
-        agents += environment.agent_count();
-        numbers += environment.number_count();
+        agents += environment.agent_count() as u64;
+        numbers += environment.number_count() as u64;
     }
-    let mut status = Map::new();
-    let mut set = |key: &str, value: Value| status.insert(key.to_owned(), value);
-    set("version", json!(env!("CARGO_PKG_VERSION")));
-    set("started_at", json!(started));
     let uptime = now.millis().saturating_sub(started.millis()) / 1_000;
-    set("uptime_seconds", json!(uptime.max(0)));
-    set("health", json!(probes::readiness(&api)));
-    let counts = json!({
-        "contacts": api.engine().contacts().len(),
-        "environments": directory.environments().count(),
-        "agents": agents,
-        "phone_numbers": numbers,
-    });
-    set("counts", counts);
+    let mut status = Status {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        started_at: started,
+        uptime_seconds: u64::try_from(uptime).unwrap_or(0),
+        health: probes::readiness(&api),
+        counts: Counts {
+            contacts: api.engine().contacts().len() as u64,
+            environments: directory.environments().count() as u64,
+            agents,
+            phone_numbers: numbers,
+        },
+        storage: None,
+        reloads: None,
+        certificates: None,
+        sip: None,
+    };
     for source in api.status_sources() {
         source.write_status(&mut status);
     }

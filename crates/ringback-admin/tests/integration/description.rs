@@ -9,6 +9,7 @@ use jsonschema::Validator;
 use serde_json::{Map, Value, json};
 
 use crate::harness::Answer;
+use crate::wire_types;
 
 /// The description, and what has been made of it.
 pub(crate) struct Description {
@@ -57,12 +58,13 @@ pub(crate) fn check(method: &Method, path: &str, answer: &Answer) {
         .as_str()
         .expect("a name")
         .to_owned();
-    let validator = DESCRIPTION.validator(name, status, &content["schema"]);
+    let validator = DESCRIPTION.validator(name.clone(), status, &content["schema"]);
     let errors: Vec<String> = validator
         .iter_errors(&answer.json())
         .map(|error| format!("{}: {error}", error.instance_path()))
         .collect();
     assert!(errors.is_empty(), "{errors:#?}\n{what}");
+    wire_types::check(&name, &content["schema"], &answer.json());
 }
 
 impl Description {

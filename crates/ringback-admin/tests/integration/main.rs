@@ -10,3 +10,4 @@ mod harness;
 mod ignored_fields;
 mod order_of_errors;
 mod streams;
+mod wire_types;

@@ -13,11 +13,9 @@ use std::time::Duration;
 use foldhash::fast::RandomState;
 use parking_lot::Mutex;
 use ringback_routing::Timestamp;
-use serde::Serialize;
 
 /// How a stranger tried to reach the server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum StrangerTransport {
     /// A datagram to a SIP port.
@@ -34,7 +32,7 @@ pub enum StrangerTransport {
 type Key = (IpAddr, StrangerTransport);
 
 /// What strangers sent since the server started.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StrangersStatus {
     /// Messages and connections of all strangers.
     pub messages: u64,
@@ -45,7 +43,7 @@ pub struct StrangersStatus {
 }
 
 /// What one stranger sent.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StrangerStatus {
     /// The source address.
     pub address: IpAddr,

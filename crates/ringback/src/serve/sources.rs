@@ -1,15 +1,18 @@
 //! What the administrator is told beside what the HTTP API knows: SIP, the data directory, reloads.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use ringback_admin::{MetricsSource, RefusedCall, StatusSource};
+use ringback_admin::{MetricsSource, StatusSource};
+use ringback_api::{
+    CertificateStatus, PeerStatus, Rates, RefusedCall, Reload, ReloadStatus, SipStatus, Status,
+    StorageStatus, StrangerStatus, StrangersStatus, Surface,
+};
 use ringback_routing::Timestamp;
 use ringback_sip_server::SipServer;
-use serde::Serialize;
-use serde_json::{Map, Value, json};
 
 use super::process::{DiskUse, Process, gauge};
 use super::router::{EngineRouter, LearningCounters};
@@ -30,29 +33,7 @@ pub(super) struct Sources {
 
 /// Reloads of the configuration.
 #[derive(Default)]
-pub(super) struct Reloads(Mutex<ReloadState>);
-
-/// What is known of reloads.
-#[derive(Clone, Default, Serialize)]
-struct ReloadState {
-    /// How many put a new configuration in force.
-    succeeded: u64,
-    /// How many were refused.
-    failed: u64,
-    /// The latest one.
-    last: Option<Reload>,
-}
-
-/// One reload.
-#[derive(Clone, Serialize)]
-struct Reload {
-    /// When the configuration was read again.
-    at: Timestamp,
-    /// Whether the new configuration is in force.
-    succeeded: bool,
-    /// Why not.
-    message: Option<String>,
-}
+pub(super) struct Reloads(Mutex<ReloadStatus>);
 
 impl Reloads {
     /// A new configuration is in force.
@@ -117,27 +98,21 @@ impl MetricsSource for Sources {
 }
 
 impl StatusSource for Sources {
-    fn write_status(&self, status: &mut Map<String, Value>) {
-        let reloads = self.reloads.0.lock().clone();
+    fn write_status(&self, status: &mut Status) {
         let disk = DiskUse::of(&self.data_dir);
-        let storage = json!({
-            "path": self.data_dir.display().to_string(),
-            "bytes": disk.bytes,
-            "free_bytes": disk.free_bytes,
+        status.storage = Some(StorageStatus {
+            path: self.data_dir.display().to_string(),
+            bytes: disk.bytes,
+            free_bytes: disk.free_bytes,
         });
-        let certificates = self.sip.certificate_expires_at();
-        let certificates: Vec<_> = certificates
-            .iter()
-            .map(|at| json!({"listener": "sip_tls", "expires_at": at}))
-            .collect();
-        for (key, value) in [
-            ("storage", storage),
-            ("reloads", json!(reloads)),
-            ("certificates", json!(certificates)),
-            ("sip", json!(self.sip.status())),
-        ] {
-            status.insert(key.to_owned(), value);
-        }
+        status.reloads = Some(self.reloads.0.lock().clone());
+        let certificate = |expires_at| CertificateStatus {
+            listener: "sip_tls".to_owned(),
+            expires_at,
+        };
+        let expires_at = self.sip.certificate_expires_at().into_iter();
+        status.certificates = Some(expires_at.map(certificate).collect());
+        status.sip = Some(sip_status(self.sip.status()));
     }
 
     fn refused_calls(&self, limit: usize) -> Vec<RefusedCall> {
@@ -145,16 +120,79 @@ impl StatusSource for Sources {
         calls
             .map(|call| RefusedCall {
                 at: call.at,
-                surface: "sip",
-                transport: call.transport,
+                surface: Surface::Sip,
+                transport: call.transport.map(str::to_owned),
                 peer: Some(call.peer.into()),
                 source: call.source,
                 to: call.to.map(|to| to.as_str().to_owned()),
                 from: call.from,
-                reason: call.reason,
+                reason: call.reason.to_owned(),
                 status: call.status,
                 count: call.count,
             })
             .collect()
     }
+}
+
+/// What the SIP server tells, as the API writes it.
+fn sip_status(status: ringback_sip_server::SipStatus) -> SipStatus {
+    let rates = status.rates;
+    SipStatus {
+        overloaded: status.overloaded,
+        draining: status.draining,
+        rates: Rates {
+            window_seconds: rates.window_seconds,
+            messages_per_second: rates.messages_per_second,
+            calls_per_second: rates.calls_per_second,
+            retransmissions_per_second: rates.retransmissions_per_second,
+            replies_per_second: rates.replies_per_second,
+            refused_per_second: rates.refused_per_second,
+            dropped_per_second: rates.dropped_per_second,
+        },
+        messages: by_name(status.messages),
+        dropped: by_name(status.dropped),
+        refused: by_name(status.refused),
+        socket_drops: status.socket_drops,
+        connections: status.connections,
+        peers: status.peers.into_iter().map(peer_status).collect(),
+        strangers: StrangersStatus {
+            messages: status.strangers.messages,
+            messages_of_others: status.strangers.messages_of_others,
+            addresses: status
+                .strangers
+                .addresses
+                .into_iter()
+                .map(stranger_status)
+                .collect(),
+        },
+    }
+}
+
+/// What was counted of a peer, as the API writes it.
+fn peer_status(peer: ringback_sip_server::PeerStatus) -> PeerStatus {
+    PeerStatus {
+        name: peer.name.into(),
+        messages: peer.messages,
+        calls: peer.calls,
+        refused: by_name(peer.refused),
+        dropped: peer.dropped,
+        connections: peer.connections,
+    }
+}
+
+/// What a source sent that is no peer, as the API writes it.
+fn stranger_status(stranger: ringback_sip_server::StrangerStatus) -> StrangerStatus {
+    StrangerStatus {
+        address: stranger.address,
+        transport: stranger.transport.name().to_owned(),
+        messages: stranger.messages,
+        first_seen_at: stranger.first_seen_at,
+        last_seen_at: stranger.last_seen_at,
+    }
+}
+
+/// Counts by name.
+fn by_name(counts: BTreeMap<&'static str, u64>) -> BTreeMap<String, u64> {
+    let owned = |(name, count): (&str, u64)| (name.to_owned(), count);
+    counts.into_iter().map(owned).collect()
 }

@@ -1,0 +1,103 @@
+//! Decisions: `/route`, `/routed-calls`, `/decisions`.
+
+use ringback_routing::{AgentId, E164, Outcome, Reason, Rung, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use crate::{AgentName, Call, Target};
+
+/// Asks where a call goes, and counts it: `POST /route`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RouteQuestion {
+    /// The dialed number.
+    pub to: String,
+    /// The caller; left out or empty: anonymous.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
+    /// The call id, 1 to 255 bytes; left out: a new one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sid: Option<String>,
+}
+
+/// Where a call goes, and why: the answer of `/route`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Routed {
+    /// What becomes of the call.
+    pub outcome: Outcome,
+    /// Why.
+    pub reason: Reason,
+    /// The agent that takes it.
+    pub agent: Option<AgentName>,
+    /// The outbound agent whose call is returned.
+    pub source_agent: Option<AgentName>,
+    /// The call that is returned.
+    pub call: Option<Call>,
+    /// Where to send the call, in this order, with placeholders filled in.
+    pub targets: Vec<Target>,
+    /// The call id under which the call was counted; none where nothing was counted.
+    pub routed_call_sid: Option<String>,
+    /// The rungs that were tried, where they were asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub explanation: Option<Vec<Step>>,
+}
+
+/// One step of a decision.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Step {
+    /// Which rung was tried.
+    pub rung: Rung,
+    /// Whether it decided the call.
+    pub held: bool,
+    /// The reason that it gave.
+    pub reason: Option<Reason>,
+    /// What was found there, for people.
+    pub detail: String,
+}
+
+/// The answer to `POST /routed-calls/{sid}/answered`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Answered {
+    /// The call id.
+    pub sid: String,
+}
+
+/// A decision that was made lately: an entry of `GET /decisions`, an event of `GET /decisions/stream`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Decision {
+    /// When it was made.
+    pub at: Timestamp,
+    /// How it was asked for.
+    pub surface: Surface,
+    /// The dialed number, if it could be read.
+    pub to: Option<E164>,
+    /// The caller, if it is a number.
+    pub from: Option<E164>,
+    /// What became of the call.
+    pub outcome: Outcome,
+    /// Why.
+    pub reason: Reason,
+    /// The agent that took it.
+    pub agent: Option<AgentOfDecision>,
+    /// The outbound agent whose call was returned.
+    pub source_agent: Option<AgentOfDecision>,
+    /// The call id.
+    pub sid: String,
+}
+
+/// An agent of a decision.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AgentOfDecision {
+    /// Its identifier.
+    pub id: AgentId,
+    /// What it calls itself now; none if it was deleted since.
+    pub name: Option<String>,
+}
+
+/// How a decision was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Surface {
+    /// By an INVITE.
+    Sip,
+    /// By `POST /route`.
+    Http,
+}

@@ -1,0 +1,67 @@
+//! What goes over the wire of the HTTP API, as types that are written and read: the server answers with
+//! them, and clients send and read them, so that a renamed key does not compile on one side alone.
+//!
+//! Types bear the names that their schemas have in the API's description (`/api/v1/openapi.json`), and the
+//! server's tests hold both against each other. Keys stand in the order in which they are written.
+//!
+//! Answers are read leniently: a key that is not known is passed over, because a newer server may add some.
+//! Requests hold numbers and countries as text, since the server reads them by the rules of the environment.
+//!
+//! The crate is pure: no runtime, socket, file, clock or entropy. Identifiers and the fixed words of the
+//! domain (directions, statuses, outcomes, reasons) are those of `ringback-routing`.
+
+mod agent;
+mod call;
+mod callback;
+mod change;
+mod decision;
+mod envelope;
+mod environment;
+mod number;
+mod status;
+
+pub use agent::{
+    Agent, AgentBrief, AgentName, AgentNew, AgentPatch, Calling, NumberOfAgent, Target, TargetNew,
+};
+pub use call::{BatchReport, Call, CallNew, Contact, LineError};
+pub use callback::{
+    AgentStatistics, CallbackAgent, CallbackAgentPage, CallbackConfig, CallbackRole,
+    CallbackRoleReplaced, CallbackRoleSet, CallbackStatistics, ConstraintCheck, Period,
+    SourceCount,
+};
+pub use change::Change;
+pub use decision::{AgentOfDecision, Answered, Decision, RouteQuestion, Routed, Step, Surface};
+pub use envelope::{Done, ErrorDetails, Meta, Page, Problem, Success};
+pub use environment::{
+    Environment, EnvironmentNew, EnvironmentPatch, EnvironmentSettings, Token, TokenNew, TokenShown,
+};
+pub use number::{AgentOfNumber, PhoneNumber, PhoneNumberNew, PhoneNumberPatch};
+pub use status::{
+    Alive, CertificateStatus, Counts, Health, IndexHealth, PeerStatus, Rates, Readiness,
+    RefusedCall, Reload, ReloadStatus, Reloaded, SipStatus, Status, StorageHealth, StorageStatus,
+    StrangerStatus, StrangersStatus,
+};
+
+#[cfg(test)]
+mod tests {
+    use ringback_routing::{AgentStatus, CallStatus, Direction, NumberForm, Outcome, Reason};
+    use serde::Serialize;
+
+    /// Fails unless each is written by its name.
+    fn named<T: Serialize + Copy>(all: &[T], name: fn(T) -> &'static str) {
+        for value in all {
+            let written = serde_json::to_string(value).unwrap();
+            assert_eq!(written, format!("\"{}\"", name(*value)));
+        }
+    }
+
+    #[test]
+    fn words_of_the_domain_are_written_by_their_names() {
+        named(&Direction::ALL, Direction::name);
+        named(&AgentStatus::ALL, AgentStatus::name);
+        named(&CallStatus::ALL, CallStatus::name);
+        named(&NumberForm::ALL, NumberForm::name);
+        named(&Outcome::ALL, Outcome::name);
+        named(&Reason::ALL, Reason::name);
+    }
+}
