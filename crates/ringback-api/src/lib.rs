@@ -47,6 +47,8 @@ mod tests {
     use ringback_routing::{AgentStatus, CallStatus, Direction, NumberForm, Outcome, Reason};
     use serde::Serialize;
 
+    use crate::{Health, IndexHealth, StorageHealth};
+
     /// Fails unless each is written by its name.
     fn named<T: Serialize + Copy>(all: &[T], name: fn(T) -> &'static str) {
         for value in all {
@@ -63,5 +65,15 @@ mod tests {
         named(&NumberForm::ALL, NumberForm::name);
         named(&Outcome::ALL, Outcome::name);
         named(&Reason::ALL, Reason::name);
+        let health = [Health::Ready, Health::Degraded, Health::Draining];
+        named(&health, Health::name);
+        let storage = [StorageHealth::Available, StorageHealth::Unavailable];
+        named(&storage, StorageHealth::name);
+        let index = [
+            IndexHealth::Whole,
+            IndexHealth::Loading,
+            IndexHealth::Damaged,
+        ];
+        named(&index, IndexHealth::name);
     }
 }

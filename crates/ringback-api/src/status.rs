@@ -38,6 +38,18 @@ pub enum Health {
     Draining,
 }
 
+impl Health {
+    /// The name in JSON.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Ready => "ready",
+            Self::Degraded => "degraded",
+            Self::Draining => "draining",
+        }
+    }
+}
+
 /// Whether storage takes writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -46,6 +58,17 @@ pub enum StorageHealth {
     Available,
     /// It does not: writes are refused, routing goes on.
     Unavailable,
+}
+
+impl StorageHealth {
+    /// The name in JSON.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Available => "available",
+            Self::Unavailable => "unavailable",
+        }
+    }
 }
 
 /// How the index of contacts is.
@@ -58,6 +81,18 @@ pub enum IndexHealth {
     Loading,
     /// Stored data is damaged: calls of the contacts concerned are answered with 503.
     Damaged,
+}
+
+impl IndexHealth {
+    /// The name in JSON.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Whole => "whole",
+            Self::Loading => "loading",
+            Self::Damaged => "damaged",
+        }
+    }
 }
 
 /// How a server is and what it has done since it started: the answer of `GET /status`. What a server

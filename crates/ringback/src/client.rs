@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use clap::Args;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use ringback_api::{BatchReport, Done, ErrorDetails, Meta, Problem};
 use rustls::crypto::ring;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
-use serde::Deserialize;
-use serde_json::Value;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use ureq::http::{Method, Request};
 use ureq::tls::{Certificate, RootCerts, TlsConfig, TlsProvider};
@@ -137,6 +138,9 @@ pub(crate) enum ClientError {
     /// The server says no.
     #[error("{0}")]
     Refused(Refusal),
+    /// The request cannot be written as JSON.
+    #[error("the request cannot be written")]
+    Unwritable(#[source] serde_json::Error),
     /// The answer is not one of this API's: something else listens at this address.
     #[error("{url} answered {status} with something that is not this API's")]
     Unreadable {
@@ -157,6 +161,7 @@ impl ClientError {
             Self::NotFound(_) => "NOT_FOUND",
             Self::Ambiguous { .. } => "AMBIGUOUS_NAME",
             Self::Unreachable { .. } => "UNREACHABLE",
+            Self::Unwritable(_) => "INTERNAL",
             Self::Unreadable { .. } => "UNREADABLE_ANSWER",
             Self::Refused(_) => "REFUSED",
         }
@@ -178,26 +183,37 @@ pub(crate) struct Refusal {
     /// The HTTP status.
     pub(crate) status: u16,
     /// What the server says.
-    message: String,
-    /// The stable code, where there is one.
-    code: Option<String>,
-    /// Field and what is wrong with it; without a field: what is wrong.
-    errors: Vec<(Option<String>, String)>,
-    /// The whole answer.
-    pub(crate) body: Value,
+    problem: Problem,
+    /// The text of the whole answer.
+    pub(crate) raw: Box<RawValue>,
 }
 
 impl std::fmt::Display for Refusal {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(formatter, "{}", self.message)?;
-        match &self.code {
+        let Problem {
+            message,
+            code,
+            errors,
+            ..
+        } = &self.problem;
+        write!(formatter, "{message}")?;
+        match code {
             Some(code) => write!(formatter, " ({}, {code})", self.status)?,
             None => write!(formatter, " ({})", self.status)?,
         }
-        for (field, message) in &self.errors {
-            match field {
-                Some(field) => write!(formatter, "\n  {field}: {message}")?,
-                None => write!(formatter, "\n  {message}")?,
+        match errors {
+            None => {}
+            Some(ErrorDetails::Fields(fields)) => {
+                for (field, messages) in fields {
+                    for message in messages {
+                        write!(formatter, "\n  {field}: {message}")?;
+                    }
+                }
+            }
+            Some(ErrorDetails::Configuration(messages)) => {
+                for message in messages {
+                    write!(formatter, "\n  {message}")?;
+                }
             }
         }
         Ok(())
@@ -206,33 +222,26 @@ impl std::fmt::Display for Refusal {
 
 /// What the server answered to a request that it granted.
 #[derive(Debug)]
-pub(crate) struct Answer {
+pub(crate) struct Answer<T> {
     /// The text of `data`; where there is none, of the whole answer.
     pub(crate) raw: Box<RawValue>,
     /// The same, read.
-    pub(crate) value: Value,
-    /// The number of the last page, of a list that has pages.
-    pub(crate) last_page: Option<u64>,
+    pub(crate) data: T,
+    /// Where the page stands, of a list that has pages.
+    meta: Option<Meta>,
 }
 
 /// What the server answered to a batch of calls.
 #[derive(Debug)]
 pub(crate) struct BatchAnswer {
     /// What became of the lines.
-    pub(crate) value: Value,
+    pub(crate) report: BatchReport,
     /// How many of the accepted calls the server did not know.
     pub(crate) new: u64,
     /// How many of the accepted calls it knew, and now knows more of.
     pub(crate) updated: u64,
     /// Whether it said so.
     pub(crate) tells_new: bool,
-}
-
-impl BatchAnswer {
-    /// A count in the answer.
-    pub(crate) fn count(&self, name: &str) -> u64 {
-        self.value.get(name).and_then(Value::as_u64).unwrap_or(0)
-    }
 }
 
 /// An answer that has not been read.
@@ -299,28 +308,51 @@ impl Client {
     }
 
     /// Asks for something.
-    pub(crate) fn get(&self, path: &ApiPath) -> Result<Answer, ClientError> {
-        self.send(Method::GET, path, None)
+    pub(crate) fn get<T: DeserializeOwned>(
+        &self,
+        path: &ApiPath,
+    ) -> Result<Answer<T>, ClientError> {
+        self.send(Method::GET, path, None::<&()>)
     }
 
     /// Posts a JSON body.
-    pub(crate) fn post(&self, path: &ApiPath, body: &Value) -> Result<Answer, ClientError> {
+    pub(crate) fn post<T: DeserializeOwned>(
+        &self,
+        path: &ApiPath,
+        body: &impl Serialize,
+    ) -> Result<Answer<T>, ClientError> {
         self.send(Method::POST, path, Some(body))
     }
 
+    /// Posts without a body.
+    pub(crate) fn post_nothing<T: DeserializeOwned>(
+        &self,
+        path: &ApiPath,
+    ) -> Result<Answer<T>, ClientError> {
+        self.send(Method::POST, path, None::<&()>)
+    }
+
     /// Puts a JSON body.
-    pub(crate) fn put(&self, path: &ApiPath, body: &Value) -> Result<Answer, ClientError> {
+    pub(crate) fn put<T: DeserializeOwned>(
+        &self,
+        path: &ApiPath,
+        body: &impl Serialize,
+    ) -> Result<Answer<T>, ClientError> {
         self.send(Method::PUT, path, Some(body))
     }
 
     /// Patches with a JSON body.
-    pub(crate) fn patch(&self, path: &ApiPath, body: &Value) -> Result<Answer, ClientError> {
+    pub(crate) fn patch<T: DeserializeOwned>(
+        &self,
+        path: &ApiPath,
+        body: &impl Serialize,
+    ) -> Result<Answer<T>, ClientError> {
         self.send(Method::PATCH, path, Some(body))
     }
 
     /// Deletes something.
-    pub(crate) fn delete(&self, path: &ApiPath) -> Result<Answer, ClientError> {
-        self.send(Method::DELETE, path, None)
+    pub(crate) fn delete(&self, path: &ApiPath) -> Result<Answer<Done>, ClientError> {
+        self.send(Method::DELETE, path, None::<&()>)
     }
 
     /// Posts newline-delimited JSON.
@@ -334,7 +366,7 @@ impl Client {
         let answer = self.read(received.status, &received.text)?;
         let (new, updated) = recorded.unwrap_or_default();
         Ok(BatchAnswer {
-            value: answer.value,
+            report: answer.data,
             new,
             updated,
             tells_new: recorded.is_some(),
@@ -342,12 +374,12 @@ impl Client {
     }
 
     /// One page of a list, or every page as one list where none is asked for.
-    pub(crate) fn list(
+    pub(crate) fn list<T: DeserializeOwned>(
         &self,
         path: ApiPath,
         page: Option<u32>,
         per_page: Option<u32>,
-    ) -> Result<Answer, ClientError> {
+    ) -> Result<Answer<Vec<T>>, ClientError> {
         match page {
             None => self.get_all(&path),
             Some(page) => self.get(
@@ -359,11 +391,15 @@ impl Client {
     }
 
     /// Every page of a list, as one list.
-    pub(crate) fn get_all(&self, path: &ApiPath) -> Result<Answer, ClientError> {
-        let mut items: Vec<Box<RawValue>> = Vec::new();
+    pub(crate) fn get_all<T: DeserializeOwned>(
+        &self,
+        path: &ApiPath,
+    ) -> Result<Answer<Vec<T>>, ClientError> {
+        let mut raw: Vec<Box<RawValue>> = Vec::new();
+        let mut data = Vec::new();
         let mut page = 1;
         loop {
-            let answer = self.get(
+            let mut answer: Answer<Vec<T>> = self.get(
                 &path
                     .clone()
                     .query("page", Some(page.to_string()))
@@ -371,15 +407,15 @@ impl Client {
             )?;
             let listed: Vec<Box<RawValue>> =
                 serde_json::from_str(answer.raw.get()).map_err(|_| self.unreadable(200))?;
-            items.extend(listed);
-            if page >= answer.last_page.unwrap_or(1) {
+            raw.extend(listed);
+            data.append(&mut answer.data);
+            if answer.meta.is_none_or(|meta| page >= meta.last_page) {
                 let raw =
-                    serde_json::value::to_raw_value(&items).map_err(|_| self.unreadable(200))?;
-                let value = serde_json::from_str(raw.get()).map_err(|_| self.unreadable(200))?;
+                    serde_json::value::to_raw_value(&raw).map_err(|_| self.unreadable(200))?;
                 return Ok(Answer {
                     raw,
-                    value,
-                    last_page: None,
+                    data,
+                    meta: None,
                 });
             }
             page += 1;
@@ -387,14 +423,18 @@ impl Client {
     }
 
     /// Sends a request with or without a JSON body.
-    fn send(
+    fn send<T: DeserializeOwned>(
         &self,
         method: Method,
         path: &ApiPath,
-        body: Option<&Value>,
-    ) -> Result<Answer, ClientError> {
-        let body = body.map(ToString::to_string).unwrap_or_default();
-        let received = self.exchange(method, path, "application/json", body.as_bytes())?;
+        body: Option<&impl Serialize>,
+    ) -> Result<Answer<T>, ClientError> {
+        let body = match body.map(serde_json::to_vec) {
+            Some(Ok(body)) => body,
+            Some(Err(error)) => return Err(ClientError::Unwritable(error)),
+            None => Vec::new(),
+        };
+        let received = self.exchange(method, path, "application/json", &body)?;
         self.read(received.status, &received.text)
     }
 
@@ -448,31 +488,21 @@ impl Client {
     }
 
     /// Reads an answer.
-    fn read(&self, status: u16, text: &str) -> Result<Answer, ClientError> {
-        let text = if text.trim().is_empty() { "{}" } else { text };
+    fn read<T: DeserializeOwned>(&self, status: u16, text: &str) -> Result<Answer<T>, ClientError> {
         let unreadable = |_| self.unreadable(status);
-        let envelope: Envelope<'_> = serde_json::from_str(text).map_err(unreadable)?;
         if !(200..300).contains(&status) {
-            return Err(match envelope.message {
-                Some(message) => ClientError::Refused(Refusal {
-                    status,
-                    message,
-                    code: envelope.code,
-                    errors: envelope
-                        .errors
-                        .as_ref()
-                        .map(field_errors)
-                        .unwrap_or_default(),
-                    body: serde_json::from_str(text).map_err(unreadable)?,
-                }),
-                None => self.unreadable(status),
-            });
+            return Err(ClientError::Refused(Refusal {
+                status,
+                problem: serde_json::from_str(text).map_err(unreadable)?,
+                raw: RawValue::from_string(text.trim().to_owned()).map_err(unreadable)?,
+            }));
         }
+        let envelope: Envelope<'_> = serde_json::from_str(text).map_err(unreadable)?;
         let data = envelope.data.map_or_else(|| text.trim(), RawValue::get);
         Ok(Answer {
             raw: RawValue::from_string(data.to_owned()).map_err(unreadable)?,
-            value: serde_json::from_str(data).map_err(unreadable)?,
-            last_page: envelope.meta.and_then(|meta| meta.last_page),
+            data: serde_json::from_str(data).map_err(unreadable)?,
+            meta: envelope.meta,
         })
     }
 
@@ -532,6 +562,15 @@ impl ApiPath {
         Self(segments.map(escape).join("/"))
     }
 
+    /// The path of something beneath this one; the empty name is this one.
+    pub(crate) fn join(mut self, name: &str) -> Self {
+        if !name.is_empty() {
+            self.0.push('/');
+            self.0.push_str(&escape(name));
+        }
+        self
+    }
+
     /// The same with a query parameter, where there is a value.
     pub(crate) fn query(mut self, name: &str, value: Option<impl AsRef<str>>) -> Self {
         if let Some(value) = value {
@@ -544,53 +583,14 @@ impl ApiPath {
     }
 }
 
-/// Everything around `data`.
+/// What stands around the data of an answer that grants a request.
 #[derive(Deserialize)]
 struct Envelope<'a> {
     /// What was asked for.
     #[serde(borrow)]
     data: Option<&'a RawValue>,
-    /// Pages.
+    /// Where the page stands.
     meta: Option<Meta>,
-    /// What the server says.
-    message: Option<String>,
-    /// The stable code of a refusal.
-    code: Option<String>,
-    /// What is wrong, by field or as a list.
-    errors: Option<Value>,
-}
-
-/// Pages of a list.
-#[derive(Deserialize)]
-struct Meta {
-    /// The number of the last one.
-    last_page: Option<u64>,
-}
-
-/// What is wrong: messages by field, or messages alone.
-fn field_errors(errors: &Value) -> Vec<(Option<String>, String)> {
-    let text = |value: &Value| match value {
-        Value::String(text) => text.clone(),
-        other => other.to_string(),
-    };
-    let mut list = Vec::new();
-    match errors {
-        Value::Object(fields) => {
-            for (field, messages) in fields {
-                match messages {
-                    Value::Array(messages) => list.extend(
-                        messages
-                            .iter()
-                            .map(|message| (Some(field.clone()), text(message))),
-                    ),
-                    message => list.push((Some(field.clone()), text(message))),
-                }
-            }
-        }
-        Value::Array(messages) => list.extend(messages.iter().map(|message| (None, text(message)))),
-        message => list.push((None, text(message))),
-    }
-    list
 }
 
 /// Escapes a segment of a path, or a value of a query.

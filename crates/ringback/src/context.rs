@@ -11,10 +11,10 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
 
 use crate::exit::Failure;
-use crate::output::{notice, print, table};
+use crate::output::{Column, escaped_json, notice, print, table};
+use crate::show::Show;
 
 /// `ringback context`.
 #[derive(Debug, Args)]
@@ -162,7 +162,8 @@ pub(crate) fn run(args: &ContextArgs) -> Result<(), Failure> {
         Verb::List { json } => {
             let list = contexts.list();
             if *json {
-                print(&format!("{list}\n"))?;
+                let list = serde_json::to_string(&list).map_err(io::Error::other)?;
+                print(&format!("{}\n", escaped_json(&list)))?;
             } else {
                 print(&table(&list, COLUMNS))?;
             }
@@ -274,25 +275,39 @@ impl Contexts {
     }
 
     /// All of them, without what is secret.
-    fn list(&self) -> Value {
-        let one = |(name, context): (&String, &Context)| {
-            json!({
-                "name": name,
-                "url": context.url,
-                "ca": context.ca,
-                "current": self.current.as_ref() == Some(name),
-            })
+    fn list(&self) -> Vec<Listed> {
+        let one = |(name, context): (&String, &Context)| Listed {
+            name: name.clone(),
+            url: context.url.clone(),
+            ca: context.ca.clone(),
+            current: self.current.as_ref() == Some(name),
         };
         self.contexts.iter().map(one).collect()
     }
 }
 
+/// A context in the list.
+#[derive(Serialize)]
+struct Listed {
+    /// Its name.
+    name: String,
+    /// The server's address.
+    url: String,
+    /// The file of certificates to trust.
+    ca: Option<PathBuf>,
+    /// Whether it is the one chosen.
+    current: bool,
+}
+
 /// The columns of the list.
-const COLUMNS: &[(&str, &str)] = &[
-    ("NAME", "/name"),
-    ("URL", "/url"),
-    ("CA", "/ca"),
-    ("CURRENT", "/current"),
+const COLUMNS: &[Column<Listed>] = &[
+    ("NAME", |context| context.name.show()),
+    ("URL", |context| context.url.show()),
+    ("CA", |context| {
+        let ca = context.ca.as_ref();
+        ca.map(|path| path.display().to_string()).show()
+    }),
+    ("CURRENT", |context| context.current.show()),
 ];
 
 /// Examples.

@@ -42,9 +42,6 @@ pub(crate) enum DemoError {
     /// The API refused something.
     #[error("the API did not take what the demonstration sent")]
     Api(#[from] ClientError),
-    /// The API answered without what must be in the answer.
-    #[error("the API's answer has no `{0}`")]
-    Answer(&'static str),
     /// A call got no reply.
     #[error("no reply to the INVITE of {0} in time")]
     NoReply(String),

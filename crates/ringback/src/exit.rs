@@ -4,7 +4,7 @@ use std::error::Error;
 use std::io;
 use std::process::ExitCode;
 
-use serde_json::{Value, json};
+use ringback_api::Problem;
 
 use crate::client::ClientError;
 use crate::config::ConfigError;
@@ -66,9 +66,9 @@ impl Failure {
     }
 
     /// The failure as the API would write it.
-    fn to_json(&self) -> Value {
+    fn to_json(&self) -> String {
         if let Self::Client(ClientError::Refused(refusal)) = self {
-            return refusal.body.clone();
+            return refusal.raw.get().to_owned();
         }
         let code = match self {
             Self::Config(_) => "CONFIGURATION",
@@ -104,6 +104,7 @@ fn client_code(error: &ClientError) -> u8 {
         ClientError::Ambiguous { .. } => REFUSED,
         ClientError::NotFound(_) => NOT_FOUND,
         ClientError::Unreachable { .. } | ClientError::Unreadable { .. } => UNAVAILABLE,
+        ClientError::Unwritable(_) => INTERNAL,
         ClientError::Refused(refusal) => match refusal.status {
             401 | 403 => NOT_ALLOWED,
             404 => NOT_FOUND,
@@ -138,7 +139,7 @@ pub(crate) fn tell(failure: &Failure, as_json: bool) {
     match failure {
         // A plugin for monitoring speaks on standard output, and has spoken.
         Failure::Status(_) => {}
-        _ if as_json => eprintln!("{}", escaped_json(&failure.to_json().to_string())),
+        _ if as_json => eprintln!("{}", escaped_json(&failure.to_json())),
         Failure::Config(ConfigError::Faults(faults)) => {
             for fault in faults {
                 notice(&escaped(&fault.to_string()));
@@ -161,7 +162,7 @@ pub(crate) fn usage(error: &clap::Error, as_json: bool) -> ExitCode {
     if as_json {
         let text = error.render().to_string();
         let message = text.trim().trim_start_matches("error: ");
-        eprintln!("{}", object(message, "USAGE"));
+        eprintln!("{}", escaped_json(&object(message, "USAGE")));
     } else {
         let _unprinted = error.print();
     }
@@ -169,8 +170,10 @@ pub(crate) fn usage(error: &clap::Error, as_json: bool) -> ExitCode {
 }
 
 /// An error as the API writes it.
-fn object(message: &str, code: &str) -> Value {
-    json!({"success": false, "message": message, "code": code})
+fn object(message: &str, code: &str) -> String {
+    let problem = Problem::new(message, Some(code));
+    // Texts alone can always be written.
+    serde_json::to_string(&problem).unwrap_or_default()
 }
 
 /// An error and its causes, in one text.

@@ -192,7 +192,11 @@ pub(crate) fn run(args: &ImportArgs) -> Result<(), Failure> {
 fn import(args: &CallsArgs, client: &Client) -> Result<Summary, ImportError> {
     let source = open(&args.file)?;
     let agent_id = match &args.agent_id {
-        Some(agent) => Some(name::agent(client, agent).map_err(ImportError::Server)?),
+        Some(agent) => Some(
+            name::agent(client, agent)
+                .map_err(ImportError::Server)?
+                .to_string(),
+        ),
         None => None,
     };
     let position = position_file(args, &source, client, agent_id.as_deref());

@@ -14,6 +14,7 @@ mod logging;
 mod manual;
 mod output;
 mod serve;
+mod show;
 mod verb;
 
 use std::process::ExitCode;

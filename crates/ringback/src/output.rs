@@ -4,10 +4,10 @@ use std::fmt::Write as _;
 use std::io::{self, IsTerminal, Write};
 
 use clap::Args;
-use serde_json::Value;
 
 use crate::client::{Answer, Client, ClientArgs, ClientError};
 use crate::exit::Failure;
+use crate::show::{Identified, Shown};
 
 /// What every client command takes.
 #[derive(Clone, Debug, Args)]
@@ -46,17 +46,18 @@ pub(crate) struct Session {
 
 impl Session {
     /// Prints an answer: raw, or as `readable` writes it.
-    pub(crate) fn print(
+    pub(crate) fn print<T: Identified>(
         &self,
-        answer: &Answer,
-        readable: impl FnOnce(&Value) -> String,
+        answer: &Answer<T>,
+        readable: impl FnOnce(&T) -> String,
     ) -> io::Result<()> {
         if self.json {
             print(&format!("{}\n", escaped_json(answer.raw.get())))
         } else if self.quiet {
-            print(&ids(&answer.value))
+            let ids = answer.data.ids().into_iter();
+            print(&ids.map(|id| escaped(&id) + "\n").collect::<String>())
         } else {
-            print(&readable(&answer.value))
+            print(&readable(&answer.data))
         }
     }
 
@@ -72,25 +73,6 @@ impl Session {
             "y" | "yes" => Ok(()),
             _ => Err(Failure::Declined),
         }
-    }
-}
-
-/// The ids in an answer, one a line.
-fn ids(value: &Value) -> String {
-    let one = |item: &Value| {
-        ["/id", "/sid", "/agent/id", "/source_agent_id"]
-            .iter()
-            .find_map(|pointer| item.pointer(pointer).and_then(Value::as_str))
-            .map(|id| format!("{}\n", escaped(id)))
-            .unwrap_or_default()
-    };
-    let list = ["/calls", "/callbacks_by_source_agent"]
-        .iter()
-        .find_map(|pointer| value.pointer(pointer))
-        .unwrap_or(value);
-    match list {
-        Value::Array(items) => items.iter().map(one).collect(),
-        item => one(item),
     }
 }
 
@@ -150,36 +132,32 @@ pub(crate) fn print(text: &str) -> io::Result<()> {
     out.flush()
 }
 
-/// A list as a table: a column for each title and JSON pointer.
-pub(crate) fn table(list: &Value, columns: &[(&str, &str)]) -> String {
-    let rows: Vec<Vec<String>> = list
-        .as_array()
-        .into_iter()
-        .flatten()
-        .map(|item| {
-            columns
-                .iter()
-                .map(|(_, pointer)| cell(item.pointer(pointer)))
-                .collect()
-        })
-        .collect();
+/// What stands under a title: how it is read off a thing.
+pub(crate) type Column<T> = (&'static str, fn(&T) -> Shown);
+
+/// A list as a table.
+pub(crate) fn table<T>(list: &[T], columns: &[Column<T>]) -> String {
+    let row = |item| -> Vec<String> {
+        let cells = columns.iter();
+        cells.map(|(_, read)| read(item).in_one_line()).collect()
+    };
+    let rows: Vec<Vec<String>> = list.iter().map(row).collect();
     let titles: Vec<&str> = columns.iter().map(|(title, _)| *title).collect();
     grid(&titles, &rows)
 }
 
-/// One thing as lines of a title and a value, for each title and JSON pointer.
-pub(crate) fn record(item: &Value, fields: &[(&str, &str)]) -> String {
+/// One thing as lines of a title and a value.
+pub(crate) fn record<T>(item: &T, fields: &[Column<T>]) -> String {
     let width = fields
         .iter()
         .map(|(title, _)| title.len())
         .max()
         .unwrap_or(0);
     let mut text = String::new();
-    for (title, pointer) in fields {
-        let lines = lines(item.pointer(pointer));
-        let paint = Paint::stdout();
-        for (place, line) in lines.iter().enumerate() {
-            let title = if place == 0 { title } else { "" };
+    let paint = Paint::stdout();
+    for (title, read) in fields {
+        for (index, line) in read(item).lines().iter().enumerate() {
+            let title = if index == 0 { title } else { "" };
             let title = paint.dim(&format!("{title:<width$}"));
             let _infallible = writeln!(text, "{title}  {line}");
         }
@@ -213,40 +191,6 @@ pub(crate) fn grid(titles: &[&str], rows: &[Vec<String>]) -> String {
         text.push('\n');
     }
     text
-}
-
-/// A value in one line.
-pub(crate) fn cell(value: Option<&Value>) -> String {
-    lines(value).join(", ")
-}
-
-/// A value in one line or, of a list, several.
-fn lines(value: Option<&Value>) -> Vec<String> {
-    match value {
-        None | Some(Value::Null) => vec!["-".to_owned()],
-        Some(Value::Array(items)) if items.is_empty() => vec!["-".to_owned()],
-        Some(Value::Array(items)) => items.iter().map(brief).collect(),
-        Some(value) => vec![brief(value)],
-    }
-}
-
-/// A value as a person would write it: of a thing, what names it.
-fn brief(value: &Value) -> String {
-    match value {
-        Value::String(text) => escaped(text),
-        Value::Object(thing) => {
-            if let (Some(uri), Some(priority), Some(weight)) =
-                (thing.get("uri"), thing.get("priority"), thing.get("weight"))
-            {
-                return format!("{} (priority {priority}, weight {weight})", brief(uri));
-            }
-            ["name", "number", "id"]
-                .iter()
-                .find_map(|key| thing.get(*key))
-                .map_or_else(|| escaped_json(&value.to_string()), brief)
-        }
-        other => other.to_string(),
-    }
 }
 
 /// Paints for terminals, and for nothing else.
@@ -301,60 +245,73 @@ impl Paint {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use ringback_api::Target;
 
     use super::*;
+    use crate::show::Show;
+
+    /// A thing with a name, a list and something that may be missing.
+    struct Thing {
+        name: String,
+        targets: Vec<Target>,
+        role: Option<String>,
+    }
+
+    const COLUMNS: &[Column<Thing>] = &[
+        ("NAME", |thing| thing.name.show()),
+        ("TARGETS", |thing| thing.targets.show()),
+        ("ROLE", |thing| thing.role.show()),
+    ];
 
     #[test]
     fn names_do_not_steer_the_terminal() {
         let name = "a\u{1b}[31mb\rc\u{9b}2Jd\u{7f}e\nf\u{202e}g";
-        let list = json!([{"name": name, "uris": [{"uri": name, "priority": 1, "weight": 2}]}]);
-        let text = table(&list, &[("NAME", "/name"), ("URIS", "/uris")])
-            + &record(&list[0], &[("name", "/name"), ("all", "")]);
+        let thing = Thing {
+            name: name.to_owned(),
+            targets: vec![Target {
+                uri: name.to_owned(),
+                priority: 1,
+                weight: 2,
+            }],
+            role: None,
+        };
+        let text = record(&thing, COLUMNS) + &table(&[thing], COLUMNS);
         assert!(!text.replace('\n', "").chars().any(is_unsafe), "{text:?}");
-        assert_eq!(text.lines().count(), 4, "{text}");
+        assert_eq!(text.lines().count(), 5, "{text}");
         assert!(text.contains("a\\u{1b}[31mb\\rc\\u{9b}2Jd"), "{text}");
 
+        let list = serde_json::json!([{ "name": name }]);
         let json = escaped_json(&list.to_string());
         assert!(!json.chars().any(is_unsafe), "{json:?}");
-        assert_eq!(serde_json::from_str::<Value>(&json).unwrap(), list);
+        let read: serde_json::Value = serde_json::from_str(&json).unwrap();
+        assert_eq!(read, list);
     }
 
     #[test]
-    fn ids_alone_are_printed_one_a_line() {
-        for (value, wanted) in [
-            (json!([{"id": "1"}, {"id": "2"}]), "1\n2\n"),
-            (json!({"id": "1", "agent_id": "2"}), "1\n"),
-            (json!({"sid": "abc", "agent_id": "2"}), "abc\n"),
-            (json!({"agent": {"id": "1"}}), "1\n"),
-            (
-                json!({"number": "+1", "calls": [{"sid": "a"}, {"sid": "b"}]}),
-                "a\nb\n",
-            ),
-            (json!({"success": true, "message": "done"}), ""),
-        ] {
-            assert_eq!(ids(&value), wanted, "{value}");
-        }
-    }
-
-    #[test]
-    fn table_aligns_and_shows_what_names_a_thing() {
-        let list = json!([
-            {"id": "1", "name": "Sales", "phone_numbers": [{"number": "+12025550100"}], "role": null},
-            {"id": "22", "name": "Ünî", "phone_numbers": [], "role": {"name": "x"}},
-        ]);
-        let text = table(
-            &list,
-            &[
-                ("ID", "/id"),
-                ("NAME", "/name"),
-                ("NUMBERS", "/phone_numbers"),
-                ("ROLE", "/role"),
-            ],
-        );
+    fn table_aligns_and_shows_what_is_missing() {
+        let target = |uri: &str| Target {
+            uri: uri.to_owned(),
+            priority: 0,
+            weight: 0,
+        };
+        let things = [
+            Thing {
+                name: "Sales".to_owned(),
+                targets: vec![target("sip:a@b"), target("sip:c@d")],
+                role: None,
+            },
+            Thing {
+                name: "Ünî".to_owned(),
+                targets: Vec::new(),
+                role: Some("x".to_owned()),
+            },
+        ];
         assert_eq!(
-            text,
-            "ID  NAME   NUMBERS       ROLE\n1   Sales  +12025550100  -\n22  Ünî    -             x\n"
+            table(&things, COLUMNS),
+            "NAME   TARGETS                                                         ROLE\n\
+             Sales  sip:a@b (priority 0, weight 0), sip:c@d (priority 0, weight 0)  -\n\
+             Ünî    -                                                               x\n"
         );
+        assert_eq!(table::<Thing>(&[], COLUMNS), "none\n");
     }
 }

@@ -1,8 +1,14 @@
 //! Two campaigns that share a number, the calls that they made, and what must come of each
 //! returning call.
 
+use ringback_api::{
+    Agent, AgentNew, Call, CallNew, CallbackRole, CallbackRoleSet, CallbackStatistics, Change,
+    Environment, EnvironmentNew, EnvironmentSettings, PhoneNumber, PhoneNumberNew,
+    PhoneNumberPatch, TargetNew, TokenNew, TokenShown,
+};
 use ringback_engine::{Clock, SystemClock};
-use serde_json::{Value, json};
+use ringback_routing::Direction::{Inbound, Outbound};
+use ringback_routing::{AgentId, CallStatus, NumberId};
 
 use super::DemoError;
 use crate::client::{Answer, ApiPath, Client, ClientError};
@@ -13,7 +19,7 @@ pub(super) struct Campaigns {
     /// Asks the server, as the environment.
     client: Client,
     /// The outbound agent of the first.
-    solar: String,
+    solar: AgentId,
 }
 
 /// A contact dials a number.
@@ -59,64 +65,89 @@ impl Campaigns {
         administrator: &Client,
         client: impl Fn(&str) -> Result<Client, ClientError>,
     ) -> Result<Self, DemoError> {
-        let environment = administrator.post(
-            &ApiPath::new(["environments"]),
-            &json!({"name": "demo", "default_country": "US", "recency_window_seconds": 30 * DAY}),
-        )?;
-        let token = administrator.post(
-            &ApiPath::new(["environments", text(&environment, "id")?, "tokens"]),
-            &json!({"name": "demo"}),
-        )?;
-        let client = client(text(&token, "token")?)?;
+        let environment = EnvironmentNew {
+            name: "demo".to_owned(),
+            settings: EnvironmentSettings {
+                default_country: Change::Set("US".to_owned()),
+                recency_window_seconds: Change::Set(RECENCY_WINDOW.unsigned_abs()),
+                ..EnvironmentSettings::default()
+            },
+        };
+        let environment: Answer<Environment> =
+            administrator.post(&ApiPath::new(["environments"]), &environment)?;
+        let tokens = ApiPath::new(["environments", &environment.data.id.to_string(), "tokens"]);
+        let token = TokenNew {
+            name: Some("demo".to_owned()),
+        };
+        let token: Answer<TokenShown> = administrator.post(&tokens, &token)?;
+        let client = client(&token.data.token)?;
 
         let number = |number: &str| {
-            let answer =
-                client.post(&ApiPath::new(["phone-numbers"]), &json!({"number": number}))?;
-            text(&answer, "id").map(str::to_owned)
+            let body = PhoneNumberNew {
+                number: number.to_owned(),
+                country_code: None,
+            };
+            let answer: Answer<PhoneNumber> =
+                client.post(&ApiPath::new(["phone-numbers"]), &body)?;
+            Ok::<_, DemoError>(answer.data.id)
         };
         let (shared, second) = (number(SHARED)?, number(SECOND)?);
-        let agent = |name: &str, direction: &str, numbers: &[&String], target: Option<&str>| {
-            let targets: Vec<Value> = target.into_iter().map(|uri| json!({"uri": uri})).collect();
-            let answer = client.post(
-                &ApiPath::new(["agents"]),
-                &json!({
-                    "name": name, "label": name, "direction": direction,
-                    "phone_number_ids": numbers, "targets": targets,
-                }),
-            )?;
-            let id = text(&answer, "id")?.to_owned();
-            client.post(&ApiPath::new(["agents", &id, "publish"]), &json!({}))?;
+        let agent = |name: &str, direction, numbers: &[NumberId], target: Option<&str>| {
+            let target = target.map(|uri| TargetNew::Uri(uri.to_owned()));
+            let body = AgentNew {
+                name: name.to_owned(),
+                label: name.to_owned(),
+                direction,
+                description: None,
+                phone_number_ids: Some(numbers.to_vec()),
+                targets: Some(target.into_iter().collect()),
+            };
+            let agent: Answer<Agent> = client.post(&ApiPath::new(["agents"]), &body)?;
+            let id = agent.data.id;
+            let publish = ApiPath::new(["agents", &id.to_string(), "publish"]);
+            let _published: Answer<Agent> = client.post_nothing(&publish)?;
             Ok::<_, DemoError>(id)
         };
-        let solar = agent("Solar sales", "outbound", &[&shared, &second], None)?;
-        let internet = agent("Internet sales", "outbound", &[&shared], None)?;
-        let both = [&shared, &second];
-        let solar_callbacks = agent("Solar callbacks", "inbound", &both, Some(SOLAR))?;
-        let internet_callbacks =
-            agent("Internet callbacks", "inbound", &[&shared], Some(INTERNET))?;
-        let reception = agent("Reception", "inbound", &both, Some(RECEPTION))?;
+        let both = [shared, second];
+        let solar = agent("Solar sales", Outbound, &both, None)?;
+        let internet = agent("Internet sales", Outbound, &[shared], None)?;
+        let solar_callbacks = agent("Solar callbacks", Inbound, &both, Some(SOLAR))?;
+        let internet_callbacks = agent("Internet callbacks", Inbound, &[shared], Some(INTERNET))?;
+        let reception = agent("Reception", Inbound, &both, Some(RECEPTION))?;
         for number in both {
-            let path = ApiPath::new(["phone-numbers", number]);
-            client.patch(&path, &json!({"default_agent_id": reception}))?;
+            let path = ApiPath::new(["phone-numbers", &number.to_string()]);
+            let body = PhoneNumberPatch {
+                default_agent_id: Change::Set(reception),
+            };
+            let _changed: Answer<PhoneNumber> = client.patch(&path, &body)?;
         }
-        for (callbacks, source) in [(solar_callbacks, &solar), (internet_callbacks, &internet)] {
-            let path = ApiPath::new(["agents", &callbacks, "callback"]);
-            client.post(&path, &json!({"source_agent_ids": [source]}))?;
+        for (callbacks, source) in [(solar_callbacks, solar), (internet_callbacks, internet)] {
+            let path = ApiPath::new(["agents", &callbacks.to_string(), "callback"]);
+            let body = CallbackRole {
+                source_agent_ids: vec![source],
+                callback_trigger_statuses: Change::Keep,
+                recency_window_seconds: Change::Keep,
+            };
+            let _set: Answer<CallbackRoleSet> = client.post(&path, &body)?;
         }
 
-        for (agent, contact, seconds_ago) in [
-            (&solar, YESTERDAY, DAY),
-            (&internet, TODAY, 2 * HOUR),
-            (&solar, BOTH, 7 * DAY),
-            (&internet, BOTH, HOUR),
-            (&solar, EXPIRED, 30 * DAY + HOUR),
+        for (agent_id, contact, seconds_ago) in [
+            (solar, YESTERDAY, DAY),
+            (internet, TODAY, 2 * HOUR),
+            (solar, BOTH, 7 * DAY),
+            (internet, BOTH, HOUR),
+            (solar, EXPIRED, RECENCY_WINDOW + HOUR),
         ] {
             let started_at = SystemClock.now().plus_millis(-seconds_ago * 1_000);
-            let call = json!({
-                "agent_id": agent, "to": contact, "from": SHARED,
-                "status": "no_answer", "started_at": started_at,
-            });
-            client.post(&ApiPath::new(["calls"]), &call)?;
+            let call = CallNew {
+                agent_id,
+                to: contact.to_owned(),
+                from: Some(SHARED.to_owned()),
+                status: Some(CallStatus::NoAnswer),
+                started_at: Some(started_at.to_string()),
+                sid: None,
+            };
+            let _recorded: Answer<Call> = client.post(&ApiPath::new(["calls"]), &call)?;
         }
         Ok(Self { client, solar })
     }
@@ -226,14 +257,9 @@ impl Campaigns {
 
     /// Says what the server has counted; holds it against the calls.
     pub(super) fn count(&self, paint: Paint) -> Result<String, DemoError> {
-        let answer = self
-            .client
-            .get(&ApiPath::new(["callback-agents", "stats"]))?;
-        let count = answer
-            .value
-            .get("total_callbacks_received")
-            .and_then(Value::as_u64);
-        let count = count.ok_or(DemoError::Answer("total_callbacks_received"))?;
+        let path = ApiPath::new(["callback-agents", "stats"]);
+        let answer: Answer<CallbackStatistics> = self.client.get(&path)?;
+        let count = answer.data.total_callbacks_received;
         let calls = self.returning_calls();
         let callbacks = calls
             .iter()
@@ -258,18 +284,9 @@ impl Campaigns {
     }
 
     /// The id of an outbound agent.
-    pub(super) fn an_outbound_agent(&self) -> &str {
-        &self.solar
+    pub(super) fn an_outbound_agent(&self) -> AgentId {
+        self.solar
     }
-}
-
-/// A text in an answer.
-fn text<'a>(answer: &'a Answer, key: &'static str) -> Result<&'a str, DemoError> {
-    answer
-        .value
-        .get(key)
-        .and_then(Value::as_str)
-        .ok_or(DemoError::Answer(key))
 }
 
 // Numbers between 555-0100 and 555-0199 are kept for stories.
@@ -315,3 +332,6 @@ const HOUR: i64 = 60 * 60;
 
 /// A day, in seconds.
 const DAY: i64 = 24 * HOUR;
+
+/// How old a call may be and still be returned, in seconds.
+const RECENCY_WINDOW: i64 = 30 * DAY;

@@ -5,8 +5,8 @@
 use std::cell::OnceCell;
 use std::collections::{HashMap, HashSet};
 
-use ringback_routing::{Country, E164, NumberRulesRef};
-use serde_json::Value;
+use ringback_api::{Agent, PhoneNumber};
+use ringback_routing::{Country, Direction, E164, NumberRulesRef};
 
 use crate::client::{ApiPath, Client, ClientError};
 
@@ -70,8 +70,8 @@ impl<'a> Environment<'a> {
         }
         let known = match self.client {
             Some(client) => Known::new(
-                &client.get_all(&ApiPath::new(["agents"]))?.value,
-                &client.get_all(&ApiPath::new(["phone-numbers"]))?.value,
+                &client.get_all(&ApiPath::new(["agents"]))?.data,
+                &client.get_all(&ApiPath::new(["phone-numbers"]))?.data,
             ),
             None => Known::default(),
         };
@@ -80,13 +80,10 @@ impl<'a> Environment<'a> {
 }
 
 impl Known {
-    /// From the lists of agents and numbers, as the API writes them.
-    fn new(agents: &Value, numbers: &Value) -> Self {
+    /// From the lists of agents and numbers.
+    fn new(agents: &[Agent], numbers: &[PhoneNumber]) -> Self {
         let mut known = Self::default();
-        for number in items(numbers) {
-            let Some(number) = number_of(number) else {
-                continue;
-            };
+        for number in numbers.iter().map(|number| number.number) {
             known.numbers.insert(number.subscriber());
             if let Some(country) = Country::of(number)
                 && !known.countries.contains(&country)
@@ -94,14 +91,13 @@ impl Known {
                 known.countries.push(country);
             }
         }
-        for agent in items(agents) {
-            let id = text(agent, "id");
-            only(&mut known.names, text(agent, "name").to_owned(), id);
-            only(&mut known.labels, text(agent, "label").to_owned(), id);
-            if text(agent, "direction") == "outbound" {
-                let numbers = agent.get("phone_numbers").unwrap_or(&Value::Null);
-                for number in items(numbers).filter_map(number_of) {
-                    only(&mut known.callers, number.subscriber(), id);
+        for agent in agents {
+            let id = &agent.id.to_string();
+            only(&mut known.names, agent.name.clone(), id);
+            only(&mut known.labels, agent.label.clone(), id);
+            if agent.direction == Direction::Outbound {
+                for number in &agent.phone_numbers {
+                    only(&mut known.callers, number.number.subscriber(), id);
                 }
             }
         }
@@ -138,25 +134,10 @@ fn only<K: std::hash::Hash + Eq>(map: &mut HashMap<K, Option<String>>, key: K, i
         .or_insert_with(|| Some(id.to_owned()));
 }
 
-/// The entries of a list.
-fn items(list: &Value) -> impl Iterator<Item = &Value> {
-    list.as_array().into_iter().flatten()
-}
-
-/// A text of an object.
-fn text<'a>(object: &'a Value, key: &str) -> &'a str {
-    object.get(key).and_then(Value::as_str).unwrap_or_default()
-}
-
-/// The number of an object.
-fn number_of(object: &Value) -> Option<E164> {
-    E164::from_canonical(text(object, "number").as_bytes())
-}
-
 #[cfg(test)]
 impl Environment<'_> {
     /// An environment with these agents and numbers.
-    pub(super) fn of(agents: &Value, numbers: &Value) -> Self {
+    pub(super) fn of(agents: &[Agent], numbers: &[PhoneNumber]) -> Self {
         Self {
             client: None,
             known: OnceCell::from(Known::new(agents, numbers)),
@@ -165,37 +146,97 @@ impl Environment<'_> {
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::json;
+pub(super) mod samples {
+    use ringback_api::NumberOfAgent;
+    use ringback_routing::{AgentId, AgentStatus, NumberId, Timestamp};
+    use uuid::Uuid;
 
+    use super::*;
+
+    /// An agent with these numbers.
+    pub(crate) fn agent(
+        id: u128,
+        name: &str,
+        label: &str,
+        direction: Direction,
+        numbers: &[&str],
+    ) -> Agent {
+        let number = |text: &&str| NumberOfAgent {
+            id: NumberId(Uuid::nil()),
+            number: E164::from_canonical(text.as_bytes()).unwrap(),
+            country_code: None,
+            formatted_number: (*text).to_owned(),
+        };
+        Agent {
+            id: AgentId(Uuid::from_u128(id)),
+            name: name.to_owned(),
+            label: label.to_owned(),
+            description: None,
+            direction,
+            current_status: AgentStatus::Published,
+            phone_numbers: numbers.iter().map(number).collect(),
+            targets: Vec::new(),
+            created_at: Timestamp::from_millis(0),
+            updated_at: Timestamp::from_millis(0),
+        }
+    }
+
+    /// These numbers.
+    pub(crate) fn numbers<const N: usize>(texts: [&str; N]) -> [PhoneNumber; N] {
+        texts.map(|text| PhoneNumber {
+            id: NumberId(Uuid::nil()),
+            number: E164::from_canonical(text.as_bytes()).unwrap(),
+            country_code: None,
+            formatted_number: text.to_owned(),
+            agents: Vec::new(),
+            default_agent_id: None,
+            created_at: Timestamp::from_millis(0),
+        })
+    }
+
+    /// The id of an agent, as it is written.
+    pub(crate) fn id(number: u128) -> String {
+        Uuid::from_u128(number).to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use Direction::{Inbound, Outbound};
+
+    use super::samples::{agent, id, numbers};
     use super::*;
 
     #[test]
     fn agents_are_found_by_name_and_by_the_number_that_they_alone_call_from() {
-        let agents = json!([
-            {"id": "1", "name": "Sales", "label": "Twice", "direction": "outbound",
-             "phone_numbers": [{"number": "+12025550100"}, {"number": "+12025550101"}]},
-            {"id": "2", "name": "Care", "label": "Twice", "direction": "outbound",
-             "phone_numbers": [{"number": "+12025550101"}]},
-            {"id": "3", "name": "Desk", "label": "Front", "direction": "inbound",
-             "phone_numbers": [{"number": "+12025550100"}, {"number": "+12025550102"}]},
-        ]);
-        let numbers = json!([{"number": "+12025550100"}, {"number": "+12025550101"},
-            {"number": "+12025550102"}]);
-        let environment = Environment::of(&agents, &numbers);
-        let named = |name| environment.agent_named(name).unwrap();
-        assert_eq!(named("Sales"), Some("1"));
-        assert_eq!(named("Front"), Some("3"));
+        let shared = ["+12025550100", "+12025550101"];
+        let environment = Environment::of(
+            &[
+                agent(1, "Sales", "Twice", Outbound, &shared),
+                agent(2, "Care", "Twice", Outbound, &["+12025550101"]),
+                agent(
+                    3,
+                    "Desk",
+                    "Front",
+                    Inbound,
+                    &["+12025550100", "+12025550102"],
+                ),
+            ],
+            &numbers(["+12025550100", "+12025550101", "+12025550102"]),
+        );
+        let named = |name| environment.agent_named(name).unwrap().map(str::to_owned);
+        assert_eq!(named("Sales"), Some(id(1)));
+        assert_eq!(named("Front"), Some(id(3)));
         assert_eq!(named("Twice"), None);
         assert_eq!(named("Nobody"), None);
-        let caller = |number| environment.caller(number).unwrap();
+        let caller = |number| environment.caller(number).unwrap().map(str::to_owned);
         for number in [
             "+12025550100",
             "12025550100",
             "2025550100",
             "(202) 555-0100",
         ] {
-            assert_eq!(caller(number), Some("1"), "{number}");
+            assert_eq!(caller(number), Some(id(1)), "{number}");
         }
         assert_eq!(caller("+12025550101"), None, "two agents call from it");
         assert_eq!(caller("+12025550102"), None, "no agent calls from it");

@@ -579,8 +579,7 @@ const VICIDIAL_STATUSES: &[(&str, &[&str])] = &[
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
+    use super::super::known::samples::numbers;
     use super::*;
 
     #[test]
@@ -634,7 +633,7 @@ mod tests {
     #[test]
     fn a_call_is_outbound_by_where_it_goes() {
         use Direction::{Inbound, Internal, Outbound};
-        let environment = Environment::of(&json!([]), &json!([{"number": "+12025550100"}]));
+        let environment = Environment::of(&[], &numbers(["+12025550100"]));
         let direction = |from, to, context| {
             let mut cells = Cells::default();
             cells.add(Column::From, from);

@@ -7,6 +7,7 @@ use std::io::{self, BufRead, Read as _};
 use encoding_rs::Encoding;
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
+use uuid::Uuid;
 
 use super::Format;
 use super::known::Environment;
@@ -803,7 +804,7 @@ impl Converter<'_> {
     /// The agent that called.
     fn agent(&self, cells: &Cells<'_>, from: &str) -> Result<Result<String, Fault>, ClientError> {
         for name in cells.all(Column::Agent) {
-            if crate::verb::name::is_id(name) {
+            if name.parse::<Uuid>().is_ok() {
                 return Ok(Ok(name.to_owned()));
             }
             if let Some(id) = self.environment.agent_named(name)? {
@@ -938,6 +939,7 @@ mod tests {
     use jiff::tz::TimeZone;
     use serde_json::json;
 
+    use super::super::known::samples::{self, agent, numbers};
     use super::*;
 
     /// The settings of most files.
@@ -955,16 +957,15 @@ mod tests {
         }
     }
 
-    /// One outbound agent, Sales with the id `1`, who calls from one number; another number is an inbound agent's.
+    /// One outbound agent, Sales with the first id, who calls from one number; another number is an inbound agent's.
     fn environment<'a>() -> Environment<'a> {
+        use ringback_routing::Direction::{Inbound, Outbound};
         Environment::of(
-            &json!([
-                {"id": "1", "name": "Sales", "label": "Campaign", "direction": "outbound",
-                 "phone_numbers": [{"number": "+12025550100"}]},
-                {"id": "2", "name": "Desk", "label": "Desk", "direction": "inbound",
-                 "phone_numbers": [{"number": "+12025550101"}]},
-            ]),
-            &json!([{"number": "+12025550100"}, {"number": "+12025550101"}]),
+            &[
+                agent(1, "Sales", "Campaign", Outbound, &["+12025550100"]),
+                agent(2, "Desk", "Desk", Inbound, &["+12025550101"]),
+            ],
+            &numbers(["+12025550100", "+12025550101"]),
         )
     }
 
@@ -996,9 +997,9 @@ mod tests {
             RowContent::Call(call) => {
                 let call: Value = serde_json::from_str(call).unwrap();
                 let field = |name: &str| call[name].as_str().unwrap_or("-").to_owned();
-                ["agent_id", "to", "from", "status", "started_at"]
-                    .map(field)
-                    .join(" ")
+                let brief = ["agent_id", "to", "from", "status", "started_at"].map(field);
+                // The sample agents are told by their numbers.
+                brief.join(" ").replacen(&samples::id(1), "1", 1)
             }
             RowContent::Skipped(direction) => format!("{direction:?}"),
             RowContent::Fault(fault) => {

@@ -182,8 +182,7 @@ impl Sender<'_> {
         let answer = self.post(&batch.body, account)?;
         let told = Rejected::of(&answer, &batch.body, &batch.lines, 0);
         let last = told.last().map_or(0, |rejected| rejected.place + 1);
-        let mut rejected = answer.count("rejected");
-        let mut accepted = answer.count("accepted");
+        let (mut rejected, mut accepted) = (answer.report.rejected, answer.report.accepted);
         let (mut new, mut updated) = (answer.new, answer.updated);
         let told_count = told.len() as u64;
         settled
@@ -290,16 +289,12 @@ impl Rejected {
     /// The rows that an answer names. The request had this body, whose first line is this one of the batch, and
     /// `lines` are the lines of the file on which the batch's rows stand.
     fn of(answer: &BatchAnswer, body: &[u8], lines: &[u64], first: usize) -> Vec<Self> {
-        let errors = answer.value.get("errors").and_then(Value::as_array);
         let mut sent = body.split(|byte| *byte == b'\n');
         let mut next = 0;
         let mut rejected = Vec::new();
-        for error in errors.into_iter().flatten() {
-            let line = error.get("line").and_then(Value::as_u64);
-            let Some(index) = line
-                .and_then(|line| usize::try_from(line).ok())
-                .and_then(|line| line.checked_sub(1))
-            else {
+        for error in &answer.report.errors {
+            let line = usize::try_from(error.line).ok();
+            let Some(index) = line.and_then(|line| line.checked_sub(1)) else {
                 continue;
             };
             // Errors are told in the order of their lines.
@@ -308,8 +303,7 @@ impl Rejected {
             let call: Value = call
                 .and_then(|call| serde_json::from_slice(call).ok())
                 .unwrap_or_default();
-            let reason = error.get("message").and_then(Value::as_str);
-            let reason = reason.unwrap_or("rejected");
+            let reason = error.message.as_str();
             let field = field_of(reason);
             let value = call.get(field).and_then(Value::as_str);
             rejected.push(Self {

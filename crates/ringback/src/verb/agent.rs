@@ -1,13 +1,15 @@
 //! `ringback agent`: agents, their numbers and targets.
 
-use clap::{Args, Subcommand, ValueEnum};
-use serde_json::Value;
+use clap::{Args, Subcommand};
+use ringback_api::{Agent, AgentNew, AgentPatch, Calling};
+use ringback_routing::{AgentStatus, Direction, NumberId};
 
-use super::value::{Body, TargetArg, said};
+use super::value::{TargetArg, agent_status, direction, said, targets};
 use super::{name, number};
-use crate::client::{ApiPath, Client, ClientError};
+use crate::client::{Answer, ApiPath, Client, ClientError};
 use crate::exit::Failure;
-use crate::output::{SessionArgs, record, table};
+use crate::output::{Column, SessionArgs, record, table};
+use crate::show::Show;
 
 /// `ringback agent`.
 #[derive(Debug, Args)]
@@ -27,10 +29,10 @@ enum Verb {
     /// List agents: all, or one page
     List {
         /// Only of this status
-        #[arg(long)]
-        status: Option<Status>,
+        #[arg(long, value_parser = agent_status())]
+        status: Option<AgentStatus>,
         /// Only of this direction
-        #[arg(long)]
+        #[arg(long, value_parser = direction())]
         direction: Option<Direction>,
         /// Only with this text in name or label
         #[arg(long, value_name = "TEXT")]
@@ -51,7 +53,7 @@ enum Verb {
         #[arg(long)]
         label: Option<String>,
         /// Whether it takes or makes calls
-        #[arg(long)]
+        #[arg(long, value_parser = direction())]
         direction: Direction,
         /// What it is for
         #[arg(long, value_name = "TEXT")]
@@ -80,7 +82,7 @@ enum Verb {
         #[arg(long)]
         label: Option<String>,
         /// Whether it takes or makes calls
-        #[arg(long)]
+        #[arg(long, value_parser = direction())]
         direction: Option<Direction>,
         /// What it is for
         #[arg(long, value_name = "TEXT")]
@@ -121,7 +123,7 @@ enum Verb {
         /// The agent, by id or name
         id: String,
         /// Whether it takes or makes calls
-        #[arg(long)]
+        #[arg(long, value_parser = direction())]
         direction: Direction,
         /// The numbers that it owns from now on, by id or in E.164; repeat for several [default:
         /// those it has]
@@ -133,58 +135,14 @@ enum Verb {
     },
 }
 
-/// Whether an agent takes or makes calls.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Direction {
-    /// Takes calls
-    Inbound,
-    /// Makes calls
-    Outbound,
-}
-
-impl Direction {
-    /// As the API writes it.
-    fn name(self) -> &'static str {
-        match self {
-            Self::Inbound => "inbound",
-            Self::Outbound => "outbound",
-        }
-    }
-}
-
-/// Whether an agent takes part in routing.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Status {
-    /// Not yet
-    Draft,
-    /// Yes
-    Published,
-}
-
-impl Status {
-    /// As the API writes it.
-    fn name(self) -> &'static str {
-        match self {
-            Self::Draft => "draft",
-            Self::Published => "published",
-        }
-    }
-}
-
 /// Runs the verb that was given.
 pub(crate) fn run(args: &AgentArgs) -> Result<(), Failure> {
     let session = args.session.open()?;
     let client = &session.client;
-    let id = &match &args.verb {
-        Verb::List { .. } | Verb::Create { .. } => String::new(),
-        Verb::Show { id }
-        | Verb::Update { id, .. }
-        | Verb::Publish { id }
-        | Verb::Unpublish { id }
-        | Verb::Delete { id, .. }
-        | Verb::Calling { id, .. } => name::agent(client, id)?,
+    let path = |agent: &str, rest: &str| -> Result<ApiPath, ClientError> {
+        Ok(ApiPath::new(["agents", &name::agent(client, agent)?.to_string()]).join(rest))
     };
-    let answer = match &args.verb {
+    let answer: Answer<Agent> = match &args.verb {
         Verb::List {
             status,
             direction,
@@ -193,7 +151,7 @@ pub(crate) fn run(args: &AgentArgs) -> Result<(), Failure> {
             per_page,
         } => {
             let path = ApiPath::new(["agents"])
-                .query("status", status.map(Status::name))
+                .query("status", status.map(AgentStatus::name))
                 .query("direction", direction.map(Direction::name))
                 .query("search", search.as_deref());
             let answer = client.list(path, *page, *per_page)?;
@@ -208,17 +166,19 @@ pub(crate) fn run(args: &AgentArgs) -> Result<(), Failure> {
             number,
             target,
         } => {
-            let body = Body::default()
-                .with("name", Some(name.as_str()))
-                .with("label", Some(label.as_ref().unwrap_or(name).as_str()))
-                .with("direction", Some(direction.name()))
-                .with("description", description.as_deref())
-                .with("phone_number_ids", number_ids(client, number, false)?)
-                .targets("targets", target, false);
-            client.post(&ApiPath::new(["agents"]), &body.build())?
+            let body = AgentNew {
+                name: name.clone(),
+                label: label.as_ref().unwrap_or(name).clone(),
+                direction: *direction,
+                description: description.clone(),
+                phone_number_ids: number_ids(client, number, false)?,
+                targets: targets(target, false),
+            };
+            client.post(&ApiPath::new(["agents"]), &body)?
         }
-        Verb::Show { .. } => client.get(&ApiPath::new(["agents", id]))?,
+        Verb::Show { id } => client.get(&path(id, "")?)?,
         Verb::Update {
+            id,
             name,
             label,
             direction,
@@ -227,42 +187,36 @@ pub(crate) fn run(args: &AgentArgs) -> Result<(), Failure> {
             no_numbers,
             target,
             no_targets,
-            ..
         } => {
-            let body = Body::default()
-                .with("name", name.as_deref())
-                .with("label", label.as_deref())
-                .with("direction", direction.map(Direction::name))
-                .with("description", description.as_deref())
-                .with("phone_number_ids", number_ids(client, number, *no_numbers)?)
-                .targets("targets", target, *no_targets);
-            client.patch(&ApiPath::new(["agents", id]), &body.build())?
+            let body = AgentPatch {
+                name: name.clone(),
+                label: label.clone(),
+                direction: *direction,
+                description: description.clone(),
+                phone_number_ids: number_ids(client, number, *no_numbers)?,
+                targets: targets(target, *no_targets),
+            };
+            client.patch(&path(id, "")?, &body)?
         }
-        Verb::Publish { .. } => client.post(
-            &ApiPath::new(["agents", id, "publish"]),
-            &Body::default().build(),
-        )?,
-        Verb::Unpublish { .. } => client.post(
-            &ApiPath::new(["agents", id, "unpublish"]),
-            &Body::default().build(),
-        )?,
-        Verb::Delete { id: given, yes } => {
-            let question = format!("Delete the agent {given} and all its calls?");
-            session.confirm(*yes, &question)?;
-            let answer = client.delete(&ApiPath::new(["agents", id]))?;
-            session.print(&answer, |answer| said(answer, "Agent deleted"))?;
+        Verb::Publish { id } => client.post_nothing(&path(id, "publish")?)?,
+        Verb::Unpublish { id } => client.post_nothing(&path(id, "unpublish")?)?,
+        Verb::Delete { id, yes } => {
+            let path = path(id, "")?;
+            session.confirm(*yes, &format!("Delete the agent {id} and all its calls?"))?;
+            session.print(&client.delete(&path)?, said)?;
             return Ok(());
         }
         Verb::Calling {
+            id,
             direction,
             number,
             no_numbers,
-            ..
         } => {
-            let body = Body::default()
-                .with("direction", Some(direction.name()))
-                .with("phone_number_ids", number_ids(client, number, *no_numbers)?);
-            client.put(&ApiPath::new(["agents", id, "calling"]), &body.build())?
+            let body = Calling {
+                direction: *direction,
+                phone_number_ids: number_ids(client, number, *no_numbers)?,
+            };
+            client.put(&path(id, "calling")?, &body)?
         }
     };
     session.print(&answer, |agent| record(agent, FIELDS))?;
@@ -274,36 +228,35 @@ fn number_ids(
     client: &Client,
     numbers: &[String],
     none: bool,
-) -> Result<Option<Vec<Value>>, ClientError> {
+) -> Result<Option<Vec<NumberId>>, ClientError> {
     if numbers.is_empty() {
         return Ok(none.then(Vec::new));
     }
-    let ids = number::ids(client, numbers)?;
-    Ok(Some(ids.into_iter().map(Value::from).collect()))
+    number::ids(client, numbers).map(Some)
 }
 
 /// The columns of the list.
-const COLUMNS: &[(&str, &str)] = &[
-    ("ID", "/id"),
-    ("NAME", "/name"),
-    ("LABEL", "/label"),
-    ("DIRECTION", "/direction"),
-    ("STATUS", "/current_status"),
-    ("NUMBERS", "/phone_numbers"),
+const COLUMNS: &[Column<Agent>] = &[
+    ("ID", |agent| agent.id.show()),
+    ("NAME", |agent| agent.name.show()),
+    ("LABEL", |agent| agent.label.show()),
+    ("DIRECTION", |agent| agent.direction.show()),
+    ("STATUS", |agent| agent.current_status.show()),
+    ("NUMBERS", |agent| agent.phone_numbers.show()),
 ];
 
 /// The lines of one agent.
-const FIELDS: &[(&str, &str)] = &[
-    ("id", "/id"),
-    ("name", "/name"),
-    ("label", "/label"),
-    ("description", "/description"),
-    ("direction", "/direction"),
-    ("status", "/current_status"),
-    ("numbers", "/phone_numbers"),
-    ("targets", "/targets"),
-    ("created", "/created_at"),
-    ("updated", "/updated_at"),
+const FIELDS: &[Column<Agent>] = &[
+    ("id", |agent| agent.id.show()),
+    ("name", |agent| agent.name.show()),
+    ("label", |agent| agent.label.show()),
+    ("description", |agent| agent.description.show()),
+    ("direction", |agent| agent.direction.show()),
+    ("status", |agent| agent.current_status.show()),
+    ("numbers", |agent| agent.phone_numbers.show()),
+    ("targets", |agent| agent.targets.show()),
+    ("created", |agent| agent.created_at.show()),
+    ("updated", |agent| agent.updated_at.show()),
 ];
 
 /// Examples.

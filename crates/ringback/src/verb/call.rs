@@ -1,12 +1,15 @@
 //! `ringback call`: outbound calls, one at a time.
 
 use clap::{Args, Subcommand};
+use ringback_api::{Call, CallNew};
+use ringback_routing::CallStatus;
 
 use super::name;
-use super::value::{Body, STATUSES};
+use super::value::call_status;
 use crate::client::ApiPath;
 use crate::exit::Failure;
-use crate::output::{SessionArgs, record};
+use crate::output::{Column, SessionArgs, record};
+use crate::show::Show;
 
 /// `ringback call`.
 #[derive(Debug, Args)]
@@ -35,8 +38,8 @@ enum Verb {
         #[arg(long, value_name = "NUMBER")]
         from: Option<String>,
         /// How far the call got [server default: initiated]
-        #[arg(long, value_parser = STATUSES)]
-        status: Option<String>,
+        #[arg(long, value_parser = call_status())]
+        status: Option<CallStatus>,
         /// When it started (RFC 3339), as 2026-01-31T12:00:00Z [server default: now]
         #[arg(long, value_name = "TIME")]
         started_at: Option<String>,
@@ -57,29 +60,27 @@ pub(crate) fn run(args: &CallArgs) -> Result<(), Failure> {
         started_at,
         sid,
     } = &args.verb;
-    let agent = name::agent(&session.client, agent)?;
-    let body = Body::default()
-        .with("agent_id", Some(agent))
-        .with("to", Some(to.as_str()))
-        .with("from", from.as_deref())
-        .with("status", status.as_deref())
-        .with("started_at", started_at.as_deref())
-        .with("sid", sid.as_deref());
-    let answer = session
-        .client
-        .post(&ApiPath::new(["calls"]), &body.build())?;
+    let body = CallNew {
+        agent_id: name::agent(&session.client, agent)?,
+        to: to.clone(),
+        from: from.clone(),
+        status: *status,
+        started_at: started_at.clone(),
+        sid: sid.clone(),
+    };
+    let answer = session.client.post(&ApiPath::new(["calls"]), &body)?;
     session.print(&answer, |call| record(call, FIELDS))?;
     Ok(())
 }
 
 /// The lines of one call.
-const FIELDS: &[(&str, &str)] = &[
-    ("sid", "/sid"),
-    ("agent", "/agent_id"),
-    ("to", "/to"),
-    ("from", "/from"),
-    ("status", "/status"),
-    ("started", "/started_at"),
+const FIELDS: &[Column<Call>] = &[
+    ("sid", |call| call.sid.show()),
+    ("agent", |call| call.agent_id.show()),
+    ("to", |call| call.to.show()),
+    ("from", |call| call.from.show()),
+    ("status", |call| call.status.show()),
+    ("started", |call| call.started_at.show()),
 ];
 
 /// Examples.

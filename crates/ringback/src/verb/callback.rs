@@ -1,13 +1,18 @@
 //! `ringback callback`: who takes back whose calls.
 
 use clap::{Args, Subcommand};
-use serde_json::{Value, json};
+use ringback_api::{
+    AgentBrief, CallbackAgent, CallbackAgentPage, CallbackRole, CallbackRoleReplaced,
+    CallbackRoleSet, CallbackStatistics, Change, ConstraintCheck, SourceCount,
+};
+use ringback_routing::CallStatus;
 
 use super::name;
-use super::value::{Body, STATUSES, list, said, seconds};
+use super::value::{call_status, list, said, seconds};
 use crate::client::{ApiPath, Client, ClientError};
 use crate::exit::Failure;
-use crate::output::{SessionArgs, cell, record, table};
+use crate::output::{Column, SessionArgs, escaped, record, table};
+use crate::show::Show;
 
 /// `ringback callback`.
 #[derive(Debug, Args)]
@@ -92,21 +97,26 @@ struct Role {
     #[arg(long, value_name = "AGENT", required = true)]
     source: Vec<String>,
     /// A status that a call must have to be returned; repeat for several [default: any]
-    #[arg(long, value_name = "STATUS", value_parser = STATUSES)]
-    trigger_status: Vec<String>,
+    #[arg(long, value_name = "STATUS", value_parser = call_status())]
+    trigger_status: Vec<CallStatus>,
     /// How old a call may be: seconds, or 90m, 12h, 30d [default: the environment's]
     #[arg(long, value_name = "TIME", value_parser = seconds)]
     recency_window: Option<u64>,
 }
 
 impl Role {
-    /// The body of a request.
-    fn body(&self, client: &Client) -> Result<Body, ClientError> {
-        let sources = name::agents(client, &self.source)?;
-        Ok(Body::default()
-            .with("source_agent_ids", list(&sources))
-            .with("callback_trigger_statuses", list(&self.trigger_status))
-            .with("recency_window_seconds", self.recency_window))
+    /// The body of a request; what is not given stays, or is cleared.
+    fn body(
+        &self,
+        client: &Client,
+        no_recency_window: bool,
+        no_trigger_statuses: bool,
+    ) -> Result<CallbackRole, ClientError> {
+        Ok(CallbackRole {
+            source_agent_ids: name::agents(client, &self.source)?,
+            callback_trigger_statuses: Change::of(list(&self.trigger_status), no_trigger_statuses),
+            recency_window_seconds: Change::of(self.recency_window, no_recency_window),
+        })
     }
 }
 
@@ -114,160 +124,165 @@ impl Role {
 pub(crate) fn run(args: &CallbackArgs) -> Result<(), Failure> {
     let session = args.session.open()?;
     let client = &session.client;
-    let agent = &match &args.verb {
-        Verb::List | Verb::Stats { .. } | Verb::Sources => String::new(),
-        Verb::Set { agent, .. }
-        | Verb::Replace { agent, .. }
-        | Verb::Remove { agent }
-        | Verb::Show { agent }
-        | Verb::Check { agent, .. } => name::agent(client, agent)?,
+    let role_of = |agent: &str| -> Result<ApiPath, ClientError> {
+        let id = name::agent(client, agent)?.to_string();
+        Ok(ApiPath::new(["agents", &id, "callback"]))
+    };
+    let page_of = |agent: &str| -> Result<ApiPath, ClientError> {
+        let id = name::agent(client, agent)?.to_string();
+        Ok(ApiPath::new(["callback-agents", &id]))
     };
     match &args.verb {
         Verb::List => {
             let answer = client.get(&ApiPath::new(["callback-agents"]))?;
-            session.print(&answer, |list| table(list, COLUMNS))?;
+            session.print(&answer, |list: &Vec<_>| table(list, COLUMNS))?;
         }
-        Verb::Set { role, .. } => {
-            let path = ApiPath::new(["agents", agent, "callback"]);
-            let answer = client.post(&path, &role.body(client)?.build())?;
+        Verb::Set { agent, role } => {
+            let path = role_of(agent)?;
+            let answer = client.post(&path, &role.body(client, false, false)?)?;
             session.print(&answer, |agent| record(agent, FIELDS))?;
         }
         Verb::Replace {
+            agent,
             role,
             no_recency_window,
             no_trigger_statuses,
-            ..
         } => {
-            let body = role
-                .body(client)?
-                .clear("recency_window_seconds", *no_recency_window)
-                .clear("callback_trigger_statuses", *no_trigger_statuses);
-            let path = ApiPath::new(["agents", agent, "callback"]);
-            let answer = client.put(&path, &body.build())?;
+            let path = role_of(agent)?;
+            let body = role.body(client, *no_recency_window, *no_trigger_statuses)?;
+            let answer = client.put(&path, &body)?;
             session.print(&answer, |agent| record(agent, REPLACED))?;
         }
-        Verb::Remove { .. } => {
-            let answer = client.delete(&ApiPath::new(["agents", agent, "callback"]))?;
-            session.print(&answer, |answer| said(answer, "Callback role removed"))?;
+        Verb::Remove { agent } => {
+            session.print(&client.delete(&role_of(agent)?)?, said)?;
         }
-        Verb::Show { .. } => {
-            let answer = client.get(&ApiPath::new(["callback-agents", agent]))?;
+        Verb::Show { agent } => {
+            let answer = client.get(&page_of(agent)?)?;
             session.print(&answer, |page| record(page, PAGE))?;
         }
         Verb::Stats { start, end } => {
             let path = ApiPath::new(["callback-agents", "stats"])
                 .query("start_date", start.as_deref())
                 .query("end_date", end.as_deref());
-            let answer = client.get(&path)?;
-            session.print(&answer, statistics)?;
+            session.print(&client.get(&path)?, statistics)?;
         }
         Verb::Sources => {
             let answer = client.get(&ApiPath::new(["callback-agents", "source-agents"]))?;
-            session.print(&answer, |list| table(list, SOURCES))?;
+            session.print(&answer, |list: &Vec<_>| table(list, SOURCES))?;
         }
         Verb::Check {
+            agent,
             source,
             trigger_status,
             off,
-            ..
         } => {
-            let source = name::agents(client, source)?;
-            let body = Body::default()
-                .with("is_callback_agent", Some(json!(!off)))
-                .with("callback_source_agents", list(&source))
-                .with("callback_trigger_statuses", list(trigger_status));
-            let path = ApiPath::new(["callback-agents", agent, "check-constraints"]);
-            let answer = client.post(&path, &body.build())?;
-            session.print(&answer, |answer| said(answer, "Configuration is valid"))?;
+            let path = page_of(agent)?.join("check-constraints");
+            let sources = name::agents(client, source)?;
+            let sources: Vec<String> = sources.iter().map(ToString::to_string).collect();
+            let body = ConstraintCheck {
+                is_callback_agent: Some(!off),
+                callback_source_agents: list(&sources),
+                callback_trigger_statuses: list(trigger_status),
+            };
+            session.print(&client.post(&path, &body)?, said)?;
         }
     }
     Ok(())
 }
 
 /// The counts, for people.
-fn statistics(counts: &Value) -> String {
-    let sources = counts
-        .pointer("/callbacks_by_source_agent")
-        .unwrap_or(&Value::Null);
+fn statistics(counts: &CallbackStatistics) -> String {
     format!(
         "{} to {} (UTC)\n\n{}\n{}",
-        cell(counts.pointer("/period/start")),
-        cell(counts.pointer("/period/end")),
+        escaped(&counts.period.start),
+        escaped(&counts.period.end),
         record(counts, COUNTS),
-        table(sources, COUNTS_BY_SOURCE),
+        table(&counts.callbacks_by_source_agent, COUNTS_BY_SOURCE),
     )
 }
 
 /// The columns of the list.
-const COLUMNS: &[(&str, &str)] = &[
-    ("ID", "/id"),
-    ("NAME", "/name"),
-    ("LABEL", "/label"),
-    ("STATUS", "/current_status"),
-    ("SOURCE AGENTS", "/callback_config/source_agent_ids"),
+const COLUMNS: &[Column<CallbackAgent>] = &[
+    ("ID", |agent| agent.id.show()),
+    ("NAME", |agent| agent.name.show()),
+    ("LABEL", |agent| agent.label.show()),
+    ("STATUS", |agent| agent.current_status.show()),
+    ("SOURCE AGENTS", |agent| {
+        agent.callback_config.source_agent_ids.show()
+    }),
 ];
 
 /// The lines of a role that was set.
-const FIELDS: &[(&str, &str)] = &[
-    ("id", "/id"),
-    ("name", "/name"),
-    ("direction", "/direction"),
-    ("source agents", "/callback_config/source_agent_ids"),
-    (
-        "trigger statuses",
-        "/callback_config/callback_trigger_statuses",
-    ),
-    (
-        "recency window (s)",
-        "/callback_config/recency_window_seconds",
-    ),
+const FIELDS: &[Column<CallbackRoleSet>] = &[
+    ("id", |agent| agent.id.show()),
+    ("name", |agent| agent.name.show()),
+    ("direction", |agent| agent.direction.show()),
+    ("source agents", |agent| {
+        agent.callback_config.source_agent_ids.show()
+    }),
+    ("trigger statuses", |agent| {
+        agent.callback_config.callback_trigger_statuses.show()
+    }),
+    ("recency window (s)", |agent| {
+        agent.callback_config.recency_window_seconds.show()
+    }),
 ];
 
 /// The lines of a role that was replaced.
-const REPLACED: &[(&str, &str)] = &[
-    ("id", "/id"),
-    ("source agents", "/callback_config/source_agent_ids"),
-    (
-        "trigger statuses",
-        "/callback_config/callback_trigger_statuses",
-    ),
-    (
-        "recency window (s)",
-        "/callback_config/recency_window_seconds",
-    ),
+const REPLACED: &[Column<CallbackRoleReplaced>] = &[
+    ("id", |agent| agent.id.show()),
+    ("source agents", |agent| {
+        agent.callback_config.source_agent_ids.show()
+    }),
+    ("trigger statuses", |agent| {
+        agent.callback_config.callback_trigger_statuses.show()
+    }),
+    ("recency window (s)", |agent| {
+        agent.callback_config.recency_window_seconds.show()
+    }),
 ];
 
 /// The lines of a callback agent's page.
-const PAGE: &[(&str, &str)] = &[
-    ("id", "/agent/id"),
-    ("name", "/agent/name"),
-    ("direction", "/agent/direction"),
-    ("status", "/agent/current_status"),
-    ("source agents", "/source_agents"),
-    ("callbacks received", "/stats/total_callbacks_received"),
-    ("callbacks answered", "/stats/callbacks_answered"),
+const PAGE: &[Column<CallbackAgentPage>] = &[
+    ("id", |page| page.agent.id.show()),
+    ("name", |page| page.agent.name.show()),
+    ("direction", |page| page.agent.direction.show()),
+    ("status", |page| page.agent.current_status.show()),
+    ("source agents", |page| page.source_agents.show()),
+    ("callbacks received", |page| {
+        page.stats.total_callbacks_received.show()
+    }),
+    ("callbacks answered", |page| {
+        page.stats.callbacks_answered.show()
+    }),
 ];
 
 /// The columns of the list of sources.
-const SOURCES: &[(&str, &str)] = &[
-    ("ID", "/id"),
-    ("NAME", "/name"),
-    ("DIRECTION", "/direction"),
-    ("STATUS", "/current_status"),
+const SOURCES: &[Column<AgentBrief>] = &[
+    ("ID", |agent| agent.id.show()),
+    ("NAME", |agent| agent.name.show()),
+    ("DIRECTION", |agent| agent.direction.show()),
+    ("STATUS", |agent| agent.current_status.show()),
 ];
 
 /// The lines of the counts.
-const COUNTS: &[(&str, &str)] = &[
-    ("callbacks received", "/total_callbacks_received"),
-    ("callbacks answered", "/callbacks_answered"),
-    ("unmatched calls", "/callbacks_unmatched"),
+const COUNTS: &[Column<CallbackStatistics>] = &[
+    ("callbacks received", |counts| {
+        counts.total_callbacks_received.show()
+    }),
+    ("callbacks answered", |counts| {
+        counts.callbacks_answered.show()
+    }),
+    ("unmatched calls", |counts| {
+        counts.callbacks_unmatched.show()
+    }),
 ];
 
 /// The columns of the counts by source.
-const COUNTS_BY_SOURCE: &[(&str, &str)] = &[
-    ("SOURCE AGENT", "/source_agent_id"),
-    ("NAME", "/name"),
-    ("CALLBACKS", "/count"),
+const COUNTS_BY_SOURCE: &[Column<SourceCount>] = &[
+    ("SOURCE AGENT", |source| source.source_agent_id.show()),
+    ("NAME", |source| source.name.show()),
+    ("CALLBACKS", |source| source.count.show()),
 ];
 
 /// Examples.

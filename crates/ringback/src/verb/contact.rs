@@ -1,12 +1,13 @@
 //! `ringback contact`: what is remembered of a contact.
 
 use clap::{Args, Subcommand};
-use serde_json::Value;
+use ringback_api::{Call, Contact};
 
 use super::value::said;
 use crate::client::ApiPath;
 use crate::exit::Failure;
-use crate::output::{SessionArgs, cell, table};
+use crate::output::{Column, SessionArgs, table};
+use crate::show::Show;
 
 /// `ringback contact`.
 #[derive(Debug, Args)]
@@ -44,31 +45,26 @@ pub(crate) fn run(args: &ContactArgs) -> Result<(), Failure> {
     match &args.verb {
         Verb::Show { number } => {
             let answer = session.client.get(&ApiPath::new(["contacts", number]))?;
-            session.print(&answer, |contact| {
-                let calls = contact.pointer("/calls").unwrap_or(&Value::Null);
-                format!(
-                    "{}\n\n{}",
-                    cell(contact.pointer("/number")),
-                    table(calls, COLUMNS)
-                )
+            session.print(&answer, |contact: &Contact| {
+                format!("{}\n\n{}", contact.number, table(&contact.calls, COLUMNS))
             })?;
         }
         Verb::Forget { number, yes } => {
             session.confirm(*yes, &format!("Forget {number} and all its calls?"))?;
             let answer = session.client.delete(&ApiPath::new(["contacts", number]))?;
-            session.print(&answer, |answer| said(answer, "Contact forgotten"))?;
+            session.print(&answer, said)?;
         }
     }
     Ok(())
 }
 
 /// The columns of the calls.
-const COLUMNS: &[(&str, &str)] = &[
-    ("STARTED", "/started_at"),
-    ("STATUS", "/status"),
-    ("FROM", "/from"),
-    ("AGENT", "/agent_id"),
-    ("SID", "/sid"),
+const COLUMNS: &[Column<Call>] = &[
+    ("STARTED", |call| call.started_at.show()),
+    ("STATUS", |call| call.status.show()),
+    ("FROM", |call| call.from.show()),
+    ("AGENT", |call| call.agent_id.show()),
+    ("SID", |call| call.sid.show()),
 ];
 
 /// Examples.

@@ -1,13 +1,18 @@
 //! `ringback environment`: tenants, their settings and their tokens.
 
 use clap::{Args, Subcommand};
-use serde_json::Value;
+use ringback_api::{
+    Change, Environment, EnvironmentNew, EnvironmentPatch, EnvironmentSettings, Token, TokenNew,
+    TokenShown,
+};
+use ringback_routing::{EnvironmentId, NumberForm};
 
 use super::name;
-use super::value::{Body, TargetArg, said, seconds};
-use crate::client::ApiPath;
+use super::value::{TargetArg, number_form, said, seconds, targets};
+use crate::client::{Answer, ApiPath, ClientError};
 use crate::exit::Failure;
-use crate::output::{SessionArgs, record, table};
+use crate::output::{Column, Session, SessionArgs, record, table};
+use crate::show::Show;
 
 /// `ringback environment`.
 #[derive(Debug, Args)]
@@ -83,8 +88,8 @@ struct Settings {
     #[arg(long, value_name = "COUNTRY")]
     default_country: Option<String>,
     /// What digits without + are: a number as dialed within the country, or E.164 [server default: national]
-    #[arg(long, value_name = "FORM", value_parser = ["national", "e164"])]
-    number_form: Option<String>,
+    #[arg(long, value_name = "FORM", value_parser = number_form())]
+    number_form: Option<NumberForm>,
     /// How old a call may be and still be returned: seconds, or 90m, 12h, 30d [server default: 30d]
     #[arg(long, value_name = "TIME", value_parser = seconds)]
     recency_window: Option<u64>,
@@ -97,20 +102,27 @@ struct Settings {
 }
 
 impl Settings {
-    /// The body of a request.
-    fn body(&self, name: Option<&str>, no_fallback_targets: bool) -> Body {
-        Body::default()
-            .with("name", name)
-            .with("default_country", self.default_country.as_deref())
-            .with("number_form", self.number_form.as_deref())
-            .with("recency_window_seconds", self.recency_window)
-            .with("target_template", self.target_template.as_deref())
-            .targets(
-                "fallback_targets",
-                &self.fallback_target,
-                no_fallback_targets,
-            )
+    /// The settings of a request; what is not given stays, or is cleared.
+    fn body(&self, cleared: Cleared) -> EnvironmentSettings {
+        EnvironmentSettings {
+            default_country: Change::of(self.default_country.clone(), cleared.default_country),
+            number_form: Change::of(self.number_form, false),
+            recency_window_seconds: Change::of(self.recency_window, false),
+            target_template: Change::of(self.target_template.clone(), cleared.target_template),
+            fallback_targets: targets(&self.fallback_target, cleared.fallback_targets),
+        }
     }
+}
+
+/// Which settings are taken away.
+#[derive(Clone, Copy, Default)]
+struct Cleared {
+    /// The default country.
+    default_country: bool,
+    /// The target template.
+    target_template: bool,
+    /// All fallback targets.
+    fallback_targets: bool,
 }
 
 /// What can be done with tokens.
@@ -146,21 +158,24 @@ enum TokenVerb {
 pub(crate) fn run(args: &EnvironmentArgs) -> Result<(), Failure> {
     let session = args.session.open()?;
     let client = &session.client;
-    match &args.verb {
+    let path = |environment: &str| -> Result<ApiPath, ClientError> {
+        let id = name::environment(client, environment)?;
+        Ok(ApiPath::new(["environments", &id.to_string()]))
+    };
+    let answer: Answer<Environment> = match &args.verb {
         Verb::List => {
             let answer = client.get(&ApiPath::new(["environments"]))?;
-            session.print(&answer, |list| table(list, COLUMNS))?;
+            session.print(&answer, |list: &Vec<_>| table(list, COLUMNS))?;
+            return Ok(());
         }
         Verb::Create { name, settings } => {
-            let body = settings.body(Some(name), false).build();
-            let answer = client.post(&ApiPath::new(["environments"]), &body)?;
-            session.print(&answer, show)?;
+            let body = EnvironmentNew {
+                name: name.clone(),
+                settings: settings.body(Cleared::default()),
+            };
+            client.post(&ApiPath::new(["environments"]), &body)?
         }
-        Verb::Show { id } => {
-            let id = &name::environment(client, id)?;
-            let answer = client.get(&ApiPath::new(["environments", id]))?;
-            session.print(&answer, show)?;
-        }
+        Verb::Show { id } => client.get(&path(id)?)?,
         Verb::Update {
             id,
             name,
@@ -169,93 +184,103 @@ pub(crate) fn run(args: &EnvironmentArgs) -> Result<(), Failure> {
             no_target_template,
             no_fallback_targets,
         } => {
-            let id = &name::environment(client, id)?;
-            let body = settings
-                .body(name.as_deref(), *no_fallback_targets)
-                .clear("default_country", *no_default_country)
-                .clear("target_template", *no_target_template)
-                .build();
-            let answer = client.patch(&ApiPath::new(["environments", id]), &body)?;
-            session.print(&answer, show)?;
+            let body = EnvironmentPatch {
+                name: name.clone(),
+                settings: settings.body(Cleared {
+                    default_country: *no_default_country,
+                    target_template: *no_target_template,
+                    fallback_targets: *no_fallback_targets,
+                }),
+            };
+            client.patch(&path(id)?, &body)?
         }
         Verb::Delete { id, yes } => {
             session.confirm(*yes, &format!("Delete the environment {id}?"))?;
-            let id = &name::environment(client, id)?;
-            let answer = client.delete(&ApiPath::new(["environments", id]))?;
-            session.print(&answer, |answer| said(answer, "Environment deleted"))?;
+            session.print(&client.delete(&path(id)?)?, said)?;
+            return Ok(());
         }
-        Verb::Token {
-            verb: TokenVerb::Create { environment, name },
-        } => {
-            let environment = &name::environment(client, environment)?;
-            let body = Body::default().with("name", name.as_deref()).build();
-            let path = ApiPath::new(["environments", environment, "tokens"]);
-            let answer = client.post(&path, &body)?;
+        Verb::Token { verb } => return token(&session, verb),
+    };
+    session.print(&answer, |environment| record(environment, FIELDS))?;
+    Ok(())
+}
+
+/// Makes, lists and ends tokens.
+fn token(session: &Session, verb: &TokenVerb) -> Result<(), Failure> {
+    let client = &session.client;
+    let tokens_of =
+        |id: EnvironmentId| ApiPath::new(["environments", &id.to_string()]).join("tokens");
+    match verb {
+        TokenVerb::Create { environment, name } => {
+            let path = tokens_of(name::environment(client, environment)?);
+            let answer = client.post(&path, &TokenNew { name: name.clone() })?;
             session.print(&answer, |token| record(token, NEW_TOKEN))?;
         }
-        Verb::Token {
-            verb: TokenVerb::List { environment },
-        } => {
-            let environment = &name::environment(client, environment)?;
-            let answer = client.get(&ApiPath::new(["environments", environment, "tokens"]))?;
-            session.print(&answer, |list| table(list, TOKEN_COLUMNS))?;
+        TokenVerb::List { environment } => {
+            let path = tokens_of(name::environment(client, environment)?);
+            let answer = client.get(&path)?;
+            session.print(&answer, |list: &Vec<_>| table(list, TOKEN_COLUMNS))?;
         }
-        Verb::Token {
-            verb:
-                TokenVerb::Delete {
-                    environment,
-                    token_id,
-                    yes,
-                },
+        TokenVerb::Delete {
+            environment,
+            token_id,
+            yes,
         } => {
             let question = format!("End the token {token_id} of {environment} at once?");
             session.confirm(*yes, &question)?;
-            let environment = &name::environment(client, environment)?;
-            let token_id = &name::token(client, environment, token_id)?;
-            let path = ApiPath::new(["environments", environment, "tokens", token_id]);
-            let answer = client.delete(&path)?;
-            session.print(&answer, |answer| said(answer, "Token deleted"))?;
+            let environment = name::environment(client, environment)?;
+            let token = name::token(client, environment, token_id)?;
+            let path = tokens_of(environment).join(&token.to_string());
+            session.print(&client.delete(&path)?, said)?;
         }
     }
     Ok(())
 }
 
-/// One environment, for people.
-fn show(environment: &Value) -> String {
-    record(environment, FIELDS)
-}
-
 /// The columns of the list.
-const COLUMNS: &[(&str, &str)] = &[
-    ("ID", "/id"),
-    ("NAME", "/name"),
-    ("COUNTRY", "/default_country"),
-    ("WINDOW (S)", "/recency_window_seconds"),
-    ("CREATED", "/created_at"),
+const COLUMNS: &[Column<Environment>] = &[
+    ("ID", |environment| environment.id.show()),
+    ("NAME", |environment| environment.name.show()),
+    ("COUNTRY", |environment| environment.default_country.show()),
+    ("WINDOW (S)", |environment| {
+        environment.recency_window_seconds.show()
+    }),
+    ("CREATED", |environment| environment.created_at.show()),
 ];
 
 /// The lines of one environment.
-const FIELDS: &[(&str, &str)] = &[
-    ("id", "/id"),
-    ("name", "/name"),
-    ("default country", "/default_country"),
-    ("number form", "/number_form"),
-    ("recency window (s)", "/recency_window_seconds"),
-    ("target template", "/target_template"),
-    ("fallback targets", "/fallback_targets"),
-    ("created", "/created_at"),
+const FIELDS: &[Column<Environment>] = &[
+    ("id", |environment| environment.id.show()),
+    ("name", |environment| environment.name.show()),
+    ("default country", |environment| {
+        environment.default_country.show()
+    }),
+    ("number form", |environment| environment.number_form.show()),
+    ("recency window (s)", |environment| {
+        environment.recency_window_seconds.show()
+    }),
+    ("target template", |environment| {
+        environment.target_template.show()
+    }),
+    ("fallback targets", |environment| {
+        environment.fallback_targets.show()
+    }),
+    ("created", |environment| environment.created_at.show()),
 ];
 
 /// The columns of the list of tokens.
-const TOKEN_COLUMNS: &[(&str, &str)] =
-    &[("ID", "/id"), ("NAME", "/name"), ("CREATED", "/created_at")];
+const TOKEN_COLUMNS: &[Column<Token>] = &[
+    ("ID", |token| token.id.show()),
+    ("NAME", |token| token.name.show()),
+    ("CREATED", |token| token.created_at.show()),
+];
 
 /// The lines of a new token.
-const NEW_TOKEN: &[(&str, &str)] = &[
-    ("id", "/id"),
-    ("name", "/name"),
-    ("token (shown this once)", "/token"),
-    ("created", "/created_at"),
+const NEW_TOKEN: &[Column<TokenShown>] = &[
+    ("id", |token| token.id.show()),
+    ("name", |token| token.name.show()),
+    ("token (shown this once)", |token| token.token.show()),
+    ("created", |token| token.created_at.show()),
 ];
 
 /// Examples.

@@ -1,13 +1,15 @@
 //! `ringback number`: phone numbers and their default agents.
 
 use clap::{Args, Subcommand};
-use serde_json::Value;
+use ringback_api::{Change, PhoneNumber, PhoneNumberNew, PhoneNumberPatch};
+use ringback_routing::NumberId;
 
 use super::name;
-use super::value::{Body, said};
+use super::value::said;
 use crate::client::{ApiPath, Client, ClientError};
 use crate::exit::{self, Failure};
-use crate::output::{SessionArgs, record, table};
+use crate::output::{Column, SessionArgs, record, table};
+use crate::show::Show;
 
 /// `ringback number`.
 #[derive(Debug, Args)]
@@ -76,10 +78,11 @@ pub(crate) fn run(args: &NumberArgs) -> Result<(), Failure> {
         } => {
             let mut failed = None;
             for number in numbers {
-                let body = Body::default()
-                    .with("number", Some(number.as_str()))
-                    .with("country_code", country_code.as_deref());
-                match client.post(&ApiPath::new(["phone-numbers"]), &body.build()) {
+                let body = PhoneNumberNew {
+                    number: number.clone(),
+                    country_code: country_code.clone(),
+                };
+                match client.post(&ApiPath::new(["phone-numbers"]), &body) {
                     Ok(answer) => session.print(&answer, |number| record(number, FIELDS))?,
                     Err(error @ ClientError::Refused(_)) if numbers.len() > 1 => {
                         // The last one is told when the command ends.
@@ -97,37 +100,37 @@ pub(crate) fn run(args: &NumberArgs) -> Result<(), Failure> {
             agent,
             none,
         } => {
-            let id = id(client, number)?;
+            let path = path(client, number)?;
             let agent = match agent {
                 Some(agent) => Some(name::agent(client, agent)?),
                 None => None,
             };
-            let body = Body::default()
-                .with("default_agent_id", agent)
-                .clear("default_agent_id", *none);
-            let answer = client.patch(&ApiPath::new(["phone-numbers", &id]), &body.build())?;
+            let body = PhoneNumberPatch {
+                default_agent_id: Change::of(agent, *none),
+            };
+            let answer = client.patch(&path, &body)?;
             session.print(&answer, |number| record(number, FIELDS))?;
         }
         Verb::Remove { number } => {
-            let id = id(client, number)?;
-            let answer = client.delete(&ApiPath::new(["phone-numbers", &id]))?;
-            session.print(&answer, |answer| said(answer, "Phone number removed"))?;
+            let answer = client.delete(&path(client, number)?)?;
+            session.print(&answer, said)?;
         }
     }
     Ok(())
 }
 
 /// The identifiers of numbers that are given by id, in E.164 or as they are listed.
-pub(crate) fn ids(client: &Client, numbers: &[String]) -> Result<Vec<String>, ClientError> {
-    if numbers.iter().all(|number| name::is_id(number)) {
-        return Ok(numbers.to_vec());
+pub(crate) fn ids(client: &Client, numbers: &[String]) -> Result<Vec<NumberId>, ClientError> {
+    let given: Option<Vec<NumberId>> = numbers.iter().map(|number| number.parse().ok()).collect();
+    if let Some(ids) = given {
+        return Ok(ids);
     }
-    let listed = client.get_all(&ApiPath::new(["phone-numbers"]))?;
+    let listed: Vec<PhoneNumber> = client.get_all(&ApiPath::new(["phone-numbers"]))?.data;
     numbers
         .iter()
         .map(|number| {
-            if name::is_id(number) {
-                return Ok(number.clone());
+            if let Ok(id) = number.parse() {
+                return Ok(id);
             }
             let digits: String = number
                 .chars()
@@ -137,50 +140,40 @@ pub(crate) fn ids(client: &Client, numbers: &[String]) -> Result<Vec<String>, Cl
                 Some(rest) => format!("+{rest}"),
                 None => digits,
             };
-            let found = listed
-                .value
-                .as_array()
-                .into_iter()
-                .flatten()
-                .find(|listed| {
-                    let is = |key: &str, text: &str| {
-                        listed.get(key).and_then(Value::as_str) == Some(text)
-                    };
-                    is("number", &digits) || is("formatted_number", number)
-                });
-            found
-                .and_then(|found| found.get("id").and_then(Value::as_str))
-                .map(str::to_owned)
-                .ok_or_else(|| {
-                    ClientError::NotFound(format!("{number} is not a number of this environment"))
-                })
+            let found = listed.iter().find(|listed| {
+                listed.number.to_string() == digits || listed.formatted_number == *number
+            });
+            found.map(|found| found.id).ok_or_else(|| {
+                ClientError::NotFound(format!("{number} is not a number of this environment"))
+            })
         })
         .collect()
 }
 
-/// The identifier of a number that is given by id or in E.164.
-fn id(client: &Client, number: &str) -> Result<String, ClientError> {
-    Ok(ids(client, &[number.to_owned()])?.swap_remove(0))
+/// The path of a number that is given by id or in E.164.
+fn path(client: &Client, number: &str) -> Result<ApiPath, ClientError> {
+    let id = ids(client, &[number.to_owned()])?.swap_remove(0);
+    Ok(ApiPath::new(["phone-numbers", &id.to_string()]))
 }
 
 /// The columns of the list.
-const COLUMNS: &[(&str, &str)] = &[
-    ("ID", "/id"),
-    ("NUMBER", "/number"),
-    ("COUNTRY", "/country_code"),
-    ("DEFAULT AGENT", "/default_agent_id"),
-    ("AGENTS", "/agents"),
+const COLUMNS: &[Column<PhoneNumber>] = &[
+    ("ID", |number| number.id.show()),
+    ("NUMBER", |number| number.number.show()),
+    ("COUNTRY", |number| number.country_code.show()),
+    ("DEFAULT AGENT", |number| number.default_agent_id.show()),
+    ("AGENTS", |number| number.agents.show()),
 ];
 
 /// The lines of one number.
-const FIELDS: &[(&str, &str)] = &[
-    ("id", "/id"),
-    ("number", "/number"),
-    ("formatted", "/formatted_number"),
-    ("country", "/country_code"),
-    ("default agent", "/default_agent_id"),
-    ("agents", "/agents"),
-    ("created", "/created_at"),
+const FIELDS: &[Column<PhoneNumber>] = &[
+    ("id", |number| number.id.show()),
+    ("number", |number| number.number.show()),
+    ("formatted", |number| number.formatted_number.show()),
+    ("country", |number| number.country_code.show()),
+    ("default agent", |number| number.default_agent_id.show()),
+    ("agents", |number| number.agents.show()),
+    ("created", |number| number.created_at.show()),
 ];
 
 /// Examples.

@@ -1,11 +1,12 @@
 //! `ringback route`: where a call would go.
 
 use clap::Args;
-use serde_json::Value;
+use ringback_api::{AgentName, Routed, Step, Target};
 
 use crate::client::ApiPath;
 use crate::exit::Failure;
-use crate::output::{SessionArgs, cell, record, table};
+use crate::output::{Column, SessionArgs, record, table};
+use crate::show::{Show, Shown};
 
 /// `ringback route`.
 #[derive(Debug, Args)]
@@ -43,54 +44,55 @@ pub(crate) fn run(args: &RouteArgs) -> Result<(), Failure> {
 }
 
 /// A decision, for people.
-fn readable(decision: &Value) -> String {
+fn readable(decision: &Routed) -> String {
     let mut text = record(decision, FIELDS);
-    let targets = decision.pointer("/targets").unwrap_or(&Value::Null);
-    if targets
-        .as_array()
-        .is_some_and(|targets| !targets.is_empty())
-    {
+    if !decision.targets.is_empty() {
         text.push('\n');
-        text.push_str(&table(targets, TARGETS));
+        text.push_str(&table(&decision.targets, TARGETS));
     }
-    if let Some(explanation) = decision.pointer("/explanation") {
+    if let Some(explanation) = &decision.explanation {
         text.push('\n');
         text.push_str(&table(explanation, RUNGS));
     }
-    if !decision.pointer("/call").unwrap_or(&Value::Null).is_null() {
+    if let Some(call) = &decision.call {
         text.push_str(&format!(
             "\nreturns the call of {} from {} ({})\n",
-            cell(decision.pointer("/call/started_at")),
-            cell(decision.pointer("/call/from")),
-            cell(decision.pointer("/call/status")),
+            call.started_at,
+            call.from.show().in_one_line(),
+            call.status,
         ));
     }
     text
 }
 
 /// The lines of a decision.
-const FIELDS: &[(&str, &str)] = &[
-    ("outcome", "/outcome"),
-    ("reason", "/reason"),
-    ("agent", "/agent/name"),
-    ("agent id", "/agent/id"),
-    ("source agent", "/source_agent/name"),
-    ("source agent id", "/source_agent/id"),
+const FIELDS: &[Column<Routed>] = &[
+    ("outcome", |decision| decision.outcome.show()),
+    ("reason", |decision| decision.reason.show()),
+    ("agent", |decision| decision.agent.show()),
+    ("agent id", |decision| id(&decision.agent)),
+    ("source agent", |decision| decision.source_agent.show()),
+    ("source agent id", |decision| id(&decision.source_agent)),
 ];
 
+/// The id of an agent, if there is one.
+fn id(agent: &Option<AgentName>) -> Shown {
+    agent.as_ref().map(|agent| agent.id).show()
+}
+
 /// The columns of the targets.
-const TARGETS: &[(&str, &str)] = &[
-    ("TARGET", "/uri"),
-    ("PRIORITY", "/priority"),
-    ("WEIGHT", "/weight"),
+const TARGETS: &[Column<Target>] = &[
+    ("TARGET", |target| target.uri.show()),
+    ("PRIORITY", |target| target.priority.show()),
+    ("WEIGHT", |target| target.weight.show()),
 ];
 
 /// The columns of the explanation.
-const RUNGS: &[(&str, &str)] = &[
-    ("RUNG", "/rung"),
-    ("HELD", "/held"),
-    ("REASON", "/reason"),
-    ("DETAIL", "/detail"),
+const RUNGS: &[Column<Step>] = &[
+    ("RUNG", |step| step.rung.show()),
+    ("HELD", |step| step.held.show()),
+    ("REASON", |step| step.reason.show()),
+    ("DETAIL", |step| step.detail.show()),
 ];
 
 /// Examples.

@@ -1,11 +1,17 @@
 //! `ringback status` and `ringback reload`: how the server is, and a new configuration for it.
 
+use std::collections::BTreeMap;
+
 use clap::Args;
-use serde_json::{Value, json};
+use ringback_api::{
+    Health, IndexHealth, PeerStatus, ReloadStatus, Reloaded, SipStatus, Status, StorageHealth,
+    StrangerStatus,
+};
 
 use crate::client::{ApiPath, Client, ClientError};
 use crate::exit::{Failure, chain};
-use crate::output::{SessionArgs, cell, escaped, print, record, table};
+use crate::output::{Column, SessionArgs, escaped, print, record, table};
+use crate::show::{Show, Shown};
 
 /// `ringback status`.
 #[derive(Debug, Args)]
@@ -53,14 +59,13 @@ pub(crate) fn run(args: &StatusArgs) -> Result<(), Failure> {
 /// Runs `ringback reload`.
 pub(crate) fn reload(args: &ReloadArgs) -> Result<(), Failure> {
     let session = args.session.open()?;
-    let answer = session.client.post(&ApiPath::new(["reload"]), &json!({}))?;
-    session.print(&answer, |answer| {
-        let later = answer.pointer("/restart_needed").unwrap_or(&Value::Null);
+    let answer = session.client.post_nothing(&ApiPath::new(["reload"]))?;
+    session.print(&answer, |reloaded: &Reloaded| {
         let mut text = "configuration reloaded\n".to_owned();
-        if later.as_array().is_some_and(|keys| !keys.is_empty()) {
+        if !reloaded.restart_needed.is_empty() {
             text.push_str(&format!(
                 "these take effect at the next start: {}\n",
-                cell(Some(later))
+                reloaded.restart_needed.show().in_one_line()
             ));
         }
         text
@@ -73,7 +78,7 @@ fn check(args: &StatusArgs) -> Result<(), Failure> {
     let asked =
         Client::new(&args.session.client).and_then(|client| client.get(&ApiPath::new(["status"])));
     let (code, what) = match &asked {
-        Ok(answer) => judge(&answer.value),
+        Ok(answer) => judge(&answer.data),
         Err(error) => (unanswered(error), chain(error)),
     };
     let level = ["OK", "WARNING", "CRITICAL"].get(usize::from(code));
@@ -95,132 +100,156 @@ fn unanswered(error: &ClientError) -> u8 {
 }
 
 /// How the server is, as exit code and text with performance data.
-fn judge(status: &Value) -> (u8, String) {
-    let text = |pointer: &str| status.pointer(pointer).and_then(Value::as_str);
-    let number = |pointer: &str| {
-        let value = status.pointer(pointer).and_then(Value::as_f64);
-        value.unwrap_or_default()
-    };
+fn judge(status: &Status) -> (u8, String) {
     let mut code = OK;
     let mut notes = Vec::new();
-    let mut note = |level: u8, what: String| {
+    let mut note = |level: u8, what: &str| {
         code = code.max(level);
-        notes.push(what);
+        notes.push(what.to_owned());
     };
-    match text("/health/storage") {
-        Some("available") => {}
-        _ => note(CRITICAL, "storage takes no writes".to_owned()),
+    if status.health.storage == StorageHealth::Unavailable {
+        note(CRITICAL, "storage takes no writes");
     }
-    match text("/health/index") {
-        Some("whole") => {}
-        Some("loading") => note(WARNING, "the index is being loaded".to_owned()),
-        other => note(CRITICAL, format!("the index is {}", other.unwrap_or("?"))),
+    match status.health.index {
+        IndexHealth::Whole => {}
+        IndexHealth::Loading => note(WARNING, "the index is being loaded"),
+        IndexHealth::Damaged => note(CRITICAL, "the index is damaged"),
     }
-    match text("/health/status") {
-        Some("ready") => {}
-        Some(other) => note(WARNING, other.to_owned()),
-        None => note(CRITICAL, "not ready".to_owned()),
+    match status.health.status {
+        Health::Ready => {}
+        Health::Degraded => note(WARNING, "degraded"),
+        Health::Draining => note(WARNING, "draining"),
     }
-    if status.pointer("/sip/overloaded") == Some(&Value::Bool(true)) {
-        note(WARNING, "overloaded".to_owned());
+    if status.sip.as_ref().is_some_and(|sip| sip.overloaded) {
+        note(WARNING, "overloaded");
     }
-    if status.pointer("/reloads/last/succeeded") == Some(&Value::Bool(false)) {
-        note(WARNING, "the last reload was refused".to_owned());
+    let last = status
+        .reloads
+        .as_ref()
+        .and_then(|reloads| reloads.last.as_ref());
+    if last.is_some_and(|last| !last.succeeded) {
+        note(WARNING, "the last reload was refused");
     }
     if notes.is_empty() {
         notes.push("ready".to_owned());
     }
-    let calls = number("/sip/rates/calls_per_second");
+    let rates = status.sip.as_ref().map(|sip| sip.rates).unwrap_or_default();
+    let strangers = status.sip.as_ref().map_or(0, |sip| sip.strangers.messages);
+    let (calls, contacts) = (rates.calls_per_second, status.counts.contacts);
     (
         code,
         format!(
-            "{}, {calls} calls/s, {} contacts | calls_per_second={calls} refused_per_second={} \
-             dropped_per_second={} contacts={} strangers={}c",
+            "{}, {calls} calls/s, {contacts} contacts | calls_per_second={calls} \
+             refused_per_second={} dropped_per_second={} contacts={contacts} strangers={strangers}c",
             notes.join(", "),
-            number("/counts/contacts"),
-            number("/sip/rates/refused_per_second"),
-            number("/sip/rates/dropped_per_second"),
-            number("/counts/contacts"),
-            number("/sip/strangers/messages"),
+            rates.refused_per_second,
+            rates.dropped_per_second,
         ),
     )
 }
 
 /// The status, for people.
-fn readable(status: &Value) -> String {
+fn readable(status: &Status) -> String {
     let mut text = record(status, FIELDS);
-    let counted = |pointer: &str| -> Value {
-        let counts = status.pointer(pointer).and_then(Value::as_object);
-        counts
-            .into_iter()
-            .flatten()
-            .filter(|(_, count)| count.as_u64() != Some(0))
-            .map(|(cause, count)| json!({"cause": cause, "count": count}))
-            .collect()
+    let Some(sip) = &status.sip else {
+        return text;
     };
-    for (title, list, columns) in [
-        ("dropped, by cause", counted("/sip/dropped"), CAUSES),
-        ("refused, by cause", counted("/sip/refused"), CAUSES),
-        (
-            "peers",
-            status.pointer("/sip/peers").cloned().unwrap_or_default(),
-            PEERS,
-        ),
+    let counted = |counts: &BTreeMap<String, u64>| -> Vec<Cause> {
+        let counts = counts.iter().filter(|(_, count)| **count > 0);
+        counts.map(|(name, count)| (name.clone(), *count)).collect()
+    };
+    for (title, table) in [
+        ("dropped, by cause", table(&counted(&sip.dropped), CAUSES)),
+        ("refused, by cause", table(&counted(&sip.refused), CAUSES)),
+        ("peers", table(&sip.peers, PEERS)),
         (
             "sources that are no peer",
-            status
-                .pointer("/sip/strangers/addresses")
-                .cloned()
-                .unwrap_or_default(),
-            STRANGERS,
+            table(&sip.strangers.addresses, STRANGERS),
         ),
     ] {
-        text.push_str(&format!("\n{title}\n{}", table(&list, columns)));
+        text.push_str(&format!("\n{title}\n{table}"));
     }
     text
 }
 
+/// Reads something of SIP off the status.
+fn of_sip<T: Show>(status: &Status, read: fn(&SipStatus) -> T) -> Shown {
+    status.sip.as_ref().map(read).show()
+}
+
+/// Reads something of reloads off the status.
+fn of_reloads<T: Show>(status: &Status, read: fn(&ReloadStatus) -> T) -> Shown {
+    status.reloads.as_ref().map(read).show()
+}
+
 /// The lines of the status.
-const FIELDS: &[(&str, &str)] = &[
-    ("version", "/version"),
-    ("started", "/started_at"),
-    ("health", "/health/status"),
-    ("storage", "/health/storage"),
-    ("index", "/health/index"),
-    ("contacts", "/counts/contacts"),
-    ("environments", "/counts/environments"),
-    ("agents", "/counts/agents"),
-    ("numbers", "/counts/phone_numbers"),
-    ("overloaded", "/sip/overloaded"),
-    ("calls/s", "/sip/rates/calls_per_second"),
-    ("replies/s", "/sip/rates/replies_per_second"),
-    ("refused/s", "/sip/rates/refused_per_second"),
-    ("dropped/s", "/sip/rates/dropped_per_second"),
-    ("dropped by the system", "/sip/socket_drops"),
-    ("connections", "/sip/connections"),
-    ("reloads", "/reloads/succeeded"),
-    ("failed reloads", "/reloads/failed"),
-    ("last reload failed by", "/reloads/last/message"),
+const FIELDS: &[Column<Status>] = &[
+    ("version", |status| status.version.show()),
+    ("started", |status| status.started_at.show()),
+    ("health", |status| status.health.status.show()),
+    ("storage", |status| status.health.storage.show()),
+    ("index", |status| status.health.index.show()),
+    ("contacts", |status| status.counts.contacts.show()),
+    ("environments", |status| status.counts.environments.show()),
+    ("agents", |status| status.counts.agents.show()),
+    ("numbers", |status| status.counts.phone_numbers.show()),
+    ("overloaded", |status| of_sip(status, |sip| sip.overloaded)),
+    ("calls/s", |status| {
+        of_sip(status, |sip| sip.rates.calls_per_second)
+    }),
+    ("replies/s", |status| {
+        of_sip(status, |sip| sip.rates.replies_per_second)
+    }),
+    ("refused/s", |status| {
+        of_sip(status, |sip| sip.rates.refused_per_second)
+    }),
+    ("dropped/s", |status| {
+        of_sip(status, |sip| sip.rates.dropped_per_second)
+    }),
+    ("dropped by the system", |status| {
+        of_sip(status, |sip| sip.socket_drops)
+    }),
+    ("connections", |status| {
+        of_sip(status, |sip| sip.connections)
+    }),
+    ("reloads", |status| {
+        of_reloads(status, |reloads| reloads.succeeded)
+    }),
+    ("failed reloads", |status| {
+        of_reloads(status, |reloads| reloads.failed)
+    }),
+    ("last reload failed by", |status| {
+        of_reloads(status, |reloads| {
+            let last = reloads.last.as_ref();
+            last.and_then(|last| last.message.clone())
+        })
+    }),
 ];
+
+/// A cause, and how often it occurred.
+type Cause = (String, u64);
 
 /// The columns of counts by cause.
-const CAUSES: &[(&str, &str)] = &[("CAUSE", "/cause"), ("COUNT", "/count")];
-
-/// The columns of peers.
-const PEERS: &[(&str, &str)] = &[
-    ("PEER", "/name"),
-    ("MESSAGES", "/messages"),
-    ("CALLS", "/calls"),
-    ("DROPPED", "/dropped"),
-    ("CONNECTIONS", "/connections"),
+const CAUSES: &[Column<Cause>] = &[
+    ("CAUSE", |(cause, _)| cause.show()),
+    ("COUNT", |(_, count)| count.show()),
 ];
 
-/// The columns of strangers.
-const STRANGERS: &[(&str, &str)] = &[
-    ("ADDRESS", "/address"),
-    ("TRANSPORT", "/transport"),
-    ("MESSAGES", "/messages"),
-    ("LAST SEEN", "/last_seen_at"),
+/// The columns of peers.
+const PEERS: &[Column<PeerStatus>] = &[
+    ("PEER", |peer| peer.name.show()),
+    ("MESSAGES", |peer| peer.messages.show()),
+    ("CALLS", |peer| peer.calls.show()),
+    ("DROPPED", |peer| peer.dropped.show()),
+    ("CONNECTIONS", |peer| peer.connections.show()),
+];
+
+/// The columns of sources that are no peer.
+const STRANGERS: &[Column<StrangerStatus>] = &[
+    ("ADDRESS", |stranger| stranger.address.show()),
+    ("TRANSPORT", |stranger| stranger.transport.show()),
+    ("MESSAGES", |stranger| stranger.messages.show()),
+    ("LAST SEEN", |stranger| stranger.last_seen_at.show()),
 ];
 
 /// All is well.
@@ -253,41 +282,75 @@ Examples:
 
 #[cfg(test)]
 mod tests {
+    use serde_json::{Value, json};
+
     use super::*;
 
     /// A healthy server, with one value replaced.
     fn judged(pointer: &str, value: Value) -> (u8, String) {
         let mut status = json!({
+            "version": "1.0.0",
+            "started_at": "2026-11-21T12:00:00.000Z",
+            "uptime_seconds": 7,
             "health": {"status": "ready", "storage": "available", "index": "whole"},
-            "counts": {"contacts": 7},
-            "reloads": {"last": null},
-            "sip": {"overloaded": false, "rates": {"calls_per_second": 1.5}},
+            "counts": {"contacts": 7, "environments": 1, "agents": 2, "phone_numbers": 1},
+            "reloads": {"succeeded": 1, "failed": 0, "last": null},
+            "sip": {
+                "overloaded": false,
+                "draining": false,
+                "rates": {
+                    "window_seconds": 10.0, "messages_per_second": 3.0, "calls_per_second": 1.5,
+                    "retransmissions_per_second": 0.0, "replies_per_second": 1.5,
+                    "refused_per_second": 0.0, "dropped_per_second": 0.0,
+                },
+                "messages": {}, "dropped": {}, "refused": {"rate": 3},
+                "socket_drops": 0, "connections": 0, "peers": [],
+                "strangers": {"messages": 0, "messages_of_others": 0, "addresses": []},
+            },
         });
-        if let Some(place) = status.pointer_mut(pointer) {
-            *place = value;
+        if let Some(found) = status.pointer_mut(pointer) {
+            *found = value;
         }
+        let status: Status = serde_json::from_value(status).unwrap();
+        assert!(
+            readable(&status).contains("rate   3"),
+            "{}",
+            readable(&status)
+        );
         judge(&status)
     }
 
     #[test]
     fn health_is_judged_as_by_a_plugin() {
-        let (code, line) = judged("", Value::Null);
-        assert_eq!(code, CRITICAL, "an empty answer is no good sign: {line}");
         let (code, line) = judged("/none", Value::Null);
         assert_eq!(code, OK);
         assert!(
             line.starts_with("ready, 1.5 calls/s, 7 contacts | calls_per_second=1.5 "),
             "{line}"
         );
+        let at = "2026-11-21T12:00:00.000Z";
         for (pointer, value, level) in [
             ("/health/storage", json!("unavailable"), CRITICAL),
             ("/health/index", json!("damaged"), CRITICAL),
             ("/health/index", json!("loading"), WARNING),
             ("/health/status", json!("draining"), WARNING),
             ("/sip/overloaded", json!(true), WARNING),
-            ("/reloads/last", json!({"succeeded": false}), WARNING),
+            (
+                "/reloads/last",
+                json!({"at": at, "succeeded": false, "message": "no"}),
+                WARNING,
+            ),
         ] {
             assert_eq!(judged(pointer, value).0, level, "{pointer}");
         }
+    }
+
+    #[test]
+    fn an_answer_without_health_is_no_good_sign() {
+        let url = "http://127.0.0.1".to_owned();
+        assert_eq!(
+            unanswered(&ClientError::Unreadable { url, status: 200 }),
+            UNKNOWN
+        );
     }
 }

@@ -2,7 +2,11 @@
 
 use std::str::FromStr;
 
-use serde_json::{Map, Value, json};
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
+use ringback_api::{Done, TargetNew};
+use ringback_routing::{AgentStatus, CallStatus, Direction, NumberForm};
+
+use crate::output::escaped;
 
 /// One place that a call can be sent to: `URI [PRIORITY [WEIGHT]]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,8 +21,12 @@ pub(crate) struct TargetArg {
 
 impl TargetArg {
     /// As the API takes it.
-    pub(crate) fn body(&self) -> Value {
-        json!({"uri": self.uri, "priority": self.priority, "weight": self.weight})
+    fn to_api(&self) -> TargetNew {
+        TargetNew::Ranked {
+            uri: self.uri.clone(),
+            priority: self.priority,
+            weight: self.weight,
+        }
     }
 }
 
@@ -63,67 +71,76 @@ pub(crate) fn seconds(text: &str) -> Result<u64, String> {
         .ok_or_else(|| "not a time span such as 3600, 90m, 12h, 30d or 4w".to_owned())
 }
 
-/// A body of the fields that were given.
-#[derive(Debug, Default)]
-pub(crate) struct Body(Map<String, Value>);
-
-impl Body {
-    /// Adds a field, where it has a value.
-    pub(crate) fn with(mut self, name: &str, value: Option<impl Into<Value>>) -> Self {
-        if let Some(value) = value {
-            self.0.insert(name.to_owned(), value.into());
-        }
-        self
-    }
-
-    /// Adds a field that a flag clears.
-    pub(crate) fn clear(mut self, name: &str, clear: bool) -> Self {
-        if clear {
-            self.0.insert(name.to_owned(), Value::Null);
-        }
-        self
-    }
-
-    /// Adds a list of targets, where one was given.
-    pub(crate) fn targets(self, name: &str, targets: &[TargetArg], clear: bool) -> Self {
-        let list: Vec<Value> = targets.iter().map(TargetArg::body).collect();
-        self.with(name, (clear || !list.is_empty()).then_some(list))
-    }
-
-    /// The body.
-    pub(crate) fn build(self) -> Value {
-        Value::Object(self.0)
-    }
+/// The targets of a request: those given, or an empty list where there are to be none.
+pub(crate) fn targets(given: &[TargetArg], none: bool) -> Option<Vec<TargetNew>> {
+    let list: Vec<TargetNew> = given.iter().map(TargetArg::to_api).collect();
+    (none || !list.is_empty()).then_some(list)
 }
 
-/// A list of texts, where there is one.
-pub(crate) fn list(items: &[String]) -> Option<Vec<Value>> {
-    (!items.is_empty()).then(|| {
-        items
-            .iter()
-            .map(|item| Value::from(item.as_str()))
-            .collect()
-    })
+/// A list, where something was given.
+pub(crate) fn list<T: Clone>(items: &[T]) -> Option<Vec<T>> {
+    (!items.is_empty()).then(|| items.to_vec())
 }
 
 /// What the API says when there is nothing else to show.
-pub(crate) fn said(answer: &Value, otherwise: &str) -> String {
-    let message = answer.get("message").and_then(Value::as_str);
-    format!("{}\n", message.unwrap_or(otherwise))
+pub(crate) fn said(answer: &Done) -> String {
+    format!("{}\n", escaped(&answer.message))
 }
 
-/// The statuses of a call.
-pub(crate) const STATUSES: [&str; 9] = [
-    "initiated",
-    "ringing",
-    "answered",
-    "completed",
-    "failed",
-    "busy",
-    "no_answer",
-    "no-answer",
-    "voicemail",
-];
+/// Reads the direction of an agent.
+pub(crate) fn direction() -> impl TypedValueParser<Value = Direction> {
+    let help = |direction: &Direction| match direction {
+        Direction::Inbound => "Takes calls",
+        Direction::Outbound => "Makes calls",
+    };
+    one_of(&Direction::ALL, Direction::name, help)
+}
+
+/// Reads the status of an agent.
+pub(crate) fn agent_status() -> impl TypedValueParser<Value = AgentStatus> {
+    let help = |status: &AgentStatus| match status {
+        AgentStatus::Draft => "Takes no part in routing",
+        AgentStatus::Published => "Takes part in routing",
+    };
+    one_of(&AgentStatus::ALL, AgentStatus::name, help)
+}
+
+/// Reads the form of numbers without `+`.
+pub(crate) fn number_form() -> impl TypedValueParser<Value = NumberForm> {
+    let help = |form: &NumberForm| match form {
+        NumberForm::National => "As dialed within the country",
+        NumberForm::E164 => "E.164 without its plus",
+    };
+    one_of(&NumberForm::ALL, NumberForm::name, help)
+}
+
+/// Reads the status of a call.
+pub(crate) fn call_status() -> impl TypedValueParser<Value = CallStatus> {
+    let words = CallStatus::ALL.map(|status| {
+        let word = PossibleValue::new(status.name());
+        match status {
+            CallStatus::NoAnswer => word.alias("no-answer"),
+            _ => word,
+        }
+    });
+    PossibleValuesParser::new(words).try_map(|word| word.parse::<CallStatus>())
+}
+
+/// Reads one of these values by its name.
+fn one_of<T: Copy + Send + Sync + 'static>(
+    all: &'static [T],
+    name: fn(T) -> &'static str,
+    help: fn(&T) -> &'static str,
+) -> impl TypedValueParser<Value = T> {
+    let words = all
+        .iter()
+        .map(|value| PossibleValue::new(name(*value)).help(help(value)));
+    PossibleValuesParser::new(words).try_map(move |word| {
+        let mut all = all.iter();
+        let found = all.find(|value| name(**value) == word).copied();
+        found.ok_or(std::fmt::Error)
+    })
+}
 
 #[cfg(test)]
 mod tests {
@@ -154,13 +171,21 @@ mod tests {
     fn targets_are_read_with_priority_and_weight() {
         let target: TargetArg = "sip:a@b;x=1,2 10 70".parse().unwrap();
         assert_eq!(
-            target.body(),
-            json!({"uri": "sip:a@b;x=1,2", "priority": 10, "weight": 70})
+            target.to_api(),
+            TargetNew::Ranked {
+                uri: "sip:a@b;x=1,2".to_owned(),
+                priority: 10,
+                weight: 70
+            }
         );
         let target: TargetArg = "sip:a@b".parse().unwrap();
         assert_eq!(
-            target.body(),
-            json!({"uri": "sip:a@b", "priority": 0, "weight": 0})
+            target.to_api(),
+            TargetNew::Ranked {
+                uri: "sip:a@b".to_owned(),
+                priority: 0,
+                weight: 0
+            }
         );
         for bad in ["", "sip:a@b x", "sip:a@b 70000", "sip:a@b 1 2 3"] {
             assert!(bad.parse::<TargetArg>().is_err(), "{bad}");
