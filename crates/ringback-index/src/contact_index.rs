@@ -87,7 +87,7 @@ impl ContactIndex {
     /// Whether no contact is remembered.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.newest.len() == 0
+        self.newest.is_empty()
     }
 
     /// Enters a call. Calls may come in any order and more than once.

@@ -12,26 +12,33 @@
 
 mod chunks;
 mod layout;
+#[cfg(test)]
+#[cfg(ringback_loom)]
+mod loom_tests;
 mod stripe;
 #[cfg(test)]
+#[cfg(not(ringback_loom))]
 mod tests;
 
 use std::fmt;
 use std::hash::BuildHasher;
-use std::hint::{black_box, spin_loop};
+use std::hint::black_box;
 use std::ops::RangeInclusive;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use foldhash::quality::FixedState;
-use parking_lot::Mutex;
 use smallvec::SmallVec;
+
+use crate::sync::{AtomicU64, Mutex, Ordering, spin_loop};
 
 use chunks::{Bucket, CELLS, Cell, Chunks, Directory};
 use layout::{Group, State};
 use stripe::{Held, Stripe};
 
-/// The table. Keys must not be 0.
-pub(crate) struct Table<S = FixedState> {
+/// A hash table from 64 bits to 64 bits that many threads read and write at once; keys must not be 0.
+///
+/// Readers take no lock. A lookup touches one or two neighboring cache lines, memory follows the number of
+/// entries both ways, and nobody waits for a rehash.
+pub struct Table<S = FixedState> {
     /// The buckets.
     chunks: Chunks,
     /// The [`State`], packed. A writer changes it only while it holds [`Self::growth`] and the stripe
@@ -51,7 +58,8 @@ pub(crate) struct Table<S = FixedState> {
 
 impl Table {
     /// An empty table, whose hash nobody can foresee who does not know the seed.
-    pub(crate) fn new(seed: u64) -> Self {
+    #[must_use]
+    pub fn new(seed: u64) -> Self {
         Self::with_shape(BASE, CHUNK_BITS, FixedState::with_seed(seed))
     }
 }
@@ -77,8 +85,15 @@ impl<S: BuildHasher> Table<S> {
     }
 
     /// How many entries there are.
-    pub(crate) fn len(&self) -> usize {
+    #[must_use]
+    pub fn len(&self) -> usize {
         self.len.load(Ordering::Relaxed) as usize
+    }
+
+    /// Whether there is no entry.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
     }
 
     /// Gives what `look` makes of a key's value.
@@ -86,7 +101,7 @@ impl<S: BuildHasher> Table<S> {
     /// It may be called again, if the value or what belongs to it changed meanwhile; only the last
     /// result counts.
     #[inline]
-    pub(crate) fn read<R>(&self, key: u64, mut look: impl FnMut(Option<u64>) -> R) -> R {
+    pub fn read<R>(&self, key: u64, mut look: impl FnMut(Option<u64>) -> R) -> R {
         let hash = self.hasher.hash_one(key);
         let stripe = self.stripe(hash);
         for _ in 0..ATTEMPTS {
@@ -124,7 +139,7 @@ impl<S: BuildHasher> Table<S> {
     /// Lets `change` see and set a key's value: `None` is no entry.
     ///
     /// It runs under the lock of the key's stripe; whatever else it changes, readers see all or nothing.
-    pub(crate) fn update<R>(&self, key: u64, change: impl FnOnce(&mut Option<u64>) -> R) -> R {
+    pub fn update<R>(&self, key: u64, change: impl FnOnce(&mut Option<u64>) -> R) -> R {
         debug_assert_ne!(key, 0, "0 marks an empty cell");
         let hash = self.hasher.hash_one(key);
         let mut held = self.stripe(hash).lock();
@@ -172,7 +187,7 @@ impl<S: BuildHasher> Table<S> {
     /// Drops every entry that `keep` refuses, and gives back the memory that is not needed any more.
     ///
     /// Goes group by group; a group's readers wait while it is swept.
-    pub(crate) fn retain(&self, mut keep: impl FnMut(u64, u64) -> bool) {
+    pub fn retain(&self, mut keep: impl FnMut(u64, u64) -> bool) {
         let mut next = Some(0);
         while let Some(hash) = next {
             // The group may have changed since the last one; it never begins above this hash.
@@ -188,7 +203,7 @@ impl<S: BuildHasher> Table<S> {
     }
 
     /// Touches the memory that lookups of these keys will need, of all of them at once.
-    pub(crate) fn warm(&self, keys: impl IntoIterator<Item = u64>) {
+    pub fn warm(&self, keys: impl IntoIterator<Item = u64>) {
         let (chunks, state) = (self.chunks.load(), self.state());
         let mut homes = SmallVec::<[(&Stripe, &Bucket); WARMED]>::new();
         let mut keys = keys.into_iter();
@@ -429,7 +444,7 @@ const STRIPE_BITS: u32 = 10;
 const CHUNK_BITS: u32 = 18;
 
 /// How often a read is tried without the lock.
-const ATTEMPTS: usize = 64;
+const ATTEMPTS: usize = if cfg!(ringback_loom) { 1 } else { 64 };
 
 /// The steps that an insertion makes at most. One for every six would do.
 const STEPS: usize = 2;

@@ -2,18 +2,17 @@
 //! takes back when they are dropped.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 
-use arc_swap::{ArcSwap, Guard};
+use crate::sync::{ArcSwap, AtomicU64, Guard, yield_now, zeros};
 
 /// A key (0 where the cell is empty) and its value.
 pub(super) type Cell = [AtomicU64; 2];
 
-/// Eight cells: two cache lines of four.
+/// So many cells that they are two cache lines.
 pub(super) type Bucket = [Cell; CELLS];
 
-/// How many cells a bucket has.
-pub(super) const CELLS: usize = 8;
+/// How many cells a bucket has: eight are two cache lines, two are a small world to check.
+pub(super) const CELLS: usize = if cfg!(ringback_loom) { 2 } else { 8 };
 
 /// All chunks; they come and go at the end alone.
 pub(super) struct Chunks {
@@ -43,6 +42,7 @@ impl Chunks {
 
     /// The binary logarithm of a chunk's buckets.
     #[cfg(test)]
+    #[cfg(not(ringback_loom))]
     pub(super) const fn bits(&self) -> u32 {
         self.bits
     }
@@ -84,7 +84,7 @@ impl Chunks {
         drop(current);
         let last = self.directory.swap(Arc::new(Directory { chunks, bits }));
         while Arc::strong_count(&last) > 1 {
-            std::thread::yield_now();
+            yield_now();
         }
     }
 }
@@ -126,7 +126,7 @@ struct Chunk {
 impl Chunk {
     /// Empty buckets; `None` if there is no memory.
     fn new(buckets: usize) -> Option<Self> {
-        let words = bytemuck::try_zeroed_slice_box::<AtomicU64>((buckets + 1) * WORDS).ok()?;
+        let words = zeros((buckets + 1) * WORDS)?;
         let start = words.as_ptr().align_offset(WORDS * 8).min(WORDS);
         Some(Self { words, start })
     }

@@ -1,9 +1,8 @@
 //! A stripe: some of the table's groups, their lock, and what did not fit into them.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering, fence};
 
-use parking_lot::{Mutex, MutexGuard};
+use crate::sync::{AtomicU64, Mutex, MutexGuard, Ordering, fence};
 
 /// What did not fit into its group, by hash and key.
 pub(super) type Overflow = BTreeMap<(u64, u64), u64>;
