@@ -405,7 +405,7 @@ internal calls are counted and skipped. So are rows of a file that has a column 
 
   asterisk    Master.csv of cdr_csv and cdr_custom, or the cdr table
   freepbx     the cdr table or the report's CSV
-  freeswitch  Master.csv of mod_cdr_csv (templates example, asterisk), lines of mod_json_cdr
+  freeswitch  Master.csv of mod_cdr_csv (templates example, asterisk), lines of mod_json_cdr, FusionPBX's table
   twilio      the console's CSV, or Call objects of the API, one on a line
   vicidial    the export calls report, or the table vicidial_log
 

@@ -199,6 +199,33 @@ fn rejected_rows_are_told_by_their_line() {
     assert_eq!(client(&server, "talq_wrong", &args).code, Some(77));
 }
 
+/// Starts an import, and kills it as soon as it has remembered how far it got.
+fn interrupted(server: &Server, token: &str, args: &[&str], position: &str) {
+    let mut import = Command::new(BINARY)
+        .args(args)
+        .args(["--batch", "20", "--connections", "2"])
+        .env("RINGBACK_URL", server.url())
+        .env("RINGBACK_TOKEN", token)
+        .stderr(Stdio::null())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    let begun = Instant::now();
+    while !Path::new(position).exists() {
+        assert!(
+            begun.elapsed() < Duration::from_secs(60),
+            "nothing is remembered"
+        );
+        assert_eq!(
+            import.try_wait().unwrap(),
+            None,
+            "the import was too fast to be interrupted"
+        );
+    }
+    import.kill().unwrap();
+    import.wait().unwrap();
+}
+
 #[test]
 fn interrupted_import_continues_where_it_was() {
     let server = server();
@@ -210,36 +237,7 @@ fn interrupted_import_continues_where_it_was() {
     }
     let path = file(&server, "calls.csv", csv);
     let position = format!("{path}.ringback-position");
-    let mut first = Command::new(BINARY)
-        .args([
-            "import",
-            "calls",
-            &path,
-            "--batch",
-            "20",
-            "--connections",
-            "2",
-        ])
-        .env("RINGBACK_URL", server.url())
-        .env("RINGBACK_TOKEN", api.token())
-        .stderr(Stdio::null())
-        .stdout(Stdio::null())
-        .spawn()
-        .unwrap();
-    let begun = Instant::now();
-    while !Path::new(&position).exists() {
-        assert!(
-            begun.elapsed() < Duration::from_secs(60),
-            "nothing is remembered"
-        );
-        assert_eq!(
-            first.try_wait().unwrap(),
-            None,
-            "the import was too fast to be interrupted"
-        );
-    }
-    first.kill().unwrap();
-    first.wait().unwrap();
+    interrupted(&server, api.token(), &["import", "calls", &path], &position);
 
     let output = client(&server, api.token(), &["import", "calls", &path, "--json"]);
     assert!(
@@ -256,6 +254,74 @@ fn interrupted_import_continues_where_it_was() {
     for place in (0..rows).step_by(997) {
         assert_eq!(calls(&api, &contact(place)).len(), 1, "row {place}");
     }
+}
+
+#[test]
+fn rejected_rows_are_kept_once_however_often_the_import_is_interrupted() {
+    let server = server();
+    let (api, agent) = campaign(&server);
+    let rows = 60_000;
+    let mut csv = "agent_id,to,started_at\n".to_owned();
+    let mut expected = "line,field,value,reason\n".to_owned();
+    for index in 0..rows {
+        // Some are rejected here, some by the server.
+        let (to, started_at) = match index % 5 {
+            1 => (format!("4.93E+{index}"), "2026-11-01T12:00:00Z"),
+            3 => (contact(index), "yesterday"),
+            _ => (contact(index), "2026-11-01T12:00:00Z"),
+        };
+        let _infallible = writeln!(csv, "{agent},{to},{started_at}");
+        let line = index + 2;
+        let _infallible = match index % 5 {
+            1 => writeln!(
+                expected,
+                "{line},to,{to},The to field must be a valid phone number."
+            ),
+            3 => writeln!(
+                expected,
+                "{line},started_at,yesterday,it is no time that is known; say how times are written with --time-format"
+            ),
+            _ => Ok(()),
+        };
+    }
+    let path = file(&server, "calls.csv", csv);
+    let position = format!("{path}.ringback-position");
+    let rejects = server.scratch().join("rejects.csv");
+    let args = [
+        "import",
+        "calls",
+        &path,
+        "--rejects",
+        rejects.to_str().unwrap(),
+    ];
+    for _ in 0..2 {
+        interrupted(&server, api.token(), &args, &position);
+        // Rows that were rejected after the position was remembered come again.
+        let mut behind = std::fs::OpenOptions::new()
+            .append(true)
+            .open(&rejects)
+            .unwrap();
+        behind.write_all(b"59999,to,\"cut o").unwrap();
+    }
+    let output = client(&server, api.token(), &args);
+    assert_eq!(output.code, Some(65));
+    assert!(
+        output.stderr.contains("continuing after row"),
+        "{}",
+        output.stderr
+    );
+    assert!(
+        output
+            .stdout
+            .contains("60000 rows: 36000 accepted, 24000 rejected"),
+        "{}",
+        output.stdout
+    );
+    let kept = std::fs::read_to_string(&rejects).unwrap();
+    for (kept, expected) in kept.lines().zip(expected.lines()) {
+        assert_eq!(kept, expected);
+    }
+    assert_eq!(kept.len(), expected.len());
 }
 
 #[test]

@@ -18,6 +18,7 @@ mod learned;
 mod openssl;
 mod operation;
 mod operator;
+mod presets;
 mod serve;
 mod tls;
 mod verbs;
