@@ -32,7 +32,7 @@ use self::file::ConfigFile;
 use self::log::LogSpec;
 pub(crate) use self::log::{LogConfig, LogFormat};
 use crate::exit::Failure;
-use crate::output::{notice, print};
+use crate::output::{escaped, notice, print};
 
 /// Where settings come from: flags and environment variables over the file over defaults.
 #[derive(Clone, Debug, Args)]
@@ -164,7 +164,7 @@ pub(crate) fn check(args: &CheckArgs) -> Result<(), Failure> {
         Some(path) => path.display().to_string(),
         None => "defaults".to_owned(),
     };
-    print(&format!("{what}: ok\n"))?;
+    print(&format!("{}: ok\n", escaped(&what)))?;
     Ok(())
 }
 

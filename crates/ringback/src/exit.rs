@@ -11,7 +11,7 @@ use crate::config::ConfigError;
 use crate::context::ContextError;
 use crate::demo::DemoError;
 use crate::import::ImportError;
-use crate::output::{escaped, escaped_json, notice};
+use crate::output::{escaped_json, escaped_lines, notice};
 use crate::serve::ServeError;
 use crate::verb::status::StatusError;
 
@@ -142,13 +142,10 @@ pub(crate) fn tell(failure: &Failure, as_json: bool) {
         _ if as_json => eprintln!("{}", escaped_json(&failure.to_json())),
         Failure::Config(ConfigError::Faults(faults)) => {
             for fault in faults {
-                notice(&escaped(&fault.to_string()));
+                notice(&fault.to_string());
             }
         }
-        _ => {
-            let lines: Vec<String> = chain(failure).lines().map(escaped).collect();
-            notice(&lines.join("\n"));
-        }
+        _ => notice(&chain(failure)),
     }
 }
 
@@ -159,12 +156,16 @@ pub(crate) fn usage(error: &clap::Error, as_json: bool) -> ExitCode {
         let _unprinted = error.print();
         return ExitCode::SUCCESS;
     }
+    let text = error.render().to_string();
+    let plain = escaped_lines(&text);
     if as_json {
-        let text = error.render().to_string();
         let message = text.trim().trim_start_matches("error: ");
         eprintln!("{}", escaped_json(&object(message, "USAGE")));
-    } else {
+    } else if plain == text {
         let _unprinted = error.print();
+    } else {
+        // Colors are control characters too, so text that has others goes without them.
+        eprint!("{plain}");
     }
     ExitCode::from(USAGE)
 }

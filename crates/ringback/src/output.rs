@@ -76,9 +76,9 @@ impl Session {
     }
 }
 
-/// Says something on standard error.
+/// Says something on standard error, in one line or several.
 pub(crate) fn notice(text: &str) {
-    eprintln!("ringback: {text}");
+    eprintln!("ringback: {}", escaped_lines(text));
 }
 
 /// A text whose control characters, and those that turn the direction of writing, are written out:
@@ -93,6 +93,12 @@ pub(crate) fn escaped(text: &str) -> String {
         }
     }
     plain
+}
+
+/// The same for a text of several lines, which stay lines.
+pub(crate) fn escaped_lines(text: &str) -> String {
+    let lines: Vec<String> = text.split('\n').map(escaped).collect();
+    lines.join("\n")
 }
 
 /// The same for JSON text, which stays JSON with the same meaning: such characters stand only in its
@@ -117,7 +123,8 @@ fn is_unsafe(character: char) -> bool {
     character.is_control()
         || matches!(
             character,
-            '\u{200e}'
+            '\u{61c}'
+                | '\u{200e}'
                 | '\u{200f}'
                 | '\u{2028}'..='\u{202e}'
                 | '\u{2066}'..='\u{2069}'

@@ -1,6 +1,6 @@
 //! What an operator at a terminal, a script and a monitor see of the client commands.
 
-use std::io::Write as _;
+use std::io::{BufRead as _, Write as _};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
@@ -105,6 +105,99 @@ fn errors_are_json_where_json_is_asked_for() {
     assert_eq!(usage["code"], "USAGE");
     let away = error(&["agent", "list", "--json", "--url", "http://127.0.0.1:9"]);
     assert_eq!(away["code"], "UNREACHABLE");
+}
+
+/// A server that answers every request with this status and body.
+fn answering(status: &str, body: &str) -> (String, std::thread::JoinHandle<()>) {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let answer = format!(
+        "HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
+        body.len()
+    );
+    let answering = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut lines = std::io::BufReader::new(stream.try_clone().unwrap()).lines();
+        while lines.next().is_some_and(|line| line.unwrap() != "") {}
+        stream.write_all(answer.as_bytes()).unwrap();
+    });
+    (url, answering)
+}
+
+/// Control characters of C1 used to reach the terminal in errors as JSON.
+#[test]
+fn what_others_have_written_never_steers_the_terminal() {
+    // ESC, CR, DEL, CSI and OSC of C1, and what turns the direction of writing.
+    let odd = "a\u{1b}[2Jb\rc\u{7f}d\u{9b}31me\u{9d}f\u{202e}g\u{2066}h";
+    let check = |args: &[&str], output: &Output| {
+        for text in [&output.stdout, &output.stderr] {
+            let is_odd =
+                |c: char| c.is_control() && c != '\n' || matches!(c, '\u{202e}' | '\u{2066}');
+            assert!(!text.contains(is_odd), "{args:?}: {text:?}");
+        }
+        assert_ne!((output.stdout.len(), output.stderr.len()), (0, 0));
+    };
+    let server = server();
+    let (api, _) = agents(&server);
+    let path = server.scratch().join(odd);
+    std::fs::write(&path, "no configuration \u{9b}").unwrap();
+    let path = path.to_str().unwrap();
+    for args in [
+        &[odd][..],
+        &["agent", odd],
+        &["agent", "list", &format!("--{odd}")],
+        &["agent", "list", "--url", odd],
+        &["agent", "show", odd],
+        &["agent", "create", "--name", odd, "--direction", "inbound"],
+        &["agent", "create", "--name", "A", "--direction", odd],
+        &["number", "add", odd],
+        &["contact", "show", odd],
+        &["route", "--to", odd, "--from", odd],
+        &["route", "--to", odd, "--from", odd, "--explain"],
+        &["call", "record", "--agent", odd, "--to", odd],
+        &[
+            "call",
+            "record",
+            "--agent",
+            "Sales",
+            "--to",
+            "+12025550142",
+            "--sid",
+            odd,
+        ],
+        &["contact", "show", "+12025550142"],
+        &["import", "calls", odd],
+        &["import", "calls", path],
+        &["context", "use", odd],
+        &["check-config", path],
+        &["check-config", odd],
+        &["serve", "--config", path],
+        &["serve", "--http", odd],
+    ] {
+        check(args, &client(&server, api.token(), args));
+        let args = [args, &["--json"]].concat();
+        check(&args, &client(&server, api.token(), &args));
+    }
+
+    // JSON may hold C1 characters as they are.
+    let odd = odd.replace(['\u{1b}', '\r', '\u{7f}'], "");
+    let refusal = format!(
+        r#"{{"success":false,"message":"{odd}","code":"{odd}","errors":{{"{odd}":["{odd}"]}}}}"#
+    );
+    let list = format!(r#"{{"success":true,"data":[{{"id":"{odd}","name":"{odd}"}}]}}"#);
+    for (status, body) in [
+        ("422 Unprocessable Content", &refusal),
+        ("500 Internal Server Error", &odd),
+        ("200 OK", &list),
+        ("200 OK", &odd),
+    ] {
+        for option in [&[][..], &["--json"], &["--quiet"]] {
+            let (url, answering) = answering(status, body);
+            let args = [&["number", "list", "--url", &url], option].concat();
+            check(&args, &with(&[("RINGBACK_TOKEN", "talq_x")], &args));
+            answering.join().unwrap();
+        }
+    }
 }
 
 #[test]
