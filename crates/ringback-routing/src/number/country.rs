@@ -49,10 +49,15 @@ impl Country {
         self.entry().international_prefix.as_bytes()
     }
 
+    /// The digits dialed from here before a number of another area; empty where there is no such thing.
+    pub(super) fn trunk_prefix(self) -> &'static str {
+        &self.entry().trunk_prefix
+    }
+
     /// Whether numbers of other areas are dialed behind a trunk prefix here, and these digits lack it.
     pub(super) fn lacks_trunk_prefix(self, digits: &[u8]) -> bool {
-        let prefix = self.entry().trunk_prefix.as_bytes();
-        !prefix.is_empty() && !digits.starts_with(prefix)
+        let prefix = self.trunk_prefix();
+        !prefix.is_empty() && !digits.starts_with(prefix.as_bytes())
     }
 
     /// Whether the digits begin with the calling code.

@@ -1110,19 +1110,7 @@ mod tests {
                 international_prefix: None,
                 form,
             };
-            for kind in [
-                PhoneNumberType::FixedLine,
-                PhoneNumberType::Mobile,
-                PhoneNumberType::TollFree,
-            ] {
-                let Ok(example) =
-                    PHONE_NUMBER_UTIL.get_example_number_for_type_and_region(region, kind)
-                else {
-                    continue;
-                };
-                let Some(number) = plan::from_library(&example) else {
-                    continue;
-                };
+            for (example, number) in examples(region) {
                 seen += 1;
                 let digits = number.digits().to_string();
                 let national = example
@@ -1193,11 +1181,19 @@ mod tests {
                         assert!(is_meant, "{text} in {country:?} is read as {read:?}");
                     }
                     if form == NumberForm::National {
+                        let trunk = country.trunk_prefix();
+                        let significant = example.get_national_significant_number();
+                        let behind_trunk = format!("{trunk}{significant}");
                         for text in [
                             national.clone(),
                             format!("{national} x5"),
                             format!("{national},5"),
                             format!("'{national}"),
+                            format!("{national}.0"),
+                            behind_trunk.clone(),
+                            format!("{behind_trunk}.0"),
+                            format!("{behind_trunk};ext=12"),
+                            format!("tel:{behind_trunk};phone-context=+{code}"),
                         ] {
                             let read = read(&rules, &text).number();
                             let is_meant =
@@ -1215,7 +1211,72 @@ mod tests {
                 }
             }
         }
-        assert!(seen > 600, "{seen}");
+        assert!(seen > 1_000, "{seen}");
+    }
+
+    /// The same numbers by the rules of every other country, as a peer sends them that serves many.
+    #[test]
+    fn a_number_of_one_country_is_not_read_as_a_merely_possible_one_of_another() {
+        let regions: Vec<_> = PHONE_NUMBER_UTIL.get_supported_regions().collect();
+        let numbers: Vec<E164> = regions
+            .iter()
+            .flat_map(|region| examples(*region))
+            .map(|(_, number)| number)
+            .collect();
+        for region in regions {
+            let Ok(country) = region.as_region_str().parse::<Country>() else {
+                continue;
+            };
+            let [national, e164] = NumberForm::ALL.map(|form| NumberRules {
+                country: Some(country),
+                international_prefix: None,
+                form,
+            });
+            let prefix = String::from_utf8_lossy(country.international_prefix()).into_owned();
+            for number in &numbers {
+                let digits = number.digits().to_string();
+                for text in [format!("+{digits}"), format!("{prefix}{digits}")] {
+                    assert_eq!(
+                        read(&national, &text).number(),
+                        Some(*number),
+                        "{text} in {country:?}"
+                    );
+                }
+                assert_eq!(
+                    read(&e164, &digits).number(),
+                    Some(*number),
+                    "{digits} in {country:?}"
+                );
+                // Only where both are valid, the national one holds.
+                let read = read(&national, format!("{digits}.0")).number();
+                let is_meant = read.is_none_or(|read| read == *number || read.is_valid());
+                assert!(is_meant, "{digits} in {country:?} is read as {read:?}");
+            }
+        }
+    }
+
+    /// An example of every kind of number in a country.
+    fn examples(region: rlibphonenumber::Region) -> Vec<(rlibphonenumber::PhoneNumber, E164)> {
+        let kinds = [
+            PhoneNumberType::FixedLine,
+            PhoneNumberType::Mobile,
+            PhoneNumberType::TollFree,
+            PhoneNumberType::PremiumRate,
+            PhoneNumberType::SharedCost,
+            PhoneNumberType::VoIP,
+            PhoneNumberType::PersonalNumber,
+            PhoneNumberType::Pager,
+            PhoneNumberType::UAN,
+            PhoneNumberType::VoiceMail,
+        ];
+        let example = |kind| {
+            let example = PHONE_NUMBER_UTIL
+                .get_example_number_for_type_and_region(region, kind)
+                .ok()?;
+            let number = plan::from_library(&example)?;
+            Some((example, number))
+        };
+        kinds.into_iter().filter_map(example).collect()
     }
 
     /// Some rules of every kind.
