@@ -39,7 +39,7 @@ fn mutated_messages_leave_nothing_behind_and_take_no_more_than_their_share() {
                 exercise::handle(bytes, Transport::Udp);
             }
             Case::Stream(bytes, pieces) => exercise::stream(bytes, pieces),
-            Case::Hep(bytes) => exercise::hep(bytes),
+            Case::Hep(bytes) => exercise::mirrored(bytes),
         }
         let change = region.change();
         let stays = change.bytes_allocated - change.bytes_deallocated;

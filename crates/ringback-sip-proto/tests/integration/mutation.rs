@@ -14,9 +14,10 @@ fn mutated_messages_never_panic() {
     Mutator::seeds(Mutator::cases(SMOKE), |seed| match mutator.case(seed) {
         Case::Datagram(bytes) => {
             exercise::handle(&bytes, Transport::Udp);
+            exercise::mirrored(&bytes);
         }
         Case::Stream(bytes, pieces) => exercise::stream(&bytes, &pieces),
-        Case::Hep(bytes) => exercise::hep(&bytes),
+        Case::Hep(bytes) => exercise::mirrored(&bytes),
     });
 }
 
