@@ -15,6 +15,7 @@ mod formats;
 mod import;
 mod ipv6;
 mod learned;
+mod numbers;
 mod openssl;
 mod operation;
 mod operator;
