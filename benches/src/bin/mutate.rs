@@ -144,7 +144,7 @@ fn time(case: &Case) -> u64 {
             exercise::handle(bytes, Transport::Udp);
         }
         Case::Stream(bytes, pieces) => exercise::stream(bytes, pieces),
-        Case::Hep(bytes) => exercise::hep(bytes),
+        Case::Hep(bytes) => exercise::mirrored(bytes),
     }
     let end = clock_gettime(ClockId::ThreadCPUTime);
     let took = (end.tv_sec - begin.tv_sec) * 1_000_000_000 + (end.tv_nsec - begin.tv_nsec);
