@@ -19,17 +19,37 @@ pub fn decide<'d>(
     contacts: &impl Contacts,
     question: &Question<'_>,
 ) -> Result<Decision<'d>, ContactUnreadable> {
-    resolve(directory, contacts, question, &mut Unobserved)
+    let number = question.dialed.and_then(|dialed| directory.dialed(dialed));
+    decide_dialed(directory, number, contacts, question)
+}
+
+/// The same for a dialed number that was looked up before, in this directory; `None`: it is not ours, or could
+/// not be read.
+///
+/// # Errors
+/// As above.
+pub fn decide_dialed<'d>(
+    directory: &'d Directory,
+    number: Option<DialedNumber<'d>>,
+    contacts: &impl Contacts,
+    question: &Question<'_>,
+) -> Result<Decision<'d>, ContactUnreadable> {
+    resolve(directory, number, contacts, question, &mut Unobserved)
 }
 
 /// The rungs, from the best answer to the last resort; `observer` hears how each one went.
 pub(crate) fn resolve<'d>(
     directory: &'d Directory,
+    number: Option<DialedNumber<'d>>,
     contacts: &impl Contacts,
     question: &Question<'_>,
     observer: &mut impl Observer,
 ) -> Result<Decision<'d>, ContactUnreadable> {
-    let Some((number, environment)) = dialed_number(directory, question) else {
+    let Some(DialedNumber {
+        number,
+        environment,
+    }) = number
+    else {
         observer.number_unknown();
         return Ok(Decision::refused(directory, Reason::NumberUnknown));
     };
@@ -86,6 +106,15 @@ pub struct Question<'q> {
     /// Whether the asker can be sent to a target, once its placeholders are filled in; a SIP request
     /// cannot be sent back to its own URI.
     pub usable: &'q dyn Fn(&Target, &Placeholders) -> bool,
+}
+
+/// A dialed number that is ours.
+#[derive(Clone, Copy, Debug)]
+pub struct DialedNumber<'d> {
+    /// The number.
+    pub number: &'d DirectoryNumber,
+    /// The environment that owns it.
+    pub environment: &'d DirectoryEnvironment,
 }
 
 /// What is answered; borrows from the directory that it was made by.
@@ -323,15 +352,6 @@ impl<'d> Place<'d, '_> {
             caller: self.question.caller,
         }
     }
-}
-
-/// The dialed number and its environment, if it is one of ours.
-fn dialed_number<'d>(
-    directory: &'d Directory,
-    question: &Question<'_>,
-) -> Option<(&'d DirectoryNumber, &'d DirectoryEnvironment)> {
-    let number = directory.number(question.dialed?)?;
-    Some((number, directory.environment(number.environment)?))
 }
 
 /// The callback rungs: the newest qualifying call from the dialed number, else the newest of all;

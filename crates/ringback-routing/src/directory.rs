@@ -13,8 +13,9 @@ use serde::{Deserialize, Serialize};
 use crate::persistent::{PersistentMap, PersistentVec};
 use crate::targets::TargetSet;
 use crate::{
-    Agent, AgentId, AgentSlot, AgentSlots, AgentStatus, CallbackRole, Direction, E164, Environment,
-    EnvironmentId, EnvironmentSlot, NumberId, PhoneNumber, StatusSet, Target, Token, TokenId,
+    Agent, AgentId, AgentSlot, AgentSlots, AgentStatus, CallbackRole, DialedNumber, Direction,
+    E164, Environment, EnvironmentId, EnvironmentSlot, NumberId, PhoneNumber, StatusSet, Target,
+    Token, TokenId,
 };
 
 /// A snapshot of everything that changes rarely.
@@ -178,6 +179,16 @@ impl Directory {
     #[must_use]
     pub fn number(&self, number: E164) -> Option<&DirectoryNumber> {
         self.numbers.get(&number.subscriber()).map(Arc::as_ref)
+    }
+
+    /// The number of this subscriber with its environment, as a call to it finds them.
+    #[must_use]
+    pub fn dialed(&self, number: E164) -> Option<DialedNumber<'_>> {
+        let number = self.number(number)?;
+        Some(DialedNumber {
+            environment: self.environment(number.environment)?,
+            number,
+        })
     }
 
     /// The number with this identifier.

@@ -18,7 +18,8 @@ pub fn explain<'d>(
     question: &Question<'_>,
 ) -> Result<(Decision<'d>, Vec<Step>), ContactUnreadable> {
     let mut notes = Notes::default();
-    let decision = resolve(directory, contacts, question, &mut notes)?;
+    let number = question.dialed.and_then(|dialed| directory.dialed(dialed));
+    let decision = resolve(directory, number, contacts, question, &mut notes)?;
     let mut steps = notes.steps;
     if decision.outcome == Outcome::Refused {
         steps.push(Step {

@@ -20,7 +20,7 @@ mod targets;
 mod timestamp;
 
 pub use contacts::{ContactUnreadable, Contacts, RecentCalls, RememberedCall};
-pub use decision::{Decision, Outcome, Question, Reason, decide};
+pub use decision::{Decision, DialedNumber, Outcome, Question, Reason, decide, decide_dialed};
 pub use directory::{Directory, DirectoryAgent, DirectoryEnvironment, DirectoryNumber, TokenHash};
 pub use explanation::{Rung, Step, explain};
 pub use id::{
