@@ -11,7 +11,7 @@ use ringback_benches::population::{Population, random_contact};
 use ringback_benches::sip::{Call, Template};
 use ringback_benches::world::{CallPath, World, input};
 use ringback_sip_proto::message::Framing;
-use ringback_sip_proto::{Message, Redirector, Settings, rsip};
+use ringback_sip_proto::{Message, Redirector, rsip};
 
 /// How many contacts are remembered.
 const CONTACTS: u64 = 1_000_000;
@@ -30,7 +30,7 @@ fn reading(criterion: &mut Criterion) {
         bytes
     };
     let options = String::from_utf8_lossy(&bytes).replace("INVITE", "OPTIONS");
-    let redirector = Redirector::new([7; 16], Settings::default());
+    let redirector = Redirector::new([7; 16]);
     let mut out = Vec::with_capacity(4_096);
 
     let mut group = criterion.benchmark_group("wire");

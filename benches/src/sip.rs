@@ -287,7 +287,7 @@ fn read_hexadecimal(text: &[u8]) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use ringback_sip_proto::{Action, Identity, IdentitySource, Redirector, Settings};
+    use ringback_sip_proto::{Action, Identity, IdentitySource, Redirector};
 
     use super::*;
     use crate::world::input;
@@ -298,7 +298,7 @@ mod tests {
         let call = Call::returning(&Population::SMALL, 0x0123_4567_89ab_cdef, 5);
         template.set(&call);
         assert_eq!(template.bytes().len(), INVITE_BYTES);
-        let redirector = Redirector::new([1; 16], Settings::default());
+        let redirector = Redirector::new([1; 16]);
         let mut out = Vec::new();
         let Action::Invite(invite) = redirector.handle(input(template.bytes()), &mut out) else {
             panic!("no INVITE: {}", String::from_utf8_lossy(&out));
@@ -316,7 +316,7 @@ mod tests {
     fn options_are_answered() {
         let mut template = Template::options(41_234);
         template.set(&Call::returning(&Population::SMALL, 1, 1));
-        let redirector = Redirector::new([1; 16], Settings::default());
+        let redirector = Redirector::new([1; 16]);
         let mut out = Vec::new();
         assert!(matches!(
             redirector.handle(input(template.bytes()), &mut out),

@@ -247,7 +247,7 @@ impl CallPath {
     #[must_use]
     pub fn new() -> Self {
         Self {
-            redirector: Redirector::new([7; 16], Settings::default()),
+            redirector: Redirector::new([7; 16]),
             rules: NumberRules::default(),
             plans: Mutex::default(),
         }
@@ -283,29 +283,30 @@ impl CallPath {
                     decision.reason,
                 );
                 let mut plans = self.plans.lock().unwrap_or_else(PoisonError::into_inner);
-                let (answer, targets) = plans.entry(key).or_insert_with(|| self.plan(&decision));
+                let (answer, targets) = plans.entry(key).or_insert_with(|| plan(&decision));
                 Some(self.redirector.answer(&invite, answer, &*targets, out))
             }
             _ => None,
         }
     }
+}
 
-    /// Writes out the answer of a decision, as the server does when it meets it first.
-    fn plan(&self, decision: &Decision<'_>) -> Plan {
-        let agent = decision.agent.map(|agent| agent.record.id.0.to_string());
-        let source = decision.source_agent.map(|it| it.record.id.0.to_string());
-        let answer = Answer {
-            outcome: decision.outcome.name(),
-            reason: decision.reason.name(),
-            agent: agent.as_deref(),
-            source_agent: source.as_deref(),
-        };
-        let target = |target: &Target| self.redirector.prepare_target(&answer, &target.uri);
-        (
-            self.redirector.prepare(&answer),
-            decision.targets().iter().map(target).collect(),
-        )
-    }
+/// Writes out the answer of a decision, as the server does when it meets it first.
+fn plan(decision: &Decision<'_>) -> Plan {
+    let agent = decision.agent.map(|agent| agent.record.id.0.to_string());
+    let source = decision.source_agent.map(|it| it.record.id.0.to_string());
+    let answer = Answer {
+        outcome: decision.outcome.name(),
+        reason: decision.reason.name(),
+        agent: agent.as_deref(),
+        source_agent: source.as_deref(),
+    };
+    let settings = Settings::default();
+    let target = |target: &Target| PreparedTarget::new(&target.uri, &answer, settings);
+    (
+        PreparedAnswer::new(&answer, settings),
+        decision.targets().iter().map(target).collect(),
+    )
 }
 
 impl Default for CallPath {

@@ -10,7 +10,7 @@ use ringback_benches::world::{
 };
 use ringback_routing::{Caller, NumberRules};
 use ringback_sip_proto::message::Framing;
-use ringback_sip_proto::{Identity, Message, Redirector, Settings};
+use ringback_sip_proto::{Identity, Message, Redirector};
 
 /// How many contacts are remembered.
 const CONTACTS: u64 = 10_000;
@@ -24,7 +24,7 @@ fn main() -> ExitCode {
     };
     let world = World::new(CONTACTS);
     let path = CallPath::new();
-    let redirector = Redirector::new([7; 16], Settings::default());
+    let redirector = Redirector::new([7; 16]);
     let rules = NumberRules::default();
     let mut out = Vec::with_capacity(4_096);
     let mut invite = Template::invite(41_234);

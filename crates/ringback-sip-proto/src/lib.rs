@@ -4,10 +4,11 @@
 //!
 //! ```
 //! use ringback_sip_proto::{
-//!     Action, Answer, Identity, IdentitySource, Input, Redirector, Settings, Transport,
+//!     Action, Answer, Identity, IdentitySource, Input, PreparedAnswer, PreparedTarget, Redirector,
+//!     Settings, Transport,
 //! };
 //!
-//! let redirector = Redirector::new([7; 16], Settings::default()); // one per node, any number of copies
+//! let redirector = Redirector::new([7; 16]); // one per node, any number of copies
 //! let mut replies = Vec::with_capacity(4096); // used again and again: nothing is allocated
 //! let datagram = b"INVITE sip:+551130000000@192.0.2.1 SIP/2.0\r\n\
 //!     Via: SIP/2.0/UDP 192.0.2.9:5060;branch=z9hG4bK1;rport\r\n\
@@ -40,15 +41,16 @@
 //!             source_agent: None,
 //!         };
 //!         // What calls with the same answer share is written out once.
-//!         let prepared = redirector.prepare(&answer);
-//!         let target = redirector.prepare_target(&answer, "sip:7a1e@agents.example.com");
+//!         let settings = Settings::default();
+//!         let prepared = PreparedAnswer::new(&answer, settings);
+//!         let target = PreparedTarget::new("sip:7a1e@agents.example.com", &answer, settings);
 //!         let reply = redirector.answer(&invite, &prepared, [&target], &mut replies);
 //!         assert_eq!(reply.status, 302);
 //!         // `redirector.overloaded(..)` answers 503, `redirector.forward(..)` sends to a next hop.
 //!     }
-//!     Action::Absorb => {}               // an ACK
-//!     Action::Response(_response) => {}  // not ours; may be learned from
-//!     Action::Drop(_cause) => {}         // count it
+//!     Action::Absorb => {}                         // an ACK
+//!     Action::Response(_message, _response) => {}  // not ours; may be learned from
+//!     Action::Drop(_cause) => {}                   // count it
 //! }
 //! ```
 //!
@@ -80,9 +82,9 @@ pub use framing::{Frame, PONG, StreamFramer};
 pub use hep::{HepFrame, HepFramer, HepPacket};
 pub use message::{Digits, Fault, Identity, IdentitySource, MAX_MESSAGE, Message};
 pub use origin::{Origin, Transport};
-pub use prepared::{PreparedAnswer, PreparedTarget};
+pub use prepared::{Answer, PreparedAnswer, PreparedTarget, Settings};
 pub use proxy_protocol::ProxyHeader;
-pub use redirect::{Action, Answer, Input, Invite, Redirector, Settings};
-pub use reply::Reply;
+pub use redirect::{Action, Input, Invite, Redirector};
+pub use reply::{MAX_DATAGRAM, Reply};
 pub use rsip;
 pub use uri::{PLACEHOLDERS, Scheme, TargetError, Uri, validate_target};

@@ -3,7 +3,7 @@
 //!
 //! [`Redirector::handle`] takes one message and does everything but routing: it writes the reply,
 //! or says that there is none, or hands out the [`Invite`]. Whoever routes then calls
-//! [`Redirector::answer`] with what [`Redirector::prepare`] wrote out, [`Redirector::overloaded`] or [`Redirector::forward`].
+//! [`Redirector::answer`] with a [`PreparedAnswer`], [`Redirector::overloaded`] or [`Redirector::forward`].
 
 use std::net::SocketAddr;
 
@@ -11,10 +11,10 @@ use crate::check::{DropCause, Refusal, Request, Response, Verdict, check};
 use crate::lex;
 use crate::message::{Framing, Identity, IdentitySource, Message};
 use crate::origin::{Origin, Transport};
-use crate::prepared::{PreparedAnswer, PreparedTarget};
+use crate::prepared::{Answer, PreparedAnswer, PreparedTarget, Settings};
 use crate::reply::{ALLOW, Answered, MAX_DATAGRAM, Reply, TagKey, fingerprint};
 use crate::reply::{write_end, write_header};
-use crate::uri::{HEADER, Scheme, TargetError, Uri, read_target};
+use crate::uri::{Scheme, TargetError, Uri, read_target};
 
 /// One message and where it came from.
 #[derive(Clone, Copy, Debug)]
@@ -42,28 +42,10 @@ pub enum Action<'m> {
     Invite(Invite<'m>),
     /// Nothing: it was an ACK.
     Absorb,
-    /// Nothing but to learn from it: a response that is not ours.
-    Response(Response<'m>),
+    /// Nothing but to learn from it: a response that is not ours, and what it says of its call.
+    Response(Message<'m>, Response<'m>),
     /// Nothing but to count it.
     Drop(DropCause),
-}
-
-/// What is written on replies besides what must be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Settings {
-    /// `X-Ringback-*` headers on the reply.
-    pub decision_headers: bool,
-    /// The same as headers inside the Contact URI, so that they reach the target.
-    pub contact_headers: bool,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            decision_headers: true,
-            contact_headers: false,
-        }
-    }
 }
 
 /// An INVITE that passed every check and asks for a route.
@@ -164,53 +146,19 @@ impl<'m> Invite<'m> {
     }
 }
 
-/// A decision in the words that go on the wire.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Answer<'a> {
-    /// `callback`, `default`, `fallback` or `refused`.
-    pub outcome: &'a str,
-    /// Its reason code; `number_unknown` makes a refusal a 404.
-    pub reason: &'a str,
-    /// Id of the agent the call goes to.
-    pub agent: Option<&'a str>,
-    /// Id of the outbound agent whose call is returned.
-    pub source_agent: Option<&'a str>,
-}
-
-impl<'a> Answer<'a> {
-    /// The outcome that is answered with 404 or 480.
-    pub const REFUSED: &'static str = "refused";
-
-    /// Gives out each header of the decision with its value, those without one left out.
-    #[inline]
-    fn each_header(&self, mut each: impl FnMut(&'static str, &'a str)) {
-        each("X-Ringback-Outcome", self.outcome);
-        each("X-Ringback-Reason", self.reason);
-        if let Some(agent) = self.agent {
-            each("X-Ringback-Agent", agent);
-        }
-        if let Some(agent) = self.source_agent {
-            each("X-Ringback-Source-Agent", agent);
-        }
-    }
-}
-
-/// Answers requests. Holds no state but its key and settings, so each worker may have a copy.
+/// Answers requests. Holds no state but its key, so each worker may have a copy.
 #[derive(Clone, Debug)]
 pub struct Redirector {
     /// Stands for randomness in To tags and fingerprints.
     key: TagKey,
-    /// What is written on replies.
-    settings: Settings,
 }
 
 impl Redirector {
     /// Makes a core. The key should be secret and random, and the same for all workers of a node.
     #[must_use]
-    pub const fn new(key: [u8; 16], settings: Settings) -> Self {
+    pub const fn new(key: [u8; 16]) -> Self {
         Self {
             key: TagKey::new(key),
-            settings,
         }
     }
 
@@ -234,7 +182,7 @@ impl Redirector {
                 return Action::Invite(self.invite(message, request, origin));
             }
             Verdict::Absorb => return Action::Absorb,
-            Verdict::Response(response) => return Action::Response(response),
+            Verdict::Response(response) => return Action::Response(message, response),
             Verdict::Drop(cause) => return Action::Drop(cause),
             Verdict::Refuse(refusal, via) => {
                 let answered = Answered::refused(self.key, &message, &via, origin);
@@ -322,27 +270,11 @@ impl Redirector {
         }
         if shortfall != Shortfall::None {
             out.truncate(start);
-            return self.refuse(invite, &self.nobody(), shortfall, out);
+            let nobody = PreparedAnswer::new(&Answer::NO_AGENT, answer.settings);
+            return self.refuse(invite, &nobody, shortfall, out);
         }
         out.extend_from_slice(&answer.tail);
         answered.reply(302)
-    }
-
-    /// Writes out what the replies of a decision share.
-    #[must_use]
-    pub fn prepare(&self, answer: &Answer<'_>) -> PreparedAnswer {
-        let mut tail = Vec::new();
-        if self.settings.decision_headers {
-            answer.each_header(|name, value| write_header(name, value, &mut tail));
-        }
-        write_end(&mut tail);
-        PreparedAnswer::new(answer, tail)
-    }
-
-    /// Writes out what the replies of a decision share about one of its targets.
-    #[must_use]
-    pub fn prepare_target(&self, answer: &Answer<'_>, target: &str) -> PreparedTarget {
-        PreparedTarget::new(target, |uri, out| self.write_contact_end(uri, answer, out))
     }
 
     /// Redirects to a next hop with the user of the request URI unchanged, unless the hop has one of
@@ -377,7 +309,8 @@ impl Redirector {
         };
         if shortfall != Shortfall::None {
             out.truncate(start);
-            return self.refuse(invite, &self.nobody(), shortfall, out);
+            let nobody = PreparedAnswer::new(&Answer::NO_AGENT, Settings::NOTHING);
+            return self.refuse(invite, &nobody, shortfall, out);
         }
         out.extend_from_slice(b">\r\n");
         write_end(out);
@@ -460,31 +393,6 @@ impl Redirector {
         }
         out.extend_from_slice(&answer.tail);
         answered.fit(self.key, answered.reply(status), start, out)
-    }
-
-    /// The decision that there is no agent.
-    fn nobody(&self) -> PreparedAnswer {
-        self.prepare(&Answer {
-            outcome: Answer::REFUSED,
-            reason: NO_AGENT,
-            agent: None,
-            source_agent: None,
-        })
-    }
-
-    /// Writes what follows the URI of a Contact, up to the value of `q`.
-    fn write_contact_end(&self, uri: &Uri<'_>, answer: &Answer<'_>, out: &mut Vec<u8>) {
-        if self.settings.contact_headers {
-            let mut separator = if uri.headers().is_some() { b'&' } else { b'?' };
-            answer.each_header(|name, value| {
-                out.push(separator);
-                separator = b'&';
-                out.extend_from_slice(name.as_bytes());
-                out.push(b'=');
-                write_escaped(value.as_bytes(), out);
-            });
-        }
-        out.extend_from_slice(b">;q=");
     }
 }
 
@@ -579,22 +487,6 @@ fn write_q(thousandths: u16, out: &mut Vec<u8>) {
     }
 }
 
-/// Appends a URI header's value, escaped as RFC 3261 §19.1.1 asks.
-fn write_escaped(value: &[u8], out: &mut Vec<u8>) {
-    const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
-    for &byte in value {
-        if HEADER[byte as usize] {
-            out.push(byte);
-        } else {
-            out.extend_from_slice(&[
-                b'%',
-                DIGITS[usize::from(byte >> 4)],
-                DIGITS[usize::from(byte & 15)],
-            ]);
-        }
-    }
-}
-
 /// Appends the hop, which has no user, with that of the request URI.
 fn write_with_user(hop: &Uri<'_>, request_uri: &Uri<'_>, out: &mut Vec<u8>) {
     let text = hop.as_bytes();
@@ -647,8 +539,6 @@ fn write_user_param(text: &[u8], out: &mut Vec<u8>) {
 
 /// The status line of every redirect.
 const MOVED: &[u8] = b"SIP/2.0 302 Moved Temporarily";
-/// The reason of a refusal that no target was left for.
-const NO_AGENT: &str = "no_agent_available";
 /// Bytes of Contacts after which no further one is written.
 const MAX_CONTACTS: usize = 48 * 1024;
 /// The same over UDP, where the source may be forged: room for dozens.

@@ -38,7 +38,7 @@ pub struct Reply {
 const USUAL_LENGTH: usize = 1_024;
 
 /// The longest reply that fits into a UDP datagram over IPv4.
-pub(crate) const MAX_DATAGRAM: usize = 65_507;
+pub const MAX_DATAGRAM: usize = 65_507;
 
 /// The methods answered with something else than 405 or 501.
 pub const ALLOW: &str = "INVITE, ACK, CANCEL, OPTIONS";

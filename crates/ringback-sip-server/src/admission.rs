@@ -1,5 +1,6 @@
-//! How much is taken from whom: rates, what is held back on overload, and the packet filter that does it.
+//! Which messages are served: the rates of peers, overload, and the packet filter before the socket.
 
+pub(crate) mod gate;
 pub(crate) mod packet_filter;
 pub(crate) mod pressure;
 pub(crate) mod rate;

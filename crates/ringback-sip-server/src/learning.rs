@@ -14,8 +14,8 @@
 //! Mirrors send over several sockets, so a final reply may overtake its INVITE: it is kept for
 //! [`EARLY_SECONDS`], at most [`MAX_EARLY`] of them.
 //!
-//! Calls are watched for five to ten minutes, and at most [`MAX_CALLS`] twice. This module
-//! informs nobody: it returns what was learned.
+//! Calls are watched for five to ten minutes, and at most [`MAX_CALLS`] twice. Nothing is counted or told here:
+//! what a message taught is given back.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::BuildHasher;
@@ -28,12 +28,14 @@ use ringback_routing::{
     LearnedCall, Timestamp,
 };
 use ringback_sip_proto::Message;
+use ringback_sip_proto::message::StartLine;
+use ringback_sip_proto::rsip::Method;
 use smallvec::SmallVec;
 
-use crate::metrics::Learned;
+use crate::clock::Now;
+use crate::identity;
+use crate::metrics::LearnedEvent;
 use crate::peers::Peer;
-use crate::redirect::core::Now;
-use crate::redirect::identity;
 
 /// Calls whose end is waited for.
 #[derive(Debug)]
@@ -51,30 +53,38 @@ pub(crate) struct Sighting<'s> {
     pub(crate) peer: &'s Peer,
     /// The header in which an outbound INVITE names its agent.
     pub(crate) agent_header: &'s str,
+    /// Agents and numbers.
+    pub(crate) directory: &'s Directory,
     /// When it was captured.
     pub(crate) at: Timestamp,
     /// When it is looked at.
     pub(crate) now: Now,
 }
 
-/// What an INVITE whose dialed number is not ours came to.
-#[derive(Debug, Default)]
-pub(crate) struct Lesson {
-    /// Whether it is an outbound call.
+/// What one message taught.
+#[derive(Debug)]
+pub(crate) struct Learned<'m> {
+    /// Whether it is the INVITE of an outbound call.
     pub(crate) is_outbound: bool,
-    /// What is counted.
-    pub(crate) count: Option<Learned>,
-    /// The call to be recorded.
-    pub(crate) call: Option<LearnedCall>,
+    /// Its `Call-ID`.
+    pub(crate) call_id: &'m [u8],
+    /// When it was captured.
+    pub(crate) at: Timestamp,
+    /// What is learned from it: nearly always one thing, if any.
+    pub(crate) lessons: SmallVec<[Lesson; 1]>,
 }
 
-/// What a reply says about a call.
+/// Something learned.
 #[derive(Debug)]
-pub(crate) enum Progress {
+pub(crate) enum Lesson {
+    /// A new outbound call; its end may have been known before it.
+    Call(LearnedCall),
     /// An outbound call got further.
-    Outbound(LearnedCall),
+    Status(LearnedCall),
     /// A call that was routed as callback in this environment was answered.
     Answered(EnvironmentId),
+    /// Nothing, for this reason.
+    Nothing(LearnedEvent),
 }
 
 /// What was seen lately.
@@ -169,27 +179,56 @@ impl Learning {
         }
     }
 
-    /// Reads an INVITE whose dialed number is not ours.
-    pub(crate) fn outbound(
+    /// Learns from a message that passed by; `None` if it is neither an INVITE nor a response.
+    pub(crate) fn observe<'m>(
         &self,
-        directory: &Directory,
-        message: &Message<'_>,
+        message: &Message<'m>,
         sighting: &Sighting<'_>,
-    ) -> Lesson {
-        let (Ok(call_id), Ok(to), Some(leg)) = (message.call_id(), message.to(), self.leg(message))
-        else {
-            return Lesson::default();
-        };
-        if to.tag().is_some() {
-            return Lesson::default();
+    ) -> Option<Learned<'m>> {
+        match message.start() {
+            StartLine::Response { code, .. } => Some(self.response(message, code, sighting)),
+            StartLine::Request { .. } if message.method() == Some(Method::Invite) => {
+                let is_for_us = identity::is_for_us(message, sighting.peer, sighting.directory);
+                let learned = (!is_for_us).then(|| self.outbound(message, sighting));
+                Some(
+                    learned
+                        .flatten()
+                        .unwrap_or_else(|| Learned::nothing(sighting)),
+                )
+            }
+            _ => None,
         }
-        let (agent, from) = match calling_agent(directory, message, sighting) {
+    }
+
+    /// Learns from an INVITE whose dialed number is not ours; `None` if there is nothing to be counted.
+    pub(crate) fn outbound<'m>(
+        &self,
+        message: &Message<'m>,
+        sighting: &Sighting<'_>,
+    ) -> Option<Learned<'m>> {
+        let (call_id, to, leg) = (
+            message.call_id().ok()?,
+            message.to().ok()?,
+            self.leg(message)?,
+        );
+        if to.tag().is_some() {
+            return None;
+        }
+        let learned = |is_outbound, lesson| Learned {
+            is_outbound,
+            call_id,
+            at: sighting.at,
+            lessons: SmallVec::from_iter([lesson]),
+        };
+        // An outbound call that is not recorded, for this reason.
+        let unrecorded = |event| Some(learned(true, Lesson::Nothing(event)));
+        let directory = sighting.directory;
+        let (agent, from) = match calling_agent(message, sighting) {
             Ok(found) => found,
-            Err(count) => {
-                return Lesson {
-                    count,
-                    ..Lesson::default()
-                };
+            Err(NoAgent::Unnamed) => return None,
+            Err(NoAgent::Unknown) => {
+                let lesson = Lesson::Nothing(LearnedEvent::UnknownAgent);
+                return Some(learned(false, lesson));
             }
         };
         let environment = agent.record.environment;
@@ -197,11 +236,11 @@ impl Learning {
             .environment(agent.environment)
             .map(|environment| &environment.record);
         let Some(contact) = identity::dialed_outbound(message, sighting.peer, home) else {
-            return Lesson::untold(Learned::UnreadableContact);
+            return unrecorded(LearnedEvent::UnreadableContact);
         };
         let sid = String::from_utf8_lossy(call_id);
         if sid.len() > MAX_CALL_ID {
-            return Lesson::untold(Learned::LongCallId);
+            return unrecorded(LearnedEvent::LongCallId);
         }
         let call = Call::Outbound {
             environment,
@@ -233,14 +272,10 @@ impl Learning {
                 known.leg = leg;
                 let status = early.take(key, leg, sighting.now.uptime);
                 if let Some(call) = status.and_then(|status| known.advance(status, call_id)) {
-                    return Lesson {
-                        is_outbound: true,
-                        count: Some(Learned::Status),
-                        call: Some(call),
-                    };
+                    return Some(learned(true, Lesson::Status(call)));
                 }
             }
-            return Lesson::untold(Learned::Repeated);
+            return unrecorded(LearnedEvent::Repeated);
         }
         let mut watched = Watched {
             call,
@@ -252,11 +287,7 @@ impl Learning {
         }
         let call = watched.told(&sid, true);
         seen.insert(key, watched);
-        Lesson {
-            is_outbound: true,
-            count: Some(Learned::Call),
-            call,
-        }
+        Some(learned(true, Lesson::Call(call?)))
     }
 
     /// An INVITE was routed as callback: its answer counts.
@@ -292,19 +323,20 @@ impl Learning {
         seen.early.expire(now.uptime);
     }
 
-    /// Reads a reply with this status code; gives what it says about the calls that it belongs to.
-    pub(crate) fn reply(
+    /// Learns from a response with this status code what it says about the calls that it belongs to.
+    fn response<'m>(
         &self,
-        message: &Message<'_>,
+        message: &Message<'m>,
         code: u16,
-        now: Now,
-    ) -> SmallVec<[Progress; 1]> {
-        let mut told = SmallVec::new();
+        sighting: &Sighting<'_>,
+    ) -> Learned<'m> {
+        let mut learned = Learned::nothing(sighting);
         let (Some(status), Ok(call_id), Some(leg)) =
             (status_of(code), message.call_id(), self.leg(message))
         else {
-            return told;
+            return learned;
         };
+        learned.call_id = call_id;
         let key = self.hasher.hash_one(call_id);
         let mut seen = self.seen.lock();
         let best = seen.calls(key).and_then(|calls| {
@@ -313,9 +345,9 @@ impl Learning {
         });
         let Some(best) = best else {
             if status >= CallStatus::Answered {
-                seen.early.insert(key, leg, status, now.uptime);
+                seen.early.insert(key, leg, status, sighting.now.uptime);
             }
-            return told;
+            return learned;
         };
         // Where calls cannot be distinguished, the reply belongs to all of them.
         for watched in seen.calls(key).into_iter().flatten() {
@@ -323,15 +355,15 @@ impl Learning {
                 continue;
             }
             if let Some(call) = watched.advance(status, call_id) {
-                told.push(Progress::Outbound(call));
+                learned.lessons.push(Lesson::Status(call));
             } else if let Call::Callback { environment } = watched.call
                 && watched.status != CallStatus::Answered
             {
                 watched.status = CallStatus::Answered;
-                told.push(Progress::Answered(environment));
+                learned.lessons.push(Lesson::Answered(environment));
             }
         }
-        told
+        learned
     }
 
     /// What a reply to this INVITE repeats of it, or what this reply repeats; `None` if it is of
@@ -350,13 +382,14 @@ impl Learning {
     }
 }
 
-impl Lesson {
-    /// An outbound call that is not recorded, for this reason.
-    fn untold(count: Learned) -> Self {
+impl Learned<'_> {
+    /// Nothing.
+    fn nothing(sighting: &Sighting<'_>) -> Self {
         Self {
-            is_outbound: true,
-            count: Some(count),
-            call: None,
+            is_outbound: false,
+            call_id: &[],
+            at: sighting.at,
+            lessons: SmallVec::new(),
         }
     }
 }
@@ -520,15 +553,23 @@ impl EarlyReplies {
     }
 }
 
+/// Why no outbound agent calls.
+enum NoAgent {
+    /// The header names nobody whom we know, or an inbound agent.
+    Unknown,
+    /// Nothing names one.
+    Unnamed,
+}
+
 /// The outbound agent that calls, and the number that it calls from.
 ///
 /// # Errors
-/// There is none; with what is counted, if anything.
+/// There is none.
 fn calling_agent<'d>(
-    directory: &'d Directory,
     message: &Message<'_>,
-    sighting: &Sighting<'_>,
-) -> Result<(&'d DirectoryAgent, Option<E164>), Option<Learned>> {
+    sighting: &Sighting<'d>,
+) -> Result<(&'d DirectoryAgent, Option<E164>), NoAgent> {
+    let directory = sighting.directory;
     // A dial plan that knows no agent sends an empty header: that is none.
     let named = message
         .header(sighting.agent_header)
@@ -540,12 +581,12 @@ fn calling_agent<'d>(
             let id = id.and_then(|id| id.parse::<AgentId>().ok());
             id.and_then(|id| directory.agent_by_id(id))
                 .filter(|agent| agent.record.direction == Direction::Outbound)
-                .ok_or(Some(Learned::UnknownAgent))?
+                .ok_or(NoAgent::Unknown)?
         }
         None => {
             let from = identity::caller(message, sighting.peer, None).number();
             from.and_then(|from| sole_outbound_owner(directory, from))
-                .ok_or(None)?
+                .ok_or(NoAgent::Unnamed)?
         }
     };
     let home = directory

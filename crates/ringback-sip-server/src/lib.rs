@@ -2,23 +2,28 @@
 //!
 //! Bytes come in here, are read and answered by `ringback-sip-proto`, and are decided upon by
 //! `ringback-routing`. Where the directory and the contacts come from, and who counts decisions,
-//! the embedding program says: it brings a [`Router`].
+//! the embedding program says: it brings [`Snapshots`] and takes [`Events`].
 //!
 //! [`SipListeners::bind`] opens every listener of a [`SipConfig`], [`SipServer::run`] serves them until
 //! [`SipServer::stop`]. UDP has threads of its own; connections are tasks of the Tokio runtime that
 //! `run` is called in.
 
 mod admission;
+mod clock;
 mod config;
+mod drain;
 mod expiry;
+mod identity;
 mod learning;
 mod metrics;
 mod observation;
+mod outbox;
 mod peers;
 mod policy;
+mod program;
 mod redirect;
-mod router;
 mod server;
+mod shared;
 mod spec;
 mod status;
 mod tls;
@@ -26,7 +31,7 @@ mod transport;
 
 pub use config::{ConfigProblem, SipConfig, SipConfigError, SipConfigErrors};
 pub use observation::{Rates, RefusedCall, StrangerStatus, StrangerTransport, StrangersStatus};
-pub use router::Router;
+pub use program::{DecidedCall, Events, Program, Snapshots};
 pub use server::{BindError, BoundAddresses, SipListeners, SipServer};
 pub use spec::{HepSpec, PeerSpec, SipSpec, TlsSpec};
 pub use status::{PeerStatus, SipStatus};

@@ -317,8 +317,8 @@ label! {
 }
 
 label! {
-    /// What was learned.
-    Learned {
+    /// What a message taught.
+    LearnedEvent {
         /// A new outbound call.
         Call = "call",
         /// A further status of one.
@@ -443,7 +443,7 @@ pub(crate) struct Metrics {
     /// HEP packets by what became of them.
     hep: [Counter; Hep::NAMES.len()],
     /// What was learned.
-    learned: [Counter; Learned::NAMES.len()],
+    learned: [Counter; LearnedEvent::NAMES.len()],
     /// Reloads of the configuration.
     pub(crate) reloads: Counter,
 }
@@ -634,7 +634,7 @@ impl Metrics {
     }
 
     /// Something was learned, or not.
-    pub(crate) fn learned(&self, event: Learned) {
+    pub(crate) fn learned(&self, event: LearnedEvent) {
         self.learned[event as usize].bump_shared();
     }
 
@@ -843,7 +843,7 @@ impl Metrics {
             (
                 "learned_total",
                 "What was learned",
-                Learned::NAMES,
+                LearnedEvent::NAMES,
                 self.learned.as_slice(),
             ),
         ] {

@@ -12,9 +12,9 @@ use std::net::IpAddr;
 use parking_lot::Mutex;
 use ringback_sip_proto::Transport;
 
+use crate::clock::Now;
 use crate::metrics::Metrics;
 use crate::policy::Policy;
-use crate::redirect::core::Now;
 
 use rates::Sampler;
 use refused::{RefusedCalls, Summaries};

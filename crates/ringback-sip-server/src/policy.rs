@@ -6,13 +6,13 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use ipnet::IpNet;
+use ringback_sip_proto::Settings;
 
 use crate::admission::rate::Bucket;
 use crate::config::SipConfig;
 use crate::metrics::{Excess, PeerCounters, Writers};
 use crate::peers::{Peer, PeerTable};
-use crate::redirect::plan::{HeaderSet, Plan};
-use crate::redirect::reply_cache::SharedPlan;
+use crate::redirect::plan::{Plan, SharedPlan};
 
 /// The rules in force.
 #[derive(Debug)]
@@ -23,8 +23,8 @@ pub(crate) struct Policy {
     states: Vec<Arc<PeerState>>,
     /// How learned INVITEs of each peer are answered.
     forwards: Vec<Option<Arc<SharedPlan>>>,
-    /// What is written on replies.
-    pub(crate) headers: HeaderSet,
+    /// Where decisions are written.
+    pub(crate) settings: Settings,
     /// The header in which an outbound INVITE names its agent.
     pub(crate) agent_header: Box<str>,
     /// The key without which HEP packets are ignored.
@@ -84,7 +84,10 @@ impl Policy {
         Self {
             states: peers.iter().map(state_of).collect(),
             forwards: peers.iter().map(forward_of).collect(),
-            headers: HeaderSet::new(config.decision_headers, config.contact_headers),
+            settings: Settings {
+                decision_headers: config.decision_headers,
+                contact_headers: config.contact_headers,
+            },
             agent_header: config.agent_header.clone(),
             hep_key: config.hep_key.clone(),
             watches: !config.hep.is_empty() || peers.iter().any(|peer| peer.learn),

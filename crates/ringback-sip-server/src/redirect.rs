@@ -1,6 +1,287 @@
-//! From one message to its reply.
+//! From one message to what it comes to: a reply, and effects for whoever counts and tells.
+//!
+//! A message is [read](read), its numbers are [resolved](resolve), what the answer will look up is
+//! fetched [from memory](warm), and it is [answered](answer). Everything that this depends on is handed in, and nothing else
+//! is changed: no counter, no list, no program is reached from here. Of INVITEs that came together each step is
+//! taken for all before the next one: one fetch from memory takes as long as many that overlap.
 
-pub(crate) mod core;
-pub(crate) mod identity;
+mod answer;
+pub(crate) mod effect;
 pub(crate) mod plan;
+mod read;
 pub(crate) mod reply_cache;
+pub(crate) mod resolve;
+pub(crate) mod warm;
+
+use std::time::Duration;
+
+use ringback_routing::{Caller, Contacts, DialedNumber, Directory, E164};
+use ringback_sip_proto::{Invite, Origin, Redirector};
+
+use crate::admission::gate::Gate;
+use crate::admission::pressure::Pressure;
+use crate::clock::Now;
+use crate::learning::Learning;
+use crate::metrics::Excess;
+use crate::outbox::Outbox;
+use crate::policy::{Policy, Source};
+use crate::redirect::effect::Outcome;
+use crate::redirect::plan::Plans;
+use crate::redirect::reply_cache::{Generations, ReplyCache};
+use crate::redirect::resolve::resolve;
+
+/// Answers messages; what is remembered of them all threads share.
+#[derive(Debug)]
+pub(crate) struct Redirect {
+    /// Checks messages and writes replies.
+    redirector: Redirector,
+    /// INVITEs answered lately.
+    pub(crate) reply_cache: ReplyCache,
+    /// Calls whose end is waited for.
+    pub(crate) learning: Learning,
+}
+
+/// One message and how it came.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Received<'m> {
+    /// One datagram, or one message of a stream.
+    pub(crate) bytes: &'m [u8],
+    /// Where it came from, and over what.
+    pub(crate) origin: Origin,
+    /// How long it has waited to be read.
+    pub(crate) waited: Duration,
+}
+
+/// What all messages that came together are handled by.
+#[derive(Debug)]
+pub(crate) struct Snapshot<'r, C> {
+    /// The rules in force.
+    pub(crate) policy: &'r Policy,
+    /// Agents, numbers and roles.
+    pub(crate) directory: &'r Directory,
+    /// Remembered calls.
+    pub(crate) contacts: &'r C,
+    /// What was answered lately.
+    pub(crate) answered: &'r Generations,
+    /// When they are looked at.
+    pub(crate) now: Now,
+    /// Whether the server is about to end.
+    pub(crate) is_draining: bool,
+}
+
+impl<C> Clone for Snapshot<'_, C> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<C> Copy for Snapshot<'_, C> {}
+
+/// What belongs to the thread or connection that handles a message.
+#[derive(Debug)]
+pub(crate) struct WorkerContext<'s> {
+    /// Where it finds plans.
+    pub(crate) plans: Plans<'s>,
+    /// How it keeps up; a stream holds its peer back by itself.
+    pub(crate) pressure: Option<&'s mut Pressure>,
+    /// What it sends.
+    pub(crate) out: &'s mut Outbox,
+}
+
+/// What a message came to when it was read.
+#[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "most messages are INVITEs, and a box would allocate"
+)]
+pub(crate) enum Read<'m, 'r> {
+    /// It is done with.
+    Done(Outcome<'m, 'r>),
+    /// An INVITE in good order: to be answered.
+    Invite(Call<'m, 'r>),
+}
+
+/// An INVITE in good order, and what is known about it.
+#[derive(Debug)]
+pub(crate) struct Call<'m, 'r> {
+    /// All of it.
+    invite: Invite<'m>,
+    /// Whose it is.
+    source: Source<'r>,
+    /// What it has to pass, if it turns out to be new.
+    gate: Gate<'r>,
+    /// Why it is refused, if it turns out to be new.
+    excess: Option<Excess>,
+    /// The number that was dialed, if it can be read; until it was [resolved](resolve) as far as the request
+    /// tells it alone.
+    dialed: Option<E164>,
+    /// That number, if it is ours.
+    number: Option<DialedNumber<'r>>,
+    /// Who calls.
+    caller: Caller,
+}
+
+impl Redirect {
+    /// Has not seen anything yet. `key` makes To tags and fingerprints secret.
+    pub(crate) fn new(key: [u8; 16]) -> Self {
+        Self {
+            redirector: Redirector::new(key),
+            reply_cache: ReplyCache::new(),
+            learning: Learning::new(),
+        }
+    }
+
+    /// Takes one message. What is to be sent goes into the outbox of the worker.
+    pub(crate) fn handle<'m, 'r, C: Contacts>(
+        &self,
+        worker: &mut WorkerContext<'_>,
+        snapshot: Snapshot<'r, C>,
+        received: Received<'m>,
+    ) -> Outcome<'m, 'r> {
+        match self.read(worker, snapshot, received) {
+            Read::Done(outcome) => outcome,
+            Read::Invite(mut call) => {
+                resolve(std::slice::from_mut(&mut call), snapshot.directory);
+                self.answer(worker, snapshot, &call)
+            }
+        }
+    }
+}
+
+impl Call<'_, '_> {
+    /// Where it came from.
+    pub(crate) fn origin(&self) -> Origin {
+        self.invite.origin()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ringback_index::ContactIndex;
+    use ringback_sip_proto::Transport;
+
+    use super::*;
+    use crate::clock::Clock;
+    use crate::metrics::{Dropped, ExcessCause};
+    use crate::redirect::effect::Effect;
+    use crate::redirect::plan::PlanCache;
+    use crate::{SipConfig, SipSpec};
+
+    /// Redirects by a directory that knows no number.
+    struct Server {
+        redirect: Redirect,
+        policy: Policy,
+        directory: Directory,
+        contacts: ContactIndex,
+        clock: Clock,
+    }
+
+    impl Server {
+        /// One with this configuration.
+        fn new(toml: &str) -> Self {
+            let spec: SipSpec = toml::from_str(toml).unwrap();
+            let config = SipConfig::try_from(spec).unwrap();
+            Self {
+                redirect: Redirect::new([1; 16]),
+                policy: Policy::new(&config, 1, None),
+                directory: Directory::new(7),
+                contacts: ContactIndex::new(7),
+                clock: Clock::start(),
+            }
+        }
+
+        /// Hands over a message, after it has waited for too long or not; gives the status of the reply, and the
+        /// effects.
+        fn ask(&self, message: &str, is_late: bool) -> (Option<u16>, Vec<String>) {
+            let (mut plans, mut pressure) = (PlanCache::default(), Pressure::default());
+            let mut out = Outbox::default();
+            let mut worker = WorkerContext {
+                plans: Plans::Own(&mut plans),
+                pressure: Some(&mut pressure),
+                out: &mut out,
+            };
+            let received = Received {
+                bytes: message.as_bytes(),
+                origin: Origin {
+                    address: "127.0.0.1:5060".parse().unwrap(),
+                    transport: Transport::Udp,
+                },
+                waited: Duration::from_secs(if is_late { 33 } else { 0 }),
+            };
+            let snapshot = Snapshot {
+                policy: &self.policy,
+                directory: &self.directory,
+                contacts: &self.contacts,
+                answered: &self.redirect.reply_cache.generations(),
+                now: self.clock.now(),
+                is_draining: false,
+            };
+            let outcome = self.redirect.handle(&mut worker, snapshot, received);
+            let effects = outcome.effects.iter().map(|effect| match effect {
+                Effect::Decided(call) => format!("Decided {}", call.decision.reason.name()),
+                Effect::Unserved(call) => format!("Unserved {}", call.reason),
+                other => format!("{other:?}"),
+            });
+            (outcome.status, effects.collect())
+        }
+    }
+
+    /// A request.
+    fn request(method: &str, call_id: &str) -> String {
+        format!(
+            "{method} sip:+551130000000@h SIP/2.0\r\nVia: SIP/2.0/UDP h;branch=z9hG4bK{call_id};rport\r\n\
+             From: <sip:a@h>;tag=1\r\nTo: <sip:b@h>\r\nCall-ID: {call_id}\r\nCSeq: 1 {method}\r\n\r\n"
+        )
+    }
+
+    /// That an INVITE is too much, as it is shown.
+    fn late(is_answered: bool) -> Vec<String> {
+        let excess = Excess::new(ExcessCause::Late, is_answered);
+        vec![format!("{:?}", Effect::Excess(excess))]
+    }
+
+    #[test]
+    fn a_late_invite_is_refused_unless_it_is_known() {
+        let server = Server::new("");
+        let invite = request("INVITE", "1");
+        assert_eq!(server.ask(&invite, true), (Some(503), late(true)));
+        // Refusals are not remembered: sent again in time, it is decided, once.
+        let decided = [
+            "Decided number_unknown".to_owned(),
+            "Unserved number_unknown".to_owned(),
+        ];
+        assert_eq!(server.ask(&invite, false), (Some(404), decided.into()));
+        let known = vec!["Retransmitted".to_owned()];
+        assert_eq!(server.ask(&invite, true), (Some(404), known));
+        assert_eq!(server.ask(&request("OPTIONS", "2"), true).0, Some(200));
+        assert_eq!(server.ask(&request("INVITE", "3"), true).0, Some(503));
+    }
+
+    #[test]
+    fn a_late_invite_of_a_peer_to_be_met_with_silence_gets_none() {
+        let server = Server::new("[[peers]]\naddress = [\"127.0.0.1\"]\nrefuse = \"silence\"");
+        let invite = request("INVITE", "1");
+        assert_eq!(server.ask(&invite, true), (None, late(false)));
+        assert_eq!(server.ask(&request("OPTIONS", "2"), true).0, Some(200));
+        assert_eq!(server.ask(&invite, false).0, Some(404));
+    }
+
+    #[test]
+    fn what_gets_no_reply_says_why() {
+        let server = Server::new("[[peers]]\naddress = [\"127.0.0.1\"]");
+        let cause = |cause| vec![format!("{:?}", Effect::Dropped(cause))];
+        assert_eq!(
+            server.ask("\r\n\r\n", false),
+            (None, cause(Dropped::KeepAlive))
+        );
+        assert_eq!(
+            server.ask("SIP/2.0 200 OK\r\n\r\n", false),
+            (None, cause(Dropped::MalformedResponse))
+        );
+        let absorbed = vec!["Absorbed".to_owned()];
+        assert_eq!(server.ask(&request("ACK", "1"), false), (None, absorbed));
+        let refused = ["Refused(CSeqMethod)", "Unserved cseq_method"].map(str::to_owned);
+        let malformed = request("INVITE", "1").replace("1 INVITE", "1 ACK");
+        assert_eq!(server.ask(&malformed, false), (Some(400), refused.into()));
+    }
+}

@@ -3,23 +3,21 @@
 use std::io;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use arc_swap::ArcSwapOption;
 use parking_lot::Mutex;
 use ringback_routing::Timestamp;
 use ringback_sip_proto::Transport;
 use socket2::{Domain, Protocol, Socket, Type};
-use tokio::sync::watch;
 
 use crate::config::SipConfig;
 use crate::metrics::Gauges;
 use crate::observation::refused::RefusedCall;
 use crate::policy::Policy;
-use crate::redirect::core::Core;
-use crate::router::Router;
+use crate::program::Program;
+use crate::shared::{Phase, Shared, reached};
 use crate::status::SipStatus;
 use crate::transport::acceptor::{self, Acceptor, Service};
 use crate::transport::hep;
@@ -27,9 +25,22 @@ use crate::transport::udp::{self, Worker};
 
 /// A SIP server; clones share one.
 #[derive(Debug)]
-pub struct SipServer<R> {
+pub struct SipServer<P> {
     /// What all listeners share.
-    shared: Arc<Shared<R>>,
+    shared: Arc<Shared<P>>,
+    /// What only the server itself looks at.
+    own: Arc<Own>,
+}
+
+/// What only the server itself looks at.
+#[derive(Debug)]
+struct Own {
+    /// The sockets, until the server runs.
+    sockets: Mutex<Option<Sockets>>,
+    /// Where they are bound.
+    addresses: BoundAddresses,
+    /// When the certificate expires, if that can be read.
+    certificate_expires_at: Mutex<Option<Timestamp>>,
 }
 
 /// Where a server listens: the real ports, in the order of the configuration.
@@ -80,38 +91,6 @@ pub struct BindError {
     pub source: io::Error,
 }
 
-/// What the listeners of a server share.
-#[derive(Debug)]
-pub(crate) struct Shared<R> {
-    /// Everything that answers.
-    pub(crate) core: Arc<Core<R>>,
-    /// How TLS connections are opened.
-    pub(crate) certificates: ArcSwapOption<rustls::ServerConfig>,
-    /// When the certificate expires, if that can be read.
-    certificate_expires_at: Mutex<Option<Timestamp>>,
-    /// Open TCP, TLS and HEP connections.
-    pub(crate) connections: AtomicUsize,
-    /// Turns to what the listeners should do.
-    phase: watch::Sender<Phase>,
-    /// The sockets, until the server runs.
-    sockets: Mutex<Option<Sockets>>,
-    /// Where they are bound.
-    addresses: BoundAddresses,
-    /// Sets of counters: one per UDP worker and one for all connections.
-    shards: usize,
-}
-
-/// What a server does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Phase {
-    /// It serves.
-    Serving,
-    /// It serves what comes, but no new connections.
-    Draining,
-    /// It ends.
-    Stopped,
-}
-
 /// Bound sockets.
 #[derive(Debug, Default)]
 struct Sockets {
@@ -127,30 +106,31 @@ struct Sockets {
     hep_tcp: Vec<TcpListener>,
 }
 
-impl<R> Clone for SipServer<R> {
+impl<P> Clone for SipServer<P> {
     fn clone(&self) -> Self {
         Self {
             shared: Arc::clone(&self.shared),
+            own: Arc::clone(&self.own),
         }
     }
 }
 
-impl<R: Router> SipServer<R> {
+impl<P: Program> SipServer<P> {
     /// Opens all listeners; they answer once the server [runs](Self::run).
     ///
     /// `key` should be secret, random, and the same at every start of a node: To tags are made of it.
     ///
     /// # Errors
     /// An address is taken, or is none of this machine.
-    pub fn bind(config: SipConfig, key: [u8; 16], router: R) -> Result<Self, BindError> {
+    pub fn bind(config: SipConfig, key: [u8; 16], program: P) -> Result<Self, BindError> {
         let listeners = SipListeners::bind(&config)?;
-        Ok(Self::new(config, listeners, key, router))
+        Ok(Self::new(config, listeners, key, program))
     }
 
     /// A server on listeners that were opened for this configuration; `key` as in
     /// [`bind`](Self::bind).
     #[must_use]
-    pub fn new(config: SipConfig, listeners: SipListeners, key: [u8; 16], router: R) -> Self {
+    pub fn new(config: SipConfig, listeners: SipListeners, key: [u8; 16], program: P) -> Self {
         let SipListeners { sockets, addresses } = listeners;
         if config.serves_loopback_alone
             && let Some(address) = addresses.reachable()
@@ -162,16 +142,14 @@ impl<R: Router> SipServer<R> {
         }
         let shards = sockets.udp.len() + 1;
         let policy = Policy::new(&config, shards, None);
+        let shared = Shared::new(program, key, policy, shards);
+        shared.certificates.store(config.certificates);
         Self {
-            shared: Arc::new(Shared {
-                core: Arc::new(Core::new(router, key, policy, shards)),
-                certificates: ArcSwapOption::new(config.certificates),
-                certificate_expires_at: Mutex::new(config.certificate_expires_at),
-                connections: AtomicUsize::new(0),
-                phase: watch::channel(Phase::Serving).0,
+            shared: Arc::new(shared),
+            own: Arc::new(Own {
                 sockets: Mutex::new(Some(sockets)),
                 addresses,
-                shards,
+                certificate_expires_at: Mutex::new(config.certificate_expires_at),
             }),
         }
     }
@@ -179,7 +157,7 @@ impl<R: Router> SipServer<R> {
     /// Where the server listens.
     #[must_use]
     pub fn addresses(&self) -> &BoundAddresses {
-        &self.shared.addresses
+        &self.own.addresses
     }
 
     /// Serves until [`stop`](Self::stop); returns when every thread and connection has ended. Needs
@@ -188,7 +166,7 @@ impl<R: Router> SipServer<R> {
     /// # Errors
     /// A thread could not be started.
     pub async fn run(&self) -> io::Result<()> {
-        let Some(sockets) = self.shared.sockets.lock().take() else {
+        let Some(sockets) = self.own.sockets.lock().take() else {
             return Ok(());
         };
         let stopping = Arc::new(AtomicBool::new(false));
@@ -222,79 +200,72 @@ impl<R: Router> SipServer<R> {
     /// Puts a new configuration in force: peers, headers and certificates. Listeners stay as they
     /// are, and so do counters of peers that keep their names.
     pub fn reload(&self, config: SipConfig) {
-        let core = &self.shared.core;
-        let before = core.policy.load_full();
-        let policy = Policy::new(&config, self.shared.shards, Some(&before));
-        core.policy.store(Arc::new(policy));
+        let shared = &self.shared;
+        let before = shared.policy.load_full();
+        let policy = Policy::new(&config, shared.shards(), Some(&before));
+        shared.policy.store(Arc::new(policy));
         if config.certificates.is_some() {
             self.shared.certificates.store(config.certificates);
-            *self.shared.certificate_expires_at.lock() = config.certificate_expires_at;
+            *self.own.certificate_expires_at.lock() = config.certificate_expires_at;
         }
-        core.metrics.reloads.bump_shared();
+        shared.metrics.reloads.bump_shared();
     }
 
     /// From now on OPTIONS is answered with 503 and no connection is taken; calls are served.
     pub fn drain(&self) {
-        self.shared.core.draining.store(true, Ordering::Relaxed);
-        self.enter(Phase::Draining);
+        self.shared.enter(Phase::Draining);
     }
 
     /// Ends everything; [`run`](Self::run) returns soon.
     pub fn stop(&self) {
-        self.shared.core.draining.store(true, Ordering::Relaxed);
-        self.enter(Phase::Stopped);
+        self.shared.enter(Phase::Stopped);
     }
 
     /// Appends all metrics in the Prometheus text format; names start with `ringback_sip_`.
     pub fn write_metrics(&self, out: &mut String) {
-        let core = &self.shared.core;
-        core.metrics.write(&core.policy.load(), &self.gauges(), out);
+        let shared = &self.shared;
+        shared
+            .metrics
+            .write(&shared.policy.load(), &self.gauges(), out);
     }
 
     /// How the server is and what it has done.
     #[must_use]
     pub fn status(&self) -> SipStatus {
-        let core = &self.shared.core;
-        let policy = core.policy.load();
-        let strangers = core.observations.strangers(&policy, core.now());
-        let rates = core.observations.rates();
-        core.metrics
+        let shared = &self.shared;
+        let policy = shared.policy.load();
+        let strangers = shared.observations.strangers(&policy, shared.now());
+        let rates = shared.observations.rates();
+        shared
+            .metrics
             .status(&policy, &self.gauges(), rates, strangers)
     }
 
     /// When the certificate of TLS expires; `None` where there is none, or it cannot be read.
     #[must_use]
     pub fn certificate_expires_at(&self) -> Option<Timestamp> {
-        *self.shared.certificate_expires_at.lock()
+        *self.own.certificate_expires_at.lock()
     }
 
     /// The latest INVITEs that were refused, newest first, at most so many.
     #[must_use]
     pub fn refused_calls(&self, limit: usize) -> Vec<RefusedCall> {
-        let core = &self.shared.core;
-        core.observations
-            .latest_refused(&core.policy.load(), core.now(), limit)
+        let shared = &self.shared;
+        shared
+            .observations
+            .latest_refused(&shared.policy.load(), shared.now(), limit)
     }
 
     /// What is read off the server when somebody asks.
     fn gauges(&self) -> Gauges {
-        let core = &self.shared.core;
+        let shared = &self.shared;
         Gauges {
             connections: self.shared.connections.load(Ordering::Relaxed) as u64,
-            remembered: core.reply_cache.len() as u64,
-            draining: core.is_draining(),
-            overloaded: core.metrics.is_overloaded(),
-            socket_drops: socket_drops(&self.shared.addresses.udp),
+            remembered: shared.redirect.reply_cache.len() as u64,
+            draining: shared.is_draining(),
+            overloaded: shared.metrics.is_overloaded(),
+            socket_drops: socket_drops(&self.own.addresses.udp),
         }
-    }
-
-    /// Goes on to a later phase.
-    fn enter(&self, next: Phase) {
-        self.shared.phase.send_if_modified(|phase| {
-            let moves = next > *phase;
-            *phase = next.max(*phase);
-            moves
-        });
     }
 
     /// Starts a thread or task for every socket.
@@ -304,25 +275,26 @@ impl<R: Router> SipServer<R> {
         stopping: &Arc<AtomicBool>,
         threads: &mut Vec<JoinHandle<()>>,
     ) -> io::Result<()> {
-        let core = &self.shared.core;
+        let shared = &self.shared;
         let held: io::Result<Vec<_>> = sockets.udp.iter().map(UdpSocket::try_clone).collect();
         let held = held?;
         for (shard, socket) in sockets.udp.into_iter().enumerate() {
             let worker = Worker {
                 socket,
-                core: Arc::clone(core),
+                shared: Arc::clone(shared),
                 shard,
                 stopping: Arc::clone(stopping),
             };
             threads.push(spawn(format!("sip-udp-{shard}"), move || worker.run())?);
         }
         for socket in sockets.hep_udp {
-            let (core, stopping) = (Arc::clone(core), Arc::clone(stopping));
-            let run = move || hep::serve_udp(&core, &socket, &stopping);
+            let (shared, stopping) = (Arc::clone(shared), Arc::clone(stopping));
+            let run = move || hep::serve_udp(&shared, &socket, &stopping);
             threads.push(spawn("hep-udp".to_owned(), run)?);
         }
-        let (reply_cache, stopping) = (Arc::clone(core), Arc::clone(stopping));
+        let (housekeeping, stopping) = (Arc::clone(shared), Arc::clone(stopping));
         let forget = move || {
+            let shared = housekeeping;
             let pause = || {
                 if !stopping.load(Ordering::Relaxed) {
                     std::thread::sleep(BREATH);
@@ -330,21 +302,20 @@ impl<R: Router> SipServer<R> {
             };
             while !stopping.load(Ordering::Relaxed) {
                 for (shard, socket) in held.iter().enumerate() {
-                    udp::lift_if_idle(reply_cache.metrics.shard(shard), socket, reply_cache.now());
+                    udp::lift_if_idle(shared.metrics.shard(shard), socket, shared.now());
                 }
-                reply_cache.learning.tick(reply_cache.now());
-                reply_cache.observations.tick(
-                    &reply_cache.metrics,
-                    &reply_cache.policy.load(),
-                    reply_cache.now(),
-                );
-                reply_cache
-                    .reply_cache
-                    .tick(|| reply_cache.now().second(), pause);
+                shared.redirect.learning.tick(shared.now());
+                let policy = shared.policy.load();
+                shared
+                    .observations
+                    .tick(&shared.metrics, &policy, shared.now());
+                drop(policy);
+                let clock = || shared.now().second();
+                shared.redirect.reply_cache.tick(clock, pause);
                 std::thread::sleep(TICK);
             }
         };
-        threads.push(spawn("sip-reply_cache".to_owned(), forget)?);
+        threads.push(spawn("sip-housekeeping".to_owned(), forget)?);
         let phase = || self.shared.phase();
         for (listeners, service) in [
             (sockets.tcp, Service::Sip(Transport::Tcp)),
@@ -368,24 +339,6 @@ impl BoundAddresses {
             .flatten();
         all.find(|address| !address.ip().to_canonical().is_loopback())
             .copied()
-    }
-}
-
-/// Waits until the server has come to a phase.
-pub(crate) async fn reached(phase: &mut watch::Receiver<Phase>, wanted: Phase) {
-    // Without a sender there is no server any more.
-    let _gone = phase.wait_for(|phase| *phase >= wanted).await.map(drop);
-}
-
-impl<R> Shared<R> {
-    /// What the server does, for a task that wants to know when that changes.
-    pub(crate) fn phase(&self) -> watch::Receiver<Phase> {
-        self.phase.subscribe()
-    }
-
-    /// The counters of all connections.
-    pub(crate) fn stream_shard(&self) -> usize {
-        self.shards - 1
     }
 }
 

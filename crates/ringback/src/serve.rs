@@ -3,8 +3,8 @@
 mod admin_token;
 mod huge_pages;
 mod process;
+mod program;
 mod ready;
-mod router;
 mod sources;
 mod systemd;
 
@@ -23,8 +23,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use self::process::Process;
+use self::program::EngineProgram;
 use self::ready::Ready;
-use self::router::EngineRouter;
 use self::sources::{Reloads, Sources};
 use self::systemd::ServiceManager;
 use crate::config::{Config, ConfigError, SettingsArgs};
@@ -177,9 +177,9 @@ async fn serve(
         None => admin_token::find_or_make(&config.data_dir, &config.http.token_prefix)?,
     };
 
-    let (router, recorder) = EngineRouter::new(engine.clone(), log.full_phone_numbers());
-    let learning = router.counters();
-    let sip = SipServer::new(config.sip.clone(), sip_listeners, node_secret, router);
+    let (program, recorder) = EngineProgram::new(engine.clone(), log.full_phone_numbers());
+    let learning = program.counters();
+    let sip = SipServer::new(config.sip.clone(), sip_listeners, node_secret, program);
     let ready = listening(&sip, &listeners)?;
     let sources = Arc::new(Sources {
         sip: sip.clone(),
@@ -294,7 +294,7 @@ async fn serve(
 
 /// Says what listens.
 fn listening(
-    sip: &SipServer<EngineRouter>,
+    sip: &SipServer<EngineProgram>,
     http: &ringback_admin::Listeners,
 ) -> Result<Ready, ServeError> {
     let mut ready = Ready::default();

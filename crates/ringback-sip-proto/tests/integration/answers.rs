@@ -2,7 +2,8 @@
 
 use ringback_sip_proto::check::{Defect, DropCause};
 use ringback_sip_proto::{
-    Action, Answer, Input, Invite, Redirector, Refusal, Reply, Settings, Transport,
+    Action, Answer, Input, Invite, PreparedAnswer, PreparedTarget, Redirector, Refusal, Reply,
+    Settings, Transport,
 };
 
 const SOURCE: &str = "198.51.100.7:40000";
@@ -33,30 +34,44 @@ fn callback() -> Answer<'static> {
     }
 }
 
-fn redirector(decision_headers: bool, contact_headers: bool) -> Redirector {
-    Redirector::new(
-        [5; 16],
-        Settings {
+/// A redirector, and where it writes decisions.
+struct Server {
+    redirector: Redirector,
+    settings: Settings,
+}
+
+impl std::ops::Deref for Server {
+    type Target = Redirector;
+
+    fn deref(&self) -> &Redirector {
+        &self.redirector
+    }
+}
+
+fn redirector(decision_headers: bool, contact_headers: bool) -> Server {
+    Server {
+        redirector: Redirector::new([5; 16]),
+        settings: Settings {
             decision_headers,
             contact_headers,
         },
-    )
+    }
 }
 
 /// The reply of `answer` as text, from a message and whatever answers it.
 fn reply_to(
     message: &str,
     transport: Transport,
-    answer: impl FnOnce(&Redirector, &Invite<'_>, &mut Vec<u8>) -> Reply,
+    answer: impl FnOnce(&Server, &Invite<'_>, &mut Vec<u8>) -> Reply,
 ) -> (Reply, String) {
     reply_by(&redirector(true, false), message, transport, answer)
 }
 
 fn reply_by(
-    redirector: &Redirector,
+    redirector: &Server,
     message: &str,
     transport: Transport,
-    answer: impl FnOnce(&Redirector, &Invite<'_>, &mut Vec<u8>) -> Reply,
+    answer: impl FnOnce(&Server, &Invite<'_>, &mut Vec<u8>) -> Reply,
 ) -> (Reply, String) {
     let mut out = Vec::new();
     let input = Input {
@@ -75,7 +90,7 @@ fn reply_by(
 
 /// Prepares the answer and gives it.
 fn answer_with<'t>(
-    redirector: &Redirector,
+    redirector: &Server,
     invite: &Invite<'_>,
     answer: &Answer<'_>,
     targets: impl IntoIterator<Item = &'t str>,
@@ -83,9 +98,10 @@ fn answer_with<'t>(
 ) -> Reply {
     let targets: Vec<_> = targets
         .into_iter()
-        .map(|target| redirector.prepare_target(answer, target))
+        .map(|target| PreparedTarget::new(target, answer, redirector.settings))
         .collect();
-    redirector.answer(invite, &redirector.prepare(answer), &targets, out)
+    let answer = PreparedAnswer::new(answer, redirector.settings);
+    redirector.answer(invite, &answer, &targets, out)
 }
 
 /// A redirect of the plain INVITE to these targets.

@@ -5,7 +5,8 @@
 use ringback_sip_proto::message::{Framing, HeaderName, StartLine};
 use ringback_sip_proto::{
     Action, Answer, Frame, HepFrame, HepFramer, HepPacket, Identity, IdentitySource, Input,
-    MAX_MESSAGE, Message, Redirector, Reply, Settings, StreamFramer, Transport,
+    MAX_MESSAGE, Message, PreparedAnswer, PreparedTarget, Redirector, Reply, Settings,
+    StreamFramer, Transport,
 };
 
 /// Every setting on, so that every writer runs.
@@ -33,7 +34,7 @@ pub(crate) const TARGETS: [&str; 5] = [
 
 /// Handles one message and answers it if it asks for a route; returns the reply.
 pub(crate) fn handle(bytes: &[u8], transport: Transport) -> Option<(Reply, Vec<u8>)> {
-    let redirector = Redirector::new([9; 16], SETTINGS);
+    let redirector = Redirector::new([9; 16]);
     let input = Input {
         bytes,
         source: "203.0.113.9:5062".parse().ok()?,
@@ -70,11 +71,11 @@ pub(crate) fn handle(bytes: &[u8], transport: Transport) -> Option<(Reply, Vec<u
                 assert!(matches!(reply.status, 302 | 480 | 503 | 513));
             }
             out.truncate(start);
-            let targets = TARGETS.map(|target| redirector.prepare_target(&ANSWER, target));
-            let answer = redirector.prepare(&ANSWER);
+            let targets = TARGETS.map(|target| PreparedTarget::new(target, &ANSWER, SETTINGS));
+            let answer = PreparedAnswer::new(&ANSWER, SETTINGS);
             Some(redirector.answer(&invite, &answer, &targets, &mut out))
         }
-        Action::Absorb | Action::Response(_) | Action::Drop(_) => None,
+        Action::Absorb | Action::Response(..) | Action::Drop(_) => None,
     };
     let written = out.split_off(b"before".len());
     assert_eq!(out, b"before");

@@ -6,13 +6,12 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
 
 use foldhash::fast::RandomState;
 use parking_lot::Mutex;
 use ringback_routing::{AgentId, Decision, E164, Placeholders, Ranked, Target};
-use ringback_sip_proto::{Answer, PreparedAnswer, PreparedTarget, Redirector};
-
-use crate::redirect::reply_cache::SharedPlan;
+use ringback_sip_proto::{Answer, PreparedAnswer, PreparedTarget, Settings};
 
 /// How an INVITE is answered.
 #[derive(Debug)]
@@ -27,6 +26,17 @@ pub(crate) enum Plan {
     },
 }
 
+/// A plan that many answers share, with what is known of them.
+#[derive(Debug)]
+pub(crate) struct SharedPlan {
+    /// The plan.
+    plan: Plan,
+    /// Its number, once there is an answer to remember; until then [`UNREGISTERED`].
+    pub(super) number: AtomicU32,
+    /// When an answer was last given by it, in seconds since the start.
+    pub(super) given_at: AtomicU32,
+}
+
 /// A decision that outlives the directory it was made by.
 #[derive(Debug)]
 pub(crate) struct Decided {
@@ -34,8 +44,6 @@ pub(crate) struct Decided {
     pub(crate) answer: PreparedAnswer,
     /// Where to send the call, in the order of the agent.
     pub(crate) targets: Box<[PlannedTarget]>,
-    /// Which headers the reply carries.
-    pub(crate) headers: HeaderSet,
 }
 
 /// A target that a call can be sent to.
@@ -59,43 +67,9 @@ impl Ranked for PlannedTarget {
     }
 }
 
-/// Where the decision is written: some of four combinations.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct HeaderSet {
-    /// On the reply.
-    pub(crate) decision: bool,
-    /// Inside Contact URIs.
-    pub(crate) contact: bool,
-}
-
-impl HeaderSet {
-    /// Every combination, in the order of [`Self::index`].
-    pub(crate) const ALL: [Self; 4] = [
-        Self::new(false, false),
-        Self::new(true, false),
-        Self::new(false, true),
-        Self::new(true, true),
-    ];
-
-    /// A combination.
-    pub(crate) const fn new(decision: bool, contact: bool) -> Self {
-        Self { decision, contact }
-    }
-
-    /// Its index in [`Self::ALL`].
-    pub(crate) const fn index(self) -> usize {
-        self.decision as usize | (self.contact as usize) << 1
-    }
-}
-
 impl Plan {
     /// Copies what the answer needs out of the directory, and writes it out.
-    fn of(
-        decision: &Decision<'_>,
-        filling: &Placeholders,
-        headers: HeaderSet,
-        redirector: &Redirector,
-    ) -> Self {
+    fn of(decision: &Decision<'_>, filling: &Placeholders, settings: Settings) -> Self {
         let id = |id: AgentId| id.0.hyphenated().to_string();
         let agent = decision.agent.map(|agent| id(agent.record.id));
         let source_agent = decision.source_agent.map(|agent| id(agent.record.id));
@@ -109,13 +83,12 @@ impl Plan {
             Some(PlannedTarget {
                 priority: target.priority,
                 weight: target.weight,
-                contact: redirector.prepare_target(&answer, &filling.fill(&target.uri)?),
+                contact: PreparedTarget::new(&filling.fill(&target.uri)?, &answer, settings),
             })
         };
         Self::Decided(Decided {
-            answer: redirector.prepare(&answer),
+            answer: PreparedAnswer::new(&answer, settings),
             targets: decision.targets().iter().filter_map(planned).collect(),
-            headers,
         })
     }
 
@@ -125,6 +98,22 @@ impl Plan {
         Self::Forward {
             next_hop: next_hop.into(),
         }
+    }
+}
+
+impl SharedPlan {
+    /// A plan that nothing was answered by yet.
+    pub(crate) const fn new(plan: Plan) -> Self {
+        Self {
+            plan,
+            number: AtomicU32::new(UNREGISTERED),
+            given_at: AtomicU32::new(0),
+        }
+    }
+
+    /// The plan.
+    pub(crate) const fn plan(&self) -> &Plan {
+        &self.plan
     }
 }
 
@@ -147,7 +136,7 @@ struct PlanKey {
     owner: u32,
     /// Slot of the source agent.
     source: u32,
-    /// The outcome, the reason and the headers.
+    /// The outcome, the reason and where they are written, in one word, which is hashed faster.
     rest: u32,
     /// The dialed number, where a target is made of it.
     dialed: Option<E164>,
@@ -159,14 +148,9 @@ impl PlanCache {
         &mut self,
         decision: &Decision<'_>,
         filling: &Placeholders,
-        headers: HeaderSet,
-        redirector: &Redirector,
+        settings: Settings,
     ) -> Arc<SharedPlan> {
-        let make = || {
-            Arc::new(SharedPlan::new(Plan::of(
-                decision, filling, headers, redirector,
-            )))
-        };
+        let make = || Arc::new(SharedPlan::new(Plan::of(decision, filling, settings)));
         let targets = decision.target_set;
         if targets.varies_by_caller() {
             // Nobody else gets the same.
@@ -183,7 +167,8 @@ impl PlanCache {
             source: decision.source_agent.map_or(u32::MAX, |agent| agent.slot.0),
             rest: decision.outcome as u32
                 | (decision.reason as u32) << 8
-                | u32::try_from(headers.index()).unwrap_or(0) << 16,
+                | u32::from(settings.decision_headers) << 16
+                | u32::from(settings.contact_headers) << 17,
             dialed: filling.dialed.filter(|_| targets.varies_by_dialed()),
         };
         if let Some(plan) = self.young.get(&key) {
@@ -213,14 +198,13 @@ impl Plans<'_> {
         &mut self,
         decision: &Decision<'_>,
         filling: &Placeholders,
-        headers: HeaderSet,
-        redirector: &Redirector,
+        settings: Settings,
     ) -> Arc<SharedPlan> {
         match self {
-            Self::Own(cache) => cache.of(decision, filling, headers, redirector),
+            Self::Own(cache) => cache.of(decision, filling, settings),
             Self::Shared(cache) => {
                 let mut cache = cache.lock();
-                cache.of(decision, filling, headers, redirector)
+                cache.of(decision, filling, settings)
             }
         }
     }
@@ -228,3 +212,6 @@ impl Plans<'_> {
 
 /// How many plans are young at most; as many may have been put aside.
 const MAX_PLANS: usize = 1 << 16;
+
+/// Stands for the number of a plan that has none.
+pub(super) const UNREGISTERED: u32 = u32::MAX;

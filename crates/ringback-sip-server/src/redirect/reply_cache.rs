@@ -17,7 +17,7 @@ use dashmap::mapref::entry::Entry;
 use foldhash::fast::RandomState;
 use ringback_index::Generation;
 
-use crate::redirect::plan::Plan;
+use crate::redirect::plan::{SharedPlan, UNREGISTERED};
 
 /// The INVITEs of the last 32 s, at most twice that.
 #[derive(Debug)]
@@ -36,17 +36,6 @@ pub(crate) struct ReplyCache {
 #[derive(Clone, Debug)]
 pub(crate) struct Generations(Vec<Arc<Generation>>);
 
-/// A plan that many answers share.
-#[derive(Debug)]
-pub(crate) struct SharedPlan {
-    /// The plan.
-    plan: Plan,
-    /// Its number, once there is an answer to remember; until then [`UNREGISTERED`].
-    number: AtomicU32,
-    /// When an answer was last given by it, in seconds since the start.
-    given_at: AtomicU32,
-}
-
 /// An answer that was given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Given {
@@ -54,22 +43,6 @@ struct Given {
     second: u32,
     /// The number of its plan.
     plan: u32,
-}
-
-impl SharedPlan {
-    /// A plan that nothing was answered by yet.
-    pub(crate) const fn new(plan: Plan) -> Self {
-        Self {
-            plan,
-            number: AtomicU32::new(UNREGISTERED),
-            given_at: AtomicU32::new(0),
-        }
-    }
-
-    /// The plan.
-    pub(crate) const fn plan(&self) -> &Plan {
-        &self.plan
-    }
 }
 
 impl Given {
@@ -276,9 +249,6 @@ fn key(fingerprint: u64) -> u64 {
     fingerprint.max(1)
 }
 
-/// Stands for the number of a plan that has none.
-const UNREGISTERED: u32 = u32::MAX;
-
 /// How long an answer is remembered at least (RFC 3261 Timer B and F: 64 × T1).
 pub(crate) const KEPT_SECONDS: u32 = 32;
 
@@ -301,6 +271,7 @@ mod tests {
     use std::cell::Cell;
 
     use super::*;
+    use crate::redirect::plan::Plan;
 
     /// A plan to be told from others.
     fn plan(next_hop: &str) -> Arc<SharedPlan> {

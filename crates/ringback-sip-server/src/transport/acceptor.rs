@@ -21,9 +21,8 @@ use tokio::time::timeout;
 use crate::metrics::Connection;
 use crate::observation::strangers::StrangerTransport;
 use crate::policy::{PeerState, Policy, Source};
-use crate::redirect::core::Core;
-use crate::router::Router;
-use crate::server::{Phase, Shared, reached};
+use crate::program::Program;
+use crate::shared::{Phase, Shared, reached};
 use crate::transport::hep::Mirror;
 use crate::transport::stream::{self, SipStream};
 
@@ -46,15 +45,15 @@ impl Service {
     }
 
     /// Takes a slot among the connections of the peer of this address.
-    fn admit<R: Router>(
+    fn admit<P: Program>(
         self,
-        core: &Core<R>,
+        shared: &Shared<P>,
         policy: &Policy,
         ip: IpAddr,
     ) -> Result<Slot<PeerState>, Connection> {
         let peer = policy.source(ip).filter(|peer| self.serves(peer));
         let peer = peer.ok_or_else(|| {
-            core.observations.stranger_elsewhere(ip, self.into());
+            shared.observations.stranger_elsewhere(ip, self.into());
             Connection::Stranger
         })?;
         let limit = policy.max_connections_per_peer;
@@ -73,21 +72,21 @@ impl From<Service> for StrangerTransport {
 
 /// A listener for connections.
 #[derive(Debug)]
-pub(crate) struct Acceptor<R> {
+pub(crate) struct Acceptor<P> {
     /// The socket.
     listener: tokio::net::TcpListener,
     /// What it is for.
     service: Service,
     /// What all listeners share.
-    shared: Arc<Shared<R>>,
+    shared: Arc<Shared<P>>,
 }
 
-impl<R: Router> Acceptor<R> {
+impl<P: Program> Acceptor<P> {
     /// Takes over a bound socket.
     pub(crate) fn new(
         listener: TcpListener,
         service: Service,
-        shared: Arc<Shared<R>>,
+        shared: Arc<Shared<P>>,
     ) -> io::Result<Self> {
         Ok(Self {
             listener: tokio::net::TcpListener::from_std(listener)?,
@@ -109,11 +108,11 @@ impl<R: Router> Acceptor<R> {
                     let mut stream = Some(stream);
                     if let Err(refused) = self.admit(&mut stream, source) {
                         // Before it is closed, so that whoever sees that finds it counted.
-                        self.shared.core.metrics.connection(refused);
+                        self.shared.metrics.connection(refused);
                     }
                 }
                 Err(error) => {
-                    let metrics = &self.shared.core.metrics;
+                    let metrics = &self.shared.metrics;
                     metrics.connection(Connection::AcceptFailed);
                     tracing::debug!(%error, "a connection could not be accepted");
                     if !is_of_one_connection(&error) {
@@ -131,19 +130,18 @@ impl<R: Router> Acceptor<R> {
         accepted: &mut Option<TcpStream>,
         source: SocketAddr,
     ) -> Result<(), Connection> {
-        let core = &self.shared.core;
-        let policy = core.policy.load();
+        let policy = self.shared.policy.load();
         let transport = match self.service {
             Service::Sip(transport) => transport,
             Service::Hep => {
-                let of_peer = self.service.admit(core, &policy, source.ip())?;
+                let of_peer = self.service.admit(&self.shared, &policy, source.ip())?;
                 let of_all = self.take_slot(&policy)?;
                 let Some(stream) = accepted.take() else {
                     return Ok(());
                 };
                 let shared = Arc::clone(&self.shared);
                 self.spawn((of_all, of_peer), source, async move {
-                    shared.core.metrics.connection(Connection::Opened);
+                    shared.metrics.connection(Connection::Opened);
                     keep_alive(&stream);
                     stream::serve(&shared, stream, Mirror::new(&shared, source)).await
                 });
@@ -153,7 +151,7 @@ impl<R: Router> Acceptor<R> {
         let of_peer = if policy.is_balancer(source.ip()) {
             None
         } else {
-            Some(self.service.admit(core, &policy, source.ip())?)
+            Some(self.service.admit(&self.shared, &policy, source.ip())?)
         };
         let of_all = self.take_slot(&policy)?;
         let Some(stream) = accepted.take() else {
@@ -168,7 +166,7 @@ impl<R: Router> Acceptor<R> {
     }
 
     /// Takes a slot among all connections.
-    fn take_slot(&self, policy: &Policy) -> Result<Slot<Shared<R>>, Connection> {
+    fn take_slot(&self, policy: &Policy) -> Result<Slot<Shared<P>>, Connection> {
         let limit = policy.max_connections;
         Slot::take(&self.shared, limit, |shared| &shared.connections).ok_or(Connection::Limit)
     }
@@ -183,7 +181,7 @@ impl<R: Router> Acceptor<R> {
         let shared = Arc::clone(&self.shared);
         tokio::spawn(async move {
             let end = connection.await;
-            shared.core.metrics.connection(end);
+            shared.metrics.connection(end);
             tracing::debug!(%source, ?end, "connection closed");
             drop(slots);
         });
@@ -221,8 +219,8 @@ impl<T> Drop for Slot<T> {
 ///
 /// # Errors
 /// It ends before it is served.
-async fn open<R: Router>(
-    shared: &Arc<Shared<R>>,
+async fn open<P: Program>(
+    shared: &Arc<Shared<P>>,
     mut stream: TcpStream,
     source: SocketAddr,
     transport: Transport,
@@ -236,12 +234,12 @@ async fn open<R: Router>(
                 .await?
                 .ok_or(Connection::ProxyHeader)?
                 .unwrap_or(source);
-            let policy = shared.core.policy.load();
-            let admitted = Service::Sip(transport).admit(&shared.core, &policy, source.ip());
+            let policy = shared.policy.load();
+            let admitted = Service::Sip(transport).admit(shared, &policy, source.ip());
             (source, admitted?)
         }
     };
-    shared.core.metrics.connection(Connection::Opened);
+    shared.metrics.connection(Connection::Opened);
     // A reply is one write; waiting for more to send would only delay it.
     let _best_effort = stream.set_nodelay(true);
     let protocol = SipStream::new(shared, source, transport);
@@ -263,8 +261,8 @@ async fn open<R: Router>(
 }
 
 /// Waits for a part of opening a connection, but not for long, nor longer than the server runs.
-async fn in_time<R, T>(
-    shared: &Shared<R>,
+async fn in_time<P, T>(
+    shared: &Shared<P>,
     opening: impl Future<Output = T>,
     too_late: Connection,
 ) -> Result<T, Connection> {

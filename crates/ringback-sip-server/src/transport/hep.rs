@@ -7,41 +7,42 @@ use std::time::Duration;
 
 use ringback_routing::Timestamp;
 use ringback_sip_proto::hep::HepError;
-use ringback_sip_proto::{HepFrame, HepFramer, HepPacket};
+use ringback_sip_proto::message::Framing;
+use ringback_sip_proto::{Fault, HepFrame, HepFramer, HepPacket, Message};
 
 use crate::learning::Sighting;
 use crate::metrics::{Connection, Hep};
 use crate::observation::strangers::StrangerTransport;
-use crate::redirect::core::Core;
-use crate::router::Router;
-use crate::server::Shared;
+use crate::outbox::Outbox;
+use crate::program::Program;
+use crate::shared::Shared;
 use crate::transport::acceptor::Service;
 use crate::transport::stream::{Handled, Protocol};
 
 /// Takes packets off a UDP socket until told to stop.
-pub(crate) fn serve_udp<R: Router>(core: &Core<R>, socket: &UdpSocket, stopping: &AtomicBool) {
+pub(crate) fn serve_udp<P: Program>(shared: &Shared<P>, socket: &UdpSocket, stopping: &AtomicBool) {
     let mut room = vec![0; MAX_PACKET];
     while !stopping.load(Ordering::Relaxed) {
         // The socket's timeout lets the thread look whether it should stop.
         if let Ok((length, source)) = socket.recv_from(&mut room) {
-            take(core, source, room.get(..length).unwrap_or_default());
+            take(shared, source, room.get(..length).unwrap_or_default());
         }
     }
 }
 
 /// HEP on a connection.
-pub(crate) struct Mirror<R> {
+pub(crate) struct Mirror<P> {
     /// What all listeners share.
-    shared: Arc<Shared<R>>,
+    shared: Arc<Shared<P>>,
     /// Who mirrors.
     source: SocketAddr,
     /// Finds the packets.
     framer: HepFramer,
 }
 
-impl<R: Router> Mirror<R> {
+impl<P: Program> Mirror<P> {
     /// Nothing was read yet.
-    pub(crate) fn new(shared: &Arc<Shared<R>>, source: SocketAddr) -> Self {
+    pub(crate) fn new(shared: &Arc<Shared<P>>, source: SocketAddr) -> Self {
         Self {
             shared: Arc::clone(shared),
             source,
@@ -50,7 +51,7 @@ impl<R: Router> Mirror<R> {
     }
 }
 
-impl<R: Router> Protocol for Mirror<R> {
+impl<P: Program> Protocol for Mirror<P> {
     fn idle_time(&self) -> Duration {
         IDLE_TIME
     }
@@ -59,10 +60,10 @@ impl<R: Router> Protocol for Mirror<R> {
         self.framer.push(bytes);
     }
 
-    fn handle(&mut self, _out: &mut Vec<u8>) -> Handled {
-        let core = &self.shared.core;
+    fn handle(&mut self, _out: &mut Outbox) -> Handled {
+        let shared = &self.shared;
         let mut handled = Handled::default();
-        let policy = core.policy.load();
+        let policy = shared.policy.load();
         let peer = policy.source(self.source.ip());
         if !peer.is_some_and(|peer| Service::Hep.serves(&peer)) {
             handled.end = Some(Connection::Removed);
@@ -72,9 +73,9 @@ impl<R: Router> Protocol for Mirror<R> {
         loop {
             match self.framer.next_frame() {
                 HepFrame::Incomplete => return handled,
-                HepFrame::Packet(packet) => take(core, self.source, packet),
+                HepFrame::Packet(packet) => take(shared, self.source, packet),
                 HepFrame::Broken(error) => {
-                    unreadable(core, self.source, error);
+                    unreadable(shared, self.source, error);
                     handled.end = Some(Connection::Framing);
                     return handled;
                 }
@@ -89,51 +90,67 @@ impl<R: Router> Protocol for Mirror<R> {
 }
 
 /// Learns from one packet.
-fn take<R: Router>(core: &Core<R>, source: SocketAddr, bytes: &[u8]) {
-    let policy = core.policy.load();
+fn take<P: Program>(shared: &Shared<P>, source: SocketAddr, bytes: &[u8]) {
+    let policy = shared.policy.load();
     let peer = policy
         .source(source.ip())
         .filter(|peer| Service::Hep.serves(peer));
     let Some(peer) = peer else {
-        core.metrics.hep(Hep::Stranger);
-        core.observations
+        shared.metrics.hep(Hep::Stranger);
+        shared
+            .observations
             .stranger_elsewhere(source.ip(), StrangerTransport::Hep);
         return;
     };
     let packet = match HepPacket::parse(bytes) {
         Ok(packet) => packet,
-        Err(error) => return unreadable(core, source, error),
+        Err(error) => return unreadable(shared, source, error),
     };
     if let Some(key) = &policy.hep_key
         && !packet.has_key(key)
     {
-        core.metrics.hep(Hep::Key);
+        shared.metrics.hep(Hep::Key);
         return;
     }
     if !packet.is_sip() {
-        core.metrics.hep(Hep::Other);
+        shared.metrics.hep(Hep::Other);
         return;
     }
     let mut room = Vec::new();
     let message = match packet.message(&mut room) {
         Ok(message) => message,
-        Err(error) => return unreadable(core, source, error),
+        Err(error) => return unreadable(shared, source, error),
     };
-    let now = core.now();
+    let now = shared.now();
     let sighting = Sighting {
         peer: peer.peer,
         agent_header: &policy.agent_header,
+        directory: &shared.program.directory(),
         at: captured_at(&packet, now.wall),
         now,
     };
-    let is_taken = core.observe(message, &sighting);
-    core.metrics
-        .hep(if is_taken { Hep::Taken } else { Hep::Other });
+    let learned =
+        whole(message).and_then(|message| shared.redirect.learning.observe(&message, &sighting));
+    shared.metrics.hep(if learned.is_some() {
+        Hep::Taken
+    } else {
+        Hep::Other
+    });
+    if let Some(learned) = learned {
+        shared.tell(learned);
+    }
+}
+
+/// Reads a mirrored message. It is one message, however it was carried, and what is wrong with its framing does not
+/// matter as long as its headers are whole: capture agents cut bodies off.
+fn whole(bytes: &[u8]) -> Option<Message<'_>> {
+    let message = Message::parse(bytes, Framing::Datagram).ok()?;
+    (message.fault() != Some(Fault::Unterminated)).then_some(message)
 }
 
 /// Counts a packet that cannot be read.
-fn unreadable<R: Router>(core: &Core<R>, source: SocketAddr, error: HepError) {
-    core.metrics.hep(match error {
+fn unreadable<P: Program>(shared: &Shared<P>, source: SocketAddr, error: HepError) {
+    shared.metrics.hep(match error {
         HepError::Version(1) => Hep::Version1,
         HepError::Version(2) => Hep::Version2,
         _ => Hep::Malformed,

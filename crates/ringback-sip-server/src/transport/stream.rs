@@ -13,15 +13,16 @@ use std::sync::Arc;
 use std::task::{Poll, ready};
 use std::time::Duration;
 
-use ringback_sip_proto::{Frame, PONG, StreamFramer, Transport};
+use ringback_sip_proto::{Frame, Origin, PONG, StreamFramer, Transport};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::metrics::Connection;
-use crate::redirect::core::{Received, Snapshot, WorkerContext};
+use crate::outbox::Outbox;
+use crate::program::Program;
 use crate::redirect::plan::Plans;
-use crate::router::Router;
-use crate::server::{Phase, Shared, reached};
+use crate::redirect::{Received, Snapshot, WorkerContext};
+use crate::shared::{Phase, Shared, reached};
 
 /// What is spoken on a connection.
 pub(crate) trait Protocol {
@@ -32,7 +33,7 @@ pub(crate) trait Protocol {
     fn push(&mut self, bytes: &[u8]);
 
     /// Handles every whole message that was read; replies are appended to `out`.
-    fn handle(&mut self, out: &mut Vec<u8>) -> Handled;
+    fn handle(&mut self, out: &mut Outbox) -> Handled;
 
     /// Bytes that wait for the rest of their message.
     fn pending(&self) -> usize;
@@ -48,13 +49,13 @@ pub(crate) struct Handled {
 }
 
 /// Reads, answers and writes until the connection ends.
-pub(crate) async fn serve<R: Router>(
-    shared: &Shared<R>,
+pub(crate) async fn serve<P: Program>(
+    shared: &Shared<P>,
     mut stream: impl AsyncRead + AsyncWrite + Unpin,
     mut protocol: impl Protocol,
 ) -> Connection {
     let mut phase = shared.phase();
-    let mut out = Vec::new();
+    let mut out = Outbox::default();
     let mut timer = MessageTimer::default();
     loop {
         let deadline = timer.deadline(Instant::now(), protocol.idle_time());
@@ -70,14 +71,14 @@ pub(crate) async fn serve<R: Router>(
             Err(_) => return close(stream, timer.too_late()).await,
         }
         let handled = protocol.handle(&mut out);
-        if !out.is_empty() {
-            match timeout(WRITE_TIME, write_out(&mut stream, &out)).await {
+        if !out.bytes.is_empty() {
+            match timeout(WRITE_TIME, write_out(&mut stream, &out.bytes)).await {
                 Ok(Ok(())) => {}
                 Ok(Err(_)) => return Connection::Peer,
                 Err(_) => return Connection::SlowReader,
             }
             // An idle connection keeps no buffer.
-            out = Vec::new();
+            out = Outbox::default();
         }
         match handled.end {
             Some(Connection::Framing) => {
@@ -125,9 +126,9 @@ impl MessageTimer {
 }
 
 /// SIP on a connection.
-pub(crate) struct SipStream<R> {
+pub(crate) struct SipStream<P> {
     /// What all listeners share.
-    shared: Arc<Shared<R>>,
+    shared: Arc<Shared<P>>,
     /// Whose connection it is.
     source: SocketAddr,
     /// TCP or TLS.
@@ -136,9 +137,9 @@ pub(crate) struct SipStream<R> {
     framer: StreamFramer,
 }
 
-impl<R: Router> SipStream<R> {
+impl<P: Program> SipStream<P> {
     /// Nothing was read yet.
-    pub(crate) fn new(shared: &Arc<Shared<R>>, source: SocketAddr, transport: Transport) -> Self {
+    pub(crate) fn new(shared: &Arc<Shared<P>>, source: SocketAddr, transport: Transport) -> Self {
         Self {
             shared: Arc::clone(shared),
             source,
@@ -148,53 +149,59 @@ impl<R: Router> SipStream<R> {
     }
 }
 
-impl<R: Router> Protocol for SipStream<R> {
+impl<P: Program> Protocol for SipStream<P> {
     fn idle_time(&self) -> Duration {
-        self.shared.core.policy.load().idle_timeout
+        self.shared.policy.load().idle_timeout
     }
 
     fn push(&mut self, bytes: &[u8]) {
         self.framer.push(bytes);
     }
 
-    fn handle(&mut self, out: &mut Vec<u8>) -> Handled {
-        let core = &self.shared.core;
-        let policy = core.policy.load();
+    fn handle(&mut self, out: &mut Outbox) -> Handled {
+        let shared = &*self.shared;
+        let policy = shared.policy.load();
         let mut handled = Handled::default();
         if policy.source(self.source.ip()).is_none() {
             handled.end = Some(Connection::Removed);
             return handled;
         }
-        let shard = self.shared.stream_shard();
-        let mut worker = WorkerContext {
-            shard,
-            plans: Plans::Shared(&core.shared_plans),
-            pressure: None,
-        };
         let snapshot = Snapshot {
             policy: &policy,
-            directory: &core.router.directory(),
-            answered: &core.reply_cache.generations(),
-            now: core.now(),
+            directory: &shared.program.directory(),
+            contacts: shared.program.contacts(),
+            answered: &shared.redirect.reply_cache.generations(),
+            now: shared.now(),
+            is_draining: shared.is_draining(),
         };
-        let (source, transport) = (self.source, self.transport);
-        let mut answer = |bytes: &[u8], out: &mut Vec<u8>| {
-            let arrival = Received {
+        let (source, shard) = (self.source, shared.stream_shard());
+        let origin = Origin {
+            address: source,
+            transport: self.transport,
+        };
+        let answer = |bytes: &[u8], out: &mut Outbox| {
+            let mut worker = WorkerContext {
+                plans: Plans::Shared(&shared.plans),
+                pressure: None,
+                // On a stream everything goes where the request came from.
+                out,
+            };
+            let received = Received {
                 bytes,
-                source,
-                transport,
+                origin,
                 waited: Duration::ZERO,
             };
-            // On a stream every reply goes where the request came from.
-            if core.handle(&mut worker, snapshot, &arrival, out).is_some() {
-                let took = core.now().uptime.saturating_sub(snapshot.now.uptime);
-                core.metrics.shard(shard).took(transport, took);
+            let outcome = shared.redirect.handle(&mut worker, snapshot, received);
+            if outcome.status.is_some() {
+                let took = shared.now().uptime.saturating_sub(snapshot.now.uptime);
+                shared.metrics.shard(shard).took(origin.transport, took);
             }
+            shared.drain(shard, origin, outcome);
         };
         loop {
             match self.framer.next_frame() {
                 Frame::Incomplete => return handled,
-                Frame::Ping => out.extend_from_slice(PONG),
+                Frame::Ping => out.bytes.extend_from_slice(PONG),
                 Frame::Message(bytes) => answer(bytes, out),
                 Frame::Broken(bytes, fault) => {
                     tracing::debug!(%source, ?fault, "the stream lost its framing");

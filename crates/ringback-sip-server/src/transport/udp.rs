@@ -20,15 +20,21 @@ use nix::sys::socket::{
     sendmmsg, setsockopt, sockopt,
 };
 use nix::sys::time::TimeSpec;
-use ringback_sip_proto::Transport;
+use ringback_sip_proto::{Origin, Transport};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use crate::admission::packet_filter::PacketFilter;
 use crate::admission::pressure::Pressure;
+use crate::clock::Now;
 use crate::metrics::{CounterShard, Dropped};
-use crate::redirect::core::{Asked, Core, Now, Read, Received, Snapshot, WorkerContext};
+use crate::outbox::{LocalAddress, Outbox, Transmit};
+use crate::program::Program;
+use crate::redirect::effect::Outcome;
 use crate::redirect::plan::{PlanCache, Plans};
-use crate::router::Router;
+use crate::redirect::resolve::resolve;
+use crate::redirect::warm::warm;
+use crate::redirect::{Call, Read, Received, Snapshot, WorkerContext};
+use crate::shared::Shared;
 
 /// Opens a UDP socket; with `shared`, several may listen on one address.
 pub(crate) fn bind(address: SocketAddr, shared: bool) -> io::Result<UdpSocket> {
@@ -86,11 +92,11 @@ pub(crate) fn lift_if_idle(shard: &CounterShard, socket: &UdpSocket, now: Now) {
 
 /// One socket and what its thread works with.
 #[derive(Debug)]
-pub(crate) struct Worker<R> {
+pub(crate) struct Worker<P> {
     /// The socket.
     pub(crate) socket: UdpSocket,
     /// What all threads share.
-    pub(crate) core: Arc<Core<R>>,
+    pub(crate) shared: Arc<Shared<P>>,
     /// Which counters are the thread's own.
     pub(crate) shard: usize,
     /// Set when the thread has to end.
@@ -110,29 +116,7 @@ struct Datagram {
     at: Duration,
 }
 
-/// One of our own addresses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum LocalAddress {
-    /// IPv4.
-    V4([u8; 4]),
-    /// IPv6, with the interface, which a link-local address needs.
-    V6([u8; 16], u32),
-}
-
-/// A reply that waits to be sent.
-#[derive(Clone, Copy, Debug)]
-struct Outgoing {
-    /// Where it starts in the buffer.
-    start: usize,
-    /// Where it ends.
-    end: usize,
-    /// Where it goes.
-    destination: SocketAddr,
-    /// Where it leaves from.
-    local: Option<LocalAddress>,
-}
-
-impl<R: Router> Worker<R> {
+impl<P: Program> Worker<P> {
     /// Serves until told to stop, by `stopping` and then [`wake`]: a timer for each wait would cost
     /// more than a hundredth of a call.
     pub(crate) fn run(self) {
@@ -149,6 +133,7 @@ impl<R: Router> Worker<R> {
         let room = SockRef::from(&self.socket).recv_buffer_size();
         let mut pressure = Pressure::new(room.unwrap_or(0));
         let mut received = ArrayVec::new();
+        let counters = self.shared.metrics.shard(self.shard);
         while !self.stopping.load(Ordering::Relaxed) {
             match receiver.receive(&self.socket, &mut received) {
                 Ok(()) => {}
@@ -161,28 +146,17 @@ impl<R: Router> Worker<R> {
             }
             // No message may end the thread, whatever mistake of ours it finds.
             let batch = AssertUnwindSafe(|| {
-                let worker = WorkerContext {
-                    shard: self.shard,
-                    plans: Plans::Own(&mut plans),
-                    pressure: Some(&mut pressure),
-                };
-                self.answer(&receiver, &received, worker, &mut sender);
+                self.answer(&receiver, &received, &mut pressure, &mut plans, &mut sender);
             });
             if catch_unwind(batch).is_err() {
-                self.core
-                    .metrics
-                    .shard(self.shard)
-                    .dropped(Dropped::Internal);
+                counters.dropped(Dropped::Internal);
                 tracing::error!("answering a batch of datagrams panicked");
                 plans = PlanCache::default();
             }
             let failed = sender.flush(&self.socket);
             self.count_latencies(&mut sender.answered);
             for _ in 0..failed {
-                self.core
-                    .metrics
-                    .shard(self.shard)
-                    .dropped(Dropped::SendFailed);
+                counters.dropped(Dropped::SendFailed);
             }
         }
     }
@@ -192,8 +166,8 @@ impl<R: Router> Worker<R> {
         if answered.is_empty() {
             return;
         }
-        let shard = self.core.metrics.shard(self.shard);
-        let now = self.core.now().since_epoch;
+        let shard = self.shared.metrics.shard(self.shard);
+        let now = self.shared.now().since_epoch;
         for at in answered.drain(..) {
             shard.took(Transport::Udp, now.saturating_sub(at));
         }
@@ -204,36 +178,28 @@ impl<R: Router> Worker<R> {
         &self,
         receiver: &Receiver,
         received: &ArrayVec<Datagram, BATCH>,
-        mut worker: WorkerContext<'_>,
+        pressure: &mut Pressure,
+        plans: &mut PlanCache,
         sender: &mut Sender,
     ) {
-        let policy = self.core.policy.load();
-        let now = self.core.now();
-        let waited = |datagram: &Datagram| {
-            // Zero where the system gave no time.
-            let known = datagram.at > Duration::ZERO;
-            let waited = now.since_epoch.saturating_sub(datagram.at);
-            if known { waited } else { Duration::ZERO }
-        };
-        if let (Some(pressure), Some(first)) = (&mut worker.pressure, received.first()) {
-            let shard = self.core.metrics.shard(self.shard);
-            if shard.take_lifted() {
-                pressure.lift();
-            }
-            let count = u32::try_from(received.len()).unwrap_or(u32::MAX);
-            let filter = pressure.batch(now.uptime, waited(first), count);
-            if let Some(Err(error)) = filter.map(|filter| filter.attach(&self.socket)) {
-                // What is taken in is bounded all the same, at a higher price.
-                tracing::debug!(%error, "the system does not hold INVITEs back for us");
-                pressure.filter_failed();
-            }
-            shard.set_overloaded(pressure.is_high().then_some(now.uptime));
+        let shared = &*self.shared;
+        let now = shared.now();
+        if let Some(first) = received.first() {
+            self.admit(pressure, now, first.waited(now), received.len());
         }
+        let policy = shared.policy.load();
         let snapshot = Snapshot {
             policy: &policy,
-            directory: &self.core.router.directory(),
-            answered: &self.core.reply_cache.generations(),
+            directory: &shared.program.directory(),
+            contacts: shared.program.contacts(),
+            answered: &shared.redirect.reply_cache.generations(),
             now,
+            is_draining: shared.is_draining(),
+        };
+        let mut worker = WorkerContext {
+            plans: Plans::Own(plans),
+            pressure: Some(pressure),
+            out: &mut sender.outbox,
         };
         // Nothing but an INVITE or an ACK is read before the INVITEs that came before it are answered: it
         // may be a reply to one of them, to be learned from.
@@ -243,44 +209,81 @@ impl<R: Router> Worker<R> {
         };
         let mut datagrams = received.iter().enumerate().peekable();
         while datagrams.peek().is_some() {
-            let mut asked: ArrayVec<Asked<'_, '_>, OVERLAPPED> = ArrayVec::new();
-            let mut locals: ArrayVec<(Option<LocalAddress>, Duration), OVERLAPPED> =
-                ArrayVec::new();
-            while !asked.is_full()
+            let mut calls: ArrayVec<Call<'_, '_>, OVERLAPPED> = ArrayVec::new();
+            let mut asked: ArrayVec<&Datagram, OVERLAPPED> = ArrayVec::new();
+            while !calls.is_full()
                 && let Some((index, datagram)) =
-                    datagrams.next_if(|next| asked.is_empty() || may_be_read(next))
+                    datagrams.next_if(|next| calls.is_empty() || may_be_read(next))
             {
-                let arrival = Received {
+                let message = Received {
                     bytes: receiver.bytes(index, datagram.length),
-                    source: datagram.source,
-                    transport: Transport::Udp,
-                    waited: waited(datagram),
+                    origin: datagram.origin(),
+                    waited: datagram.waited(now),
                 };
-                let start = sender.buffer.len();
-                match self
-                    .core
-                    .read(&mut worker, snapshot, &arrival, &mut sender.buffer)
-                {
-                    Read::Done(Some(destination)) => {
-                        sender.push(start, destination, datagram.local, datagram.at);
+                worker.out.leave_from(datagram.local);
+                match shared.redirect.read(&mut worker, snapshot, message) {
+                    Read::Invite(call) => {
+                        calls.push(call);
+                        asked.push(datagram);
                     }
-                    Read::Done(None) => {}
-                    Read::Invite(invite) => {
-                        asked.push(invite);
-                        locals.push((datagram.local, datagram.at));
+                    Read::Done(outcome) => {
+                        datagram.note_answered(&outcome, &mut sender.answered);
+                        shared.drain(self.shard, message.origin, outcome);
                     }
                 }
             }
-            self.core.warm(snapshot, &asked);
-            for (asked, (local, at)) in asked.iter().zip(locals) {
-                let start = sender.buffer.len();
-                let destination =
-                    self.core
-                        .answer(&mut worker, snapshot, asked, &mut sender.buffer);
-                if let Some(destination) = destination {
-                    sender.push(start, destination, local, at);
-                }
+            resolve(&mut calls, snapshot.directory);
+            warm(snapshot, &calls);
+            for (call, datagram) in calls.iter().zip(asked) {
+                worker.out.leave_from(datagram.local);
+                let outcome = shared.redirect.answer(&mut worker, snapshot, call);
+                datagram.note_answered(&outcome, &mut sender.answered);
+                shared.drain(self.shard, call.origin(), outcome);
             }
+        }
+    }
+
+    /// Tells `pressure` of a batch of so many datagrams, the first of which has waited so long, and has INVITEs held
+    /// back before the socket as it asks for.
+    fn admit(&self, pressure: &mut Pressure, now: Now, waited: Duration, count: usize) {
+        let shard = self.shared.metrics.shard(self.shard);
+        if shard.take_lifted() {
+            pressure.lift();
+        }
+        let count = u32::try_from(count).unwrap_or(u32::MAX);
+        let filter = pressure.batch(now.uptime, waited, count);
+        if let Some(Err(error)) = filter.map(|filter| filter.attach(&self.socket)) {
+            // What is taken in is bounded all the same, at a higher price.
+            tracing::debug!(%error, "the system does not hold INVITEs back for us");
+            pressure.filter_failed();
+        }
+        shard.set_overloaded(pressure.is_high().then_some(now.uptime));
+    }
+}
+
+impl Datagram {
+    /// Where it came from.
+    fn origin(&self) -> Origin {
+        Origin {
+            address: self.source,
+            transport: Transport::Udp,
+        }
+    }
+
+    /// How long it has waited; zero where the system gave no time.
+    fn waited(&self, now: Now) -> Duration {
+        if self.at > Duration::ZERO {
+            now.since_epoch.saturating_sub(self.at)
+        } else {
+            Duration::ZERO
+        }
+    }
+
+    /// Notes when it came if it is answered, so that it can be told how long that took.
+    fn note_answered(&self, outcome: &Outcome<'_, '_>, answered: &mut ArrayVec<Duration, BATCH>) {
+        if outcome.status.is_some() && self.at > Duration::ZERO {
+            // There are never more answers than datagrams.
+            let _fits = answered.try_push(self.at);
         }
     }
 }
@@ -398,10 +401,8 @@ impl Receiver {
 /// Replies of one length to one destination leave as one large datagram that the system cuts into
 /// pieces (`UDP_SEGMENT`): it then walks through its layers once for all of them.
 struct Sender {
-    /// The replies, one behind the other.
-    buffer: Vec<u8>,
-    /// Where each one is and goes.
-    outgoing: ArrayVec<Outgoing, BATCH>,
+    /// What is to be sent.
+    outbox: Outbox,
     /// When the system took in what they answer, as far as it told.
     answered: ArrayVec<Duration, BATCH>,
     /// Whether the system cuts datagrams for us.
@@ -420,8 +421,7 @@ impl Sender {
         let whole = |control| MultiHeaders::preallocate(BATCH, control);
         let cut = |control| MultiHeaders::preallocate(1, Some(control));
         Self {
-            buffer: Vec::with_capacity(REPLIES_BYTES),
-            outgoing: ArrayVec::new(),
+            outbox: Outbox::with_capacity(REPLIES_BYTES),
             answered: ArrayVec::new(),
             can_cut: true,
             whole: [
@@ -437,34 +437,13 @@ impl Sender {
         }
     }
 
-    /// Adds what was appended to the buffer.
-    fn push(
-        &mut self,
-        start: usize,
-        destination: SocketAddr,
-        local: Option<LocalAddress>,
-        at: Duration,
-    ) {
-        let end = self.buffer.len();
-        if at > Duration::ZERO {
-            // As below.
-            let _fits = self.answered.try_push(at);
-        }
-        // There are never more replies than datagrams.
-        let _fits = self.outgoing.try_push(Outgoing {
-            start,
-            end,
-            destination,
-            local,
-        });
-    }
-
-    /// Sends everything; gives how many replies the system did not take.
+    /// Sends everything; gives how many packets the system did not take.
     fn flush(&mut self, socket: &UdpSocket) -> usize {
-        let failed = match self.outgoing.as_slice() {
+        let (buffer, packets) = self.outbox.packets();
+        let failed = match packets.as_slice() {
             [] => 0,
             [only] if only.local.is_none() => {
-                let sent = socket.send_to(only.bytes(&self.buffer), only.destination);
+                let sent = socket.send_to(only.bytes(buffer), only.destination);
                 match sent {
                     Ok(_) => 0,
                     Err(error) => {
@@ -474,90 +453,86 @@ impl Sender {
                 }
             }
             _ => {
-                self.outgoing.sort_unstable_by_key(Outgoing::group);
-                self.send_alike(socket);
-                self.send_rest(socket)
+                packets.sort_unstable_by_key(group);
+                if self.can_cut {
+                    self.can_cut = send_alike(socket, buffer, packets, &mut self.cut);
+                }
+                send_rest(socket, buffer, packets, &mut self.whole)
             }
         };
-        self.outgoing.clear();
-        self.buffer.clear();
-        if self.buffer.capacity() > 4 * REPLIES_BYTES {
-            self.buffer.shrink_to(REPLIES_BYTES);
-        }
-        failed
-    }
-
-    /// Sends replies that can be cut from one datagram, and takes them off the list.
-    fn send_alike(&mut self, socket: &UdpSocket) {
-        let mut at = 0;
-        while let Some(first) = self.outgoing.get(at).copied() {
-            let rest = self.outgoing.get(at..).unwrap_or_default();
-            let alike = rest.iter().take_while(|next| next.group() == first.group());
-            let count = alike.count().min(MAX_CUT_BYTES / first.length().max(1));
-            let alike = rest.get(..count).unwrap_or_default();
-            if !self.can_cut || count < 2 || first.length() > MAX_PIECE_BYTES {
-                at += count.max(1);
-                continue;
-            }
-            match send_cut(socket, &self.buffer, alike, &mut self.cut) {
-                Ok(_) => {
-                    self.outgoing.drain(at..at + count);
-                }
-                Err(error) => {
-                    // EIO: the interface cannot; anything else has to do with these replies.
-                    self.can_cut = error != Errno::EIO;
-                    at += count;
-                }
-            }
-        }
-    }
-
-    /// Sends what is left on the list; gives how many replies the system did not take.
-    fn send_rest(&mut self, socket: &UdpSocket) -> usize {
-        let mut failed = 0;
-        let mut rest = self.outgoing.as_slice();
-        while let Some(first) = rest.first() {
-            let alike = rest.iter().take_while(|next| next.local == first.local);
-            let length = alike.count();
-            let run = rest.get(..length).unwrap_or_default();
-            let sent = match send_whole(socket, &self.buffer, run, &mut self.whole) {
-                Ok(sent) => sent,
-                Err(Errno::EINTR) => 0,
-                Err(error) => {
-                    // The first one cannot be sent; those behind it may.
-                    tracing::debug!(%error, "a reply was not sent");
-                    failed += 1;
-                    1
-                }
-            };
-            rest = rest.get(sent..).unwrap_or_default();
-        }
+        self.outbox.clear(4 * REPLIES_BYTES);
         failed
     }
 }
 
-impl Outgoing {
-    /// How long it is.
-    fn length(&self) -> usize {
-        self.end.saturating_sub(self.start)
-    }
+/// What two packets must have in common to be cut from one datagram.
+fn group(packet: &Transmit) -> (Option<LocalAddress>, SocketAddr, usize) {
+    (packet.local, packet.destination, packet.length())
+}
 
-    /// What two replies must have in common to be cut from one datagram.
-    fn group(&self) -> (Option<LocalAddress>, SocketAddr, usize) {
-        (self.local, self.destination, self.length())
+/// Sends packets that can be cut from one datagram, and takes them off the list; false if the interface cannot cut.
+fn send_alike(
+    socket: &UdpSocket,
+    buffer: &[u8],
+    packets: &mut Vec<Transmit>,
+    headers: &mut [MultiHeaders<SockaddrStorage>; 3],
+) -> bool {
+    let mut at = 0;
+    while let Some(first) = packets.get(at).copied() {
+        let rest = packets.get(at..).unwrap_or_default();
+        let alike = rest.iter().take_while(|next| group(next) == group(&first));
+        let most = BATCH.min(MAX_CUT_BYTES / first.length().max(1));
+        let count = alike.count().min(most);
+        let alike = rest.get(..count).unwrap_or_default();
+        if count < 2 || first.length() > MAX_PIECE_BYTES {
+            at += count.max(1);
+            continue;
+        }
+        match send_cut(socket, buffer, alike, headers) {
+            Ok(_) => {
+                packets.drain(at..at + count);
+            }
+            Err(Errno::EIO) => return false,
+            // It has to do with these packets.
+            Err(_) => at += count,
+        }
     }
+    true
+}
 
-    /// The reply itself.
-    fn bytes<'b>(&self, buffer: &'b [u8]) -> &'b [u8] {
-        buffer.get(self.start..self.end).unwrap_or_default()
+/// Sends what is left on the list; gives how many packets the system did not take.
+fn send_rest(
+    socket: &UdpSocket,
+    buffer: &[u8],
+    packets: &[Transmit],
+    headers: &mut [MultiHeaders<SockaddrStorage>; 3],
+) -> usize {
+    let mut failed = 0;
+    let mut rest = packets;
+    while let Some(first) = rest.first() {
+        let alike = rest.iter().take_while(|next| next.local == first.local);
+        let length = alike.count();
+        let run = rest.get(..length).unwrap_or_default();
+        let sent = match send_whole(socket, buffer, run, headers) {
+            Ok(sent) => sent,
+            Err(Errno::EINTR) => 0,
+            Err(error) => {
+                // The first one cannot be sent; those behind it may.
+                tracing::debug!(%error, "a reply was not sent");
+                failed += 1;
+                1
+            }
+        };
+        rest = rest.get(sent..).unwrap_or_default();
     }
+    failed
 }
 
 /// Sends replies that leave from one address, each on its own; gives how many were sent.
 fn send_whole(
     socket: &UdpSocket,
     buffer: &[u8],
-    run: &[Outgoing],
+    run: &[Transmit],
     headers: &mut [MultiHeaders<SockaddrStorage>; 3],
 ) -> Result<usize, Errno> {
     let run = run.get(..BATCH).unwrap_or(run);
@@ -587,7 +562,7 @@ fn send_whole(
 fn send_cut(
     socket: &UdpSocket,
     buffer: &[u8],
-    alike: &[Outgoing],
+    alike: &[Transmit],
     headers: &mut [MultiHeaders<SockaddrStorage>; 3],
 ) -> Result<usize, Errno> {
     let Some(first) = alike.first() else {

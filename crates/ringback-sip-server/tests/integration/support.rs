@@ -8,11 +8,11 @@ use arc_swap::{ArcSwap, Guard};
 use parking_lot::Mutex;
 use ringback_index::ContactIndex;
 use ringback_routing::{
-    Agent, AgentId, AgentStatus, CallStatus, CallbackRole, Caller, Decision, Direction, Directory,
-    E164, Environment, EnvironmentId, LearnedCall, NumberId, Outcome, PhoneNumber, Reason,
+    Agent, AgentId, AgentStatus, CallStatus, CallbackRole, Caller, Direction, Directory, E164,
+    Environment, EnvironmentId, LearnedCall, NumberId, Outcome, PhoneNumber, Reason,
     RememberedCall, Target, Timestamp,
 };
-use ringback_sip_server::{Router, SipConfig, SipServer, SipSpec};
+use ringback_sip_server::{DecidedCall, Events, SipConfig, SipServer, SipSpec, Snapshots};
 use uuid::Uuid;
 
 /// Owned by both outbound agents and both inbound ones.
@@ -50,7 +50,7 @@ pub(crate) struct Program {
 #[derive(Clone, Debug)]
 pub(crate) struct SharedProgram(pub(crate) Arc<Program>);
 
-impl Router for SharedProgram {
+impl Snapshots for SharedProgram {
     type Contacts = ContactIndex;
 
     fn directory(&self) -> Guard<Arc<Directory>> {
@@ -60,19 +60,14 @@ impl Router for SharedProgram {
     fn contacts(&self) -> &ContactIndex {
         &self.0.contacts
     }
+}
 
-    fn decided(
-        &self,
-        decision: &Decision<'_>,
-        dialed: Option<E164>,
-        caller: Caller,
-        call_id: &[u8],
-        _at: Timestamp,
-    ) {
-        let call_id = String::from_utf8(call_id.to_vec()).unwrap();
-        let (outcome, reason) = (decision.outcome, decision.reason);
+impl Events for SharedProgram {
+    fn decided(&self, call: &DecidedCall<'_, '_>) {
+        let call_id = String::from_utf8(call.call_id.to_vec()).unwrap();
+        let (outcome, reason) = (call.decision.outcome, call.decision.reason);
         let mut decided = self.0.decided.lock();
-        decided.push((outcome, reason, dialed, caller, call_id));
+        decided.push((outcome, reason, call.dialed, call.caller, call_id));
     }
 
     fn learned(&self, call: LearnedCall) {

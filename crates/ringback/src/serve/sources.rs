@@ -15,12 +15,12 @@ use ringback_routing::Timestamp;
 use ringback_sip_server::SipServer;
 
 use super::process::{DiskUse, Process, gauge};
-use super::router::{EngineRouter, LearningCounters};
+use super::program::{EngineProgram, LearningCounters};
 
 /// Everything that is told.
 pub(super) struct Sources {
     /// Counts messages, and knows strangers and refused calls.
-    pub(super) sip: SipServer<EngineRouter>,
+    pub(super) sip: SipServer<EngineProgram>,
     /// Counts learned calls.
     pub(super) learning: Arc<LearningCounters>,
     /// Counts reloads.

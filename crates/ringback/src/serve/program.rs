@@ -1,4 +1,4 @@
-//! Connects SIP to the engine: what the SIP server asks, counts and learns.
+//! Connects SIP to the engine: what the SIP server asks, and what becomes of its news.
 
 use std::fmt;
 use std::sync::Arc;
@@ -6,14 +6,14 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use ringback_engine::{ContactView, Engine, LearnedTicket, SubmitError};
-use ringback_routing::{Caller, Decision, Directory, E164, EnvironmentId, LearnedCall, Timestamp};
-use ringback_sip_server::Router;
+use ringback_routing::{Caller, Directory, E164, EnvironmentId, LearnedCall, Timestamp};
+use ringback_sip_server::{DecidedCall, Events, Snapshots};
 use tokio::sync::mpsc;
 
 use crate::logging::masked_unless;
 
 /// The engine, as the SIP server sees it.
-pub(super) struct EngineRouter {
+pub(super) struct EngineProgram {
     /// Decides, counts, records.
     engine: Engine,
     /// Takes learned calls to the recorder.
@@ -35,8 +35,8 @@ pub(super) struct LearningCounters {
     lost: AtomicU64,
 }
 
-impl EngineRouter {
-    /// A router on this engine, and the recorder of what it learns, to be run.
+impl EngineProgram {
+    /// A program on this engine, and the recorder of what it learns, to be run.
     pub(super) fn new(engine: Engine, full_phone_numbers: Arc<AtomicBool>) -> (Self, Recorder) {
         let (learned, queue) = mpsc::channel(LEARNED_QUEUED);
         let counters = Arc::new(LearningCounters::default());
@@ -62,15 +62,15 @@ impl EngineRouter {
     }
 }
 
-impl fmt::Debug for EngineRouter {
+impl fmt::Debug for EngineProgram {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter
-            .debug_struct("EngineRouter")
+            .debug_struct("EngineProgram")
             .finish_non_exhaustive()
     }
 }
 
-impl Router for EngineRouter {
+impl Snapshots for EngineProgram {
     type Contacts = ContactView;
 
     fn directory(&self) -> arc_swap::Guard<Arc<Directory>> {
@@ -80,17 +80,19 @@ impl Router for EngineRouter {
     fn contacts(&self) -> &ContactView {
         self.engine.contacts()
     }
+}
 
-    fn decided(
-        &self,
-        decision: &Decision<'_>,
-        dialed: Option<E164>,
-        caller: Caller,
-        call_id: &[u8],
-        at: Timestamp,
-    ) {
+impl Events for EngineProgram {
+    fn decided(&self, call: &DecidedCall<'_, '_>) {
+        let DecidedCall {
+            decision,
+            dialed,
+            caller,
+            call_id,
+            at,
+        } = *call;
         self.engine
-            .decided_over_sip(decision, dialed, caller, call_id, at);
+            .decided_over_sip(&decision, dialed, caller, call_id, at);
         if tracing::enabled!(tracing::Level::DEBUG) {
             let full = self.full_phone_numbers.load(Ordering::Relaxed);
             tracing::debug!(

@@ -1,28 +1,48 @@
 //! Who calls and who is called, read by the rules of the peer that says so.
 
-use ringback_routing::{Caller, Directory, E164, Environment, NumberRulesRef, WrittenNumber};
+use ringback_routing::{
+    Caller, DialedNumber, Directory, E164, Environment, NumberRulesRef, WrittenNumber,
+};
 use ringback_sip_proto::{Identity, Message};
 
 use crate::peers::{DialedSource, Peer};
 
-/// The dialed number: of the peer's sources the first that names a number of ours, else the first that reads
-/// as one. `request_uri` is who the request URI names.
+/// The dialed number as the first of the peer's sources says that reads as one. `request_uri` is who the request
+/// URI names.
 ///
 /// Without a country of the peer it needs `+` or the international prefix, or that the peer sends E.164 without
 /// plus: nobody knows yet whose number it is.
-pub(crate) fn dialed(
+pub(crate) fn first_dialed(
     message: &Message<'_>,
     request_uri: Identity,
     peer: &Peer,
-    directory: &Directory,
 ) -> Option<E164> {
-    let is_ours = |number: &E164| directory.number(*number).is_some();
-    let mut numbers = dialed_numbers(message, request_uri, peer, peer.rules.borrowed());
-    let first = numbers.next()?;
-    if is_ours(&first) {
-        return Some(first);
+    dialed_numbers(message, request_uri, peer, peer.rules.borrowed()).next()
+}
+
+/// Where the first number is not ours: the first that is, of those that the peer's sources say behind it.
+pub(crate) fn further_dialed<'d>(
+    message: &Message<'_>,
+    request_uri: Identity,
+    peer: &Peer,
+    directory: &'d Directory,
+) -> Option<(E164, DialedNumber<'d>)> {
+    // Nearly always there is no further source.
+    if matches!(*peer.dialed_order, [DialedSource::RequestUri]) {
+        return None;
     }
-    Some(numbers.find(is_ours).unwrap_or(first))
+    dialed_numbers(message, request_uri, peer, peer.rules.borrowed())
+        .skip(1)
+        .find_map(|number| Some((number, directory.dialed(number)?)))
+}
+
+/// Whether one of the numbers that the peer's sources say was dialed is ours.
+pub(crate) fn is_for_us(message: &Message<'_>, peer: &Peer, directory: &Directory) -> bool {
+    let request_uri = message.request_uri_identity(&peer.strip_prefixes);
+    request_uri.is_some_and(|request_uri| {
+        dialed_numbers(message, request_uri, peer, peer.rules.borrowed())
+            .any(|number| directory.dialed(number).is_some())
+    })
 }
 
 /// The dialed number of an outbound call: the first that reads as one, in the agent's environment.

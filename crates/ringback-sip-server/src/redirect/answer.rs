@@ -1,0 +1,243 @@
+//! Answering an INVITE: as it was answered before, or refused, or sent on, or as is decided.
+
+use std::sync::Arc;
+
+use ringback_routing::{
+    AgentId, Contacts, Directory, Outcome as DecidedOutcome, Placeholders, Question, Reason,
+    Target, UserSet, decide_dialed, order_targets,
+};
+use ringback_sip_proto::{Reply, Scheme};
+use smallvec::SmallVec;
+use uuid::Uuid;
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::learning;
+use crate::metrics::Refused;
+use crate::outbox::Outbox;
+use crate::policy::Policy;
+use crate::program::DecidedCall;
+use crate::redirect::effect::{Effect, Effects, Outcome, UnservedCall};
+use crate::redirect::plan::{Plan, SharedPlan};
+use crate::redirect::read::{send, sighting};
+use crate::redirect::{Call, Redirect, Snapshot, WorkerContext};
+
+/// What an INVITE gets.
+enum Verdict {
+    /// The answer that a plan makes of it, and why, if it was decided just now.
+    Plan(Arc<SharedPlan>, Option<Reason>),
+    /// 503.
+    Overloaded,
+    /// Nothing.
+    Silence,
+}
+
+impl Redirect {
+    /// Answers an INVITE whose numbers were resolved. What is to be sent goes into the outbox of the worker.
+    pub(crate) fn answer<'m, 'r, C: Contacts>(
+        &self,
+        worker: &mut WorkerContext<'_>,
+        snapshot: Snapshot<'r, C>,
+        call: &Call<'m, 'r>,
+    ) -> Outcome<'m, 'r> {
+        let mut outcome = Outcome::new(Ok(call.source));
+        let start = worker.out.bytes.len();
+        let reply = match self.verdict(worker, snapshot, call, &mut outcome.effects) {
+            Verdict::Plan(plan, decided) => {
+                let reply = self.write(plan.plan(), call, worker.out);
+                // An answer that does not fit becomes a refusal.
+                if let Some(refusal) = reply.refusal {
+                    outcome.effects.push(Effect::Refused(refusal.into()));
+                }
+                if let Some(reason) = decided.filter(|_| reply.status >= 400) {
+                    let unserved = Effect::Unserved(UnservedCall {
+                        at: snapshot.now.wall,
+                        user: call.invite.uri().user().unwrap_or_default(),
+                        dialed: call.dialed,
+                        from: call.caller.number(),
+                        reason: reason.name(),
+                    });
+                    outcome.effects.push(unserved);
+                }
+                reply
+            }
+            Verdict::Overloaded => {
+                let retry_after = call.source.peer.retry_after;
+                let out = &mut worker.out.bytes;
+                self.redirector.overloaded(&call.invite, retry_after, out)
+            }
+            Verdict::Silence => return outcome,
+        };
+        let transport = call.origin().transport;
+        send(
+            &reply,
+            transport,
+            start,
+            snapshot.policy,
+            worker.out,
+            &mut outcome,
+        );
+        outcome
+    }
+
+    /// What an INVITE gets: what it got before; else, unless it is one too many, what is decided now and
+    /// remembered.
+    fn verdict<'m, 'r, C: Contacts>(
+        &self,
+        worker: &mut WorkerContext<'_>,
+        snapshot: Snapshot<'r, C>,
+        call: &Call<'m, 'r>,
+        effects: &mut Effects<'m, 'r>,
+    ) -> Verdict {
+        let fingerprint = call.invite.fingerprint();
+        let second = snapshot.now.second();
+        let known = self
+            .reply_cache
+            .find(snapshot.answered, fingerprint, second);
+        if let Some(plan) = known {
+            effects.push(Effect::Retransmitted);
+            return Verdict::Plan(plan, None);
+        }
+        if let Some(excess) = call.excess.or_else(|| call.gate.new_invite()) {
+            effects.push(Effect::Excess(excess));
+            return if excess.is_answered() {
+                Verdict::Overloaded
+            } else {
+                Verdict::Silence
+            };
+        }
+        // The answer given first counts, should another thread have been faster with the same INVITE.
+        let remember = |plan: &Arc<SharedPlan>| {
+            self.reply_cache
+                .remember(snapshot.answered, fingerprint, plan, second)
+        };
+        if let Some(plan) = self.next_hop(snapshot, call, effects) {
+            if let Some(earlier) = remember(&plan) {
+                effects.push(Effect::Retransmitted);
+                return Verdict::Plan(earlier, None);
+            }
+            effects.push(Effect::Forwarded);
+            return Verdict::Plan(plan, None);
+        }
+        let usable = |target: &Target, filling: &Placeholders| {
+            filling
+                .fill(&target.uri)
+                .is_some_and(|uri| !call.invite.points_back(uri.as_bytes()))
+        };
+        let question = Question {
+            dialed: call.dialed,
+            caller: call.caller,
+            now: snapshot.now.wall,
+            avoided: match call.invite.uri().scheme() {
+                Scheme::Sip | Scheme::Sips => {
+                    UserSet::of_user(call.invite.uri().user().unwrap_or_default())
+                }
+                _ => UserSet::ALL,
+            },
+            usable: &usable,
+        };
+        let decided = decide_dialed(
+            snapshot.directory,
+            call.number,
+            snapshot.contacts,
+            &question,
+        );
+        let Ok(decision) = decided else {
+            // Nothing is remembered of it: sent again, it may be decided.
+            effects.push(Effect::Refused(Refused::Unreadable));
+            return Verdict::Overloaded;
+        };
+        let placeholders = decision.placeholders(call.dialed, call.caller);
+        let settings = snapshot.policy.settings;
+        let plan = worker.plans.of(&decision, &placeholders, settings);
+        if let Some(earlier) = remember(&plan) {
+            effects.push(Effect::Retransmitted);
+            return Verdict::Plan(earlier, None);
+        }
+        if snapshot.policy.watches
+            && decision.outcome == DecidedOutcome::Callback
+            && let Some(environment) = decision.environment
+        {
+            self.learning
+                .await_answer(call.invite.message(), environment.record.id, snapshot.now);
+        }
+        effects.push(Effect::Decided(DecidedCall {
+            decision,
+            dialed: call.dialed,
+            caller: call.caller,
+            call_id: call.invite.call_id(),
+            at: snapshot.now.wall,
+        }));
+        Verdict::Plan(plan, Some(decision.reason))
+    }
+
+    /// Learns from an INVITE whose dialed number is not ours, where the peer is one to learn from; gives the plan
+    /// that sends an outbound call on, if the peer has a next hop.
+    fn next_hop<'m, 'r, C: Contacts>(
+        &self,
+        snapshot: Snapshot<'r, C>,
+        call: &Call<'m, 'r>,
+        effects: &mut Effects<'m, 'r>,
+    ) -> Option<Arc<SharedPlan>> {
+        if call.number.is_some() || !call.source.peer.learn {
+            return None;
+        }
+        let sighting = sighting(snapshot, call.source);
+        let learned = self.learning.outbound(call.invite.message(), &sighting)?;
+        let is_outbound = learned.is_outbound;
+        effects.push(Effect::Learned(learned));
+        let plan = call.source.forward.filter(|_| is_outbound)?;
+        match plan.plan() {
+            Plan::Forward { next_hop } if Placeholders::are_in(next_hop) => {
+                let filling = outbound_placeholders(snapshot.policy, snapshot.directory, call);
+                // Nobody is sent to a next hop whose placeholders cannot be filled in.
+                let next_hop = filling.fill(next_hop).unwrap_or_default().into();
+                Some(Arc::new(SharedPlan::new(Plan::Forward { next_hop })))
+            }
+            _ => Some(Arc::clone(plan)),
+        }
+    }
+
+    /// Writes the reply that a plan makes of an INVITE: the same for the same two.
+    fn write(&self, plan: &Plan, call: &Call<'_, '_>, out: &mut Outbox) -> Reply {
+        let invite = &call.invite;
+        let decided = match plan {
+            Plan::Forward { next_hop } => {
+                return self.redirector.forward(invite, next_hop, &mut out.bytes);
+            }
+            Plan::Decided(decided) => decided,
+        };
+        let mut ordered = SmallVec::new();
+        match &*decided.targets {
+            [target] => ordered.push(target),
+            targets => order_targets(targets, xxh3_64(invite.call_id()), &mut ordered),
+        }
+        let contacts = ordered.iter().map(|target| &target.contact);
+        self.redirector
+            .answer(invite, &decided.answer, contacts, &mut out.bytes)
+    }
+}
+
+/// What the placeholders of a next hop stand for. Both agents are the one that calls: the one that
+/// the agent header names, or else the only outbound agent that owns the calling number.
+fn outbound_placeholders(
+    policy: &Policy,
+    directory: &Directory,
+    call: &Call<'_, '_>,
+) -> Placeholders {
+    let mut named = call
+        .invite
+        .message()
+        .header(&policy.agent_header)
+        .filter_map(|value| Uuid::try_parse(value.text().trim()).ok());
+    let calling = || {
+        let owner = learning::sole_outbound_owner(directory, call.caller.number()?)?;
+        Some(owner.record.id)
+    };
+    let agent = named.next().map(AgentId).or_else(calling);
+    Placeholders {
+        agent,
+        source_agent: agent,
+        dialed: call.dialed,
+        caller: call.caller,
+    }
+}

@@ -1,0 +1,26 @@
+//! Finding out whose number was dialed, and by its rules who calls.
+
+use ringback_routing::Directory;
+
+use crate::identity;
+use crate::redirect::Call;
+
+/// Resolves the numbers of INVITEs that were read together: every dialed number first, so that their ways through
+/// memory overlap.
+pub(crate) fn resolve<'r>(calls: &mut [Call<'_, 'r>], directory: &'r Directory) {
+    for call in &mut *calls {
+        call.number = call.dialed.and_then(|dialed| directory.dialed(dialed));
+    }
+    for call in calls {
+        let (message, peer) = (call.invite.message(), call.source.peer);
+        if call.number.is_none() && call.dialed.is_some() {
+            let request_uri = call.invite.request_uri_identity(&peer.strip_prefixes);
+            let ours = identity::further_dialed(message, request_uri, peer, directory);
+            if let Some((dialed, number)) = ours {
+                (call.dialed, call.number) = (Some(dialed), Some(number));
+            }
+        }
+        let environment = call.number.map(|number| &number.environment.record);
+        call.caller = identity::caller(message, peer, environment);
+    }
+}

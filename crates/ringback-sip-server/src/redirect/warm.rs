@@ -1,0 +1,46 @@
+//! Fetching from memory what answers will look up, for all INVITEs of a batch at once.
+
+use std::hint::black_box;
+
+use arrayvec::ArrayVec;
+use ringback_routing::{AgentSlot, Contacts, E164, EnvironmentSlot};
+
+use crate::redirect::{Call, Snapshot};
+
+/// Fetches what the answers to these INVITEs, which are resolved, will look up: whether they were answered before,
+/// the remembered calls of those who call, and the agents of these.
+pub(crate) fn warm<C: Contacts, const N: usize>(
+    snapshot: Snapshot<'_, C>,
+    calls: &ArrayVec<Call<'_, '_>, N>,
+) {
+    snapshot
+        .answered
+        .warm(calls.iter().map(|call| call.invite.fingerprint()));
+    let contacts: ArrayVec<_, N> = calls.iter().filter_map(contact).collect();
+    snapshot.contacts.warm(&contacts);
+    if contacts.len() < WORTH_FOLLOWING {
+        return;
+    }
+    // The same for the agents that called, and those that claim their calls.
+    let latest = |(environment, contact): &(EnvironmentSlot, E164)| {
+        snapshot.contacts.likely_source(*environment, *contact)
+    };
+    let sources: ArrayVec<AgentSlot, N> = contacts.iter().filter_map(latest).collect();
+    let claimant = |source: &AgentSlot| {
+        let agent = snapshot.directory.agent(*source)?;
+        agent.claimed_by.first().copied()
+    };
+    let claimants: ArrayVec<AgentSlot, N> = sources.iter().filter_map(claimant).collect();
+    for claimant in &claimants {
+        black_box(snapshot.directory.agent(*claimant).map(|agent| agent.slot));
+    }
+}
+
+/// Whose remembered calls the decision looks up, if any.
+fn contact(call: &Call<'_, '_>) -> Option<(EnvironmentSlot, E164)> {
+    Some((call.number?.environment.slot, call.caller.number()?))
+}
+
+/// From how many contacts on their agents are fetched beforehand too: for fewer, following the way twice
+/// takes longer than is won.
+const WORTH_FOLLOWING: usize = 4;
