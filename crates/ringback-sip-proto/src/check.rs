@@ -1,4 +1,6 @@
-//! What is to be done with a message: every condition, in the order in which it counts.
+//! What is to be done with a message: every condition, in the order in which it counts, for each [`Role`].
+//!
+//! For a redirect server:
 //!
 //! 1. Framing: size, the end of the headers, `Content-Length`, lines that are no headers.
 //! 2. Start line: its grammar and that of a `sip:`, `sips:` or `tel:` request URI (400), version
@@ -13,29 +15,51 @@
 //!    a redirect server goes on without extensions that it does not understand (§8.3).
 //! 10. Routing.
 //!
+//! A proxy (RFC 3261 §16.3) takes every method, in dialogs too, and so leaves out 4, 6, 7 and 9. Instead:
+//!
+//! - Behind the scheme: `Max-Forwards: 0` (483), but a CANCEL or an ACK, which go no further than their INVITE, and
+//!   an OPTIONS, which is answered here, as a traceroute wants it (§16.3 item 3). Where there is none the check is
+//!   passed.
+//! - Then `Proxy-Require` (420), but not on CANCEL and ACK, which must not bear it (§9.1). `Require` is for whoever
+//!   the request goes to.
+//!
+//! Loops (§16.3 item 4) are seen by whoever knows the branches of its own; nobody is asked for credentials.
+//!
 //! An ACK is never answered, a response never either; what has no readable top `Via` cannot be.
 //!
 //! What decides nothing here is not read (§8.2.2: "should ignore any malformed header fields that
 //! are not necessary"): a bad `Date`, `Contact` or body goes unnoticed, and so do a broken `Via`
 //! below the top one and a broken display name in `To`. Not required, as RFC 2543 did not require
-//! them: `Max-Forwards`, a From tag, a branch. `Max-Forwards: 0` is fine, since nothing is forwarded.
+//! them: `Max-Forwards`, a From tag, a branch. `Max-Forwards: 0` is fine where nothing is forwarded.
 
 use rsip::Method;
 
 use crate::message::Via;
-use crate::message::{CSeq, Fault, HeaderError, HeaderName, Message, NameAddr, Problem, StartLine};
+use crate::message::{
+    CSeq, Fault, HeaderError, HeaderName, Message, NameAddr, Problem, StartLine, method_from_bytes,
+};
 use crate::uri::{Scheme, Uri};
+
+/// As what a message is looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// A redirect server: every request ends here.
+    Redirect,
+    /// A proxy: requests go on, those in dialogs too.
+    Proxy,
+}
 
 /// What is to be done with a message.
 #[derive(Clone, Debug)]
 pub enum Verdict<'m> {
-    /// An INVITE that asks for a route.
+    /// A request that asks for a route: of a redirect server an INVITE; of a proxy any method, so also an ACK and a
+    /// CANCEL, which may belong to a transaction.
     Route(Request<'m>),
-    /// An OPTIONS or CANCEL in good order.
+    /// To be answered with 200: an OPTIONS in good order, of a redirect server a CANCEL too.
     Accept(Request<'m>),
     /// To be answered with an error, addressed by this top `Via`.
     Refuse(Refusal, Via<'m>),
-    /// An ACK: done with.
+    /// An ACK at a redirect server: done with.
     Absorb,
     /// A response; it matches nothing of ours, but may be learned from.
     Response(Response<'m>),
@@ -46,8 +70,8 @@ pub enum Verdict<'m> {
 /// The parts of a request that passed every check.
 #[derive(Clone, Copy, Debug)]
 pub struct Request<'m> {
-    /// The method.
-    pub method: Method,
+    /// The method; `None`, at a proxy, if SIP does not know it.
+    pub method: Option<Method>,
     /// The request URI.
     pub uri: Uri<'m>,
     /// The top `Via`.
@@ -95,6 +119,10 @@ pub enum Refusal {
     UriScheme,
     /// It requires an extension.
     Extension,
+    /// It requires an extension of proxies.
+    ProxyExtension,
+    /// It may not be forwarded any more.
+    TooManyHops,
     /// No new work is taken.
     Draining,
     /// More work than can be done in time.
@@ -180,15 +208,17 @@ impl MissingHeaders {
 
 /// Checks a message in the order above.
 #[must_use]
-pub fn check<'m>(message: &Message<'m>) -> Verdict<'m> {
+pub fn check<'m>(message: &Message<'m>, role: Role) -> Verdict<'m> {
+    let start = message.start();
     if matches!(
-        message.start(),
+        start,
         StartLine::Response { .. } | StartLine::BrokenResponse
     ) {
         return check_response(message);
     }
+    let method = method_from_bytes(start.method());
     // An ACK is never answered, whatever is wrong with it (RFC 3261 §17.1.1.3).
-    let is_ack = message.method() == Some(Method::Ack);
+    let is_ack = method == Some(Method::Ack);
     let Some(via) = message.top_via() else {
         return Verdict::Drop(if is_ack {
             DropCause::MalformedAck
@@ -196,14 +226,24 @@ pub fn check<'m>(message: &Message<'m>) -> Verdict<'m> {
             DropCause::NoVia
         });
     };
-    if is_ack {
+    if is_ack && role == Role::Redirect {
         return Verdict::Absorb;
     }
-    match check_request(message, via) {
-        Ok(request) if request.method == Method::Invite => Verdict::Route(request),
-        Ok(request) => Verdict::Accept(request),
+    match check_request(message, start, method, via, role) {
+        Ok((Goal::Route, request)) => Verdict::Route(request),
+        Ok((Goal::Here, request)) => Verdict::Accept(request),
+        Err(_) if is_ack => Verdict::Drop(DropCause::MalformedAck),
         Err(refusal) => Verdict::Refuse(refusal, via),
     }
+}
+
+/// Where a request in good order goes.
+#[derive(Clone, Copy)]
+enum Goal {
+    /// Where a route leads it.
+    Route,
+    /// No further.
+    Here,
 }
 
 /// A response is of use only if it says which call and which request it belongs to.
@@ -223,13 +263,19 @@ fn check_response<'m>(message: &Message<'m>) -> Verdict<'m> {
     })
 }
 
-/// Steps 1 to 9.
-fn check_request<'m>(message: &Message<'m>, via: Via<'m>) -> Result<Request<'m>, Refusal> {
+/// Steps 1 to 9, or what a proxy looks at.
+fn check_request<'m>(
+    message: &Message<'m>,
+    start: StartLine<'m>,
+    method: Option<Method>,
+    via: Via<'m>,
+    role: Role,
+) -> Result<(Goal, Request<'m>), Refusal> {
     if let Some(fault) = message.fault() {
         return Err(refuse_fault(fault));
     }
-    let (token, uri) = match message.start() {
-        StartLine::Request { method, uri } => (method, uri),
+    let uri = match start {
+        StartLine::Request { uri, .. } => uri,
         StartLine::OtherVersion { .. } => return Err(Refusal::Version),
         _ => return Err(Refusal::Malformed(Defect::RequestLine)),
     };
@@ -254,23 +300,17 @@ fn check_request<'m>(message: &Message<'m>, via: Via<'m>) -> Result<Request<'m>,
     if message.count(HeaderName::ContentType) > 1 {
         return Err(header_error(HeaderName::ContentType, Problem::Duplicate));
     }
-    let method = message.method().ok_or(Refusal::UnknownMethod)?;
-    if cseq.method != token {
+    if role == Role::Redirect && method.is_none() {
+        return Err(Refusal::UnknownMethod);
+    }
+    if cseq.method != start.method() {
         return Err(Refusal::Malformed(Defect::CSeqMethod));
     }
-    if to.tag().is_some() && method != Method::Cancel {
-        return Err(Refusal::NoDialog);
-    }
-    if !matches!(method, Method::Invite | Method::Cancel | Method::Options) {
-        return Err(Refusal::MethodNotAllowed);
-    }
-    if uri.scheme() == Scheme::Other {
-        return Err(Refusal::UriScheme);
-    }
-    if method == Method::Options && message.required_extensions().next().is_some() {
-        return Err(Refusal::Extension);
-    }
-    Ok(Request {
+    let goal = match role {
+        Role::Redirect => redirect_goal(message, method, to.tag().is_some(), uri.scheme())?,
+        Role::Proxy => proxy_goal(message, method, uri.scheme())?,
+    };
+    let request = Request {
         method,
         uri,
         via,
@@ -278,7 +318,55 @@ fn check_request<'m>(message: &Message<'m>, via: Via<'m>) -> Result<Request<'m>,
         cseq,
         from,
         to,
-    })
+    };
+    Ok((goal, request))
+}
+
+/// Steps 6 to 9 of a redirect server.
+#[inline]
+fn redirect_goal(
+    message: &Message<'_>,
+    method: Option<Method>,
+    is_in_dialog: bool,
+    scheme: Scheme,
+) -> Result<Goal, Refusal> {
+    if is_in_dialog && method != Some(Method::Cancel) {
+        return Err(Refusal::NoDialog);
+    }
+    let goal = match method {
+        Some(Method::Invite) => Goal::Route,
+        Some(Method::Cancel | Method::Options) => Goal::Here,
+        _ => return Err(Refusal::MethodNotAllowed),
+    };
+    if scheme == Scheme::Other {
+        return Err(Refusal::UriScheme);
+    }
+    if method == Some(Method::Options) && message.required_extensions().next().is_some() {
+        return Err(Refusal::Extension);
+    }
+    Ok(goal)
+}
+
+/// What a proxy looks at besides: RFC 3261 §16.3.
+fn proxy_goal(
+    message: &Message<'_>,
+    method: Option<Method>,
+    scheme: Scheme,
+) -> Result<Goal, Refusal> {
+    if scheme == Scheme::Other {
+        return Err(Refusal::UriScheme);
+    }
+    if matches!(method, Some(Method::Ack | Method::Cancel)) {
+        return Ok(Goal::Route);
+    }
+    let may_go_on = message.max_forwards().is_ok_and(|hops| hops != Some(0));
+    if !may_go_on && method != Some(Method::Options) {
+        return Err(Refusal::TooManyHops);
+    }
+    if message.required_of_proxies().next().is_some() {
+        return Err(Refusal::ProxyExtension);
+    }
+    Ok(if may_go_on { Goal::Route } else { Goal::Here })
 }
 
 /// The refusal a fault of the framing leads to.
@@ -297,4 +385,133 @@ const fn refuse_fault(fault: Fault) -> Refusal {
 /// A refusal that names a header.
 const fn header_error(name: HeaderName, problem: Problem) -> Refusal {
     Refusal::Malformed(Defect::Header(HeaderError { name, problem }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::Framing;
+
+    /// A request with these lines more, each with its end.
+    fn request(method: &str, uri: &str, more: &str) -> String {
+        format!(
+            "{method} {uri} SIP/2.0\r\nVia: SIP/2.0/UDP h;branch=z9hG4bK1\r\nFrom: <sip:a@h>;tag=1\r\n\
+             To: <sip:b@h>\r\nCall-ID: 1\r\nCSeq: 1 {method}\r\n{more}\r\n"
+        )
+    }
+
+    /// The verdict on a message, in short.
+    fn verdict(message: &str, role: Role) -> String {
+        let message = Message::parse(message.as_bytes(), Framing::Datagram).unwrap();
+        match check(&message, role) {
+            Verdict::Route(_) => "route".to_owned(),
+            Verdict::Accept(_) => "accept".to_owned(),
+            Verdict::Absorb => "absorb".to_owned(),
+            Verdict::Refuse(refusal, _) => refusal.status().to_string(),
+            Verdict::Response(response) => format!("response {}", response.code),
+            Verdict::Drop(cause) => format!("{cause:?}"),
+        }
+    }
+
+    #[test]
+    fn a_proxy_takes_what_a_redirect_server_ends() {
+        let in_dialog = "To: <sip:b@h>;tag=2";
+        for (method, redirect, proxy) in [
+            ("INVITE", "route", "route"),
+            ("OPTIONS", "accept", "route"),
+            ("CANCEL", "accept", "route"),
+            ("ACK", "absorb", "route"),
+            ("BYE", "405", "route"),
+            ("REFER", "405", "route"),
+            ("PARTY", "501", "route"),
+        ] {
+            let message = request(method, "sip:b@h", "");
+            assert_eq!(verdict(&message, Role::Redirect), redirect, "{method}");
+            assert_eq!(verdict(&message, Role::Proxy), proxy, "{method}");
+            let message = message.replace("To: <sip:b@h>", in_dialog);
+            assert_eq!(
+                verdict(&message, Role::Proxy),
+                "route",
+                "{method} in a dialog"
+            );
+        }
+        let again = request("INVITE", "sip:b@h", "").replace("To: <sip:b@h>", in_dialog);
+        assert_eq!(verdict(&again, Role::Redirect), "481");
+    }
+
+    // RFC 3261 §16.3 items 1 and 2.
+    #[test]
+    fn a_proxy_refuses_what_breaks_the_grammar_and_other_schemes() {
+        let sound = request("MESSAGE", "sip:b@h", "");
+        for (what, message, expected) in [
+            ("no Call-ID", sound.replace("Call-ID: 1\r\n", ""), "400"),
+            (
+                "two From",
+                sound.replace("Call-ID", "From: <sip:c@h>\r\nCall-ID"),
+                "400",
+            ),
+            ("other method", sound.replace("1 MESSAGE", "1 INFO"), "400"),
+            (
+                "version",
+                sound.replace("sip:b@h SIP/2.0", "sip:b@h SIP/3.0"),
+                "505",
+            ),
+            ("no Via", sound.replace("Via", "X-Via"), "NoVia"),
+            ("http", request("MESSAGE", "http://h", ""), "416"),
+            ("tel", request("INVITE", "tel:+551130000000", ""), "route"),
+            (
+                "broken ACK",
+                request("ACK", "sip:b@h", "x\r\n"),
+                "MalformedAck",
+            ),
+            (
+                "a reply",
+                "SIP/2.0 200 OK\r\nCall-ID: 1\r\nCSeq: 1 BYE\r\n\r\n".into(),
+                "response 200",
+            ),
+        ] {
+            assert_eq!(verdict(&message, Role::Proxy), expected, "{what}");
+        }
+    }
+
+    // RFC 3261 §16.3 item 3.
+    #[test]
+    fn a_proxy_forwards_no_further_than_max_forwards_says() {
+        for (method, hops, expected) in [
+            ("INVITE", "0", "483"),
+            ("BYE", "0", "483"),
+            ("INVITE", "1", "route"),
+            ("INVITE", "255", "route"),
+            ("INVITE", "256", "400"),
+            ("OPTIONS", "0", "accept"),
+            ("CANCEL", "0", "route"),
+            ("ACK", "0", "route"),
+        ] {
+            let message = request(method, "sip:b@h", &format!("Max-Forwards: {hops}\r\n"));
+            assert_eq!(verdict(&message, Role::Proxy), expected, "{method} {hops}");
+        }
+        let last = request("INVITE", "sip:b@h", "Max-Forwards: 0\r\n");
+        assert_eq!(verdict(&last, Role::Redirect), "route");
+    }
+
+    // RFC 3261 §16.3 item 5.
+    #[test]
+    fn a_proxy_minds_proxy_require_alone() {
+        let required = "Proxy-Require: foo, bar\r\n";
+        for (method, more, expected) in [
+            ("INVITE", required, "420"),
+            ("OPTIONS", required, "420"),
+            ("CANCEL", required, "route"),
+            ("ACK", required, "route"),
+            ("INVITE", "Require: 100rel\r\n", "route"),
+            ("OPTIONS", "Require: 100rel\r\n", "route"),
+        ] {
+            let message = request(method, "sip:b@h", more);
+            assert_eq!(verdict(&message, Role::Proxy), expected, "{method} {more}");
+        }
+        assert_eq!(
+            verdict(&request("OPTIONS", "sip:b@h", required), Role::Redirect),
+            "420"
+        );
+    }
 }

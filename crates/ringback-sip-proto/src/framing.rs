@@ -5,6 +5,7 @@
 //! [`Message`], the one parser, so that framing and routing cannot disagree. A line ends with
 //! LF, with or without CR before it, in both.
 
+use crate::lex;
 use crate::message::{Fault, Framing, MAX_MESSAGE, Message};
 
 /// What comes next in a stream.
@@ -108,7 +109,7 @@ impl StreamFramer {
         {
             return frame;
         }
-        let bytes = self.buffer.get(self.consumed..).unwrap_or_default();
+        let bytes = lex::tail(&self.buffer, self.consumed);
         if let Progress::Head { line, searched } = &mut self.progress {
             let Some(head) = find_head(bytes, line, searched) else {
                 if bytes.len() <= MAX_MESSAGE {
@@ -142,7 +143,7 @@ impl StreamFramer {
     /// Skips line ends before a start line; two pairs in a row are a ping.
     fn skip_line_ends(&mut self) -> Option<Frame<'static>> {
         loop {
-            match self.buffer.get(self.consumed..).unwrap_or_default() {
+            match lex::tail(&self.buffer, self.consumed) {
                 [b'\r', b'\n', b'\r', b'\n', ..] => {
                     self.consumed += 4;
                     return Some(Frame::Ping);

@@ -11,6 +11,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use flate2::bufread::{DeflateDecoder, GzDecoder, ZlibDecoder};
 
+use crate::lex;
 use crate::message::MAX_MESSAGE;
 use crate::origin::Transport;
 
@@ -257,7 +258,7 @@ impl HepFramer {
             self.consumed = 0;
             return HepFrame::Incomplete;
         }
-        let bytes = self.buffer.get(self.consumed..).unwrap_or_default();
+        let bytes = lex::tail(&self.buffer, self.consumed);
         match packet_length(bytes) {
             Err(error) => {
                 self.broken = Some(error);
@@ -265,7 +266,7 @@ impl HepFramer {
             }
             Ok(Some(length)) if bytes.len() >= length => {
                 self.consumed += length;
-                HepFrame::Packet(bytes.get(..length).unwrap_or_default())
+                HepFrame::Packet(lex::head(bytes, length))
             }
             Ok(_) => HepFrame::Incomplete,
         }

@@ -3,6 +3,8 @@
 //! Owns the lexical rules that several grammars share: tokens, linear white space (folds
 //! included), quoted strings and percent escapes. Nothing here can panic: every access is checked.
 
+use std::ops::Range;
+
 /// Walks over bytes, never past their end.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Cursor<'m> {
@@ -30,7 +32,7 @@ impl<'m> Cursor<'m> {
 
     /// Everything not read yet.
     pub(crate) fn rest(&self) -> &'m [u8] {
-        self.bytes.get(self.at..).unwrap_or_default()
+        tail(self.bytes, self.at)
     }
 
     /// True once every byte was read.
@@ -71,7 +73,7 @@ impl<'m> Cursor<'m> {
         let rest = self.rest();
         let length = position(rest, stops).unwrap_or(rest.len());
         self.at += length;
-        rest.get(..length).unwrap_or_default()
+        head(rest, length)
     }
 
     /// Reads the longest run of bytes that satisfy the condition, possibly none.
@@ -83,7 +85,7 @@ impl<'m> Cursor<'m> {
             .position(|&byte| !accepts(byte))
             .unwrap_or(rest.len());
         self.at += length;
-        rest.get(..length).unwrap_or_default()
+        head(rest, length)
     }
 
     /// Reads up to this byte; nothing is read if it is not there.
@@ -101,6 +103,38 @@ impl<'m> Cursor<'m> {
         self.at += end;
         rest.get(..end)
     }
+}
+
+/// The bytes up to an offset that is not beyond their end. Were it, that would be a mistake of ours, which tests
+/// find; nothing that comes in may end the process for it.
+#[inline]
+pub(crate) fn head(bytes: &[u8], at: usize) -> &[u8] {
+    debug_assert!(at <= bytes.len(), "{at} is beyond the end");
+    bytes.get(..at).unwrap_or(bytes)
+}
+
+/// The bytes from such an offset on.
+#[inline]
+pub(crate) fn tail(bytes: &[u8], at: usize) -> &[u8] {
+    debug_assert!(at <= bytes.len(), "{at} is beyond the end");
+    bytes.get(at..).unwrap_or_default()
+}
+
+/// The bytes from one such offset to another.
+#[inline]
+pub(crate) fn cut(bytes: &[u8], range: Range<usize>) -> &[u8] {
+    debug_assert!(
+        range.start <= range.end && range.end <= bytes.len(),
+        "{range:?} is beyond the end"
+    );
+    bytes.get(range).unwrap_or_default()
+}
+
+/// The bytes before such an offset, and those from it on.
+#[inline]
+pub(crate) fn split(bytes: &[u8], at: usize) -> (&[u8], &[u8]) {
+    debug_assert!(at <= bytes.len(), "{at} is beyond the end");
+    bytes.split_at_checked(at).unwrap_or((bytes, &[]))
 }
 
 /// Length of the quoted string that these bytes start with, both quotes included.
@@ -309,12 +343,12 @@ pub(crate) const fn hex_value(byte: u8) -> Option<u8> {
 pub(crate) fn unescape(bytes: &[u8]) -> impl Iterator<Item = (u8, bool)> + '_ {
     let mut rest = bytes;
     std::iter::from_fn(move || match *rest {
-        [b'%', high, low, ref tail @ ..] => {
+        [b'%', high, low, ref behind @ ..] => {
             if let (Some(high), Some(low)) = (hex_value(high), hex_value(low)) {
-                rest = tail;
+                rest = behind;
                 Some((high << 4 | low, true))
             } else {
-                rest = rest.get(1..).unwrap_or_default();
+                rest = tail(rest, 1);
                 Some((b'%', false))
             }
         }

@@ -77,10 +77,10 @@ pub mod reply;
 pub mod uri;
 pub mod vocabulary;
 
-pub use check::{Defect, DropCause, Refusal, Response};
+pub use check::{Defect, DropCause, Refusal, Response, Role};
 pub use framing::{Frame, PONG, StreamFramer};
 pub use hep::{HepFrame, HepFramer, HepPacket};
-pub use message::{Digits, Fault, Identity, IdentitySource, MAX_MESSAGE, Message};
+pub use message::{Digits, Fault, Identity, IdentitySource, MAX_MESSAGE, Message, OwnedMessage};
 pub use origin::{Origin, Transport};
 pub use prepared::{Answer, PreparedAnswer, PreparedTarget, Settings};
 pub use proxy_protocol::ProxyHeader;

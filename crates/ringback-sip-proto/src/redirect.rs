@@ -7,7 +7,7 @@
 
 use std::net::SocketAddr;
 
-use crate::check::{DropCause, Refusal, Request, Response, Verdict, check};
+use crate::check::{DropCause, Refusal, Request, Response, Role, Verdict, check};
 use crate::lex;
 use crate::message::{Framing, Identity, IdentitySource, Message};
 use crate::origin::{Origin, Transport};
@@ -177,7 +177,7 @@ impl Redirector {
             return Action::Drop(DropCause::KeepAlive);
         };
         let start = out.len();
-        let reply = match check(&message) {
+        let reply = match check(&message, Role::Redirect) {
             Verdict::Route(request) => {
                 return Action::Invite(self.invite(message, request, origin));
             }
@@ -295,7 +295,7 @@ impl Redirector {
                 } else {
                     write_with_user(&hop, &invite.request.uri, out);
                 }
-                let written = out.get(contact..).unwrap_or_default();
+                let written = lex::tail(out, contact);
                 let points_back =
                     Uri::parse(written).is_ok_and(|uri| uri.is_equivalent(&invite.request.uri));
                 if points_back {
@@ -350,7 +350,7 @@ impl Redirector {
         draining: bool,
         out: &mut Vec<u8>,
     ) -> Reply {
-        let is_options = request.method == rsip::Method::Options;
+        let is_options = request.method == Some(rsip::Method::Options);
         if is_options && draining {
             return answered.write_refusal(self.key, Refusal::Draining, None, out);
         }
@@ -491,7 +491,7 @@ fn write_q(thousandths: u16, out: &mut Vec<u8>) {
 fn write_with_user(hop: &Uri<'_>, request_uri: &Uri<'_>, out: &mut Vec<u8>) {
     let text = hop.as_bytes();
     let scheme = crate::uri::scheme_end(text).map_or(0, |colon| colon + 1);
-    out.extend_from_slice(text.get(..scheme).unwrap_or_default());
+    out.extend_from_slice(lex::head(text, scheme));
     let is_tel = request_uri.scheme() == Scheme::Tel;
     if let Some(user) = request_uri.user() {
         for &byte in user {
@@ -514,9 +514,9 @@ fn write_with_user(hop: &Uri<'_>, request_uri: &Uri<'_>, out: &mut Vec<u8>) {
         }
         out.push(b'@');
     }
-    let rest = text.get(scheme..).unwrap_or_default();
+    let rest = lex::tail(text, scheme);
     let headers = memchr::memchr(b'?', rest).unwrap_or(rest.len());
-    let (rest, headers) = rest.split_at_checked(headers).unwrap_or((rest, &[]));
+    let (rest, headers) = lex::split(rest, headers);
     out.extend_from_slice(rest);
     if is_tel && hop.param("user").is_none() {
         out.extend_from_slice(b";user=phone");

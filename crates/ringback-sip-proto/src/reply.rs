@@ -14,6 +14,7 @@ use rsip::Method;
 use siphasher::sip::SipHasher13;
 
 use crate::check::{Defect, Refusal, Request};
+use crate::lex;
 use crate::message::{HeaderName, MAX_MESSAGE, Message, StartLine, Value, Via};
 use crate::message::{write_number, write_unfolded};
 use crate::origin::Origin;
@@ -48,6 +49,8 @@ pub const ALLOW: &str = "INVITE, ACK, CANCEL, OPTIONS";
 pub(crate) struct Answered<'r, 'm> {
     /// The request.
     message: &'r Message<'m>,
+    /// Its method, if SIP knows it.
+    method: Option<Method>,
     /// Its top `Via`.
     via: &'r Via<'m>,
     /// Where it came from.
@@ -71,6 +74,7 @@ impl<'r, 'm> Answered<'r, 'm> {
         let from = message.from().ok();
         Self {
             message,
+            method: message.method(),
             via,
             origin,
             from_tag: from.and_then(|from| from.tag()).unwrap_or_default(),
@@ -88,6 +92,7 @@ impl<'r, 'm> Answered<'r, 'm> {
     ) -> Self {
         Self {
             message,
+            method: request.method,
             via: &request.via,
             origin,
             from_tag: request.from.tag().unwrap_or_default(),
@@ -123,16 +128,8 @@ impl Answered<'_, '_> {
         self.write_copied(key, out);
         match refusal {
             Refusal::UnknownMethod | Refusal::MethodNotAllowed => write_header("Allow", ALLOW, out),
-            Refusal::Extension => {
-                out.extend_from_slice(b"Unsupported: ");
-                for (place, tag) in self.message.required_extensions().enumerate() {
-                    if place > 0 {
-                        out.extend_from_slice(b", ");
-                    }
-                    tag.write_unfolded(out);
-                }
-                out.extend_from_slice(b"\r\n");
-            }
+            Refusal::Extension => write_unsupported(self.message.required_extensions(), out),
+            Refusal::ProxyExtension => write_unsupported(self.message.required_of_proxies(), out),
             _ => {}
         }
         if let Some(seconds) = retry_after {
@@ -227,7 +224,7 @@ impl Answered<'_, '_> {
             destination: self.via.reply_address(self.origin),
             maddr: self.via.maddr_address(self.origin),
             status,
-            method: self.message.method(),
+            method: self.method,
             refusal: None,
         }
     }
@@ -261,11 +258,23 @@ impl Answered<'_, '_> {
     }
 }
 
+/// Appends the header that names the option tags that are not understood.
+fn write_unsupported<'m>(tags: impl Iterator<Item = Value<'m>>, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"Unsupported: ");
+    for (index, tag) in tags.enumerate() {
+        if index > 0 {
+            out.extend_from_slice(b", ");
+        }
+        tag.write_unfolded(out);
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
 /// Copies header lines of the request; those that follow one another, as they often do, at once.
 struct Copied<'r, 'm> {
     /// The request.
     message: &'r Message<'m>,
-    /// What of its header section is to be copied next.
+    /// What of its bytes is to be copied next.
     pending: Range<usize>,
 }
 
@@ -301,8 +310,8 @@ impl<'r, 'm> Copied<'r, 'm> {
 
     /// Copies what is pending.
     fn flush(&mut self, out: &mut Vec<u8>) {
-        let lines = self.message.section().get(self.pending.clone());
-        out.extend_from_slice(lines.unwrap_or_default());
+        let lines = lex::cut(self.message.bytes(), self.pending.clone());
+        out.extend_from_slice(lines);
         self.pending.start = self.pending.end;
     }
 }
@@ -318,7 +327,7 @@ pub(crate) fn fingerprint(key: TagKey, message: &Message<'_>, via: &Via<'_>) -> 
     let port = via.port().unwrap_or_default().to_le_bytes();
     let cseq = first(HeaderName::CSeq);
     let digits = cseq.iter().take_while(|byte| byte.is_ascii_digit()).count();
-    let number = cseq.get(..digits).unwrap_or_default();
+    let number = lex::head(cseq, digits);
     let uri = match message.start() {
         StartLine::Request { uri, .. } => Some(uri),
         _ => None,
@@ -375,16 +384,14 @@ impl HashedText {
     /// Hashes what is there, and then this part.
     #[cold]
     fn spill(&mut self, part: &[u8]) {
-        self.hasher
-            .write(self.bytes.get(..self.length).unwrap_or_default());
+        self.hasher.write(lex::head(&self.bytes, self.length));
         self.hasher.write(part);
         self.length = 0;
     }
 
     /// The hash of the whole text.
     fn finish(mut self) -> u64 {
-        self.hasher
-            .write(self.bytes.get(..self.length).unwrap_or_default());
+        self.hasher.write(lex::head(&self.bytes, self.length));
         self.hasher.finish()
     }
 }
@@ -397,8 +404,9 @@ impl Refusal {
             Self::Malformed(_) => 400,
             Self::MethodNotAllowed => 405,
             Self::UriScheme => 416,
-            Self::Extension => 420,
+            Self::Extension | Self::ProxyExtension => 420,
             Self::NoDialog => 481,
+            Self::TooManyHops => 483,
             Self::UnknownMethod => 501,
             Self::Draining | Self::Overload => 503,
             Self::Version => 505,
@@ -412,8 +420,9 @@ impl Refusal {
             Self::Malformed(defect) => return defect.write_reason(out),
             Self::MethodNotAllowed => "Method Not Allowed",
             Self::UriScheme => "Unsupported URI Scheme",
-            Self::Extension => "Bad Extension",
+            Self::Extension | Self::ProxyExtension => "Bad Extension",
             Self::NoDialog => "Call/Transaction Does Not Exist",
+            Self::TooManyHops => "Too Many Hops",
             Self::UnknownMethod => "Not Implemented",
             Self::Draining | Self::Overload => "Service Unavailable",
             Self::Version => "Version Not Supported",

@@ -95,8 +95,8 @@ impl<'m> Uri<'m> {
     /// schemes only the characters are checked.
     pub fn parse(text: &'m [u8]) -> Result<Self, UriError> {
         let end = scheme_end(text).ok_or(UriError::Scheme)?;
-        let (scheme, rest) = text.split_at_checked(end).ok_or(UriError::Scheme)?;
-        let rest = rest.get(1..).unwrap_or_default();
+        let (scheme, rest) = lex::split(text, end);
+        let rest = lex::tail(rest, 1);
         let scheme = if scheme == b"sip" || scheme.eq_ignore_ascii_case(b"sip") {
             Scheme::Sip
         } else if scheme.eq_ignore_ascii_case(b"sips") {

@@ -29,6 +29,12 @@ pub enum HeaderName {
     ContentType,
     /// `Require`.
     Require,
+    /// `Proxy-Require`.
+    ProxyRequire,
+    /// `Route`.
+    Route,
+    /// `Record-Route`.
+    RecordRoute,
     /// `P-Asserted-Identity` (RFC 3325).
     PAssertedIdentity,
     /// `Remote-Party-ID` (draft-ietf-sip-privacy-04, as devices send it).
@@ -37,7 +43,7 @@ pub enum HeaderName {
 
 impl HeaderName {
     /// Every one of them, in the order of their discriminants.
-    pub(crate) const ALL: [Self; 11] = [
+    pub(crate) const ALL: [Self; 14] = [
         Self::Via,
         Self::CallId,
         Self::CSeq,
@@ -47,6 +53,9 @@ impl HeaderName {
         Self::ContentLength,
         Self::ContentType,
         Self::Require,
+        Self::ProxyRequire,
+        Self::Route,
+        Self::RecordRoute,
         Self::PAssertedIdentity,
         Self::RemotePartyId,
     ];
@@ -69,10 +78,13 @@ impl HeaderName {
             (3, b'v', b'a') => Self::Via,
             (4, b'f', b'm') => Self::From,
             (4, b'c', b'q') => Self::CSeq,
+            (5, b'r', b'e') => Self::Route,
             (7, b'c', b'd') => Self::CallId,
             (7, b'r', b'e') => Self::Require,
             (12, b'm', b's') => Self::MaxForwards,
             (12, b'c', b'e') => Self::ContentType,
+            (12, b'r', b'e') => Self::RecordRoute,
+            (13, b'p', b'e') => Self::ProxyRequire,
             (14, b'c', b'h') => Self::ContentLength,
             (15, b'r', b'd') => Self::RemotePartyId,
             (19, b'p', b'y') => Self::PAssertedIdentity,
@@ -96,6 +108,9 @@ impl HeaderName {
             Self::ContentLength => "Content-Length",
             Self::ContentType => "Content-Type",
             Self::Require => "Require",
+            Self::ProxyRequire => "Proxy-Require",
+            Self::Route => "Route",
+            Self::RecordRoute => "Record-Route",
             Self::PAssertedIdentity => "P-Asserted-Identity",
             Self::RemotePartyId => "Remote-Party-ID",
         }
@@ -251,6 +266,10 @@ pub(crate) fn split_usual(line: &[u8]) -> Option<(Option<HeaderName>, &[u8])> {
         ),
         b'M' => usual!(b"Max-Forwards:" => Some(HeaderName::MaxForwards)),
         b'P' => usual!(b"P-Asserted-Identity:" => Some(HeaderName::PAssertedIdentity)),
+        b'R' => usual!(
+            b"Record-Route:" => Some(HeaderName::RecordRoute),
+            b"Route:" => Some(HeaderName::Route)
+        ),
         b'A' => usual!(b"Allow:" => None),
         b'S' => usual!(b"Supported:" => None),
         b'U' => usual!(b"User-Agent:" => None),
@@ -261,13 +280,18 @@ pub(crate) fn split_usual(line: &[u8]) -> Option<(Option<HeaderName>, &[u8])> {
 /// Splits a line at its colon; `None` if it is no header line: the name must be a token.
 #[inline]
 pub(crate) fn split_line(line: &[u8]) -> Option<HeaderLine<'_>> {
+    let (name, rest) = split_name(line)?;
+    let value = Value::new(rest);
+    Some(HeaderLine { name, value })
+}
+
+/// The same; what follows the colon keeps the white space around it.
+#[inline]
+pub(super) fn split_name(line: &[u8]) -> Option<(&[u8], &[u8])> {
     let mut cursor = Cursor::new(line);
     let name = cursor.take_in(&TOKEN);
     while cursor.eat(b' ') || cursor.eat(b'\t') {}
-    (cursor.eat(b':') && !name.is_empty()).then(|| HeaderLine {
-        name,
-        value: Value::new(cursor.rest()),
-    })
+    (cursor.eat(b':') && !name.is_empty()).then(|| (name, cursor.rest()))
 }
 
 /// The long form of a compact name (RFC 3261 §20 and the IANA registry), else the name itself.

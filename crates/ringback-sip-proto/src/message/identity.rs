@@ -99,7 +99,7 @@ impl Identity {
         }
         let bytes = value.as_bytes();
         let end = memchr::memchr(b';', bytes).unwrap_or(bytes.len());
-        let text = lex::trim(bytes.get(..end).unwrap_or_default());
+        let text = lex::trim(lex::head(bytes, end));
         if text.len() > MAX_TEXT_BYTES {
             return Self::Unreadable;
         }
@@ -286,7 +286,7 @@ impl<'m> Message<'m> {
     /// taken off once; longest first. `None` of anything but a request that can be read.
     #[must_use]
     pub fn request_uri_identity(&self, prefixes: &[Box<str>]) -> Option<Identity> {
-        match self.start {
+        match self.start() {
             StartLine::Request { uri, .. } => Some(Identity::from_address(uri, prefixes)),
             _ => None,
         }

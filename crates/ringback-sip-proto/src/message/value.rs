@@ -42,7 +42,7 @@ impl<'m> Value<'m> {
     /// The first value of the list, and the rest of the line with the comma that starts it.
     pub(crate) fn split_first(self) -> (Self, &'m [u8]) {
         let end = value_end(self.0);
-        let (first, rest) = self.0.split_at_checked(end).unwrap_or((self.0, &[]));
+        let (first, rest) = lex::split(self.0, end);
         (Self::new(first), rest)
     }
 
@@ -183,7 +183,7 @@ pub(crate) fn write_unfolded(text: &[u8], out: &mut Vec<u8>) {
 fn write_folded(text: &[u8], out: &mut Vec<u8>) {
     let mut rest = text;
     while let Some(at) = memchr::memchr2(b'\r', b'\n', rest) {
-        let (line, tail) = rest.split_at_checked(at).unwrap_or((rest, &[]));
+        let (line, tail) = lex::split(rest, at);
         out.extend_from_slice(lex::trim_end(line));
         out.push(b' ');
         rest = lex::trim_start(tail);
@@ -198,12 +198,12 @@ fn value_end(bytes: &[u8]) -> usize {
     }
     let mut at = 0;
     loop {
-        let rest = bytes.get(at..).unwrap_or_default();
+        let rest = lex::tail(bytes, at);
         let Some(found) = memchr::memchr3(b',', b'"', b'<', rest) else {
             return bytes.len();
         };
         at += found;
-        let from = bytes.get(at..).unwrap_or_default();
+        let from = lex::tail(bytes, at);
         let skip = match from.first() {
             Some(b'"') => lex::quoted_end(from),
             Some(b'<') => memchr::memchr(b'>', from).map(|end| end + 1),

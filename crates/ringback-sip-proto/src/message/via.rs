@@ -243,7 +243,7 @@ impl<'m> Via<'m> {
     fn write_anew(&self, origin: Origin, out: &mut Vec<u8>) {
         let bytes = self.value.as_bytes();
         let head = memchr::memchr(b';', bytes).unwrap_or(bytes.len());
-        let (head, params) = bytes.split_at_checked(head).unwrap_or((bytes, &[]));
+        let (head, params) = lex::split(bytes, head);
         super::value::write_unfolded(lex::trim_end(head), out);
         let mut has_rport = false;
         for segment in segments(params) {
@@ -326,7 +326,7 @@ fn segments<'m>(params: &'m [u8]) -> impl Iterator<Item = &'m [u8]> + use<'m> {
         let text = rest?;
         let mut at = 0;
         let end = loop {
-            let from = text.get(at..).unwrap_or_default();
+            let from = lex::tail(text, at);
             let Some(found) = memchr::memchr2(b';', b'"', from) else {
                 break text.len();
             };
@@ -338,7 +338,7 @@ fn segments<'m>(params: &'m [u8]) -> impl Iterator<Item = &'m [u8]> + use<'m> {
                 None => break text.len(),
             }
         };
-        let (segment, tail) = text.split_at_checked(end).unwrap_or((text, &[]));
+        let (segment, tail) = lex::split(text, end);
         rest = tail.get(1..);
         Some(lex::trim(segment))
     })
@@ -388,7 +388,7 @@ fn write_ipv4(address: Ipv4Addr, out: &mut Vec<u8>) {
         push(b'.');
     }
     // Without the last dot.
-    out.extend_from_slice(text.get(..length - 1).unwrap_or_default());
+    out.extend_from_slice(lex::head(&text, length - 1));
 }
 
 /// Appends `2001:db8::1`, without brackets (RFC 3261 §20.42).
@@ -411,5 +411,5 @@ pub(crate) fn write_number(number: u64, out: &mut Vec<u8>) {
             break;
         }
     }
-    out.extend_from_slice(digits.get(start..).unwrap_or_default());
+    out.extend_from_slice(lex::tail(&digits, start));
 }

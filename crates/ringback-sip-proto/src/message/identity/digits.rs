@@ -1,6 +1,7 @@
 //! The digits of a number as it was written, and what about them matters to whoever reads them by country.
 
 use super::text::{MAX_EXTENSION_DIGITS, Unescaped, is_invisible};
+use crate::lex;
 
 /// The digits of a number as it was written, in a buffer of fixed size.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -27,9 +28,7 @@ impl Digits {
     /// The digits, in ASCII; at least one.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
-        self.digits
-            .get(..usize::from(self.length))
-            .unwrap_or_default()
+        lex::head(&self.digits, usize::from(self.length))
     }
 
     /// Whether a plus came first.
@@ -43,9 +42,7 @@ impl Digits {
     #[must_use]
     pub fn context(&self) -> &[u8] {
         let start = usize::from(self.length);
-        self.digits
-            .get(start..start + usize::from(self.context))
-            .unwrap_or_default()
+        lex::cut(&self.digits, start..start + usize::from(self.context))
     }
 
     /// The index of a zero that stood in brackets behind other digits, as in `+44 (0)20`: whether it is dialed is a

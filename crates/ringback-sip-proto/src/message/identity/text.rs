@@ -155,7 +155,7 @@ pub(super) fn without_prefixes<'t>(mut text: &'t [u8], prefixes: &[Box<str>]) ->
             .iter()
             .take_while(|byte| b" -.()".contains(byte))
             .count();
-        text = rest.get(separators..).unwrap_or_default();
+        text = lex::tail(rest, separators);
     }
 }
 
