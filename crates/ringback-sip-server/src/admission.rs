@@ -1,5 +1,6 @@
 //! Which messages are served: the rates of peers, overload, and the packet filter before the socket.
 
+pub(crate) mod excess;
 pub(crate) mod gate;
 pub(crate) mod packet_filter;
 pub(crate) mod pressure;

@@ -3,8 +3,8 @@
 use ringback_routing::CallStatus;
 use ringback_sip_proto::Origin;
 
+use crate::counters::{Dropped, LearnedEvent};
 use crate::learning::{Learned, Lesson};
-use crate::metrics::{Dropped, LearnedEvent};
 use crate::observation::refused::{RefusedCall, shown_dialed, transport_name};
 use crate::program::Events;
 use crate::redirect::effect::{Effect, Outcome, UnservedCall};

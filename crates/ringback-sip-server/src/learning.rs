@@ -33,8 +33,8 @@ use ringback_sip_proto::rsip::Method;
 use smallvec::SmallVec;
 
 use crate::clock::Now;
+use crate::counters::LearnedEvent;
 use crate::identity;
-use crate::metrics::LearnedEvent;
 use crate::peers::Peer;
 
 /// Calls whose end is waited for.

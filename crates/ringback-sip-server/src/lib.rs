@@ -11,6 +11,7 @@
 mod admission;
 mod clock;
 mod config;
+mod counters;
 mod drain;
 mod expiry;
 mod identity;

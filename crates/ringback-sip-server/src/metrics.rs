@@ -1,437 +1,22 @@
-//! Counters, and how they are shown: Prometheus text format, names `ringback_sip_...`.
-//!
-//! Each UDP worker counts in a shard of its own, so that no two cores write to one cache line, and a
-//! count is an addition and nothing else; all connections share one shard.
+//! What was counted, and how it is shown: Prometheus text format, names `ringback_sip_...`.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use ringback_routing::{Outcome, Reason};
-use ringback_sip_proto::message::Problem;
-use ringback_sip_proto::{Defect, DropCause, Refusal, Transport};
 
+use crate::admission::excess::Excess;
+use crate::counters::{
+    Connection, Counter, CounterShard, Dropped, Hep, LATENCY_BOUNDS, LearnedEvent, PeerCounters,
+    Refused, STATUSES, TRANSPORTS, Writers,
+};
 use crate::observation::rates::{Rates, Totals};
 use crate::observation::strangers::StrangersStatus;
 use crate::peers::Peer;
 use crate::policy::{PeerState, Policy};
 use crate::status::{PeerStatus, SipStatus};
-
-/// A number that only grows.
-#[derive(Debug, Default)]
-pub(crate) struct Counter(AtomicU64);
-
-/// How many threads write to a shard.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Writers {
-    /// One, so that a count is an addition and no locked instruction.
-    One,
-    /// Several.
-    #[default]
-    Many,
-}
-
-impl Writers {
-    /// Those of so many shards: the last one is that of all connections.
-    pub(crate) fn of_shards(shards: usize) -> impl Iterator<Item = Self> {
-        (1..=shards).map(move |shard| {
-            if shard < shards {
-                Self::One
-            } else {
-                Self::Many
-            }
-        })
-    }
-}
-
-impl Counter {
-    /// One more, in a shard.
-    pub(crate) fn bump(&self, writers: Writers) {
-        match writers {
-            Writers::One => self.0.store(self.get() + 1, Ordering::Relaxed),
-            Writers::Many => self.bump_shared(),
-        }
-    }
-
-    /// So many more, in a shard.
-    fn add(&self, count: u64, writers: Writers) {
-        match writers {
-            Writers::One => self
-                .0
-                .store(self.get().wrapping_add(count), Ordering::Relaxed),
-            Writers::Many => {
-                self.0.fetch_add(count, Ordering::Relaxed);
-            }
-        }
-    }
-
-    /// One more, of what all threads count together.
-    pub(crate) fn bump_shared(&self) {
-        self.0.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// As of now.
-    pub(crate) fn get(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
-    }
-}
-
-/// Defines the values of a label.
-macro_rules! label {
-    ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $text:literal,)+ }) => {
-        $(#[$doc])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        pub(crate) enum $name {
-            $($(#[$variant_doc])* $variant,)+
-        }
-
-        impl $name {
-            /// How each value is written.
-            const NAMES: &[&str] = &[$($text),+];
-
-        }
-    };
-}
-
-label! {
-    /// Why nothing was answered.
-    Dropped {
-        /// The source is no peer.
-        Stranger = "stranger",
-        /// The peer is not served over this transport.
-        Transport = "transport",
-        /// Line ends to keep a flow alive.
-        KeepAlive = "keep_alive",
-        /// No reply can be addressed.
-        NoVia = "no_via",
-        /// A response that is not ours.
-        Response = "response",
-        /// A response that cannot be read.
-        MalformedResponse = "malformed_response",
-        /// An ACK that cannot be read.
-        MalformedAck = "malformed_ack",
-        /// The reply would not fit into a datagram.
-        ReplyTooLarge = "reply_too_large",
-        /// An INVITE over the peer's rate, refused in silence.
-        Rate = "rate",
-        /// An INVITE that waited too long, refused in silence.
-        Late = "late",
-        /// An INVITE of a peer that takes more than its share of an overloaded server.
-        Share = "share",
-        /// Another request, or a malformed one, over the budget for these.
-        OtherBudget = "other_budget",
-        /// The system did not send the reply.
-        SendFailed = "send_failed",
-        /// Something that should not have happened happened; see the log.
-        Internal = "internal",
-    }
-}
-
-label! {
-    /// Why a request was refused.
-    Refused {
-        /// An INVITE over the peer's rate.
-        Rate = "rate",
-        /// An INVITE that waited too long.
-        Late = "late",
-        /// An INVITE of a peer that takes more than its share of an overloaded server.
-        Share = "share",
-        /// An INVITE whose caller cannot be looked up, because storage is damaged or fails.
-        Unreadable = "unreadable",
-        /// The server is about to end.
-        Draining = "draining",
-        /// Longer than 64 KiB.
-        TooLarge = "too_large",
-        /// Another version of SIP.
-        Version = "version",
-        /// A method that SIP does not know.
-        UnknownMethod = "unknown_method",
-        /// A method that is not served.
-        MethodNotAllowed = "method_not_allowed",
-        /// In a dialog that was never made.
-        NoDialog = "no_dialog",
-        /// A URI that is neither `sip:`, `sips:` nor `tel:`.
-        UriScheme = "uri_scheme",
-        /// An extension is required.
-        Extension = "extension",
-        /// No empty line behind the headers.
-        Unterminated = "unterminated",
-        /// A line that is no header.
-        HeaderLine = "header_line",
-        /// A `Content-Length` that is missing, repeated, malformed or wrong.
-        ContentLength = "content_length",
-        /// The first line.
-        RequestLine = "request_line",
-        /// The request URI.
-        RequestUri = "request_uri",
-        /// A header that is missing.
-        MissingHeader = "missing_header",
-        /// A header that is repeated.
-        DuplicateHeader = "duplicate_header",
-        /// A header that is malformed.
-        MalformedHeader = "malformed_header",
-        /// `CSeq` names another method.
-        CSeqMethod = "cseq_method",
-        /// Anything else.
-        Other = "other",
-    }
-}
-
-/// In which way an INVITE was one too many, and whether that was answered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Excess {
-    /// What made it too much.
-    cause: ExcessCause,
-    /// With 503.
-    is_answered: bool,
-}
-
-/// In which way an INVITE was one too many.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum ExcessCause {
-    /// Its peer has sent more than its rate.
-    Rate,
-    /// It has waited for too long.
-    Late,
-    /// The server is overloaded, and its peer has had its share.
-    Share,
-}
-
-impl Excess {
-    /// Every way.
-    pub(crate) const ALL: [Self; 6] = [
-        Self::new(ExcessCause::Rate, true),
-        Self::new(ExcessCause::Rate, false),
-        Self::new(ExcessCause::Late, true),
-        Self::new(ExcessCause::Late, false),
-        Self::new(ExcessCause::Share, true),
-        Self::new(ExcessCause::Share, false),
-    ];
-
-    /// For this cause.
-    pub(crate) const fn new(cause: ExcessCause, is_answered: bool) -> Self {
-        Self { cause, is_answered }
-    }
-
-    /// What made it too much.
-    pub(crate) const fn cause(self) -> ExcessCause {
-        self.cause
-    }
-
-    /// Whether it is answered, with 503.
-    pub(crate) const fn is_answered(self) -> bool {
-        self.is_answered
-    }
-
-    /// The status of the reply.
-    pub(crate) fn status(self) -> Option<u16> {
-        self.is_answered.then_some(503)
-    }
-
-    /// The index in [`Self::ALL`].
-    pub(crate) const fn index(self) -> usize {
-        2 * self.cause as usize + !self.is_answered as usize
-    }
-}
-
-impl ExcessCause {
-    /// As metrics name it.
-    pub(crate) fn name(self) -> &'static str {
-        Refused::from(self).name()
-    }
-}
-
-impl From<ExcessCause> for Dropped {
-    fn from(cause: ExcessCause) -> Self {
-        match cause {
-            ExcessCause::Rate => Self::Rate,
-            ExcessCause::Late => Self::Late,
-            ExcessCause::Share => Self::Share,
-        }
-    }
-}
-
-impl From<ExcessCause> for Refused {
-    fn from(cause: ExcessCause) -> Self {
-        match cause {
-            ExcessCause::Rate => Self::Rate,
-            ExcessCause::Late => Self::Late,
-            ExcessCause::Share => Self::Share,
-        }
-    }
-}
-
-label! {
-    /// What became of a connection.
-    Connection {
-        /// It was opened.
-        Opened = "opened",
-        /// Refused: a stranger's.
-        Stranger = "refused_stranger",
-        /// Refused: too many.
-        Limit = "refused_limit",
-        /// Refused: too many of the peer's.
-        PeerLimit = "refused_peer_limit",
-        /// Refused: no descriptor was left, or another failure of the system.
-        AcceptFailed = "refused_system",
-        /// Closed: a balancer sent no PROXY protocol header that can be used.
-        ProxyHeader = "closed_proxy_header",
-        /// Closed: TLS could not be agreed on.
-        Handshake = "closed_handshake",
-        /// Closed by the peer.
-        Peer = "closed_peer",
-        /// Closed: nothing came for too long.
-        Idle = "closed_idle",
-        /// Closed: a message took too long to come.
-        SlowSender = "closed_slow_sender",
-        /// Closed: replies were not taken.
-        SlowReader = "closed_slow_reader",
-        /// Closed: no message could be found in the stream any more.
-        Framing = "closed_framing",
-        /// Closed: the peer is served no longer.
-        Removed = "closed_removed",
-        /// Closed: the server ends.
-        Stopped = "closed_stopped",
-    }
-}
-
-label! {
-    /// What became of a HEP packet.
-    Hep {
-        /// It held an INVITE or a response.
-        Taken = "taken",
-        /// It held something else.
-        Other = "other",
-        /// The source may not mirror.
-        Stranger = "stranger",
-        /// It does not bear the key.
-        Key = "key",
-        /// It is of version 1, which is not read.
-        Version1 = "hepv1",
-        /// It is of version 2, which is not read.
-        Version2 = "hepv2",
-        /// It could not be read.
-        Malformed = "malformed",
-    }
-}
-
-label! {
-    /// What a message taught.
-    LearnedEvent {
-        /// A new outbound call.
-        Call = "call",
-        /// A further status of one.
-        Status = "status",
-        /// An answered callback.
-        Answered = "answered",
-        /// Nothing: the header names nobody, or an inbound agent.
-        UnknownAgent = "unknown_agent",
-        /// Nothing: the contact's number cannot be read.
-        UnreadableContact = "unreadable_contact",
-        /// Nothing: the Call-ID is longer than 255 bytes.
-        LongCallId = "long_call_id",
-        /// Nothing: it is known already.
-        Repeated = "repeated",
-    }
-}
-
-/// What one thread counts.
-#[derive(Debug, Default)]
-#[repr(align(128))]
-pub(crate) struct CounterShard {
-    /// Who writes the counters of this shard.
-    writers: Writers,
-    /// Messages received, by transport.
-    received: [Counter; 3],
-    /// ACKs absorbed.
-    acks: Counter,
-    /// INVITEs that were answered before.
-    retransmissions: Counter,
-    /// Outbound INVITEs sent on to their next hop.
-    forwarded: Counter,
-    /// Replies by status.
-    replies: [Counter; STATUSES.len() + 1],
-    /// Decisions by outcome and reason.
-    decisions: [[Counter; Reason::ALL.len()]; Outcome::ALL.len()],
-    /// Messages without an answer.
-    dropped: [Counter; Dropped::NAMES.len()],
-    /// Requests refused.
-    refused: [Counter; Refused::NAMES.len()],
-    /// How long replies took, by transport.
-    latencies: [Latencies; TRANSPORTS.len()],
-    /// When the thread last could not keep up, in milliseconds since the start; 0: it can.
-    overloaded: AtomicU64,
-    /// Whether what stood before the socket was taken away meanwhile.
-    lifted: AtomicBool,
-}
-
-/// How long replies took: how many lie between a bound and the one before, and the sum of all.
-#[derive(Debug, Default)]
-struct Latencies {
-    /// One for each of [`LATENCY_BOUNDS`], and one for what is beyond.
-    buckets: [Counter; LATENCY_BOUNDS.len() + 1],
-    /// In microseconds.
-    micros: Counter,
-}
-
-/// What one thread counts of one peer.
-#[derive(Debug, Default)]
-#[repr(align(64))]
-pub(crate) struct PeerCounters {
-    /// Who writes the counters of this shard.
-    writers: Writers,
-    /// Messages received.
-    messages: Counter,
-    /// New INVITEs served.
-    invites: Counter,
-    /// Other messages dropped for their number.
-    dropped: Counter,
-    /// INVITEs refused or dropped for their number.
-    refused: [Counter; Excess::ALL.len()],
-}
-
-impl PeerCounters {
-    /// Nothing counted yet.
-    pub(crate) fn new(writers: Writers) -> Self {
-        Self {
-            writers,
-            ..Self::default()
-        }
-    }
-
-    /// A message came.
-    pub(crate) fn received(&self) {
-        self.messages.bump(self.writers);
-    }
-
-    /// A new INVITE is served.
-    pub(crate) fn served(&self) {
-        self.invites.bump(self.writers);
-    }
-
-    /// An INVITE was one too many.
-    pub(crate) fn refused(&self, excess: Excess) {
-        if let Some(counter) = self.refused.get(excess.index()) {
-            counter.bump(self.writers);
-        }
-    }
-
-    /// How many INVITEs were too many in this way.
-    pub(crate) fn refused_as(&self, excess: Excess) -> u64 {
-        self.refused.get(excess.index()).map_or(0, Counter::get)
-    }
-
-    /// How many INVITEs were too many.
-    fn refused_in_all(&self) -> u64 {
-        self.refused.iter().map(Counter::get).sum()
-    }
-
-    /// Another message was one too many.
-    pub(crate) fn dropped(&self) {
-        self.dropped.bump(self.writers);
-    }
-}
 
 /// What is counted for the whole server.
 #[derive(Debug)]
@@ -446,157 +31,6 @@ pub(crate) struct Metrics {
     learned: [Counter; LearnedEvent::NAMES.len()],
     /// Reloads of the configuration.
     pub(crate) reloads: Counter,
-}
-
-impl CounterShard {
-    /// Nothing counted yet.
-    fn new(writers: Writers) -> Self {
-        Self {
-            writers,
-            ..Self::default()
-        }
-    }
-
-    /// An ACK was absorbed.
-    pub(crate) fn absorbed(&self) {
-        self.acks.bump(self.writers);
-    }
-
-    /// An INVITE came that was answered before.
-    pub(crate) fn retransmitted(&self) {
-        self.retransmissions.bump(self.writers);
-    }
-
-    /// The thread can keep up (`None`), or not at this time.
-    pub(crate) fn set_overloaded(&self, at: Option<Duration>) {
-        let millis = at.map_or(0, |at| {
-            u64::try_from(at.as_millis()).unwrap_or(u64::MAX).max(1)
-        });
-        self.overloaded.store(millis, Ordering::Relaxed);
-    }
-
-    /// Whether the thread holds INVITEs back and has had nothing to do for so long that there is no
-    /// reason left. Asked by one thread, which then has to let everything pass again.
-    pub(crate) fn is_held_in_vain(&self, now: Duration) -> bool {
-        let millis = self.overloaded.load(Ordering::Relaxed);
-        let idle = now.saturating_sub(Duration::from_millis(millis));
-        millis > 0 && idle >= IDLE_TIME
-    }
-
-    /// What stood before the socket was taken away.
-    pub(crate) fn lift(&self) {
-        self.lifted.store(true, Ordering::Release);
-        self.overloaded.store(0, Ordering::Relaxed);
-    }
-
-    /// Whether what stood before the socket was taken away since this was asked last.
-    pub(crate) fn take_lifted(&self) -> bool {
-        self.lifted.load(Ordering::Relaxed) && self.lifted.swap(false, Ordering::Acquire)
-    }
-
-    /// An outbound INVITE was sent on.
-    pub(crate) fn forwarded(&self) {
-        self.forwarded.bump(self.writers);
-    }
-
-    /// A message came.
-    pub(crate) fn received(&self, transport: Transport) {
-        self.received[transport_index(transport)].bump(self.writers);
-    }
-
-    /// A reply was written.
-    pub(crate) fn replied(&self, status: u16) {
-        let index = STATUSES.iter().position(|known| *known == status);
-        self.replies[index.unwrap_or(STATUSES.len())].bump(self.writers);
-    }
-
-    /// A reply left so long after its request had come.
-    pub(crate) fn took(&self, transport: Transport, latency: Duration) {
-        let latencies = &self.latencies[transport_index(transport)];
-        let micros = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX);
-        let bucket = LATENCY_BOUNDS.partition_point(|(bound, _)| *bound < micros);
-        if let Some(counter) = latencies.buckets.get(bucket) {
-            counter.bump(self.writers);
-        }
-        latencies.micros.add(micros, self.writers);
-    }
-
-    /// A decision was made.
-    pub(crate) fn decided(&self, outcome: Outcome, reason: Reason) {
-        let outcome = match outcome {
-            Outcome::Callback => 0,
-            Outcome::Default => 1,
-            Outcome::Fallback => 2,
-            Outcome::Refused => 3,
-        };
-        if let Some(counter) = self.decisions[outcome].get(reason as usize) {
-            counter.bump(self.writers);
-        }
-    }
-
-    /// Nothing was answered.
-    pub(crate) fn dropped(&self, cause: Dropped) {
-        self.dropped[cause as usize].bump(self.writers);
-    }
-
-    /// A request was refused.
-    pub(crate) fn refused(&self, cause: Refused) {
-        self.refused[cause as usize].bump(self.writers);
-    }
-}
-
-impl Refused {
-    /// How it is written.
-    pub(crate) fn name(self) -> &'static str {
-        Self::NAMES.get(self as usize).copied().unwrap_or("other")
-    }
-}
-
-impl From<DropCause> for Dropped {
-    fn from(cause: DropCause) -> Self {
-        match cause {
-            DropCause::KeepAlive => Self::KeepAlive,
-            DropCause::NoVia => Self::NoVia,
-            DropCause::MalformedAck => Self::MalformedAck,
-            DropCause::MalformedResponse => Self::MalformedResponse,
-            DropCause::ReplyTooLarge => Self::ReplyTooLarge,
-            _ => Self::Internal,
-        }
-    }
-}
-
-impl From<Refusal> for Refused {
-    fn from(refusal: Refusal) -> Self {
-        let defect = match refusal {
-            Refusal::TooLarge => return Self::TooLarge,
-            Refusal::Malformed(defect) => defect,
-            Refusal::Version => return Self::Version,
-            Refusal::UnknownMethod => return Self::UnknownMethod,
-            Refusal::NoDialog => return Self::NoDialog,
-            Refusal::MethodNotAllowed => return Self::MethodNotAllowed,
-            Refusal::UriScheme => return Self::UriScheme,
-            Refusal::Extension => return Self::Extension,
-            Refusal::Draining => return Self::Draining,
-            _ => return Self::Other,
-        };
-        match defect {
-            Defect::Unterminated => Self::Unterminated,
-            Defect::HeaderLine => Self::HeaderLine,
-            Defect::NoLength | Defect::RepeatedLength | Defect::BadLength | Defect::ShortBody => {
-                Self::ContentLength
-            }
-            Defect::RequestLine => Self::RequestLine,
-            Defect::RequestUri => Self::RequestUri,
-            Defect::Missing(_) => Self::MissingHeader,
-            Defect::Header(error) => match error.problem {
-                Problem::Missing => Self::MissingHeader,
-                Problem::Duplicate => Self::DuplicateHeader,
-                Problem::Malformed => Self::MalformedHeader,
-            },
-            Defect::CSeqMethod => Self::CSeqMethod,
-            _ => Self::Other,
-        }
-    }
 }
 
 impl Metrics {
@@ -713,55 +147,84 @@ impl Metrics {
 
     /// Appends everything counted.
     pub(crate) fn write(&self, policy: &Policy, gauges: &Gauges, out: &mut String) {
-        let sum = |count: &dyn Fn(&CounterShard) -> u64| self.shards.iter().map(count).sum::<u64>();
         let mut page = Page(out);
-
-        page.head(
-            "messages_received_total",
-            "counter",
-            "SIP messages received",
-        );
-        for (index, name) in TRANSPORTS.iter().enumerate() {
-            let labels = format!("transport=\"{name}\"");
-            page.line(
-                "messages_received_total",
-                &labels,
-                sum(&|shard| shard.received[index].get()),
-            );
+        self.write_labelled(&MESSAGES, &mut page);
+        self.write_replies(&mut page);
+        self.write_durations(&mut page);
+        self.write_decisions(&mut page);
+        self.write_labelled(&DROPPED, &mut page);
+        self.write_labelled(&REFUSED, &mut page);
+        for (name, help, read) in TOTALS {
+            page.counter(name, help, self.sum(read));
         }
-        page.head("replies_total", "counter", "Replies by status");
+        for (name, help, read) in SERVER_TOTALS {
+            page.counter(name, help, read(self, gauges));
+        }
+        self.write_events(&mut page);
+        for (name, help, read) in GAUGES {
+            page.head(name, "gauge", help);
+            page.line(name, "", read(self, gauges));
+        }
+        page.peers(policy);
+    }
+
+    /// The sum over all shards.
+    fn sum(&self, count: impl Fn(&CounterShard) -> u64) -> u64 {
+        self.shards.iter().map(count).sum()
+    }
+
+    /// Appends a metric with a value for each name of a label.
+    fn write_labelled(&self, metric: &Labelled, page: &mut Page<'_>) {
+        page.head(metric.name, "counter", metric.help);
+        for (index, name) in metric.names.iter().enumerate() {
+            let labels = format!("{}=\"{name}\"", metric.label);
+            let read =
+                |shard: &CounterShard| (metric.read)(shard).get(index).map_or(0, Counter::get);
+            page.line(metric.name, &labels, self.sum(read));
+        }
+    }
+
+    /// Appends how many replies there were, by status.
+    fn write_replies(&self, page: &mut Page<'_>) {
+        const NAME: &str = "replies_total";
+        page.head(NAME, "counter", "Replies by status");
         for index in 0..=STATUSES.len() {
-            let count = sum(&|shard| shard.replies[index].get());
+            let count = self.sum(|shard| shard.replies[index].get());
             match STATUSES.get(index) {
-                Some(status) => page.line("replies_total", &format!("status=\"{status}\""), count),
-                None if count > 0 => page.line("replies_total", "status=\"other\"", count),
+                Some(status) => page.line(NAME, &format!("status=\"{status}\""), count),
+                None if count > 0 => page.line(NAME, "status=\"other\"", count),
                 None => {}
             }
         }
+    }
+
+    /// Appends how long replies took.
+    fn write_durations(&self, page: &mut Page<'_>) {
         page.head(
             "reply_duration_seconds",
             "histogram",
             "Time from a request to its reply; over UDP from when the system took it in",
         );
         for (index, name) in TRANSPORTS.iter().enumerate() {
-            let of = |shard: &CounterShard, bucket: usize| {
-                let buckets = &shard.latencies[index].buckets;
-                buckets.get(bucket).map_or(0, Counter::get)
-            };
             let mut count = 0;
             for bucket in 0..=LATENCY_BOUNDS.len() {
-                count += sum(&|shard| of(shard, bucket));
+                count += self.sum(|shard| shard.latencies[index].buckets[bucket].get());
                 let bound = LATENCY_BOUNDS.get(bucket).map_or("+Inf", |(_, text)| text);
                 let labels = format!("transport=\"{name}\",le=\"{bound}\"");
                 page.line("reply_duration_seconds_bucket", &labels, count);
             }
             let labels = format!("transport=\"{name}\"");
-            let micros = sum(&|shard| shard.latencies[index].micros.get());
+            let micros = self.sum(|shard| shard.latencies[index].micros.get());
             page.seconds("reply_duration_seconds_sum", &labels, micros);
             page.line("reply_duration_seconds_count", &labels, count);
         }
+    }
+
+    /// Appends how many decisions there were, by outcome and reason.
+    fn write_decisions(&self, page: &mut Page<'_>) {
+        const NAME: &str = "decisions_total";
         page.head(
-            "decisions_total",
+            NAME,
             "counter",
             "Decisions on INVITEs, retransmissions not counted",
         );
@@ -770,63 +233,16 @@ impl Metrics {
                 if !is_possible(*outcome, *reason) {
                     continue;
                 }
-                let labels = format!(
-                    "outcome=\"{}\",reason=\"{}\"",
-                    outcome.name(),
-                    reason.name()
-                );
-                let count = sum(&|shard| shard.decisions[outcome_index][reason_index].get());
-                page.line("decisions_total", &labels, count);
+                let (outcome, reason) = (outcome.name(), reason.name());
+                let labels = format!("outcome=\"{outcome}\",reason=\"{reason}\"");
+                let count = self.sum(|shard| shard.decisions[outcome_index][reason_index].get());
+                page.line(NAME, &labels, count);
             }
         }
-        page.head(
-            "dropped_total",
-            "counter",
-            "Messages that were not answered, by cause",
-        );
-        for (index, cause) in Dropped::NAMES.iter().enumerate() {
-            let count = sum(&|shard| shard.dropped[index].get());
-            page.line("dropped_total", &format!("cause=\"{cause}\""), count);
-        }
-        page.head(
-            "refused_total",
-            "counter",
-            "Requests refused before routing, by cause",
-        );
-        for (index, cause) in Refused::NAMES.iter().enumerate() {
-            let count = sum(&|shard| shard.refused[index].get());
-            page.line("refused_total", &format!("cause=\"{cause}\""), count);
-        }
-        for (name, help, count) in [
-            (
-                "acks_total",
-                "ACKs that reached the process and were absorbed; over UDP the system drops them before",
-                sum(&|shard| shard.acks.get()),
-            ),
-            (
-                "retransmissions_total",
-                "INVITEs answered again from memory",
-                sum(&|shard| shard.retransmissions.get()),
-            ),
-            (
-                "forwarded_total",
-                "Outbound INVITEs redirected to their next hop",
-                sum(&|shard| shard.forwarded.get()),
-            ),
-            (
-                "reloads_total",
-                "Configurations loaded while running",
-                self.reloads.get(),
-            ),
-            (
-                "socket_drops_total",
-                "Datagrams that the system dropped: ACKs, what was held back on overload, and where no room was left",
-                gauges.socket_drops,
-            ),
-        ] {
-            page.head(name, "counter", help);
-            page.line(name, "", count);
-        }
+    }
+
+    /// Appends what became of connections and mirrored messages.
+    fn write_events(&self, page: &mut Page<'_>) {
         for (name, help, names, counters) in [
             (
                 "connections_total",
@@ -852,34 +268,115 @@ impl Metrics {
                 page.line(name, &format!("event=\"{event}\""), counter.get());
             }
         }
-        for (name, help, value) in [
-            (
-                "connections",
-                "TCP, TLS and HEP connections open",
-                gauges.connections,
-            ),
-            (
-                "remembered_invites",
-                "INVITEs whose answer is remembered",
-                gauges.remembered,
-            ),
-            (
-                "overloaded",
-                "1 while more calls come than can be served",
-                u64::from(gauges.overloaded),
-            ),
-            (
-                "draining",
-                "1 while the server is about to end",
-                u64::from(gauges.draining),
-            ),
-        ] {
-            page.head(name, "gauge", help);
-            page.line(name, "", value);
-        }
-        page.peers(policy);
     }
 }
+
+/// A metric with a value for each name of a label.
+struct Labelled {
+    /// What it is called.
+    name: &'static str,
+    /// What it tells.
+    help: &'static str,
+    /// What the label is called.
+    label: &'static str,
+    /// Its values, in the order of the counters.
+    names: &'static [&'static str],
+    /// The counters of a shard.
+    read: fn(&CounterShard) -> &[Counter],
+}
+
+/// Messages by transport.
+const MESSAGES: Labelled = Labelled {
+    name: "messages_received_total",
+    help: "SIP messages received",
+    label: "transport",
+    names: &TRANSPORTS,
+    read: |shard| &shard.received,
+};
+
+/// Messages without a reply.
+const DROPPED: Labelled = Labelled {
+    name: "dropped_total",
+    help: "Messages that were not answered, by cause",
+    label: "cause",
+    names: Dropped::NAMES,
+    read: |shard| &shard.dropped,
+};
+
+/// Requests that were not routed.
+const REFUSED: Labelled = Labelled {
+    name: "refused_total",
+    help: "Requests refused before routing, by cause",
+    label: "cause",
+    names: Refused::NAMES,
+    read: |shard| &shard.refused,
+};
+
+/// A metric that is one value: its name, what it tells, and how it is read.
+type Value<Read> = (&'static str, &'static str, Read);
+
+/// One that is read off a shard.
+type ShardValue = Value<fn(&CounterShard) -> u64>;
+
+/// One that is read off the server.
+type ServerValue = Value<fn(&Metrics, &Gauges) -> u64>;
+
+/// What each shard counts as one number.
+const TOTALS: [ShardValue; 3] = [
+    (
+        "acks_total",
+        "ACKs that reached the process and were absorbed; over UDP the system drops them before",
+        |shard| shard.acks.get(),
+    ),
+    (
+        "retransmissions_total",
+        "INVITEs answered again from memory",
+        |shard| shard.retransmissions.get(),
+    ),
+    (
+        "forwarded_total",
+        "Outbound INVITEs redirected to their next hop",
+        |shard| shard.forwarded.get(),
+    ),
+];
+
+/// What is counted for the server as a whole.
+const SERVER_TOTALS: [ServerValue; 2] = [
+    (
+        "reloads_total",
+        "Configurations loaded while running",
+        |metrics, _| metrics.reloads.get(),
+    ),
+    (
+        "socket_drops_total",
+        "Datagrams that the system dropped: ACKs, what was held back on overload, and where no room was left",
+        |_, gauges| gauges.socket_drops,
+    ),
+];
+
+/// How the server is.
+const GAUGES: [ServerValue; 4] = [
+    (
+        "connections",
+        "TCP, TLS and HEP connections open",
+        |_, gauges| gauges.connections,
+    ),
+    (
+        "remembered_invites",
+        "INVITEs whose answer is remembered",
+        |_, gauges| gauges.remembered,
+    ),
+    (
+        "overloaded",
+        "1 while more calls come than can be served",
+        |_, gauges| u64::from(gauges.overloaded),
+    ),
+    (
+        "draining",
+        "1 while the server is about to end",
+        |_, gauges| u64::from(gauges.draining),
+    ),
+];
 
 /// What is read off the server when metrics are asked for.
 #[derive(Clone, Copy, Debug)]
@@ -906,6 +403,12 @@ impl Page<'_> {
             self.0,
             "# HELP ringback_sip_{name} {help}\n# TYPE ringback_sip_{name} {kind}\n"
         );
+    }
+
+    /// A metric that is one number that only grows.
+    fn counter(&mut self, name: &str, help: &str, value: u64) {
+        self.head(name, "counter", help);
+        self.line(name, "", value);
     }
 
     /// One value of a metric.
@@ -971,40 +474,3 @@ fn escaped(text: &str) -> String {
         .replace('"', "\\\"")
         .replace('\n', "\\n")
 }
-
-/// Where a transport stands in [`TRANSPORTS`].
-const fn transport_index(transport: Transport) -> usize {
-    match transport {
-        Transport::Udp => 0,
-        Transport::Tcp => 1,
-        Transport::Tls => 2,
-    }
-}
-
-/// The upper bounds of durations, in microseconds, and as they are written, in seconds.
-const LATENCY_BOUNDS: [(u64, &str); 12] = [
-    (50, "0.00005"),
-    (100, "0.0001"),
-    (250, "0.00025"),
-    (500, "0.0005"),
-    (1_000, "0.001"),
-    (2_500, "0.0025"),
-    (5_000, "0.005"),
-    (10_000, "0.01"),
-    (50_000, "0.05"),
-    (200_000, "0.2"),
-    (500_000, "0.5"),
-    (1_000_000, "1"),
-];
-
-/// The transports, in the order in which messages are counted.
-const TRANSPORTS: [&str; 3] = ["udp", "tcp", "tls"];
-
-/// A thread that has had nothing to do for so long holds nothing back with reason: what is held back is
-/// never all of it.
-const IDLE_TIME: Duration = Duration::from_millis(250);
-
-/// The statuses that are sent.
-const STATUSES: [u16; 13] = [
-    200, 302, 400, 404, 405, 416, 420, 480, 481, 501, 503, 505, 513,
-];

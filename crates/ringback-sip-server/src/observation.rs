@@ -13,10 +13,9 @@ use parking_lot::Mutex;
 use ringback_sip_proto::Transport;
 
 use crate::clock::Now;
-use crate::metrics::Metrics;
 use crate::policy::Policy;
 
-use rates::Sampler;
+use rates::{Sampler, Totals};
 use refused::{RefusedCalls, Summaries};
 use strangers::{Ledger, StrangerTable};
 
@@ -76,10 +75,10 @@ impl Observations {
     }
 
     /// Collects what the threads have noted, and logs strangers when that is due. To be called
-    /// several times a second.
-    pub(crate) fn tick(&self, metrics: &Metrics, policy: &Policy, now: Now) {
+    /// several times a second. `totals` adds up what all threads have done.
+    pub(crate) fn tick(&self, totals: impl FnOnce() -> Totals, policy: &Policy, now: Now) {
         self.collect(policy, now);
-        self.sampler.lock().sample(now.uptime, || metrics.totals());
+        self.sampler.lock().sample(now.uptime, totals);
         let report = self.strangers.lock().report(now.uptime);
         if let Some(report) = report {
             report.log();

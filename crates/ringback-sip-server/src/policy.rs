@@ -8,9 +8,10 @@ use std::time::Duration;
 use ipnet::IpNet;
 use ringback_sip_proto::Settings;
 
+use crate::admission::excess::Excess;
 use crate::admission::rate::Bucket;
 use crate::config::SipConfig;
-use crate::metrics::{Excess, PeerCounters, Writers};
+use crate::counters::{PeerCounters, Writers};
 use crate::peers::{Peer, PeerTable};
 use crate::redirect::plan::{Plan, SharedPlan};
 

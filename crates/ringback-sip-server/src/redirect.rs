@@ -18,11 +18,11 @@ use std::time::Duration;
 use ringback_routing::{Caller, Contacts, DialedNumber, Directory, E164};
 use ringback_sip_proto::{Invite, Origin, Redirector};
 
+use crate::admission::excess::Excess;
 use crate::admission::gate::Gate;
 use crate::admission::pressure::Pressure;
 use crate::clock::Now;
 use crate::learning::Learning;
-use crate::metrics::Excess;
 use crate::outbox::Outbox;
 use crate::policy::{Policy, Source};
 use crate::redirect::effect::Outcome;
@@ -161,8 +161,9 @@ mod tests {
     use ringback_sip_proto::Transport;
 
     use super::*;
+    use crate::admission::excess::ExcessCause;
     use crate::clock::Clock;
-    use crate::metrics::{Dropped, ExcessCause};
+    use crate::counters::Dropped;
     use crate::redirect::effect::Effect;
     use crate::redirect::plan::PlanCache;
     use crate::{SipConfig, SipSpec};

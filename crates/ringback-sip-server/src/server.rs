@@ -308,7 +308,7 @@ impl<P: Program> SipServer<P> {
                 let policy = shared.policy.load();
                 shared
                     .observations
-                    .tick(&shared.metrics, &policy, shared.now());
+                    .tick(|| shared.metrics.totals(), &policy, shared.now());
                 drop(policy);
                 let clock = || shared.now().second();
                 shared.redirect.reply_cache.tick(clock, pause);

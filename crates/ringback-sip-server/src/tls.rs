@@ -11,7 +11,7 @@ use rustls::server::danger::ClientCertVerifier;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
-use crate::config::{ConfigProblem, SipConfigError, problem};
+use crate::config::problem::{ConfigProblem, SipConfigError, problem};
 use crate::expiry;
 
 /// Loads a certificate with its key, and the roots of client certificates, if they are asked for.

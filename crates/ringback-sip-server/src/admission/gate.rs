@@ -6,9 +6,9 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use crate::admission::excess::{Excess, ExcessCause};
 use crate::admission::pressure::{Admission, Arriving, Pressure};
 use crate::clock::Now;
-use crate::metrics::{Excess, ExcessCause};
 use crate::peers::Refusal;
 use crate::policy::Source;
 

@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use ringback_routing::{E164, Timestamp};
 use ringback_sip_proto::Transport;
 
-use crate::metrics::Excess;
+use crate::admission::excess::Excess;
 use crate::policy::Policy;
 
 /// A call that was refused, or several that were refused alike.

@@ -11,8 +11,8 @@ use smallvec::SmallVec;
 use uuid::Uuid;
 use xxhash_rust::xxh3::xxh3_64;
 
+use crate::counters::Refused;
 use crate::learning;
-use crate::metrics::Refused;
 use crate::outbox::Outbox;
 use crate::policy::Policy;
 use crate::program::DecidedCall;

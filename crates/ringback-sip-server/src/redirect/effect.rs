@@ -3,8 +3,9 @@
 use arrayvec::ArrayVec;
 use ringback_routing::{E164, Timestamp};
 
+use crate::admission::excess::Excess;
+use crate::counters::{Dropped, Refused};
 use crate::learning::Learned;
-use crate::metrics::{Dropped, Excess, Refused};
 use crate::policy::Source;
 use crate::program::DecidedCall;
 

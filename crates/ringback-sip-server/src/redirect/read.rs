@@ -4,10 +4,11 @@
 use ringback_routing::{Caller, Contacts};
 use ringback_sip_proto::{Action, Input, Invite, MAX_DATAGRAM, Reply, Transport};
 
+use crate::admission::excess::Excess;
 use crate::admission::gate::Gate;
+use crate::counters::{Dropped, Refused};
 use crate::identity;
 use crate::learning::Sighting;
-use crate::metrics::{Dropped, Excess, Refused};
 use crate::outbox::Outbox;
 use crate::policy::{Policy, Source};
 use crate::redirect::effect::{Effect, Outcome, UnservedCall};

@@ -18,7 +18,7 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use crate::metrics::Connection;
+use crate::counters::Connection;
 use crate::observation::strangers::StrangerTransport;
 use crate::policy::{PeerState, Policy, Source};
 use crate::program::Program;

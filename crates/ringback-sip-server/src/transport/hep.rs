@@ -10,8 +10,8 @@ use ringback_sip_proto::hep::HepError;
 use ringback_sip_proto::message::Framing;
 use ringback_sip_proto::{Fault, HepFrame, HepFramer, HepPacket, Message};
 
+use crate::counters::{Connection, Hep};
 use crate::learning::Sighting;
-use crate::metrics::{Connection, Hep};
 use crate::observation::strangers::StrangerTransport;
 use crate::outbox::Outbox;
 use crate::program::Program;

@@ -17,7 +17,7 @@ use ringback_sip_proto::{Frame, Origin, PONG, StreamFramer, Transport};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::{Instant, timeout, timeout_at};
 
-use crate::metrics::Connection;
+use crate::counters::Connection;
 use crate::outbox::Outbox;
 use crate::program::Program;
 use crate::redirect::plan::Plans;

@@ -26,7 +26,7 @@ use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use crate::admission::packet_filter::PacketFilter;
 use crate::admission::pressure::Pressure;
 use crate::clock::Now;
-use crate::metrics::{CounterShard, Dropped};
+use crate::counters::{CounterShard, Dropped};
 use crate::outbox::{LocalAddress, Outbox, Transmit};
 use crate::program::Program;
 use crate::redirect::effect::Outcome;

@@ -1,0 +1,559 @@
+//! What threads count, each in a shard of its own, and what the counts are called.
+//!
+//! No two cores write to one cache line, and a count is an addition and nothing else; all connections share one
+//! shard.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use ringback_routing::{Outcome, Reason};
+use ringback_sip_proto::message::Problem;
+use ringback_sip_proto::{Defect, DropCause, Refusal, Transport};
+
+use crate::admission::excess::{Excess, ExcessCause};
+
+/// A number that only grows.
+#[derive(Debug, Default)]
+pub(crate) struct Counter(AtomicU64);
+
+/// How many threads write to a shard.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Writers {
+    /// One, so that a count is an addition and no locked instruction.
+    One,
+    /// Several.
+    #[default]
+    Many,
+}
+
+impl Writers {
+    /// Those of so many shards: the last one is that of all connections.
+    pub(crate) fn of_shards(shards: usize) -> impl Iterator<Item = Self> {
+        (1..=shards).map(move |shard| {
+            if shard < shards {
+                Self::One
+            } else {
+                Self::Many
+            }
+        })
+    }
+}
+
+impl Counter {
+    /// One more, in a shard.
+    pub(crate) fn bump(&self, writers: Writers) {
+        match writers {
+            Writers::One => self.0.store(self.get() + 1, Ordering::Relaxed),
+            Writers::Many => self.bump_shared(),
+        }
+    }
+
+    /// So many more, in a shard.
+    fn add(&self, count: u64, writers: Writers) {
+        match writers {
+            Writers::One => self
+                .0
+                .store(self.get().wrapping_add(count), Ordering::Relaxed),
+            Writers::Many => {
+                self.0.fetch_add(count, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// One more, of what all threads count together.
+    pub(crate) fn bump_shared(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// As of now.
+    pub(crate) fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Defines the values of a label.
+macro_rules! label {
+    ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $text:literal,)+ }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub(crate) enum $name {
+            $($(#[$variant_doc])* $variant,)+
+        }
+
+        impl $name {
+            /// How each value is written.
+            pub(crate) const NAMES: &[&str] = &[$($text),+];
+
+        }
+    };
+}
+
+label! {
+    /// Why nothing was answered.
+    Dropped {
+        /// The source is no peer.
+        Stranger = "stranger",
+        /// The peer is not served over this transport.
+        Transport = "transport",
+        /// Line ends to keep a flow alive.
+        KeepAlive = "keep_alive",
+        /// No reply can be addressed.
+        NoVia = "no_via",
+        /// A response that is not ours.
+        Response = "response",
+        /// A response that cannot be read.
+        MalformedResponse = "malformed_response",
+        /// An ACK that cannot be read.
+        MalformedAck = "malformed_ack",
+        /// The reply would not fit into a datagram.
+        ReplyTooLarge = "reply_too_large",
+        /// An INVITE over the peer's rate, refused in silence.
+        Rate = "rate",
+        /// An INVITE that waited too long, refused in silence.
+        Late = "late",
+        /// An INVITE of a peer that takes more than its share of an overloaded server.
+        Share = "share",
+        /// Another request, or a malformed one, over the budget for these.
+        OtherBudget = "other_budget",
+        /// The system did not send the reply.
+        SendFailed = "send_failed",
+        /// Something that should not have happened happened; see the log.
+        Internal = "internal",
+    }
+}
+
+label! {
+    /// Why a request was refused.
+    Refused {
+        /// An INVITE over the peer's rate.
+        Rate = "rate",
+        /// An INVITE that waited too long.
+        Late = "late",
+        /// An INVITE of a peer that takes more than its share of an overloaded server.
+        Share = "share",
+        /// An INVITE whose caller cannot be looked up, because storage is damaged or fails.
+        Unreadable = "unreadable",
+        /// The server is about to end.
+        Draining = "draining",
+        /// Longer than 64 KiB.
+        TooLarge = "too_large",
+        /// Another version of SIP.
+        Version = "version",
+        /// A method that SIP does not know.
+        UnknownMethod = "unknown_method",
+        /// A method that is not served.
+        MethodNotAllowed = "method_not_allowed",
+        /// In a dialog that was never made.
+        NoDialog = "no_dialog",
+        /// A URI that is neither `sip:`, `sips:` nor `tel:`.
+        UriScheme = "uri_scheme",
+        /// An extension is required.
+        Extension = "extension",
+        /// No empty line behind the headers.
+        Unterminated = "unterminated",
+        /// A line that is no header.
+        HeaderLine = "header_line",
+        /// A `Content-Length` that is missing, repeated, malformed or wrong.
+        ContentLength = "content_length",
+        /// The first line.
+        RequestLine = "request_line",
+        /// The request URI.
+        RequestUri = "request_uri",
+        /// A header that is missing.
+        MissingHeader = "missing_header",
+        /// A header that is repeated.
+        DuplicateHeader = "duplicate_header",
+        /// A header that is malformed.
+        MalformedHeader = "malformed_header",
+        /// `CSeq` names another method.
+        CSeqMethod = "cseq_method",
+        /// Anything else.
+        Other = "other",
+    }
+}
+
+impl ExcessCause {
+    /// As metrics name it.
+    pub(crate) fn name(self) -> &'static str {
+        Refused::from(self).name()
+    }
+}
+
+impl From<ExcessCause> for Dropped {
+    fn from(cause: ExcessCause) -> Self {
+        match cause {
+            ExcessCause::Rate => Self::Rate,
+            ExcessCause::Late => Self::Late,
+            ExcessCause::Share => Self::Share,
+        }
+    }
+}
+
+impl From<ExcessCause> for Refused {
+    fn from(cause: ExcessCause) -> Self {
+        match cause {
+            ExcessCause::Rate => Self::Rate,
+            ExcessCause::Late => Self::Late,
+            ExcessCause::Share => Self::Share,
+        }
+    }
+}
+
+label! {
+    /// What became of a connection.
+    Connection {
+        /// It was opened.
+        Opened = "opened",
+        /// Refused: a stranger's.
+        Stranger = "refused_stranger",
+        /// Refused: too many.
+        Limit = "refused_limit",
+        /// Refused: too many of the peer's.
+        PeerLimit = "refused_peer_limit",
+        /// Refused: no descriptor was left, or another failure of the system.
+        AcceptFailed = "refused_system",
+        /// Closed: a balancer sent no PROXY protocol header that can be used.
+        ProxyHeader = "closed_proxy_header",
+        /// Closed: TLS could not be agreed on.
+        Handshake = "closed_handshake",
+        /// Closed by the peer.
+        Peer = "closed_peer",
+        /// Closed: nothing came for too long.
+        Idle = "closed_idle",
+        /// Closed: a message took too long to come.
+        SlowSender = "closed_slow_sender",
+        /// Closed: replies were not taken.
+        SlowReader = "closed_slow_reader",
+        /// Closed: no message could be found in the stream any more.
+        Framing = "closed_framing",
+        /// Closed: the peer is served no longer.
+        Removed = "closed_removed",
+        /// Closed: the server ends.
+        Stopped = "closed_stopped",
+    }
+}
+
+label! {
+    /// What became of a HEP packet.
+    Hep {
+        /// It held an INVITE or a response.
+        Taken = "taken",
+        /// It held something else.
+        Other = "other",
+        /// The source may not mirror.
+        Stranger = "stranger",
+        /// It does not bear the key.
+        Key = "key",
+        /// It is of version 1, which is not read.
+        Version1 = "hepv1",
+        /// It is of version 2, which is not read.
+        Version2 = "hepv2",
+        /// It could not be read.
+        Malformed = "malformed",
+    }
+}
+
+label! {
+    /// What a message taught.
+    LearnedEvent {
+        /// A new outbound call.
+        Call = "call",
+        /// A further status of one.
+        Status = "status",
+        /// An answered callback.
+        Answered = "answered",
+        /// Nothing: the header names nobody, or an inbound agent.
+        UnknownAgent = "unknown_agent",
+        /// Nothing: the contact's number cannot be read.
+        UnreadableContact = "unreadable_contact",
+        /// Nothing: the Call-ID is longer than 255 bytes.
+        LongCallId = "long_call_id",
+        /// Nothing: it is known already.
+        Repeated = "repeated",
+    }
+}
+
+/// What one thread counts.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub(crate) struct CounterShard {
+    /// Who writes the counters of this shard.
+    writers: Writers,
+    /// Messages received, by transport.
+    pub(crate) received: [Counter; 3],
+    /// ACKs absorbed.
+    pub(crate) acks: Counter,
+    /// INVITEs that were answered before.
+    pub(crate) retransmissions: Counter,
+    /// Outbound INVITEs sent on to their next hop.
+    pub(crate) forwarded: Counter,
+    /// Replies by status.
+    pub(crate) replies: [Counter; STATUSES.len() + 1],
+    /// Decisions by outcome and reason.
+    pub(crate) decisions: [[Counter; Reason::ALL.len()]; Outcome::ALL.len()],
+    /// Messages without an answer.
+    pub(crate) dropped: [Counter; Dropped::NAMES.len()],
+    /// Requests refused.
+    pub(crate) refused: [Counter; Refused::NAMES.len()],
+    /// How long replies took, by transport.
+    pub(crate) latencies: [Latencies; TRANSPORTS.len()],
+    /// When the thread last could not keep up, in milliseconds since the start; 0: it can.
+    pub(crate) overloaded: AtomicU64,
+    /// Whether what stood before the socket was taken away meanwhile.
+    lifted: AtomicBool,
+}
+
+/// How long replies took: how many lie between a bound and the one before, and the sum of all.
+#[derive(Debug, Default)]
+pub(crate) struct Latencies {
+    /// One for each of [`LATENCY_BOUNDS`], and one for what is beyond.
+    pub(crate) buckets: [Counter; LATENCY_BOUNDS.len() + 1],
+    /// In microseconds.
+    pub(crate) micros: Counter,
+}
+
+/// What one thread counts of one peer.
+#[derive(Debug, Default)]
+#[repr(align(64))]
+pub(crate) struct PeerCounters {
+    /// Who writes the counters of this shard.
+    writers: Writers,
+    /// Messages received.
+    pub(crate) messages: Counter,
+    /// New INVITEs served.
+    pub(crate) invites: Counter,
+    /// Other messages dropped for their number.
+    pub(crate) dropped: Counter,
+    /// INVITEs refused or dropped for their number.
+    pub(crate) refused: [Counter; Excess::ALL.len()],
+}
+
+impl PeerCounters {
+    /// Nothing counted yet.
+    pub(crate) fn new(writers: Writers) -> Self {
+        Self {
+            writers,
+            ..Self::default()
+        }
+    }
+
+    /// A message came.
+    pub(crate) fn received(&self) {
+        self.messages.bump(self.writers);
+    }
+
+    /// A new INVITE is served.
+    pub(crate) fn served(&self) {
+        self.invites.bump(self.writers);
+    }
+
+    /// An INVITE was one too many.
+    pub(crate) fn refused(&self, excess: Excess) {
+        if let Some(counter) = self.refused.get(excess.index()) {
+            counter.bump(self.writers);
+        }
+    }
+
+    /// How many INVITEs were too many in this way.
+    pub(crate) fn refused_as(&self, excess: Excess) -> u64 {
+        self.refused.get(excess.index()).map_or(0, Counter::get)
+    }
+
+    /// How many INVITEs were too many.
+    pub(crate) fn refused_in_all(&self) -> u64 {
+        self.refused.iter().map(Counter::get).sum()
+    }
+
+    /// Another message was one too many.
+    pub(crate) fn dropped(&self) {
+        self.dropped.bump(self.writers);
+    }
+}
+
+impl CounterShard {
+    /// Nothing counted yet.
+    pub(crate) fn new(writers: Writers) -> Self {
+        Self {
+            writers,
+            ..Self::default()
+        }
+    }
+
+    /// An ACK was absorbed.
+    pub(crate) fn absorbed(&self) {
+        self.acks.bump(self.writers);
+    }
+
+    /// An INVITE came that was answered before.
+    pub(crate) fn retransmitted(&self) {
+        self.retransmissions.bump(self.writers);
+    }
+
+    /// The thread can keep up (`None`), or not at this time.
+    pub(crate) fn set_overloaded(&self, at: Option<Duration>) {
+        let millis = at.map_or(0, |at| {
+            u64::try_from(at.as_millis()).unwrap_or(u64::MAX).max(1)
+        });
+        self.overloaded.store(millis, Ordering::Relaxed);
+    }
+
+    /// Whether the thread holds INVITEs back and has had nothing to do for so long that there is no
+    /// reason left. Asked by one thread, which then has to let everything pass again.
+    pub(crate) fn is_held_in_vain(&self, now: Duration) -> bool {
+        let millis = self.overloaded.load(Ordering::Relaxed);
+        let idle = now.saturating_sub(Duration::from_millis(millis));
+        millis > 0 && idle >= IDLE_TIME
+    }
+
+    /// What stood before the socket was taken away.
+    pub(crate) fn lift(&self) {
+        self.lifted.store(true, Ordering::Release);
+        self.overloaded.store(0, Ordering::Relaxed);
+    }
+
+    /// Whether what stood before the socket was taken away since this was asked last.
+    pub(crate) fn take_lifted(&self) -> bool {
+        self.lifted.load(Ordering::Relaxed) && self.lifted.swap(false, Ordering::Acquire)
+    }
+
+    /// An outbound INVITE was sent on.
+    pub(crate) fn forwarded(&self) {
+        self.forwarded.bump(self.writers);
+    }
+
+    /// A message came.
+    pub(crate) fn received(&self, transport: Transport) {
+        self.received[transport_index(transport)].bump(self.writers);
+    }
+
+    /// A reply was written.
+    pub(crate) fn replied(&self, status: u16) {
+        let index = STATUSES.iter().position(|known| *known == status);
+        self.replies[index.unwrap_or(STATUSES.len())].bump(self.writers);
+    }
+
+    /// A reply left so long after its request had come.
+    pub(crate) fn took(&self, transport: Transport, latency: Duration) {
+        let latencies = &self.latencies[transport_index(transport)];
+        let micros = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX);
+        let bucket = LATENCY_BOUNDS.partition_point(|(bound, _)| *bound < micros);
+        if let Some(counter) = latencies.buckets.get(bucket) {
+            counter.bump(self.writers);
+        }
+        latencies.micros.add(micros, self.writers);
+    }
+
+    /// A decision was made.
+    pub(crate) fn decided(&self, outcome: Outcome, reason: Reason) {
+        let outcome = match outcome {
+            Outcome::Callback => 0,
+            Outcome::Default => 1,
+            Outcome::Fallback => 2,
+            Outcome::Refused => 3,
+        };
+        if let Some(counter) = self.decisions[outcome].get(reason as usize) {
+            counter.bump(self.writers);
+        }
+    }
+
+    /// Nothing was answered.
+    pub(crate) fn dropped(&self, cause: Dropped) {
+        self.dropped[cause as usize].bump(self.writers);
+    }
+
+    /// A request was refused.
+    pub(crate) fn refused(&self, cause: Refused) {
+        self.refused[cause as usize].bump(self.writers);
+    }
+}
+
+impl Refused {
+    /// How it is written.
+    pub(crate) fn name(self) -> &'static str {
+        Self::NAMES.get(self as usize).copied().unwrap_or("other")
+    }
+}
+
+impl From<DropCause> for Dropped {
+    fn from(cause: DropCause) -> Self {
+        match cause {
+            DropCause::KeepAlive => Self::KeepAlive,
+            DropCause::NoVia => Self::NoVia,
+            DropCause::MalformedAck => Self::MalformedAck,
+            DropCause::MalformedResponse => Self::MalformedResponse,
+            DropCause::ReplyTooLarge => Self::ReplyTooLarge,
+            _ => Self::Internal,
+        }
+    }
+}
+
+impl From<Refusal> for Refused {
+    fn from(refusal: Refusal) -> Self {
+        let defect = match refusal {
+            Refusal::TooLarge => return Self::TooLarge,
+            Refusal::Malformed(defect) => defect,
+            Refusal::Version => return Self::Version,
+            Refusal::UnknownMethod => return Self::UnknownMethod,
+            Refusal::NoDialog => return Self::NoDialog,
+            Refusal::MethodNotAllowed => return Self::MethodNotAllowed,
+            Refusal::UriScheme => return Self::UriScheme,
+            Refusal::Extension => return Self::Extension,
+            Refusal::Draining => return Self::Draining,
+            _ => return Self::Other,
+        };
+        match defect {
+            Defect::Unterminated => Self::Unterminated,
+            Defect::HeaderLine => Self::HeaderLine,
+            Defect::NoLength | Defect::RepeatedLength | Defect::BadLength | Defect::ShortBody => {
+                Self::ContentLength
+            }
+            Defect::RequestLine => Self::RequestLine,
+            Defect::RequestUri => Self::RequestUri,
+            Defect::Missing(_) => Self::MissingHeader,
+            Defect::Header(error) => match error.problem {
+                Problem::Missing => Self::MissingHeader,
+                Problem::Duplicate => Self::DuplicateHeader,
+                Problem::Malformed => Self::MalformedHeader,
+            },
+            Defect::CSeqMethod => Self::CSeqMethod,
+            _ => Self::Other,
+        }
+    }
+}
+
+/// Where a transport stands in [`TRANSPORTS`].
+const fn transport_index(transport: Transport) -> usize {
+    match transport {
+        Transport::Udp => 0,
+        Transport::Tcp => 1,
+        Transport::Tls => 2,
+    }
+}
+
+/// The upper bounds of durations, in microseconds, and as they are written, in seconds.
+pub(crate) const LATENCY_BOUNDS: [(u64, &str); 12] = [
+    (50, "0.00005"),
+    (100, "0.0001"),
+    (250, "0.00025"),
+    (500, "0.0005"),
+    (1_000, "0.001"),
+    (2_500, "0.0025"),
+    (5_000, "0.005"),
+    (10_000, "0.01"),
+    (50_000, "0.05"),
+    (200_000, "0.2"),
+    (500_000, "0.5"),
+    (1_000_000, "1"),
+];
+
+/// The transports, in the order in which messages are counted.
+pub(crate) const TRANSPORTS: [&str; 3] = ["udp", "tcp", "tls"];
+
+/// A thread that has had nothing to do for so long holds nothing back with reason: what is held back is
+/// never all of it.
+const IDLE_TIME: Duration = Duration::from_millis(250);
+
+/// The statuses that are sent.
+pub(crate) const STATUSES: [u16; 13] = [
+    200, 302, 400, 404, 405, 416, 420, 480, 481, 501, 503, 505, 513,
+];
