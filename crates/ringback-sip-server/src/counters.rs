@@ -297,10 +297,8 @@ pub(crate) struct CounterShard {
     pub(crate) refused: [Counter; Refused::NAMES.len()],
     /// How long replies took, by transport.
     pub(crate) latencies: [Latencies; TRANSPORTS.len()],
-    /// When the thread last could not keep up, in milliseconds since the start; 0: it can.
-    pub(crate) overloaded: AtomicU64,
-    /// Whether what stood before the socket was taken away meanwhile.
-    lifted: AtomicBool,
+    /// Whether the thread cannot keep up.
+    pub(crate) overloaded: AtomicBool,
 }
 
 /// How long replies took: how many lie between a bound and the one before, and the sum of all.
@@ -389,31 +387,9 @@ impl CounterShard {
         self.retransmissions.bump(self.writers);
     }
 
-    /// The thread can keep up (`None`), or not at this time.
-    pub(crate) fn set_overloaded(&self, at: Option<Duration>) {
-        let millis = at.map_or(0, |at| {
-            u64::try_from(at.as_millis()).unwrap_or(u64::MAX).max(1)
-        });
-        self.overloaded.store(millis, Ordering::Relaxed);
-    }
-
-    /// Whether the thread holds INVITEs back and has had nothing to do for so long that there is no
-    /// reason left. Asked by one thread, which then has to let everything pass again.
-    pub(crate) fn is_held_in_vain(&self, now: Duration) -> bool {
-        let millis = self.overloaded.load(Ordering::Relaxed);
-        let idle = now.saturating_sub(Duration::from_millis(millis));
-        millis > 0 && idle >= IDLE_TIME
-    }
-
-    /// What stood before the socket was taken away.
-    pub(crate) fn lift(&self) {
-        self.lifted.store(true, Ordering::Release);
-        self.overloaded.store(0, Ordering::Relaxed);
-    }
-
-    /// Whether what stood before the socket was taken away since this was asked last.
-    pub(crate) fn take_lifted(&self) -> bool {
-        self.lifted.load(Ordering::Relaxed) && self.lifted.swap(false, Ordering::Acquire)
+    /// Whether the thread cannot keep up.
+    pub(crate) fn set_overloaded(&self, is_overloaded: bool) {
+        self.overloaded.store(is_overloaded, Ordering::Relaxed);
     }
 
     /// An outbound INVITE was sent on.
@@ -548,10 +524,6 @@ pub(crate) const LATENCY_BOUNDS: [(u64, &str); 12] = [
 
 /// The transports, in the order in which messages are counted.
 pub(crate) const TRANSPORTS: [&str; 3] = ["udp", "tcp", "tls"];
-
-/// A thread that has had nothing to do for so long holds nothing back with reason: what is held back is
-/// never all of it.
-const IDLE_TIME: Duration = Duration::from_millis(250);
 
 /// The statuses that are sent.
 pub(crate) const STATUSES: [u16; 13] = [

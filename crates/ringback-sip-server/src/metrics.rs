@@ -54,7 +54,7 @@ impl Metrics {
     /// Whether some thread cannot keep up.
     pub(crate) fn is_overloaded(&self) -> bool {
         let mut shards = self.shards.iter();
-        shards.any(|shard| shard.overloaded.load(Ordering::Relaxed) > 0)
+        shards.any(|shard| shard.overloaded.load(Ordering::Relaxed))
     }
 
     /// Something became of a connection.

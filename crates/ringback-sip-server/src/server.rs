@@ -276,8 +276,6 @@ impl<P: Program> SipServer<P> {
         threads: &mut Vec<JoinHandle<()>>,
     ) -> io::Result<()> {
         let shared = &self.shared;
-        let held: io::Result<Vec<_>> = sockets.udp.iter().map(UdpSocket::try_clone).collect();
-        let held = held?;
         for (shard, socket) in sockets.udp.into_iter().enumerate() {
             let worker = Worker {
                 socket,
@@ -301,9 +299,6 @@ impl<P: Program> SipServer<P> {
                 }
             };
             while !stopping.load(Ordering::Relaxed) {
-                for (shard, socket) in held.iter().enumerate() {
-                    udp::lift_if_idle(shared.metrics.shard(shard), socket, shared.now());
-                }
                 shared.redirect.learning.tick(shared.now());
                 let policy = shared.policy.load();
                 shared

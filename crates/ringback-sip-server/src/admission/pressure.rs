@@ -283,6 +283,11 @@ impl Pressure {
         waited > if self.stands { LATE } else { TRANSACTION_TIME }
     }
 
+    /// For how long nothing may come before everything has to [pass again](Self::lift); `None`: everything does pass.
+    pub(crate) fn deadline(&self) -> Option<Duration> {
+        self.is_high().then_some(IDLE_TIME)
+    }
+
     /// What stood before the socket has been taken away, because nothing came any more.
     pub(crate) fn lift(&mut self) {
         let room = self.watch.room;

@@ -7,7 +7,7 @@
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, SocketAddrV4, SocketAddrV6, UdpSocket};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use arrayvec::ArrayVec;
 use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{
     ControlMessage, ControlMessageOwned, MsgFlags, MultiHeaders, SockaddrStorage, recvmmsg,
     sendmmsg, setsockopt, sockopt,
@@ -26,7 +27,7 @@ use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use crate::admission::packet_filter::PacketFilter;
 use crate::admission::pressure::Pressure;
 use crate::clock::Now;
-use crate::counters::{CounterShard, Dropped};
+use crate::counters::Dropped;
 use crate::outbox::{LocalAddress, Outbox, Transmit};
 use crate::program::Program;
 use crate::redirect::effect::Outcome;
@@ -78,18 +79,6 @@ pub(crate) fn wake(socket: &UdpSocket) {
     let _not_connected = SockRef::from(socket).shutdown(Shutdown::Read);
 }
 
-/// Lets everything pass again if INVITEs are held back before this socket and its thread has nothing to do:
-/// where all that comes is held back, nothing would ever tell the thread that the overload is over.
-pub(crate) fn lift_if_idle(shard: &CounterShard, socket: &UdpSocket, now: Now) {
-    if shard.is_held_in_vain(now.uptime) {
-        if let Err(error) = PacketFilter::default().attach(socket) {
-            tracing::debug!(%error, "the system does not let INVITEs pass again");
-            return;
-        }
-        shard.lift();
-    }
-}
-
 /// One socket and what its thread works with.
 #[derive(Debug)]
 pub(crate) struct Worker<P> {
@@ -135,7 +124,12 @@ impl<P: Program> Worker<P> {
         let mut received = ArrayVec::new();
         let counters = self.shared.metrics.shard(self.shard);
         while !self.stopping.load(Ordering::Relaxed) {
-            match receiver.receive(&self.socket, &mut received) {
+            let wait = pressure.deadline();
+            match receiver.receive(&self.socket, wait, &mut received) {
+                Ok(()) if received.is_empty() => {
+                    self.lift(&mut pressure);
+                    continue;
+                }
                 Ok(()) => {}
                 Err(Errno::EAGAIN | Errno::EINTR) => continue,
                 Err(error) => {
@@ -159,6 +153,18 @@ impl<P: Program> Worker<P> {
                 counters.dropped(Dropped::SendFailed);
             }
         }
+    }
+
+    /// Lets everything pass again: INVITEs are held back before the socket, and nothing has come for so long that there
+    /// is no reason left. Where all that comes is held back, nothing else would tell that the overload is over.
+    fn lift(&self, pressure: &mut Pressure) {
+        if let Err(error) = PacketFilter::default().attach(&self.socket) {
+            // The same is tried again when nothing has come for as long once more.
+            tracing::debug!(%error, "the system does not let INVITEs pass again");
+            return;
+        }
+        pressure.lift();
+        self.shared.metrics.shard(self.shard).set_overloaded(false);
     }
 
     /// Counts how long the requests of a batch took that were answered, as the system took them in.
@@ -247,9 +253,6 @@ impl<P: Program> Worker<P> {
     /// back before the socket as it asks for.
     fn admit(&self, pressure: &mut Pressure, now: Now, waited: Duration, count: usize) {
         let shard = self.shared.metrics.shard(self.shard);
-        if shard.take_lifted() {
-            pressure.lift();
-        }
         let count = u32::try_from(count).unwrap_or(u32::MAX);
         let filter = pressure.batch(now.uptime, waited, count);
         if let Some(Err(error)) = filter.map(|filter| filter.attach(&self.socket)) {
@@ -257,7 +260,7 @@ impl<P: Program> Worker<P> {
             tracing::debug!(%error, "the system does not hold INVITEs back for us");
             pressure.filter_failed();
         }
-        shard.set_overloaded(pressure.is_high().then_some(now.uptime));
+        shard.set_overloaded(pressure.is_high());
     }
 }
 
@@ -313,27 +316,43 @@ impl Receiver {
         }
     }
 
-    /// Waits for a datagram; takes it and those behind it.
+    /// Waits for a datagram, for so long at most; takes it and those behind it. None if none came.
     fn receive(
         &mut self,
         socket: &UdpSocket,
-        received: &mut ArrayVec<Datagram, BATCH>,
-    ) -> Result<(), Errno> {
-        // To list every buffer takes longer than to receive one datagram does.
-        if self.wanted == 1 {
-            self.receive_up_to::<1>(socket, received)
-        } else {
-            self.receive_up_to::<BATCH>(socket, received)
-        }
-    }
-
-    /// Waits for a datagram; takes it and those behind it, up to a limit.
-    fn receive_up_to<const LIMIT: usize>(
-        &mut self,
-        socket: &UdpSocket,
+        most: Option<Duration>,
         received: &mut ArrayVec<Datagram, BATCH>,
     ) -> Result<(), Errno> {
         received.clear();
+        if let Some(most) = most {
+            // Beyond what the system can count, it is as good as forever.
+            let timeout = PollTimeout::try_from(most).unwrap_or(PollTimeout::MAX);
+            let mut sockets = [PollFd::new(socket.as_fd(), PollFlags::POLLIN)];
+            if poll(&mut sockets, timeout)? == 0 {
+                return Ok(());
+            }
+        }
+        let flags = if most.is_some() {
+            // What was there may turn out to be broken, and then nothing is.
+            MsgFlags::MSG_DONTWAIT
+        } else {
+            MsgFlags::MSG_WAITFORONE
+        };
+        // To list every buffer takes longer than to receive one datagram does.
+        if self.wanted == 1 {
+            self.receive_up_to::<1>(socket, flags, received)
+        } else {
+            self.receive_up_to::<BATCH>(socket, flags, received)
+        }
+    }
+
+    /// Takes the datagrams that are there, up to a limit.
+    fn receive_up_to<const LIMIT: usize>(
+        &mut self,
+        socket: &UdpSocket,
+        flags: MsgFlags,
+        received: &mut ArrayVec<Datagram, BATCH>,
+    ) -> Result<(), Errno> {
         let mut buffers = self.room.chunks_exact_mut(STRIDE);
         let mut slices: [[IoSliceMut<'_>; 1]; LIMIT] = std::array::from_fn(|_| {
             let buffer = buffers.next().unwrap_or_default();
@@ -341,13 +360,7 @@ impl Receiver {
         });
         let wanted = self.wanted.min(LIMIT);
         let slices = slices.get_mut(..wanted).unwrap_or_default();
-        let messages = recvmmsg(
-            socket.as_raw_fd(),
-            &mut self.headers,
-            slices,
-            MsgFlags::MSG_WAITFORONE,
-            None,
-        )?;
+        let messages = recvmmsg(socket.as_raw_fd(), &mut self.headers, slices, flags, None)?;
         for message in messages {
             let mut datagram = Datagram {
                 length: message.bytes,
