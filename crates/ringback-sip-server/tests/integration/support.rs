@@ -287,7 +287,7 @@ pub(crate) fn target(uri: &str, priority: u16, weight: u16) -> Target {
 }
 
 /// One environment, one number, three agents, one remembered call.
-fn program() -> Program {
+pub(crate) fn program() -> Program {
     let agent = |id: AgentId, direction, targets: Vec<Target>, role| Agent {
         id,
         environment: ENVIRONMENT,
