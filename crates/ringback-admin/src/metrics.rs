@@ -222,7 +222,7 @@ fn write_http(metrics: &Metrics, out: &mut String) {
     for outcome in Outcome::ALL {
         for reason in Reason::ALL
             .into_iter()
-            .filter(|reason| can_be(outcome, *reason))
+            .filter(|reason| outcome.can_have(*reason))
         {
             let count = metrics
                 .decision(outcome, reason)
@@ -285,17 +285,6 @@ fn family(out: &mut String, name: &str, kind: &str, help: &str) {
 /// Writes one value.
 fn line(out: &mut String, series: &str, value: u64) {
     let _infallible = writeln!(out, "{series} {value}");
-}
-
-/// Which reasons an outcome can have.
-const fn can_be(outcome: Outcome, reason: Reason) -> bool {
-    match reason {
-        Reason::ReturnedCall | Reason::ReturnedCallSameNumber => {
-            matches!(outcome, Outcome::Callback)
-        }
-        Reason::NumberUnknown | Reason::NoAgentAvailable => matches!(outcome, Outcome::Refused),
-        _ => matches!(outcome, Outcome::Default | Outcome::Fallback),
-    }
 }
 
 /// The method as a label; clients cannot add to the list.

@@ -200,6 +200,18 @@ impl Outcome {
             Self::Refused => "refused",
         }
     }
+
+    /// Whether a decision with this outcome can have this reason.
+    #[must_use]
+    pub const fn can_have(self, reason: Reason) -> bool {
+        match reason {
+            Reason::ReturnedCallSameNumber | Reason::ReturnedCall => {
+                matches!(self, Self::Callback)
+            }
+            Reason::NumberUnknown | Reason::NoAgentAvailable => matches!(self, Self::Refused),
+            _ => matches!(self, Self::Default | Self::Fallback),
+        }
+    }
 }
 
 impl Reason {

@@ -230,7 +230,7 @@ impl Metrics {
         );
         for (outcome_index, outcome) in Outcome::ALL.iter().enumerate() {
             for (reason_index, reason) in Reason::ALL.iter().enumerate() {
-                if !is_possible(*outcome, *reason) {
+                if !outcome.can_have(*reason) {
                     continue;
                 }
                 let (outcome, reason) = (outcome.name(), reason.name());
@@ -456,15 +456,6 @@ impl Page<'_> {
                 self.line(name, &labels, state.shards().iter().map(read).sum());
             }
         }
-    }
-}
-
-/// Whether a decision can be so; the others need not be shown.
-fn is_possible(outcome: Outcome, reason: Reason) -> bool {
-    match reason {
-        Reason::ReturnedCallSameNumber | Reason::ReturnedCall => outcome == Outcome::Callback,
-        Reason::NumberUnknown | Reason::NoAgentAvailable => outcome == Outcome::Refused,
-        _ => matches!(outcome, Outcome::Default | Outcome::Fallback),
     }
 }
 
