@@ -32,7 +32,7 @@ use crate::lex::{self, Cursor, Octets};
 
 use index::Index;
 
-pub use header::{HeaderLine, HeaderLines, HeaderName, Values};
+pub use header::{HeaderLine, HeaderLines, HeaderName, Values, is_header_name};
 pub use identity::{Digits, Identity, IdentitySource};
 pub use name_addr::NameAddr;
 pub use owned::OwnedMessage;

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use ringback_routing::{Country, NumberForm, NumberRules, Timestamp};
 use ringback_sip_proto::IdentitySource;
+use ringback_sip_proto::message::is_header_name;
 
 use crate::config::problem::{Problems, problem};
 use crate::peers::{DialedSource, Peer, PeerTable, Refusal, TransportSet};
@@ -173,8 +174,7 @@ fn load_certificates(
 
 /// Reads a header name: a token (RFC 3261 §25.1).
 fn header_name(key: &str, text: &str) -> Result<Box<str>, SipConfigError> {
-    let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"-.!%*_+`'~".contains(&byte);
-    if text.is_empty() || !text.bytes().all(is_token) {
+    if !is_header_name(text.as_bytes()) {
         return Err(problem(key, ConfigProblem::HeaderName(text.to_owned())));
     }
     Ok(text.into())

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::value::Value;
-use crate::lex::{Cursor, TOKEN};
+use crate::lex::{self, Cursor, TOKEN};
 
 /// A header that the message layer finds without searching.
 ///
@@ -224,6 +224,12 @@ impl<'m> Iterator for Values<'m> {
             .find(|line| HeaderName::from_bytes(line.name) == Some(self.name))?;
         Some(line.value)
     }
+}
+
+/// True if a header may be called this: names are tokens (RFC 3261 §25.1).
+#[must_use]
+pub fn is_header_name(name: &[u8]) -> bool {
+    lex::is_token_text(name)
 }
 
 /// True if a line that starts with this byte goes on with the one before.
