@@ -188,12 +188,8 @@ impl<P: Program> SipServer<P> {
         });
         let _panicked = joined.await;
         // Connections see the phase by themselves; one that is stuck is not waited for.
-        let closed = async {
-            while self.shared.connections.load(Ordering::Relaxed) > 0 {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-        };
-        let _stuck = tokio::time::timeout(CLOSING_TIME, closed).await;
+        self.shared.tasks.close();
+        let _stuck = tokio::time::timeout(CLOSING_TIME, self.shared.tasks.wait()).await;
         started
     }
 
@@ -290,9 +286,9 @@ impl<P: Program> SipServer<P> {
             let run = move || hep::serve_udp(&shared, &socket, &stopping);
             threads.push(spawn("hep-udp".to_owned(), run)?);
         }
-        let (housekeeping, stopping) = (Arc::clone(shared), Arc::clone(stopping));
+        let (upkeep, stopping) = (Arc::clone(shared), Arc::clone(stopping));
         let forget = move || {
-            let shared = housekeeping;
+            let shared = upkeep;
             let pause = || {
                 if !stopping.load(Ordering::Relaxed) {
                     std::thread::sleep(BREATH);
@@ -310,7 +306,7 @@ impl<P: Program> SipServer<P> {
                 std::thread::sleep(TICK);
             }
         };
-        threads.push(spawn("sip-housekeeping".to_owned(), forget)?);
+        threads.push(spawn("sip-upkeep".to_owned(), forget)?);
         let phase = || self.shared.phase();
         for (listeners, service) in [
             (sockets.tcp, Service::Sip(Transport::Tcp)),
@@ -319,7 +315,7 @@ impl<P: Program> SipServer<P> {
         ] {
             for listener in listeners {
                 let acceptor = Acceptor::new(listener, service, Arc::clone(&self.shared))?;
-                tokio::spawn(acceptor.run(phase()));
+                shared.tasks.spawn(acceptor.run(phase()));
             }
         }
         Ok(())

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use arc_swap::{ArcSwap, ArcSwapOption};
 use parking_lot::Mutex;
 use tokio::sync::watch;
+use tokio_util::task::TaskTracker;
 
 use crate::clock::{Clock, Now};
 use crate::metrics::Metrics;
@@ -32,6 +33,8 @@ pub(crate) struct Shared<P> {
     pub(crate) certificates: ArcSwapOption<rustls::ServerConfig>,
     /// Open TCP, TLS and HEP connections.
     pub(crate) connections: AtomicUsize,
+    /// What accepts and serves them.
+    pub(crate) tasks: TaskTracker,
     /// Tells the time.
     clock: Clock,
     /// Whether the server is about to end.
@@ -66,6 +69,7 @@ impl<P> Shared<P> {
             plans: Mutex::default(),
             certificates: ArcSwapOption::empty(),
             connections: AtomicUsize::new(0),
+            tasks: TaskTracker::new(),
             clock: Clock::start(),
             draining: AtomicBool::new(false),
             phase: watch::channel(Phase::Serving).0,

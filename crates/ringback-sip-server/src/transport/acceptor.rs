@@ -179,7 +179,7 @@ impl<P: Program> Acceptor<P> {
         connection: impl Future<Output = Connection> + Send + 'static,
     ) {
         let shared = Arc::clone(&self.shared);
-        tokio::spawn(async move {
+        self.shared.tasks.spawn(async move {
             let end = connection.await;
             shared.metrics.connection(end);
             tracing::debug!(%source, ?end, "connection closed");
