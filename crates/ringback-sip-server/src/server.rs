@@ -19,8 +19,9 @@ use crate::policy::Policy;
 use crate::program::Program;
 use crate::shared::{Phase, Shared, reached};
 use crate::status::SipStatus;
-use crate::transport::acceptor::{self, Acceptor, Service};
+use crate::transport::acceptor::{self, Acceptor};
 use crate::transport::hep;
+use crate::transport::service::Service;
 use crate::transport::udp::{self, Worker};
 
 /// A SIP server; clones share one.

@@ -2,5 +2,6 @@
 
 pub(crate) mod acceptor;
 pub(crate) mod hep;
+pub(crate) mod service;
 pub(crate) mod stream;
 pub(crate) mod udp;

@@ -19,56 +19,12 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use crate::counters::Connection;
-use crate::observation::strangers::StrangerTransport;
-use crate::policy::{PeerState, Policy, Source};
+use crate::policy::{PeerState, Policy};
 use crate::program::Program;
 use crate::shared::{Phase, Shared, reached};
 use crate::transport::hep::Mirror;
+use crate::transport::service::Service;
 use crate::transport::stream::{self, SipStream};
-
-/// What connections to a listener are for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Service {
-    /// SIP over TCP or TLS.
-    Sip(Transport),
-    /// HEP.
-    Hep,
-}
-
-impl Service {
-    /// Whether a peer may use it.
-    pub(crate) fn serves(self, source: &Source<'_>) -> bool {
-        match self {
-            Self::Sip(transport) => source.peer.transports.contains(transport),
-            Self::Hep => source.peer.mirrors,
-        }
-    }
-
-    /// Takes a slot among the connections of the peer of this address.
-    fn admit<P: Program>(
-        self,
-        shared: &Shared<P>,
-        policy: &Policy,
-        ip: IpAddr,
-    ) -> Result<Slot<PeerState>, Connection> {
-        let peer = policy.source(ip).filter(|peer| self.serves(peer));
-        let peer = peer.ok_or_else(|| {
-            shared.observations.stranger_elsewhere(ip, self.into());
-            Connection::Stranger
-        })?;
-        let limit = policy.max_connections_per_peer;
-        Slot::take(peer.state, limit, |state| &state.connections).ok_or(Connection::PeerLimit)
-    }
-}
-
-impl From<Service> for StrangerTransport {
-    fn from(service: Service) -> Self {
-        match service {
-            Service::Sip(transport) => transport.into(),
-            Service::Hep => Self::Hep,
-        }
-    }
-}
 
 /// A listener for connections.
 #[derive(Debug)]
@@ -134,7 +90,7 @@ impl<P: Program> Acceptor<P> {
         let transport = match self.service {
             Service::Sip(transport) => transport,
             Service::Hep => {
-                let of_peer = self.service.admit(&self.shared, &policy, source.ip())?;
+                let of_peer = admit(self.service, &self.shared, &policy, source.ip())?;
                 let of_all = self.take_slot(&policy)?;
                 let Some(stream) = accepted.take() else {
                     return Ok(());
@@ -151,7 +107,7 @@ impl<P: Program> Acceptor<P> {
         let of_peer = if policy.is_balancer(source.ip()) {
             None
         } else {
-            Some(self.service.admit(&self.shared, &policy, source.ip())?)
+            Some(admit(self.service, &self.shared, &policy, source.ip())?)
         };
         let of_all = self.take_slot(&policy)?;
         let Some(stream) = accepted.take() else {
@@ -186,6 +142,22 @@ impl<P: Program> Acceptor<P> {
             drop(slots);
         });
     }
+}
+
+/// Takes a slot among the connections of the peer of this address.
+fn admit<P: Program>(
+    service: Service,
+    shared: &Shared<P>,
+    policy: &Policy,
+    ip: IpAddr,
+) -> Result<Slot<PeerState>, Connection> {
+    let peer = policy.source(ip).filter(|peer| service.serves(peer));
+    let peer = peer.ok_or_else(|| {
+        shared.observations.stranger_elsewhere(ip, service.into());
+        Connection::Stranger
+    })?;
+    let limit = policy.max_connections_per_peer;
+    Slot::take(peer.state, limit, |state| &state.connections).ok_or(Connection::PeerLimit)
 }
 
 /// A slot among a limited number, given back when dropped.
@@ -235,7 +207,7 @@ async fn open<P: Program>(
                 .ok_or(Connection::ProxyHeader)?
                 .unwrap_or(source);
             let policy = shared.policy.load();
-            let admitted = Service::Sip(transport).admit(shared, &policy, source.ip());
+            let admitted = admit(Service::Sip(transport), shared, &policy, source.ip());
             (source, admitted?)
         }
     };

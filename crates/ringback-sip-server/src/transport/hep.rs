@@ -16,7 +16,7 @@ use crate::observation::strangers::StrangerTransport;
 use crate::outbox::Outbox;
 use crate::program::Program;
 use crate::shared::Shared;
-use crate::transport::acceptor::Service;
+use crate::transport::service::Service;
 use crate::transport::stream::{Handled, Protocol};
 
 /// Takes packets off a UDP socket until told to stop.
