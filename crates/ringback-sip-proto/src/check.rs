@@ -189,9 +189,9 @@ impl MissingHeaders {
     /// Those the message lacks.
     fn of(message: &Message<'_>) -> Self {
         let mut missing = Self::default();
-        for (place, name) in Self::MANDATORY.into_iter().enumerate() {
+        for (index, name) in Self::MANDATORY.into_iter().enumerate() {
             if message.count(name) == 0 {
-                missing.0 |= 1 << place;
+                missing.0 |= 1 << index;
             }
         }
         missing
@@ -202,7 +202,7 @@ impl MissingHeaders {
         Self::MANDATORY
             .into_iter()
             .enumerate()
-            .filter_map(move |(place, name)| (self.0 & (1 << place) != 0).then_some(name))
+            .filter_map(move |(index, name)| (self.0 & (1 << index) != 0).then_some(name))
     }
 }
 

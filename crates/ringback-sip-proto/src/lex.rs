@@ -164,9 +164,9 @@ pub(crate) fn find(byte: u8, text: &[u8]) -> Option<usize> {
         (found != 0).then(|| found.trailing_zeros() as usize / 8)
     };
     let (chunks, tail) = text.as_chunks::<8>();
-    for (place, chunk) in chunks.iter().enumerate() {
+    for (index, chunk) in chunks.iter().enumerate() {
         if let Some(at) = first_of(*chunk) {
-            return Some(place * 8 + at);
+            return Some(index * 8 + at);
         }
     }
     match text.last_chunk::<8>() {
@@ -229,9 +229,9 @@ pub(crate) fn position(text: &[u8], is_it: impl Fn(Octets) -> u64) -> Option<usi
         (found != 0).then(|| found.trailing_zeros() as usize / 8)
     };
     let (chunks, tail) = text.as_chunks::<8>();
-    for (place, chunk) in chunks.iter().enumerate() {
+    for (index, chunk) in chunks.iter().enumerate() {
         if let Some(at) = first_of(*chunk) {
-            return Some(place * 8 + at);
+            return Some(index * 8 + at);
         }
     }
     if tail.is_empty() {
@@ -242,8 +242,8 @@ pub(crate) fn position(text: &[u8], is_it: impl Fn(Octets) -> u64) -> Option<usi
         return first_of(*last).map(|at| text.len() - 8 + at);
     }
     let mut padded = [b'a'; 8];
-    for (place, &byte) in padded.iter_mut().zip(tail) {
-        *place = byte;
+    for (room, &byte) in padded.iter_mut().zip(tail) {
+        *room = byte;
     }
     first_of(padded)
 }
@@ -428,12 +428,12 @@ mod tests {
 
     #[test]
     fn every_line_end_is_seen() {
-        for place in 0..40 {
+        for index in 0..40 {
             for byte in [b'\r', b'\n'] {
                 let mut text = [0xff_u8; 40];
-                text[place] = byte;
+                text[index] = byte;
                 assert!(may_be_folded(&text));
-                text[place] = b' ';
+                text[index] = b' ';
                 assert!(!may_be_folded(&text));
             }
         }

@@ -42,9 +42,6 @@ pub use via::Via;
 pub(crate) use value::write_unfolded;
 pub(crate) use via::write_number;
 
-/// The longest message that is read, in bytes; a longer one is answered with 513.
-pub const MAX_MESSAGE: usize = 65_536;
-
 /// How the end of the message was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Framing {
@@ -421,3 +418,6 @@ pub fn method_from_bytes(method: &[u8]) -> Option<Method> {
         _ => return None,
     })
 }
+
+/// The longest message that is read, in bytes; a longer one is answered with 513.
+pub const MAX_MESSAGE: usize = 65_536;

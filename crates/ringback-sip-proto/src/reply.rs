@@ -35,15 +35,6 @@ pub struct Reply {
     pub refusal: Option<Refusal>,
 }
 
-/// Bytes that are enough for nearly every reply.
-const USUAL_LENGTH: usize = 1_024;
-
-/// The longest reply that fits into a UDP datagram over IPv4.
-pub const MAX_DATAGRAM: usize = 65_507;
-
-/// The methods answered with something else than 405 or 501.
-pub const ALLOW: &str = "INVITE, ACK, CANCEL, OPTIONS";
-
 /// What a reply is written from.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Answered<'r, 'm> {
@@ -373,8 +364,8 @@ impl HashedText {
     #[inline]
     fn push(&mut self, part: &[u8]) {
         let end = self.length + part.len();
-        if let Some(place) = self.bytes.get_mut(self.length..end) {
-            place.copy_from_slice(part);
+        if let Some(room) = self.bytes.get_mut(self.length..end) {
+            room.copy_from_slice(part);
             self.length = end;
         } else {
             self.spill(part);
@@ -447,8 +438,8 @@ impl Defect {
             Self::CSeqMethod => "CSeq Method Does Not Match",
             Self::Missing(headers) => {
                 out.extend_from_slice(b"Missing ");
-                for (place, name) in headers.iter().enumerate() {
-                    if place > 0 {
+                for (index, name) in headers.iter().enumerate() {
+                    if index > 0 {
                         out.extend_from_slice(b", ");
                     }
                     out.extend_from_slice(name.as_str().as_bytes());
@@ -520,8 +511,17 @@ fn write_short_header(label: &[u8], value: Value<'_>, out: &mut Vec<u8>) {
 fn write_tag(tag: u64, out: &mut Vec<u8>) {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let mut text = [0_u8; 16];
-    for (place, digit) in text.iter_mut().enumerate() {
-        *digit = DIGITS[(tag >> (60 - 4 * place)) as usize & 15];
+    for (index, digit) in text.iter_mut().enumerate() {
+        *digit = DIGITS[(tag >> (60 - 4 * index)) as usize & 15];
     }
     out.extend_from_slice(&text);
 }
+
+/// Bytes that are enough for nearly every reply.
+const USUAL_LENGTH: usize = 1_024;
+
+/// The longest reply that fits into a UDP datagram over IPv4.
+pub const MAX_DATAGRAM: usize = 65_507;
+
+/// The methods answered with something else than 405 or 501.
+pub const ALLOW: &str = "INVITE, ACK, CANCEL, OPTIONS";

@@ -367,9 +367,9 @@ mod tests {
     }
 
     #[test]
-    fn discriminants_are_places_in_all() {
-        for (place, name) in HeaderName::ALL.into_iter().enumerate() {
-            assert_eq!(name as usize, place);
+    fn discriminants_are_indexes_in_all() {
+        for (index, name) in HeaderName::ALL.into_iter().enumerate() {
+            assert_eq!(name as usize, index);
         }
     }
 

@@ -403,10 +403,10 @@ pub(crate) fn write_number(number: u64, out: &mut Vec<u8>) {
     let mut digits = [0_u8; 20];
     let mut start = digits.len();
     let mut rest = number;
-    for (place, digit) in digits.iter_mut().enumerate().rev() {
+    for (index, digit) in digits.iter_mut().enumerate().rev() {
         *digit = b'0' + (rest % 10) as u8;
         rest /= 10;
-        start = place;
+        start = index;
         if rest == 0 {
             break;
         }

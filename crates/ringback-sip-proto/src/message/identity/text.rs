@@ -223,11 +223,11 @@ fn strip_scheme<'a>(uri: &'a [u8], scheme: &[u8]) -> Option<&'a [u8]> {
 /// What stands before the closing quote, and behind it without spaces.
 fn split_quoted(text: &[u8]) -> Option<(&[u8], &[u8])> {
     let mut escaped = false;
-    for (place, byte) in text.iter().enumerate() {
+    for (index, byte) in text.iter().enumerate() {
         match byte {
             _ if escaped => escaped = false,
             b'\\' => escaped = true,
-            b'"' => return Some((&text[..place], text[place + 1..].trim_ascii())),
+            b'"' => return Some((&text[..index], text[index + 1..].trim_ascii())),
             _ => {}
         }
     }
