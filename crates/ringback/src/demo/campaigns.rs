@@ -24,9 +24,9 @@ pub(super) struct Campaigns {
 
 /// A contact dials a number.
 pub(super) struct ReturningCall {
-    /// Who.
+    /// The caller's number.
     pub(super) caller: String,
-    /// Which number.
+    /// The number that is dialed.
     pub(super) dialed: String,
     /// What came before.
     pub(super) story: &'static str,
@@ -36,9 +36,9 @@ pub(super) struct ReturningCall {
 
 /// What must come of a call.
 struct Expected {
-    /// The status.
+    /// The SIP status that must come.
     status: u16,
-    /// Where to.
+    /// The target that the redirect must name.
     target: &'static str,
     /// The outcome.
     outcome: &'static str,
@@ -250,7 +250,7 @@ impl Campaigns {
                     outcome: "refused",
                     reason: "number_unknown",
                 },
-                ..call(YESTERDAY, UNKNOWN, "a number that is nobody's", "", "", "")
+                ..call(YESTERDAY, UNKNOWN, "a number of no tenant", "", "", "")
             },
         ]
     }
@@ -297,7 +297,7 @@ pub(super) const SHARED: &str = "+12025550100";
 /// Another number, which Solar owns.
 const SECOND: &str = "+12025550101";
 
-/// A number that is nobody's.
+/// A number that no environment has.
 const UNKNOWN: &str = "+12025550199";
 
 /// Called by Solar yesterday.
@@ -312,7 +312,7 @@ const BOTH: &str = "+12025550144";
 /// Called by Solar longer ago than the recency window.
 const EXPIRED: &str = "+12025550145";
 
-/// Never called.
+/// A caller whom nobody has called.
 const STRANGER: &str = "+12025550146";
 
 /// Not called yet: for trying by hand.
