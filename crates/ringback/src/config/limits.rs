@@ -66,7 +66,8 @@ pub(super) fn check(
     } else {
         let http = if http_set { http } else { http.min(room / 2) };
         spec.http.max_connections = u32::try_from(http).unwrap_or(u32::MAX).max(1);
-        let lowered = (room - http).max(1);
+        // SIP is held to half of all files when it starts, whatever HTTP leaves.
+        let lowered = (room - http).min(limit / 2).max(1);
         spec.sip.max_connections = usize::try_from(lowered).unwrap_or(usize::MAX);
         warnings.push(lowered_default(sip_key, lowered, limit));
     }
@@ -118,10 +119,7 @@ mod tests {
             assert_eq!(faults.len(), 1, "{faults:?}");
             assert!(faults[0].starts_with(wanted), "{faults:?}");
         }
-        assert_eq!(
-            checked(sip, http, 4_096),
-            (3_584 - http as usize, http, vec![], 1)
-        );
+        assert_eq!(checked(sip, http, 4_096), (2_048, http, vec![], 1));
         assert_eq!(checked(sip, http, 1_024), (256, 256, vec![], 1));
         assert_eq!(checked(3_000, http, 4_096), (3_000, 584, vec![], 1));
         assert_eq!(checked(sip, http, 100).2, Vec::<String>::new());
