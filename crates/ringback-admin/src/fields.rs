@@ -276,11 +276,11 @@ impl Fields {
             value => {
                 let entries = self.list(name, value, MAX_IDS)?;
                 let mut texts = Vec::with_capacity(entries.len());
-                for (place, entry) in entries.into_iter().enumerate() {
+                for (index, entry) in entries.into_iter().enumerate() {
                     match entry {
                         Value::String(text) => texts.push(text),
                         _ => {
-                            let field = format!("{name}.{place}");
+                            let field = format!("{name}.{index}");
                             let message = format!("The {field} field must be a string.");
                             self.errors.add(field, message);
                         }
@@ -302,12 +302,12 @@ impl Fields {
             return Override::Keep;
         };
         let mut statuses = Vec::new();
-        for (place, entry) in entries.into_iter().enumerate() {
+        for (index, entry) in entries.into_iter().enumerate() {
             match entry.as_str().and_then(|text| text.parse().ok()) {
                 Some(status) if statuses.contains(&status) => {}
                 Some(status) => statuses.push(status),
                 None => {
-                    let field = format!("{name}.{place}");
+                    let field = format!("{name}.{index}");
                     let message = selected(&field);
                     self.errors.add(field, message);
                 }
@@ -324,8 +324,8 @@ impl Fields {
         };
         let entries = self.list(name, value, MAX_TARGETS)?;
         let mut targets = Vec::with_capacity(entries.len());
-        for (place, entry) in entries.into_iter().enumerate() {
-            targets.extend(self.target(&format!("{name}.{place}"), entry));
+        for (index, entry) in entries.into_iter().enumerate() {
+            targets.extend(self.target(&format!("{name}.{index}"), entry));
         }
         Some(targets)
     }

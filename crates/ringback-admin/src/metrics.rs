@@ -201,10 +201,10 @@ fn write_http(metrics: &Metrics, out: &mut String) {
     );
     for (route, histogram) in &*metrics.durations.lock() {
         let mut sum = 0;
-        for (place, count) in histogram.buckets.iter().enumerate() {
+        for (index, count) in histogram.buckets.iter().enumerate() {
             sum += count;
             let bound = BOUNDS
-                .get(place)
+                .get(index)
                 .map_or_else(|| "+Inf".to_owned(), f64::to_string);
             line(
                 out,

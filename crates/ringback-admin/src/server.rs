@@ -148,7 +148,7 @@ impl Server {
     async fn serve_connection(self, stream: TcpStream, place: Arc<Place>) {
         self.api.metrics().connection_accepted();
         let _no_matter = stream.set_nodelay(true);
-        let io = TokioIo::new(Hurried::new(stream));
+        let io = TokioIo::new(WriteTimeout::new(stream));
         let mut builder = http1::Builder::new();
         builder
             .timer(TokioTimer::new())
@@ -259,15 +259,15 @@ impl HttpBody for Sent {
     }
 }
 
-/// A stream whose other side must keep taking what it is sent.
-struct Hurried {
+/// A stream that fails once the other side has taken nothing for [`MAX_WRITE_STALL`].
+struct WriteTimeout {
     /// The stream.
     stream: TcpStream,
     /// Runs while a write waits.
     stalled: Option<Pin<Box<Sleep>>>,
 }
 
-impl Hurried {
+impl WriteTimeout {
     /// Wraps a stream.
     const fn new(stream: TcpStream) -> Self {
         Self {
@@ -276,8 +276,8 @@ impl Hurried {
         }
     }
 
-    /// Passes a result on, unless writing has waited for too long.
-    fn hurry<T>(
+    /// Passes a result on; an error, if writing has waited for too long.
+    fn limit_stall<T>(
         &mut self,
         context: &mut Context<'_>,
         result: Poll<io::Result<T>>,
@@ -294,7 +294,7 @@ impl Hurried {
     }
 }
 
-impl AsyncRead for Hurried {
+impl AsyncRead for WriteTimeout {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -304,14 +304,14 @@ impl AsyncRead for Hurried {
     }
 }
 
-impl AsyncWrite for Hurried {
+impl AsyncWrite for WriteTimeout {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let result = Pin::new(&mut self.stream).poll_write(context, bytes);
-        self.hurry(context, result)
+        self.limit_stall(context, result)
     }
 
     fn poll_write_vectored(
@@ -320,7 +320,7 @@ impl AsyncWrite for Hurried {
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let result = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
-        self.hurry(context, result)
+        self.limit_stall(context, result)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -329,7 +329,7 @@ impl AsyncWrite for Hurried {
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let result = Pin::new(&mut self.stream).poll_flush(context);
-        self.hurry(context, result)
+        self.limit_stall(context, result)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -123,8 +123,8 @@ impl World {
     /// Checks that every contact whose call was acknowledged gets its callback, and nobody else.
     fn assert_routing(&self) {
         let peer = SipPeer::new(self.server().address("sip_udp"));
-        for place in 0..self.tried {
-            let contact = contact(place);
+        for index in 0..self.tried {
+            let contact = contact(index);
             let is_acknowledged = self.acknowledged.contains(&contact);
             let query = format!("?to={DIALED}&from={contact}").replace('+', "%2B");
             let data = self.api().get(&format!("/api/v1/route{query}")).data(200);
@@ -172,8 +172,8 @@ fn start(data_dir: &Path) -> Server {
 }
 
 /// The contact at this place.
-fn contact(place: usize) -> String {
-    format!("+5511{:09}", 900_000_000 + place)
+fn contact(index: usize) -> String {
+    format!("+5511{:09}", 900_000_000 + index)
 }
 
 /// Waits until something holds.

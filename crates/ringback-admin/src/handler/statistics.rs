@@ -92,7 +92,7 @@ pub(crate) async fn agent(
 /// Reads a day written `2026-11-21`; days since 1970-01-01.
 fn read_day(text: &str) -> Option<i32> {
     let shape = text.len() == 10
-        && text.bytes().enumerate().all(|(place, byte)| match place {
+        && text.bytes().enumerate().all(|(index, byte)| match index {
             4 | 7 => byte == b'-',
             _ => byte.is_ascii_digit(),
         });

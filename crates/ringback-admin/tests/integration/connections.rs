@@ -325,10 +325,10 @@ async fn a_token_has_so_many_requests_open_and_half_as_many_streams() {
     .await;
     let tenant = served.harness.tenant("+551130000000").await;
     let mut open = Vec::new();
-    for place in 0..3 {
+    for index in 0..3 {
         let mut stream = served.connect().await;
         let text = get(&mut stream, "/api/v1/decisions/stream", &tenant.token).await;
-        if place < 2 {
+        if index < 2 {
             assert!(text.starts_with("HTTP/1.1 200 "), "{text}");
             open.push(stream);
         } else {

@@ -54,7 +54,7 @@ pub(crate) enum Column {
 }
 
 impl Column {
-    /// All of them.
+    /// Every column.
     pub(crate) const ALL: [Self; 11] = [
         Self::Agent,
         Self::To,
@@ -135,8 +135,8 @@ pub(crate) enum Direction {
 pub(crate) struct Layout {
     /// How many columns a row has at least.
     pub(crate) least: usize,
-    /// What is where.
-    pub(crate) places: &'static [(Column, usize)],
+    /// Which column stands at which index.
+    pub(crate) indexes: &'static [(Column, usize)],
 }
 
 impl Preset {
@@ -383,7 +383,7 @@ const ASTERISK_NAMES: &[(Column, &[&str])] = &[
 /// duration, billsec, disposition, amaflags, then perhaps uniqueid, userfield and others.
 const CDR_CSV: Layout = Layout {
     least: 16,
-    places: &[
+    indexes: &[
         (Column::Agent, 0),
         (Column::From, 1),
         (Column::To, 2),
@@ -400,7 +400,7 @@ const CDR_CSV: Layout = Layout {
 /// duration, billsec, disposition, amaflags, accountcode, uniqueid, userfield, sequence.
 const CDR_CUSTOM: Layout = Layout {
     least: 17,
-    places: &[
+    indexes: &[
         (Column::From, 1),
         (Column::From, 0),
         (Column::To, 2),
@@ -418,7 +418,7 @@ const CDR_CUSTOM: Layout = Layout {
 /// outbound_cnum, outbound_cnam, dst_cnam, linkedid, peeraccount, sequence.
 const CDR_TABLE: Layout = Layout {
     least: 14,
-    places: &[
+    indexes: &[
         (Column::StartedAt, 0),
         (Column::From, 20),
         (Column::From, 2),
@@ -476,7 +476,7 @@ const FREESWITCH_NAMES: &[(Column, &[&str])] = &[
 const FREESWITCH_LAYOUTS: &[Layout] = &[
     Layout {
         least: 11,
-        places: &[
+        indexes: &[
             (Column::From, 1),
             (Column::To, 2),
             (Column::Context, 3),
@@ -489,7 +489,7 @@ const FREESWITCH_LAYOUTS: &[Layout] = &[
     },
     Layout {
         least: 17,
-        places: &[
+        indexes: &[
             (Column::Agent, 0),
             (Column::From, 1),
             (Column::To, 2),
@@ -530,7 +530,7 @@ const VICIDIAL_NAMES: &[(Column, &[&str])] = &[
 const VICIDIAL_LAYOUTS: &[Layout] = &[
     Layout {
         least: 31,
-        places: &[
+        indexes: &[
             (Column::StartedAt, 0),
             (Column::To, 1),
             (Column::Status, 2),
@@ -543,7 +543,7 @@ const VICIDIAL_LAYOUTS: &[Layout] = &[
     },
     Layout {
         least: 12,
-        places: &[
+        indexes: &[
             (Column::Sid, 0),
             (Column::Agent, 3),
             (Column::Agent, 11),

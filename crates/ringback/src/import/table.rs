@@ -186,8 +186,8 @@ pub(crate) fn delimiter_of(head: &[u8]) -> u8 {
             b'"' => is_quoted = !is_quoted,
             b'\n' | b'\r' if !is_quoted => break,
             byte if !is_quoted => {
-                if let Some(place) = DELIMITERS.iter().position(|delimiter| delimiter == byte)
-                    && let Some(count) = counts.get_mut(place)
+                if let Some(index) = DELIMITERS.iter().position(|delimiter| delimiter == byte)
+                    && let Some(count) = counts.get_mut(index)
                 {
                     *count += 1;
                 }

@@ -24,8 +24,8 @@ fn table_files(data_dir: &Path) -> Vec<PathBuf> {
 }
 
 /// The contact of a call.
-fn contact(place: usize) -> String {
-    format!("+5511{:09}", 900_000_000 + place)
+fn contact(index: usize) -> String {
+    format!("+5511{:09}", 900_000_000 + index)
 }
 
 /// What `/readyz` says of the index, with its status.
@@ -61,11 +61,11 @@ fn a_flipped_bit_in_a_table_gives_no_wrong_decision() {
         200
     );
     let mut lines = String::new();
-    for place in 0..CONTACTS {
+    for index in 0..CONTACTS {
         let _infallible = writeln!(
             lines,
-            "{{\"sid\":\"s{place}\",\"agent_id\":\"{source}\",\"to\":\"{}\",\"from\":\"{DIALED}\"}}",
-            contact(place)
+            "{{\"sid\":\"s{index}\",\"agent_id\":\"{source}\",\"to\":\"{}\",\"from\":\"{DIALED}\"}}",
+            contact(index)
         );
     }
     assert_eq!(api.batch(&lines).unwrap().data(200)["accepted"], CONTACTS);

@@ -40,12 +40,12 @@ impl Campaigns {
     /// Calls, one to each contact, as lines of a batch.
     fn lines(&self, places: std::ops::Range<usize>) -> String {
         let mut lines = String::new();
-        for place in places {
+        for index in places {
             let _infallible = writeln!(
                 lines,
-                "{{\"sid\":\"s{place}\",\"agent_id\":\"{}\",\"to\":\"{}\",\"from\":\"{DIALED}\"}}",
-                self.sources[place % 2],
-                contact(place),
+                "{{\"sid\":\"s{index}\",\"agent_id\":\"{}\",\"to\":\"{}\",\"from\":\"{DIALED}\"}}",
+                self.sources[index % 2],
+                contact(index),
             );
         }
         lines
@@ -53,13 +53,13 @@ impl Campaigns {
 }
 
 /// The contact of a call.
-fn contact(place: usize) -> String {
-    format!("+5511{:09}", 900_000_000 + place)
+fn contact(index: usize) -> String {
+    format!("+5511{:09}", 900_000_000 + index)
 }
 
 /// Where the contact's call must go.
-fn target(place: usize) -> &'static str {
-    ["sip:a@192.0.2.1", "sip:b@192.0.2.1"][place % 2]
+fn target(index: usize) -> &'static str {
+    ["sip:a@192.0.2.1", "sip:b@192.0.2.1"][index % 2]
 }
 
 /// A number from 0 to `limit`, another in every run.
@@ -116,11 +116,11 @@ fn acknowledged_calls_survive_kill_while_invites_arrive() {
                 let batch = acknowledged.lock().unwrap().last().copied();
                 let Some(first) = batch else { continue };
                 let call_id = Uuid::new_v4().to_string();
-                let place = first + random(BATCH);
-                peer.send(&peer.invite_text(DIALED, &contact(place), &call_id));
+                let index = first + random(BATCH);
+                peer.send(&peer.invite_text(DIALED, &contact(index), &call_id));
                 // The server may be killed in between, or too busy for this one.
                 if let Some(reply) = peer.receive().filter(|reply| reply.status != 503) {
-                    assert_eq!(reply.contacts(), [target(place)], "{}", reply.text);
+                    assert_eq!(reply.contacts(), [target(index)], "{}", reply.text);
                 }
             }
         });
@@ -133,9 +133,9 @@ fn acknowledged_calls_survive_kill_while_invites_arrive() {
     assert!(acknowledged.len() * BATCH >= kill_after);
     let peer = SipPeer::new(server.address("sip_udp"));
     for first in acknowledged.iter() {
-        let place = first + random(BATCH);
-        let reply = peer.invite_until_served(DIALED, &contact(place));
-        assert_eq!(reply.contacts(), [target(place)], "{}", reply.text);
+        let index = first + random(BATCH);
+        let reply = peer.invite_until_served(DIALED, &contact(index));
+        assert_eq!(reply.contacts(), [target(index)], "{}", reply.text);
         // A known call does not change its time: each of them is rejected, none is new.
         let lines = campaigns.lines(*first..first + BATCH);
         let other_time = lines.replace(
@@ -178,10 +178,10 @@ fn first_reply_after_a_start_with_a_million_contacts_is_right() {
         let begun = Instant::now();
         server = start();
         let peer = SipPeer::new(server.address("sip_udp"));
-        let place = random(CONTACTS);
-        let reply = peer.invite_until_served(DIALED, &contact(place));
+        let index = random(CONTACTS);
+        let reply = peer.invite_until_served(DIALED, &contact(index));
         eprintln!("ready and answered after {:?}", begun.elapsed());
-        assert_eq!(reply.contacts(), [target(place)], "{}", reply.text);
+        assert_eq!(reply.contacts(), [target(index)], "{}", reply.text);
         assert_eq!(
             reply.header("X-Ringback-Reason"),
             "returned_call_same_number"

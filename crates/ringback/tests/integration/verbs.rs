@@ -326,8 +326,8 @@ fn campaign_is_set_up_and_asked_about_with_commands_alone() {
 fn listing_agents_goes_through_all_pages() {
     let server = server();
     let environment = server.environment(json!({"name": "acme"}));
-    for place in 0..103 {
-        let body = json!({"name": format!("agent {place}"), "label": "x", "direction": "outbound"});
+    for index in 0..103 {
+        let body = json!({"name": format!("agent {index}"), "label": "x", "direction": "outbound"});
         assert_eq!(environment.post("/api/v1/agents", body).status, 201);
     }
     let listed = client(&server, environment.token(), &["agent", "list", "--json"]).json();
