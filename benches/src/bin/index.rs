@@ -40,7 +40,7 @@ struct Arguments {
     /// How long pauses are watched, in seconds
     #[arg(long, default_value_t = 5)]
     seconds: u64,
-    /// How often everything is measured, in alternation; 0 draws up anew what is recorded
+    /// How often everything is measured, in alternation; 0 writes the tables of what is recorded again
     #[arg(long, default_value_t = 1)]
     rounds: u64,
     /// What to measure; a run of one thing completes a recorded round that lacks it

@@ -78,7 +78,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Loads a server step by step, calls it, starts it anew; gives what was predicted and measured.
+/// Loads a server step by step, calls it, starts it again; gives what was predicted and measured.
 fn check(arguments: &Arguments, data: &Path) -> Result<Vec<Value>, Box<dyn Error>> {
     let program = match &arguments.ringback {
         Some(program) => program.clone(),

@@ -1,5 +1,5 @@
 //! Writing and starting: durable calls through the HTTP API, an import, and how soon a server that is
-//! started anew answers.
+//! started again answers.
 #![expect(
     clippy::print_stdout,
     reason = "the figures are what this program is for"

@@ -274,7 +274,7 @@ enum Text<'a> {
     Absent,
     /// A text.
     Given(Cow<'a, str>),
-    /// Something else.
+    /// Something that is no JSON object.
     Other,
 }
 
@@ -326,7 +326,7 @@ enum Key<'a> {
     StartedAt,
     /// The call id.
     Sid,
-    /// Any other.
+    /// Any other key, which is ignored and named in the answer.
     Other(Cow<'a, str>),
 }
 

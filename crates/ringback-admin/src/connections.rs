@@ -74,7 +74,7 @@ struct Connection {
 /// The connections of one source address, reserved ones left out.
 #[derive(Debug, Default)]
 struct Address {
-    /// How many.
+    /// How many connections.
     count: usize,
     /// Those without a request.
     idle: BTreeMap<Idle, u64>,
@@ -85,7 +85,7 @@ struct Address {
 struct Idle {
     /// Whether it has had a request.
     used: bool,
-    /// Since when.
+    /// A count that grows with every connection and request: the smallest has been idle for longest.
     since: u64,
 }
 

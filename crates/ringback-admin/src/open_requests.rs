@@ -30,7 +30,7 @@ pub(crate) struct OpenRequests {
 struct OfToken {
     /// Requests, streams among them.
     requests: usize,
-    /// Streams.
+    /// How many of them are streams.
     streams: usize,
     /// Cancelled when the token ends.
     ended: CancellationToken,
@@ -39,9 +39,9 @@ struct OfToken {
 /// An open request; closed when it is dropped.
 #[derive(Debug)]
 pub(crate) struct OpenRequest {
-    /// All of them.
+    /// The open requests of every token.
     all: Arc<OpenRequests>,
-    /// Whose it is.
+    /// Whose token the request came with.
     principal: Principal,
     /// Cancelled when the token ends.
     ended: CancellationToken,

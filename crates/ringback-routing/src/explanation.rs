@@ -63,7 +63,7 @@ pub enum Rung {
     Default,
     /// The environment's fallback targets.
     Fallback,
-    /// Nothing left.
+    /// No rung took the call.
     Refused,
 }
 

@@ -138,9 +138,9 @@ pub struct Target {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Direction {
-    /// Takes calls.
+    /// It takes calls; it may be a callback agent.
     Inbound,
-    /// Makes calls.
+    /// It makes calls; it may be a source agent.
     Outbound,
 }
 
@@ -164,7 +164,7 @@ impl Direction {
 pub enum AgentStatus {
     /// Not in use: no call is routed to it, and it cannot become a source.
     Draft,
-    /// In use.
+    /// It takes part in routing.
     Published,
 }
 
@@ -186,17 +186,17 @@ impl AgentStatus {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
 pub enum CallStatus {
-    /// Sent.
+    /// It was placed; nothing more is known.
     Initiated = 0,
-    /// Rings.
+    /// The contact's telephone rings.
     Ringing = 1,
-    /// Picked up.
+    /// Somebody picked up.
     Answered = 2,
-    /// Picked up by a machine.
+    /// A machine picked up.
     Voicemail = 3,
-    /// Rang out.
+    /// Nobody picked up.
     NoAnswer = 4,
-    /// Busy.
+    /// The line was busy.
     Busy = 5,
     /// Could not be set up.
     Failed = 6,

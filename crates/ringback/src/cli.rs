@@ -57,9 +57,9 @@ enum Command {
     Route(route::RouteArgs),
     /// Import recorded outbound calls from a file
     Import(ImportArgs),
-    /// Show how a server is: health, rates, what was dropped and who is no peer
+    /// Show the state of a server: health, rates, drops, and sources that are no peer
     Status(status::StatusArgs),
-    /// Have a server read its configuration and certificates again
+    /// Make a server read its configuration and certificates again
     Reload(status::ReloadArgs),
     /// Keep servers and their tokens under names
     Context(context::ContextArgs),
@@ -106,18 +106,17 @@ impl Cli {
 /// What ends every first help page.
 const EXIT_CODES: &str = "\
 Client commands ask the server at RINGBACK_URL (default http://127.0.0.1:8080) with RINGBACK_TOKEN.
-Exit codes: 0 done, 64 usage, 65 refused, 66 not found, 69 unavailable, 70 internal, 77 not allowed,
+Exit codes: 0 done, 64 usage, 65 refused, 66 not found, 69 unavailable, 70 internal, 77 not allowed, \
 78 configuration.";
 
 /// What ends the long help page.
 const START: &str = "\
-Client commands ask the server at RINGBACK_URL (default http://127.0.0.1:8080) with RINGBACK_TOKEN, or
-the one kept with `ringback context`. Names that are unique are taken wherever ids are. With --json,
+Client commands ask the server at RINGBACK_URL (default http://127.0.0.1:8080) with RINGBACK_TOKEN, or \
+the one kept with `ringback context`. Wherever an id is taken, a unique name is too. With --json, \
 answers and errors are the API's JSON; with --quiet, ids alone are printed.
 
-Exit codes (sysexits.h): 0 done, 64 usage, 65 what was given is refused, 66 what was named is not
-there, 69 the server does not answer or cannot now, 70 internal, 77 the token does not allow it, 78
-configuration.
+Exit codes (sysexits.h): 0 done, 64 usage, 65 the input is refused, 66 not found, 69 the server does \
+not answer or cannot do it now, 70 internal, 77 the token does not allow it, 78 configuration.
 
 Examples:
   ringback demo

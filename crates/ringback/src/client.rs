@@ -21,7 +21,7 @@ use crate::context::{self, Context, ContextError};
 /// Which server to ask, and as whom.
 #[derive(Clone, Debug, Default, Args)]
 pub(crate) struct ClientArgs {
-    /// The server's address, as `https://HOST:PORT` [env: RINGBACK_URL] [default:
+    /// The server's address, such as `https://HOST:PORT` [env: RINGBACK_URL] [default:
     /// http://127.0.0.1:8080]
     #[arg(long, global = true)]
     #[arg(value_name = "URL", help_heading = "Server")]
@@ -31,7 +31,7 @@ pub(crate) struct ClientArgs {
     #[arg(long, global = true)]
     #[arg(value_name = "TOKEN", help_heading = "Server")]
     pub(crate) token: Option<String>,
-    /// PEM file with the certificates to trust for https, in place of the system's
+    /// PEM file with the certificates to trust for https instead of the system's
     #[arg(long, global = true, env = "RINGBACK_CA")]
     #[arg(value_name = "FILE", help_heading = "Server")]
     pub(crate) ca: Option<PathBuf>,
@@ -78,11 +78,11 @@ impl ClientArgs {
 /// A client of one server, with one token.
 #[derive(Clone)]
 pub(crate) struct Client {
-    /// Keeps connections.
+    /// Keeps connections open between requests.
     agent: ureq::Agent,
     /// The server's address, without a slash at the end.
     base: String,
-    /// Who asks.
+    /// The token that is sent.
     token: String,
 }
 
@@ -100,7 +100,7 @@ pub(crate) enum ClientError {
     Ca {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// What is wrong with it.
         #[source]
         source: rustls_pki_types::pem::Error,
     },
@@ -302,7 +302,7 @@ impl Client {
         &self.base
     }
 
-    /// Who asks.
+    /// The token that is sent.
     pub(crate) fn token(&self) -> &str {
         &self.token
     }
@@ -350,7 +350,7 @@ impl Client {
         self.send(Method::PATCH, path, Some(body))
     }
 
-    /// Deletes something.
+    /// Sends a `DELETE`.
     pub(crate) fn delete(&self, path: &ApiPath) -> Result<Answer<Done>, ClientError> {
         self.send(Method::DELETE, path, None::<&()>)
     }

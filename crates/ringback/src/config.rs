@@ -248,7 +248,7 @@ pub(crate) enum ConfigError {
     File {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The system's error.
         #[source]
         source: io::Error,
     },
@@ -321,13 +321,13 @@ fn version_problem(version: impl std::fmt::Display) -> String {
 /// The version of the format.
 const VERSION: u32 = 1;
 
-/// Examples.
+/// What follows the options in the long help.
 const CHECK_EXAMPLES: &str = "\
 Examples:
   ringback check-config /etc/ringback.toml
   RINGBACK_HTTP=0.0.0.0:8080 ringback check-config --config ringback.toml
-Exit code 0 if `serve` would start with it, 78 if not. Every fault stands on a line of its own, as
-`FILE:LINE: KEY: what is wrong`. Paths in the file begin in its folder. Variables RINGBACK_... that
+Exit code 0 if `serve` would start with it, 78 if not. Every fault stands on a line of its own, as \
+`FILE:LINE: KEY: what is wrong`. Paths in the file begin in its folder. Variables RINGBACK_... that \
 the program does not know are named in a warning.";
 
 #[cfg(test)]

@@ -28,17 +28,17 @@ pub(crate) struct ContextArgs {
 /// What can be done.
 #[derive(Debug, Subcommand)]
 enum Verb {
-    /// Keep a server under a name, in place of any that has it
+    /// Keep a server under a name; replaces one that has the name
     Add {
         /// The name: letters, digits, `-`, `_` and `.`
         name: String,
-        /// The server's address, as `https://HOST:PORT`
+        /// The server's address, such as `https://HOST:PORT`
         #[arg(long, value_name = "URL")]
         url: String,
         /// The token; `-` reads it from standard input, which keeps it out of the list of processes
         #[arg(long, value_name = "TOKEN")]
         token: Option<String>,
-        /// PEM file with the certificates to trust for https, in place of the system's
+        /// PEM file with the certificates to trust for https instead of the system's
         #[arg(long, value_name = "FILE")]
         ca: Option<PathBuf>,
     },
@@ -102,7 +102,7 @@ pub(crate) enum ContextError {
     File {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The system's error.
         #[source]
         source: io::Error,
     },
@@ -310,9 +310,9 @@ const COLUMNS: &[Column<Listed>] = &[
     ("CURRENT", |context| context.current.show()),
 ];
 
-/// Examples.
+/// What follows the options in the long help.
 const EXAMPLES: &str = "\
-A context counts where neither --url nor RINGBACK_URL is given: the one named with --context, else
+A context counts where neither --url nor RINGBACK_URL is given: the one named with --context, else \
 the one chosen with `use`.
 
 Examples:

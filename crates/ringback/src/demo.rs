@@ -57,7 +57,7 @@ pub(crate) enum DemoError {
     },
 }
 
-/// Shows it.
+/// Runs the demonstration.
 pub(crate) fn run(args: &DemoArgs) -> Result<(), Failure> {
     let signals = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -216,9 +216,9 @@ sipp {sip} -sf {scenario} -s +{dialed} -key caller +{new} -m 1 -nostdin \\
 /// A returning call for sipp: INVITE, redirect, ACK.
 const SCENARIO: &str = include_str!("demo/returning-call.xml");
 
-/// Examples.
+/// What follows the options in the long help.
 const EXAMPLES: &str = "\
-The demonstration starts a server of its own on free loopback ports, with its data below the
+The demonstration starts a server of its own on free loopback ports, with its data below the \
 system's temporary folder. Exit code 0 if every reply was as it must be, 70 if not.
 
 Examples:

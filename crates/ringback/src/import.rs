@@ -62,13 +62,13 @@ enum What {
 struct CallsArgs {
     /// The file, plain or compressed (gzip, zstd); `-` for standard input
     file: PathBuf,
-    /// The system that wrote the file: its columns, statuses and times are known, and outbound calls alone are taken
+    /// The system that wrote the file: its columns, statuses and times are known; only outbound calls are imported
     #[arg(long, value_name = "SYSTEM")]
     preset: Option<Preset>,
     /// How to read it [default: by its first character]
     #[arg(long)]
     format: Option<Format>,
-    /// The CSV column that holds a field, by name or by number from 1, as `to=destination`; repeat for several
+    /// The CSV column that holds a field, by name or by number from 1, such as `to=destination`; repeat for several
     #[arg(long, value_name = "FIELD=COLUMN", value_parser = column)]
     column: Vec<(Column, String)>,
     /// What separates CSV columns; `\t` for a tab [default: by the first line]
@@ -77,16 +77,16 @@ struct CallsArgs {
     /// The first row of CSV is a call, not a header; a preset sees that by itself
     #[arg(long)]
     no_header: bool,
-    /// How characters are encoded, as `windows-1252` [default: UTF-8, or UTF-16 where the file shows it]
+    /// How characters are encoded, such as `windows-1252` [default: UTF-8, or UTF-16 where the file shows it]
     #[arg(long, value_name = "NAME", value_parser = encoding)]
     encoding: Option<&'static Encoding>,
-    /// The zone of times that name none, as `Europe/Berlin` or `+02:00` [default: this machine's; of Twilio: UTC]
+    /// The zone of times that name none, such as `Europe/Berlin` or `+02:00` [default: this machine's; for Twilio UTC]
     #[arg(long, value_name = "ZONE", value_parser = time_zone)]
     time_zone: Option<TimeZone>,
-    /// How times are written, as `%d.%m.%Y %H:%M` (strptime) [default: the usual ways]
+    /// How times are written, such as `%d.%m.%Y %H:%M` (strptime) [default: the usual ways]
     #[arg(long, value_name = "FORMAT", value_parser = time_format)]
     time_format: Option<String>,
-    /// Count calls without a start as placed now
+    /// Take calls that do not say when they started as placed now
     #[arg(long)]
     started_now: bool,
     /// The outbound agent, by id or name, of rows that name none
@@ -128,7 +128,7 @@ pub(crate) enum ImportError {
     File {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The system's error.
         #[source]
         source: io::Error,
     },
@@ -137,15 +137,15 @@ pub(crate) enum ImportError {
     Rows {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// What is wrong with its rows.
         source: Box<RowsError>,
     },
     /// The server stopped taking rows; the same command goes on from there.
-    #[error("{rows} rows went through, then the import stopped; the same command continues it")]
+    #[error("the import stopped after {rows} rows; the same command continues it")]
     Stopped {
         /// Rows answered by the server without a gap from the first.
         rows: u64,
-        /// Why.
+        /// The last error of the server, or on the way to it.
         #[source]
         source: ClientError,
     },
@@ -157,7 +157,7 @@ pub(crate) enum ImportError {
     Rejects {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The system's error.
         #[source]
         source: io::Error,
     },
@@ -214,7 +214,7 @@ fn import(args: &CallsArgs, client: &Client) -> Result<Summary, ImportError> {
         && let Err(error) = position.probe()
     {
         progress.note(&format!(
-            "cannot write {}: {}; an import that is interrupted starts anew",
+            "cannot write {}: {}; an import that is interrupted starts again from the first row",
             position.path().display(),
             chain(&error)
         ));
@@ -394,44 +394,45 @@ fn time_format(text: &str) -> Result<String, String> {
 const CALLS: &str = "\
 Import recorded outbound calls into a running server.
 
-CSV needs a header with the column `to`, and `agent_id` (id or name), `started_at` and `from` as far as the
-following does not stand for them; it may have `status`, `sid` and `direction`. Columns stand in any order,
-others are ignored. Newline-delimited JSON has the same names as keys. Compression (gzip, zstd), format,
+CSV needs a header with the column `to`. It should have `started_at`, and `agent_id` (id or name) or `from`; it may \
+have `status`, `sid` and `direction`. Columns stand in any order, and others are ignored. Newline-delimited JSON \
+has the same names as keys. Compression (gzip, zstd), format, \
 separator (`,` `;` tab `|`) and UTF-16 are recognized by content.
 
-With --preset the file is read as the system wrote it, with or without its header, and outbound calls alone
-are taken: those to a number that is not one of the environment's, unless the row says otherwise. Inbound and
+With --preset the file is read as the system wrote it, with or without its header, and outbound calls alone \
+are taken: those to a number that is not one of the environment's, unless the row says otherwise. Inbound and \
 internal calls are counted and skipped. So are rows of a file that has a column `direction`.
 
   asterisk    Master.csv of cdr_csv and cdr_custom, or the cdr table
   freepbx     the cdr table or the report's CSV
-  freeswitch  Master.csv of mod_cdr_csv (templates example, asterisk), lines of mod_json_cdr, FusionPBX's table
+  freeswitch  Master.csv of mod_cdr_csv (templates example, asterisk), lines of mod_json_cdr,
+              FusionPBX's table v_xml_cdr
   twilio      the console's CSV, or Call objects of the API, one on a line
   vicidial    the export calls report, or the table vicidial_log
 
-The agent of a row is the one that its column names (of Asterisk and FreeSWITCH the account code, of VICIdial
-campaign or user), else that of --agent-id, else the outbound agent that alone owns the calling number. A
+The agent of a row is the one that its column names (for Asterisk and FreeSWITCH the account code, for VICIdial \
+the campaign or the user), else that of --agent-id, else the outbound agent that alone owns the calling number. A \
 calling number that is an extension is left out.
 
-Times are RFC 3339, `YYYY-MM-DD HH:MM:SS`, RFC 2822, or seconds since 1970; --time-format names another way,
-and --time-zone the zone of times that name none. Calls count by when they were placed, so a file that does
+Times are RFC 3339, `YYYY-MM-DD HH:MM:SS`, RFC 2822, or seconds since 1970; --time-format names another way, \
+and --time-zone the zone of times that name none. Calls count by when they were placed, so a file that does \
 not say it is refused unless --started-now is given.
 
-`sid` is the call's id: a row that was imported before changes nothing, except that a later status
-counts. A row without one gets an id derived from its agent, numbers and time as they are written,
+`sid` is the call's id: a row that was imported before changes nothing, except that a later status \
+counts. A row without one gets an id derived from its agent, numbers and time as they are written, \
 so that importing the same file again adds nothing.
 
-How far the import got is remembered in FILE.ringback-position, until it is through: after an
-interruption the same command continues. While the server is away, a request is tried again for
+The import keeps its position in FILE.ringback-position until it is complete: after an interruption the same \
+command continues. While the server is away, a request is tried again for \
 about a minute.
 
 A row or line is at most 64 KiB long, and has at most 1024 columns.
 
-Exit code 0 if every row was taken or skipped, 65 if the server refused some (the first are listed with their
-lines on standard output, --rejects keeps all) or the file cannot be used, 66 if there is no such file, 69 if
-the import stopped in between because the server went away.";
+Exit code 0: every row was recorded or skipped. 65: some rows were refused (standard output lists the first with \
+their lines, --rejects keeps all), or the file cannot be used. 66: there is no such file. 69: the server went away \
+before the import was complete.";
 
-/// Examples.
+/// What follows the options in the long help.
 const EXAMPLES: &str = "\
 Examples:
   ringback import calls calls.csv

@@ -23,7 +23,7 @@ pub(crate) fn write(args: &ManArgs, command: Command) -> Result<(), Failure> {
     clap_mangen::generate_to(command, &args.folder).map_err(unwritable)
 }
 
-/// Examples.
+/// What follows the options in the long help.
 const EXAMPLES: &str = "\
 Examples:
   ringback man /usr/local/share/man/man1

@@ -36,7 +36,7 @@ impl SessionArgs {
 
 /// A server to ask and a place to print to.
 pub(crate) struct Session {
-    /// Asks.
+    /// Sends requests to it.
     pub(crate) client: Client,
     /// Whether JSON is wanted.
     pub(crate) json: bool,
@@ -203,7 +203,7 @@ pub(crate) fn grid(titles: &[&str], rows: &[Vec<String>]) -> String {
 /// Paints for terminals, and for nothing else.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Paint {
-    /// Whether it paints.
+    /// Whether text is painted: on a terminal, without `NO_COLOR`.
     on: bool,
 }
 
@@ -215,32 +215,32 @@ impl Paint {
         }
     }
 
-    /// Bold.
+    /// In bold: titles of columns.
     pub(crate) fn bold(self, text: &str) -> String {
         self.wrap("1", text)
     }
 
-    /// Less important.
+    /// Dimmed: titles beside values.
     pub(crate) fn dim(self, text: &str) -> String {
         self.wrap("2", text)
     }
 
-    /// Good.
+    /// In green: what went well.
     pub(crate) fn green(self, text: &str) -> String {
         self.wrap("32", text)
     }
 
-    /// Something to look at.
+    /// In cyan: what the reader should look at.
     pub(crate) fn cyan(self, text: &str) -> String {
         self.wrap("36", text)
     }
 
-    /// Neither good nor bad.
+    /// In yellow: what is neither good nor bad.
     pub(crate) fn yellow(self, text: &str) -> String {
         self.wrap("33", text)
     }
 
-    /// Puts the escape codes around.
+    /// Puts escape codes around a text, if there are to be any.
     fn wrap(self, code: &str, text: &str) -> String {
         if self.on {
             format!("\x1b[{code}m{text}\x1b[0m")

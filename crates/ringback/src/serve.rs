@@ -55,7 +55,7 @@ pub(crate) enum ServeError {
     State {
         /// The data directory.
         path: PathBuf,
-        /// Why.
+        /// The store's error.
         #[source]
         source: OpenError,
     },
@@ -64,7 +64,7 @@ pub(crate) enum ServeError {
     AdminToken {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The system's error.
         #[source]
         source: io::Error,
     },
@@ -425,7 +425,7 @@ const DRAIN_WINDOW: Duration = Duration::from_secs(1);
 /// How long going down may take; with what comes before and after it stays below ten seconds.
 const DRAIN_LIMIT: Duration = Duration::from_secs(9);
 
-/// Examples.
+/// What follows the options in the long help.
 const EXAMPLES: &str = "\
 Examples:
   ringback serve
@@ -436,9 +436,9 @@ Once ready, one JSON line on standard output names what listens:
   {\"event\":\"ready\",\"sip_udp\":\"127.0.0.1:5060\",\"sip_tcp\":\"127.0.0.1:5060\",\"http\":\"127.0.0.1:8080\"}
 of several addresses of a kind the first; `http_all` and so on list them. Logs go to standard error.
 
-The administrator token is RINGBACK_ADMIN_TOKEN (at least 32 characters), or is made at first start
+The administrator token is RINGBACK_ADMIN_TOKEN (at least 32 characters), or is made at first start \
 into DIR/admin.token.
-SIGTERM and SIGINT drain and end with 0 within 10 seconds; SIGHUP reloads certificates and
-configuration, but for listeners, [http] and data-dir; a bad one is refused and the old one stays.
-`ringback reload` does the same and says whether it worked. Under systemd, Type=notify-reload and
+SIGTERM and SIGINT drain and end with 0 within 10 seconds; SIGHUP reloads certificates and \
+configuration, but for listeners, [http] and data-dir; a bad one is refused and the old one stays. \
+`ringback reload` does the same and says whether it worked. Under systemd, Type=notify-reload and \
 WatchdogSec= work.";

@@ -50,7 +50,7 @@ struct Operation<'a> {
     tag: &'a str,
     /// Its name.
     id: &'a str,
-    /// The rest.
+    /// What the description says of the operation.
     json: &'a Json,
 }
 

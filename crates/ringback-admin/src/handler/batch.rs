@@ -82,7 +82,7 @@ struct Submitted {
     outcome: JoinHandle<Result<BatchRecorded, SubmitError>>,
 }
 
-/// Some lines.
+/// Lines of a batch that are recorded in one command.
 #[derive(Default)]
 struct Chunk {
     /// The calls.

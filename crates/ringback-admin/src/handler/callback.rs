@@ -20,7 +20,7 @@ use crate::path::PathText;
 use crate::reply;
 use crate::wire;
 
-/// `POST /agents/{id}/callback`: gives the role, anew if there is one.
+/// `POST /agents/{id}/callback`: gives the role, in place of one that is there.
 pub(crate) async fn set(
     State(api): State<Api>,
     tenant: Tenant,

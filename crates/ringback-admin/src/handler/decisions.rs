@@ -96,7 +96,7 @@ pub(crate) async fn follow(
 struct Follower {
     /// Where the decisions come from.
     api: Api,
-    /// Whose decisions.
+    /// The environment whose decisions are streamed.
     tenant: Tenant,
     /// Tells that there are new ones.
     news: watch::Receiver<u64>,
@@ -178,9 +178,9 @@ impl Follower {
     }
 }
 
-/// Names an event: sequence numbers begin anew with each run.
+/// Names an event: sequence numbers start again at 1 with each run.
 struct EventId {
-    /// Which run.
+    /// When the server was started, in milliseconds since 1970: tells its runs apart.
     epoch: i64,
     /// Which decision of it.
     sequence: u64,

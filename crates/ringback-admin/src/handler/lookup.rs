@@ -139,7 +139,7 @@ struct Ask {
     dialed: Option<E164>,
     /// The caller.
     caller: Caller,
-    /// When.
+    /// The time by which the call is decided.
     now: Timestamp,
     /// Whether the steps are asked for.
     explained: bool,

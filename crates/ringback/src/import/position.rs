@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 /// Rows that the server has answered, without a gap from the first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Done {
-    /// How many.
+    /// How many rows.
     pub(crate) rows: u64,
     /// How many of them were taken.
     pub(crate) accepted: u64,
@@ -133,7 +133,7 @@ impl PositionFile {
     /// The import is through.
     pub(crate) fn remove(&self) {
         // Where there is none, or it cannot be removed, the next import starts after its last row
-        // and finds nothing to do, or starts anew and changes nothing.
+        // and finds nothing to do, or starts from the first row and changes nothing.
         let _left = fs::remove_file(&self.path);
     }
 }

@@ -18,7 +18,7 @@ pub(crate) struct Reject {
 
 /// The file that keeps them.
 pub(crate) struct RejectsFile {
-    /// Writes.
+    /// The file; buffered until rows have been added.
     file: BufWriter<File>,
     /// How long it is, in bytes.
     length: u64,

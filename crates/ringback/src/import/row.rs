@@ -39,7 +39,7 @@ pub(crate) struct Settings<'a> {
     pub(crate) agent_id: Option<&'a str>,
     /// Whether a call without a start started now.
     pub(crate) started_now: bool,
-    /// Reads starts.
+    /// Reads the times at which calls started.
     pub(crate) times: Times,
 }
 
@@ -109,7 +109,7 @@ impl From<io::Error> for RowsError {
 pub(crate) struct Row {
     /// The line of the file on which it starts, from 1.
     pub(crate) line: u64,
-    /// What it is.
+    /// A call, a call that is skipped, or a fault.
     pub(crate) content: RowContent,
 }
 
@@ -153,13 +153,13 @@ impl Fault {
 
 /// The rows of a file.
 pub(crate) struct Rows<'a> {
-    /// Finds them.
+    /// Reads rows off the file.
     reader: Reader,
-    /// Makes calls of them.
+    /// Turns rows into calls.
     converter: Converter<'a>,
 }
 
-/// Finds rows.
+/// Reads rows off a file of one format.
 enum Reader {
     /// Of separated values.
     Csv(Box<CsvRows>),
@@ -212,7 +212,7 @@ struct CsvRows {
     /// Reads records.
     table: Table,
     /// Where columns stand.
-    places: Places,
+    indexes: ColumnIndexes,
     /// How many columns the header has.
     width: usize,
     /// A record that has been read already.
@@ -220,7 +220,7 @@ struct CsvRows {
 }
 
 /// Where columns stand.
-enum Places {
+enum ColumnIndexes {
     /// At these indexes.
     Fixed(Vec<(Column, usize)>),
     /// Where a layout of the preset says, but for those that were named.
@@ -248,7 +248,7 @@ impl CsvRows {
         io::copy(&mut content.by_ref().take(skipped), &mut io::sink())?;
         let mut rows = Self {
             table: Table::new(content, delimiter, u64::from(skipped > 0)),
-            places: Places::Fixed(Vec::new()),
+            indexes: ColumnIndexes::Fixed(Vec::new()),
             width: 0,
             pending: None,
         };
@@ -273,9 +273,9 @@ impl CsvRows {
             });
         if is_header {
             rows.width = header.len();
-            rows.places = Places::Fixed(named_places(&header, settings)?);
+            rows.indexes = ColumnIndexes::Fixed(named_indexes(&header, settings)?);
         } else {
-            rows.places = numbered_places(settings)?;
+            rows.indexes = numbered_indexes(settings)?;
             rows.pending = Some(first);
         }
         Ok(rows)
@@ -337,9 +337,9 @@ impl CsvRows {
 
     /// The cells of the record.
     fn cells(&mut self, converter: &Converter<'_>) -> Result<Cells<'_>, Fault> {
-        let places: &[(Column, usize)] = match &mut self.places {
-            Places::Fixed(places) => places,
-            Places::Layouts {
+        let indexes: &[(Column, usize)] = match &mut self.indexes {
+            ColumnIndexes::Fixed(indexes) => indexes,
+            ColumnIndexes::Layouts {
                 preset,
                 last,
                 named,
@@ -348,9 +348,9 @@ impl CsvRows {
                 let fits = |index: &usize| {
                     layouts.get(*index).is_some_and(|layout| {
                         layout.least <= self.table.len()
-                            && layout.places.iter().all(|(column, place)| {
+                            && layout.indexes.iter().all(|(column, index)| {
                                 *column != Column::StartedAt
-                                    || cell(&self.table, *place)
+                                    || cell(&self.table, *index)
                                         .is_ok_and(|text| converter.times.read(text).is_some())
                             })
                     })
@@ -367,29 +367,29 @@ impl CsvRows {
                     );
                     return Err(Fault::new("", "", reason));
                 }
-                let places = layout.map_or(&[][..], |layout| layout.places);
+                let indexes = layout.map_or(&[][..], |layout| layout.indexes);
                 let mut cells = Cells::default();
                 add(&self.table, named, &mut cells, |_| true)?;
                 let is_named = |column| named.iter().any(|(named, _)| *named == column);
-                add(&self.table, places, &mut cells, |column| !is_named(column))?;
+                add(&self.table, indexes, &mut cells, |column| !is_named(column))?;
                 return Ok(cells);
             }
         };
         let mut cells = Cells::default();
-        add(&self.table, places, &mut cells, |_| true)?;
+        add(&self.table, indexes, &mut cells, |_| true)?;
         Ok(cells)
     }
 }
 
-/// Adds the cells at these places.
+/// Adds the cells at these indexes.
 fn add<'a>(
     table: &'a Table,
-    places: &[(Column, usize)],
+    indexes: &[(Column, usize)],
     cells: &mut Cells<'a>,
     counts: impl Fn(Column) -> bool,
 ) -> Result<(), Fault> {
-    for (column, place) in places.iter().filter(|(column, _)| counts(*column)) {
-        match cell(table, *place) {
+    for (column, index) in indexes.iter().filter(|(column, _)| counts(*column)) {
+        match cell(table, *index) {
             Ok("\\N" | "NULL") => {}
             Ok(text) => cells.add(*column, text),
             Err(bytes) if NAMED.contains(column) => {
@@ -404,8 +404,8 @@ fn add<'a>(
 }
 
 /// A cell of a record; empty where it has none. The bytes, if they are not UTF-8.
-fn cell(table: &Table, place: usize) -> Result<&str, &[u8]> {
-    let bytes = table.field(place).unwrap_or_default();
+fn cell(table: &Table, index: usize) -> Result<&str, &[u8]> {
+    let bytes = table.field(index).unwrap_or_default();
     std::str::from_utf8(bytes).map_err(|_| bytes)
 }
 
@@ -424,7 +424,7 @@ fn separator_line(head: &[u8]) -> Option<(u8, u64)> {
 }
 
 /// Where the columns stand below this header.
-fn named_places(
+fn named_indexes(
     header: &[String],
     settings: &Settings<'_>,
 ) -> Result<Vec<(Column, usize)>, RowsError> {
@@ -438,7 +438,7 @@ fn named_places(
             HEADER_HINT
         },
     };
-    let mut places = Vec::new();
+    let mut indexes = Vec::new();
     for column in Column::ALL {
         let chosen: Vec<&String> = settings
             .columns
@@ -457,25 +457,25 @@ fn named_places(
                 None => own.collect(),
             };
             for name in names {
-                places.extend(
+                indexes.extend(
                     compacted
                         .iter()
                         .position(|known| known == name)
-                        .map(|place| (column, place)),
+                        .map(|index| (column, index)),
                 );
             }
             continue;
         }
         for name in chosen {
-            let place = header
+            let index = header
                 .iter()
                 .position(|known| known == name)
-                .or_else(|| numbered(name).filter(|place| *place < header.len()))
+                .or_else(|| numbered(name).filter(|index| *index < header.len()))
                 .ok_or_else(|| missing(name))?;
-            places.push((column, place));
+            indexes.push((column, index));
         }
     }
-    let has = |column| places.iter().any(|(known, _)| *known == column);
+    let has = |column| indexes.iter().any(|(known, _)| *known == column);
     if !has(Column::To) {
         return Err(missing("to"));
     }
@@ -485,18 +485,18 @@ fn named_places(
     if !has(Column::StartedAt) && !settings.started_now {
         return Err(RowsError::NoStart);
     }
-    Ok(places)
+    Ok(indexes)
 }
 
 /// Where the columns stand without a header.
-fn numbered_places(settings: &Settings<'_>) -> Result<Places, RowsError> {
+fn numbered_indexes(settings: &Settings<'_>) -> Result<ColumnIndexes, RowsError> {
     let mut named = Vec::new();
     for (column, name) in settings.columns {
-        let place = numbered(name).ok_or(RowsError::Unnumbered(column.field()))?;
-        named.push((*column, place));
+        let index = numbered(name).ok_or(RowsError::Unnumbered(column.field()))?;
+        named.push((*column, index));
     }
     match settings.preset {
-        Some(preset) if !preset.layouts().is_empty() => Ok(Places::Layouts {
+        Some(preset) if !preset.layouts().is_empty() => Ok(ColumnIndexes::Layouts {
             preset,
             last: 0,
             named,
@@ -509,7 +509,7 @@ fn numbered_places(settings: &Settings<'_>) -> Result<Places, RowsError> {
             if !has(Column::StartedAt) && !settings.started_now {
                 return Err(RowsError::NoStart);
             }
-            Ok(Places::Fixed(named))
+            Ok(ColumnIndexes::Fixed(named))
         }
     }
 }
@@ -711,7 +711,7 @@ struct Converter<'a> {
     agent_id: Option<String>,
     /// Whether a call without a start started now.
     started_now: bool,
-    /// Reads starts.
+    /// Reads the times at which calls started.
     times: Times,
     /// The calls whose ids came last.
     recent: Recent,
@@ -760,7 +760,7 @@ impl Converter<'_> {
                 let reason = if written.is_empty() {
                     "it is empty; --started-now would count the call as placed now"
                 } else {
-                    "it is no time that is known; say how times are written with --time-format"
+                    "it is not a time in a known form; --time-format names another"
                 };
                 return Ok(RowContent::Fault(Fault::new("started_at", written, reason)));
             }
@@ -1257,7 +1257,7 @@ mod tests {
         assert!(error.contains("one object on each line"), "{error}");
         let error = refused(",".repeat(1 << 20), &plain());
         assert!(error.contains("1024 columns"), "{error}");
-        let many: Vec<String> = (0..1_000).map(|place| format!("column{place}")).collect();
+        let many: Vec<String> = (0..1_000).map(|index| format!("column{index}")).collect();
         let error = refused(many.join(","), &plain());
         assert!(
             error.contains("and 960 more") && error.len() < 2_000,

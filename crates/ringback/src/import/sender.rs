@@ -47,7 +47,7 @@ pub(crate) enum SendError {
     Server {
         /// Rows answered without a gap from the first.
         rows: u64,
-        /// Why.
+        /// The last error of the server, or on the way to it.
         source: ClientError,
     },
 }
@@ -181,7 +181,7 @@ impl Sender<'_> {
         }
         let answer = self.post(&batch.body, account)?;
         let told = Rejected::of(&answer, &batch.body, &batch.lines, 0);
-        let last = told.last().map_or(0, |rejected| rejected.place + 1);
+        let last = told.last().map_or(0, |rejected| rejected.index + 1);
         let (mut rejected, mut accepted) = (answer.report.rejected, answer.report.accepted);
         let (mut new, mut updated) = (answer.new, answer.updated);
         let told_count = told.len() as u64;
@@ -244,7 +244,7 @@ impl Sender<'_> {
 /// Lines from this one on, in pieces of so many: the number of the first, and the piece.
 fn pieces(body: &[u8], from: usize, size: usize) -> impl Iterator<Item = (usize, &[u8])> {
     let mut rest = body;
-    let mut place = 0;
+    let mut index = 0;
     let mut take = move |lines: usize| {
         let mut length = 0;
         let mut count = 0;
@@ -253,9 +253,9 @@ fn pieces(body: &[u8], from: usize, size: usize) -> impl Iterator<Item = (usize,
             count += 1;
         }
         let (piece, behind) = rest.split_at(length);
-        let start = place;
+        let start = index;
         rest = behind;
-        place += count;
+        index += count;
         (start, piece)
     };
     take(from);
@@ -265,7 +265,7 @@ fn pieces(body: &[u8], from: usize, size: usize) -> impl Iterator<Item = (usize,
 /// Rows that are sent in one request.
 #[derive(Default)]
 struct Batch {
-    /// Its place among the batches, from 0.
+    /// Its number among the batches, from 0.
     sequence: u64,
     /// How many rows it has, and how many of them are skipped.
     done: Done,
@@ -279,8 +279,8 @@ struct Batch {
 
 /// A row that the server rejected.
 struct Rejected {
-    /// Its place among the rows of the batch.
-    place: usize,
+    /// Its index among the rows of the batch.
+    index: usize,
     /// What it is told as.
     reject: Reject,
 }
@@ -307,7 +307,7 @@ impl Rejected {
             let field = field_of(reason);
             let value = call.get(field).and_then(Value::as_str);
             rejected.push(Self {
-                place: first + index,
+                index: first + index,
                 reject: Reject {
                     line: lines.get(first + index).copied().unwrap_or(0),
                     fault: Fault::new(field, value.unwrap_or_default(), reason),
@@ -323,7 +323,7 @@ fn field_of(reason: &str) -> &'static str {
     REASONS
         .iter()
         .filter_map(|(words, field)| Some((reason.find(words)?, field)))
-        .min_by_key(|(place, _)| *place)
+        .min_by_key(|(index, _)| *index)
         .map_or("", |(_, field)| field)
 }
 
@@ -337,9 +337,9 @@ struct Settled {
 
 /// Keeps the account of all batches.
 struct Account<'a> {
-    /// Shows it.
+    /// Shows the account to people.
     progress: &'a Progress,
-    /// Remembers it.
+    /// Remembers the account beside the file.
     position: Option<&'a PositionFile>,
     /// How many batches may be answered before their turn until the others wait.
     most_early: usize,
@@ -471,7 +471,7 @@ impl Account<'_> {
     }
 }
 
-/// Remembers how far it got. Where that fails, an interrupted import starts anew: that costs time,
+/// Remembers how far it got. Where that fails, an interrupted import starts from the first row: that costs time,
 /// not rows, and was said at the start.
 fn remember(position: &PositionFile, done: Done) {
     let _not_remembered = position.write(done);
@@ -491,7 +491,7 @@ impl Summary {
         self.done.rejected
     }
 
-    /// For programs.
+    /// The summary for `--json`.
     pub(crate) fn to_json(&self) -> Value {
         let errors: Vec<Value> = self
             .errors

@@ -143,7 +143,7 @@ fn utf_16(head: &[u8]) -> Option<&'static Encoding> {
 struct Decoding<R> {
     /// What is decoded.
     encoded: R,
-    /// Decodes.
+    /// Turns the encoding into UTF-8.
     decoder: Decoder,
     /// Whether the decoder was told that there is no more.
     ended: bool,

@@ -130,7 +130,7 @@ impl Events for EngineProgram {
 
 /// Records what was learned, many calls at once.
 pub(super) struct Recorder {
-    /// Records.
+    /// Records what was learned.
     engine: Engine,
     /// What was learned.
     queue: mpsc::Receiver<LearnedTicket>,

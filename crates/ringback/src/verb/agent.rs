@@ -259,7 +259,7 @@ const FIELDS: &[Column<Agent>] = &[
     ("updated", |agent| agent.updated_at.show()),
 ];
 
-/// Examples.
+/// What follows the options in the long help.
 const EXAMPLES: &str = "\
 Examples:
   ringback agent create --name 'Solar sales' --direction outbound --number +12025550100

@@ -40,7 +40,7 @@ enum Verb {
         /// How far the call got [server default: initiated]
         #[arg(long, value_parser = call_status())]
         status: Option<CallStatus>,
-        /// When it started (RFC 3339), as 2026-01-31T12:00:00Z [server default: now]
+        /// When it started (RFC 3339), such as 2026-01-31T12:00:00Z [server default: now]
         #[arg(long, value_name = "TIME")]
         started_at: Option<String>,
         /// The call id: the same one again updates the call [server default: a new one]
@@ -83,7 +83,7 @@ const FIELDS: &[Column<Call>] = &[
     ("started", |call| call.started_at.show()),
 ];
 
-/// Examples.
+/// What follows the options in the long help.
 const EXAMPLES: &str = "\
 Examples:
   ringback call record --agent Sales --to +12025550142 --from +12025550100

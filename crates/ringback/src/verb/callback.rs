@@ -31,7 +31,7 @@ pub(crate) struct CallbackArgs {
 enum Verb {
     /// List the agents that hold a callback role
     List,
-    /// Give an inbound agent a callback role, in place of any it has
+    /// Give an inbound agent a callback role; replaces the one it has
     Set {
         /// The inbound agent, by id or name
         agent: String,
@@ -65,7 +65,7 @@ enum Verb {
     },
     /// Count callbacks by source agent
     Stats {
-        /// First day (UTC), as 2026-01-31 [server default: 30 days ago]
+        /// First day (UTC), such as 2026-01-31 [server default: 30 days ago]
         #[arg(long, value_name = "DAY")]
         start: Option<String>,
         /// Last day (UTC), included [server default: today]
@@ -285,7 +285,7 @@ const COUNTS_BY_SOURCE: &[Column<SourceCount>] = &[
     ("CALLBACKS", |source| source.count.show()),
 ];
 
-/// Examples.
+/// What follows the options in the long help.
 const EXAMPLES: &str = "\
 Examples:
   ringback callback set Desk --source Sales

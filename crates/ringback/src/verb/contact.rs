@@ -67,7 +67,7 @@ const COLUMNS: &[Column<Call>] = &[
     ("SID", |call| call.sid.show()),
 ];
 
-/// Examples.
+/// What follows the options in the long help.
 const EXAMPLES: &str = "\
 Examples:
   ringback contact show +12025550142

@@ -84,7 +84,7 @@ enum Verb {
 /// The settings of an environment.
 #[derive(Debug, Args)]
 struct Settings {
-    /// Country in which numbers without + are read (ISO 3166-1 alpha-2), as `BR`
+    /// Country in which numbers without + are read (ISO 3166-1 alpha-2), such as `BR`
     #[arg(long, value_name = "COUNTRY")]
     default_country: Option<String>,
     /// What digits without + are: a number as dialed within the country, or E.164 [server default: national]
@@ -93,7 +93,7 @@ struct Settings {
     /// How old a call may be and still be returned: seconds, or 90m, 12h, 30d [server default: 30d]
     #[arg(long, value_name = "TIME", value_parser = seconds)]
     recency_window: Option<u64>,
-    /// SIP URI for agents without targets of their own, as `sip:{agent_id}@agents.example.com`; also {dialed}, {caller}, {source_agent_id}
+    /// SIP URI for agents without targets of their own, such as `sip:{agent_id}@agents.example.com`; also {dialed}, {caller}, {source_agent_id}
     #[arg(long, value_name = "URI")]
     target_template: Option<String>,
     /// Where calls go that no agent takes, as `"URI PRIORITY WEIGHT"`; repeat for several
@@ -283,7 +283,7 @@ const NEW_TOKEN: &[Column<TokenShown>] = &[
     ("created", |token| token.created_at.show()),
 ];
 
-/// Examples.
+/// What follows the options in the long help.
 const EXAMPLES: &str = "\
 Examples:
   export RINGBACK_TOKEN=$(cat ringback-data/admin.token)

@@ -176,7 +176,7 @@ const FIELDS: &[Column<PhoneNumber>] = &[
     ("created", |number| number.created_at.show()),
 ];
 
-/// Examples.
+/// What follows the options in the long help.
 const EXAMPLES: &str = "\
 Examples:
   ringback number add +12025550100 +12025550101

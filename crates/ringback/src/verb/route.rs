@@ -95,7 +95,7 @@ const RUNGS: &[Column<Step>] = &[
     ("DETAIL", |step| step.detail.show()),
 ];
 
-/// Examples.
+/// What follows the options in the long help.
 const EXAMPLES: &str = "\
 Examples:
   ringback route --to +12025550100 --from +12025550142

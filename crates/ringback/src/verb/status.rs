@@ -1,4 +1,4 @@
-//! `ringback status` and `ringback reload`: how the server is, and a new configuration for it.
+//! `ringback status` and `ringback reload`: the state of a server, and a new configuration for it.
 
 use std::collections::BTreeMap;
 
@@ -264,7 +264,7 @@ const CRITICAL: u8 = 2;
 /// It could not be asked.
 const UNKNOWN: u8 = 3;
 
-/// Examples.
+/// What follows the options in the long help.
 const EXAMPLES: &str = "\
 Needs the administrator token.
 
@@ -272,9 +272,9 @@ Examples:
   RINGBACK_TOKEN=$(cat ringback-data/admin.token) ringback status
   ringback status --check      # RINGBACK OK - ready, 12 calls/s, 1000000 contacts | ...";
 
-/// Examples.
+/// What follows the options in the long help.
 const RELOAD_EXAMPLES: &str = "\
-Needs the administrator token. The server reads its configuration and certificates again, as on
+Needs the administrator token. The server reads its configuration and certificates again, as on \
 SIGHUP; a bad configuration is refused with every fault, and the old one stays (exit code 65).
 
 Examples:

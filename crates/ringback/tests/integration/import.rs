@@ -27,8 +27,8 @@ fn file(server: &Server, name: &str, content: impl AsRef<[u8]>) -> String {
 }
 
 /// The contact with this number.
-fn contact(place: usize) -> String {
-    format!("+1202{:07}", 5_000_000 + place)
+fn contact(index: usize) -> String {
+    format!("+1202{:07}", 5_000_000 + index)
 }
 
 /// The calls that are remembered of a contact.
@@ -47,13 +47,13 @@ fn every_format_and_compression_imports_the_same_calls_once() {
     let time = "2026-11-01T12:00:00Z";
     let mut csv = "sid,agent_id,to,from,status,started_at,comment\n".to_owned();
     let mut ndjson = String::new();
-    for place in 0..500 {
-        let (to, from) = (contact(place), "+12025550100");
+    for index in 0..500 {
+        let (to, from) = (contact(index), "+12025550100");
         let _infallible = writeln!(
             csv,
-            "s{place},{agent},{to},{from},busy,{time},\"a, \"\"b\"\"\nc\""
+            "s{index},{agent},{to},{from},busy,{time},\"a, \"\"b\"\"\nc\""
         );
-        let line = json!({"sid": format!("s{place}"), "agent_id": agent, "to": to, "from": from,
+        let line = json!({"sid": format!("s{index}"), "agent_id": agent, "to": to, "from": from,
             "status": "busy", "started_at": time});
         let _infallible = writeln!(ndjson, "{line}");
     }
@@ -84,10 +84,10 @@ fn every_format_and_compression_imports_the_same_calls_once() {
     }
     let piped = client_with_input(&server, api.token(), &["import", "calls", "-"], &zstd);
     assert!(piped.success().contains("500 accepted, 0 rejected"));
-    for place in [0, 250, 499] {
-        let calls = calls(&api, &contact(place));
+    for index in [0, 250, 499] {
+        let calls = calls(&api, &contact(index));
         assert_eq!(calls.len(), 1);
-        assert_eq!(calls[0]["sid"], format!("s{place}"));
+        assert_eq!(calls[0]["sid"], format!("s{index}"));
         assert_eq!(calls[0]["status"], "busy");
     }
 }
@@ -232,8 +232,8 @@ fn interrupted_import_continues_where_it_was() {
     let (api, agent) = campaign(&server);
     let rows = 60_000;
     let mut csv = "agent_id,to,started_at\n".to_owned();
-    for place in 0..rows {
-        let _infallible = writeln!(csv, "{agent},{},2026-11-01T12:00:00Z", contact(place));
+    for index in 0..rows {
+        let _infallible = writeln!(csv, "{agent},{},2026-11-01T12:00:00Z", contact(index));
     }
     let path = file(&server, "calls.csv", csv);
     let position = format!("{path}.ringback-position");
@@ -251,8 +251,8 @@ fn interrupted_import_continues_where_it_was() {
         (&json!(rows), &json!(rows), &json!(0))
     );
     assert!(!Path::new(&position).exists());
-    for place in (0..rows).step_by(997) {
-        assert_eq!(calls(&api, &contact(place)).len(), 1, "row {place}");
+    for index in (0..rows).step_by(997) {
+        assert_eq!(calls(&api, &contact(index)).len(), 1, "row {index}");
     }
 }
 
@@ -279,7 +279,7 @@ fn rejected_rows_are_kept_once_however_often_the_import_is_interrupted() {
             ),
             3 => writeln!(
                 expected,
-                "{line},started_at,yesterday,it is no time that is known; say how times are written with --time-format"
+                "{line},started_at,yesterday,it is not a time in a known form; --time-format names another"
             ),
             _ => Ok(()),
         };
@@ -332,8 +332,8 @@ fn import_waits_for_a_server_that_is_killed_and_comes_back() {
     let (api, agent) = campaign(&first);
     let rows = 60_000;
     let mut ndjson = String::new();
-    for place in 0..rows {
-        let call = json!({"agent_id": agent, "to": contact(place), "sid": place.to_string(),
+    for index in 0..rows {
+        let call = json!({"agent_id": agent, "to": contact(index), "sid": index.to_string(),
             "started_at": "2026-11-01T12:00:00Z"});
         let _infallible = writeln!(ndjson, "{call}");
     }
@@ -375,8 +375,8 @@ fn import_waits_for_a_server_that_is_killed_and_comes_back() {
         (&json!(rows), &json!(rows), &json!(0))
     );
     let api = second.api(api.token());
-    for place in (0..rows).step_by(997) {
-        assert_eq!(calls(&api, &contact(place)).len(), 1, "row {place}");
+    for index in (0..rows).step_by(997) {
+        assert_eq!(calls(&api, &contact(index)).len(), 1, "row {index}");
     }
 }
 
@@ -453,10 +453,10 @@ fn every_rejected_row_is_kept_with_line_value_and_reason() {
     let (api, agent) = campaign(&server);
     // More than the server tells of one request, and among them rows that it takes.
     let mut text = "agent_id,to,from,started_at\n".to_owned();
-    for place in 0..1_000 {
-        let to = match place % 4 {
-            0 => contact(place),
-            _ => format!("4.93E+{place}"),
+    for index in 0..1_000 {
+        let to = match index % 4 {
+            0 => contact(index),
+            _ => format!("4.93E+{index}"),
         };
         let _infallible = writeln!(text, "{agent},{to},,2026-11-01 12:00:00");
     }
@@ -526,8 +526,8 @@ fn where_no_position_can_be_kept_it_is_said_once() {
     let server = server();
     let (api, agent) = campaign(&server);
     let mut text = "agent_id,to,started_at\n".to_owned();
-    for place in 0..2_000 {
-        let _infallible = writeln!(text, "{agent},{},1793534400", contact(place));
+    for index in 0..2_000 {
+        let _infallible = writeln!(text, "{agent},{},1793534400", contact(index));
     }
     let path = file(&server, "calls.csv", text);
     let args = [
