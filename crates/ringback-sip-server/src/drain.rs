@@ -34,7 +34,7 @@ impl<P: Events> Shared<P> {
         let peer_counters = source.state.shard(shard);
         peer_counters.received();
         // One by one: all of them at once are much to copy.
-        for effect in outcome.effects.drain(..) {
+        for effect in outcome.effects.drain() {
             match effect {
                 Effect::Dropped(cause) => {
                     counters.dropped(cause);

@@ -217,13 +217,15 @@ mod tests {
                 now: self.clock.now(),
                 is_draining: false,
             };
-            let outcome = self.redirect.handle(&mut worker, snapshot, received);
-            let effects = outcome.effects.iter().map(|effect| match effect {
+            let mut outcome = self.redirect.handle(&mut worker, snapshot, received);
+            let effects = outcome.effects.drain().map(|effect| match effect {
                 Effect::Decided(call) => format!("Decided {}", call.decision.reason.name()),
                 Effect::Unserved(call) => format!("Unserved {}", call.reason),
+                Effect::Learned(learned) => format!("Learned {:?}", learned.lessons),
                 other => format!("{other:?}"),
             });
-            (outcome.status, effects.collect())
+            let effects = effects.collect();
+            (outcome.status, effects)
         }
     }
 
@@ -265,6 +267,26 @@ mod tests {
         assert_eq!(server.ask(&invite, true), (None, late(false)));
         assert_eq!(server.ask(&request("OPTIONS", "2"), true).0, Some(200));
         assert_eq!(server.ask(&invite, false).0, Some(404));
+    }
+
+    // Its effects were one more than there was room for.
+    #[test]
+    fn an_invite_that_nothing_fits_has_all_its_effects() {
+        let toml = "[[peers]]\naddress = [\"127.0.0.1\"]\nlearn = true";
+        let server = Server::new(toml);
+        let invite =
+            request("INVITE", "1").replace("\r\n\r\n", "\r\nX-Ringback-Agent: nobody\r\n\r\n");
+        let name = "n".repeat(65_530 - invite.len());
+        let invite = invite.replace("From: <", &format!("From: {name} <"));
+        let effects = [
+            "Learned [Nothing(UnknownAgent)]",
+            "Decided number_unknown",
+            "Refused(TooLarge)",
+            "Unserved number_unknown",
+            "Dropped(ReplyTooLarge)",
+        ];
+        let effects = effects.map(str::to_owned).into();
+        assert_eq!(server.ask(&invite, false), (None, effects));
     }
 
     #[test]

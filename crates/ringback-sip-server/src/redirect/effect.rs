@@ -24,7 +24,8 @@ pub(crate) struct Outcome<'m, 'r> {
 }
 
 /// The effects of one message: in place, so that nothing is allocated.
-pub(crate) type Effects<'m, 'r> = ArrayVec<Effect<'m, 'r>, MOST_EFFECTS>;
+#[derive(Debug, Default)]
+pub(crate) struct Effects<'m, 'r>(ArrayVec<Effect<'m, 'r>, MOST_EFFECTS>);
 
 /// Something to be counted or told.
 #[derive(Debug)]
@@ -70,7 +71,7 @@ impl<'m, 'r> Outcome<'m, 'r> {
         Self {
             source,
             status: None,
-            effects: Effects::new(),
+            effects: Effects::default(),
         }
     }
 
@@ -81,5 +82,19 @@ impl<'m, 'r> Outcome<'m, 'r> {
     }
 }
 
-/// An INVITE that is learned from, decided, refused and shown.
-const MOST_EFFECTS: usize = 4;
+impl<'m, 'r> Effects<'m, 'r> {
+    /// Adds one.
+    pub(crate) fn push(&mut self, effect: Effect<'m, 'r>) {
+        let added = self.0.try_push(effect);
+        debug_assert!(added.is_ok(), "no message has so many effects");
+    }
+
+    /// Takes all of them out, first one first.
+    pub(crate) fn drain(&mut self) -> impl Iterator<Item = Effect<'m, 'r>> {
+        self.0.drain(..)
+    }
+}
+
+/// How many effects a message has at most: an INVITE is learned from, decided, refused because its answer does not fit,
+/// shown for that, and dropped because the refusal does not fit either.
+const MOST_EFFECTS: usize = 5;

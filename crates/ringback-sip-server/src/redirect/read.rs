@@ -66,7 +66,9 @@ impl Redirect {
                 let mut outcome = Outcome::new(Ok(source)).with(Effect::Dropped(Dropped::Response));
                 if source.peer.learn {
                     let learned = self.learning.observe(&message, &sighting(snapshot, source));
-                    outcome.effects.extend(learned.map(Effect::Learned));
+                    if let Some(learned) = learned {
+                        outcome.effects.push(Effect::Learned(learned));
+                    }
                 }
                 return Read::Done(outcome);
             }
