@@ -1,7 +1,12 @@
 //! A map: a trie over the bits of the keys' hashes (Bagwell's), 32 ways to a node, empty ways left out.
+//!
+//! A node stands in its parent; what is on its ways stands elsewhere, in one piece. So a search waits for
+//! memory once a level.
 
 use std::borrow::Borrow;
 use std::hash::{BuildHasher, Hash};
+use std::iter::once;
+use std::mem;
 use std::sync::Arc;
 
 use foldhash::fast::FixedState;
@@ -10,7 +15,7 @@ use foldhash::fast::FixedState;
 #[derive(Clone, Debug)]
 pub(crate) struct PersistentMap<K, V> {
     /// The trie.
-    root: Arc<Node<K, V>>,
+    root: Node<K, V>,
     /// How many entries there are.
     length: usize,
     /// Hashes the keys.
@@ -23,7 +28,7 @@ struct Node<K, V> {
     /// Which ways there are.
     ways: u32,
     /// What is there on each way, in their order; below the last level, entries in no order.
-    items: Vec<Item<K, V>>,
+    items: Arc<[Item<K, V>]>,
 }
 
 /// What stands on one way.
@@ -32,15 +37,22 @@ enum Item<K, V> {
     /// The only entry on it.
     Entry(K, V),
     /// Several.
-    Node(Arc<Node<K, V>>),
+    Node(Node<K, V>),
 }
 
 impl<K, V> Default for Node<K, V> {
     fn default() -> Self {
         Self {
             ways: 0,
-            items: Vec::new(),
+            items: Arc::default(),
         }
+    }
+}
+
+impl<K, V> Default for Item<K, V> {
+    /// What is left where an item was taken away; costs no memory.
+    fn default() -> Self {
+        Self::Node(Node::default())
     }
 }
 
@@ -48,7 +60,7 @@ impl<K, V> PersistentMap<K, V> {
     /// An empty map, whose hash nobody can foresee who does not know the seed.
     pub(crate) fn with_seed(seed: u64) -> Self {
         Self {
-            root: Arc::default(),
+            root: Node::default(),
             length: 0,
             hasher: FixedState::with_seed(seed),
         }
@@ -86,7 +98,7 @@ impl<K: Clone + Eq + Hash, V: Clone> PersistentMap<K, V> {
     pub(crate) fn insert(&mut self, key: K, value: V) -> Option<V> {
         let hasher = self.hasher.clone();
         let hash = hasher.hash_one(&key);
-        let before = Arc::make_mut(&mut self.root).insert(hash, 0, key, value, &hasher);
+        let before = self.root.insert(hash, 0, key, value, &hasher);
         self.length += usize::from(before.is_none());
         before
     }
@@ -100,7 +112,7 @@ impl<K: Clone + Eq + Hash, V: Clone> PersistentMap<K, V> {
         // Nothing is copied for a key that is not there.
         self.get(key)?;
         let hash = self.hasher.hash_one(key);
-        let removed = Arc::make_mut(&mut self.root).remove(hash, 0, key);
+        let removed = self.root.remove(hash, 0, key);
         self.length -= usize::from(removed.is_some());
         removed
     }
@@ -122,6 +134,28 @@ impl<K, V> Node<K, V> {
     }
 }
 
+impl<K: Clone, V: Clone> Node<K, V> {
+    /// Puts an item before the one with this index.
+    fn put(&mut self, index: usize, item: Item<K, V>) {
+        let (before, after) = Arc::make_mut(&mut self.items).split_at_mut(index);
+        let (before, after) = (before.iter_mut(), after.iter_mut());
+        self.items = before
+            .map(mem::take)
+            .chain(once(item))
+            .chain(after.map(mem::take))
+            .collect();
+    }
+
+    /// Takes the item with this index away.
+    fn take(&mut self, index: usize) -> Item<K, V> {
+        let (before, after) = Arc::make_mut(&mut self.items).split_at_mut(index);
+        let mut after = after.iter_mut().map(mem::take);
+        let taken = after.next().unwrap_or_default();
+        self.items = before.iter_mut().map(mem::take).chain(after).collect();
+        taken
+    }
+}
+
 impl<K: Clone + Eq + Hash, V: Clone> Node<K, V> {
     /// Enters a value below this node; gives the one that the key had.
     fn insert(
@@ -133,45 +167,41 @@ impl<K: Clone + Eq + Hash, V: Clone> Node<K, V> {
         hasher: &FixedState,
     ) -> Option<V> {
         if shift >= LEAF_SHIFT {
-            for item in &mut self.items {
+            for item in Arc::make_mut(&mut self.items) {
                 if let Item::Entry(other, held) = item
                     && *other == key
                 {
-                    return Some(std::mem::replace(held, value));
+                    return Some(mem::replace(held, value));
                 }
             }
-            self.items.push(Item::Entry(key, value));
+            self.put(self.items.len(), Item::Entry(key, value));
             return None;
         }
         let way = way(hash, shift);
-        let Some(item) = self
-            .index_of(way)
-            .and_then(|index| self.items.get_mut(index))
-        else {
+        let Some(index) = self.index_of(way) else {
             let bit = 1 << way;
-            // One more, instead of twice as many: most nodes hardly ever grow.
-            self.items.reserve_exact(1);
-            self.items.insert(self.rank(bit), Item::Entry(key, value));
+            self.put(self.rank(bit), Item::Entry(key, value));
             self.ways |= bit;
             return None;
         };
+        let item = Arc::make_mut(&mut self.items).get_mut(index)?;
         match item {
             Item::Node(child) => {
-                return Arc::make_mut(child).insert(hash, shift + BITS, key, value, hasher);
+                return child.insert(hash, shift + BITS, key, value, hasher);
             }
             Item::Entry(other, held) if *other == key => {
-                return Some(std::mem::replace(held, value));
+                return Some(mem::replace(held, value));
             }
             Item::Entry(..) => {}
         }
         // Two keys on one way: they part further down.
         let mut child = Self::default();
-        if let Item::Entry(other, held) = std::mem::replace(item, Item::Node(Arc::default())) {
+        if let Item::Entry(other, held) = mem::take(item) {
             let other_hash = hasher.hash_one(&other);
             child.insert(other_hash, shift + BITS, other, held, hasher);
         }
         child.insert(hash, shift + BITS, key, value, hasher);
-        *item = Item::Node(Arc::new(child));
+        *item = Item::Node(child);
         None
     }
 
@@ -188,20 +218,20 @@ impl<K: Clone + Eq + Hash, V: Clone> Node<K, V> {
             let way = way(hash, shift);
             (1 << way, self.index_of(way)?)
         };
-        let item = self.items.get_mut(index)?;
-        if let Item::Node(child) = item {
-            let child = Arc::make_mut(child);
+        if let Item::Node(_) = self.items.get(index)? {
+            let item = Arc::make_mut(&mut self.items).get_mut(index)?;
+            let Item::Node(child) = item else {
+                return None;
+            };
             let removed = child.remove(hash, shift + BITS, key)?;
             // An entry left alone needs no node around it.
-            if let [Item::Entry(..)] = child.items.as_slice()
-                && let Some(last) = child.items.pop()
-            {
-                *item = last;
+            if let [Item::Entry(..)] = &*child.items {
+                *item = child.take(0);
             }
             return Some(removed);
         }
         self.ways &= !bit;
-        match self.items.remove(index) {
+        match self.take(index) {
             Item::Entry(_, value) => Some(value),
             Item::Node(_) => None,
         }
@@ -304,7 +334,7 @@ mod tests {
     fn is_canonical<K, V>(node: &Node<K, V>, depth: usize) -> bool {
         let counted =
             depth * BITS >= LEAF_SHIFT || node.ways.count_ones() as usize == node.items.len();
-        let is_needed = depth == 0 || !matches!(node.items.as_slice(), [] | [Item::Entry(..)]);
+        let is_needed = depth == 0 || !matches!(&*node.items, [] | [Item::Entry(..)]);
         counted
             && is_needed
             && node.items.iter().all(|item| match item {

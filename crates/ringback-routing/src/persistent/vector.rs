@@ -1,5 +1,9 @@
-//! A sequence: a tree of arrays, 32 to a node, as high as its length wants it.
+//! A sequence: a tree of arrays, 32 to a node, as high as its length wants it, and a tail that fills up.
+//!
+//! Only whole arrays are in the tree, so that a search reads nothing but the pointers to follow: it waits for
+//! memory once a level.
 
+use std::mem;
 use std::sync::Arc;
 
 use arrayvec::ArrayVec;
@@ -7,21 +11,23 @@ use arrayvec::ArrayVec;
 /// A sequence that grows at its end; see [the module](super).
 #[derive(Clone, Debug)]
 pub(crate) struct PersistentVec<T> {
-    /// The tree; `None`: nothing is in it.
+    /// The tree: all elements but the tail. `None`: there are none.
     root: Option<Node<T>>,
     /// How many levels of branches stand above the leaves.
     height: u32,
     /// How many elements there are.
     length: usize,
+    /// The last elements: too few for a leaf.
+    tail: Arc<ArrayVec<T, WIDTH>>,
 }
 
 /// A part of the tree.
 #[derive(Clone, Debug)]
 enum Node<T> {
     /// Elements.
-    Leaf(Arc<ArrayVec<T, WIDTH>>),
-    /// Nodes of the level below, all full but the last.
-    Branch(Arc<ArrayVec<Self, WIDTH>>),
+    Leaf(Arc<[T; WIDTH]>),
+    /// Nodes of the level below, from the first on as many as there are.
+    Branch(Arc<[Option<Self>; WIDTH]>),
 }
 
 impl<T> Default for PersistentVec<T> {
@@ -30,6 +36,7 @@ impl<T> Default for PersistentVec<T> {
             root: None,
             height: 0,
             length: 0,
+            tail: Arc::default(),
         }
     }
 }
@@ -42,38 +49,36 @@ impl<T> PersistentVec<T> {
 
     /// The element at this index.
     pub(crate) fn get(&self, index: usize) -> Option<&T> {
-        if index >= self.length {
-            return None;
+        if index >= self.in_tree() {
+            return self.tail.get(index - self.in_tree());
         }
-        let mut node = self.root.as_ref()?;
-        let mut shift = self.height * BITS;
-        loop {
-            match node {
-                Node::Branch(children) => node = children.get(digit(index, shift))?,
-                Node::Leaf(elements) => return elements.get(digit(index, 0)),
-            }
-            shift = shift.saturating_sub(BITS);
-        }
+        self.leaf(index).get(index % WIDTH)
     }
 
     /// Every element, in order.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
-        (0..self.length)
+        (0..self.in_tree())
             .step_by(WIDTH)
             .flat_map(|first| self.leaf(first))
+            .chain(&*self.tail)
     }
 
-    /// The elements of the leaf that holds this index.
+    /// How many elements are in the tree.
+    const fn in_tree(&self) -> usize {
+        self.length - self.length % WIDTH
+    }
+
+    /// The leaf that holds this index; none where it is not in the tree.
     fn leaf(&self, index: usize) -> &[T] {
         let mut node = self.root.as_ref();
         let mut shift = self.height * BITS;
-        while let Some(Node::Branch(children)) = node {
-            node = children.get(digit(index, shift));
+        loop {
+            match node {
+                Some(Node::Branch(children)) => node = children[digit(index, shift)].as_ref(),
+                Some(Node::Leaf(elements)) => return &**elements,
+                None => return &[],
+            }
             shift = shift.saturating_sub(BITS);
-        }
-        match node {
-            Some(Node::Leaf(elements)) => elements,
-            _ => &[],
         }
     }
 }
@@ -81,18 +86,22 @@ impl<T> PersistentVec<T> {
 impl<T: Clone> PersistentVec<T> {
     /// The element at this index, to be changed.
     pub(crate) fn get_mut(&mut self, index: usize) -> Option<&mut T> {
+        let in_tree = self.in_tree();
         if index >= self.length {
             return None;
+        }
+        if index >= in_tree {
+            return Arc::make_mut(&mut self.tail).get_mut(index - in_tree);
         }
         let mut node = self.root.as_mut()?;
         let mut shift = self.height * BITS;
         loop {
             match node {
                 Node::Branch(children) => {
-                    node = Arc::make_mut(children).get_mut(digit(index, shift))?;
+                    node = Arc::make_mut(children)[digit(index, shift)].as_mut()?;
                 }
                 Node::Leaf(elements) => {
-                    return Arc::make_mut(elements).get_mut(digit(index, 0));
+                    return Arc::make_mut(elements).get_mut(index % WIDTH);
                 }
             }
             shift = shift.saturating_sub(BITS);
@@ -101,44 +110,55 @@ impl<T: Clone> PersistentVec<T> {
 
     /// Appends an element.
     pub(crate) fn push(&mut self, element: T) {
-        let (index, height) = (self.length, self.height);
+        let tail = Arc::make_mut(&mut self.tail);
+        tail.push(element);
+        if tail.is_full() {
+            let tail = Arc::unwrap_or_clone(mem::take(&mut self.tail));
+            if let Ok(elements) = tail.into_inner() {
+                self.append(Node::Leaf(Arc::new(elements)));
+            }
+        }
         self.length += 1;
+    }
+
+    /// Appends a leaf to the tree.
+    fn append(&mut self, leaf: Node<T>) {
+        let (index, height) = (self.in_tree(), self.height);
         let Some(root) = &mut self.root else {
-            self.root = Some(Node::around(element, 0));
+            self.root = Some(leaf);
             return;
         };
         if index >> ((height + 1) * BITS) > 0 {
             // The tree is full: another level.
-            let children = [root.clone(), Node::around(element, height)];
-            *root = Node::Branch(Arc::new(children.into_iter().collect()));
+            let children = [root.clone(), leaf.below(height)];
+            *root = Node::branch(children);
             self.height += 1;
             return;
         }
-        root.push(index, height, element);
+        root.append(index, height, leaf);
     }
 }
 
 impl<T> Node<T> {
-    /// A node of this height that holds one element.
-    fn around(element: T, height: u32) -> Self {
-        let leaf = Self::Leaf(Arc::new(std::iter::once(element).collect()));
-        (0..height).fold(leaf, |child, _| {
-            Self::Branch(Arc::new(std::iter::once(child).collect()))
-        })
+    /// A branch with these children.
+    fn branch(children: impl IntoIterator<Item = Self>) -> Self {
+        let mut children = children.into_iter();
+        Self::Branch(Arc::new(std::array::from_fn(|_| children.next())))
+    }
+
+    /// The node under so many branches.
+    fn below(self, height: u32) -> Self {
+        (0..height).fold(self, |child, _| Self::branch([child]))
     }
 }
 
 impl<T: Clone> Node<T> {
-    /// Appends the element that will have this index; there is room for it below this node.
-    fn push(&mut self, index: usize, height: u32, element: T) {
-        match self {
-            Self::Leaf(elements) => Arc::make_mut(elements).push(element),
-            Self::Branch(children) => {
-                let children = Arc::make_mut(children);
-                match children.get_mut(digit(index, height * BITS)) {
-                    Some(child) => child.push(index, height - 1, element),
-                    None => children.push(Self::around(element, height - 1)),
-                }
+    /// Appends a leaf whose first element will have this index; there is room for it below this branch.
+    fn append(&mut self, index: usize, height: u32, leaf: Self) {
+        if let Self::Branch(children) = self {
+            match &mut Arc::make_mut(children)[digit(index, height * BITS)] {
+                Some(child) => child.append(index, height - 1, leaf),
+                free => *free = Some(leaf.below(height - 1)),
             }
         }
     }
