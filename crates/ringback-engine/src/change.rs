@@ -303,5 +303,5 @@ pub enum CountKind {
 
 /// The number of the day, in days since 1970-01-01, UTC.
 pub(crate) fn day_of(at: Timestamp) -> i32 {
-    i32::try_from(at.seconds().div_euclid(86_400)).unwrap_or(i32::MAX)
+    at.day()
 }

@@ -39,6 +39,17 @@ impl Timestamp {
         self.0.div_euclid(1_000)
     }
 
+    /// The day in UTC, counted from 1970-01-01.
+    #[must_use]
+    pub fn day(self) -> i32 {
+        // What lies beyond is further away than any calendar goes.
+        i32::try_from(self.seconds().div_euclid(86_400)).unwrap_or(if self.0 < 0 {
+            i32::MIN
+        } else {
+            i32::MAX
+        })
+    }
+
     /// This instant moved by so many milliseconds (negative: earlier).
     #[must_use]
     pub const fn plus_millis(self, millis: i64) -> Self {
@@ -95,6 +106,19 @@ mod tests {
     fn offsets_are_converted_and_milliseconds_kept() {
         let parsed: Timestamp = "2026-11-21T14:00:00.1239+02:00".parse().unwrap();
         assert_eq!(parsed.to_string(), "2026-11-21T12:00:00.123Z");
+    }
+
+    #[test]
+    fn days_begin_at_midnight_before_1970_too() {
+        for (text, day) in [
+            ("1970-01-01T00:00:00Z", 0),
+            ("1970-01-01T23:59:59.999Z", 0),
+            ("1969-12-31T23:59:59.999Z", -1),
+            ("2026-11-21T12:00:00Z", 20_778),
+        ] {
+            assert_eq!(text.parse::<Timestamp>().unwrap().day(), day, "{text}");
+        }
+        assert_eq!(Timestamp::from_millis(i64::MAX).day(), i32::MAX);
     }
 
     #[test]

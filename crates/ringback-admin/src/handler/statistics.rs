@@ -5,7 +5,6 @@ use axum::response::Response;
 use jiff::civil::Date;
 use ringback_api::{AgentStatistics, CallbackAgentPage, CallbackStatistics, Period, SourceCount};
 use ringback_engine::CommandError;
-use ringback_routing::Timestamp;
 
 use crate::api::Api;
 use crate::auth::Tenant;
@@ -20,7 +19,7 @@ pub(crate) async fn environment(
     tenant: Tenant,
     mut query: QueryText,
 ) -> Result<Response, ApiError> {
-    let today = day_of(api.engine().now());
+    let today = api.engine().now().day();
     let invalid = |name| format!("The {name} must be a day, as in 2026-11-21.");
     let start = query.read("start_date", &invalid("start date"), read_day);
     let end = query.read("end_date", &invalid("end date"), read_day);
@@ -75,7 +74,7 @@ pub(crate) async fn agent(
         .filter_map(|source| directory.agent_of(tenant.environment, *source))
         .map(wire::agent_name)
         .collect();
-    let today = day_of(api.engine().now());
+    let today = api.engine().now().day();
     let (received, answered) =
         api.engine()
             .agent_statistics(tenant.environment, id, today - DEFAULT_DAYS, today);
@@ -108,11 +107,6 @@ fn date_of(day: i32) -> String {
     let span = jiff::Span::new().try_days(day);
     let date = span.and_then(|span| EPOCH.checked_add(span));
     date.map(|date| date.to_string()).unwrap_or_default()
-}
-
-/// The day of an instant, in UTC.
-fn day_of(at: Timestamp) -> i32 {
-    i32::try_from(at.seconds().div_euclid(86_400)).unwrap_or(0)
 }
 
 /// Day 0.
