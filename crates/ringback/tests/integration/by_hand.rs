@@ -4,7 +4,7 @@ use std::io::Read as _;
 use std::net::TcpListener;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
-use std::process::{Child, Command};
+use std::process::{Child, Command, Stdio};
 
 use crate::BINARY;
 
@@ -41,6 +41,8 @@ impl Drop for Pasted {
         let group = format!("-{}", self.0.id());
         let _ended = Command::new("kill")
             .args(["-s", "KILL", "--", &group])
+            // Where the server has ended by itself, there is no group any more.
+            .stderr(Stdio::null())
             .status();
         let _ended = self.0.wait();
     }
