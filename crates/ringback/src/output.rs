@@ -16,10 +16,10 @@ pub(crate) struct SessionArgs {
     #[command(flatten)]
     pub(crate) client: ClientArgs,
     /// Print the `data` of the API's answer as JSON
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = "Output")]
     pub(crate) json: bool,
     /// Print ids alone, one a line
-    #[arg(long, short, global = true)]
+    #[arg(long, short, global = true, help_heading = "Output")]
     pub(crate) quiet: bool,
 }
 
