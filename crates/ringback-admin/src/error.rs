@@ -101,6 +101,8 @@ pub(crate) enum ApiError {
     ConfigurationRefused(Vec<String>),
     /// Storage takes no writes now, or cannot be read.
     StorageUnavailable,
+    /// The changes of other nodes came first again and again.
+    Conflict,
     /// The server is going down.
     ShuttingDown,
     /// Something that should not happen; the log has it.
@@ -118,6 +120,7 @@ impl From<SubmitError> for ApiError {
         match error {
             SubmitError::Rejected(error) => Self::Rejected(error),
             SubmitError::StorageUnavailable => Self::StorageUnavailable,
+            SubmitError::Conflict => Self::Conflict,
             SubmitError::ShuttingDown => Self::ShuttingDown,
             other => {
                 tracing::error!(error = %other, "a command failed in an unknown way");
@@ -137,7 +140,7 @@ impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let retry_after = match self {
             Self::RateLimited(seconds) => Some(seconds),
-            Self::TooManyOpenRequests | Self::TooManyConnections => Some(1),
+            Self::TooManyOpenRequests | Self::TooManyConnections | Self::Conflict => Some(1),
             _ => None,
         };
         // Where places are short, the client's connection is one of them.
@@ -242,6 +245,11 @@ impl ApiError {
                 StatusCode::SERVICE_UNAVAILABLE,
                 "Storage is unavailable",
                 Some("STORAGE_UNAVAILABLE"),
+            ),
+            Self::Conflict => (
+                StatusCode::CONFLICT,
+                "Other changes came first too often",
+                Some("CONFLICT"),
             ),
             Self::ShuttingDown => (
                 StatusCode::SERVICE_UNAVAILABLE,

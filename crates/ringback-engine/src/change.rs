@@ -41,6 +41,43 @@ pub enum Change {
     BatchRouted(RoutedBatch),
     /// Counters grew by what follows from batches of SIP calls.
     BatchesCounted(BatchesCounted),
+    /// Calls that no role can want any more were dropped.
+    CallsSwept(CallsSwept),
+    /// What happened to incoming calls before this instant is forgotten, but for batches of SIP calls that the
+    /// stored counters do not contain yet.
+    RoutedSwept(Timestamp),
+}
+
+impl Change {
+    /// Whether this is about what one node has stored, and not about what all of them agree on: a log that
+    /// several nodes share keeps it to the node that appended it.
+    #[must_use]
+    pub const fn is_local(&self) -> bool {
+        matches!(self, Self::BatchesCounted(_))
+    }
+}
+
+/// Old calls of some contacts were dropped.
+///
+/// It names the contacts and the cutoff, so that every node, and every replay of the log, drops the same calls,
+/// whatever its clock says and however far its own sweep has come.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CallsSwept {
+    /// Whose contacts.
+    pub environment: EnvironmentId,
+    /// Calls that started before this instant were dropped, and all calls of agents that are gone. A whole
+    /// second, because the index in memory knows no less.
+    pub before: Timestamp,
+    /// The contacts.
+    pub contacts: Vec<E164>,
+}
+
+impl CallsSwept {
+    /// Whether a call of one of the contacts stays, its agent being there.
+    #[must_use]
+    pub fn keeps(&self, started_at: Timestamp) -> bool {
+        started_at >= self.before
+    }
 }
 
 /// An outbound call, as recorded.
@@ -184,7 +221,7 @@ pub struct RoutedOverSip {
 /// Incoming SIP calls that were routed one after the other, each Call-ID once.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RoutedBatch {
-    /// Greater than that of every batch before.
+    /// Greater than that of every batch before in the log.
     pub number: u64,
     /// When the last of them was routed.
     pub latest: Timestamp,
@@ -221,15 +258,19 @@ pub struct BatchCall {
 impl RoutedBatch {
     /// The counters that the calls raise by one each; one that several raise comes as often.
     pub fn count_keys(&self) -> impl Iterator<Item = CountKey> {
-        self.calls.iter().filter_map(|call| {
-            let route = self.routes.get(call.route as usize)?;
-            Some(CountKey {
-                environment: route.environment,
-                day: day_of(Timestamp::from_seconds(i64::from(call.second))),
-                agent: route.agent?,
-                source: route.source,
-                kind: route.kind?,
-            })
+        self.calls.iter().filter_map(|call| self.count_key(call))
+    }
+
+    /// The counter that one of the calls raises, if any.
+    #[must_use]
+    pub fn count_key(&self, call: &BatchCall) -> Option<CountKey> {
+        let route = self.routes.get(call.route as usize)?;
+        Some(CountKey {
+            environment: route.environment,
+            day: day_of(Timestamp::from_seconds(i64::from(call.second))),
+            agent: route.agent?,
+            source: route.source,
+            kind: route.kind?,
         })
     }
 }
@@ -276,6 +317,8 @@ pub struct AnsweredCall {
 }
 
 /// What a counter counts.
+///
+/// The order of counters is stored, in [`CountMark::partial`]: it stays as it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CountKey {
     /// Whose calls.
@@ -304,4 +347,46 @@ pub enum CountKind {
 /// The number of the day, in days since 1970-01-01, UTC.
 pub(crate) fn day_of(at: Timestamp) -> i32 {
     at.day()
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+
+    /// A mark that was stored by an earlier version says of each counter whether it contains a batch: by this
+    /// order, which follows from the order of fields and variants.
+    #[test]
+    fn counters_are_ordered_by_environment_day_agent_source_and_kind() {
+        let key = |environment, day, agent, source: Option<u128>, kind| CountKey {
+            environment: EnvironmentId(Uuid::from_u128(environment)),
+            day,
+            agent: AgentId(Uuid::from_u128(agent)),
+            source: source.map(|id| AgentId(Uuid::from_u128(id))),
+            kind,
+        };
+        use CountKind::{Answered, Received, Unmatched};
+        let ascending = [
+            key(1, -1, 9, Some(9), Unmatched),
+            key(1, 0, 8, Some(9), Unmatched),
+            key(1, 0, 9, None, Unmatched),
+            key(1, 0, 9, Some(8), Unmatched),
+            key(1, 0, 9, Some(9), Received),
+            key(1, 0, 9, Some(9), Answered),
+            key(1, 0, 9, Some(9), Unmatched),
+            key(2, -1, 0, None, Received),
+            key(u128::MAX, i32::MAX, 0, None, Received),
+        ];
+        assert!(ascending.is_sorted_by(|left, right| left < right));
+        for (index, through) in ascending.iter().enumerate() {
+            let mark = CountMark {
+                complete: 0,
+                partial: Some((1, *through)),
+            };
+            for (other, key) in ascending.iter().enumerate() {
+                assert_eq!(mark.contains(0, key), other <= index);
+            }
+        }
+    }
 }

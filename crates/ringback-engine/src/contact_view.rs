@@ -20,7 +20,7 @@ use ringback_routing::{
 
 use crate::journal::ALL_TIMES;
 use crate::learned::{Ahead, LearnedTicket};
-use crate::{Archive, Call, Clock, JournalError, SystemClock};
+use crate::{Archive, Call, CallsSwept, Clock, JournalError, SystemClock};
 
 /// The remembered calls, right from the first moment: the index where it is whole, and the store
 /// behind it until then.
@@ -252,6 +252,29 @@ impl ContactView {
         if let Some(environment) = directory.environment_by_id(id) {
             self.index
                 .replace(environment.slot, contact, &RecentCalls::default());
+        }
+    }
+
+    /// Shows that old calls were dropped.
+    pub(crate) fn sweep(&self, directory: &Directory, sweep: &CallsSwept) {
+        let Some(environment) = directory.environment_by_id(sweep.environment) else {
+            return;
+        };
+        for contact in &sweep.contacts {
+            let key = (sweep.environment, contact.subscriber());
+            if let Some(calls) = self.exact.lock().contacts.get_mut(&key) {
+                calls.retain(|call| sweep.keeps(call.started_at));
+            }
+            // What is learned meanwhile is entered before the contact is read, or after it is written.
+            let _ahead = self.ahead.lock();
+            let calls = self.index.calls(environment.slot, *contact);
+            let is_kept = |call: &&RememberedCall| {
+                sweep.keeps(call.started_at) && directory.agent(call.source).is_some()
+            };
+            let kept: RecentCalls = calls.iter().filter(is_kept).cloned().collect();
+            if kept.iter().count() < calls.iter().count() {
+                self.index.replace(environment.slot, *contact, &kept);
+            }
         }
     }
 

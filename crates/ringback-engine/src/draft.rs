@@ -10,6 +10,7 @@ use hashbrown::hash_table::Entry;
 use ringback_routing::{Caller, Decision, Directory, E164, EnvironmentId, Timestamp};
 use uuid::Uuid;
 
+use crate::apply::{apply_to_directory, concerns_directory};
 use crate::choices::Choices;
 use crate::contact_view::ContactView;
 use crate::observed::count_key;
@@ -113,39 +114,18 @@ impl<'a> Draft<'a> {
 
     /// Changes something; calls are recorded by [`Self::put_call`].
     pub fn change(&mut self, change: Change) {
-        match &change {
-            Change::EnvironmentPut(environment) => {
-                Arc::make_mut(&mut self.directory).put_environment(environment.clone());
-            }
-            Change::EnvironmentRemoved(id) => {
-                Arc::make_mut(&mut self.directory).remove_environment(*id);
-            }
-            Change::TokenPut(token) => Arc::make_mut(&mut self.directory).put_token(token.clone()),
-            Change::TokenRemoved(environment, id) => {
-                Arc::make_mut(&mut self.directory).remove_token(*environment, *id);
-            }
-            Change::AgentPut(agent) => Arc::make_mut(&mut self.directory).put_agent(agent.clone()),
-            Change::AgentRemoved(_, id, _) => Arc::make_mut(&mut self.directory).remove_agent(*id),
-            Change::NumberPut(number) => {
-                Arc::make_mut(&mut self.directory).put_number(number.clone());
-            }
-            Change::NumberRemoved(_, id) => Arc::make_mut(&mut self.directory).remove_number(*id),
-            Change::ContactForgotten(environment, contact) => {
-                let changes = &self.changes;
-                self.calls.retain(|(_, place)| {
-                    call_at(changes, *place).is_some_and(|call| {
-                        (call.environment, call.contact.subscriber())
-                            != (*environment, contact.subscriber())
-                    })
-                });
-                self.forgotten.insert((*environment, contact.subscriber()));
-                self.forget_in_decisions(*environment, *contact);
-            }
-            Change::CallPut(_)
-            | Change::Routed(_)
-            | Change::BatchRouted(_)
-            | Change::Counted(..)
-            | Change::BatchesCounted(_) => {}
+        if concerns_directory(&change) {
+            apply_to_directory(Arc::make_mut(&mut self.directory), &change);
+        } else if let Change::ContactForgotten(environment, contact) = &change {
+            let changes = &self.changes;
+            self.calls.retain(|(_, place)| {
+                call_at(changes, *place).is_some_and(|call| {
+                    (call.environment, call.contact.subscriber())
+                        != (*environment, contact.subscriber())
+                })
+            });
+            self.forgotten.insert((*environment, contact.subscriber()));
+            self.forget_in_decisions(*environment, *contact);
         }
         self.changes.push(change);
     }
@@ -297,16 +277,14 @@ impl<'a> Draft<'a> {
         self.changes.len()
     }
 
-    /// The changes, the directory they lead to, and the decisions to show.
-    pub(crate) fn finish(
-        mut self,
-    ) -> (Memory, Arc<Directory>, Vec<(EnvironmentId, DecisionRecord)>) {
+    /// The changes, and the decisions to show.
+    pub(crate) fn finish(mut self) -> (Memory, Vec<(EnvironmentId, DecisionRecord)>) {
         self.calls.clear();
         let memory = Memory {
             changes: self.changes,
             calls: self.calls,
         };
-        (memory, self.directory, self.decisions)
+        (memory, self.decisions)
     }
 }
 

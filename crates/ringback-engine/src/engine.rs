@@ -15,7 +15,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::command::RecordLearned;
 use crate::contact_view::ContactView;
 use crate::job::{Job, Submitted};
-use crate::observed::{Arrival, Observed, Route, StoredObserved, count_kind};
+use crate::observed::{Arrival, Observed, Route, count_kind};
 use crate::shared::{ROUTED_KNOWN_MILLIS, Shared};
 use crate::writer::Writer;
 use crate::{
@@ -66,7 +66,7 @@ impl Engine {
     ///
     /// # Errors
     /// Stored state cannot be read, or a thread cannot be started.
-    pub fn open(journal: impl Journal, clock: impl Clock) -> Result<Self, OpenError> {
+    pub fn open(mut journal: impl Journal, clock: impl Clock) -> Result<Self, OpenError> {
         let archive = journal.archive();
         let stored = archive.directory()?;
         // Without an environment there is no contact to load.
@@ -79,15 +79,7 @@ impl Engine {
             stored.tokens,
         );
         let day_ago = clock.now().plus_millis(-ROUTED_KNOWN_MILLIS);
-        // Also older ones: the counters may not contain them yet.
-        let events = archive.routed_since(Timestamp::from_millis(i64::MIN))?;
-        let stored_observed = StoredObserved {
-            counts: archive.counts()?,
-            mark: archive.count_mark()?,
-            events: &events,
-            known_since: day_ago,
-        };
-        let observed = Observed::new(stored_observed, stored.departed, &directory);
+        let observed = Observed::load(&*archive, stored.departed, day_ago, &directory)?;
         let directory = Arc::new(ArcSwap::from_pointee(directory));
         let shared = Arc::new(Shared {
             contacts: ContactView::new(
@@ -104,7 +96,16 @@ impl Engine {
             clock: Box::new(clock),
         });
         let (jobs, queue) = mpsc::channel(JOBS_QUEUED);
-        let writer = Writer::new(Arc::clone(&shared), Box::new(journal));
+        let followed = jobs.downgrade();
+        journal.watch(Box::new(move || {
+            // Where the queue is full, the writer looks at the log before long anyway.
+            if let Some(jobs) = followed.upgrade() {
+                let _full = jobs.try_send(Job::Follow);
+            }
+        }));
+        let mut writer = Writer::new(Arc::clone(&shared), Box::new(journal));
+        // What the log has beyond the archive.
+        writer.follow()?;
         let mut threads = vec![
             spawn("writer", move || writer.run(queue))?,
             spawn("ticker", {

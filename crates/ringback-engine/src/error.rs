@@ -137,6 +137,10 @@ pub enum SubmitError {
     /// Storage takes no writes now; the same command may succeed later.
     #[error("storage is unavailable")]
     StorageUnavailable,
+    /// Others' changes came first again and again, so that this one was never made: the same command may succeed
+    /// later. Only where several nodes share a log.
+    #[error("lost against the changes of others too often")]
+    Conflict,
     /// The engine has been shut down.
     #[error("shutting down")]
     ShuttingDown,

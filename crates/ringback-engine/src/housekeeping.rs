@@ -6,11 +6,12 @@ use std::ops::ControlFlow;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use ringback_routing::{Directory, EnvironmentId, Timestamp};
-use tokio::sync::mpsc;
+use ringback_routing::{Directory, E164, EnvironmentId, Timestamp};
+use tokio::sync::{mpsc, oneshot};
 
-use crate::job::Job;
+use crate::job::{Job, Submitted};
 use crate::shared::{ROUTED_KNOWN_MILLIS, Shared};
+use crate::{CallsSwept, Change, Command, CommandError, Draft};
 
 /// Loads every stored contact into the index, with all cores. Until that is done the writer rebuilds
 /// the contacts that it touches from the store, and a contact that is there already is left alone.
@@ -108,7 +109,7 @@ fn load_part(shared: &Shared, part: usize, parts: usize) -> bool {
 
 /// Has the writer make observations durable every so often, and sweeps once an hour.
 pub(crate) fn tick(shared: &Shared, jobs: &mpsc::Sender<Job>) {
-    let mut swept = Instant::now();
+    let mut swept = (Instant::now(), shared.clock.now());
     let mut mended = Instant::now();
     while !shared.stopping.load(Ordering::Acquire) {
         // Shutting down wakes this thread early.
@@ -123,45 +124,112 @@ pub(crate) fn tick(shared: &Shared, jobs: &mpsc::Sender<Job>) {
             mend(shared);
             mended = Instant::now();
         }
-        if swept.elapsed() >= SWEEP_INTERVAL && shared.contacts.whole.load(Ordering::Acquire) {
-            sweep(shared);
-            swept = Instant::now();
+        // By the clock too, which goes on while a machine sleeps.
+        let now = shared.clock.now();
+        let is_due = swept.0.elapsed() >= SWEEP_INTERVAL
+            || now.seconds() - swept.1.seconds() >= SWEEP_INTERVAL.as_secs().cast_signed();
+        if is_due && shared.contacts.whole.load(Ordering::Acquire) {
+            sweep(shared, jobs, now);
+            swept = (Instant::now(), now);
         }
     }
 }
 
-/// Drops calls that no role can want any more, and calls of agents that are gone.
-fn sweep(shared: &Shared) {
-    let now = shared.clock.now();
+/// Has calls dropped that no role can want any more, and calls of agents that are gone.
+fn sweep(shared: &Shared, jobs: &mpsc::Sender<Job>, now: Timestamp) {
     let directory = shared.directory.load_full();
-    let cutoffs = cutoffs(&directory, now);
+    // What belongs to nobody counts nowhere; it only takes memory.
     shared.contacts.index.retain(|environment, call| {
-        let Some(environment) = directory.environment(environment) else {
-            return false;
-        };
-        let cutoff = cutoffs.get(&environment.record.id);
-        directory.agent(call.source).is_some()
-            && cutoff.is_none_or(|cutoff| call.started_at.seconds() >= cutoff.seconds())
+        directory.environment(environment).is_some() && directory.agent(call.source).is_some()
     });
     let routed_before = now.plus_millis(-ROUTED_KNOWN_MILLIS);
-    let routed_before = shared.observed.expire(routed_before);
-    let swept = shared.archive.sweep(
-        &mut |call| {
-            directory.agent_of(call.environment, call.agent).is_some()
-                && cutoffs
-                    .get(&call.environment)
-                    .is_some_and(|cutoff| call.started_at >= *cutoff)
-        },
-        routed_before,
-    );
-    match swept {
-        Ok(0) => {}
-        Ok(calls) => tracing::info!(calls, "calls past every recency window were dropped"),
-        Err(error) => tracing::error!(%error, "old calls could not be dropped"),
+    if !append(jobs, Change::RoutedSwept(routed_before)) {
+        return;
+    }
+    if let Err(error) = shared.archive.tidy(routed_before) {
+        tracing::error!(%error, "what is swept cannot leave storage yet");
+    }
+    let cutoffs = cutoffs(&directory, now);
+    let mut swept = 0;
+    for part in 0..SMALLEST_SHARE {
+        let mut old: HashMap<EnvironmentId, Vec<E164>> = HashMap::new();
+        let visited =
+            shared
+                .archive
+                .visit_contacts(part, SMALLEST_SHARE, &mut |id, contact, calls| {
+                    if shared.stopping.load(Ordering::Relaxed) {
+                        return ControlFlow::Break(());
+                    }
+                    let cutoff = cutoffs.get(&id);
+                    if calls.iter().any(|call| {
+                        cutoff.is_none_or(|cutoff| call.started_at < *cutoff)
+                            || directory.agent_of(id, call.agent).is_none()
+                    }) {
+                        old.entry(id).or_default().push(contact);
+                    }
+                    ControlFlow::Continue(())
+                });
+        if let Err(error) = visited {
+            tracing::error!(%error, "old calls could not be looked for");
+            return;
+        }
+        for (environment, contacts) in old {
+            let before = cutoffs.get(&environment).copied();
+            for contacts in contacts.chunks(SWEPT_AT_ONCE) {
+                swept += contacts.len();
+                let sweep = CallsSwept {
+                    environment,
+                    before: before.unwrap_or(now),
+                    contacts: contacts.to_vec(),
+                };
+                if !append(jobs, Change::CallsSwept(sweep)) {
+                    return;
+                }
+            }
+        }
+    }
+    if swept > 0 {
+        tracing::info!(
+            contacts = swept,
+            "calls past every recency window were dropped"
+        );
     }
 }
 
-/// Before when an environment's calls are past its own and every role's window, and a day more.
+/// Has the writer append a fact, and waits for that; false if it did not.
+fn append(jobs: &mpsc::Sender<Job>, fact: Change) -> bool {
+    let (reply, answer) = oneshot::channel();
+    let job = Job::Run(Box::new(Submitted::new(Append { fact }, reply)));
+    if jobs.blocking_send(job).is_err() {
+        return false;
+    }
+    match answer.blocking_recv() {
+        Ok(Ok(())) => true,
+        Ok(Err(error)) => {
+            tracing::error!(%error, "old calls could not be dropped");
+            false
+        }
+        Err(_) => false,
+    }
+}
+
+/// Appends a fact that needs no check.
+struct Append {
+    /// The fact.
+    fact: Change,
+}
+
+impl Command for Append {
+    type Output = ();
+
+    fn run(&self, draft: &mut Draft<'_>) -> Result<(), CommandError> {
+        draft.change(self.fact.clone());
+        Ok(())
+    }
+}
+
+/// Before when an environment's calls are past its own and every role's window, and a day more, in whole
+/// seconds.
 fn cutoffs(directory: &Directory, now: Timestamp) -> HashMap<EnvironmentId, Timestamp> {
     let mut windows: HashMap<EnvironmentId, u64> = directory
         .environments()
@@ -188,7 +256,10 @@ fn cutoffs(directory: &Directory, now: Timestamp) -> HashMap<EnvironmentId, Time
     };
     windows
         .into_iter()
-        .map(|(id, window)| (id, now.plus_millis(age(window).saturating_neg())))
+        .map(|(id, window)| {
+            let cutoff = now.plus_millis(age(window).saturating_neg());
+            (id, Timestamp::from_seconds(cutoff.seconds()))
+        })
         .collect()
 }
 
@@ -198,11 +269,14 @@ const TICK: Duration = Duration::from_millis(250);
 /// How often it is tried again to read what could not be read.
 const MEND_INTERVAL: Duration = Duration::from_secs(2);
 
-/// Into how many parts contacts are divided to find out which of them cannot be read.
+/// Into how many parts contacts are divided to find out which of them cannot be read, or have old calls.
 const SMALLEST_SHARE: usize = 256;
 
 /// How often old calls are dropped.
 const SWEEP_INTERVAL: Duration = Duration::from_hours(1);
+
+/// Of how many contacts one fact drops calls: some milliseconds' work of the writer.
+const SWEPT_AT_ONCE: usize = 256;
 
 /// A day, in seconds.
 const DAY_SECONDS: i64 = 24 * 60 * 60;

@@ -11,6 +11,8 @@ pub(crate) enum Job {
     Run(Box<dyn Task>),
     /// Make durable what was observed of SIP calls, and whatever else has to be done now and then.
     Tick,
+    /// Show what others have appended to the log.
+    Follow,
     /// Commit what is there and end.
     Stop,
 }

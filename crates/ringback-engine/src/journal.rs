@@ -1,7 +1,9 @@
-//! What the engine asks of storage: a log that makes changes durable, and an archive to read back.
+//! What the engine asks of storage: a log of facts, which others may append to as well, and an archive to
+//! read back what the log has led to.
 //!
-//! The embedded store implements both; a replicated log can stand here without routing, SIP or HTTP
-//! noticing.
+//! The embedded store implements both, and so does a journal in memory for tests; a log that several nodes
+//! share can stand here without routing, SIP or HTTP noticing. All of them pass the battery in
+//! `ringback-testkit`.
 
 use std::collections::HashMap;
 use std::ops::{ControlFlow, Range};
@@ -13,15 +15,39 @@ use ringback_routing::{
 
 use crate::{Call, Change, CountKey, CountMark, RoutedEvent};
 
-/// Makes changes durable, in order. Used by one thread.
+/// A log of facts. Used by one thread, which appends to it and applies whatever comes out of it.
 pub trait Journal: Send + 'static {
-    /// Makes all the changes durable, or none; when this returns `Ok`, they survive power loss, and
-    /// the archive shows them.
+    /// The last entry that the archive contained when the journal was opened, or that [`Self::committed`]
+    /// has given out since.
+    fn position(&self) -> Sequence;
+
+    /// Makes all the facts durable as one entry, or none of them. When this returns `Ok`, they survive power
+    /// loss, and the list is empty: the facts come back from [`Self::committed`], which gives them out when it
+    /// is their turn, behind those that others have appended before.
+    ///
+    /// `expected` is the entry up to which the facts were checked. Facts are facts of the whole log, but for
+    /// those of which [`Change::is_local`] says otherwise. An empty list is no entry: nothing happens.
     ///
     /// # Errors
-    /// After an error nothing of this commit is ever shown or replayed, and the journal refuses
-    /// further commits until [`Self::recover`] has succeeded.
-    fn commit(&mut self, changes: &[Change]) -> Result<(), JournalError>;
+    /// The list is as it was. After [`AppendError::Conflict`] the same may be tried again on a newer state,
+    /// which comes from [`Self::committed`]. After any other error nothing of this entry is ever given out, and
+    /// the journal refuses to append until [`Self::recover`] has succeeded.
+    fn append(
+        &mut self,
+        expected: Sequence,
+        facts: &mut Vec<Change>,
+    ) -> Result<Sequence, AppendError>;
+
+    /// The next entry of the log, of this node or of another, once; `None` if there is none yet: it waits for
+    /// nobody. From then on the archive shows the entry, if it did not before.
+    ///
+    /// # Errors
+    /// The log cannot be read. Nothing is skipped: the same entry may come later.
+    fn committed(&mut self) -> Result<Option<Entry>, JournalError>;
+
+    /// Has this function called, from any thread, whenever others may have appended something. A log that
+    /// nobody else appends to never calls it.
+    fn watch(&mut self, _wake: Box<dyn Fn() + Send + Sync>) {}
 
     /// Tries to make a journal that failed usable again; cheap where nothing is wrong.
     ///
@@ -31,6 +57,32 @@ pub trait Journal: Send + 'static {
 
     /// The archive that shows what was committed.
     fn archive(&self) -> Arc<dyn Archive>;
+}
+
+/// The place of an entry in the log. Zero stands before the first entry; each is greater than those before.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Sequence(pub u64);
+
+/// Facts that became durable together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Where it stands.
+    pub sequence: Sequence,
+    /// The facts, in the order in which they are to be applied.
+    pub facts: Vec<Change>,
+}
+
+/// Why facts were not appended.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AppendError {
+    /// The log has entries behind the one that was expected to be its last, and the facts may not go together
+    /// with them: apply those and check again.
+    #[error("the log has gone on")]
+    Conflict,
+    /// Storage did not do it.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
 }
 
 /// Reads what was committed; shared by all threads.
@@ -53,11 +105,17 @@ pub trait Archive: Send + Sync + 'static {
     /// Storage cannot be read, or is damaged.
     fn count_mark(&self) -> Result<CountMark, JournalError>;
 
-    /// Every event of incoming calls since this instant, in the order committed.
+    /// Shows every event of incoming calls since this instant: first the calls, then the answers to them, each
+    /// in the order of the latest event of what was committed with them; of equal times, in the order
+    /// committed. Nothing is kept of what was shown.
     ///
     /// # Errors
     /// Storage cannot be read, or is damaged.
-    fn routed_since(&self, since: Timestamp) -> Result<Vec<RoutedEvent>, JournalError>;
+    fn visit_routed(
+        &self,
+        since: Timestamp,
+        visitor: &mut dyn FnMut(RoutedEvent),
+    ) -> Result<(), JournalError>;
 
     /// The call with this id.
     ///
@@ -112,16 +170,14 @@ pub trait Archive: Send + Sync + 'static {
         visitor: &mut dyn FnMut(EnvironmentId, E164, &[Call]) -> ControlFlow<()>,
     ) -> Result<(), JournalError>;
 
-    /// Removes, for good and in the background of everything else, the calls of which `keep` says
-    /// so, and events of incoming calls from before `routed_before`. Returns how many calls went.
+    /// Tidies up what no reader sees: what [`Change::RoutedSwept`] with this instant has left behind, and what
+    /// helps to look calls up, for a sweep that is about to visit every contact.
     ///
     /// # Errors
-    /// Storage cannot be written to; what was removed so far stays removed.
-    fn sweep(
-        &self,
-        keep: &mut dyn FnMut(&Call) -> bool,
-        routed_before: Timestamp,
-    ) -> Result<u64, JournalError>;
+    /// Storage cannot be read or written to; nothing is lost by that.
+    fn tidy(&self, _routed_before: Timestamp) -> Result<(), JournalError> {
+        Ok(())
+    }
 
     /// How many places in storage are known to be damaged, because a read met them or because they
     /// were looked for.

@@ -2,10 +2,11 @@
 //!
 //! Readers (SIP, HTTP) take the [`Directory`](ringback_routing::Directory) snapshot and the contact
 //! index from an [`Engine`] and decide without asking anybody. Writers submit a [`Command`]; a single
-//! thread runs commands against a [`Draft`] of the state, has the [`Journal`] make the resulting
-//! [`Change`]s durable — many commands share one commit — applies them to what readers see, and only
-//! then answers. What was answered is therefore durable and visible.
+//! thread runs commands against a [`Draft`] of the state, appends the resulting [`Change`]s to the
+//! [`Journal`], where they become durable — many commands share one entry — applies what comes out of it to
+//! what readers see, and only then answers. What was answered is therefore durable and visible.
 
+mod apply;
 mod change;
 mod choices;
 mod clock;
@@ -24,8 +25,9 @@ mod shared;
 mod writer;
 
 pub use change::{
-    AnsweredCall, BatchCall, BatchRoute, BatchesCounted, Call, Change, CountKey, CountKind,
-    CountMark, NamedAgent, RoutedBatch, RoutedCall, RoutedDecision, RoutedEvent, RoutedOverSip,
+    AnsweredCall, BatchCall, BatchRoute, BatchesCounted, Call, CallsSwept, Change, CountKey,
+    CountKind, CountMark, NamedAgent, RoutedBatch, RoutedCall, RoutedDecision, RoutedEvent,
+    RoutedOverSip,
 };
 pub use clock::{Clock, SystemClock};
 pub use command::{
@@ -40,7 +42,9 @@ pub use contact_view::ContactView;
 pub use draft::Draft;
 pub use engine::{Engine, Health, OpenError};
 pub use error::{CallDifference, CommandError, Fault, Field, FieldProblem, SubmitError};
-pub use journal::{Archive, Journal, JournalError, StoredCounts, StoredDirectory};
+pub use journal::{
+    AppendError, Archive, Entry, Journal, JournalError, Sequence, StoredCounts, StoredDirectory,
+};
 pub use learned::{LearnedRecorded, LearnedTicket};
 pub use observed::{CallbackStatistics, DecisionRecord, SourceCount, Surface, hash_sid};
 pub use secret::{generate_secret, hash_secret};

@@ -25,9 +25,12 @@ use tokio::sync::watch;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::change::day_of;
-use crate::{AnsweredCall, Change, CommandError, CountKey, CountKind, RoutedCall, RoutedDecision};
+use crate::{
+    AnsweredCall, Archive, Change, CommandError, CountKey, CountKind, JournalError, RoutedCall,
+    RoutedDecision,
+};
 
-pub(crate) use tally::{Arrival, StoredObserved};
+pub(crate) use tally::Arrival;
 pub(crate) use ways::Route;
 
 use arrivals::Arrivals;
@@ -198,18 +201,27 @@ pub(crate) struct Observed {
 }
 
 impl Observed {
-    /// Starts from what was stored.
-    pub(crate) fn new(
-        stored: StoredObserved<'_>,
+    /// Starts from what is stored in this archive; calls routed before `known_since` are not known any more.
+    ///
+    /// # Errors
+    /// The archive cannot be read.
+    pub(crate) fn load(
+        archive: &dyn Archive,
         departed: HashMap<AgentId, String>,
+        known_since: Timestamp,
         directory: &Directory,
-    ) -> Self {
-        Self {
+    ) -> Result<Self, JournalError> {
+        let mut tally = Tally::new(archive.counts()?, archive.count_mark()?);
+        // Also older ones: the counters may not contain them yet.
+        archive.visit_routed(Timestamp::from_millis(i64::MIN), &mut |event| {
+            tally.found(&event, event.at() >= known_since, directory);
+        })?;
+        Ok(Self {
             arrivals: Arrivals::default(),
-            tally: Mutex::new(Tally::new(stored, directory)),
+            tally: Mutex::new(tally),
             decisions: Decisions::new(),
             departed: Mutex::new(departed),
-        }
+        })
     }
 
     /// Notes a call routed over SIP.
@@ -329,9 +341,11 @@ impl Observed {
         tally.routed.answerable(call, directory)
     }
 
-    /// Shows a change that has become durable.
+    /// Shows a fact of the log, but for those that [`Self::take_pending`] gave.
     pub(crate) fn apply(&self, change: &Change, directory: &Directory) {
         match change {
+            Change::BatchRouted(batch) => self.settled().follow(batch, directory),
+            Change::RoutedSwept(before) => self.tally.lock().routed.expire(*before),
             Change::Routed(events) => {
                 let mut tally = self.tally.lock();
                 for event in events {
@@ -452,14 +466,6 @@ impl Observed {
             _ => {}
         });
         totals
-    }
-
-    /// Forgets calls routed before this instant. Returns from before when what is stored of calls is not
-    /// needed any more: calls that stored counters do not contain are, however old they may be.
-    pub(crate) fn expire(&self, before: Timestamp) -> Timestamp {
-        let mut tally = self.tally.lock();
-        tally.routed.expire(before);
-        tally.counted_before().min(before)
     }
 }
 

@@ -1,4 +1,7 @@
-//! The writer: runs commands, commits their changes together, applies them, answers.
+//! The writer: runs commands, appends their changes together, applies what the log says, answers.
+//!
+//! It shows what comes out of the log and nothing else: what this node has appended, and what others have. So
+//! where an entry of another comes first, the commands of a batch are run again on what that has left.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -6,10 +9,11 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
+use crate::apply::apply;
 use crate::draft::Memory;
 use crate::job::Job;
 use crate::shared::Shared;
-use crate::{Change, Draft, Journal, SubmitError};
+use crate::{AppendError, Change, Draft, Entry, Journal, JournalError, Sequence, SubmitError};
 
 /// The one writer.
 pub(crate) struct Writer {
@@ -17,6 +21,11 @@ pub(crate) struct Writer {
     shared: Arc<Shared>,
     /// Makes changes durable.
     journal: Box<dyn Journal>,
+    /// The last entry that is shown.
+    position: Sequence,
+    /// The entry that was appended here and is not shown yet, and how many of its facts were observed here:
+    /// those are shown already.
+    own: Option<(Sequence, usize)>,
     /// Memory of the batch before, for the next one.
     memory: Memory,
     /// When it was last tried to bring failed storage back.
@@ -30,7 +39,9 @@ impl Writer {
     pub(crate) fn new(shared: Arc<Shared>, journal: Box<dyn Journal>) -> Self {
         Self {
             shared,
+            position: journal.position(),
             journal,
+            own: None,
             memory: Memory::default(),
             probed: Instant::now(),
             // What a run before this one left is counted at once.
@@ -66,12 +77,12 @@ impl Writer {
         }
     }
 
-    /// Runs jobs until there are enough changes for one commit, and commits them. Tells whether one
-    /// of the jobs was to stop.
+    /// Runs jobs until there are enough changes for one entry, and appends them. Tells whether one of the jobs
+    /// was to stop.
     fn batch(&mut self, jobs: &mut impl Iterator<Item = Job>) -> bool {
+        self.try_follow();
         let shared = Arc::clone(&self.shared);
-        let memory = std::mem::take(&mut self.memory);
-        let mut draft = Draft::new(&shared, shared.clock.now(), memory);
+        let mut draft = self.draft(&shared);
         let mut tasks = Vec::new();
         let mut stop = false;
         let mut ticked = false;
@@ -84,58 +95,75 @@ impl Writer {
                     tasks.push(task);
                 }
                 Job::Tick => ticked = true,
+                Job::Follow => {}
                 Job::Stop => stop = true,
             }
         }
-        let (mut memory, directory, decisions) = draft.finish();
-        let changes = &mut memory.changes;
-        let commanded = changes.len();
-        let mut noted = 0;
-        if ticked || stop || changes.iter().any(concerns_routed_calls) {
-            // In front: a call is stored before the answer to it, which is read back in this order.
-            let observed = self.take_observed(ticked);
-            noted = observed.len();
-            changes.splice(..0, observed);
-        }
-        let stored = if changes.is_empty() {
-            self.probe();
-            true
-        } else {
-            self.commit(changes)
+        let mut races = 0;
+        let failure = loop {
+            let failure = self.append_draft(draft, ticked, stop);
+            if failure != Some(SubmitError::Conflict) || races == MOST_RACES {
+                break failure;
+            }
+            races += 1;
+            // What came first may have changed what the commands find.
+            self.try_follow();
+            draft = self.draft(&shared);
+            for task in &mut tasks {
+                task.run(&mut draft);
+            }
         };
-        let observed = changes.drain(..noted).collect();
-        if stored {
-            shared.observed.made_durable(observed);
-            if changes.iter().any(concerns_directory) {
-                shared.directory.store(Arc::clone(&directory));
-            }
-            for change in &*changes {
-                match change {
-                    Change::CallPut(call) => shared.contacts.apply(&directory, call),
-                    Change::ContactForgotten(environment, contact) => {
-                        shared.contacts.forget(&directory, *environment, *contact);
-                        shared.observed.apply(change, &directory);
-                    }
-                    _ => shared.observed.apply(change, &directory),
-                }
-            }
-            for (environment, decision) in decisions {
-                shared.observed.decided(&directory, environment, decision);
-            }
-        } else {
-            shared.observed.give_back(observed);
-        }
-        // Without changes of its own a command needs no storage: its answer stands.
-        let failed = !stored && commanded > 0;
         for task in tasks {
-            task.answer(failed.then_some(SubmitError::StorageUnavailable));
+            task.answer(failure.clone());
         }
-        changes.clear();
-        self.memory = memory;
         if ticked || stop {
             self.catch_up(stop);
         }
         stop
+    }
+
+    /// An empty draft of what comes after all that is shown.
+    fn draft<'a>(&mut self, shared: &'a Shared) -> Draft<'a> {
+        Draft::new(shared, shared.clock.now(), std::mem::take(&mut self.memory))
+    }
+
+    /// Appends what a draft has, and with it what was observed of incoming calls, if it is time or the draft is
+    /// about them. Returns why what the commands did is not done, if so.
+    fn append_draft(&mut self, draft: Draft<'_>, ticked: bool, stop: bool) -> Option<SubmitError> {
+        let (mut memory, decisions) = draft.finish();
+        let mut facts = std::mem::take(&mut memory.changes);
+        self.memory = memory;
+        let commanded = facts.len();
+        let mut observed = 0;
+        if ticked || stop || facts.iter().any(concerns_routed_calls) {
+            // In front: a call is stored before the answer to it, which is read back in this order.
+            let pending = self.take_observed(ticked);
+            observed = pending.len();
+            facts.splice(..0, pending);
+        }
+        let appended = if facts.is_empty() {
+            self.probe();
+            Ok(())
+        } else {
+            self.append(&mut facts, observed)
+        };
+        if facts.capacity() > self.memory.changes.capacity() {
+            facts.clear();
+            self.memory.changes = facts;
+        }
+        match appended {
+            Ok(()) => {
+                let directory = self.shared.directory.load_full();
+                for (environment, decision) in decisions {
+                    self.shared
+                        .observed
+                        .decided(&directory, environment, decision);
+                }
+                None
+            }
+            // Without changes of its own a command needs no storage: its answer stands.
+            Err(error) => Some(error).filter(|_| commanded > 0),
+        }
     }
 
     /// What was observed and is to be made durable next; on a tick counters may begin to be brought up.
@@ -197,15 +225,47 @@ impl Writer {
         }
     }
 
-    /// Commits what was observed alone; false if that failed.
-    fn commit_observed(&mut self, observed: Vec<Change>) -> bool {
-        let stored = observed.is_empty() || self.commit(&observed);
-        if stored {
-            self.shared.observed.made_durable(observed);
-        } else {
-            self.shared.observed.give_back(observed);
+    /// Appends what was observed alone; false if that failed.
+    fn commit_observed(&mut self, mut observed: Vec<Change>) -> bool {
+        let length = observed.len();
+        length == 0 || self.append(&mut observed, length).is_ok()
+    }
+
+    /// Shows all that the log has and that is not shown yet.
+    pub(crate) fn follow(&mut self) -> Result<(), JournalError> {
+        while let Some(entry) = self.journal.committed()? {
+            self.show(entry);
         }
-        stored
+        Ok(())
+    }
+
+    /// The same; where the log cannot be read, writes are refused until it can, and routing goes on.
+    fn try_follow(&mut self) -> bool {
+        let followed = self.follow();
+        if let Err(error) = &followed {
+            self.note_failure(error);
+        }
+        followed.is_ok()
+    }
+
+    /// Shows an entry.
+    fn show(&mut self, entry: Entry) {
+        let Entry {
+            sequence,
+            mut facts,
+        } = entry;
+        let own = self.own.take_if(|(own, _)| *own == sequence);
+        if let Some((_, observed)) = own {
+            // What was observed here was shown when it was.
+            let observed = facts.drain(..observed.min(facts.len())).collect();
+            self.shared.observed.made_durable(observed);
+        }
+        apply(&self.shared, &facts);
+        self.position = sequence;
+        facts.clear();
+        if facts.capacity() > self.memory.changes.capacity() {
+            self.memory.changes = facts;
+        }
     }
 
     /// Tries to bring failed storage back although nobody writes: whoever was told that it failed stays
@@ -228,46 +288,49 @@ impl Writer {
         self.shared.storage_available.store(true, Ordering::Release);
     }
 
-    /// Commits; after a failure tries first to bring the journal back.
-    fn commit(&mut self, changes: &[Change]) -> bool {
+    /// Appends facts, of which the first so many were observed here and are shown already, and shows all that
+    /// the log has up to them. Where they are not appended, what was observed is kept for later.
+    fn append(&mut self, facts: &mut Vec<Change>, observed: usize) -> Result<(), SubmitError> {
         let was_available = self.shared.storage_available.load(Ordering::Acquire);
-        let result = if was_available {
+        let ready = if was_available {
             Ok(())
         } else {
-            self.journal.recover()
+            self.journal.recover().map_err(AppendError::from)
         };
-        match result.and_then(|()| self.journal.commit(changes)) {
-            Ok(()) => {
+        match ready.and_then(|()| self.journal.append(self.position, facts)) {
+            Ok(sequence) => {
                 if !was_available {
                     self.note_available();
                 }
-                true
+                self.own = Some((sequence, observed));
+                // Appended and not to be read back: what was asked is done, but nobody could see it yet.
+                if self.try_follow() {
+                    Ok(())
+                } else {
+                    Err(SubmitError::StorageUnavailable)
+                }
             }
             Err(error) => {
-                if was_available {
-                    let cause = std::error::Error::source(&error).map(ToString::to_string);
-                    tracing::error!(%error, cause, "storage takes no writes; routing goes on");
-                    self.shared
-                        .storage_available
-                        .store(false, Ordering::Release);
+                let observed = facts.drain(..observed).collect();
+                self.shared.observed.give_back(observed);
+                match error {
+                    AppendError::Conflict => Err(SubmitError::Conflict),
+                    AppendError::Journal(error) => {
+                        self.note_failure(&error);
+                        Err(SubmitError::StorageUnavailable)
+                    }
                 }
-                false
             }
         }
     }
-}
 
-/// Whether a change concerns the directory, so that a new one has to be published.
-const fn concerns_directory(change: &Change) -> bool {
-    !matches!(
-        change,
-        Change::CallPut(_)
-            | Change::ContactForgotten(..)
-            | Change::Routed(_)
-            | Change::BatchRouted(_)
-            | Change::Counted(..)
-            | Change::BatchesCounted(_)
-    )
+    /// Notes that storage takes no writes.
+    fn note_failure(&self, error: &JournalError) {
+        if self.shared.storage_available.swap(false, Ordering::AcqRel) {
+            let cause = std::error::Error::source(error).map(ToString::to_string);
+            tracing::error!(%error, cause, "storage takes no writes; routing goes on");
+        }
+    }
 }
 
 /// Whether this change is about calls that came in.
@@ -289,6 +352,9 @@ const COMMITS_AT_ONCE: usize = 8;
 
 /// How many commits are made at the end to bring counters up.
 const COMMITS_AT_END: usize = 64;
+
+/// How often the commands of a batch are run again because others came first.
+const MOST_RACES: usize = 20;
 
 /// How many jobs are taken from the queue at once.
 const JOBS_AT_ONCE: usize = 1_024;

@@ -15,14 +15,11 @@ use uuid::Uuid;
 use crate::batch::{read_batch, read_mark};
 use crate::interner::Interner;
 use crate::key;
-use crate::prepare::{Writes, drop_call};
+use crate::prepare::Writes;
 use crate::sid_filter::SidHash;
 use crate::stored::directory::{self, DirectoryRecord};
 use crate::stored::routed::{read_decision, read_events};
 use crate::tables::{SHARDS, Table, Tables};
-
-/// How many calls a sweep removes without letting a commit in between.
-const SWEEP_CHUNK: usize = 256;
 
 impl Archive for Tables {
     fn directory(&self) -> Result<StoredDirectory, JournalError> {
@@ -43,8 +40,12 @@ impl Archive for Tables {
         read().map_err(|error| self.state.located(error))
     }
 
-    fn routed_since(&self, since: Timestamp) -> Result<Vec<RoutedEvent>, JournalError> {
-        self.read_routed(since)
+    fn visit_routed(
+        &self,
+        since: Timestamp,
+        visitor: &mut dyn FnMut(RoutedEvent),
+    ) -> Result<(), JournalError> {
+        self.visit_events(since, visitor)
             .map_err(|error| self.state.located(error))
     }
 
@@ -130,37 +131,9 @@ impl Archive for Tables {
         Ok(())
     }
 
-    fn sweep(
-        &self,
-        keep: &mut dyn FnMut(&Call) -> bool,
-        routed_before: Timestamp,
-    ) -> Result<u64, JournalError> {
-        let mut removed = 0;
+    fn tidy(&self, routed_before: Timestamp) -> Result<(), JournalError> {
         self.renew_sid_filter();
-        let filter_wanted = self.sid_filter.is_being_built();
-        let mut kept = Vec::new();
-        for shard in 0..SHARDS {
-            let mut doomed = Vec::new();
-            for item in self.calls.shard(shard) {
-                let (call_key, value) = item?;
-                let call = self.decode(&self.interner.read(), &call_key, &value)?;
-                if !keep(&call) {
-                    doomed.push((call_key, value, call));
-                    if doomed.len() == SWEEP_CHUNK {
-                        removed += self.remove_calls(&mut doomed)?;
-                    }
-                } else if filter_wanted {
-                    kept.extend(self.sid_hash(&call_key, &call.sid));
-                }
-            }
-            removed += self.remove_calls(&mut doomed)?;
-            if filter_wanted {
-                self.sid_filter.visited(shard, &kept);
-                kept.clear();
-            }
-        }
-        self.sweep_routed(routed_before)?;
-        Ok(removed)
+        self.remove_decisions(routed_before)
     }
 }
 
@@ -200,44 +173,76 @@ impl Tables {
             .collect()
     }
 
-    /// See [`Archive::routed_since`].
-    fn read_routed(&self, since: Timestamp) -> Result<Vec<RoutedEvent>, JournalError> {
+    /// See [`Archive::visit_routed`].
+    fn visit_events(
+        &self,
+        since: Timestamp,
+        visitor: &mut dyn FnMut(RoutedEvent),
+    ) -> Result<(), JournalError> {
         let mut decisions = self
             .read_decisions(since)
             .map_err(|error| self.decisions.located(error))?;
-        let mut chunks = Vec::new();
-        for item in self.state.range(
-            &key::routed_from(key::ROUTED, since),
-            Some(&[key::ROUTED + 1]),
-        ) {
+        for item in self.routed(since, &[key::ROUTED, key::BATCH]) {
             let (item_key, value) = item?;
-            let (Some(place), Some(mut events)) =
-                (key::routed_place(&item_key), read_events(&value))
+            if item_key.first() == Some(&key::BATCH) {
+                let interner = self.interner.read();
+                let batch = read_batch(&value, |number| interner.id(number));
+                visitor(RoutedEvent::Batch(
+                    batch.ok_or_else(|| self.state.damaged())?,
+                ));
+                continue;
+            }
+            let (Some(place), Some(events)) = (key::routed_place(&item_key), read_events(&value))
             else {
                 return Err(self.state.damaged());
             };
-            for (event, index) in events.iter_mut().zip(0..) {
-                if let RoutedEvent::Routed(call) = event {
+            for (mut event, index) in events.into_iter().zip(0..) {
+                if let RoutedEvent::Routed(call) = &mut event {
                     call.decision = decisions.remove(&(*place, index)).map(Arc::new);
                 }
+                if event.at() >= since && !matches!(event, RoutedEvent::Answered(_)) {
+                    visitor(event);
+                }
             }
-            events.retain(|event| event.at() >= since);
-            chunks.push((*place, events));
         }
-        for item in self.state.range(
-            &key::routed_from(key::BATCH, since),
-            Some(&[key::BATCH + 1]),
-        ) {
-            let (item_key, value) = item?;
-            let interner = self.interner.read();
-            let batch = read_batch(&value, |number| interner.id(number));
-            let (Some(place), Some(batch)) = (key::routed_place(&item_key), batch) else {
-                return Err(self.state.damaged());
-            };
-            chunks.push((*place, vec![RoutedEvent::Batch(batch)]));
+        for item in self.routed(since, &[key::ROUTED]) {
+            let events = read_events(&item?.1).ok_or_else(|| self.state.damaged())?;
+            let answers = events
+                .into_iter()
+                .filter(|event| event.at() >= since && matches!(event, RoutedEvent::Answered(_)));
+            answers.for_each(&mut *visitor);
         }
-        chunks.sort_unstable_by_key(|(place, _)| *place);
-        Ok(chunks.into_iter().flat_map(|(_, events)| events).collect())
+        Ok(())
+    }
+
+    /// What `state` has of these kinds, chunks of events or batches, since this instant: in the order of time,
+    /// and of the log.
+    fn routed(
+        &self,
+        since: Timestamp,
+        kinds: &[u8],
+    ) -> impl Iterator<Item = Result<(Slice, Slice), JournalError>> {
+        let mut ranges: Vec<_> = kinds
+            .iter()
+            .map(|kind| {
+                let range = self
+                    .state
+                    .range(&key::routed_from(*kind, since), Some(&[kind + 1]));
+                range.peekable()
+            })
+            .collect();
+        std::iter::from_fn(move || {
+            let next = ranges.iter_mut().filter_map(|range| {
+                // An error comes before anything else.
+                let order = match range.peek()? {
+                    Ok((item_key, _)) => item_key.get(1..).map(<[u8]>::to_vec),
+                    Err(_) => None,
+                };
+                Some((order, range))
+            });
+            next.min_by(|(left, _), (right, _)| left.cmp(right))
+                .and_then(|(_, range)| range.next())
+        })
     }
 
     /// What was decided for calls that were routed since this instant, by the place of their chunk and
@@ -262,22 +267,9 @@ impl Tables {
         Ok(decisions)
     }
 
-    /// Removes what is known of calls routed before this instant.
-    fn sweep_routed(&self, before: Timestamp) -> Result<(), JournalError> {
-        let mut old = Vec::new();
-        for kind in [key::ROUTED, key::BATCH] {
-            let oldest_kept = key::routed_from(kind, before);
-            for item in self.state.range(&[kind], Some(&oldest_kept)) {
-                old.push((item?.0, None));
-            }
-        }
-        for chunk in old.chunks(SWEEP_CHUNK) {
-            let writes = Writes {
-                state: chunk.to_vec(),
-                ..Writes::default()
-            };
-            self.apply_unlogged(|| Ok((writes, ())))?;
-        }
+    /// Removes what was decided for calls that were routed before this instant. Nobody sees it any more once
+    /// their events are gone.
+    fn remove_decisions(&self, before: Timestamp) -> Result<(), JournalError> {
         for shard in 0..SHARDS {
             let mut old = Vec::new();
             for item in self.decisions.shard(shard) {
@@ -287,7 +279,7 @@ impl Tables {
                     old.push((item_key, None));
                 }
             }
-            for chunk in old.chunks(SWEEP_CHUNK) {
+            for chunk in old.chunks(REMOVED_AT_ONCE) {
                 let writes = Writes {
                     decisions: chunk.to_vec(),
                     ..Writes::default()
@@ -296,27 +288,6 @@ impl Tables {
             }
         }
         Ok(())
-    }
-
-    /// Removes these calls, except those that have changed since they were read.
-    fn remove_calls(&self, doomed: &mut Vec<(Slice, Slice, Call)>) -> Result<u64, JournalError> {
-        if doomed.is_empty() {
-            return Ok(0);
-        }
-        let doomed = std::mem::take(doomed);
-        self.apply_unlogged(|| {
-            let mut writes = Writes::default();
-            for (call_key, value, call) in doomed {
-                let number = self.interner.read().number(call.environment.0);
-                if let Some(number) = number
-                    && self.calls.get(&call_key)?.is_some_and(|now| now == value)
-                {
-                    drop_call(self, number, &call_key, &call, &mut writes)?;
-                }
-            }
-            let removed = writes.calls.len() as u64;
-            Ok((writes, removed))
-        })
     }
 
     /// The hash of the id of a call with this key in `calls`.
@@ -350,3 +321,6 @@ fn records<T: DirectoryRecord>(state: &Table, kind: u8) -> Result<Vec<T>, Journa
     records.sort_unstable_by_key(|(creation, _)| *creation);
     Ok(records.into_iter().map(|(_, record)| record).collect())
 }
+
+/// How much is removed in the background without letting a commit in between.
+const REMOVED_AT_ONCE: usize = 256;

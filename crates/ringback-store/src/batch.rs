@@ -48,6 +48,14 @@ pub(crate) fn write_batch(batch: &RoutedBatch, mut intern: impl FnMut(Uuid) -> u
     to
 }
 
+/// The number of a batch, without reading the rest of it.
+pub(crate) fn batch_number(bytes: &[u8]) -> Option<u64> {
+    let (&VERSION, bytes) = bytes.split_first()? else {
+        return None;
+    };
+    Some(u64::from_be_bytes(*bytes.first_chunk()?))
+}
+
 /// Reads a batch; ids are looked up by `resolve`.
 pub(crate) fn read_batch(
     bytes: &[u8],

@@ -7,12 +7,13 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use foldhash::fast::RandomState;
 use lsm_tree::Slice;
 use ringback_engine::{
-    BatchesCounted, Call, Change, CountKey, JournalError, RoutedBatch, RoutedEvent,
+    BatchesCounted, Call, CallsSwept, Change, CountKey, CountMark, JournalError, RoutedBatch,
+    RoutedEvent,
 };
-use ringback_routing::{Caller, E164, EnvironmentId, Token};
+use ringback_routing::{Caller, E164, EnvironmentId, Timestamp, Token};
 use uuid::Uuid;
 
-use crate::batch::{write_batch, write_mark};
+use crate::batch::{batch_number, read_mark, write_batch, write_mark};
 use crate::error::unavailable;
 use crate::key;
 use crate::purge::PartId;
@@ -85,36 +86,6 @@ pub(crate) fn prepare(
     Ok(preparation.writes)
 }
 
-/// Adds the writes that drop an old call from `calls`, and from `sids` if its sid names no other call.
-pub(crate) fn drop_call(
-    tables: &Tables,
-    environment: u32,
-    call_key: &[u8],
-    call: &Call,
-    writes: &mut Writes,
-) -> Result<(), JournalError> {
-    let sid_key = key::sid_key(&tables.sid_secret, environment, &call.sid);
-    let written = writes.sids.iter().filter(|(key, _)| *key == sid_key).last();
-    let names_call = match written {
-        Some((_, value)) => value.is_some_and(|value| key::sid_value_names(value, call)),
-        None => tables
-            .sids
-            .get(&sid_key)?
-            .is_some_and(|value| key::sid_value_names(&value, call)),
-    };
-    if names_call {
-        writes.sids.push(&sid_key, None);
-    }
-    writes.calls.push(call_key, None);
-    let part = part_id(&tables.sids, SIDS, &sid_key);
-    if !writes.swept.contains(&part) {
-        writes.swept.push(part);
-        let part_key = key::part_key(key::SWEPT, part);
-        writes.state.push((part_key.into(), Some(Slice::from([]))));
-    }
-    Ok(())
-}
-
 /// A commit on its way to becoming writes.
 struct Preparation<'a> {
     /// The tables as they are before the commit.
@@ -181,6 +152,8 @@ impl Preparation<'_> {
             }
             Change::Counted(counter, increment) => self.count(counter, *increment),
             Change::BatchesCounted(counted) => self.count_batches(counted),
+            Change::CallsSwept(sweep) => self.sweep_calls(sweep),
+            Change::RoutedSwept(before) => self.sweep_routed(*before),
         }
     }
 
@@ -261,18 +234,46 @@ impl Preparation<'_> {
         let mut erased = BTreeSet::from([part_id(&self.tables.calls, CALLS, &prefix)]);
         erased.insert(part_id(&self.tables.decisions, DECISIONS, &prefix));
         erased.extend(self.tables.erasures.swept(SIDS));
+        let found = self.calls_under(&prefix)?;
+        let calls = found.into_iter().map(|(call_key, value)| {
+            let call = key::decode_call(&call_key, &value, |_| Some(Uuid::nil()))
+                .ok_or_else(|| self.tables.calls.damaged())?;
+            Ok((call_key, call))
+        });
+        let calls = calls.collect::<Result<Vec<_>, JournalError>>()?;
+        erased.extend(self.remove_calls(environment, calls)?);
+        self.mark_erased(erased);
+        Ok(())
+    }
+
+    /// The calls whose keys start so, those of this commit so far among them.
+    fn calls_under(&self, prefix: &[u8]) -> Result<HashMap<Slice, Slice>, JournalError> {
         let mut found: HashMap<Slice, Slice> = HashMap::new();
-        for item in self.tables.calls.prefix(&prefix) {
+        for item in self.tables.calls.prefix(prefix) {
             let (call_key, value) = item?;
             found.insert(call_key, value);
         }
         for (call_key, value) in self.writes.calls.iter() {
-            if call_key.starts_with(&prefix) {
+            if call_key.starts_with(prefix) {
                 match value {
                     Some(value) => found.insert(call_key.into(), value.into()),
                     None => found.remove(call_key),
                 };
             }
+        }
+        Ok(found)
+    }
+
+    /// Removes calls, and their ids where those name no other call; returns the parts of `sids` that had the
+    /// ids.
+    fn remove_calls(
+        &mut self,
+        environment: u32,
+        calls: Vec<(Slice, Call)>,
+    ) -> Result<BTreeSet<PartId>, JournalError> {
+        let mut parts = BTreeSet::new();
+        if calls.is_empty() {
+            return Ok(parts);
         }
         // What the commit has written to the ids so far, looked through once for all calls.
         let written: HashMap<Slice, Option<Slice>> = self
@@ -281,11 +282,9 @@ impl Preparation<'_> {
             .iter()
             .map(|(sid_key, value)| (sid_key.into(), value.map(Slice::from)))
             .collect();
-        for (call_key, value) in found {
-            let call = key::decode_call(&call_key, &value, |_| Some(Uuid::nil()))
-                .ok_or_else(|| self.tables.calls.damaged())?;
+        for (call_key, call) in calls {
             let sid_key = key::sid_key(&self.tables.sid_secret, environment, &call.sid);
-            erased.insert(part_id(&self.tables.sids, SIDS, &sid_key));
+            parts.insert(part_id(&self.tables.sids, SIDS, &sid_key));
             let named = match written.get(sid_key.as_slice()) {
                 Some(value) => value.clone(),
                 None => self.tables.sids.get(&sid_key)?,
@@ -295,7 +294,76 @@ impl Preparation<'_> {
             }
             self.writes.calls.push(&call_key, None);
         }
-        self.mark_erased(erased);
+        Ok(parts)
+    }
+
+    /// Drops old calls, and those of agents that are gone.
+    fn sweep_calls(&mut self, sweep: &CallsSwept) -> Result<(), JournalError> {
+        let environment = self.intern(sweep.environment.0);
+        let mut agents: HashMap<Uuid, bool> = HashMap::new();
+        let mut old = Vec::new();
+        for contact in &sweep.contacts {
+            let prefix = key::contact_prefix(environment, *contact);
+            for (call_key, value) in self.calls_under(&prefix)? {
+                let call = key::decode_call(&call_key, &value, |number| self.resolve(number))
+                    .ok_or_else(|| self.tables.calls.damaged())?;
+                let has_agent = match agents.get(&call.agent.0) {
+                    Some(has_agent) => *has_agent,
+                    None => {
+                        let agent_key = key::record_key(key::AGENT, call.agent.0).into();
+                        let has_agent = self.read_state(&agent_key)?.is_some();
+                        agents.insert(call.agent.0, has_agent);
+                        has_agent
+                    }
+                };
+                if !has_agent || !sweep.keeps(call.started_at) {
+                    old.push((call_key, call));
+                }
+            }
+        }
+        // Erasing leaves their bytes in files for longer: see `crate::purge`.
+        let parts = self.remove_calls(environment, old)?;
+        for part in parts {
+            let part_key = key::part_key(key::SWEPT, part);
+            self.write_state(part_key.into(), Some(Slice::from([])));
+            self.writes.swept.push(part);
+        }
+        Ok(())
+    }
+
+    /// Drops events from before an instant, but for batches that the counters do not contain.
+    fn sweep_routed(&mut self, before: Timestamp) -> Result<(), JournalError> {
+        let damaged = || self.tables.state.damaged();
+        let mark = match self.read_state(&[key::COUNT_MARK].into())? {
+            Some(value) => read_mark(&value).ok_or_else(damaged)?,
+            None => CountMark::default(),
+        };
+        let mut old = Vec::new();
+        for kind in [key::ROUTED, key::BATCH] {
+            let end = key::routed_from(kind, before);
+            let mut note = |event_key: &Slice, value: &Slice| {
+                let is_counted = match kind {
+                    key::BATCH => batch_number(value).ok_or_else(damaged)? < mark.complete,
+                    _ => true,
+                };
+                old.extend(is_counted.then(|| event_key.clone()));
+                Ok::<_, JournalError>(())
+            };
+            for item in self.tables.state.range(&[kind], Some(&end)) {
+                let (event_key, value) = item?;
+                note(&event_key, &value)?;
+            }
+            for (event_key, value) in &self.writes.state {
+                if let Some(value) = value
+                    && event_key.first() == Some(&kind)
+                    && **event_key < *end.as_slice()
+                {
+                    note(event_key, value)?;
+                }
+            }
+        }
+        let gone = old.into_iter().map(|event_key| (event_key, None));
+        self.writes.state.extend(gone);
         Ok(())
     }
 
@@ -438,6 +506,15 @@ impl Preparation<'_> {
                 number
             }
         }
+    }
+
+    /// The UUID that a number stands for, one that this commit gives out among them.
+    fn resolve(&self, number: u32) -> Option<Uuid> {
+        let interner = self.tables.interner.read();
+        interner.id(number).or_else(|| {
+            let index = (number as usize).checked_sub(interner.len())?;
+            self.writes.interned.get(index).copied()
+        })
     }
 
     /// What a key of `state` holds after the changes so far.

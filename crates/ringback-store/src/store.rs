@@ -1,5 +1,6 @@
 //! The store: a directory with the log and the tables, and the threads that look after them.
 
+use std::collections::VecDeque;
 use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -8,7 +9,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use ringback_engine::{Archive, Change, Journal, JournalError};
+use ringback_engine::{AppendError, Archive, Change, Entry, Journal, JournalError, Sequence};
 
 use crate::error::{OpenStoreError, unavailable};
 use crate::files::{Files, SystemFiles};
@@ -57,6 +58,11 @@ pub struct Store {
     log: Arc<Mutex<Log>>,
     /// See [`Self::node_secret`].
     node_secret: [u8; 16],
+    /// See [`Journal::position`].
+    position: Sequence,
+    /// Entries that [`Journal::committed`] is yet to give out: nobody else appends, so they are what was
+    /// appended, not read back.
+    committed: VecDeque<Entry>,
     /// A commit failed, and [`Journal::recover`] has not succeeded since.
     failed: bool,
     /// Memory of the commit before, for the next one; empty.
@@ -155,6 +161,8 @@ impl Store {
         let mut store = match log {
             Ok(log) => Self {
                 tables,
+                position: Sequence(log.next_sequence() - 1),
+                committed: VecDeque::new(),
                 log: Arc::new(Mutex::new(log)),
                 node_secret: format.node_secret,
                 failed: false,
@@ -249,6 +257,19 @@ impl Store {
         })
     }
 
+    /// Makes changes durable and shows them in the tables.
+    pub(crate) fn commit(&mut self, changes: &[Change]) -> Result<(), JournalError> {
+        if self.failed {
+            return Err(unavailable("an earlier commit failed"));
+        }
+        if changes.is_empty() {
+            return Ok(());
+        }
+        let result = self.try_commit(changes);
+        self.failed = result.is_err();
+        result
+    }
+
     /// Commits, whatever the state.
     fn try_commit(&mut self, changes: &[Change]) -> Result<(), JournalError> {
         let mut log = self.log.lock();
@@ -267,16 +288,35 @@ impl Store {
 }
 
 impl Journal for Store {
-    fn commit(&mut self, changes: &[Change]) -> Result<(), JournalError> {
-        if self.failed {
-            return Err(unavailable("an earlier commit failed"));
+    fn position(&self) -> Sequence {
+        self.position
+    }
+
+    fn append(
+        &mut self,
+        expected: Sequence,
+        facts: &mut Vec<Change>,
+    ) -> Result<Sequence, AppendError> {
+        let last = Sequence(self.log.lock().next_sequence() - 1);
+        if expected != last {
+            return Err(AppendError::Conflict);
         }
-        if changes.is_empty() {
-            return Ok(());
+        if facts.is_empty() {
+            return Ok(last);
         }
-        let result = self.try_commit(changes);
-        self.failed = result.is_err();
-        result
+        self.commit(facts)?;
+        let sequence = Sequence(last.0 + 1);
+        let facts = std::mem::take(facts);
+        self.committed.push_back(Entry { sequence, facts });
+        Ok(sequence)
+    }
+
+    fn committed(&mut self) -> Result<Option<Entry>, JournalError> {
+        let entry = self.committed.pop_front();
+        if let Some(entry) = &entry {
+            self.position = entry.sequence;
+        }
+        Ok(entry)
     }
 
     fn recover(&mut self) -> Result<(), JournalError> {

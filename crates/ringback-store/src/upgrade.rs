@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use lsm_tree::Slice;
 use lsm_tree::config::FilterPolicy;
-use ringback_engine::{BatchesCounted, Change, CountKey, Journal, JournalError};
+use ringback_engine::{BatchesCounted, Change, CountKey, JournalError};
 use ringback_routing::{AgentId, EnvironmentId};
 use uuid::Uuid;
 

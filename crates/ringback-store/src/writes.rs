@@ -23,8 +23,6 @@ pub(crate) type Entry<'a> = (&'a [u8], Option<&'a [u8]>);
 pub(crate) struct WriteList {
     /// The entries.
     bytes: Vec<u8>,
-    /// How many there are.
-    length: usize,
 }
 
 impl WriteList {
@@ -33,7 +31,6 @@ impl WriteList {
         self.bytes.extend_from_slice(&header((key, value)));
         self.bytes.extend_from_slice(key);
         self.bytes.extend_from_slice(value.unwrap_or_default());
-        self.length += 1;
     }
 
     /// The writes.
@@ -41,16 +38,10 @@ impl WriteList {
         Entries(&self.bytes)
     }
 
-    /// How many there are.
-    pub(crate) const fn len(&self) -> usize {
-        self.length
-    }
-
     /// Forgets them, but keeps their memory, within bounds.
     pub(crate) fn clear(&mut self) {
         self.bytes.clear();
         self.bytes.shrink_to(MOST_KEPT);
-        self.length = 0;
     }
 }
 
@@ -272,7 +263,7 @@ mod tests {
                 map.insert(key.as_slice(), value.as_deref());
                 list.push(key, value.as_deref());
             }
-            prop_assert_eq!(list.len(), writes.len());
+            prop_assert_eq!(list.iter().count(), writes.len());
             let mut sorted = SortedWrites::default();
             for (key, value) in list.iter() {
                 sorted.insert(key, value);

@@ -1,14 +1,17 @@
 //! Test support: a running server as a process, clients of its API, peers that speak SIP to it, a
-//! journal in memory for tests of what stands on an engine, and broken messages.
+//! journal in memory for tests of what stands on an engine, the battery that every journal passes, and broken
+//! messages.
 //!
 //! Whatever goes wrong here is the test's failure, so functions panic and say what they saw. Nothing
 //! sleeps: a server is ready when it says so, a reply is waited for with a deadline.
 
 mod api;
+pub mod battery;
 mod disk;
 mod folder;
 mod log;
 mod memory;
+mod model;
 mod mutation;
 mod server;
 mod sip;
@@ -17,6 +20,7 @@ pub use api::{Api, Reply};
 pub use disk::SmallDisk;
 pub use folder::copy_folder;
 pub use memory::{Load, MemoryJournal, StillClock};
+pub use model::{Model, Shown, routed_since};
 pub use mutation::{Case, Mutator};
 pub use server::{Output, Server, ServerBuilder, run};
 pub use sip::{SipPeer, SipReply};

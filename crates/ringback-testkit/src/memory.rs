@@ -1,22 +1,31 @@
 //! A journal in memory, as naive as possible and failing on demand, and a clock that stands still.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::ops::{ControlFlow, Range};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 
 use parking_lot::{Condvar, Mutex};
 use ringback_engine::{
-    Archive, Call, Change, Clock, CountMark, Journal, JournalError, RoutedEvent, StoredCounts,
-    StoredDirectory,
+    AppendError, Archive, Call, Change, Clock, CountMark, Entry, Journal, JournalError,
+    RoutedEvent, Sequence, StoredCounts, StoredDirectory,
 };
 use ringback_routing::{E164, EnvironmentId, Timestamp};
 
-/// A journal whose clones share one state, as a restarted engine shares its data directory.
+use crate::model::{Model, is_to};
+
+/// One node of a log in memory. Clones share the node's state, as a restarted engine shares its data
+/// directory; [`Self::beside`] makes another node of the same log.
 #[derive(Clone, Default)]
 pub struct MemoryJournal {
-    /// What was committed.
-    state: Arc<Mutex<State>>,
+    /// The log, which all nodes share.
+    log: Arc<Mutex<SharedLog>>,
+    /// Which node this is.
+    node: usize,
+    /// What the node has taken from the log.
+    state: Arc<Mutex<NodeState>>,
+    /// What happens before something is appended.
+    interposed: Arc<Mutex<VecDeque<Interposed>>>,
     /// Whether writes fail.
     failing: Arc<AtomicBool>,
     /// The contact that cannot be read.
@@ -25,6 +34,29 @@ pub struct MemoryJournal {
     visited: Arc<AtomicU64>,
     /// Where the loading of contacts is held.
     gate: Arc<Gate>,
+}
+
+/// What happens before something is appended.
+type Interposed = Box<dyn FnOnce() + Send>;
+
+/// A log that several nodes append to.
+#[derive(Default)]
+struct SharedLog {
+    /// The entries, and which node has appended each.
+    entries: Vec<(usize, Vec<Change>)>,
+    /// How many nodes were made beside the first.
+    others: usize,
+    /// Whom to tell of entries, and which node that is.
+    watchers: Vec<(usize, Arc<dyn Fn() + Send + Sync>)>,
+}
+
+/// What a node has taken from the log.
+#[derive(Default)]
+struct NodeState {
+    /// How many entries.
+    position: usize,
+    /// What they have led to.
+    model: Model,
 }
 
 /// How far the loading of contacts may go, or has come.
@@ -64,16 +96,28 @@ impl Gate {
     }
 }
 
-/// What was committed.
-#[derive(Default)]
-struct State {
-    /// Everything but calls, in order.
-    changes: Vec<Change>,
-    /// The calls.
-    calls: HashMap<(EnvironmentId, Arc<str>), Call>,
-}
-
 impl MemoryJournal {
+    /// Another node of the same log, which has taken nothing from it yet.
+    pub fn beside(&self) -> Self {
+        let mut log = self.log.lock();
+        log.others += 1;
+        Self {
+            log: Arc::clone(&self.log),
+            node: log.others,
+            ..Self::default()
+        }
+    }
+
+    /// Has this done before the next append, once for each time that it is asked for: what others do meanwhile.
+    pub fn interpose(&self, other: impl FnOnce() + Send + 'static) {
+        self.interposed.lock().push_back(Box::new(other));
+    }
+
+    /// Drops what was to be done before an append and was not, because there was none.
+    pub fn clear_interposed(&self) {
+        self.interposed.lock().clear();
+    }
+
     /// Lets every write fail from now on, or none.
     pub fn fail(&self, failing: bool) {
         self.failing.store(failing, Ordering::SeqCst);
@@ -129,31 +173,53 @@ impl MemoryJournal {
 }
 
 impl Journal for MemoryJournal {
-    fn commit(&mut self, changes: &[Change]) -> Result<(), JournalError> {
-        self.check()?;
-        let mut state = self.state.lock();
-        for change in changes {
-            match change {
-                Change::CallPut(call) => {
-                    state
-                        .calls
-                        .insert((call.environment, call.sid.clone()), call.clone());
-                }
-                Change::ContactForgotten(environment, contact) => {
-                    state.calls.retain(|_, call| {
-                        (call.environment, call.contact.subscriber())
-                            != (*environment, contact.subscriber())
-                    });
-                    for change in &mut state.changes {
-                        if let Change::Routed(events) = change {
-                            forget_in_decisions(events, *environment, *contact);
-                        }
-                    }
-                }
-                other => state.changes.push(other.clone()),
-            }
+    fn position(&self) -> Sequence {
+        Sequence(self.state.lock().position as u64)
+    }
+
+    fn append(
+        &mut self,
+        expected: Sequence,
+        facts: &mut Vec<Change>,
+    ) -> Result<Sequence, AppendError> {
+        let interposed = self.interposed.lock().pop_front();
+        if let Some(interposed) = interposed {
+            interposed();
         }
-        Ok(())
+        self.check()?;
+        let mut log = self.log.lock();
+        if expected != Sequence(log.entries.len() as u64) {
+            return Err(AppendError::Conflict);
+        }
+        if facts.is_empty() {
+            return Ok(expected);
+        }
+        log.entries.push((self.node, std::mem::take(facts)));
+        let sequence = Sequence(log.entries.len() as u64);
+        let watchers = log.watchers.clone();
+        drop(log);
+        for (_, wake) in watchers.iter().filter(|(node, _)| *node != self.node) {
+            wake();
+        }
+        Ok(sequence)
+    }
+
+    fn committed(&mut self) -> Result<Option<Entry>, JournalError> {
+        let mut state = self.state.lock();
+        let log = self.log.lock();
+        let Some((node, facts)) = log.entries.get(state.position) else {
+            return Ok(None);
+        };
+        let mut facts = facts.clone();
+        facts.retain(|fact| *node == self.node || !fact.is_local());
+        state.position += 1;
+        state.model.commit(&facts);
+        let sequence = Sequence(state.position as u64);
+        Ok(Some(Entry { sequence, facts }))
+    }
+
+    fn watch(&mut self, wake: Box<dyn Fn() + Send + Sync>) {
+        self.log.lock().watchers.push((self.node, wake.into()));
     }
 
     fn recover(&mut self) -> Result<(), JournalError> {
@@ -167,71 +233,39 @@ impl Journal for MemoryJournal {
 
 impl Archive for MemoryJournal {
     fn directory(&self) -> Result<StoredDirectory, JournalError> {
-        let mut stored = StoredDirectory::default();
-        for change in &self.state.lock().changes {
-            match change {
-                Change::EnvironmentPut(environment) => {
-                    put(&mut stored.environments, environment, |one| one.id);
-                }
-                Change::EnvironmentRemoved(id) => stored.environments.retain(|one| one.id != *id),
-                Change::TokenPut(token) => put(&mut stored.tokens, token, |one| one.id),
-                Change::TokenRemoved(_, id) => stored.tokens.retain(|one| one.id != *id),
-                Change::AgentPut(agent) => put(&mut stored.agents, agent, |one| one.id),
-                Change::AgentRemoved(_, id, name) => {
-                    stored.agents.retain(|one| one.id != *id);
-                    stored.departed.insert(*id, name.clone());
-                }
-                Change::NumberPut(number) => put(&mut stored.numbers, number, |one| one.id),
-                Change::NumberRemoved(_, id) => stored.numbers.retain(|one| one.id != *id),
-                _ => {}
-            }
-        }
-        Ok(stored)
+        let state = self.state.lock();
+        let shown = &state.model.shown;
+        Ok(StoredDirectory {
+            environments: shown.environments.clone(),
+            agents: shown.agents.clone(),
+            numbers: shown.numbers.clone(),
+            tokens: shown.tokens.clone(),
+            departed: shown.departed.clone(),
+        })
     }
 
     fn counts(&self) -> Result<StoredCounts, JournalError> {
-        let mut counts = StoredCounts::new();
-        for change in &self.state.lock().changes {
-            match change {
-                Change::Counted(key, count) => *counts.entry(*key).or_default() += count,
-                Change::BatchesCounted(counted) => {
-                    for (key, count) in &counted.growth {
-                        *counts.entry(*key).or_default() += count;
-                    }
-                }
-                _ => {}
-            }
-        }
-        Ok(counts)
+        Ok(self.state.lock().model.shown.counts.clone())
     }
 
     fn count_mark(&self) -> Result<CountMark, JournalError> {
-        let state = self.state.lock();
-        let mut newest_first = state.changes.iter().rev();
-        let mark = newest_first.find_map(|change| match change {
-            Change::BatchesCounted(counted) => Some(counted.mark),
-            _ => None,
-        });
-        Ok(mark.unwrap_or_default())
+        Ok(self.state.lock().model.shown.mark)
     }
 
-    fn routed_since(&self, _since: Timestamp) -> Result<Vec<RoutedEvent>, JournalError> {
-        let state = self.state.lock();
-        let routed = state.changes.iter().filter_map(|change| match change {
-            Change::Routed(events) => Some(events.clone()),
-            Change::BatchRouted(batch) => Some(vec![RoutedEvent::Batch(batch.clone())]),
-            _ => None,
-        });
-        Ok(routed.flatten().collect())
+    fn visit_routed(
+        &self,
+        since: Timestamp,
+        visitor: &mut dyn FnMut(RoutedEvent),
+    ) -> Result<(), JournalError> {
+        let events = self.state.lock().model.routed_since(since);
+        events.into_iter().for_each(visitor);
+        Ok(())
     }
 
     fn call(&self, environment: EnvironmentId, sid: &str) -> Result<Option<Call>, JournalError> {
-        Ok(self
-            .state
-            .lock()
-            .calls
-            .get(&(environment, sid.into()))
-            .cloned())
+        let state = self.state.lock();
+        let calls = &state.model.shown.calls;
+        Ok(calls.get(&(environment, sid.into())).cloned())
     }
 
     fn visit_calls(
@@ -242,14 +276,12 @@ impl Archive for MemoryJournal {
         visitor: &mut dyn FnMut(Call),
     ) -> Result<(), JournalError> {
         let state = self.state.lock();
-        let calls = state.calls.values();
+        let calls = state.model.shown.calls.values();
         let calls: Vec<Call> = calls
-            .filter(|call| {
-                (call.environment, call.contact.subscriber()) == (environment, contact.subscriber())
-                    && within.contains(&call.started_at)
-            })
+            .filter(|call| is_to(call, environment, contact) && within.contains(&call.started_at))
             .cloned()
             .collect();
+        drop(state);
         self.check_readable(&calls)?;
         for call in calls {
             self.visited.fetch_add(1, Ordering::SeqCst);
@@ -265,7 +297,7 @@ impl Archive for MemoryJournal {
         visitor: &mut dyn FnMut(EnvironmentId, E164, &[Call]) -> ControlFlow<()>,
     ) -> Result<(), JournalError> {
         let mut contacts: HashMap<(EnvironmentId, E164), Vec<Call>> = HashMap::new();
-        for call in self.state.lock().calls.values() {
+        for call in self.state.lock().model.shown.calls.values() {
             contacts
                 .entry((call.environment, call.contact.subscriber()))
                 .or_default()
@@ -287,42 +319,10 @@ impl Archive for MemoryJournal {
         self.gate.pass(Load::Shown);
         Ok(())
     }
-
-    fn sweep(
-        &self,
-        keep: &mut dyn FnMut(&Call) -> bool,
-        _routed_before: Timestamp,
-    ) -> Result<u64, JournalError> {
-        let mut state = self.state.lock();
-        let before = state.calls.len();
-        state.calls.retain(|_, call| keep(call));
-        Ok((before - state.calls.len()) as u64)
-    }
-}
-
-/// Forgets a contact in what was decided for its calls.
-fn forget_in_decisions(events: &mut [RoutedEvent], environment: EnvironmentId, contact: E164) {
-    for event in events {
-        if let RoutedEvent::Routed(call) = event
-            && call.environment == environment
-            && let Some(decision) = &mut call.decision
-            && decision.is_about(contact)
-        {
-            *decision = Arc::new(decision.without_contact());
-        }
-    }
 }
 
 /// Into how many shares contacts can be divided.
 const SHARES: u64 = 256;
-
-/// Replaces the record with the same id, or adds it.
-fn put<T: Clone, I: PartialEq>(all: &mut Vec<T>, new: &T, id: impl Fn(&T) -> I) {
-    match all.iter_mut().find(|one| id(one) == id(new)) {
-        Some(place) => *place = new.clone(),
-        None => all.push(new.clone()),
-    }
-}
 
 /// A clock that stands until it is moved.
 #[derive(Clone)]

@@ -42,6 +42,13 @@ impl Command for CreateAgent {
             &mut problems,
         );
         check_fields(problems, self.is_misread)?;
+        if draft
+            .directory()
+            .environment_by_id(self.environment)
+            .is_none()
+        {
+            return Err(CommandError::EnvironmentNotFound);
+        }
         let id = AgentId(draft.new_id(0));
         let agent = Agent {
             id,

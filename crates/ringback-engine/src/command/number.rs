@@ -24,6 +24,13 @@ impl Command for CreateNumber {
         if draft.directory().number(self.number).is_some() {
             return Err(CommandError::NumberAlreadyExists);
         }
+        if draft
+            .directory()
+            .environment_by_id(self.environment)
+            .is_none()
+        {
+            return Err(CommandError::EnvironmentNotFound);
+        }
         let id = NumberId(draft.new_id(0));
         draft.change(Change::NumberPut(PhoneNumber {
             id,

@@ -8,7 +8,7 @@
 
 use std::collections::BTreeMap;
 
-use ringback_routing::{Directory, Timestamp};
+use ringback_routing::Directory;
 
 use crate::observed::ways::WayCount;
 use crate::{BatchesCounted, CountKey, CountMark, RoutedBatch};
@@ -16,29 +16,28 @@ use crate::{BatchesCounted, CountKey, CountMark, RoutedBatch};
 /// Which batches the stored counters contain, and by how much they are to grow.
 #[derive(Debug, Default)]
 pub(super) struct RollUp {
-    /// The number that the next batch gets.
+    /// The number of the next batch to become durable.
     next: u64,
     /// What the stored counters contain.
     stored: CountMark,
     /// The roll-up under way.
     current: Option<Current>,
-    /// Growth by batches that were found stored and that no roll-up has begun with.
+    /// Growth by batches that came out of the log and that no roll-up has begun with.
     found: BTreeMap<CountKey, u64>,
-    /// The earliest time of a batch that no roll-up has begun with.
-    earliest: Option<Timestamp>,
 }
 
 /// A roll-up that is under way.
 #[derive(Debug, Default)]
 struct Current {
-    /// It is about batches with smaller numbers.
-    before: u64,
+    /// It is about batches with smaller numbers. None as long as some of these batches are not durable: they
+    /// get their numbers then, which others' batches may raise.
+    before: Option<u64>,
+    /// How many of its batches are yet to become durable.
+    waiting: usize,
     /// Calls of them whose counters are yet to be looked up.
     ways: Vec<WayCount>,
     /// Growth that is not stored yet.
     growth: BTreeMap<CountKey, u64>,
-    /// The earliest time of these batches.
-    earliest: Option<Timestamp>,
 }
 
 impl RollUp {
@@ -49,40 +48,69 @@ impl RollUp {
             next: stored.complete.max(before.unwrap_or_default()),
             stored,
             current: before.map(|before| Current {
-                before,
+                before: Some(before),
                 ..Current::default()
             }),
             found: BTreeMap::new(),
-            earliest: None,
         }
     }
 
-    /// Enters a batch that was found stored, and shows each counter that lacks a call of it.
-    pub(super) fn found(&mut self, batch: &RoutedBatch, mut counted: impl FnMut(CountKey)) {
-        self.next = self.next.max(batch.number.saturating_add(1));
-        if batch.number < self.stored.complete {
+    /// Enters a batch that came out of the log, with the counters that its calls raise, and shows each that
+    /// lacks a call of it.
+    pub(super) fn found(
+        &mut self,
+        number: u64,
+        keys: impl IntoIterator<Item = CountKey>,
+        mut counted: impl FnMut(CountKey),
+    ) {
+        self.next = self.next.max(number.saturating_add(1));
+        if number < self.stored.complete {
             return;
         }
-        let current = self.current.as_mut();
-        let (growth, earliest) = match current.filter(|current| batch.number < current.before) {
-            Some(current) => (&mut current.growth, &mut current.earliest),
-            None => (&mut self.found, &mut self.earliest),
-        };
-        *earliest = Some(earliest.map_or(batch.latest, |earliest| earliest.min(batch.latest)));
-        for key in batch.count_keys() {
-            if !self.stored.contains(batch.number, &key) {
+        // A roll-up whose own batches are not durable yet is about this one too: theirs come behind it.
+        let current = self.current.as_mut().filter(|current| {
+            let before = current.before;
+            before.is_none_or(|before| number < before)
+        });
+        let growth = current.map_or(&mut self.found, |current| &mut current.growth);
+        for key in keys {
+            if !self.stored.contains(number, &key) {
                 *growth.entry(key).or_default() += 1;
                 counted(key);
             }
         }
     }
 
-    /// Numbers a new batch.
-    pub(super) fn number(&mut self, batch: &mut RoutedBatch) {
-        batch.number = self.next;
-        self.next += 1;
-        let earliest = self.earliest.unwrap_or(batch.latest);
-        self.earliest = Some(earliest.min(batch.latest));
+    /// Numbers batches that are to become durable next, in this order. Where they do not, they are numbered
+    /// again.
+    pub(super) fn number(&self, batches: &mut [RoutedBatch]) {
+        for (number, batch) in (self.next..).zip(batches) {
+            batch.number = number;
+        }
+    }
+
+    /// Notes that a batch has become durable.
+    pub(super) fn became_durable(&mut self, batch: &RoutedBatch) {
+        self.next = batch.number.saturating_add(1);
+        if let Some(current) = &mut self.current {
+            let is_last = current.waiting == 1;
+            current.waiting = current.waiting.saturating_sub(1);
+            if is_last {
+                current.before = Some(self.next);
+            }
+        }
+    }
+
+    /// Notes that no more than this many batches are yet to become durable: others were given up.
+    pub(super) fn gave_up_all_but(&mut self, batches: usize) {
+        if let Some(current) = &mut self.current
+            && current.waiting > batches
+        {
+            current.waiting = batches;
+            if batches == 0 {
+                current.before = Some(self.next);
+            }
+        }
     }
 
     /// Whether a roll-up is under way.
@@ -90,18 +118,19 @@ impl RollUp {
         self.current.is_some()
     }
 
-    /// Whether there are batches to begin one with.
-    pub(super) const fn is_possible(&self) -> bool {
-        self.current.is_none() && self.next > self.stored.complete
+    /// Whether there are batches to begin one with, so many that are not durable yet among them.
+    pub(super) const fn is_possible(&self, waiting: usize) -> bool {
+        self.current.is_none() && (waiting > 0 || self.next > self.stored.complete)
     }
 
-    /// Begins one with all batches numbered so far, the calls of which went these ways.
-    pub(super) fn begin(&mut self, ways: Vec<WayCount>) {
+    /// Begins one with all batches so far, the calls of which went these ways; so many of them are yet to
+    /// become durable.
+    pub(super) fn begin(&mut self, ways: Vec<WayCount>, waiting: usize) {
         self.current = Some(Current {
-            before: self.next,
+            before: (waiting == 0).then_some(self.next),
+            waiting,
             ways,
             growth: std::mem::take(&mut self.found),
-            earliest: self.earliest.take(),
         });
     }
 
@@ -130,22 +159,20 @@ impl RollUp {
         !current.ways.is_empty()
     }
 
-    /// The next piece, if there is one and every counter is looked up: its commit takes it by
-    /// [`Self::stored`], or gives it back.
+    /// The next piece, if there is one, all its batches are durable and every counter is looked up: its commit
+    /// takes it by [`Self::stored`], or gives it back.
     pub(super) fn take_piece(&mut self, limit: usize) -> Option<BatchesCounted> {
         let current = self.current.as_mut()?;
-        if !current.ways.is_empty() {
-            return None;
-        }
+        let before = current.before.filter(|_| current.ways.is_empty())?;
         let pop = || current.growth.pop_first();
         let growth: Vec<(CountKey, u64)> = std::iter::from_fn(pop).take(limit).collect();
         let mark = match growth.last() {
             Some((through, _)) if !current.growth.is_empty() => CountMark {
                 complete: self.stored.complete,
-                partial: Some((current.before, *through)),
+                partial: Some((before, *through)),
             },
             _ => CountMark {
-                complete: current.before,
+                complete: before,
                 partial: None,
             },
         };
@@ -165,12 +192,5 @@ impl RollUp {
         if self.stored.partial.is_none() {
             self.current = None;
         }
-    }
-
-    /// The time from before which batches are in every stored counter.
-    pub(super) fn counted_before(&self) -> Timestamp {
-        let current = self.current.as_ref().and_then(|current| current.earliest);
-        let earliest = current.into_iter().chain(self.earliest).min();
-        earliest.unwrap_or(Timestamp::from_millis(i64::MAX))
     }
 }

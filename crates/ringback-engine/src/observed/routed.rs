@@ -12,7 +12,10 @@ use foldhash::fast::RandomState;
 use ringback_routing::{AgentId, AgentSlot, Caller, Directory, E164, EnvironmentId, Timestamp};
 
 use crate::change::day_of;
-use crate::{AnsweredCall, CommandError, CountKey, CountKind, RoutedDecision, RoutedEvent};
+use crate::{
+    AnsweredCall, BatchCall, CommandError, CountKey, CountKind, RoutedBatch, RoutedDecision,
+    RoutedEvent,
+};
 
 /// Calls routed within the last day, by the hash of their call id.
 #[derive(Debug)]
@@ -196,21 +199,31 @@ impl RoutedTable {
                     self.enter(*sid_hash, *second, agent, source);
                 }
             }
-            RoutedEvent::Batch(batch) => {
-                let parties: Vec<_> = batch
-                    .routes
-                    .iter()
-                    .map(|route| {
-                        let agent = route.agent.and_then(|id| self.party(id, directory));
-                        let source = route.source.and_then(|id| self.party(id, directory));
-                        (agent, source)
-                    })
-                    .collect();
-                for call in &batch.calls {
-                    if let Some((agent, source)) = parties.get(call.route as usize) {
-                        self.enter(call.sid_hash, call.second, *agent, *source);
-                    }
-                }
+            RoutedEvent::Batch(batch) => self.replay_batch(batch, directory, |_| {}),
+        }
+    }
+
+    /// Shows a batch of SIP calls, and tells which of them were not known.
+    pub(super) fn replay_batch(
+        &mut self,
+        batch: &RoutedBatch,
+        directory: &Directory,
+        mut is_new: impl FnMut(&BatchCall),
+    ) {
+        let parties: Vec<_> = batch
+            .routes
+            .iter()
+            .map(|route| {
+                let mut party = |id: Option<AgentId>| id.and_then(|id| self.party(id, directory));
+                (party(route.agent), party(route.source))
+            })
+            .collect();
+        self.warm(batch.calls.iter().map(|call| call.sid_hash));
+        for call in &batch.calls {
+            if let Some((agent, source)) = parties.get(call.route as usize)
+                && self.enter(call.sid_hash, call.second, *agent, *source)
+            {
+                is_new(call);
             }
         }
     }

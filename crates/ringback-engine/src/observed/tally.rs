@@ -54,44 +54,49 @@ pub(crate) struct Arrival {
     pub(crate) route: Route,
 }
 
-/// What was stored of incoming calls.
-pub(crate) struct StoredObserved<'a> {
-    /// The counters.
-    pub(crate) counts: StoredCounts,
-    /// Which batches they contain.
-    pub(crate) mark: CountMark,
-    /// Every event that is stored, in the order committed.
-    pub(crate) events: &'a [RoutedEvent],
-    /// Calls routed before this are not known any more.
-    pub(crate) known_since: Timestamp,
-}
-
 impl Tally {
-    /// Starts from what was stored.
-    pub(super) fn new(stored: StoredObserved<'_>, directory: &Directory) -> Self {
-        let mut routed = RoutedTable::default();
-        let mut counts: BTreeMap<CountKey, u64> = stored.counts.into_iter().collect();
-        let mut roll_up = RollUp::new(stored.mark);
-        for event in stored.events {
-            if event.at() >= stored.known_since {
-                routed.replay(event, directory);
-            }
-            if let RoutedEvent::Batch(batch) = event {
-                roll_up.found(batch, |key| *counts.entry(key).or_default() += 1);
-            }
-        }
+    /// Starts from stored counters, which contain the batches that this mark says.
+    pub(super) fn new(counts: StoredCounts, mark: CountMark) -> Self {
         Self {
-            routed,
-            counts,
+            routed: RoutedTable::default(),
+            counts: counts.into_iter().collect(),
             arrivals: Vec::new(),
             ways: Ways::default(),
             calls: Vec::new(),
             batches: VecDeque::new(),
             events: Vec::new(),
             growth: BTreeMap::new(),
-            roll_up,
+            roll_up: RollUp::new(mark),
             spare: RoutedBatch::default(),
         }
+    }
+
+    /// Enters an event that is stored; whether its calls are still known, or were routed too long ago.
+    pub(super) fn found(&mut self, event: &RoutedEvent, is_known: bool, directory: &Directory) {
+        match event {
+            RoutedEvent::Batch(batch) if is_known => self.follow(batch, directory),
+            RoutedEvent::Batch(batch) => self.count(batch.number, batch.count_keys()),
+            _ if is_known => self.routed.replay(event, directory),
+            _ => {}
+        }
+    }
+
+    /// Enters a batch that came out of the log and not from here, or from a run before this one. Of several
+    /// calls with one Call-ID the first in the log counts.
+    pub(super) fn follow(&mut self, batch: &RoutedBatch, directory: &Directory) {
+        let mut keys = Vec::new();
+        self.routed.replay_batch(batch, directory, |call| {
+            keys.extend(batch.count_key(call));
+        });
+        self.count(batch.number, keys);
+    }
+
+    /// Raises the counters that lack a call of a batch.
+    fn count(&mut self, number: u64, keys: impl IntoIterator<Item = CountKey>) {
+        let counts = &mut self.counts;
+        self.roll_up.found(number, keys, |key| {
+            *counts.entry(key).or_default() += 1;
+        });
     }
 
     /// Exchanges the list of arrivals for an empty one; [`Self::take_up`] must follow.
@@ -184,7 +189,7 @@ impl Tally {
         let mut changes: Vec<Change> = growth
             .map(|(key, count)| Change::Counted(key, count))
             .collect();
-        changes.extend(self.batches.drain(..).map(Change::BatchRouted));
+        let mut batches: Vec<RoutedBatch> = self.batches.drain(..).collect();
         let begins = roll_up && !self.roll_up.is_under_way();
         // With all calls, because those that are left would belong to ways of before.
         let limit = if begins {
@@ -193,11 +198,13 @@ impl Tally {
             // More where the disk does not keep up: then a commit is what takes long.
             CALLS_AT_ONCE.max(self.calls.len() / 8)
         };
-        changes.extend(self.batch(limit, directory).map(Change::BatchRouted));
-        if begins && self.roll_up.is_possible() {
-            self.roll_up.begin(self.ways.take());
+        batches.extend(self.batch(limit, directory));
+        self.roll_up.number(&mut batches);
+        if begins && self.roll_up.is_possible(batches.len()) {
+            self.roll_up.begin(self.ways.take(), batches.len());
             self.prepare_roll_up(directory);
         }
+        changes.extend(batches.into_iter().map(Change::BatchRouted));
         // Behind the calls that they answer.
         if !self.events.is_empty() {
             changes.push(Change::Routed(std::mem::take(&mut self.events)));
@@ -219,7 +226,6 @@ impl Tally {
             return None;
         };
         batch.latest = Timestamp::from_seconds(i64::from(latest));
-        self.roll_up.number(&mut batch);
         Some(batch)
     }
 
@@ -239,11 +245,6 @@ impl Tally {
     /// Whether counters are being brought up to the calls.
     pub(super) const fn is_rolling_up(&self) -> bool {
         self.roll_up.is_under_way()
-    }
-
-    /// The time from before which calls are in every stored counter.
-    pub(super) fn counted_before(&self) -> Timestamp {
-        self.roll_up.counted_before()
     }
 
     /// Takes back what could not be made durable. While storage fails there is an end to what is
@@ -268,16 +269,20 @@ impl Tally {
                 _ => {}
             }
         }
+        self.roll_up.gave_up_all_but(self.batches.len());
     }
 
     /// Takes note of what has become durable, and keeps the memory that it holds.
     pub(super) fn made_durable(&mut self, changes: Vec<Change>) {
         for change in changes {
             match change {
-                Change::BatchRouted(mut batch) if batch.calls.capacity() <= SPARE_CALLS => {
-                    batch.calls.clear();
-                    batch.routes.clear();
-                    self.spare = batch;
+                Change::BatchRouted(mut batch) => {
+                    self.roll_up.became_durable(&batch);
+                    if batch.calls.capacity() <= SPARE_CALLS {
+                        batch.calls.clear();
+                        batch.routes.clear();
+                        self.spare = batch;
+                    }
                 }
                 Change::BatchesCounted(piece) => self.roll_up.stored(&piece),
                 _ => {}

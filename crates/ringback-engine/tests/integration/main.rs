@@ -1,5 +1,6 @@
 //! The engine over a journal in memory that can be told to fail.
 
+mod battery;
 mod calls;
 mod remembered;
 mod roles;

@@ -1,8 +1,8 @@
 //! The changes of a commit as the log has them: one behind the other, each with its kind (1), the version of
 //! that kind (1), the length of the rest (4, little-endian), and the rest.
 
-use ringback_engine::{Change, CountKey};
-use ringback_routing::{AgentId, E164, EnvironmentId, NumberId, TokenId};
+use ringback_engine::{CallsSwept, Change, CountKey};
+use ringback_routing::{AgentId, E164, EnvironmentId, NumberId, Timestamp, TokenId};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -30,10 +30,12 @@ enum Kind {
     Counted = 12,
     BatchRouted = 13,
     BatchesCounted = 14,
+    CallsSwept = 15,
+    RoutedSwept = 16,
 }
 
 impl Kind {
-    const ALL: [Self; 14] = [
+    const ALL: [Self; 16] = [
         Self::EnvironmentPut,
         Self::EnvironmentRemoved,
         Self::TokenPut,
@@ -48,6 +50,8 @@ impl Kind {
         Self::Counted,
         Self::BatchRouted,
         Self::BatchesCounted,
+        Self::CallsSwept,
+        Self::RoutedSwept,
     ];
 }
 
@@ -77,6 +81,16 @@ struct StoredDeparture<'a> {
 struct StoredErasure {
     environment: Id,
     contact: u64,
+}
+
+/// Old calls were dropped.
+#[derive(Serialize, Deserialize)]
+struct StoredSweep {
+    environment: Id,
+    /// In milliseconds since 1970.
+    before: i64,
+    /// The digits as integers.
+    contacts: Vec<u64>,
 }
 
 /// Why changes could not be written down.
@@ -185,6 +199,19 @@ fn write_one(change: &Change, to: Vec<u8>) -> Result<(Kind, Vec<u8>), Unwritable
             let to = postcard::to_extend(&counted, to).map_err(unwritable)?;
             (Kind::BatchesCounted, to)
         }
+        Change::CallsSwept(sweep) => {
+            let sweep = StoredSweep {
+                environment: sweep.environment.0.into_bytes(),
+                before: sweep.before.millis(),
+                contacts: sweep.contacts.iter().map(|one| one.digits()).collect(),
+            };
+            let to = postcard::to_extend(&sweep, to).map_err(unwritable)?;
+            (Kind::CallsSwept, to)
+        }
+        Change::RoutedSwept(before) => {
+            let to = postcard::to_extend(&before.millis(), to).map_err(unwritable)?;
+            (Kind::RoutedSwept, to)
+        }
         Change::Counted(counter, increment) => {
             let counted = (key::count_key(counter), increment);
             (
@@ -249,6 +276,18 @@ fn read_one(kind: Kind, body: &[u8]) -> Option<Change> {
         Kind::BatchesCounted => {
             let counted: StoredBatchesCounted = postcard::from_bytes(body).ok()?;
             Change::BatchesCounted(counted.read()?)
+        }
+        Kind::CallsSwept => {
+            let sweep: StoredSweep = postcard::from_bytes(body).ok()?;
+            let contacts = sweep.contacts.into_iter().map(E164::from_digits);
+            Change::CallsSwept(CallsSwept {
+                environment: EnvironmentId(Uuid::from_bytes(sweep.environment)),
+                before: Timestamp::from_millis(sweep.before),
+                contacts: contacts.collect::<Option<_>>()?,
+            })
+        }
+        Kind::RoutedSwept => {
+            Change::RoutedSwept(Timestamp::from_millis(postcard::from_bytes(body).ok()?))
         }
         Kind::Counted => {
             let (counter, increment): (Vec<u8>, u64) = postcard::from_bytes(body).ok()?;

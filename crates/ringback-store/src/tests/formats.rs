@@ -6,19 +6,18 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ringback_engine::{
-    AnsweredCall, BatchCall, BatchRoute, BatchesCounted, Call, Change, CountKey, CountKind,
-    CountMark, Journal, NamedAgent, RoutedBatch, RoutedCall, RoutedDecision, RoutedEvent,
-    RoutedOverSip,
+    AnsweredCall, BatchCall, BatchRoute, BatchesCounted, Call, CallsSwept, Change, CountKey,
+    CountKind, CountMark, Journal, NamedAgent, RoutedBatch, RoutedCall, RoutedDecision,
+    RoutedEvent, RoutedOverSip,
 };
 use ringback_routing::{
     Agent, AgentId, AgentStatus, CallStatus, CallbackRole, Caller, Direction, E164, Environment,
     EnvironmentId, NumberForm, NumberId, Outcome, PhoneNumber, Reason, Target, Timestamp, Token,
     TokenHash, TokenId,
 };
-use ringback_testkit::copy_folder;
+use ringback_testkit::{Shown, copy_folder, routed_since};
 use uuid::Uuid;
 
-use super::model::Model;
 use crate::batch::{write_batch, write_mark};
 use crate::key;
 use crate::stored::{log_record, routed};
@@ -193,6 +192,18 @@ fn changes() -> Vec<(&'static str, Change)> {
         ("counted, bare", Change::Counted(bare_counter, 1)),
         ("batch routed", Change::BatchRouted(batch())),
         ("batches counted", Change::BatchesCounted(batches_counted())),
+        (
+            "calls swept",
+            Change::CallsSwept(CallsSwept {
+                environment: EnvironmentId(id(1)),
+                before: Timestamp::from_seconds(1_800_000_000),
+                contacts: vec![number(525_555_550_142), number(551_130_000_000)],
+            }),
+        ),
+        (
+            "routed swept",
+            Change::RoutedSwept(Timestamp::from_millis(1_800_000_000_008)),
+        ),
     ]
 }
 
@@ -433,8 +444,7 @@ fn assert_written(directory: &Path) {
     assert_eq!(stored.tokens[0].name.as_deref(), Some("PBX"));
     assert_eq!(stored.departed.into_values().collect::<Vec<_>>(), ["gone"]);
 
-    let model = Model::read(&*archive);
-    model.assert_shown_by(&*archive);
+    Shown::read(&*archive).assert_found_in(&*archive);
     for (sid, contact, status, millis) in [
         ("table-1", 5_511_987_654_321, CallStatus::NoAnswer, 123),
         ("table-2", 525_555_550_142, CallStatus::Completed, 1_000),
@@ -448,7 +458,7 @@ fn assert_written(directory: &Path) {
         assert_eq!(archive.calls_to(acme.id, call.contact).unwrap(), [call]);
     }
     assert_eq!(store.verify().unwrap(), 3, "an erased call came back");
-    let events = archive.routed_since(Timestamp::from_millis(0)).unwrap();
+    let events = routed_since(&*archive, Timestamp::from_millis(0));
     let (mut answered, mut over_sip) = (0, 0);
     let mut counts = archive.counts().unwrap();
     let mark = archive.count_mark().unwrap();

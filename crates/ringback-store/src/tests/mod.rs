@@ -1,10 +1,10 @@
 //! The store as a whole, held against a naive model, through crashes, failing files and damage.
 
+mod battery;
 mod damage;
 mod failing_files;
 mod formats;
 mod full_disk;
-mod model;
 mod opening;
 mod properties;
 mod purge;

@@ -2,8 +2,6 @@
 
 use std::fs;
 
-use ringback_engine::Journal;
-
 use super::{open, put, tiny};
 use crate::{OpenStoreError, Store};
 

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use ringback_engine::{
-    AnsweredCall, BatchCall, BatchRoute, BatchesCounted, Change, CountKey, CountKind, CountMark,
-    Journal, NamedAgent, RoutedBatch, RoutedCall, RoutedDecision, RoutedEvent, RoutedOverSip,
+    AnsweredCall, BatchCall, BatchRoute, BatchesCounted, CallsSwept, Change, CountKey, CountKind,
+    CountMark, Journal, NamedAgent, RoutedBatch, RoutedCall, RoutedDecision, RoutedEvent,
+    RoutedOverSip,
 };
 use ringback_routing::{
     Agent, AgentId, AgentStatus, CallStatus, Caller, Direction, E164, Environment, EnvironmentId,
@@ -15,10 +16,10 @@ use ringback_routing::{
 };
 use uuid::Uuid;
 
-use super::model::Model;
 use super::{call, open, tiny};
 use crate::Store;
 use crate::log::HEADER_LENGTH;
+use ringback_testkit::Model;
 
 /// What happens to a store.
 #[derive(Clone, Debug)]
@@ -29,8 +30,6 @@ enum Event {
     Reopen,
     /// Its process ends and another opens it.
     Crash,
-    /// Old calls are swept.
-    Sweep(i64),
 }
 
 /// One of three identifiers.
@@ -166,6 +165,17 @@ pub(super) fn change() -> impl Strategy<Value = Change> {
             EnvironmentId(Uuid::from_u128(environment)),
             E164::from_digits(5_511_900_000_000 + contact).unwrap(),
         )),
+        1 => (0..2_u128, -3..30_i64, vec(0..5_u64, 0..5)).prop_map(|(environment, before, contacts)| {
+            Change::CallsSwept(CallsSwept {
+                environment: EnvironmentId(Uuid::from_u128(environment)),
+                before: Timestamp::from_millis(before),
+                contacts: contacts
+                    .into_iter()
+                    .map(|contact| E164::from_digits(5_511_900_000_000 + contact).unwrap())
+                    .collect(),
+            })
+        }),
+        1 => instant().prop_map(Change::RoutedSwept),
         2 => (counter(), 1..5_u64)
             .prop_map(|(counter, increment)| Change::Counted(counter, increment)),
         1 => batch().prop_map(Change::BatchRouted),
@@ -230,7 +240,6 @@ fn event() -> impl Strategy<Value = Event> {
         12 => vec(change(), 1..6).prop_map(Event::Commit),
         1 => Just(Event::Reopen),
         2 => Just(Event::Crash),
-        1 => (-3..30_i64).prop_map(Event::Sweep),
     ]
 }
 
@@ -258,18 +267,6 @@ proptest! {
                     drop(store);
                     store = open(directory.path());
                     model.assert_shown_by(&*store.archive());
-                }
-                Event::Sweep(before) => {
-                    // A sweep is not logged: what it removed is removed for good only once written.
-                    let before = Timestamp::from_millis(before);
-                    let mut keep = |call: &ringback_engine::Call| call.started_at >= before;
-                    let removed = store
-                        .archive()
-                        .sweep(&mut keep, Timestamp::from_millis(i64::MIN))
-                        .unwrap();
-                    prop_assert_eq!(removed, model.sweep(keep));
-                    store.close().unwrap();
-                    store = open(directory.path());
                 }
             }
         }

@@ -39,13 +39,11 @@ impl Stored {
 
     /// A tally that starts from it.
     fn open(&self, directory: &Directory) -> Tally {
-        let stored = StoredObserved {
-            counts: self.counts.clone(),
-            mark: self.mark,
-            events: &self.events,
-            known_since: Timestamp::from_millis(0),
-        };
-        Tally::new(stored, directory)
+        let mut tally = Tally::new(self.counts.clone(), self.mark);
+        for event in &self.events {
+            tally.found(event, true, directory);
+        }
+        tally
     }
 
     /// The call ids that are known, and those of them that were answered.
@@ -350,7 +348,6 @@ proptest! {
             run.tally.prepare_roll_up(&run.directory);
         }
         prop_assert_eq!(&run.stored.counts, &count(&run.calls));
-        prop_assert_eq!(run.tally.counted_before(), Timestamp::from_millis(i64::MAX));
         run.crash();
         run.check();
         while run.tick(true, false) || run.tally.is_rolling_up() {
@@ -381,26 +378,6 @@ fn a_crash_between_two_pieces_counts_nothing_twice() {
     }
     assert!(crashes > 1, "more than two pieces are made in tests");
     assert_eq!(run.stored.counts, count(&run.calls));
-}
-
-/// What is stored of calls that the counters lack must stay until they have them, a day or not.
-#[test]
-fn calls_that_stored_counters_lack_are_kept() {
-    let mut run = Run::new();
-    run.arrive(1, 0, 1, 86_000);
-    assert_eq!(run.tally.counted_before(), Timestamp::from_millis(i64::MAX));
-    run.tick(false, false);
-    run.arrive(2, 0, 1, 87_000);
-    run.tick(false, false);
-    assert_eq!(run.tally.counted_before(), Timestamp::from_seconds(86_000));
-    run.crash();
-    assert_eq!(run.tally.counted_before(), Timestamp::from_seconds(86_000));
-    run.tick(true, true);
-    assert_eq!(run.tally.counted_before(), Timestamp::from_seconds(86_000));
-    while run.tick(true, false) || run.tally.is_rolling_up() {
-        run.tally.prepare_roll_up(&run.directory);
-    }
-    assert_eq!(run.tally.counted_before(), Timestamp::from_millis(i64::MAX));
 }
 
 /// A call for which no agent was found is known after a restart too, unless its environment is gone.

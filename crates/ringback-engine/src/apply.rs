@@ -1,0 +1,72 @@
+//! Applying: from facts of the log to what readers see.
+//!
+//! The same for what this node has appended, for what others have, and for what the log has beyond the archive
+//! when an engine starts. Applying facts twice, in their order, leads to the same as once, but for counters,
+//! of which each entry of the log is applied once.
+
+use std::sync::Arc;
+
+use ringback_routing::Directory;
+
+use crate::Change;
+use crate::shared::Shared;
+
+/// Shows facts of one entry: the directory first, because calls are shown by what it says.
+pub(crate) fn apply(shared: &Shared, facts: &[Change]) {
+    if facts.iter().any(concerns_directory) {
+        let mut directory = Directory::clone(&shared.directory.load());
+        for fact in facts {
+            apply_to_directory(&mut directory, fact);
+        }
+        shared.directory.store(Arc::new(directory));
+    }
+    let directory = shared.directory.load_full();
+    for fact in facts {
+        match fact {
+            Change::CallPut(call) => shared.contacts.apply(&directory, call),
+            Change::ContactForgotten(environment, contact) => {
+                shared.contacts.forget(&directory, *environment, *contact);
+                shared.observed.apply(fact, &directory);
+            }
+            Change::CallsSwept(sweep) => shared.contacts.sweep(&directory, sweep),
+            _ => shared.observed.apply(fact, &directory),
+        }
+    }
+}
+
+/// Changes a directory by a fact; those that are not about it leave it as it is.
+pub(crate) fn apply_to_directory(directory: &mut Directory, fact: &Change) {
+    match fact {
+        Change::EnvironmentPut(environment) => directory.put_environment(environment.clone()),
+        Change::EnvironmentRemoved(id) => directory.remove_environment(*id),
+        Change::TokenPut(token) => directory.put_token(token.clone()),
+        Change::TokenRemoved(environment, id) => directory.remove_token(*environment, *id),
+        Change::AgentPut(agent) => directory.put_agent(agent.clone()),
+        Change::AgentRemoved(_, id, _) => directory.remove_agent(*id),
+        Change::NumberPut(number) => directory.put_number(number.clone()),
+        Change::NumberRemoved(_, id) => directory.remove_number(*id),
+        Change::CallPut(_)
+        | Change::ContactForgotten(..)
+        | Change::CallsSwept(_)
+        | Change::Routed(_)
+        | Change::RoutedSwept(_)
+        | Change::BatchRouted(_)
+        | Change::Counted(..)
+        | Change::BatchesCounted(_) => {}
+    }
+}
+
+/// Whether a fact is about the directory.
+pub(crate) const fn concerns_directory(fact: &Change) -> bool {
+    !matches!(
+        fact,
+        Change::CallPut(_)
+            | Change::ContactForgotten(..)
+            | Change::CallsSwept(_)
+            | Change::Routed(_)
+            | Change::RoutedSwept(_)
+            | Change::BatchRouted(_)
+            | Change::Counted(..)
+            | Change::BatchesCounted(_)
+    )
+}

@@ -1,0 +1,238 @@
+//! What an archive ought to show, kept in the plainest way.
+
+use std::collections::{BTreeMap, HashMap};
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use ringback_engine::{Archive, Call, Change, CountMark, RoutedEvent, StoredCounts};
+use ringback_routing::{
+    Agent, AgentId, E164, Environment, EnvironmentId, PhoneNumber, Timestamp, Token,
+};
+
+/// Everything that facts have led to.
+#[derive(Clone, Debug, Default)]
+pub struct Model {
+    /// What is shown of it, but for events.
+    pub(crate) shown: Shown,
+    /// What happened to incoming calls: what was committed together, and the time of the latest of it.
+    routed: Vec<(Timestamp, Vec<RoutedEvent>)>,
+}
+
+/// All that an archive shows.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Shown {
+    pub(crate) environments: Vec<Environment>,
+    pub(crate) agents: Vec<Agent>,
+    pub(crate) numbers: Vec<PhoneNumber>,
+    pub(crate) tokens: Vec<Token>,
+    pub(crate) departed: HashMap<AgentId, String>,
+    pub(crate) counts: StoredCounts,
+    pub(crate) mark: CountMark,
+    pub(crate) calls: BTreeMap<(EnvironmentId, Arc<str>), Call>,
+    routed: Vec<RoutedEvent>,
+}
+
+impl Model {
+    /// The model after these commits.
+    pub fn after<'a>(commits: impl IntoIterator<Item = &'a Vec<Change>>) -> Self {
+        let mut model = Self::default();
+        for commit in commits {
+            model.commit(commit);
+        }
+        model
+    }
+
+    /// Commits.
+    pub fn commit(&mut self, changes: &[Change]) {
+        for change in changes {
+            self.apply(change);
+        }
+    }
+
+    /// Applies one change.
+    fn apply(&mut self, change: &Change) {
+        let shown = &mut self.shown;
+        match change.clone() {
+            Change::EnvironmentPut(new) => put(&mut shown.environments, new, |one| one.id),
+            Change::EnvironmentRemoved(id) => {
+                shown.environments.retain(|one| one.id != id);
+                shown.tokens.retain(|one| one.environment != id);
+            }
+            Change::TokenPut(new) => put(&mut shown.tokens, new, |one| one.id),
+            Change::TokenRemoved(_, id) => shown.tokens.retain(|one| one.id != id),
+            Change::AgentPut(new) => {
+                shown.departed.remove(&new.id);
+                put(&mut shown.agents, new, |one| one.id);
+            }
+            Change::AgentRemoved(_, id, name) => {
+                shown.agents.retain(|one| one.id != id);
+                shown.departed.insert(id, name);
+            }
+            Change::NumberPut(new) => put(&mut shown.numbers, new, |one| one.id),
+            Change::NumberRemoved(_, id) => shown.numbers.retain(|one| one.id != id),
+            Change::CallPut(call) => {
+                let key = (call.environment, Arc::clone(&call.sid));
+                shown.calls.insert(key, call);
+            }
+            Change::ContactForgotten(environment, contact) => {
+                shown
+                    .calls
+                    .retain(|_, call| !is_to(call, environment, contact));
+                self.forget_in_decisions(environment, contact);
+            }
+            Change::CallsSwept(sweep) => {
+                let agents = &shown.agents;
+                shown.calls.retain(|_, call| {
+                    !sweep
+                        .contacts
+                        .iter()
+                        .any(|contact| is_to(call, sweep.environment, *contact))
+                        || (sweep.keeps(call.started_at)
+                            && agents.iter().any(|agent| agent.id == call.agent))
+                });
+            }
+            Change::Routed(events) => {
+                if let Some(latest) = events.iter().map(RoutedEvent::at).max() {
+                    self.routed.push((latest, events));
+                }
+            }
+            Change::BatchRouted(batch) => {
+                let event = RoutedEvent::Batch(batch);
+                self.routed.push((event.at(), vec![event]));
+            }
+            Change::RoutedSwept(before) => {
+                let complete = shown.mark.complete;
+                // What happened over SIP counts from its batch until the counters have it.
+                self.routed.retain(|(latest, events)| {
+                    *latest >= before
+                        || matches!(&**events, [RoutedEvent::Batch(batch)] if batch.number >= complete)
+                });
+            }
+            Change::Counted(key, increment) => {
+                *shown.counts.entry(key).or_default() += increment;
+            }
+            Change::BatchesCounted(counted) => {
+                for (key, increment) in counted.growth {
+                    *shown.counts.entry(key).or_default() += increment;
+                }
+                shown.mark = counted.mark;
+            }
+        }
+    }
+
+    /// Forgets a contact in what was decided for its calls.
+    fn forget_in_decisions(&mut self, environment: EnvironmentId, contact: E164) {
+        for event in self.routed.iter_mut().flat_map(|(_, events)| events) {
+            if let RoutedEvent::Routed(call) = event
+                && call.environment == environment
+                && let Some(decision) = &mut call.decision
+                && decision.is_about(contact)
+            {
+                *decision = Arc::new(decision.without_contact());
+            }
+        }
+    }
+
+    /// The events since this instant in the order in which an archive shows them.
+    pub(crate) fn routed_since(&self, since: Timestamp) -> Vec<RoutedEvent> {
+        let mut routed: Vec<_> = self.routed.iter().collect();
+        routed.sort_by_key(|(latest, _)| *latest);
+        let events = || {
+            let events = routed.iter().flat_map(|(_, events)| events);
+            events.filter(|event| event.at() >= since)
+        };
+        let is_answer = |event: &&RoutedEvent| matches!(event, RoutedEvent::Answered(_));
+        let calls = events().filter(|event| !is_answer(event));
+        calls.chain(events().filter(is_answer)).cloned().collect()
+    }
+
+    /// All that an archive ought to show.
+    pub fn shown(&self) -> Shown {
+        Shown {
+            routed: self.routed_since(Timestamp::from_millis(i64::MIN)),
+            ..self.shown.clone()
+        }
+    }
+
+    /// Checks that an archive shows this in every way that it can be asked.
+    pub fn assert_shown_by(&self, archive: &dyn Archive) {
+        let shown = self.shown();
+        assert_eq!(Shown::read(archive), shown);
+        shown.assert_found_in(archive);
+        for since in -5..15 {
+            let since = Timestamp::from_millis(since);
+            assert_eq!(routed_since(archive, since), self.routed_since(since));
+        }
+    }
+}
+
+impl Shown {
+    /// Reads an archive to the end.
+    pub fn read(archive: &dyn Archive) -> Self {
+        let directory = archive.directory().expect("readable");
+        let mut calls = BTreeMap::new();
+        for part in 0..3 {
+            archive
+                .visit_contacts(part, 3, &mut |environment, contact, visited| {
+                    assert!(!visited.is_empty());
+                    for call in visited {
+                        assert!(is_to(call, environment, contact));
+                        let key = (call.environment, call.sid.clone());
+                        assert_eq!(calls.insert(key, call.clone()), None, "visited twice");
+                    }
+                    ControlFlow::Continue(())
+                })
+                .expect("readable");
+        }
+        Self {
+            environments: directory.environments,
+            agents: directory.agents,
+            numbers: directory.numbers,
+            tokens: directory.tokens,
+            departed: directory.departed,
+            counts: archive.counts().expect("readable"),
+            mark: archive.count_mark().expect("readable"),
+            routed: routed_since(archive, Timestamp::from_millis(i64::MIN)),
+            calls,
+        }
+    }
+
+    /// Checks that an archive finds every call by its id and by its contact.
+    pub fn assert_found_in(&self, archive: &dyn Archive) {
+        for call in self.calls.values() {
+            let found = archive.call(call.environment, &call.sid);
+            assert_eq!(found.expect("readable").as_ref(), Some(call));
+            let found = archive.calls_to(call.environment, call.contact);
+            let mut found = found.expect("readable");
+            found.sort_by(|one, other| one.sid.cmp(&other.sid));
+            let expected: Vec<Call> = self
+                .calls
+                .values()
+                .filter(|other| is_to(other, call.environment, call.contact))
+                .cloned()
+                .collect();
+            assert_eq!(found, expected);
+        }
+    }
+}
+
+/// The events that an archive shows since this instant.
+pub fn routed_since(archive: &dyn Archive, since: Timestamp) -> Vec<RoutedEvent> {
+    let mut events = Vec::new();
+    let visited = archive.visit_routed(since, &mut |event| events.push(event));
+    visited.expect("readable");
+    events
+}
+
+/// Whether a call went to this contact, in either spelling.
+pub(crate) fn is_to(call: &Call, environment: EnvironmentId, contact: E164) -> bool {
+    (call.environment, call.contact.subscriber()) == (environment, contact.subscriber())
+}
+
+/// Replaces the record with the same id in its place, or adds it at the end.
+fn put<T, I: PartialEq>(records: &mut Vec<T>, new: T, id: impl Fn(&T) -> I) {
+    match records.iter_mut().find(|one| id(one) == id(&new)) {
+        Some(existing) => *existing = new,
+        None => records.push(new),
+    }
+}
