@@ -7,3 +7,4 @@ mod roles;
 mod statistics;
 mod storage;
 mod support;
+mod two_nodes;

@@ -1,7 +1,7 @@
 //! Counters agree with their rows, whoever is deleted meanwhile.
 
 use ringback_engine::{
-    DeleteAgent, NewCall, PublishAgent, RecordCalls, ReportAnswered, RoleFields, RoleMode,
+    Archive, DeleteAgent, NewCall, PublishAgent, RecordCalls, ReportAnswered, RoleFields, RoleMode,
     SetCallbackRole,
 };
 use ringback_routing::{
@@ -153,4 +153,73 @@ async fn an_answer_counts_after_a_restart_without_the_agents() {
         counted(&engine, world.here),
         (2, 2, vec![("source".to_owned(), 2)])
     );
+}
+
+/// Each node counts what the other has routed, once, and goes on counting after a restart.
+#[test]
+fn callbacks_that_one_node_routes_are_counted_by_all() {
+    let runtime = tokio::runtime::Builder::new_current_thread().build();
+    let runtime = runtime.expect("it needs nothing");
+    let clock = StillClock::at(NOW);
+    let first = MemoryJournal::default();
+    let journals = [first.clone(), first.beside()];
+    let open_all = || [&journals[0], &journals[1]].map(|journal| open(journal, &clock));
+    let mut engines = open_all();
+    let world = runtime.block_on(world(&engines[0]));
+    let wait = |engines: &[Running; 2], count| {
+        for engine in engines {
+            while counted(engine, world.here).0 != count {
+                std::thread::yield_now();
+            }
+        }
+    };
+    for (round, node) in (1..).zip([0, 1, 0, 1]) {
+        let engine = &engines[node];
+        let caller = Caller::Number(e164(CONTACT));
+        let question = Question {
+            dialed: Some(e164(DIALED)),
+            caller,
+            now: engine.now(),
+            avoided: UserSet::NONE,
+            usable: &|_: &Target, _: &ringback_routing::Placeholders| true,
+        };
+        // Until the other node has all that the first was told.
+        let directory = loop {
+            let directory = engine.directory().clone();
+            let decision = decide(&directory, engine.contacts(), &question).expect("readable");
+            if decision.outcome == Outcome::Callback {
+                break directory;
+            }
+            std::thread::yield_now();
+        };
+        let decision = decide(&directory, engine.contacts(), &question).expect("readable");
+        let call_id = format!("call {round}");
+        for _again in 0..2 {
+            let call_id = call_id.as_bytes();
+            engine.decided_over_sip(&decision, question.dialed, caller, call_id, engine.now());
+        }
+        wait(&engines, round);
+        if round == 2 {
+            drop(engines);
+            engines = open_all();
+            wait(&engines, 2);
+        }
+    }
+    // Whichever node it is reported to; the counters of both contain everything when they have ended.
+    let report = ReportAnswered {
+        environment: world.here,
+        sid: "call 1".to_owned(),
+    };
+    runtime.block_on(engines[1].submit(report)).expect("known");
+    drop(engines);
+    let engines = open_all();
+    wait(&engines, 4);
+    for (engine, journal) in engines.iter().zip(&journals) {
+        let rows = vec![("source".to_owned(), 4)];
+        assert_eq!(counted(engine, world.here), (4, 1, rows));
+        let stored = || Archive::counts(journal).expect("readable");
+        while stored().values().sum::<u64>() != 5 {
+            std::thread::yield_now();
+        }
+    }
 }
