@@ -5,8 +5,8 @@ use std::sync::{Mutex, PoisonError};
 
 use ringback_index::ContactIndex;
 use ringback_routing::{
-    Agent, AgentId, AgentSlot, AgentStatus, CallStatus, CallbackRole, Caller, Decision, Direction,
-    Directory, E164, Environment, EnvironmentId, EnvironmentSlot, NumberForm, NumberId,
+    Agent, AgentId, AgentSlot, AgentStatus, Assignment, CallStatus, CallbackRole, Caller, Decision,
+    Direction, Directory, E164, Environment, EnvironmentId, EnvironmentSlot, NumberForm, NumberId,
     NumberRules, PhoneNumber, Placeholders, Question, Reason, RememberedCall, Target, Timestamp,
     UserSet, WrittenNumber, decide,
 };
@@ -91,7 +91,7 @@ pub fn directory(population: &Population) -> Directory {
             agent(line, Direction::Inbound),
         ]
     });
-    let number = |index: u64, agents: Vec<AgentId>| PhoneNumber {
+    let number = |index: u64| PhoneNumber {
         id: number_id(index),
         environment: environment_id(if index == SHARED_NUMBER {
             0
@@ -100,26 +100,20 @@ pub fn directory(population: &Population) -> Directory {
         }),
         number: e164(population::number(index)),
         country: None,
-        agents,
         default_agent: None,
         created_at: NOW,
     };
     let phone_numbers = (0..population.all_numbers())
-        .map(|index| {
-            let first = index / population.numbers * population.lines;
-            let lines = (first..first + population.lines)
-                .filter(|line| population.number_index(*line) == index);
-            number(
-                index,
-                lines
-                    .flat_map(|line| [outbound(line), inbound(line)])
-                    .collect(),
-            )
-        })
-        .chain([number(
-            SHARED_NUMBER,
-            (0..population.lines).map(inbound).collect(),
-        )]);
+        .map(number)
+        .chain([number(SHARED_NUMBER)]);
+    let own = (0..population.all_lines()).flat_map(|line| {
+        let number = number_id(population.number_index(line));
+        [outbound(line), inbound(line)].map(|agent| Assignment { number, agent })
+    });
+    let shared = (0..population.lines).map(|line| Assignment {
+        number: number_id(SHARED_NUMBER),
+        agent: inbound(line),
+    });
     let environments = (0..population.environments).map(|index| Environment {
         id: environment_id(index),
         name: format!("bench-{index}"),
@@ -130,7 +124,14 @@ pub fn directory(population: &Population) -> Directory {
         fallback_targets: Vec::new(),
         created_at: NOW,
     });
-    Directory::load(7, environments, agents, phone_numbers, [])
+    Directory::load(
+        7,
+        environments,
+        agents,
+        phone_numbers,
+        own.chain(shared),
+        [],
+    )
 }
 
 /// The slots of the outbound agents, by line.

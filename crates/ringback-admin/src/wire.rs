@@ -54,8 +54,8 @@ fn number_of_agent(number: &PhoneNumber) -> api::NumberOfAgent {
 
 /// A number as it stands in the directory.
 pub(crate) fn number(directory: &Directory, number: &DirectoryNumber) -> api::PhoneNumber {
-    let owners = number.owners.iter();
-    let owners = owners.filter_map(|slot| directory.agent(*slot));
+    let owners = number.owners();
+    let owners = owners.filter_map(|slot| directory.agent(slot));
     let owner = |agent: &DirectoryAgent| api::AgentOfNumber {
         id: agent.record.id,
         name: agent.record.name.clone(),

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use ringback_routing::Directory;
+use ringback_routing::{AgentId, Assignment, Directory, NumberId};
 
 use crate::Change;
 use crate::shared::Shared;
@@ -45,6 +45,9 @@ pub(crate) fn apply_to_directory(directory: &mut Directory, fact: &Change) {
         Change::AgentRemoved(_, id, _) => directory.remove_agent(*id),
         Change::NumberPut(number) => directory.put_number(number.clone()),
         Change::NumberRemoved(_, id) => directory.remove_number(*id),
+        Change::Assigned(assignment) => directory.assign(assignment),
+        Change::Unassigned(assignment) => directory.unassign(assignment),
+        Change::OwnersSet(number, agents) => set_owners(directory, *number, agents),
         Change::CallPut(_)
         | Change::ContactForgotten(..)
         | Change::CallsSwept(_)
@@ -53,6 +56,24 @@ pub(crate) fn apply_to_directory(directory: &mut Directory, fact: &Change) {
         | Change::BatchRouted(_)
         | Change::Counted(..)
         | Change::BatchesCounted(_) => {}
+    }
+}
+
+/// Assigns a number to these agents and to no others.
+fn set_owners(directory: &mut Directory, number: NumberId, agents: &[AgentId]) {
+    let Some(entry) = directory.number_by_id(number) else {
+        return;
+    };
+    let owners = entry.owners().filter_map(|slot| directory.agent(slot));
+    let gone: Vec<AgentId> = owners
+        .map(|agent| agent.record.id)
+        .filter(|agent| !agents.contains(agent))
+        .collect();
+    for agent in gone {
+        directory.unassign(&Assignment { number, agent });
+    }
+    for agent in agents.iter().copied() {
+        directory.assign(&Assignment { number, agent });
     }
 }
 

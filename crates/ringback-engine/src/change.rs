@@ -6,8 +6,8 @@
 use std::sync::Arc;
 
 use ringback_routing::{
-    Agent, AgentId, CallStatus, Caller, E164, Environment, EnvironmentId, NumberId, Outcome,
-    PhoneNumber, Placeholders, Reason, Target, Timestamp, Token, TokenId,
+    Agent, AgentId, Assignment, CallStatus, Caller, E164, Environment, EnvironmentId, NumberId,
+    Outcome, PhoneNumber, Placeholders, Reason, Target, Timestamp, Token, TokenId,
 };
 
 /// One change of the stored state.
@@ -27,8 +27,15 @@ pub enum Change {
     AgentRemoved(EnvironmentId, AgentId, String),
     /// A number was entered or changed.
     NumberPut(PhoneNumber),
-    /// A number was removed.
+    /// A number was removed, and so are its assignments.
     NumberRemoved(EnvironmentId, NumberId),
+    /// A number was assigned to an agent, behind those that own it; nothing, where it was assigned before.
+    Assigned(Assignment),
+    /// A number was taken from an agent.
+    Unassigned(Assignment),
+    /// A number was assigned to these agents, in this order, and to no others; those that had it keep their
+    /// places. From before assignments were facts of their own: read, and written where old data are rewritten.
+    OwnersSet(NumberId, Vec<AgentId>),
     /// A call was recorded, or its status was raised.
     CallPut(Call),
     /// Every call to this contact is forgotten, and its number in what was decided for calls that it made.

@@ -76,6 +76,7 @@ impl Engine {
             stored.environments,
             stored.agents,
             stored.numbers,
+            stored.assignments,
             stored.tokens,
         );
         let day_ago = clock.now().plus_millis(-ROUTED_KNOWN_MILLIS);

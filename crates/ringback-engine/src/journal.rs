@@ -10,7 +10,7 @@ use std::ops::{ControlFlow, Range};
 use std::sync::Arc;
 
 use ringback_routing::{
-    Agent, AgentId, E164, Environment, EnvironmentId, PhoneNumber, Timestamp, Token,
+    Agent, AgentId, Assignment, E164, Environment, EnvironmentId, PhoneNumber, Timestamp, Token,
 };
 
 use crate::{Call, Change, CountKey, CountMark, RoutedEvent};
@@ -195,6 +195,8 @@ pub struct StoredDirectory {
     pub agents: Vec<Agent>,
     /// Numbers.
     pub numbers: Vec<PhoneNumber>,
+    /// Which numbers are assigned to which agents.
+    pub assignments: Vec<Assignment>,
     /// Tokens.
     pub tokens: Vec<Token>,
     /// The last names of deleted agents.

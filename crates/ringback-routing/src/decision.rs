@@ -492,9 +492,9 @@ fn default_agent<'d>(
         .default_agent
         .filter(|slot| place.number.is_owned_by(*slot));
     let agent = chosen
-        .iter()
-        .chain(&place.number.owners)
-        .filter_map(|slot| place.directory.agent(*slot))
+        .into_iter()
+        .chain(place.number.owners())
+        .filter_map(|slot| place.directory.agent(slot))
         .find(|agent| agent.takes_calls() && place.has_target(agent, None));
     observer.default_agent(agent);
     agent

@@ -10,12 +10,13 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::owners::Owners;
 use crate::persistent::{PersistentMap, PersistentVec};
 use crate::targets::TargetSet;
 use crate::{
-    Agent, AgentId, AgentSlot, AgentSlots, AgentStatus, CallbackRole, DialedNumber, Direction,
-    E164, Environment, EnvironmentId, EnvironmentSlot, NumberId, PhoneNumber, StatusSet, Target,
-    Token, TokenId,
+    Agent, AgentId, AgentSlot, AgentSlots, AgentStatus, Assignment, CallbackRole, DialedNumber,
+    Direction, E164, Environment, EnvironmentId, EnvironmentSlot, NumberId, PhoneNumber, StatusSet,
+    Target, Token, TokenId,
 };
 
 /// A snapshot of everything that changes rarely.
@@ -103,10 +104,8 @@ pub struct DirectoryNumber {
     pub record: PhoneNumber,
     /// The environment that it belongs to.
     pub environment: EnvironmentSlot,
-    /// The agents that own it, first assigned first.
-    pub owners: AgentSlots,
-    /// The same in ascending order, where there are so many that looking through them takes long.
-    sorted_owners: Box<[AgentSlot]>,
+    /// The agents that own it.
+    owners: Owners,
     /// The agent chosen for calls that no role claims.
     pub default_agent: Option<AgentSlot>,
 }
@@ -147,6 +146,7 @@ impl Directory {
         environments: impl IntoIterator<Item = Environment>,
         agents: impl IntoIterator<Item = Agent>,
         numbers: impl IntoIterator<Item = PhoneNumber>,
+        assignments: impl IntoIterator<Item = Assignment>,
         tokens: impl IntoIterator<Item = Token>,
     ) -> Self {
         let mut directory = Self::new(seed);
@@ -168,6 +168,9 @@ impl Directory {
         }
         for number in numbers {
             directory.put_number(number);
+        }
+        for assignment in assignments {
+            directory.assign(&assignment);
         }
         for token in tokens {
             directory.put_token(token);
@@ -464,21 +467,15 @@ impl Directory {
         }
     }
 
-    /// Enters a number, or replaces what is stored of it.
+    /// Enters a number, or replaces what is stored of it; who owns it stays.
     pub fn put_number(&mut self, record: PhoneNumber) {
         let Some(environment) = self.environment_slots.get(&record.environment).copied() else {
             return;
         };
-        let owners: AgentSlots = record
-            .agents
-            .iter()
-            .filter_map(|id| self.agent_slots.get(id).copied())
-            .collect();
-        let mut sorted_owners: Box<[AgentSlot]> = Box::default();
-        if owners.len() > MOST_SEARCHED {
-            sorted_owners = owners.as_slice().into();
-            sorted_owners.sort_unstable();
-        }
+        let owners = self.number_by_id(record.id);
+        let owners = owners
+            .map(|number| number.owners.clone())
+            .unwrap_or_default();
         let default_agent = record
             .default_agent
             .and_then(|id| self.agent_slots.get(&id).copied());
@@ -495,10 +492,37 @@ impl Directory {
                 record,
                 environment,
                 owners,
-                sorted_owners,
                 default_agent,
             }),
         );
+    }
+
+    /// Assigns a number to an agent, which stands behind those that own it already; without effect where one of
+    /// the two is unknown.
+    pub fn assign(&mut self, assignment: &Assignment) {
+        self.change_owners(assignment, Owners::add);
+    }
+
+    /// Takes a number from an agent.
+    pub fn unassign(&mut self, assignment: &Assignment) {
+        self.change_owners(assignment, Owners::remove);
+    }
+
+    /// Changes the owners of a number.
+    fn change_owners(
+        &mut self,
+        assignment: &Assignment,
+        change: impl FnOnce(&mut Owners, AgentSlot),
+    ) {
+        let slot = self.agent_slots.get(&assignment.agent).copied();
+        let number = self.number_by_id(assignment.number);
+        let (Some(slot), Some(number)) = (slot, number) else {
+            return;
+        };
+        let mut changed = number.clone();
+        change(&mut changed.owners, slot);
+        self.numbers
+            .insert(changed.record.number.subscriber(), Arc::new(changed));
     }
 
     /// Removes a number.
@@ -667,10 +691,18 @@ impl DirectoryNumber {
     /// Whether the number is assigned to the agent.
     #[must_use]
     pub fn is_owned_by(&self, agent: AgentSlot) -> bool {
-        if self.sorted_owners.is_empty() {
-            return self.owners.contains(&agent);
-        }
-        self.sorted_owners.binary_search(&agent).is_ok()
+        self.owners.contains(agent)
+    }
+
+    /// The agents that own it, first assigned first.
+    pub fn owners(&self) -> impl Iterator<Item = AgentSlot> {
+        self.owners.iter()
+    }
+
+    /// How many agents own it.
+    #[must_use]
+    pub fn owner_count(&self) -> usize {
+        self.owners.len()
     }
 }
 
@@ -720,9 +752,6 @@ const AS_ENVIRONMENT: u32 = u32::MAX;
 
 /// The longest one of a role's own: 136 years, longer than any call is remembered.
 const LONGEST_WINDOW: u32 = u32::MAX - 1;
-
-/// Lists of owners up to this length are looked through.
-const MOST_SEARCHED: usize = 16;
 
 #[cfg(test)]
 mod tests {

@@ -12,6 +12,7 @@ mod explanation;
 mod id;
 mod learned;
 mod number;
+mod owners;
 mod persistent;
 mod placeholder;
 mod record;
@@ -32,8 +33,8 @@ pub use number::{
 };
 pub use placeholder::Placeholders;
 pub use record::{
-    Agent, AgentStatus, CallStatus, CallbackRole, Direction, Environment, PhoneNumber, StatusSet,
-    Target, Token, UnknownStatus,
+    Agent, AgentStatus, Assignment, CallStatus, CallbackRole, Direction, Environment, PhoneNumber,
+    StatusSet, Target, Token, UnknownStatus,
 };
 pub use target_order::{Ranked, order_targets};
 pub use targets::{TargetSet, UserSet};

@@ -100,12 +100,20 @@ pub struct PhoneNumber {
     pub number: E164,
     /// The country that it was entered for, as ISO 3166-1 alpha-2, if known.
     pub country: Option<Country>,
-    /// The agents that it is assigned to, first assigned first.
-    pub agents: Vec<AgentId>,
     /// The agent that takes calls that no role claims.
     pub default_agent: Option<AgentId>,
     /// When it was entered.
     pub created_at: Timestamp,
+}
+
+/// That a number is assigned to an agent of its environment: the agent owns it. Not a part of the number, which
+/// may have very many.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Assignment {
+    /// The number.
+    pub number: NumberId,
+    /// The agent.
+    pub agent: AgentId,
 }
 
 /// An API token: all but its secret.

@@ -601,10 +601,9 @@ fn calling_agent<'d>(
 
 /// The outbound agent that owns a number, if it is the only one that does.
 pub(crate) fn sole_outbound_owner(directory: &Directory, number: E164) -> Option<&DirectoryAgent> {
-    let owners = &directory.number(number)?.owners;
+    let owners = directory.number(number)?.owners();
     let mut outbound = owners
-        .iter()
-        .filter_map(|slot| directory.agent(*slot))
+        .filter_map(|slot| directory.agent(slot))
         .filter(|agent| agent.record.direction == Direction::Outbound);
     let agent = outbound.next()?;
     outbound.next().is_none().then_some(agent)

@@ -9,7 +9,7 @@ use ringback_engine::{
     Archive, Call, CountMark, JournalError, RoutedDecision, RoutedEvent, StoredCounts,
     StoredDirectory,
 };
-use ringback_routing::{AgentId, E164, EnvironmentId, Timestamp};
+use ringback_routing::{AgentId, Assignment, E164, EnvironmentId, Timestamp};
 use uuid::Uuid;
 
 use crate::batch::{read_batch, read_mark};
@@ -154,9 +154,23 @@ impl Tables {
             environments: records(&self.state, key::ENVIRONMENT)?,
             agents: records(&self.state, key::AGENT)?,
             numbers: records(&self.state, key::NUMBER)?,
+            assignments: self.read_assignments()?,
             tokens: records(&self.state, key::TOKEN)?,
             departed,
         })
+    }
+
+    /// Which numbers are assigned to which agents, first assigned first.
+    fn read_assignments(&self) -> Result<Vec<Assignment>, JournalError> {
+        let mut assignments = Vec::new();
+        for item in self.state.prefix(&[key::ASSIGNED]) {
+            let (item_key, value) = item?;
+            let order = key::assignment_order(&value);
+            let assignment = order.zip(key::decode_assignment_key(&item_key));
+            assignments.push(assignment.ok_or_else(|| self.state.damaged())?);
+        }
+        assignments.sort_unstable_by_key(|(order, _)| *order);
+        Ok(assignments.into_iter().map(|(_, one)| one).collect())
     }
 
     /// See [`Archive::counts`].

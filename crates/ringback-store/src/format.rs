@@ -15,7 +15,12 @@ use crate::key::{hex, read_hex};
 /// - 1: changes in the log are positional, trees undivided.
 /// - 2: every record has a version, tables of calls have sixteen parts, the calls of one subscriber in two
 ///   spellings lie together.
-pub(crate) const FORMAT: u32 = 2;
+/// - 3: the assignment of a number to an agent is a record of its own; in 2 each number has the list of them. All
+///   else is as in 2, so that data of that format are changed where they are.
+pub(crate) const FORMAT: u32 = 3;
+
+/// The oldest format whose tables and log are those of today.
+pub(crate) const SAME_LAYOUT_SINCE: u32 = 2;
 
 /// What opens the file.
 const TITLE: &str = "ringback-store";

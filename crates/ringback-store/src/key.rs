@@ -17,7 +17,7 @@
 //! In every table the key of a single zero byte holds the sequence of the last commit that it contains.
 
 use ringback_engine::{Call, CountKey, CountKind};
-use ringback_routing::{AgentId, CallStatus, E164, EnvironmentId, Timestamp};
+use ringback_routing::{AgentId, Assignment, CallStatus, E164, EnvironmentId, NumberId, Timestamp};
 use siphasher::sip128::{Hasher128, SipHasher13};
 use uuid::Uuid;
 
@@ -33,6 +33,9 @@ pub(crate) const ENVIRONMENT: u8 = b'e';
 pub(crate) const AGENT: u8 = b'a';
 /// `state`: number UUID (16) → creation (12) ‖ JSON.
 pub(crate) const NUMBER: u8 = b'p';
+/// `state`: number UUID (16) ‖ UUID of an agent that it is assigned to (16) → creation (12) ‖ version (1) ‖ index among
+/// those that were assigned by the same change (4).
+pub(crate) const ASSIGNED: u8 = b'o';
 /// `state`: token UUID (16) → creation (12) ‖ JSON.
 pub(crate) const TOKEN: u8 = b't';
 /// `state`: agent UUID (16) → its last name.
@@ -56,6 +59,9 @@ pub(crate) const SWEPT: u8 = b'w';
 
 /// Longer call ids are replaced by their hash in keys, which are limited to 65,535 bytes.
 const LONGEST_SID_IN_KEY: usize = 1_024;
+
+/// The version of assignments that is written.
+const ASSIGNMENT_VERSION: u8 = 1;
 
 /// Length of what [`details`] encodes.
 const DETAILS_LENGTH: usize = 12;
@@ -266,6 +272,40 @@ pub(crate) fn record_key(kind: u8, id: Uuid) -> [u8; 17] {
     let mut key = [kind; 17];
     key[1..].copy_from_slice(id.as_bytes());
     key
+}
+
+/// The key in `state` of the assignment of a number to an agent.
+pub(crate) fn assignment_key(assignment: &Assignment) -> [u8; 33] {
+    let mut key = [ASSIGNED; 33];
+    key[1..17].copy_from_slice(assignment.number.0.as_bytes());
+    key[17..].copy_from_slice(assignment.agent.0.as_bytes());
+    key
+}
+
+/// Which assignment such a key names.
+pub(crate) fn decode_assignment_key(key: &[u8]) -> Option<Assignment> {
+    let (number, agent) = key.get(1..)?.split_first_chunk::<16>()?;
+    Some(Assignment {
+        number: NumberId(Uuid::from_bytes(*number)),
+        agent: AgentId(Uuid::from_slice(agent).ok()?),
+    })
+}
+
+/// The value in `state` of an assignment that a change at this place made, as this one of several.
+pub(crate) fn assignment_value(creation: [u8; 12], index: u32) -> [u8; 17] {
+    let mut value = [ASSIGNMENT_VERSION; 17];
+    value[..12].copy_from_slice(&creation);
+    value[13..].copy_from_slice(&index.to_be_bytes());
+    value
+}
+
+/// Where among all assignments, in their order, such a value says that its own stands.
+pub(crate) fn assignment_order(value: &[u8]) -> Option<([u8; 12], u32)> {
+    let (creation, value) = value.split_first_chunk::<12>()?;
+    let (&ASSIGNMENT_VERSION, index) = value.split_first()? else {
+        return None;
+    };
+    Some((*creation, u32::from_be_bytes(index.try_into().ok()?)))
 }
 
 /// The key in `state` of an interned UUID.

@@ -2,7 +2,7 @@
 //! log has the changes; what remains cannot fail.
 
 use std::collections::hash_map::Entry;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use foldhash::fast::RandomState;
 use lsm_tree::Slice;
@@ -10,7 +10,9 @@ use ringback_engine::{
     BatchesCounted, Call, CallsSwept, Change, CountKey, CountMark, JournalError, RoutedBatch,
     RoutedEvent,
 };
-use ringback_routing::{Caller, E164, EnvironmentId, Timestamp, Token};
+use ringback_routing::{
+    AgentId, Assignment, Caller, E164, EnvironmentId, NumberId, Timestamp, Token,
+};
 use uuid::Uuid;
 
 use crate::batch::{batch_number, read_mark, write_batch, write_mark};
@@ -138,8 +140,14 @@ impl Preparation<'_> {
             Change::NumberPut(number) => self.put_record(key::NUMBER, number.id.0, number, place),
             Change::NumberRemoved(_, number) => {
                 self.write_state(key::record_key(key::NUMBER, number.0).into(), None);
+                self.set_owners(*number, &[], place)
+            }
+            Change::Assigned(assignment) => self.assign(assignment, place, 0),
+            Change::Unassigned(assignment) => {
+                self.write_state(key::assignment_key(assignment).into(), None);
                 Ok(())
             }
+            Change::OwnersSet(number, agents) => self.set_owners(*number, agents, place),
             Change::CallPut(call) => {
                 self.put_call(call);
                 Ok(())
@@ -175,6 +183,57 @@ impl Preparation<'_> {
         };
         directory::write(record, &mut value).map_err(unavailable)?;
         self.write_state(record_key, Some(value.into()));
+        Ok(())
+    }
+
+    /// Assigns a number to an agent, as this one of several that the change assigns it to; whoever has it keeps it
+    /// where it stands.
+    fn assign(
+        &mut self,
+        assignment: &Assignment,
+        place: u32,
+        index: u32,
+    ) -> Result<(), JournalError> {
+        let assignment_key: Slice = key::assignment_key(assignment).into();
+        if self.read_state(&assignment_key)?.is_none() {
+            let creation = key::creation(self.sequence, place);
+            let value = key::assignment_value(creation, index);
+            self.write_state(assignment_key, Some(value.into()));
+        }
+        Ok(())
+    }
+
+    /// Assigns a number to these agents and to no others.
+    fn set_owners(
+        &mut self,
+        number: NumberId,
+        agents: &[AgentId],
+        place: u32,
+    ) -> Result<(), JournalError> {
+        let prefix = key::record_key(key::ASSIGNED, number.0);
+        let mut assigned: BTreeSet<Slice> = BTreeSet::new();
+        for item in self.tables.state.prefix(&prefix) {
+            assigned.insert(item?.0);
+        }
+        let pending = self.pending.keys();
+        assigned.extend(pending.filter(|key| key.starts_with(&prefix)).cloned());
+        let kept: HashSet<[u8; 33]> = agents
+            .iter()
+            .map(|agent| {
+                key::assignment_key(&Assignment {
+                    number,
+                    agent: *agent,
+                })
+            })
+            .collect();
+        for assignment_key in assigned {
+            if !kept.contains(&*assignment_key) {
+                self.write_state(assignment_key, None);
+            }
+        }
+        for (agent, index) in agents.iter().copied().zip(0..) {
+            self.assign(&Assignment { number, agent }, place, index)?;
+        }
         Ok(())
     }
 

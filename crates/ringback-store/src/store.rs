@@ -13,10 +13,10 @@ use ringback_engine::{AppendError, Archive, Change, Entry, Journal, JournalError
 
 use crate::error::{OpenStoreError, unavailable};
 use crate::files::{Files, SystemFiles};
-use crate::format::Format;
+use crate::format::{FORMAT, Format};
 use crate::log::{ClosedSegments, Log};
 use crate::prepare::{Writes, prepare};
-use crate::tables::{Tables, describe};
+use crate::tables::{Table, Tables, describe};
 use crate::upgrade;
 
 /// How much memory and how many files a store uses.
@@ -161,7 +161,7 @@ impl Store {
         let mut store = match log {
             Ok(log) => Self {
                 tables,
-                position: Sequence(log.next_sequence() - 1),
+                position: Sequence::default(),
                 committed: VecDeque::new(),
                 log: Arc::new(Mutex::new(log)),
                 node_secret: format.node_secret,
@@ -185,7 +185,22 @@ impl Store {
             }
             format.write(directory).map_err(io_failure)?;
         }
+        if format.version < FORMAT {
+            upgrade::assign_numbers(&mut store).map_err(failure)?;
+            let format = Format {
+                version: FORMAT,
+                ..format
+            };
+            format.write(directory).map_err(io_failure)?;
+            tracing::info!(format = FORMAT, "the data directory has today's format");
+        }
+        store.position = Sequence(store.log.lock().next_sequence() - 1);
         Ok(store)
+    }
+
+    /// The directory, the counters and whatever else is no call, as it is stored.
+    pub(crate) fn state(&self) -> &Table {
+        &self.tables.state
     }
 
     /// Sixteen random bytes, made when the store was: the same at every start.

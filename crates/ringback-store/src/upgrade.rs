@@ -12,18 +12,18 @@ use std::sync::Arc;
 use lsm_tree::Slice;
 use lsm_tree::config::FilterPolicy;
 use ringback_engine::{BatchesCounted, Change, CountKey, JournalError};
-use ringback_routing::{AgentId, EnvironmentId};
+use ringback_routing::{AgentId, EnvironmentId, PhoneNumber};
 use uuid::Uuid;
 
 use crate::batch::{read_batch, read_mark_with};
 use crate::error::{OpenStoreError, unavailable};
 use crate::files::SystemFiles;
-use crate::format::{FORMAT, Format};
+use crate::format::{FORMAT, Format, SAME_LAYOUT_SINCE};
 use crate::interner::Interner;
 use crate::key;
 use crate::log::Log;
 use crate::store::{Store, StoreSettings};
-use crate::stored::format1;
+use crate::stored::{directory, format1};
 use crate::tables::{Opening, Table, bloom};
 
 /// What the directory's file `FORMAT` says once the directory has today's format; `None` if there is none.
@@ -36,7 +36,7 @@ pub(crate) fn current_format(
         return Ok(None);
     };
     let new = directory.join(NEW);
-    if format.version == FORMAT {
+    if format.version >= SAME_LAYOUT_SINCE {
         // What the last step of an upgrade may have left behind.
         remove_folder(&new).map_err(failure)?;
         return Ok(Some(format));
@@ -136,6 +136,37 @@ fn copy(directory: &Path, settings: &StoreSettings, new: &mut Store) -> Result<(
     Ok(())
 }
 
+/// Makes records of their own of the assignments that numbers of format 2 have as lists. Where it is broken off, the
+/// rest is done when the store is opened again: the format says so until all is done.
+pub(crate) fn assign_numbers(store: &mut Store) -> Result<(), JournalError> {
+    let mut numbers = Vec::new();
+    for item in store.state().prefix(&[key::NUMBER]) {
+        let (_, value) = item.map_err(|error| store.state().located(error))?;
+        let record = value.get(key::creation(0, 0).len()..).unwrap_or_default();
+        if let Some(owners) = directory::read_owners(record) {
+            let number = directory::read(record);
+            numbers.push((number.ok_or_else(|| store.state().damaged())?, owners));
+        }
+    }
+    let mut copier = Copier {
+        new: store,
+        changes: Vec::new(),
+    };
+    let mut written = 0;
+    for (number, owners) in numbers {
+        written += 1 + owners.len();
+        let PhoneNumber { id, .. } = number;
+        // Both in one commit, so that no number is without its owners.
+        copier.changes.push(Change::NumberPut(number));
+        copier.changes.push(Change::OwnersSet(id, owners));
+        if written >= ASSIGNED_AT_ONCE {
+            copier.commit()?;
+            written = 0;
+        }
+    }
+    copier.commit()
+}
+
 /// What the old tables contain of commits that the log may have too, and that must not be applied twice.
 #[derive(Default)]
 struct Known {
@@ -166,7 +197,10 @@ fn copy_state(
         format1::read_agent(json).map(Change::AgentPut)
     })?;
     records(state, key::NUMBER, copier, |json| {
-        format1::read_number(json).map(Change::NumberPut)
+        format1::read_number(json).map(|(number, _)| Change::NumberPut(number))
+    })?;
+    records(state, key::NUMBER, copier, |json| {
+        format1::read_number(json).map(|(number, owners)| Change::OwnersSet(number.id, owners))
     })?;
     records(state, key::TOKEN, copier, |json| {
         format1::read_token(json).map(Change::TokenPut)
@@ -314,6 +348,9 @@ const UNFINISHED: &str = "upgrade.unfinished";
 
 /// Where they are once they are whole.
 const NEW: &str = "upgrade";
+
+/// About how many numbers and assignments are written in one commit.
+const ASSIGNED_AT_ONCE: usize = 1_000;
 
 /// How many changes make a commit.
 const CHANGES_AT_ONCE: usize = 10_000;

@@ -13,9 +13,9 @@ use ringback_engine::{
     RoutedEvent, Sequence,
 };
 use ringback_routing::{
-    Agent, AgentId, AgentStatus, CallStatus, CallbackRole, Caller, Direction, E164, Environment,
-    EnvironmentId, NumberForm, NumberId, Outcome, PhoneNumber, Reason, Target, Timestamp, Token,
-    TokenHash, TokenId,
+    Agent, AgentId, AgentStatus, Assignment, CallStatus, CallbackRole, Caller, Direction, E164,
+    Environment, EnvironmentId, NumberForm, NumberId, Outcome, PhoneNumber, Reason, Target,
+    Timestamp, Token, TokenHash, TokenId,
 };
 use uuid::Uuid;
 
@@ -51,6 +51,7 @@ macro_rules! journal_battery {
             facts_applied_again_change_nothing,
             counters_contain_every_entry_once,
             a_removed_environment_takes_its_tokens,
+            owners_of_a_number_stand_in_the_order_of_assignment,
             an_erased_contact_leaves_nothing,
             routed_events_come_by_time_and_answers_behind_calls,
             a_sweep_drops_old_calls_of_the_contacts_that_it_names,
@@ -289,6 +290,72 @@ pub fn a_removed_environment_takes_its_tokens(rig: &mut impl Rig) {
     );
     append(&mut journal, &[Change::EnvironmentPut(environment(2))]);
     assert_eq!(tokens(&journal), []);
+    rig.crash(journal);
+}
+
+/// Who is assigned again keeps the place, who comes back stands last; a number that goes takes its assignments.
+pub fn owners_of_a_number_stand_in_the_order_of_assignment(rig: &mut impl Rig) {
+    let mut journal = open(rig);
+    let owners = |journal: &dyn Journal, line: u64| -> Vec<AgentId> {
+        let directory = journal.archive().directory().expect("readable");
+        let assignments = directory.assignments.into_iter();
+        let of_number = assignments.filter(|one| one.number == number(line).id);
+        of_number.map(|one| one.agent).collect()
+    };
+    let ids = |agents: &[u64]| -> Vec<AgentId> {
+        agents.iter().map(|number| agent(*number).id).collect()
+    };
+    append(
+        &mut journal,
+        &[Change::NumberPut(number(1)), Change::NumberPut(number(2))],
+    );
+    append(
+        &mut journal,
+        &[
+            Change::Assigned(assignment(1, 3)),
+            Change::Assigned(assignment(1, 1)),
+        ],
+    );
+    append(
+        &mut journal,
+        &[
+            Change::Assigned(assignment(2, 1)),
+            Change::Assigned(assignment(1, 2)),
+        ],
+    );
+    append(
+        &mut journal,
+        &[
+            Change::Assigned(assignment(1, 3)),
+            Change::NumberPut(number(1)),
+        ],
+    );
+    assert_eq!(owners(&journal, 1), ids(&[3, 1, 2]));
+    rig.crash(journal);
+    let mut journal = open(rig);
+    let again = [
+        Change::Unassigned(assignment(1, 1)),
+        Change::Assigned(assignment(1, 1)),
+        Change::Unassigned(assignment(1, 9)),
+    ];
+    append(&mut journal, &again);
+    assert_eq!(owners(&journal, 1), ids(&[3, 2, 1]));
+    append(
+        &mut journal,
+        &[Change::OwnersSet(number(1).id, ids(&[5, 1, 4, 3]))],
+    );
+    assert_eq!(owners(&journal, 1), ids(&[3, 1, 5, 4]));
+    assert_eq!(owners(&journal, 2), ids(&[1]));
+    rig.crash(journal);
+    let mut journal = open(rig);
+    assert_eq!(owners(&journal, 1), ids(&[3, 1, 5, 4]));
+    let removal = [
+        Change::Assigned(assignment(1, 6)),
+        Change::NumberRemoved(environment(1).id, number(1).id),
+    ];
+    append(&mut journal, &removal);
+    assert_eq!(owners(&journal, 1), []);
+    assert_eq!(owners(&journal, 2), ids(&[1]));
     rig.crash(journal);
 }
 
@@ -540,7 +607,7 @@ pub fn contacts_are_visited_once_in_any_number_of_parts(rig: &mut impl Rig) {
 }
 
 /// How many kinds of facts there are: every one stands in this list, or it does not compile.
-const KINDS: usize = 16;
+const KINDS: usize = 19;
 
 /// A fact of every kind, kinds one behind the other; each builds on what those before have led to.
 #[must_use]
@@ -555,6 +622,9 @@ pub fn samples() -> Vec<Change> {
         | Change::AgentRemoved(..)
         | Change::NumberPut(_)
         | Change::NumberRemoved(..)
+        | Change::Assigned(_)
+        | Change::Unassigned(_)
+        | Change::OwnersSet(..)
         | Change::CallPut(_)
         | Change::ContactForgotten(..)
         | Change::CallsSwept(_)
@@ -580,6 +650,10 @@ pub fn samples() -> Vec<Change> {
         Change::NumberPut(number(1)),
         Change::NumberPut(number(2)),
         Change::NumberRemoved(environment(1).id, number(2).id),
+        Change::Assigned(assignment(1, 2)),
+        Change::Assigned(assignment(1, 1)),
+        Change::Unassigned(assignment(1, 2)),
+        Change::OwnersSet(number(1).id, vec![agent(2).id, agent(1).id]),
         put_call("kept", 1, 10),
         put_call("forgotten", 2, 10),
         put_call("swept", 3, 1),
@@ -687,9 +761,16 @@ fn number(number: u64) -> PhoneNumber {
         environment: environment(1).id,
         number: e164(551_130_000_000 + number),
         country: "BR".parse().ok(),
-        agents: vec![agent(1).id],
         default_agent: Some(agent(1).id),
         created_at: Timestamp::from_millis(5),
+    }
+}
+
+/// That a number is assigned to an agent.
+fn assignment(line: u64, owner: u64) -> Assignment {
+    Assignment {
+        number: number(line).id,
+        agent: agent(owner).id,
     }
 }
 

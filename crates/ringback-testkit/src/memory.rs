@@ -239,6 +239,7 @@ impl Archive for MemoryJournal {
             environments: shown.environments.clone(),
             agents: shown.agents.clone(),
             numbers: shown.numbers.clone(),
+            assignments: shown.assignments.clone(),
             tokens: shown.tokens.clone(),
             departed: shown.departed.clone(),
         })

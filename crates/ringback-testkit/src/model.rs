@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use ringback_engine::{Archive, Call, Change, CountMark, RoutedEvent, StoredCounts};
 use ringback_routing::{
-    Agent, AgentId, E164, Environment, EnvironmentId, PhoneNumber, Timestamp, Token,
+    Agent, AgentId, Assignment, E164, Environment, EnvironmentId, PhoneNumber, Timestamp, Token,
 };
 
 /// Everything that facts have led to.
@@ -24,6 +24,7 @@ pub struct Shown {
     pub(crate) environments: Vec<Environment>,
     pub(crate) agents: Vec<Agent>,
     pub(crate) numbers: Vec<PhoneNumber>,
+    pub(crate) assignments: Vec<Assignment>,
     pub(crate) tokens: Vec<Token>,
     pub(crate) departed: HashMap<AgentId, String>,
     pub(crate) counts: StoredCounts,
@@ -69,7 +70,24 @@ impl Model {
                 shown.departed.insert(id, name);
             }
             Change::NumberPut(new) => put(&mut shown.numbers, new, |one| one.id),
-            Change::NumberRemoved(_, id) => shown.numbers.retain(|one| one.id != id),
+            Change::NumberRemoved(_, id) => {
+                shown.numbers.retain(|one| one.id != id);
+                shown.assignments.retain(|one| one.number != id);
+            }
+            Change::Assigned(new) => {
+                if !shown.assignments.contains(&new) {
+                    shown.assignments.push(new);
+                }
+            }
+            Change::Unassigned(old) => shown.assignments.retain(|one| *one != old),
+            Change::OwnersSet(number, agents) => {
+                shown
+                    .assignments
+                    .retain(|one| one.number != number || agents.contains(&one.agent));
+                for agent in agents {
+                    self.apply(&Change::Assigned(Assignment { number, agent }));
+                }
+            }
             Change::CallPut(call) => {
                 let key = (call.environment, Arc::clone(&call.sid));
                 shown.calls.insert(key, call);
@@ -188,6 +206,7 @@ impl Shown {
             environments: directory.environments,
             agents: directory.agents,
             numbers: directory.numbers,
+            assignments: directory.assignments,
             tokens: directory.tokens,
             departed: directory.departed,
             counts: archive.counts().expect("readable"),

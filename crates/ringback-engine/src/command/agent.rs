@@ -1,8 +1,10 @@
 //! Agents.
 
+use std::collections::HashSet;
+
 use ringback_routing::{
-    Agent, AgentId, AgentStatus, CallbackRole, Direction, Directory, EnvironmentId, NumberId,
-    PhoneNumber, Target,
+    Agent, AgentId, AgentStatus, Assignment, CallbackRole, Direction, Directory, EnvironmentId,
+    NumberId, PhoneNumber, Target,
 };
 
 use super::{AgentView, Command, Override};
@@ -222,9 +224,10 @@ fn check_numbers(
     problems: &mut Vec<FieldProblem>,
 ) -> Vec<NumberId> {
     let mut numbers = Vec::with_capacity(ids.len());
+    let mut seen = HashSet::new();
     for (index, id) in ids.iter().enumerate() {
         match id.filter(|id| directory.number_of(environment, *id).is_some()) {
-            Some(id) if !numbers.contains(&id) => numbers.push(id),
+            Some(id) if seen.insert(id) => numbers.push(id),
             Some(_) => {}
             None => problems.push(FieldProblem {
                 field: Field::PhoneNumber(index),
@@ -237,34 +240,33 @@ fn check_numbers(
 
 /// Stores the agent with exactly these numbers. A number that it loses loses it as its default.
 fn assign(draft: &mut Draft<'_>, agent: Agent, phone_numbers: Vec<NumberId>) {
-    let mut touched: Vec<PhoneNumber> = Vec::new();
-    for id in agent
+    let before: HashSet<NumberId> = agent.phone_numbers.iter().copied().collect();
+    let after: HashSet<NumberId> = phone_numbers.iter().copied().collect();
+    let id = agent.id;
+    let lost: Vec<NumberId> = agent
         .phone_numbers
         .iter()
-        .filter(|id| !phone_numbers.contains(id))
-    {
-        if let Some(number) = draft.directory().number_by_id(*id) {
-            let mut number = number.record.clone();
-            number.agents.retain(|other| *other != agent.id);
-            number.default_agent = number.default_agent.filter(|other| *other != agent.id);
-            touched.push(number);
-        }
-    }
-    for id in phone_numbers
-        .iter()
-        .filter(|id| !agent.phone_numbers.contains(id))
-    {
-        if let Some(number) = draft.directory().number_by_id(*id) {
-            let mut number = number.record.clone();
-            number.agents.push(agent.id);
-            touched.push(number);
-        }
-    }
+        .copied()
+        .filter(|number| !after.contains(number))
+        .collect();
+    let gained = phone_numbers.clone().into_iter();
+    let gained = gained.filter(|number| !before.contains(number));
     draft.change(Change::AgentPut(Agent {
         phone_numbers,
         ..agent
     }));
-    for number in touched {
-        draft.change(Change::NumberPut(number));
+    for number in lost {
+        let entry = draft.directory().number_by_id(number);
+        if let Some(entry) = entry.filter(|entry| entry.record.default_agent == Some(id)) {
+            let record = PhoneNumber {
+                default_agent: None,
+                ..entry.record.clone()
+            };
+            draft.change(Change::NumberPut(record));
+        }
+        draft.change(Change::Unassigned(Assignment { number, agent: id }));
+    }
+    for number in gained {
+        draft.change(Change::Assigned(Assignment { number, agent: id }));
     }
 }

@@ -37,7 +37,6 @@ impl Command for CreateNumber {
             environment: self.environment,
             number: self.number,
             country: self.country,
-            agents: Vec::new(),
             default_agent: None,
             created_at: draft.now(),
         }));
@@ -102,7 +101,7 @@ impl Command for DeleteNumber {
             .directory()
             .number_of(self.environment, self.id)
             .ok_or(CommandError::NumberNotFound)?;
-        if !number.record.agents.is_empty() {
+        if number.owner_count() > 0 {
             return Err(CommandError::NumberInUse);
         }
         draft.change(Change::NumberRemoved(self.environment, self.id));

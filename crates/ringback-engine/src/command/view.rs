@@ -68,11 +68,11 @@ impl NumberView {
     /// The number as it stands in this directory.
     #[must_use]
     pub fn new(directory: &Directory, number: &DirectoryNumber) -> Self {
-        let owners = number.owners.iter();
+        let owners = number.owners();
         Self {
             number: number.record.clone(),
             agents: owners
-                .filter_map(|slot| directory.agent(*slot))
+                .filter_map(|slot| directory.agent(slot))
                 .map(|agent| OwnerView {
                     id: agent.record.id,
                     name: agent.record.name.clone(),

@@ -300,8 +300,8 @@ impl World {
                 assert_eq!(left.iter().filter(|(_, other)| other == number).count(), 1);
                 let found = directory.number(*number).expect("entered");
                 assert_eq!(found.record.id, *id);
-                for agent in &found.record.agents {
-                    let owner = directory.agent_by_id(*agent).expect("owners are there");
+                for slot in found.owners() {
+                    let owner = directory.agent(slot).expect("owners are there");
                     assert!(owner.record.phone_numbers.contains(id));
                 }
             }

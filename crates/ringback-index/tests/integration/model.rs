@@ -2,8 +2,8 @@
 
 use proptest::prelude::*;
 use ringback_routing::{
-    Agent, AgentId, AgentStatus, CallStatus, CallbackRole, Direction, Directory, E164, Environment,
-    EnvironmentId, NumberId, Outcome, PhoneNumber, Reason, Target, Timestamp,
+    Agent, AgentId, AgentStatus, Assignment, CallStatus, CallbackRole, Direction, Directory, E164,
+    Environment, EnvironmentId, NumberId, Outcome, PhoneNumber, Reason, Target, Timestamp,
 };
 use uuid::Uuid;
 
@@ -13,6 +13,8 @@ pub(crate) struct World {
     pub(crate) environments: Vec<Environment>,
     pub(crate) agents: Vec<Agent>,
     pub(crate) numbers: Vec<PhoneNumber>,
+    /// The numbers of agents, in the order in which they were assigned.
+    pub(crate) assignments: Vec<Assignment>,
     pub(crate) calls: Vec<ModelCall>,
 }
 
@@ -42,8 +44,15 @@ impl World {
             self.environments.clone(),
             self.agents.clone(),
             self.numbers.clone(),
+            self.assignments.clone(),
             Vec::new(),
         )
+    }
+
+    /// The agents that own a number, first assigned first.
+    pub(crate) fn owners(&self, number: NumberId) -> Vec<AgentId> {
+        let of_number = self.assignments.iter().filter(|one| one.number == number);
+        of_number.map(|one| one.agent).collect()
     }
 
     /// The calls of a contact that count: the newest of each line, the newest four lines.
@@ -105,6 +114,7 @@ impl World {
                 && agent_usable(agent)
         };
 
+        let owners = self.owners(number.id);
         let mut failure = match caller {
             Err(reason) => reason,
             Ok(_) => Reason::CallerNeverCalled,
@@ -123,7 +133,7 @@ impl World {
                     if roles.is_empty() {
                         return Err(Reason::SourceHasNoCallbackAgent);
                     }
-                    roles.retain(|(agent, _)| number.agents.contains(&agent.id));
+                    roles.retain(|(agent, _)| owners.contains(&agent.id));
                     if roles.is_empty() {
                         return Err(Reason::CallbackAgentNotOwner);
                     }
@@ -174,9 +184,9 @@ impl World {
                 failure = *reason;
             }
         }
-        let candidates = number.default_agent.iter().chain(&number.agents);
+        let candidates = number.default_agent.iter().chain(&owners);
         let default = candidates
-            .filter(|id| number.agents.contains(id))
+            .filter(|id| owners.contains(id))
             .map(|id| self.agent(*id))
             .find(|agent| takes(agent));
         if let Some(agent) = default {
@@ -369,6 +379,7 @@ fn build(
             updated_at: at,
         })
         .collect();
+    let mut assignments = Vec::new();
     let numbers = numbers
         .into_iter()
         .enumerate()
@@ -382,13 +393,17 @@ fn build(
                     unique.push(agent_id(owner));
                 }
             }
+            let id = NumberId(Uuid::from_u128(0xb000 + place as u128));
+            assignments.extend(unique.iter().map(|agent| Assignment {
+                number: id,
+                agent: *agent,
+            }));
             PhoneNumber {
-                id: NumberId(Uuid::from_u128(0xb000 + place as u128)),
+                id,
                 environment: environment_id(environment),
                 number: number(place),
                 country: None,
                 default_agent: default.map(agent_id).filter(|id| unique.contains(id)),
-                agents: unique,
                 created_at: at,
             }
         })
@@ -407,6 +422,7 @@ fn build(
         environments,
         agents,
         numbers,
+        assignments,
         calls,
     }
 }

@@ -6,7 +6,8 @@ use std::net::{TcpStream, UdpSocket};
 use flate2::Compression;
 use flate2::write::{GzEncoder, ZlibEncoder};
 use ringback_routing::{
-    Agent, AgentId, CallStatus, Environment, EnvironmentId, NumberId, PhoneNumber, Timestamp,
+    Agent, AgentId, Assignment, CallStatus, Environment, EnvironmentId, NumberId, PhoneNumber,
+    Timestamp,
 };
 use uuid::Uuid;
 
@@ -565,13 +566,12 @@ fn add_environment(server: &TestServer) -> (EnvironmentId, AgentId, &'static str
             name: "second".to_owned(),
             ..home.record.clone()
         };
-        let ids = agents.iter().map(|agent| agent.id).collect();
+        let ids: Vec<AgentId> = agents.iter().map(|agent| agent.id).collect();
         let of_ours = directory.number(self::number(OURS)).unwrap();
         let number = PhoneNumber {
             id: number_id,
             environment,
             number: self::number(number),
-            agents: ids,
             default_agent: None,
             ..of_ours.record.clone()
         };
@@ -583,6 +583,12 @@ fn add_environment(server: &TestServer) -> (EnvironmentId, AgentId, &'static str
             directory.put_agent(agent);
         }
         directory.put_number(number);
+        for agent in ids {
+            directory.assign(&Assignment {
+                number: number_id,
+                agent,
+            });
+        }
     });
     (environment, outbound, number)
 }

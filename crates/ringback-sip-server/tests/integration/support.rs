@@ -8,9 +8,9 @@ use arc_swap::{ArcSwap, Guard};
 use parking_lot::Mutex;
 use ringback_index::ContactIndex;
 use ringback_routing::{
-    Agent, AgentId, AgentStatus, CallStatus, CallbackRole, Caller, Direction, Directory, E164,
-    Environment, EnvironmentId, LearnedCall, NumberId, Outcome, PhoneNumber, Reason,
-    RememberedCall, Target, Timestamp,
+    Agent, AgentId, AgentStatus, Assignment, CallStatus, CallbackRole, Caller, Direction,
+    Directory, E164, Environment, EnvironmentId, LearnedCall, NumberId, Outcome, PhoneNumber,
+    Reason, RememberedCall, Target, Timestamp,
 };
 use ringback_sip_server::{DecidedCall, Events, SipConfig, SipServer, SipSpec, Snapshots};
 use uuid::Uuid;
@@ -336,10 +336,13 @@ pub(crate) fn program() -> Program {
             environment: ENVIRONMENT,
             number: number(OURS),
             country: None,
-            agents: vec![OUTBOUND, CALLBACK, DEFAULT],
             default_agent: Some(DEFAULT),
             created_at: Timestamp::default(),
         }],
+        [OUTBOUND, CALLBACK, DEFAULT].map(|agent| Assignment {
+            number: NUMBER,
+            agent,
+        }),
         [],
     );
     let program = Program {

@@ -12,7 +12,10 @@ use crate::key::{hex, read_hex};
 
 /// A record of the domain that the directory is made of.
 pub(crate) trait DirectoryRecord: Sized {
-    /// Its JSON, version 1.
+    /// The version that is written; all of them since 1 are read.
+    const VERSION: u8 = 1;
+
+    /// Its JSON.
     type Stored: Serialize + for<'de> Deserialize<'de>;
 
     /// What is written.
@@ -22,19 +25,29 @@ pub(crate) trait DirectoryRecord: Sized {
     fn read(stored: Self::Stored) -> Option<Self>;
 }
 
-/// The version that is written.
-const VERSION: u8 = 1;
-
 /// Writes a record behind what the buffer has.
 pub(crate) fn write<T: DirectoryRecord>(record: &T, to: &mut Vec<u8>) -> serde_json::Result<()> {
-    to.push(VERSION);
+    to.push(T::VERSION);
     serde_json::to_writer(to, &record.store())
 }
 
 /// Reads a record of any version.
 pub(crate) fn read<T: DirectoryRecord>(bytes: &[u8]) -> Option<T> {
     match bytes.split_first()? {
-        (&VERSION, json) => T::read(serde_json::from_slice(json).ok()?),
+        (version, json) if (1..=T::VERSION).contains(version) => {
+            T::read(serde_json::from_slice(json).ok()?)
+        }
+        _ => None,
+    }
+}
+
+/// The agents that a number is assigned to, first assigned first, where its record is of version 1, which has them.
+pub(crate) fn read_owners(bytes: &[u8]) -> Option<Vec<AgentId>> {
+    match bytes.split_first()? {
+        (1, json) => {
+            let owners: StoredOwners = serde_json::from_slice(json).ok()?;
+            Some(owners.agents.into_iter().map(AgentId).collect())
+        }
         _ => None,
     }
 }
@@ -178,6 +191,12 @@ impl DirectoryRecord for Agent {
     }
 }
 
+/// What version 1 of a number has besides.
+#[derive(Deserialize)]
+struct StoredOwners {
+    agents: Vec<Uuid>,
+}
+
 /// A phone number.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct StoredNumber {
@@ -185,12 +204,13 @@ pub(crate) struct StoredNumber {
     environment: Uuid,
     number: u64,
     country: Option<String>,
-    agents: Vec<Uuid>,
     default_agent: Option<Uuid>,
     created_at: i64,
 }
 
 impl DirectoryRecord for PhoneNumber {
+    const VERSION: u8 = 2;
+
     type Stored = StoredNumber;
 
     fn store(&self) -> StoredNumber {
@@ -199,7 +219,6 @@ impl DirectoryRecord for PhoneNumber {
             environment: self.environment.0,
             number: self.number.digits(),
             country: self.country.map(String::from),
-            agents: self.agents.iter().map(|id| id.0).collect(),
             default_agent: self.default_agent.map(|id| id.0),
             created_at: self.created_at.millis(),
         }
@@ -211,7 +230,6 @@ impl DirectoryRecord for PhoneNumber {
             environment: EnvironmentId(stored.environment),
             number: E164::from_digits(stored.number)?,
             country: read_country(stored.country)?,
-            agents: stored.agents.into_iter().map(AgentId).collect(),
             default_agent: stored.default_agent.map(AgentId),
             created_at: Timestamp::from_millis(stored.created_at),
         })

@@ -19,10 +19,16 @@ use super::status_of;
 /// Reads the changes of a commit.
 pub(crate) fn read_changes(bytes: &[u8]) -> Result<Vec<Change>, String> {
     let changes: Vec<OldChange> = postcard::from_bytes(bytes).map_err(|error| error.to_string())?;
-    let changes = changes.into_iter().map(OldChange::read);
-    changes
-        .collect::<Option<_>>()
-        .ok_or_else(|| "a value that was never written".to_owned())
+    // Behind all others, which are known by their places.
+    let mut owners_set = Vec::new();
+    let changes = changes
+        .into_iter()
+        .map(|change| change.read(&mut owners_set));
+    let mut changes = changes
+        .collect::<Option<Vec<_>>>()
+        .ok_or_else(|| "a value that was never written".to_owned())?;
+    changes.append(&mut owners_set);
+    Ok(changes)
 }
 
 /// Reads a chunk of events.
@@ -47,8 +53,8 @@ pub(crate) fn read_agent(json: &[u8]) -> Option<Agent> {
     serde_json::from_slice::<OldAgent>(json).ok()?.read()
 }
 
-/// Reads a number of the directory.
-pub(crate) fn read_number(json: &[u8]) -> Option<PhoneNumber> {
+/// Reads a number of the directory, and the agents that it is assigned to.
+pub(crate) fn read_number(json: &[u8]) -> Option<(PhoneNumber, Vec<AgentId>)> {
     serde_json::from_slice::<OldNumber>(json).ok()?.read()
 }
 
@@ -79,8 +85,8 @@ enum OldChange {
 }
 
 impl OldChange {
-    /// The same as it is called today.
-    fn read(self) -> Option<Change> {
+    /// The same as it is called today; the owners of a number are a change of their own.
+    fn read(self, owners_set: &mut Vec<Change>) -> Option<Change> {
         Some(match self {
             Self::EnvironmentPutWithoutForm(old) => Change::EnvironmentPut(old.with_form().read()?),
             Self::EnvironmentPut(old) => Change::EnvironmentPut(old.read()?),
@@ -93,7 +99,11 @@ impl OldChange {
             Self::AgentRemoved(environment, id, name) => {
                 Change::AgentRemoved(EnvironmentId(environment), AgentId(id), name)
             }
-            Self::NumberPut(old) => Change::NumberPut(old.read()?),
+            Self::NumberPut(old) => {
+                let (number, owners) = old.read()?;
+                owners_set.push(Change::OwnersSet(number.id, owners));
+                Change::NumberPut(number)
+            }
             Self::NumberRemoved(environment, id) => {
                 Change::NumberRemoved(EnvironmentId(environment), NumberId(id))
             }
@@ -336,16 +346,16 @@ struct OldNumber {
 }
 
 impl OldNumber {
-    fn read(self) -> Option<PhoneNumber> {
-        Some(PhoneNumber {
+    fn read(self) -> Option<(PhoneNumber, Vec<AgentId>)> {
+        let number = PhoneNumber {
             id: NumberId(self.id),
             environment: EnvironmentId(self.environment),
             number: self.number.0,
             country: read_country(self.country)?,
-            agents: self.agents.into_iter().map(AgentId).collect(),
             default_agent: self.default_agent.map(AgentId),
             created_at: self.created_at.0,
-        })
+        };
+        Some((number, self.agents.into_iter().map(AgentId).collect()))
     }
 }
 

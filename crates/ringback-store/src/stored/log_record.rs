@@ -2,7 +2,7 @@
 //! that kind (1), the length of the rest (4, little-endian), and the rest.
 
 use ringback_engine::{CallsSwept, Change, CountKey};
-use ringback_routing::{AgentId, E164, EnvironmentId, NumberId, Timestamp, TokenId};
+use ringback_routing::{AgentId, Assignment, E164, EnvironmentId, NumberId, Timestamp, TokenId};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -32,10 +32,13 @@ enum Kind {
     BatchesCounted = 14,
     CallsSwept = 15,
     RoutedSwept = 16,
+    Assigned = 17,
+    Unassigned = 18,
+    OwnersSet = 19,
 }
 
 impl Kind {
-    const ALL: [Self; 16] = [
+    const ALL: [Self; 19] = [
         Self::EnvironmentPut,
         Self::EnvironmentRemoved,
         Self::TokenPut,
@@ -52,6 +55,9 @@ impl Kind {
         Self::BatchesCounted,
         Self::CallsSwept,
         Self::RoutedSwept,
+        Self::Assigned,
+        Self::Unassigned,
+        Self::OwnersSet,
     ];
 }
 
@@ -93,6 +99,38 @@ struct StoredSweep {
     contacts: Vec<u64>,
 }
 
+/// A number was assigned to an agent, or taken from one.
+#[derive(Serialize, Deserialize)]
+struct StoredAssignment {
+    number: Id,
+    agent: Id,
+}
+
+impl StoredAssignment {
+    /// What is written of an assignment.
+    fn new(assignment: &Assignment) -> Self {
+        Self {
+            number: assignment.number.0.into_bytes(),
+            agent: assignment.agent.0.into_bytes(),
+        }
+    }
+
+    /// The assignment.
+    fn read(&self) -> Assignment {
+        Assignment {
+            number: NumberId(Uuid::from_bytes(self.number)),
+            agent: AgentId(Uuid::from_bytes(self.agent)),
+        }
+    }
+}
+
+/// A number was assigned to these agents and to no others.
+#[derive(Serialize, Deserialize)]
+struct StoredOwners {
+    number: Id,
+    agents: Vec<Id>,
+}
+
 /// Why changes could not be written down.
 #[derive(Debug, thiserror::Error)]
 #[error("changes cannot be written down: {0}")]
@@ -120,8 +158,12 @@ pub(crate) fn write(changes: &[Change], mut to: Vec<u8>) -> Result<Vec<u8>, Unwr
 /// Reads the changes of a commit, or says what cannot be read.
 pub(crate) fn read(mut bytes: &[u8]) -> Result<Vec<Change>, String> {
     let mut changes = Vec::new();
-    while !bytes.is_empty() {
-        let place = changes.len();
+    // Behind all others, which are known by their places.
+    let mut owners_set = Vec::new();
+    for place in 0.. {
+        if bytes.is_empty() {
+            break;
+        }
         let header = bytes.split_first_chunk::<HEADER_LENGTH>();
         let Some((&[kind, version, a, b, c, d], rest)) = header else {
             return Err(format!("change {place} ends early"));
@@ -138,8 +180,14 @@ pub(crate) fn read(mut bytes: &[u8]) -> Result<Vec<Change>, String> {
         };
         let change = read_one(kind, body);
         changes.push(change.ok_or_else(|| format!("change {place} ({kind:?}) is not readable"))?);
+        if let Some(Change::NumberPut(number)) = changes.last()
+            && let Some(owners) = directory::read_owners(body)
+        {
+            owners_set.push(Change::OwnersSet(number.id, owners));
+        }
         bytes = rest;
     }
+    changes.append(&mut owners_set);
     Ok(changes)
 }
 
@@ -173,6 +221,24 @@ fn write_one(change: &Change, to: Vec<u8>) -> Result<(Kind, Vec<u8>), Unwritable
             };
             let to = postcard::to_extend(&departure, to).map_err(unwritable)?;
             (Kind::AgentRemoved, to)
+        }
+        Change::Assigned(assignment) => {
+            let assignment = StoredAssignment::new(assignment);
+            let to = postcard::to_extend(&assignment, to).map_err(unwritable)?;
+            (Kind::Assigned, to)
+        }
+        Change::Unassigned(assignment) => {
+            let assignment = StoredAssignment::new(assignment);
+            let to = postcard::to_extend(&assignment, to).map_err(unwritable)?;
+            (Kind::Unassigned, to)
+        }
+        Change::OwnersSet(number, agents) => {
+            let owners = StoredOwners {
+                number: number.0.into_bytes(),
+                agents: agents.iter().map(|agent| agent.0.into_bytes()).collect(),
+            };
+            let to = postcard::to_extend(&owners, to).map_err(unwritable)?;
+            (Kind::OwnersSet, to)
         }
         Change::CallPut(call) => {
             let to = postcard::to_extend(&StoredCall::new(call), to).map_err(unwritable)?;
@@ -255,6 +321,21 @@ fn read_one(kind: Kind, body: &[u8]) -> Option<Change> {
                 EnvironmentId(Uuid::from_bytes(departure.environment)),
                 AgentId(Uuid::from_bytes(departure.id)),
                 departure.name.to_owned(),
+            )
+        }
+        Kind::Assigned | Kind::Unassigned => {
+            let assignment: StoredAssignment = postcard::from_bytes(body).ok()?;
+            match kind {
+                Kind::Assigned => Change::Assigned(assignment.read()),
+                _ => Change::Unassigned(assignment.read()),
+            }
+        }
+        Kind::OwnersSet => {
+            let owners: StoredOwners = postcard::from_bytes(body).ok()?;
+            let agents = owners.agents.into_iter();
+            Change::OwnersSet(
+                NumberId(Uuid::from_bytes(owners.number)),
+                agents.map(|id| AgentId(Uuid::from_bytes(id))).collect(),
             )
         }
         Kind::CallPut => {

@@ -11,9 +11,9 @@ use ringback_engine::{
     RoutedEvent, RoutedOverSip,
 };
 use ringback_routing::{
-    Agent, AgentId, AgentStatus, CallStatus, CallbackRole, Caller, Direction, E164, Environment,
-    EnvironmentId, NumberForm, NumberId, Outcome, PhoneNumber, Reason, Target, Timestamp, Token,
-    TokenHash, TokenId,
+    Agent, AgentId, AgentStatus, Assignment, CallStatus, CallbackRole, Caller, Direction, E164,
+    Environment, EnvironmentId, NumberForm, NumberId, Outcome, PhoneNumber, Reason, Target,
+    Timestamp, Token, TokenHash, TokenId,
 };
 use ringback_testkit::{Shown, copy_folder, routed_since};
 use uuid::Uuid;
@@ -133,7 +133,6 @@ fn changes() -> Vec<(&'static str, Change)> {
         environment: EnvironmentId(id(1)),
         number: number(551_130_000_000),
         country: "BR".parse().ok(),
-        agents: vec![AgentId(id(4))],
         default_agent: Some(AgentId(id(4))),
         created_at: Timestamp::from_millis(1_800_000_000_004),
     };
@@ -204,7 +203,21 @@ fn changes() -> Vec<(&'static str, Change)> {
             "routed swept",
             Change::RoutedSwept(Timestamp::from_millis(1_800_000_000_008)),
         ),
+        ("assigned", Change::Assigned(assignment())),
+        ("unassigned", Change::Unassigned(assignment())),
+        (
+            "owners set",
+            Change::OwnersSet(NumberId(id(5)), vec![AgentId(id(4)), AgentId(id(2))]),
+        ),
     ]
+}
+
+/// The assignment of a number to an agent.
+fn assignment() -> Assignment {
+    Assignment {
+        number: NumberId(id(5)),
+        agent: AgentId(id(4)),
+    }
 }
 
 /// A counter.
@@ -353,6 +366,11 @@ fn records() -> Vec<(String, Vec<u8>)> {
     table("state: count value", &key::count_value(300, 70));
     table("state: interned key", &key::interned_key(3));
     table("state: agent key", &key::record_key(key::AGENT, id(4)));
+    table("state: assignment key", &key::assignment_key(&assignment()));
+    table(
+        "state: assignment value",
+        &key::assignment_value(key::creation(70, 2), 3),
+    );
     table("state: erased key", &key::part_key(key::ERASED, (2, 15)));
     records
 }
@@ -439,7 +457,9 @@ fn assert_written(directory: &Path) {
         panic!("{:?}", stored.numbers);
     };
     assert_eq!(line.number, number(551_130_000_000));
-    assert_eq!(line.agents, [source.id, taker.id]);
+    let owners: Vec<AgentId> = stored.assignments.iter().map(|one| one.agent).collect();
+    assert_eq!(owners, [source.id, taker.id]);
+    assert!(stored.assignments.iter().all(|one| one.number == line.id));
     assert_eq!(source.phone_numbers, [line.id]);
     assert_eq!(stored.tokens[0].name.as_deref(), Some("PBX"));
     assert_eq!(stored.departed.into_values().collect::<Vec<_>>(), ["gone"]);
@@ -506,7 +526,7 @@ fn directories_of_every_format_are_opened() {
         let directory = scratch.path().join("data");
         copy_folder(&fixture(name), &directory);
         assert_written(&directory);
-        assert_eq!(format_line(&directory), "ringback-store 2", "{name}");
+        assert_eq!(format_line(&directory), "ringback-store 3", "{name}");
         let secrets = |path: PathBuf| {
             let text = fs::read_to_string(path.join("FORMAT")).unwrap();
             text.lines()
@@ -559,8 +579,53 @@ fn an_upgrade_that_was_broken_off_is_begun_anew_or_ended() {
         }
         assert_written(&directory);
         assert!(!new.exists());
-        assert_eq!(format_line(&directory), "ringback-store 2");
+        assert_eq!(format_line(&directory), "ringback-store 3");
     }
+}
+
+#[test]
+fn assignments_that_were_made_of_lists_in_part_are_made_to_the_end() {
+    let scratch = super::scratch();
+    copy_folder(&fixture("format-2"), scratch.path());
+    for closes in [false, true, false] {
+        let mut store = super::open(scratch.path());
+        if closes {
+            store.close().unwrap();
+        } else {
+            store.abandon();
+            drop(store);
+        }
+        // The process ended before the format said that all is done.
+        fs::copy(fixture("format-2/FORMAT"), scratch.path().join("FORMAT")).unwrap();
+    }
+    assert_written(scratch.path());
+    assert_eq!(format_line(scratch.path()), "ringback-store 3");
+}
+
+/// The record in the log of a number with the list of its owners, as format 2 had it.
+#[test]
+fn a_number_with_its_owners_is_read_as_two_changes() {
+    let id = "05050505-0505-0505-0505-050505050505";
+    let [environment, taker, other] = ["01", "04", "02"].map(|byte| id.replace("05", byte));
+    let json = format!(
+        r#"{{"id":"{id}","environment":"{environment}","number":551130000000,"country":"BR","agents":["{taker}","{other}"],"default_agent":"{taker}","created_at":1800000000004}}"#
+    );
+    let body = [&[1], json.as_bytes()].concat();
+    let mut bytes = vec![7, 1];
+    bytes.extend_from_slice(&u32::try_from(body.len()).unwrap().to_le_bytes());
+    bytes.extend_from_slice(&body);
+    let number_put = |name| {
+        let mut all = changes().into_iter();
+        all.find(|(other, _)| *other == name).unwrap().1
+    };
+    // Changes behind it keep their places.
+    bytes.extend(log_record::write(&[number_put("counted")], Vec::new()).unwrap());
+    let expected = [
+        number_put("number put"),
+        number_put("counted"),
+        number_put("owners set"),
+    ];
+    assert_eq!(log_record::read(&bytes).unwrap(), expected);
 }
 
 #[test]

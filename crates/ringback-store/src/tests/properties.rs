@@ -11,8 +11,8 @@ use ringback_engine::{
     RoutedOverSip,
 };
 use ringback_routing::{
-    Agent, AgentId, AgentStatus, CallStatus, Caller, Direction, E164, Environment, EnvironmentId,
-    NumberId, Outcome, PhoneNumber, Reason, Timestamp, Token, TokenHash, TokenId,
+    Agent, AgentId, AgentStatus, Assignment, CallStatus, Caller, Direction, E164, Environment,
+    EnvironmentId, NumberId, Outcome, PhoneNumber, Reason, Timestamp, Token, TokenHash, TokenId,
 };
 use uuid::Uuid;
 
@@ -152,6 +152,14 @@ fn batches_counted() -> impl Strategy<Value = BatchesCounted> {
     })
 }
 
+/// One of nine assignments.
+fn assignment() -> impl Strategy<Value = Assignment> {
+    (id(), id()).prop_map(|(number, agent)| Assignment {
+        number: NumberId(number),
+        agent: AgentId(agent),
+    })
+}
+
 /// Any change.
 pub(super) fn change() -> impl Strategy<Value = Change> {
     let call_put = (0..60_u64, 0..8_u8).prop_map(|(number, rank)| {
@@ -214,10 +222,18 @@ pub(super) fn change() -> impl Strategy<Value = Change> {
             environment: EnvironmentId(Uuid::nil()),
             number: E164::from_digits(5_511_300_000_000 + number).unwrap(),
             country: None,
-            agents: vec![AgentId(id)],
             default_agent: None,
             created_at: Timestamp::from_millis(0),
         })),
+        2 => assignment().prop_map(Change::Assigned),
+        1 => assignment().prop_map(Change::Unassigned),
+        1 => (id(), prop::sample::subsequence(vec![0, 1, 2], 0..3)).prop_map(|(number, agents)| {
+            let agents = agents.into_iter().rev();
+            Change::OwnersSet(
+                NumberId(number),
+                agents.map(|agent| AgentId(Uuid::from_u128(agent))).collect(),
+            )
+        }),
         1 => id().prop_map(|id| {
             Change::NumberRemoved(EnvironmentId(Uuid::nil()), NumberId(id))
         }),

@@ -325,7 +325,7 @@ fn data_of_a_newer_version_is_refused_and_left_alone() {
     let ours = std::fs::read_to_string(&format).unwrap();
     // Nothing but its first line is known of a format to come.
     for newer in [
-        ours.replacen("ringback-store 2", "ringback-store 3", 1),
+        ours.replacen("ringback-store 3", "ringback-store 4", 1),
         "ringback-store 4000000000\nwhatever it may say\n".to_owned(),
     ] {
         assert_ne!(newer, ours);
@@ -336,7 +336,7 @@ fn data_of_a_newer_version_is_refused_and_left_alone() {
         for part in [
             data_dir.to_str().unwrap(),
             newer.split_whitespace().nth(1).unwrap(),
-            "supports format 2",
+            "supports format 3",
             "use a newer version",
         ] {
             assert!(output.stderr.contains(part), "{part}: {}", output.stderr);

@@ -166,7 +166,7 @@ fn directory(agents: &BTreeSet<usize>) -> Directory {
             updated_at: Timestamp::from_millis(0),
         }
     });
-    Directory::load(7, environments, agents, Vec::new(), Vec::new())
+    Directory::load(7, environments, agents, Vec::new(), Vec::new(), Vec::new())
 }
 
 /// The way of a call to this agent from that one or its neighbor, who is of the same environment; both may
