@@ -118,8 +118,11 @@ fn acknowledged_calls_survive_kill_while_invites_arrive() {
                 let call_id = Uuid::new_v4().to_string();
                 let index = first + random(BATCH);
                 peer.send(&peer.invite_text(DIALED, &contact(index), &call_id));
-                // The server may be killed in between, or too busy for this one.
-                if let Some(reply) = peer.receive().filter(|reply| reply.status != 503) {
+                // The server may be killed in between, or too busy for this one; what comes late is the reply
+                // to one before.
+                let mut replies = std::iter::from_fn(|| peer.receive());
+                let reply = replies.find(|reply| reply.header("call-id") == call_id);
+                if let Some(reply) = reply.filter(|reply| reply.status != 503) {
                     assert_eq!(reply.contacts(), [target(index)], "{}", reply.text);
                 }
             }
@@ -148,6 +151,78 @@ fn acknowledged_calls_survive_kill_while_invites_arrive() {
             "acknowledged calls are lost: {data}"
         );
     }
+}
+
+/// Counters follow from calls that become durable within a second, and are brought up to them in pieces: a crash
+/// takes the latest calls, and neither counts one twice nor loses one that is known.
+#[test]
+fn a_callback_counts_once_whenever_the_server_is_killed() {
+    let scratch = tempfile::tempdir().unwrap();
+    let data_dir = scratch.path().join("data");
+    let start = || ServerBuilder::new(BINARY).data_dir(&data_dir).start();
+    let mut server = start();
+    let campaigns = Campaigns::make(&server);
+    assert_eq!(
+        campaigns.api.batch(&campaigns.lines(0..2)).unwrap().status,
+        200
+    );
+    let token = campaigns.api.token();
+    let received = |server: &Server| {
+        let statistics = server.api(token).get("/api/v1/callback-agents/stats");
+        let statistics = statistics.data(200);
+        let rows = statistics["callbacks_by_source_agent"].as_array().unwrap();
+        let sum: u64 = rows.iter().map(|row| row["count"].as_u64().unwrap()).sum();
+        let total = statistics["total_callbacks_received"].as_u64().unwrap();
+        assert_eq!(sum, total, "{statistics}");
+        (total, statistics["callbacks_answered"].as_u64().unwrap())
+    };
+    // Places a call, as long as the server is there; true if it was routed.
+    let route = |peer: &SipPeer, call_id: &str| {
+        peer.send(&peer.invite_text(DIALED, &contact(0), call_id));
+        let mut replies = std::iter::from_fn(|| peer.receive());
+        let reply = replies.find(|reply| reply.header("call-id") == call_id);
+        reply.is_some_and(|reply| reply.status == 302)
+    };
+    let mut placed: Vec<String> = Vec::new();
+    let mut known = 0;
+    for round in 0..KILLED {
+        let peer = SipPeer::new(server.address("sip_udp"));
+        let calls = placed.len() + 50 + random(600);
+        eprintln!("round {round}: killed after {calls} calls");
+        while placed.len() < calls {
+            let call_id = format!("{round}-{}", placed.len());
+            if route(&peer, &call_id) {
+                placed.push(call_id);
+            }
+        }
+        let before = received(&server);
+        server.kill();
+        server = start();
+        let after = received(&server);
+        assert!(
+            after.0 <= before.0 && after.1 <= before.1,
+            "{before:?} {after:?}"
+        );
+        // Which calls are known is told by whether they can be answered; each answer counts once, too.
+        let api = server.api(token);
+        let answered = placed.iter().filter(|call_id| {
+            let path = format!("/api/v1/routed-calls/{call_id}/answered");
+            let status = api.post(&path, json!({})).status;
+            assert!(status == 200 || status == 404, "{status}");
+            status == 200
+        });
+        let count = answered.count() as u64;
+        assert_eq!(received(&server), (count, count), "of {known} known before");
+        assert!(count >= known, "what was answered is durable");
+        known = count;
+    }
+    // Sent again, the known ones count no more, and the others do.
+    let peer = SipPeer::new(server.address("sip_udp"));
+    for call_id in &placed {
+        while !route(&peer, call_id) {}
+    }
+    assert_eq!(received(&server), (placed.len() as u64, known));
+    assert!(known > 0, "no round was long enough");
 }
 
 #[test]
@@ -196,6 +271,9 @@ const DIALED: &str = "+551130000000";
 
 /// How many calls are recorded until the server is killed.
 const CALLS: usize = 200_000;
+
+/// How often the server is killed while callbacks come in.
+const KILLED: usize = 6;
 
 /// How many calls there are in one request.
 const BATCH: usize = 250;
