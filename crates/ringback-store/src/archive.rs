@@ -15,11 +15,12 @@ use uuid::Uuid;
 use crate::batch::{read_batch, read_mark};
 use crate::interner::Interner;
 use crate::key;
-use crate::prepare::Writes;
 use crate::sid_filter::SidHash;
 use crate::stored::directory::{self, DirectoryRecord};
 use crate::stored::routed::{read_decision, read_events};
-use crate::tables::{SHARDS, Table, Tables};
+use crate::table::Table;
+use crate::tables::{SHARDS, Tables};
+use crate::writes::Writes;
 
 impl Archive for Tables {
     fn directory(&self) -> Result<StoredDirectory, JournalError> {

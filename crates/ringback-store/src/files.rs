@@ -64,3 +64,18 @@ impl AppendFile for File {
         self.sync_data()
     }
 }
+
+/// Creates a directory, for its owner alone, unless it is there.
+pub(crate) fn create_directory(directory: &Path) -> io::Result<()> {
+    let mut builder = fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(directory)?;
+    // The entry in the parent must survive power loss too.
+    let parent = directory.canonicalize()?;
+    match parent.parent() {
+        Some(parent) => File::open(parent)?.sync_all(),
+        None => Ok(()),
+    }
+}

@@ -7,7 +7,7 @@ use ringback_engine::JournalError;
 use uuid::Uuid;
 
 use crate::key;
-use crate::tables::Table;
+use crate::table::Table;
 
 /// UUIDs and their numbers, which are given out from 0 on and never again.
 #[derive(Default)]

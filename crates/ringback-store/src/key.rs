@@ -397,8 +397,11 @@ pub(crate) const fn kind_of(code: u8) -> Option<CountKind> {
     }
 }
 
+/// A part of a table: the number of the table, and which of its parts.
+pub(crate) type PartId = (u8, u8);
+
 /// The key in `state` of something about a part of a table.
-pub(crate) const fn part_key(kind: u8, (table, part): (u8, u8)) -> [u8; 3] {
+pub(crate) const fn part_key(kind: u8, (table, part): PartId) -> [u8; 3] {
     [kind, table, part]
 }
 

@@ -5,20 +5,26 @@
 //! tables in memory, which are written to disk in the background.
 
 mod archive;
+mod background;
 mod batch;
 mod check;
+mod erasures;
 mod error;
 mod files;
 mod format;
 mod interner;
+mod interrupt;
 mod key;
 mod log;
 mod lsm_files;
+mod open;
 mod prepare;
 mod purge;
+mod settings;
 mod sid_filter;
 mod store;
 mod stored;
+mod table;
 mod tables;
 mod upgrade;
 mod writes;
@@ -27,4 +33,5 @@ mod writes;
 mod tests;
 
 pub use error::OpenStoreError;
-pub use store::{Store, StoreSettings};
+pub use settings::StoreSettings;
+pub use store::Store;

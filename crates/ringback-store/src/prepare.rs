@@ -17,47 +17,12 @@ use uuid::Uuid;
 
 use crate::batch::{batch_number, read_mark, write_batch, write_mark};
 use crate::error::unavailable;
-use crate::key;
-use crate::purge::PartId;
+use crate::key::{self, PartId};
 use crate::stored::directory::{self, DirectoryRecord};
 use crate::stored::routed::{read_decision, write_decision, write_events};
-use crate::tables::{CALLS, DECISIONS, SIDS, Table, Tables};
-use crate::writes::WriteList;
-
-/// A key and its new value, or none if it goes.
-pub(crate) type Write = (Slice, Option<Slice>);
-
-/// What a commit writes to each table, in order.
-#[derive(Default)]
-pub(crate) struct Writes {
-    /// To `state`.
-    pub(crate) state: Vec<Write>,
-    /// To `calls`.
-    pub(crate) calls: WriteList,
-    /// To `sids`.
-    pub(crate) sids: WriteList,
-    /// To `decisions`.
-    pub(crate) decisions: Vec<Write>,
-    /// UUIDs that get the next numbers.
-    pub(crate) interned: Vec<Uuid>,
-    /// Parts whose files must not keep what is removed.
-    pub(crate) erased: Vec<PartId>,
-    /// Parts from which old calls are dropped.
-    pub(crate) swept: Vec<PartId>,
-}
-
-impl Writes {
-    /// Forgets them, but keeps their memory for the next commit.
-    pub(crate) fn clear(&mut self) {
-        self.state.clear();
-        self.calls.clear();
-        self.sids.clear();
-        self.decisions.clear();
-        self.interned.clear();
-        self.erased.clear();
-        self.swept.clear();
-    }
-}
+use crate::table::Table;
+use crate::tables::{CALLS, DECISIONS, SIDS, Tables};
+use crate::writes::Writes;
 
 /// The part of a table, known by its number, that has this key.
 pub(crate) fn part_id(table: &Table, code: u8, key: &[u8]) -> PartId {

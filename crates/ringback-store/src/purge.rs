@@ -10,128 +10,18 @@
 //! Old calls that are dropped in the background stay in files in the same way, and nothing tells later in
 //! which: so the parts that they were dropped from are noted, and written anew with the next erasure.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
 use lsm_tree::AbstractTree;
-use lsm_tree::compaction::filter::{CompactionFilter, Context, Factory, ItemAccessor, Verdict};
 use parking_lot::Mutex;
 use ringback_engine::JournalError;
 
 use crate::error::unavailable;
-use crate::key;
+use crate::key::{self, PartId};
 use crate::log::Log;
-use crate::prepare::Writes;
-use crate::tables::{Table, Tables, describe};
-
-/// A part of a table: the number of the table, and which of its parts.
-pub(crate) type PartId = (u8, u8);
-
-/// Which parts are to be written anew because of erasures, and when.
-pub(crate) struct Erasures {
-    /// What is known.
-    state: Mutex<ErasureState>,
-    /// How long after an erasure its parts are written anew.
-    delay: Duration,
-}
-
-/// What is known of erasures.
-#[derive(Default)]
-struct ErasureState {
-    /// The parts to be written anew, and the latest commit that erased something of each.
-    waiting: BTreeMap<PartId, u64>,
-    /// The parts that old calls were dropped from since they were last written anew, and at which round.
-    swept: BTreeMap<PartId, u64>,
-    /// Grows whenever memory is about to be written to disk for erasures.
-    round: u64,
-    /// What was erased up to this commit is on disk, and gone from memory and from the log.
-    written: u64,
-    /// When the next part is to be written anew, if any.
-    due: Option<Instant>,
-}
-
-impl Erasures {
-    /// Reads what is yet to be done.
-    pub(crate) fn load(state: &Table, delay: Duration) -> Result<Self, JournalError> {
-        let read = |kind| -> Result<BTreeMap<PartId, u64>, JournalError> {
-            let mut parts = BTreeMap::new();
-            for item in state.prefix(&[kind]) {
-                let (item_key, value) = item.map_err(|error| state.located(error))?;
-                let sequence = if value.is_empty() {
-                    Some(0)
-                } else {
-                    key::decode_sequence(&value)
-                };
-                let part = key::decode_part_key(&item_key).zip(sequence);
-                parts.extend([part.ok_or_else(|| state.damaged())?]);
-            }
-            Ok(parts)
-        };
-        let purged = read(key::PURGED)?;
-        let mut waiting = read(key::ERASED)?;
-        waiting.retain(|part, erased| purged.get(part).is_none_or(|purged| purged < erased));
-        let due = (!waiting.is_empty()).then(|| Instant::now() + delay);
-        Ok(Self {
-            state: Mutex::new(ErasureState {
-                waiting,
-                swept: read(key::SWEPT)?,
-                due,
-                ..ErasureState::default()
-            }),
-            delay,
-        })
-    }
-
-    /// Notes that the commit with this sequence erased something of these parts; tells whether somebody
-    /// has to be woken up for it.
-    pub(crate) fn add(&self, parts: &[PartId], sequence: u64) -> bool {
-        let mut state = self.state.lock();
-        for part in parts {
-            let erased = state.waiting.entry(*part).or_default();
-            *erased = sequence.max(*erased);
-        }
-        let is_news = state.due.is_none();
-        state.due.get_or_insert_with(|| Instant::now() + self.delay);
-        is_news
-    }
-
-    /// Notes that old calls were dropped from these parts.
-    pub(crate) fn note_swept(&self, parts: &[PartId]) {
-        if !parts.is_empty() {
-            let mut state = self.state.lock();
-            let round = state.round;
-            state.swept.extend(parts.iter().map(|part| (*part, round)));
-        }
-    }
-
-    /// The parts of a table that old calls were dropped from.
-    pub(crate) fn swept(&self, table: u8) -> Vec<PartId> {
-        let state = self.state.lock();
-        let parts = state.swept.range((table, 0)..=(table, u8::MAX));
-        parts.map(|(part, _)| *part).collect()
-    }
-
-    /// When the next part is to be written anew.
-    pub(crate) fn due(&self) -> Option<Instant> {
-        self.state.lock().due
-    }
-
-    /// Whether it is time.
-    pub(crate) fn are_due(&self) -> bool {
-        self.due().is_some_and(|due| due <= Instant::now())
-    }
-}
-
-impl ErasureState {
-    /// A part that can be written anew now, and up to which commit it is free of what was erased then.
-    fn next_part(&self) -> Option<(PartId, u64)> {
-        let mut waiting = self.waiting.iter();
-        let (part, erased) = waiting.find(|(_, erased)| **erased <= self.written)?;
-        Some((*part, *erased))
-    }
-}
+use crate::table::describe;
+use crate::tables::Tables;
+use crate::writes::Writes;
 
 impl Tables {
     /// Does one step in removing erased contacts from the files, if it is time; later, where that cannot
@@ -253,65 +143,6 @@ impl Tables {
         self.wait_written(&mut self.progress.lock())
     }
 }
-
-/// Breaks off the rewriting of a part, which asks before each record; merging is left alone.
-#[derive(Clone, Default)]
-pub(crate) struct Interrupt(Arc<AtomicU8>);
-
-impl Interrupt {
-    /// Breaks off the rewriting that is going on, if any.
-    pub(crate) fn set(&self) {
-        let _none =
-            self.0
-                .compare_exchange(REWRITING, BROKEN_OFF, Ordering::AcqRel, Ordering::Relaxed);
-    }
-
-    /// Rewriting begins.
-    fn begin(&self) {
-        self.0.store(REWRITING, Ordering::Release);
-    }
-
-    /// Rewriting has ended.
-    fn end(&self) {
-        self.0.store(0, Ordering::Release);
-    }
-
-    /// What a tree asks.
-    pub(crate) fn filters(&self) -> Arc<dyn Factory> {
-        Arc::new(self.clone())
-    }
-}
-
-impl Factory for Interrupt {
-    fn name(&self) -> &str {
-        "interrupt"
-    }
-
-    fn make_filter(&self, _context: &Context) -> Box<dyn CompactionFilter> {
-        Box::new(self.clone())
-    }
-}
-
-impl CompactionFilter for Interrupt {
-    fn filter_item(
-        &mut self,
-        _item: ItemAccessor<'_>,
-        _context: &Context,
-    ) -> lsm_tree::Result<Verdict> {
-        if self.0.load(Ordering::Relaxed) == BROKEN_OFF {
-            let interrupted =
-                std::io::Error::other("interrupted, because something else matters more");
-            return Err(lsm_tree::Error::Io(interrupted));
-        }
-        Ok(Verdict::Keep)
-    }
-}
-
-/// A part is being rewritten.
-const REWRITING: u8 = 1;
-
-/// The same, and it is to end.
-const BROKEN_OFF: u8 = 2;
 
 /// How long after a failure to try again, at least.
 const AGAIN: Duration = Duration::from_secs(10);

@@ -1,51 +1,24 @@
 //! The store: a directory with the log and the tables, and the threads that look after them.
 
 use std::collections::VecDeque;
-use std::fs::{self, File, TryLockError};
+use std::fs::{File, TryLockError};
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Duration;
 
 use parking_lot::Mutex;
 use ringback_engine::{AppendError, Archive, Change, Entry, Journal, JournalError, Sequence};
 
 use crate::error::{OpenStoreError, unavailable};
-use crate::files::{Files, SystemFiles};
-use crate::format::{FORMAT, Format};
+use crate::files::{Files, create_directory};
+use crate::format::Format;
 use crate::log::{ClosedSegments, Log};
-use crate::prepare::{Writes, prepare};
-use crate::tables::{Table, Tables, describe};
-use crate::upgrade;
-
-/// How much memory and how many files a store uses.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct StoreSettings {
-    /// Bytes of changes gathered in memory before they are written to the tables. Default 32 MiB;
-    /// twice as much is in use while they are being written, four times where the disk is slow.
-    /// Opening after a crash replays as much.
-    pub generation_bytes: u64,
-    /// Bytes of tables cached in memory. Default 16 MiB.
-    pub cache_bytes: u64,
-    /// Files of tables kept open. Default 256.
-    pub open_files: usize,
-    /// How long after a contact was erased its traces are removed from the files, so that several
-    /// erasures are one rewriting. Default a minute; longer where rewriting takes long.
-    pub erase_after: Duration,
-}
-
-impl Default for StoreSettings {
-    fn default() -> Self {
-        Self {
-            generation_bytes: 32 << 20,
-            cache_bytes: 16 << 20,
-            open_files: 256,
-            erase_after: Duration::from_secs(60),
-        }
-    }
-}
+use crate::prepare::prepare;
+use crate::settings::StoreSettings;
+use crate::table::{Table, describe};
+use crate::tables::Tables;
+use crate::writes::Writes;
 
 /// The embedded store: a [`Journal`] whose changes survive power loss.
 ///
@@ -78,46 +51,34 @@ impl std::fmt::Debug for Store {
 }
 
 impl Store {
-    /// Opens the store in this directory, or makes it (mode 0700) where nothing is there.
-    ///
-    /// # Errors
-    /// See [`OpenStoreError`].
-    pub fn open(
-        directory: impl AsRef<Path>,
-        settings: StoreSettings,
-    ) -> Result<Self, OpenStoreError> {
-        Self::open_with(directory.as_ref(), &settings, Box::new(SystemFiles))
+    /// Makes the directory (mode 0700), if it is not there, and keeps other processes out for as long as the file is
+    /// open.
+    pub(crate) fn lock(directory: &Path) -> Result<File, OpenStoreError> {
+        let failure = |error: io::Error| {
+            OpenStoreError::from_journal(directory.to_owned(), unavailable(error))
+        };
+        create_directory(directory).map_err(failure)?;
+        let lock = File::open(directory).map_err(failure)?;
+        match lock.try_lock() {
+            Ok(()) => Ok(lock),
+            Err(TryLockError::WouldBlock) => Err(OpenStoreError::InUse(directory.to_owned())),
+            Err(TryLockError::Error(error)) => Err(failure(error)),
+        }
     }
 
-    /// Opens a store whose log writes through these files.
-    pub(crate) fn open_with(
+    /// Opens what lies in a directory that is locked, or makes it, with what `new_format` gives, where there is no
+    /// format.
+    pub(crate) fn open_locked(
         directory: &Path,
         settings: &StoreSettings,
         files: Box<dyn Files>,
-    ) -> Result<Self, OpenStoreError> {
-        Self::open_or_make(directory, settings, files, Format::create)
-    }
-
-    /// Opens a store, or makes one that has what `new_format` gives.
-    pub(crate) fn open_or_make(
-        directory: &Path,
-        settings: &StoreSettings,
-        files: Box<dyn Files>,
+        lock: File,
+        stored_format: Option<Format>,
         new_format: impl FnOnce() -> Result<Format, JournalError>,
     ) -> Result<Self, OpenStoreError> {
         let failure = |error| OpenStoreError::from_journal(directory.to_owned(), error);
         let io_failure = |error: io::Error| failure(unavailable(error));
-        create_directory(directory).map_err(io_failure)?;
-        let lock = File::open(directory).map_err(io_failure)?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                return Err(OpenStoreError::InUse(directory.to_owned()));
-            }
-            Err(TryLockError::Error(error)) => return Err(io_failure(error)),
-        }
         let log_directory = directory.join("log");
-        let stored_format = upgrade::current_format(directory, settings)?;
         let format = match &stored_format {
             Some(format) => format.clone(),
             None => new_format().map_err(failure)?,
@@ -161,7 +122,7 @@ impl Store {
         let mut store = match log {
             Ok(log) => Self {
                 tables,
-                position: Sequence::default(),
+                position: Sequence(log.next_sequence() - 1),
                 committed: VecDeque::new(),
                 log: Arc::new(Mutex::new(log)),
                 node_secret: format.node_secret,
@@ -185,16 +146,6 @@ impl Store {
             }
             format.write(directory).map_err(io_failure)?;
         }
-        if format.version < FORMAT {
-            upgrade::assign_numbers(&mut store).map_err(failure)?;
-            let format = Format {
-                version: FORMAT,
-                ..format
-            };
-            format.write(directory).map_err(io_failure)?;
-            tracing::info!(format = FORMAT, "the data directory has today's format");
-        }
-        store.position = Sequence(store.log.lock().next_sequence() - 1);
         Ok(store)
     }
 
@@ -283,6 +234,11 @@ impl Store {
         let result = self.try_commit(changes);
         self.failed = result.is_err();
         result
+    }
+
+    /// Has the log begin behind all that it has, for those who read it from now on.
+    pub(crate) fn skip_to_end(&mut self) {
+        self.position = Sequence(self.log.lock().next_sequence() - 1);
     }
 
     /// Commits, whatever the state.
@@ -379,20 +335,5 @@ fn end_threads(tables: &Tables, threads: Vec<JoinHandle<()>>) {
         if thread.join().is_err() {
             tracing::error!("a thread of the store panicked");
         }
-    }
-}
-
-/// Creates a directory, for its owner alone, unless it is there.
-fn create_directory(directory: &Path) -> io::Result<()> {
-    let mut builder = fs::DirBuilder::new();
-    builder.recursive(true);
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(directory)?;
-    // The entry in the parent must survive power loss too.
-    let parent: PathBuf = directory.canonicalize()?;
-    match parent.parent() {
-        Some(parent) => File::open(parent)?.sync_all(),
-        None => Ok(()),
     }
 }

@@ -22,9 +22,10 @@ use crate::format::{FORMAT, Format, SAME_LAYOUT_SINCE};
 use crate::interner::Interner;
 use crate::key;
 use crate::log::Log;
-use crate::store::{Store, StoreSettings};
+use crate::settings::StoreSettings;
+use crate::store::Store;
 use crate::stored::{directory, format1};
-use crate::tables::{Opening, Table, bloom};
+use crate::table::{Opening, Table, bloom};
 
 /// What the directory's file `FORMAT` says once the directory has today's format; `None` if there is none.
 pub(crate) fn current_format(
@@ -70,7 +71,9 @@ fn rewrite(
             ..format.clone()
         })
     };
-    let mut new = Store::open_or_make(&unfinished, settings, Box::new(SystemFiles), new_format)?;
+    let lock = Store::lock(&unfinished)?;
+    let files = Box::new(SystemFiles);
+    let mut new = Store::open_locked(&unfinished, settings, files, lock, None, new_format)?;
     copy(directory, settings, &mut new).map_err(failure)?;
     new.close().map_err(failure)?;
     // From here on the new data are the ones that count.

@@ -14,9 +14,47 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 
 use lsm_tree::Slice;
+use uuid::Uuid;
+
+use crate::key::PartId;
 
 /// A key and its new value, or none if it goes.
 pub(crate) type Entry<'a> = (&'a [u8], Option<&'a [u8]>);
+
+/// The same, owned.
+pub(crate) type Write = (Slice, Option<Slice>);
+
+/// What a commit writes to each table, in order.
+#[derive(Default)]
+pub(crate) struct Writes {
+    /// To `state`.
+    pub(crate) state: Vec<Write>,
+    /// To `calls`.
+    pub(crate) calls: WriteList,
+    /// To `sids`.
+    pub(crate) sids: WriteList,
+    /// To `decisions`.
+    pub(crate) decisions: Vec<Write>,
+    /// UUIDs that get the next numbers.
+    pub(crate) interned: Vec<Uuid>,
+    /// Parts whose files must not keep what is removed.
+    pub(crate) erased: Vec<PartId>,
+    /// Parts from which old calls are dropped.
+    pub(crate) swept: Vec<PartId>,
+}
+
+impl Writes {
+    /// Forgets them, but keeps their memory for the next commit.
+    pub(crate) fn clear(&mut self) {
+        self.state.clear();
+        self.calls.clear();
+        self.sids.clear();
+        self.decisions.clear();
+        self.interned.clear();
+        self.erased.clear();
+        self.swept.clear();
+    }
+}
 
 /// Writes in the order in which they were made.
 #[derive(Default)]

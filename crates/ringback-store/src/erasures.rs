@@ -1,0 +1,114 @@
+//! Which parts of tables are to be written anew because of erasures, and when; see [`crate::purge`].
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use ringback_engine::JournalError;
+
+use crate::key::{self, PartId};
+use crate::table::Table;
+
+/// Which parts are to be written anew because of erasures, and when.
+pub(crate) struct Erasures {
+    /// What is known.
+    pub(crate) state: Mutex<ErasureState>,
+    /// How long after an erasure its parts are written anew.
+    pub(crate) delay: Duration,
+}
+
+/// What is known of erasures.
+#[derive(Default)]
+pub(crate) struct ErasureState {
+    /// The parts to be written anew, and the latest commit that erased something of each.
+    pub(crate) waiting: BTreeMap<PartId, u64>,
+    /// The parts that old calls were dropped from since they were last written anew, and at which round.
+    pub(crate) swept: BTreeMap<PartId, u64>,
+    /// Grows whenever memory is about to be written to disk for erasures.
+    pub(crate) round: u64,
+    /// What was erased up to this commit is on disk, and gone from memory and from the log.
+    pub(crate) written: u64,
+    /// When the next part is to be written anew, if any.
+    pub(crate) due: Option<Instant>,
+}
+
+impl Erasures {
+    /// Reads what is yet to be done.
+    pub(crate) fn load(state: &Table, delay: Duration) -> Result<Self, JournalError> {
+        let read = |kind| -> Result<BTreeMap<PartId, u64>, JournalError> {
+            let mut parts = BTreeMap::new();
+            for item in state.prefix(&[kind]) {
+                let (item_key, value) = item.map_err(|error| state.located(error))?;
+                let sequence = if value.is_empty() {
+                    Some(0)
+                } else {
+                    key::decode_sequence(&value)
+                };
+                let part = key::decode_part_key(&item_key).zip(sequence);
+                parts.extend([part.ok_or_else(|| state.damaged())?]);
+            }
+            Ok(parts)
+        };
+        let purged = read(key::PURGED)?;
+        let mut waiting = read(key::ERASED)?;
+        waiting.retain(|part, erased| purged.get(part).is_none_or(|purged| purged < erased));
+        let due = (!waiting.is_empty()).then(|| Instant::now() + delay);
+        Ok(Self {
+            state: Mutex::new(ErasureState {
+                waiting,
+                swept: read(key::SWEPT)?,
+                due,
+                ..ErasureState::default()
+            }),
+            delay,
+        })
+    }
+
+    /// Notes that the commit with this sequence erased something of these parts; tells whether somebody
+    /// has to be woken up for it.
+    pub(crate) fn add(&self, parts: &[PartId], sequence: u64) -> bool {
+        let mut state = self.state.lock();
+        for part in parts {
+            let erased = state.waiting.entry(*part).or_default();
+            *erased = sequence.max(*erased);
+        }
+        let is_news = state.due.is_none();
+        state.due.get_or_insert_with(|| Instant::now() + self.delay);
+        is_news
+    }
+
+    /// Notes that old calls were dropped from these parts.
+    pub(crate) fn note_swept(&self, parts: &[PartId]) {
+        if !parts.is_empty() {
+            let mut state = self.state.lock();
+            let round = state.round;
+            state.swept.extend(parts.iter().map(|part| (*part, round)));
+        }
+    }
+
+    /// The parts of a table that old calls were dropped from.
+    pub(crate) fn swept(&self, table: u8) -> Vec<PartId> {
+        let state = self.state.lock();
+        let parts = state.swept.range((table, 0)..=(table, u8::MAX));
+        parts.map(|(part, _)| *part).collect()
+    }
+
+    /// When the next part is to be written anew.
+    pub(crate) fn due(&self) -> Option<Instant> {
+        self.state.lock().due
+    }
+
+    /// Whether it is time.
+    pub(crate) fn are_due(&self) -> bool {
+        self.due().is_some_and(|due| due <= Instant::now())
+    }
+}
+
+impl ErasureState {
+    /// A part that can be written anew now, and up to which commit it is free of what was erased then.
+    pub(crate) fn next_part(&self) -> Option<(PartId, u64)> {
+        let mut waiting = self.waiting.iter();
+        let (part, erased) = waiting.find(|(_, erased)| **erased <= self.written)?;
+        Some((*part, *erased))
+    }
+}
