@@ -521,6 +521,7 @@ fn directories_of_every_format_are_opened() {
         "format-1-second",
         "format-1-last",
         "format-2",
+        "format-3",
     ] {
         let scratch = super::scratch();
         let directory = scratch.path().join("data");

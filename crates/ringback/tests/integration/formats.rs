@@ -46,6 +46,7 @@ fn directories_of_every_format_are_served() {
         "format-1-second",
         "format-1-last",
         "format-2",
+        "format-3",
     ] {
         let scratch = tempfile::tempdir().unwrap();
         let data_dir = scratch.path().join("data");
