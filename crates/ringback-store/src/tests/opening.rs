@@ -13,7 +13,7 @@ fn a_newer_format_is_refused_naming_both_versions() {
     let text = fs::read_to_string(&path).unwrap();
     fs::write(
         &path,
-        text.replacen("ringback-store 2", "ringback-store 7", 1),
+        text.replacen("ringback-store 3", "ringback-store 7", 1),
     )
     .unwrap();
     let error = Store::open(directory.path(), tiny()).unwrap_err();
@@ -21,12 +21,12 @@ fn a_newer_format_is_refused_naming_both_versions() {
         error,
         OpenStoreError::NewerFormat {
             found: 7,
-            supported: 2,
+            supported: 3,
             ..
         }
     ));
     assert!(error.to_string().contains("format 7"));
-    assert!(error.to_string().contains("format 2"));
+    assert!(error.to_string().contains("format 3"));
 }
 
 #[test]
