@@ -401,7 +401,7 @@ separator (`,` `;` tab `|`) and UTF-16 are recognized by content.
 
 With --preset the file is read as the system wrote it, with or without its header, and outbound calls alone \
 are taken: those to a number that is not one of the environment's, unless the row says otherwise. Inbound and \
-internal calls are counted and skipped. So are rows of a file that has a column `direction`.
+internal calls are counted and skipped. Without a preset a column `direction` has the same effect.
 
   asterisk    Master.csv of cdr_csv and cdr_custom, or the cdr table
   freepbx     the cdr table or the report's CSV
