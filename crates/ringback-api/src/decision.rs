@@ -23,7 +23,7 @@ pub struct RouteQuestion {
 pub struct Routed {
     /// What becomes of the call.
     pub outcome: Outcome,
-    /// Why.
+    /// The reason, one of those in `docs/reasons.md`.
     pub reason: Reason,
     /// The agent that takes it.
     pub agent: Option<AgentName>,
@@ -73,7 +73,7 @@ pub struct Decision {
     pub from: Option<E164>,
     /// What became of the call.
     pub outcome: Outcome,
-    /// Why.
+    /// The reason, one of those in `docs/reasons.md`.
     pub reason: Reason,
     /// The agent that took it.
     pub agent: Option<AgentOfDecision>,
