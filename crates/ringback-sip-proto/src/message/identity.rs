@@ -8,9 +8,9 @@
 mod digits;
 mod text;
 
-use super::header::HeaderName;
+use super::header::{HeaderLines, HeaderName, Values};
 use super::name_addr::NameAddr;
-use super::value::Value;
+use super::value::{List, Value};
 use super::{Message, StartLine};
 use crate::lex;
 use crate::uri::{Scheme, Uri, reads_as};
@@ -272,14 +272,16 @@ impl<'m> Message<'m> {
     ///
     /// Nothing if the header is not there.
     pub fn caller(&self, source: IdentitySource) -> impl Iterator<Item = Identity> + use<'m> {
-        let (indexed, other) = source.header();
-        let indexed = indexed.map(|name| self.known(name)).into_iter().flatten();
-        let other = other.map(|name| self.header(name)).into_iter().flatten();
-        indexed
-            .chain(other)
-            .flat_map(Value::list)
-            .filter(move |value| source != IdentitySource::RemotePartyId || !is_of_called(*value))
-            .map(Identity::from_value)
+        let lines = match source.header() {
+            (Some(name), _) => SourceLines::Indexed(self.known(name)),
+            (None, name) => SourceLines::Other(self.lines(), name.unwrap_or_default()),
+        };
+        let mut callers = Callers {
+            lines,
+            values: None,
+            source,
+        };
+        std::iter::from_fn(move || callers.next())
     }
 
     /// Who the request URI names, without the prefixes that stand one behind another before a dialed number, each
@@ -301,6 +303,45 @@ impl<'m> Message<'m> {
         self.header(name)
             .flat_map(Value::list)
             .map(move |value| Identity::from_value_without(value, prefixes))
+    }
+}
+
+/// What a source says about the caller, value by value: small, because one is made for every call.
+struct Callers<'m> {
+    /// The lines that are still to be read.
+    lines: SourceLines<'m>,
+    /// What is left of the line that is being read.
+    values: Option<List<'m>>,
+    /// The source.
+    source: IdentitySource,
+}
+
+/// The lines of a source.
+enum SourceLines<'m> {
+    /// Of a header that is indexed.
+    Indexed(Values<'m>),
+    /// Of another one, of this name, among all lines.
+    Other(HeaderLines<'m>, &'static str),
+}
+
+impl Callers<'_> {
+    /// The next value.
+    fn next(&mut self) -> Option<Identity> {
+        loop {
+            if let Some(value) = self.values.as_mut().and_then(Iterator::next) {
+                if self.source == IdentitySource::RemotePartyId && is_of_called(value) {
+                    continue;
+                }
+                return Some(Identity::from_value(value));
+            }
+            let line = match &mut self.lines {
+                SourceLines::Indexed(values) => values.next()?,
+                SourceLines::Other(lines, name) => {
+                    lines.find(|line| line.is_named(name.as_bytes()))?.value
+                }
+            };
+            self.values = Some(line.list());
+        }
     }
 }
 
