@@ -183,8 +183,12 @@ impl<'m> Message<'m> {
     ///
     /// If there are no bytes but line ends. Whatever else is wrong is shown by the message itself.
     pub fn parse(bytes: &'m [u8], framing: Framing) -> Result<Self, KeepAlive> {
-        let index = Index::of(bytes, framing)?;
-        Ok(Self { bytes, index })
+        let mut message = Self {
+            bytes,
+            index: Index::new(),
+        };
+        message.index.read(bytes, framing)?;
+        Ok(message)
     }
 
     /// All that arrived: line ends before the message, and what follows it in its datagram, included.

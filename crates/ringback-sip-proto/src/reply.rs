@@ -381,7 +381,8 @@ impl HashedText {
     }
 
     /// The hash of the whole text.
-    fn finish(mut self) -> u64 {
+    #[inline]
+    fn finish(&mut self) -> u64 {
         self.hasher.write(lex::head(&self.bytes, self.length));
         self.hasher.finish()
     }

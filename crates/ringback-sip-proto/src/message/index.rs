@@ -25,7 +25,7 @@ pub(super) struct Index {
 }
 
 /// A part of a message, by offsets into its bytes.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Span {
     /// Where it starts.
     start: u32,
@@ -49,7 +49,7 @@ enum Start {
 }
 
 /// Where a known header stands.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Slot {
     /// Number of its lines; if there is none, all else says nothing.
     pub(super) count: u32,
@@ -89,14 +89,36 @@ impl Span {
     }
 }
 
+impl Slot {
+    /// That of a header that is not there.
+    const NONE: Self = Self {
+        count: 0,
+        line: Span { start: 0, end: 0 },
+        value: Span { start: 0, end: 0 },
+        is_plain: false,
+    };
+}
+
 impl Index {
-    /// Indexes the bytes of one datagram, or of one message cut from a stream.
+    /// The index of nothing.
+    pub(super) const fn new() -> Self {
+        Self {
+            start: Start::BrokenResponse,
+            section: Span { start: 0, end: 0 },
+            body: Span { start: 0, end: 0 },
+            slots: [Slot::NONE; HeaderName::ALL.len()],
+            fault: None,
+            length: None,
+        }
+    }
+
+    /// Indexes the bytes of one datagram, or of one message cut from a stream; in place, which spares a copy.
     ///
     /// # Errors
     ///
     /// If there are no bytes but line ends.
-    pub(super) fn of(bytes: &[u8], framing: Framing) -> Result<Self, KeepAlive> {
-        let fault = (bytes.len() > MAX_MESSAGE).then_some(Fault::TooLarge);
+    pub(super) fn read(&mut self, bytes: &[u8], framing: Framing) -> Result<(), KeepAlive> {
+        self.fault = (bytes.len() > MAX_MESSAGE).then_some(Fault::TooLarge);
         // Too large anyway; what is behind could not be addressed.
         let bytes = bytes.get(..MOST_BYTES).unwrap_or(bytes);
         let begin = bytes
@@ -106,19 +128,12 @@ impl Index {
         let text = lex::tail(bytes, begin);
         let head = begin + lex::find(b'\n', text).map_or(text.len(), |at| at + 1);
         let line = strip_line_end(lex::cut(bytes, begin..head));
-        let mut index = Self {
-            start: Start::of(read_start_line(line), begin, begin + line.len()),
-            section: Span::default(),
-            body: Span::default(),
-            slots: [Slot::default(); HeaderName::ALL.len()],
-            fault,
-            length: None,
-        };
-        match index.walk(bytes, head) {
-            Some(body) => index.frame(bytes, body, framing),
-            None => index.note(Fault::Unterminated),
+        self.start = Start::of(read_start_line(line), begin, begin + line.len());
+        match self.walk(bytes, head) {
+            Some(body) => self.frame(bytes, body, framing),
+            None => self.note(Fault::Unterminated),
         }
-        Ok(index)
+        Ok(())
     }
 
     /// What the first line says.

@@ -20,7 +20,8 @@ impl OwnedMessage {
     /// If there are no bytes but line ends. Whatever else is wrong is shown by the message itself.
     pub fn parse(bytes: impl Into<Box<[u8]>>, framing: Framing) -> Result<Self, KeepAlive> {
         let bytes = bytes.into();
-        let index = Index::of(&bytes, framing)?;
+        let mut index = Index::new();
+        index.read(&bytes, framing)?;
         Ok(Self { bytes, index })
     }
 
