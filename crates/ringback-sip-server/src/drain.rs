@@ -13,7 +13,7 @@ use crate::shared::Shared;
 impl<P: Events> Shared<P> {
     /// Counts and tells what a message came to that was received from `origin`. `shard` says which counters are those
     /// of the thread.
-    pub(crate) fn drain(&self, shard: usize, origin: Origin, mut outcome: Outcome<'_, '_>) {
+    pub(crate) fn drain(&self, shard: usize, origin: Origin, outcome: &mut Outcome<'_, '_>) {
         let counters = self.metrics.shard(shard);
         counters.received(origin.transport);
         if let Some(status) = outcome.status {
@@ -33,7 +33,6 @@ impl<P: Events> Shared<P> {
         };
         let peer_counters = source.state.shard(shard);
         peer_counters.received();
-        // One by one: all of them at once are much to copy.
         for effect in outcome.effects.drain() {
             match effect {
                 Effect::Dropped(cause) => {

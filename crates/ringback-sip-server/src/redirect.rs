@@ -142,13 +142,20 @@ impl Redirect {
             Read::Done(outcome) => outcome,
             Read::Invite(mut call) => {
                 resolve(std::slice::from_mut(&mut call), snapshot.directory);
-                self.answer(worker, snapshot, &call)
+                let mut outcome = call.outcome();
+                self.answer(worker, snapshot, &call, &mut outcome);
+                outcome
             }
         }
     }
 }
 
-impl Call<'_, '_> {
+impl<'m, 'r> Call<'m, 'r> {
+    /// What it comes to, to be filled in.
+    pub(crate) fn outcome(&self) -> Outcome<'m, 'r> {
+        Outcome::new(Ok(self.source))
+    }
+
     /// Where it came from.
     pub(crate) fn origin(&self) -> Origin {
         self.invite.origin()

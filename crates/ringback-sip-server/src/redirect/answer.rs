@@ -32,14 +32,15 @@ enum Verdict {
 }
 
 impl Redirect {
-    /// Answers an INVITE whose numbers were resolved. What is to be sent goes into the outbox of the worker.
+    /// Answers an INVITE whose numbers were resolved. What is to be sent goes into the outbox of the worker, all else
+    /// into `outcome`, which is too large to be copied for each call.
     pub(crate) fn answer<'m, 'r, C: Contacts>(
         &self,
         worker: &mut WorkerContext<'_>,
         snapshot: Snapshot<'r, C>,
         call: &Call<'m, 'r>,
-    ) -> Outcome<'m, 'r> {
-        let mut outcome = Outcome::new(Ok(call.source));
+        outcome: &mut Outcome<'m, 'r>,
+    ) {
         let start = worker.out.bytes.len();
         let reply = match self.verdict(worker, snapshot, call, &mut outcome.effects) {
             Verdict::Plan(plan, decided) => {
@@ -65,7 +66,7 @@ impl Redirect {
                 let out = &mut worker.out.bytes;
                 self.redirector.overloaded(&call.invite, retry_after, out)
             }
-            Verdict::Silence => return outcome,
+            Verdict::Silence => return,
         };
         let transport = call.origin().transport;
         send(
@@ -74,9 +75,8 @@ impl Redirect {
             start,
             snapshot.policy,
             worker.out,
-            &mut outcome,
+            outcome,
         );
-        outcome
     }
 
     /// What an INVITE gets: what it got before; else, unless it is one too many, what is decided now and

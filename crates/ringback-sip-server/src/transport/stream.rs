@@ -191,12 +191,12 @@ impl<P: Program> Protocol for SipStream<P> {
                 origin,
                 waited: Duration::ZERO,
             };
-            let outcome = shared.redirect.handle(&mut worker, snapshot, received);
+            let mut outcome = shared.redirect.handle(&mut worker, snapshot, received);
             if outcome.status.is_some() {
                 let took = shared.now().uptime.saturating_sub(snapshot.now.uptime);
                 shared.metrics.shard(shard).took(origin.transport, took);
             }
-            shared.drain(shard, origin, outcome);
+            shared.drain(shard, origin, &mut outcome);
         };
         loop {
             match self.framer.next_frame() {

@@ -232,9 +232,9 @@ impl<P: Program> Worker<P> {
                         calls.push(call);
                         asked.push(datagram);
                     }
-                    Read::Done(outcome) => {
+                    Read::Done(mut outcome) => {
                         datagram.note_answered(&outcome, &mut sender.answered);
-                        shared.drain(self.shard, message.origin, outcome);
+                        shared.drain(self.shard, message.origin, &mut outcome);
                     }
                 }
             }
@@ -242,9 +242,12 @@ impl<P: Program> Worker<P> {
             warm(snapshot, &calls);
             for (call, datagram) in calls.iter().zip(asked) {
                 worker.out.leave_from(datagram.local);
-                let outcome = shared.redirect.answer(&mut worker, snapshot, call);
+                let mut outcome = call.outcome();
+                shared
+                    .redirect
+                    .answer(&mut worker, snapshot, call, &mut outcome);
                 datagram.note_answered(&outcome, &mut sender.answered);
-                shared.drain(self.shard, call.origin(), outcome);
+                shared.drain(self.shard, call.origin(), &mut outcome);
             }
         }
     }
