@@ -1,6 +1,7 @@
 //! In which order the targets of an agent are offered.
 
 use smallvec::SmallVec;
+use xxhash_rust::xxh3::xxh3_64;
 
 use crate::Target;
 
@@ -26,16 +27,17 @@ impl Ranked for Target {
 /// Orders targets as SRV records are (RFC 2782): lower priority first, and within one priority by
 /// chance in proportion to the weight.
 ///
-/// The chance is drawn from `seed` alone, so that the same call always gets the same order.
+/// The chance is drawn from the call id alone (the Call-ID in SIP, the `sid` over HTTP), so that the same
+/// call always gets the same order, however it is asked about.
 pub fn order_targets<'t, T: Ranked>(
     targets: impl IntoIterator<Item = &'t T>,
-    seed: u64,
+    call_id: &[u8],
     ordered: &mut SmallVec<[&'t T; 8]>,
 ) {
     ordered.clear();
     ordered.extend(targets);
     ordered.sort_by_key(|target| target.priority());
-    let mut random = seed;
+    let mut random = xxh3_64(call_id);
     let mut start = 0;
     while let Some(first) = ordered.get(start) {
         let priority = first.priority();
@@ -100,9 +102,9 @@ mod tests {
         }
     }
 
-    fn order(targets: &[Target], seed: u64) -> Vec<&str> {
+    fn order(targets: &[Target], call: u64) -> Vec<&str> {
         let mut ordered = SmallVec::new();
-        order_targets(targets, seed, &mut ordered);
+        order_targets(targets, call.to_string().as_bytes(), &mut ordered);
         ordered.iter().map(|target| target.uri.as_str()).collect()
     }
 
@@ -113,10 +115,10 @@ mod tests {
     }
 
     #[test]
-    fn weight_is_the_share_of_first_places_and_the_seed_alone_decides() {
+    fn weight_is_the_share_of_first_places_and_the_call_id_alone_decides() {
         let targets = [target("light", 0, 1), target("heavy", 0, 3)];
         let heavy = (0..10_000)
-            .filter(|seed| order(&targets, *seed)[0] == "heavy")
+            .filter(|call| order(&targets, *call)[0] == "heavy")
             .count();
         assert!((7_200..7_800).contains(&heavy), "{heavy}");
         assert_eq!(order(&targets, 42), order(&targets, 42));

@@ -9,7 +9,6 @@ use ringback_routing::{
     Timestamp, UserSet, decide, explain, order_targets,
 };
 use smallvec::SmallVec;
-use xxhash_rust::xxh3::xxh3_64;
 
 use crate::api::Api;
 use crate::auth::Tenant;
@@ -245,7 +244,7 @@ fn looked_up(
 /// in SIP. `caller` is who calls by the question answered now.
 fn routed(decision: &RoutedDecision, caller: Caller, sid: &str) -> api::Routed {
     let mut targets = SmallVec::new();
-    order_targets(&decision.targets, target_seed(sid), &mut targets);
+    order_targets(&decision.targets, sid.as_bytes(), &mut targets);
     let named = |agent: &NamedAgent| api::AgentName {
         id: agent.id,
         name: agent.name.clone(),
@@ -275,11 +274,6 @@ fn filled<'t>(
         })
     });
     targets.collect()
-}
-
-/// What the order of a call's targets is drawn from: for a Call-ID the same as over SIP.
-fn target_seed(sid: &str) -> u64 {
-    xxh3_64(sid.as_bytes())
 }
 
 /// How much of a dialed number that cannot be read is shown to the administrator.

@@ -9,7 +9,6 @@ use ringback_routing::{
 use ringback_sip_proto::{Reply, Scheme};
 use smallvec::SmallVec;
 use uuid::Uuid;
-use xxhash_rust::xxh3::xxh3_64;
 
 use crate::counters::Refused;
 use crate::learning;
@@ -209,7 +208,7 @@ impl Redirect {
         let mut ordered = SmallVec::new();
         match &*decided.targets {
             [target] => ordered.push(target),
-            targets => order_targets(targets, xxh3_64(invite.call_id()), &mut ordered),
+            targets => order_targets(targets, invite.call_id(), &mut ordered),
         }
         let contacts = ordered.iter().map(|target| &target.contact);
         self.redirector
