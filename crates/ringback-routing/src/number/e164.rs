@@ -1,6 +1,7 @@
 //! The canonical form of a phone number.
 
 use std::fmt;
+use std::num::NonZeroU64;
 
 use rlibphonenumber::{PHONE_NUMBER_UTIL, PhoneNumberFormat};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -10,25 +11,26 @@ use super::plan;
 /// A phone number in E.164 form: `+`, then 7 to 15 digits, the first of them not 0.
 ///
 /// Kept as the integer that the digits spell (below 10^15, so 50 bits): equal numbers are equal
-/// integers, because no country code starts with 0.
+/// integers, because no country code starts with 0. An `Option` of it takes no more room.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct E164(u64);
+pub struct E164(NonZeroU64);
 
 impl E164 {
     /// From the digits after the `+`, as an integer; `None` if that is no 7 to 15 digits.
     #[must_use]
     pub const fn from_digits(digits: u64) -> Option<Self> {
-        if digits >= 1_000_000 && digits < 1_000_000_000_000_000 {
-            Some(Self(digits))
-        } else {
-            None
+        match NonZeroU64::new(digits) {
+            Some(number) if digits >= 1_000_000 && digits < 1_000_000_000_000_000 => {
+                Some(Self(number))
+            }
+            _ => None,
         }
     }
 
     /// The digits after the `+`, as an integer.
     #[must_use]
     pub const fn digits(self) -> u64 {
-        self.0
+        self.0.get()
     }
 
     /// Reads the canonical text (`+` and digits, nothing else); shape only.
@@ -69,37 +71,40 @@ impl E164 {
     /// Numbers are compared by this, and shown as they were written. Takes a nanosecond.
     #[must_use]
     pub const fn subscriber(self) -> Self {
-        match self.0 {
-            MEXICO_MOBILE..MEXICO_MOBILE_END => Self(520_000_000_000 + (self.0 - MEXICO_MOBILE)),
-            ARGENTINA_MOBILE..ARGENTINA_MOBILE_END => {
-                Self(540_000_000_000 + (self.0 - ARGENTINA_MOBILE))
-            }
+        let digits = self.digits();
+        let known = match digits {
+            MEXICO_MOBILE..MEXICO_MOBILE_END => 520_000_000_000 + (digits - MEXICO_MOBILE),
+            ARGENTINA_MOBILE..ARGENTINA_MOBILE_END => 540_000_000_000 + (digits - ARGENTINA_MOBILE),
             // 55, two digits of the area, eight of the subscriber: from 6 on they are of mobile telephones.
-            551_000_000_000..560_000_000_000 if self.0 / 10_000_000 % 10 >= 6 => {
-                let (area, eight) = (self.0 / 100_000_000, self.0 % 100_000_000);
-                Self(area * 1_000_000_000 + 900_000_000 + eight)
+            551_000_000_000..560_000_000_000 if digits / 10_000_000 % 10 >= 6 => {
+                let (area, eight) = (digits / 100_000_000, digits % 100_000_000);
+                area * 1_000_000_000 + 900_000_000 + eight
             }
-            _ => self,
+            _ => return self,
+        };
+        match NonZeroU64::new(known) {
+            Some(known) => Self(known),
+            None => self,
         }
     }
 
     /// The other number of the same [`subscriber`](Self::subscriber), given that; `None` if there is none.
     #[must_use]
     pub const fn respelled(self) -> Option<Self> {
-        let other = match self.0 {
-            520_000_000_000..530_000_000_000 => Self(MEXICO_MOBILE + (self.0 - 520_000_000_000)),
-            540_000_000_000..550_000_000_000 => Self(ARGENTINA_MOBILE + (self.0 - 540_000_000_000)),
+        let digits = self.digits();
+        let other = match digits {
+            520_000_000_000..530_000_000_000 => MEXICO_MOBILE + (digits - 520_000_000_000),
+            540_000_000_000..550_000_000_000 => ARGENTINA_MOBILE + (digits - 540_000_000_000),
             5_510_000_000_000..5_600_000_000_000 => {
-                let (area, nine) = (self.0 / 1_000_000_000, self.0 % 1_000_000_000);
-                Self(area * 100_000_000 + nine % 100_000_000)
+                let (area, nine) = (digits / 1_000_000_000, digits % 1_000_000_000);
+                area * 100_000_000 + nine % 100_000_000
             }
             _ => return None,
         };
         // Only what leads back is the same subscriber.
-        if other.subscriber().0 == self.0 {
-            Some(other)
-        } else {
-            None
+        match Self::from_digits(other) {
+            Some(other) if other.subscriber().digits() == digits => Some(other),
+            _ => None,
         }
     }
 
@@ -118,7 +123,7 @@ impl E164 {
     pub fn masked(self) -> impl fmt::Display {
         fmt::from_fn(move |formatter| {
             let hidden = self.0.ilog10() as usize - 1;
-            write!(formatter, "+{:*<hidden$}{:02}", "", self.0 % 100)
+            write!(formatter, "+{:*<hidden$}{:02}", "", self.digits() % 100)
         })
     }
 
@@ -134,7 +139,7 @@ impl E164 {
             }
             digits = digits * 10 + u64::from(byte - b'0');
         }
-        Some(Self(digits))
+        Self::from_digits(digits)
     }
 }
 
@@ -155,7 +160,7 @@ impl Serialize for E164 {
         if serializer.is_human_readable() {
             serializer.collect_str(self)
         } else {
-            serializer.serialize_u64(self.0)
+            serializer.serialize_u64(self.digits())
         }
     }
 }
@@ -251,6 +256,11 @@ mod tests {
         ] {
             assert_eq!(number(text).formatted(), formatted);
         }
+    }
+
+    #[test]
+    fn an_optional_number_takes_no_more_room() {
+        assert_eq!(size_of::<Option<E164>>(), size_of::<u64>());
     }
 
     #[test]
