@@ -386,7 +386,7 @@ fn returned_call<'d>(
         }
     };
 
-    let dialed = place.number.record.number.subscriber();
+    let dialed = place.number.subscriber;
     let mut from_other_number = None;
     let mut failure = None;
     for call in contacts.calls(place.environment.slot, contact)?.iter() {

@@ -34,8 +34,9 @@ pub struct Directory {
     identities: PersistentVec<(EnvironmentId, AgentId)>,
     /// Slots of the agents.
     agent_slots: PersistentMap<AgentId, AgentSlot>,
-    /// The numbers, by their subscribers.
-    numbers: PersistentMap<E164, Arc<DirectoryNumber>>,
+    /// The numbers, by their subscribers; the environment of each beside it, so that it is known before the
+    /// number is in reach.
+    numbers: PersistentMap<E164, (EnvironmentSlot, Arc<DirectoryNumber>)>,
     /// The numbers' digits, by identifier.
     number_digits: PersistentMap<NumberId, E164>,
     /// Tokens, by the hash of their secret.
@@ -97,17 +98,20 @@ pub struct DirectoryAgent {
     is_linked: bool,
 }
 
-/// A number and what routing needs resolved.
+/// A number and what routing needs resolved: that stands first, in one cache line.
 #[derive(Clone, Debug)]
+#[repr(C, align(64))]
 pub struct DirectoryNumber {
-    /// What is stored of it.
-    pub record: PhoneNumber,
-    /// The environment that it belongs to.
-    pub environment: EnvironmentSlot,
     /// The agents that own it.
     owners: Owners,
     /// The agent chosen for calls that no role claims.
     pub default_agent: Option<AgentSlot>,
+    /// The number by which its [subscriber](E164::subscriber) is known.
+    pub(crate) subscriber: E164,
+    /// The environment that it belongs to.
+    pub environment: EnvironmentSlot,
+    /// What is stored of it.
+    pub record: PhoneNumber,
 }
 
 /// SHA-256 of a token's secret.
@@ -181,15 +185,16 @@ impl Directory {
     /// The number of this subscriber, of whichever environment.
     #[must_use]
     pub fn number(&self, number: E164) -> Option<&DirectoryNumber> {
-        self.numbers.get(&number.subscriber()).map(Arc::as_ref)
+        let (_, number) = self.numbers.get(&number.subscriber())?;
+        Some(number)
     }
 
     /// The number of this subscriber with its environment, as a call to it finds them.
     #[must_use]
     pub fn dialed(&self, number: E164) -> Option<DialedNumber<'_>> {
-        let number = self.number(number)?;
+        let (environment, number) = self.numbers.get(&number.subscriber())?;
         Some(DialedNumber {
-            environment: self.environment(number.environment)?,
+            environment: self.environment(*environment)?,
             number,
         })
     }
@@ -486,15 +491,13 @@ impl Directory {
             home.numbers.push(record.id);
             home.number_count += 1;
         }
-        self.numbers.insert(
-            record.number.subscriber(),
-            Arc::new(DirectoryNumber {
-                record,
-                environment,
-                owners,
-                default_agent,
-            }),
-        );
+        self.enter_number(DirectoryNumber {
+            owners,
+            default_agent,
+            subscriber: record.number.subscriber(),
+            environment,
+            record,
+        });
     }
 
     /// Assigns a number to an agent, which stands behind those that own it already; without effect where one of
@@ -521,8 +524,14 @@ impl Directory {
         };
         let mut changed = number.clone();
         change(&mut changed.owners, slot);
+        self.enter_number(changed);
+    }
+
+    /// Puts a number where its subscriber is looked up.
+    fn enter_number(&mut self, number: DirectoryNumber) {
+        let (subscriber, environment) = (number.subscriber, number.environment);
         self.numbers
-            .insert(changed.record.number.subscriber(), Arc::new(changed));
+            .insert(subscriber, (environment, Arc::new(number)));
     }
 
     /// Removes a number.
@@ -530,7 +539,7 @@ impl Directory {
         let Some(digits) = self.number_digits.remove(&id) else {
             return;
         };
-        let Some(entry) = self.numbers.remove(&digits.subscriber()) else {
+        let Some((_, entry)) = self.numbers.remove(&digits.subscriber()) else {
             return;
         };
         let Some(home) = self.environment_mut(entry.environment) else {
@@ -760,5 +769,10 @@ mod tests {
     #[test]
     fn an_agent_takes_one_cache_line() {
         assert_eq!(size_of::<Option<DirectoryAgent>>(), 64);
+    }
+
+    #[test]
+    fn what_a_call_reads_of_a_number_takes_one_cache_line() {
+        assert!(std::mem::offset_of!(DirectoryNumber, record) <= 64);
     }
 }
