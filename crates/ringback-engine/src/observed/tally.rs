@@ -185,10 +185,7 @@ impl Tally {
 
     /// What is to be made durable next; see [`Observed::take_pending`](crate::observed::Observed::take_pending).
     pub(super) fn take_pending(&mut self, directory: &Directory, roll_up: bool) -> Vec<Change> {
-        let growth = std::mem::take(&mut self.growth).into_iter();
-        let mut changes: Vec<Change> = growth
-            .map(|(key, count)| Change::Counted(key, count))
-            .collect();
+        let mut changes = Vec::new();
         let mut batches: Vec<RoutedBatch> = self.batches.drain(..).collect();
         let begins = roll_up && !self.roll_up.is_under_way();
         // With all calls, because those that are left would belong to ways of before.
@@ -205,9 +202,13 @@ impl Tally {
             self.prepare_roll_up(directory);
         }
         changes.extend(batches.into_iter().map(Change::BatchRouted));
-        // Behind the calls that they answer.
-        if !self.events.is_empty() {
-            changes.push(Change::Routed(std::mem::take(&mut self.events)));
+        // Answers behind the calls that they answer: a crash must not leave an answer that counts without its call.
+        if self.calls.is_empty() {
+            let growth = std::mem::take(&mut self.growth).into_iter();
+            changes.extend(growth.map(|(key, count)| Change::Counted(key, count)));
+            if !self.events.is_empty() {
+                changes.push(Change::Routed(std::mem::take(&mut self.events)));
+            }
         }
         let piece = self.roll_up.take_piece(COUNTERS_AT_ONCE);
         changes.extend(piece.map(Change::BatchesCounted));

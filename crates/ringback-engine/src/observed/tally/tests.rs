@@ -380,6 +380,19 @@ fn a_crash_between_two_pieces_counts_nothing_twice() {
     assert_eq!(run.stored.counts, count(&run.calls));
 }
 
+/// The answer to a call was durable, and counted, before the call itself, where more calls waited than one commit takes.
+#[test]
+fn an_answer_becomes_durable_with_its_call_or_after_it() {
+    let mut run = Run::new();
+    for sid_hash in 0..CALLS_AT_ONCE as u64 + 6 {
+        run.arrive(sid_hash, 1, 1, 86_000);
+    }
+    run.answer(CALLS_AT_ONCE as u64 + 2);
+    run.tick(false, false);
+    run.crash();
+    run.check();
+}
+
 /// A call for which no agent was found is known after a restart too, unless its environment is gone.
 #[test]
 fn calls_without_an_agent_are_known_after_a_restart() {
