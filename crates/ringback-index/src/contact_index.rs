@@ -6,9 +6,9 @@
 //! more (1). A line is a (source agent, calling number) pair; each pair is kept once, in a table that
 //! only grows.
 //!
-//! Within one line only the newest call counts, and a contact keeps its newest four lines. The index
-//! knows seconds; which of two calls in the same second is newer, it leaves to the caller, who has the
-//! milliseconds and call ids ([`Observed::Tie`]).
+//! Within one line only the newest call counts, and a contact keeps its newest four lines. The index stores
+//! seconds. Which of two calls in the same second is newer, the caller must find out from milliseconds and call
+//! ids ([`Observed::Tie`]).
 
 use dashmap::DashMap;
 use foldhash::fast::FixedState;
@@ -19,22 +19,22 @@ use ringback_routing::{
 
 use crate::table::Table;
 
-/// What the index did with a call.
+/// The result of entering a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Observed {
-    /// It is remembered.
+    /// The call is remembered.
     Kept,
-    /// It is older than what is remembered already.
+    /// The call is older than what is remembered already.
     Ignored,
-    /// The contact has more lines than are remembered: one was left out, perhaps that of this call.
+    /// The contact has more lines than are remembered: the oldest was dropped, perhaps the line of this call.
     Crowded,
-    /// It started in the same second as a remembered call: the caller must establish the contact's
-    /// newest calls and [`ContactIndex::replace`] them.
+    /// The call started in the same second as a remembered one: the caller must read the contact's newest calls
+    /// from storage and [`ContactIndex::replace`] them.
     Tie,
 }
 
-/// Contacts and their remembered calls: updated in place, read without locks, and without waiting for
-/// longer than a few entries take.
+/// Contacts and their remembered calls: updated in place and read without locks. A reader waits for a writer at
+/// most as long as a few entries take.
 #[derive(Debug)]
 pub struct ContactIndex {
     /// Packed contact → its newest call.
@@ -42,17 +42,17 @@ pub struct ContactIndex {
     /// Packed contact → its second to fourth call, where there are any. Changed only together with the
     /// contact's entry in [`Self::newest`].
     further: DashMap<u64, [PackedCall; RecentCalls::LIMIT - 1], FixedState>,
-    /// Every line, by number.
+    /// Every line; its index is the line's number.
     lines: boxcar::Vec<Line>,
-    /// The numbers of the lines.
+    /// The number of each line.
     line_numbers: DashMap<Line, u32, FixedState>,
 }
 
 impl ContactIndex {
     /// An empty index.
     ///
-    /// Its hashes follow from the seed: a random one, which nobody is told, keeps whoever chooses numbers from
-    /// choosing what falls together.
+    /// Its hashes follow from the seed. Pass a random seed and keep it secret: otherwise a client could choose
+    /// numbers that collide.
     #[must_use]
     pub fn new(seed: u64) -> Self {
         let hasher = FixedState::with_seed(seed);
@@ -100,10 +100,8 @@ impl ContactIndex {
         self.observe_among(environment, contact, call, |_| true)
     }
 
-    /// Enters a call, as [`Self::observe`] does.
-    ///
-    /// Of the calls remembered so far only those count whose agent `exists`: the place of a deleted one is
-    /// free.
+    /// Enters a call as [`Self::observe`] does, except that remembered calls count only if their agent `exists`:
+    /// those of deleted agents make room.
     pub fn observe_among(
         &self,
         environment: EnvironmentSlot,
@@ -120,7 +118,7 @@ impl ContactIndex {
             };
             let mut calls = [PackedCall::NONE; RecentCalls::LIMIT + 1];
             let mut known = self.gather(key, Some(known), &mut calls);
-            // Calls of deleted agents make room, the others move up in their order.
+            // Drop calls of deleted agents; the others keep their order.
             let mut left = 0;
             for index in 0..known {
                 if exists(self.source(calls[index])) {
@@ -136,13 +134,13 @@ impl ContactIndex {
             let same_line = calls[..known]
                 .iter()
                 .position(|other| other.line() == new.line());
-            let place = match same_line {
-                Some(place) if calls[place].second() > new.second() => return Observed::Ignored,
-                Some(place) => place,
+            let index = match same_line {
+                Some(index) if calls[index].second() > new.second() => return Observed::Ignored,
+                Some(index) => index,
                 None => known,
             };
-            calls[place] = new;
-            let count = known.max(place + 1);
+            calls[index] = new;
+            let count = known.max(index + 1);
             calls[..count].sort_unstable_by_key(|call| std::cmp::Reverse(call.second()));
             let kept = &calls[..count.min(RecentCalls::LIMIT)];
             if kept.contains(&new) {
@@ -155,7 +153,7 @@ impl ContactIndex {
         })
     }
 
-    /// Sets a contact's calls: newest first, one to a line, at most four; none forgets the contact.
+    /// Sets a contact's calls: newest first, one to a line, at most four. Without calls the contact is forgotten.
     pub fn replace(&self, environment: EnvironmentSlot, contact: E164, calls: &RecentCalls) {
         self.enter(environment, contact, calls, true);
     }
@@ -170,9 +168,9 @@ impl ContactIndex {
         self.enter(environment, contact, calls, false);
     }
 
-    /// Drops every contact none of whose calls `keep` accepts, and gives back the memory.
+    /// Drops every contact if `keep` accepts none of its calls, and returns the memory to the system.
     ///
-    /// Goes through some hundred contacts at a time, whose readers wait meanwhile.
+    /// Locks some hundred contacts at a time; their readers wait meanwhile.
     pub fn retain(&self, mut keep: impl FnMut(EnvironmentSlot, &RememberedCall) -> bool) {
         self.newest.retain(|key, first| {
             let mut calls = [PackedCall::NONE; RecentCalls::LIMIT + 1];
@@ -188,7 +186,7 @@ impl ContactIndex {
         });
     }
 
-    /// Prepares for lookups of these contacts: fetches the memory that they need, all at once.
+    /// Fetches the memory that lookups of these contacts will read, all at once.
     pub fn warm(&self, contacts: impl IntoIterator<Item = (EnvironmentSlot, E164)>) {
         self.newest.warm(
             contacts
@@ -197,13 +195,13 @@ impl ContactIndex {
         );
     }
 
-    /// Sets a contact's calls; one that is there already only if `over` says so.
+    /// Sets a contact's calls; calls that are there already are replaced only if `over` is set.
     fn enter(&self, environment: EnvironmentSlot, contact: E164, calls: &RecentCalls, over: bool) {
         let key = pack_contact(environment, contact);
         let mut packed = [PackedCall::NONE; RecentCalls::LIMIT];
         let mut count = 0;
-        for (place, call) in packed.iter_mut().zip(calls.iter()) {
-            *place = self.pack(call);
+        for (entry, call) in packed.iter_mut().zip(calls.iter()) {
+            *entry = self.pack(call);
             count += 1;
         }
         self.newest.update(key, |first| {
@@ -213,8 +211,8 @@ impl ContactIndex {
         });
     }
 
-    /// Copies a contact's calls, newest first, and tells how many there are. Must run within an
-    /// operation of [`Self::newest`] on the key, so that both maps agree.
+    /// Copies a contact's calls, newest first, and returns their count. Must run within an operation of
+    /// [`Self::newest`] on the key, so that both maps agree.
     fn gather(
         &self,
         key: u64,
@@ -237,10 +235,10 @@ impl ContactIndex {
         count
     }
 
-    /// Stores a contact's calls, newest first: the first in `place`, the others in the side map. Must run
-    /// within an update of [`Self::newest`] on the key.
-    fn spread(&self, key: u64, place: &mut Option<u64>, calls: &[PackedCall]) {
-        let had_more = place.is_some_and(|first| PackedCall(first).has_more());
+    /// Stores a contact's calls, newest first: the first in `entry`, the others in the side map. Must run within
+    /// an update of [`Self::newest`] on the key.
+    fn spread(&self, key: u64, entry: &mut Option<u64>, calls: &[PackedCall]) {
+        let had_more = entry.is_some_and(|first| PackedCall(first).has_more());
         let (first, rest) = match calls {
             [first, rest @ ..] => (Some(first.alone()), rest),
             [] => (None, calls),
@@ -249,15 +247,15 @@ impl ContactIndex {
             if had_more {
                 self.further.remove(&key);
             }
-            *place = first.map(|first| first.0);
+            *entry = first.map(|first| first.0);
             return;
         }
         let mut further = [PackedCall::NONE; RecentCalls::LIMIT - 1];
-        for (place, call) in further.iter_mut().zip(rest) {
-            *place = *call;
+        for (entry, call) in further.iter_mut().zip(rest) {
+            *entry = *call;
         }
         self.further.insert(key, further);
-        *place = first.map(|first| first.with_more().0);
+        *entry = first.map(|first| first.with_more().0);
     }
 
     /// Packs a call; its line is entered if it is new.
@@ -269,7 +267,8 @@ impl ContactIndex {
         let number = match self.line_numbers.get(&line) {
             Some(number) => *number,
             None => *self.line_numbers.entry(line).or_insert_with(|| {
-                // More lines than this do not fit into memory; the last one then stands for all.
+                // More lines than this would not fit into memory anyway; if there are, they all share the last
+                // number.
                 u32::try_from(self.lines.push(line))
                     .unwrap_or(u32::MAX)
                     .min(PackedCall::LAST_LINE)
@@ -330,7 +329,7 @@ struct Line {
 }
 
 impl Line {
-    /// Stands for a line that cannot be: no directory has an agent there.
+    /// Returned for a line number that does not exist; no directory has an agent in this slot.
     const NOBODY: Self = Self {
         source: AgentSlot(u32::MAX),
         from: None,
@@ -342,7 +341,8 @@ impl Line {
 struct PackedCall(u64);
 
 impl PackedCall {
-    /// No call: the last second of the calendar on the last line, with the `more` bit that only stored firsts have.
+    /// No call: the last second of the calendar on the last line, with the `more` bit, which only a first call
+    /// has.
     const NONE: Self = Self(u64::MAX);
     /// The greatest line number.
     const LAST_LINE: u32 = (1 << 28) - 1;
@@ -372,19 +372,19 @@ impl PackedCall {
         self.0 & 1 != 0
     }
 
-    /// The same, with further calls in the side map.
+    /// This call, marked as having further calls in the side map.
     const fn with_more(self) -> Self {
         Self(self.0 | 1)
     }
 
-    /// The same, without further calls.
+    /// This call, marked as having no further calls.
     const fn alone(self) -> Self {
         Self(self.0 & !1)
     }
 }
 
-/// Environment (14 bits) and number (50 bits) in one word, which is never 0: no number is. All numbers of a
-/// [subscriber](E164::subscriber) give the same.
+/// Environment (14 bits) and number (50 bits) in one word, which is never 0, because no number is 0. All numbers
+/// of a [subscriber](E164::subscriber) give the same word.
 const fn pack_contact(environment: EnvironmentSlot, contact: E164) -> u64 {
     (environment.0 as u64) << 50 | contact.subscriber().digits()
 }

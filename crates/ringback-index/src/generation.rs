@@ -1,4 +1,4 @@
-//! Answers of some seconds: a flat hash table that is filled once and forgotten as a whole.
+//! Answers that are kept for some seconds: a flat hash table that is filled once and dropped as a whole.
 
 #[cfg(test)]
 #[cfg(ringback_loom)]
@@ -6,30 +6,30 @@ mod loom_tests;
 
 use crate::sync::{AtomicU64, AtomicUsize, Ordering, spin_loop};
 
-/// Fingerprint → answer, each entered once: one cache line to look at, and no lock.
+/// Fingerprint → answer, each entered once; a lookup reads one cache line and takes no lock.
 ///
-/// Fingerprints are hashes that the caller keys, so that nobody can choose them. Neither a fingerprint nor an
-/// answer may be 0.
+/// Fingerprints are hashes with a secret key of the caller, so nobody can choose them. Neither a fingerprint nor
+/// an answer may be 0.
 #[derive(Debug)]
 pub struct Generation {
     /// Cells of a fingerprint (0 where the cell is empty) and an answer (0 until it is written).
     words: Box<[AtomicU64]>,
-    /// Where the first cache line begins.
+    /// Index in `words` of the first cache line.
     start: usize,
     /// How many cache lines there are.
     lines: usize,
     /// How many cells are filled.
     used: AtomicUsize,
-    /// When it took its first answers, in seconds since the start.
+    /// When it took its first answers, in seconds of the caller's clock.
     began_at: u32,
 }
 
 impl Generation {
-    /// The answers of a cache line.
+    /// How many answers fit into a cache line.
     pub const CELLS: usize = CELLS;
 
-    /// An empty one, from the start on. Every page of it is touched here, so that the call path does not wait for that;
-    /// not all at once, because the call path may want this processor: `pause` is called every 64 KiB.
+    /// An empty generation, in use from second 0 on. Touches every page of its memory, so that the call path need
+    /// not wait for page faults. The call path may want this processor, so `pause` is called every 64 KiB.
     #[must_use]
     pub fn new(lines: usize, pause: impl Fn()) -> Self {
         let length = (lines + 1) * LINE;
@@ -50,13 +50,13 @@ impl Generation {
         }
     }
 
-    /// The same, to take answers from this second on, counted from the start.
+    /// This generation, in use from this second of the caller's clock on.
     #[must_use]
     pub fn begun_at(self, began_at: u32) -> Self {
         Self { began_at, ..self }
     }
 
-    /// When it took its first answers, in seconds since the start.
+    /// When it took its first answers, in seconds of the caller's clock.
     #[must_use]
     pub const fn began_at(&self) -> u32 {
         self.began_at
@@ -74,20 +74,20 @@ impl Generation {
         self.used.load(Ordering::Relaxed)
     }
 
-    /// Whether there should be a new one before this one takes no more.
+    /// Whether it is so full that a new generation should be made.
     #[must_use]
     pub fn is_filling(&self) -> bool {
         self.used() > self.lines * CELLS / 8 * 5
     }
 
-    /// Reads something of the line where a fingerprint is looked for first, so that it is near.
+    /// Reads from the line where a fingerprint is looked for first, so that the line is in the cache.
     #[must_use]
     pub fn touch(&self, fingerprint: u64) -> u64 {
         self.line(self.home_line(fingerprint))
             .map_or(0, |line| line[0].load(Ordering::Relaxed))
     }
 
-    /// The answer to a fingerprint.
+    /// The answer to a fingerprint, if one was entered.
     #[must_use]
     #[inline]
     pub fn find(&self, fingerprint: u64) -> Option<u64> {
@@ -105,8 +105,8 @@ impl Generation {
         None
     }
 
-    /// Enters an answer to a fingerprint; gives the one that is there already, if any. Where there is no room
-    /// for it, it is not entered.
+    /// Enters an answer to a fingerprint. Returns the answer that is there already, if any. Without room for it,
+    /// the answer is not entered.
     pub fn insert(&self, fingerprint: u64, answer: u64) -> Option<u64> {
         let mut number = self.home_line(fingerprint);
         for _ in 0..LINES_TRIED {
@@ -133,13 +133,13 @@ impl Generation {
         None
     }
 
-    /// The line that a fingerprint is at home in.
+    /// The line where the search for a fingerprint starts.
     fn home_line(&self, fingerprint: u64) -> usize {
         // Fingerprints are hashes: their top bits spread them.
         ((u128::from(fingerprint) * self.lines as u128) >> 64) as usize
     }
 
-    /// The line behind a line; behind the last one comes the first.
+    /// The line behind a line; the first one behind the last.
     const fn next_line(&self, number: usize) -> usize {
         if number + 1 < self.lines {
             number + 1
@@ -156,14 +156,15 @@ impl Generation {
     }
 }
 
-/// Writes an answer into a cell that is taken; gives the one that is there already, if any. Whoever took the
-/// cell may have lost the processor before writing: then whoever waits writes, and both give the same answer.
+/// Writes an answer into a cell that is taken. Returns the answer that is there already, if any. The thread that
+/// took the cell may have lost the processor before writing it; then a waiting thread writes, and both return the
+/// same answer.
 fn write(cell: &AtomicU64, answer: u64) -> Option<u64> {
     cell.compare_exchange(0, answer, Ordering::AcqRel, Ordering::Acquire)
         .err()
 }
 
-/// An answer whose cell is taken; whoever took it is about to write it. `None` if that takes long.
+/// The answer in a cell that another thread took and is about to write; `None` if that takes too long.
 fn written(answer: &AtomicU64) -> Option<u64> {
     for _ in 0..PATIENCE {
         let word = answer.load(Ordering::Acquire);
@@ -181,14 +182,14 @@ const LINE: usize = 8;
 /// The cells of a cache line.
 const CELLS: usize = LINE / 2;
 
-/// The lines that an answer may stand in, from its home on. Nearly all stand in the first; at half
-/// full, one in thirty thousand is beyond the eighth.
+/// How many lines are searched for an answer, from its first one on. Nearly all answers are in the first; in a
+/// half full table one in thirty thousand is beyond the eighth.
 const LINES_TRIED: usize = 32;
 
-/// How much is made ready at once: 64 KiB, some 0.05 ms where each page has to be found and zeroed.
+/// How much memory is touched between two pauses: 64 KiB, about 0.05 ms if each page has to be mapped and zeroed.
 const WORDS_AT_ONCE: usize = 8_192;
 
-/// How often an answer that is being written is looked at; a model need not look so often to see everything.
+/// How often an answer that is being written is read again. Once is enough in a model: it tries every order.
 const PATIENCE: usize = if cfg!(ringback_loom) { 1 } else { 1_000 };
 
 #[cfg(test)]

@@ -15,13 +15,14 @@ mod machine {
     pub(crate) use arc_swap::{ArcSwap, Guard};
     pub(crate) use parking_lot::{Mutex, MutexGuard};
 
-    /// So many zeros, in memory that the system has not touched yet if they are many; `None` if it has none.
+    /// This many zeros; `None` without memory for them. Large arrays are in memory that the system has not
+    /// touched yet.
     pub(crate) fn zeros(count: usize) -> Option<Box<[AtomicU64]>> {
         bytemuck::try_zeroed_slice_box(count).ok()
     }
 }
 
-/// The same in the words of loom, with a pointer that keeps what `arc-swap` promises.
+/// The same types made of loom's, with a pointer that keeps the promises of `arc-swap`.
 #[cfg(ringback_loom)]
 mod model {
     pub(crate) use loom::hint::spin_loop;
@@ -36,7 +37,7 @@ mod model {
     pub(crate) struct Mutex<T>(loom::sync::Mutex<T>);
 
     impl<T> Mutex<T> {
-        /// Takes it once it is free.
+        /// Waits for the lock and takes it.
         pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
             self.0.lock().unwrap_or_else(PoisonError::into_inner)
         }
@@ -54,19 +55,19 @@ mod model {
         }
     }
 
-    /// A pointer whose readers see the latest that was stored, and keep it for as long as they look.
+    /// A pointer whose readers get the latest value stored, and keep it alive while they use it.
     pub(crate) struct ArcSwap<T> {
-        /// The number of the one that counts.
+        /// The number of the current value.
         current: AtomicUsize,
-        /// All that were stored, by number; those that were swapped are gone.
+        /// All values stored, by number; `None` for those that were replaced.
         stored: std::sync::Mutex<Vec<Option<Arc<T>>>>,
     }
 
-    /// What a reader holds.
+    /// A value that a reader holds.
     pub(crate) type Guard<T> = T;
 
     impl<T> ArcSwap<T> {
-        /// A pointer to this.
+        /// A pointer to this value.
         pub(crate) fn from_pointee(value: T) -> Self {
             Self {
                 current: AtomicUsize::new(0),
@@ -74,26 +75,26 @@ mod model {
             }
         }
 
-        /// What counts now.
+        /// The current value.
         pub(crate) fn load(&self) -> Guard<Arc<T>> {
             self.load_full()
         }
 
-        /// What counts now.
+        /// The current value.
         pub(crate) fn load_full(&self) -> Arc<T> {
-            // A read that changes nothing sees the latest, which a plain one need not.
+            // An atomic change reads the latest number; a plain load need not.
             let number = self.current.fetch_add(0, Ordering::Acquire);
             let stored = self.stored.lock().unwrap_or_else(PoisonError::into_inner);
             let value = stored.get(number).and_then(Option::as_ref);
             Arc::clone(value.expect("the current one is not swapped"))
         }
 
-        /// Has this count from now on.
+        /// Makes this the current value.
         pub(crate) fn store(&self, value: Arc<T>) {
             drop(self.swap(value));
         }
 
-        /// The same, and gives what counted until now.
+        /// Makes this the current value, and returns the one before.
         pub(crate) fn swap(&self, value: Arc<T>) -> Arc<T> {
             let number = {
                 let mut stored = self.stored.lock().unwrap_or_else(PoisonError::into_inner);
@@ -107,7 +108,8 @@ mod model {
         }
     }
 
-    /// Runs this in every order that up to this many preemptions make of it; more threads switch where one waits.
+    /// Runs a test in every order of its threads with at most this many preemptions; a thread that waits always
+    /// lets others run.
     #[cfg(test)]
     pub(crate) fn in_every_order(preemptions: usize, run: impl Fn() + Send + Sync + 'static) {
         let mut builder = loom::model::Builder::new();
@@ -116,7 +118,7 @@ mod model {
         builder.check(run);
     }
 
-    /// So many zeros.
+    /// This many zeros.
     pub(crate) fn zeros(count: usize) -> Option<Box<[AtomicU64]>> {
         Some((0..count).map(|_| AtomicU64::new(0)).collect())
     }

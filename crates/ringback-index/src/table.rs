@@ -1,11 +1,11 @@
 //! A hash table from 64 bits to 64 bits that is read without locks and grows by one bucket at a time.
 //!
-//! Made for many millions of entries: a lookup touches one or two neighboring cache lines, a batch of
-//! lookups can be made to wait for memory but once ([`Table::warm`]), memory follows the number of
-//! entries closely both ways, and nobody ever waits for a rehash.
+//! Made for many millions of entries: a lookup reads one or two neighboring cache lines, a batch of lookups can
+//! wait for memory just once ([`Table::warm`]), memory follows the number of entries both ways, and nobody ever
+//! waits for a rehash.
 //!
-//! - [`layout`] says which buckets a hash may be in. Within its group of buckets an entry stands in the
-//!   first cell that was empty, from its home on; a search ends at the first empty cell. A removal
+//! - [`layout`] says which buckets a hash may be in. Within its group of buckets an entry is stored in the first
+//!   cell that was empty, searched from its own cell on; a search ends at the first empty cell. A removal
 //!   fills the group again, so that this stays true.
 //! - [`stripe`]s of groups have a lock for writers and a version for readers.
 //! - [`chunks`] hold the buckets.
@@ -46,9 +46,9 @@ pub struct Table<S = FixedState> {
     state: AtomicU64,
     /// How many entries there are.
     len: AtomicU64,
-    /// Held by who makes the table grow or shrink.
+    /// Held by the thread that makes the table grow or shrink.
     growth: Mutex<()>,
-    /// Groups by the top bits of their hashes.
+    /// Groups of buckets, by the top bits of their hashes.
     stripes: Box<[Stripe]>,
     /// The level of the smallest table.
     base: u32,
@@ -57,7 +57,7 @@ pub struct Table<S = FixedState> {
 }
 
 impl Table {
-    /// An empty table, whose hash nobody can foresee who does not know the seed.
+    /// An empty table. Nobody can foresee the hashes without knowing the seed.
     #[must_use]
     pub fn new(seed: u64) -> Self {
         Self::with_shape(BASE, CHUNK_BITS, FixedState::with_seed(seed))
@@ -69,7 +69,7 @@ impl<S: BuildHasher> Table<S> {
     fn with_shape(base: u32, chunk_bits: u32, hasher: S) -> Self {
         let state = State::first(base);
         let chunks = Chunks::new(chunk_bits);
-        // Where there is no memory, everything overflows.
+        // Without memory for the buckets, entries go to the overflow.
         chunks.extend(state.buckets());
         Self {
             chunks,
@@ -96,17 +96,17 @@ impl<S: BuildHasher> Table<S> {
         self.len() == 0
     }
 
-    /// Gives what `look` makes of a key's value.
+    /// Returns what `look` makes of a key's value.
     ///
-    /// It may be called again, if the value or what belongs to it changed meanwhile; only the last
-    /// result counts.
+    /// `look` may be called again if the value, or what belongs to it, changed meanwhile; only the last result
+    /// counts.
     #[inline]
     pub fn read<R>(&self, key: u64, mut look: impl FnMut(Option<u64>) -> R) -> R {
         let hash = self.hasher.hash_one(key);
         let stripe = self.stripe(hash);
         for _ in 0..ATTEMPTS {
             let read = stripe.undisturbed(|| {
-                // The chunks after the version: they are the ones that its state needs, or later ones.
+                // Load the chunks after the version: then they are those that its state needs, or later ones.
                 let chunks = self.chunks.load();
                 let value = match self.search(&chunks, self.state(), hash, key) {
                     Place::Found(cell) => Some(cell[1].load(Ordering::Relaxed)),
@@ -124,7 +124,7 @@ impl<S: BuildHasher> Table<S> {
         self.read_locked(hash, key, look)
     }
 
-    /// The same under the stripe's lock: where a group is full, or writers are in the way.
+    /// Reads under the stripe's lock: where a group is full, or writers disturb the reader.
     #[cold]
     fn read_locked<R>(&self, hash: u64, key: u64, look: impl FnOnce(Option<u64>) -> R) -> R {
         let held = self.stripe(hash).lock();
@@ -138,7 +138,7 @@ impl<S: BuildHasher> Table<S> {
 
     /// Lets `change` see and set a key's value: `None` is no entry.
     ///
-    /// It runs under the lock of the key's stripe; whatever else it changes, readers see all or nothing.
+    /// `change` runs under the lock of the key's stripe. Readers see everything that it changes, or nothing.
     pub fn update<R>(&self, key: u64, change: impl FnOnce(&mut Option<u64>) -> R) -> R {
         debug_assert_ne!(key, 0, "0 marks an empty cell");
         let hash = self.hasher.hash_one(key);
@@ -150,11 +150,13 @@ impl<S: BuildHasher> Table<S> {
             Place::Vacant(_) => None,
             Place::Nowhere => held.overflow.get(&(hash, key)).copied(),
         };
+        // Before `change`: what it changes besides the value must not be seen half done either.
         let writing = held.writing();
         let mut value = known;
         let result = change(&mut value);
         match (place, value) {
             (Place::Found(cell), Some(value)) => cell[1].store(value, Ordering::Relaxed),
+            // A search ends at the first empty cell, so a removal must not leave one in the middle of a group.
             (Place::Found(_), None) => {
                 let span = self.state().group(hash).hashes();
                 self.refill(&mut held, span, |other, _| other != key);
@@ -169,7 +171,8 @@ impl<S: BuildHasher> Table<S> {
             (Place::Vacant(_), None) => {}
         }
         drop(writing);
-        // Counted before another thread can take it back, so that the count is never below nothing.
+        // Count before the lock is released: otherwise another thread could remove the entry first, and the count
+        // would fall below zero.
         let mut crowded = false;
         if known.is_none() && value.is_some() {
             let len = self.len.fetch_add(1, Ordering::Relaxed) + 1;
@@ -178,19 +181,21 @@ impl<S: BuildHasher> Table<S> {
             self.len.fetch_sub(1, Ordering::Relaxed);
         }
         drop((held, chunks));
+        // Without the lock: to grow, the table locks a stripe, and it may be this one.
         if crowded {
             self.grow();
         }
         result
     }
 
-    /// Drops every entry that `keep` refuses, and gives back the memory that is not needed any more.
+    /// Drops every entry that `keep` refuses, and returns unused memory to the system.
     ///
-    /// Goes group by group; a group's readers wait while it is swept.
+    /// Works group by group; a group's readers wait meanwhile.
     pub fn retain(&self, mut keep: impl FnMut(u64, u64) -> bool) {
         let mut next = Some(0);
         while let Some(hash) = next {
-            // The group may have changed since the last one; it never begins above this hash.
+            // The group at this hash may have grown or split since the last round, but it never begins above this
+            // hash.
             let mut held = self.stripe(hash).lock();
             let span = self.state().group(hash).hashes();
             next = span.end().checked_add(1);
@@ -202,13 +207,13 @@ impl<S: BuildHasher> Table<S> {
         self.shrink();
     }
 
-    /// Touches the memory that lookups of these keys will need, of all of them at once.
+    /// Fetches the memory that lookups of these keys will read, for all keys at once.
     pub fn warm(&self, keys: impl IntoIterator<Item = u64>) {
         let (chunks, state) = (self.chunks.load(), self.state());
         let mut homes = SmallVec::<[(&Stripe, &Bucket); WARMED]>::new();
         let mut keys = keys.into_iter();
         loop {
-            // Apart from the loads, so that many of those fit into what the processor looks ahead.
+            // Compute the addresses before any load, so that many loads fit into the processor's reorder window.
             homes.extend(keys.by_ref().take(WARMED).filter_map(|key| {
                 let hash = self.hasher.hash_one(key);
                 let group = state.group(hash);
@@ -230,7 +235,7 @@ impl<S: BuildHasher> Table<S> {
         }
     }
 
-    /// The state. Whoever looks after a group sees the latest that concerns it.
+    /// The current state. A thread that holds a stripe sees the latest state of its groups.
     fn state(&self) -> State {
         State::unpack(self.state.load(Ordering::Acquire))
     }
@@ -240,7 +245,7 @@ impl<S: BuildHasher> Table<S> {
         &self.stripes[(hash >> (64 - self.stripes.len().trailing_zeros())) as usize]
     }
 
-    /// Where a key is, or would be. Without the stripe's lock this may be anything.
+    /// Finds a key, or the cell where it would be stored. Without the stripe's lock the result may be wrong.
     #[inline]
     fn search<'c>(&self, chunks: &'c Directory, state: State, hash: u64, key: u64) -> Place<'c> {
         let group = state.group(hash);
@@ -249,8 +254,8 @@ impl<S: BuildHasher> Table<S> {
             let Some(bucket) = chunks.bucket(group.bucket(self.base, column)) else {
                 return Place::Nowhere;
             };
-            for place in 0..CELLS {
-                let cell = &bucket[place ^ first_cell(hash)];
+            for index in 0..CELLS {
+                let cell = &bucket[index ^ first_cell(hash)];
                 match cell[0].load(Ordering::Relaxed) {
                     found if found == key => return Place::Found(cell),
                     0 => return Place::Vacant(cell),
@@ -261,7 +266,8 @@ impl<S: BuildHasher> Table<S> {
         Place::Nowhere
     }
 
-    /// Fills the groups of these hashes again with what `keep` lets stay; returns how many entries it drops.
+    /// Removes the entries of these hashes and enters those again that `keep` accepts; returns how many it
+    /// dropped.
     fn refill(
         &self,
         held: &mut Held<'_>,
@@ -315,7 +321,7 @@ impl<S: BuildHasher> Table<S> {
         }
     }
 
-    /// Visits the cells of the groups of these hashes.
+    /// Visits every cell of the groups of these hashes.
     fn each_cell(&self, hashes: &RangeInclusive<u64>, mut visit: impl FnMut(&Cell)) {
         let (chunks, state) = (self.chunks.load(), self.state());
         let mut visit_group = |group: Group| {
@@ -324,7 +330,7 @@ impl<S: BuildHasher> Table<S> {
                 .flatten()
                 .for_each(&mut visit);
         };
-        // Two groups at most: halves, when a group comes to be two.
+        // Two groups at most: the halves of a group that splits.
         let first = state.group(*hashes.start());
         visit_group(first);
         if first.hashes().end() != hashes.end() {
@@ -332,7 +338,7 @@ impl<S: BuildHasher> Table<S> {
         }
     }
 
-    /// Adds a bucket or two, unless another thread is at it or there is no memory.
+    /// Adds a bucket or two, unless another thread does so already or there is no memory.
     #[cold]
     fn grow(&self) {
         let Some(_growing) = self.growth.try_lock() else {
@@ -349,7 +355,7 @@ impl<S: BuildHasher> Table<S> {
             if !self.chunks.extend(grown.buckets()) {
                 return;
             }
-            // The system may have to zero a page first, a huge one even: not while readers wait.
+            // The system may have to zero a page first, even a huge one: do that before readers have to wait.
             if let Some(bucket) = self.chunks.load().bucket(state.buckets()) {
                 bucket[0][0].store(0, Ordering::Relaxed);
             }
@@ -370,7 +376,7 @@ impl<S: BuildHasher> Table<S> {
         self.chunks.truncate(state.buckets());
     }
 
-    /// Goes over to the next or the last state, which differs for these hashes. [`Self::growth`] must be held.
+    /// Changes to the next or the previous state, which differs for these hashes. [`Self::growth`] must be held.
     fn step(&self, hashes: &RangeInclusive<u64>, state: State) {
         let mut held = self.stripe(*hashes.start()).lock();
         let pairs = self.pairs(&held, hashes);
@@ -394,15 +400,15 @@ impl<S> fmt::Debug for Table<S> {
 /// Where a key is.
 #[derive(Clone, Copy)]
 enum Place<'c> {
-    /// Here.
+    /// In this cell.
     Found(&'c Cell),
-    /// Not there; this is the cell that it would come into.
+    /// Not in the table; it would be stored in this cell.
     Vacant(&'c Cell),
-    /// Not in its group, which is full.
+    /// Not in its group, which is full: perhaps in the overflow.
     Nowhere,
 }
 
-/// Entries of a group; as many as a group can have without allocating, which is where steps happen.
+/// Entries of a group; room for as many as a group has where steps happen, without allocating.
 type Pairs = SmallVec<[(u64, u64); 16 * CELLS]>;
 
 /// Writes an entry into a cell.
@@ -411,23 +417,23 @@ fn fill(cell: &Cell, key: u64, value: u64) {
     cell[0].store(key, Ordering::Relaxed);
 }
 
-/// The place in a bucket where the search for a hash begins: either of its cache lines.
+/// Index in a bucket of the cell where the search for a hash begins: the start of either cache line.
 const fn first_cell(hash: u64) -> usize {
     (hash % 2) as usize * (CELLS / 2)
 }
 
-/// Where the overflow has these hashes.
+/// The keys of the overflow that belong to these hashes.
 const fn bounds(hashes: &RangeInclusive<u64>) -> RangeInclusive<(u64, u64)> {
     (*hashes.start(), 0)..=(*hashes.end(), u64::MAX)
 }
 
-/// The entries with which a table does not grow yet: four fifths of its cells.
+/// The most entries without growing: four fifths of the cells.
 const fn most(state: State) -> u64 {
     state.buckets() * CELLS as u64 * 4 / 5
 }
 
-/// The entries with which a table does not shrink any further: seven tenths of its cells. The way from
-/// here to [`most`] is what keeps it from doing either all the time.
+/// The fewest entries without shrinking: seven tenths of the cells. The distance to [`most`] keeps the table from
+/// growing and shrinking all the time.
 const fn least(state: State) -> u64 {
     state.buckets() * CELLS as u64 * 7 / 10
 }
@@ -438,16 +444,15 @@ const BASE: u32 = 10;
 /// The top bits of a hash that name its stripe.
 const STRIPE_BITS: u32 = 10;
 
-/// The binary logarithm of the buckets of a chunk of 32 MiB. From this size on the GNU C library
-/// maps an allocation by itself, whatever was freed before: untouched it costs nothing, and dropped it
-/// goes back to the system.
+/// The binary logarithm of the buckets of a chunk of 32 MiB. From this size on the GNU C library always maps an
+/// allocation separately: untouched memory costs nothing, and dropped memory goes back to the system.
 const CHUNK_BITS: u32 = 18;
 
-/// How often a read is tried without the lock.
+/// How often a reader tries without the lock.
 const ATTEMPTS: usize = if cfg!(ringback_loom) { 1 } else { 64 };
 
-/// The steps that an insertion makes at most. One for every six would do.
+/// The most steps of growth in one insertion. One step for every six insertions would be enough.
 const STEPS: usize = 2;
 
-/// How many keys are touched at once.
+/// How many keys are fetched at once.
 const WARMED: usize = 32;

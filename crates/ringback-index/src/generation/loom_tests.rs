@@ -7,10 +7,10 @@ use loom::thread::{JoinHandle, spawn};
 use crate::Generation;
 use crate::sync::{AtomicU64, Ordering, in_every_order};
 
-/// Fingerprints that are at home in the same line.
+/// Fingerprints whose search starts in the same line.
 const KEYS: [u64; 2] = [5, 6];
 
-/// Does this to what is shared in a thread of its own.
+/// Runs this with the shared value in a thread of its own.
 fn meanwhile<S: Send + Sync + 'static, R: 'static>(
     shared: &Arc<S>,
     run: impl FnOnce(&S) -> R + Send + 'static,
@@ -62,7 +62,7 @@ fn different_ones_that_are_entered_at_once_are_all_found() {
     });
 }
 
-/// An answer names what was stored before it was entered.
+/// An answer refers to data that was stored before the answer was entered.
 #[test]
 fn who_sees_an_answer_sees_what_it_names() {
     in_every_order(3, || {

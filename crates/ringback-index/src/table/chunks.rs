@@ -8,15 +8,15 @@ use crate::sync::{ArcSwap, AtomicU64, Guard, yield_now, zeros};
 /// A key (0 where the cell is empty) and its value.
 pub(super) type Cell = [AtomicU64; 2];
 
-/// So many cells that they are two cache lines.
+/// Two cache lines of cells.
 pub(super) type Bucket = [Cell; CELLS];
 
-/// How many cells a bucket has: eight are two cache lines, two are a small world to check.
+/// How many cells a bucket has: eight are two cache lines; two keep the model small.
 pub(super) const CELLS: usize = if cfg!(ringback_loom) { 2 } else { 8 };
 
-/// All chunks; they come and go at the end alone.
+/// All chunks; they are added and removed only at the end.
 pub(super) struct Chunks {
-    /// The chunks as a reader takes them: as many as there are for as long as it looks.
+    /// The chunks as a reader loads them; they stay allocated while it reads.
     directory: ArcSwap<Directory>,
     /// The binary logarithm of a chunk's buckets.
     bits: u32,
@@ -47,8 +47,8 @@ impl Chunks {
         self.bits
     }
 
-    /// Makes room for so many buckets, empty ones, and tells whether the system had memory for them. One caller
-    /// at a time.
+    /// Makes room for this many buckets; new ones are empty. Returns whether the system had memory for them. One
+    /// caller at a time.
     pub(super) fn extend(&self, buckets: u64) -> bool {
         let current = self.directory.load_full();
         let needed = buckets.div_ceil(1 << self.bits);
@@ -67,10 +67,10 @@ impl Chunks {
         true
     }
 
-    /// Gives back what is beyond so many buckets, none of which may be in use. One caller at a time.
+    /// Frees the chunks beyond this many buckets, which must not be in use. One caller at a time.
     ///
-    /// Waits for readers that may be looking there, which takes them nanoseconds, so that none of
-    /// them has to do what giving back much memory takes.
+    /// Waits for readers that may still read there, which takes nanoseconds. Otherwise the last reader would have
+    /// to free the memory, which takes long.
     pub(super) fn truncate(&self, buckets: u64) {
         let current = self.directory.load_full();
         let needed = buckets.div_ceil(1 << self.bits) as usize;
@@ -102,8 +102,8 @@ impl Directory {
     #[inline]
     pub(super) fn bucket(&self, number: u64) -> Option<&Bucket> {
         let chunk = self.chunks.get((number >> self.bits) as usize)?;
-        let place = number & ((1 << self.bits) - 1);
-        let start = chunk.start + place as usize * WORDS;
+        let offset = number & ((1 << self.bits) - 1);
+        let start = chunk.start + offset as usize * WORDS;
         let words = chunk.words.get(start..)?.first_chunk::<WORDS>()?;
         words.as_chunks().0.first_chunk()
     }
@@ -117,9 +117,9 @@ impl Directory {
 
 /// Many buckets in one piece of memory.
 struct Chunk {
-    /// The buckets, with room to begin at a multiple of their size.
+    /// The buckets, and room to align the first one to their size.
     words: Box<[AtomicU64]>,
-    /// Where the first begins.
+    /// Index in `words` of the first bucket.
     start: usize,
 }
 

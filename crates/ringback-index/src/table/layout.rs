@@ -6,7 +6,7 @@
 //! fullness at most. A group of sixteen columns is two groups of eight of the next level; that change
 //! moves nothing, because the buckets keep their numbers.
 //!
-//! Buckets are numbered in the order in which they come to be, so that the newest is the last.
+//! Buckets are numbered in the order in which they are added, so that the newest is the last.
 
 use std::ops::RangeInclusive;
 
@@ -31,7 +31,7 @@ impl State {
         }
     }
 
-    /// All in one word.
+    /// The state in one word.
     pub(super) const fn pack(self) -> u64 {
         (self.level as u64) << 56 | (self.columns as u64) << 48 | self.split
     }
@@ -50,7 +50,7 @@ impl State {
         ((self.columns as u64) << self.level) + self.split
     }
 
-    /// The state with a bucket more; `None` where the hash has no more bits for it.
+    /// The state with one bucket more; `None` where the hash has no more bits for it.
     pub(super) const fn grown(self) -> Option<Self> {
         let mut next = self;
         next.split += 1;
@@ -68,7 +68,7 @@ impl State {
         Some(next)
     }
 
-    /// The state with a bucket less; `None` if it is the first of a table of this base level.
+    /// The state with one bucket less; `None` if it is the first of a table of this base level.
     pub(super) const fn shrunk(self, base: u32) -> Option<Self> {
         let mut last = self;
         if last.split == 0 {
@@ -138,7 +138,7 @@ impl Group {
         self.columns
     }
 
-    /// The column that a hash is at home in.
+    /// The column where the search for a hash starts.
     pub(super) const fn column(self, hash: u64) -> u32 {
         (((hash & u32::MAX as u64) * self.columns as u64) >> 32) as u32
     }
@@ -151,10 +151,10 @@ impl Group {
 
     /// The number of the bucket in a column, in a table of this base level.
     ///
-    /// A column from the ninth on was appended at this level. The first eight of an odd group were
-    /// appended one level below, as the ninth to sixteenth of the group that both halves come from; of
-    /// an even group they are older: those of that group's first eight. What has no beginning above
-    /// the base level was there at first.
+    /// A column from the ninth on was appended at this level. The first eight of an odd group were appended one
+    /// level below, as the ninth to sixteenth of the group that both halves come from. Those of an even group are
+    /// older: they are the first eight of that group. A bucket whose origin is not above the base level was there
+    /// from the start.
     pub(super) const fn bucket(self, base: u32, column: u32) -> u64 {
         if column >= FEWEST_COLUMNS {
             return (column as u64) << self.level | self.number;
@@ -170,7 +170,7 @@ impl Group {
     }
 }
 
-/// The columns of a group that has just come to be; a power of two.
+/// The columns of a group that has just split off; a power of two.
 const FEWEST_COLUMNS: u32 = if cfg!(ringback_loom) { 1 } else { 8 };
 
 /// The greatest level: a hash's upper half names the group, its lower half the column.

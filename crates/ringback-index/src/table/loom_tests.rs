@@ -1,7 +1,7 @@
-//! A table of two buckets of two cells, in every order that a few threads make of what they do to it.
+//! A table of two buckets of two cells, in every order of what a few threads do to it.
 //!
-//! Readers come last, in threads of their own: loom tries other orders where an access meets what another
-//! thread did before, of which it remembers the latest alone.
+//! Readers come last, in threads of their own: loom tries another order only where an access follows one of
+//! another thread, and it remembers only the latest of those.
 
 use std::hash::Hasher;
 use std::sync::Arc;
@@ -59,7 +59,7 @@ fn get(table: &Table<Plain>, key: u64) -> Option<u64> {
     table.read(key, |value| value)
 }
 
-/// Does this to what is shared in a thread of its own.
+/// Runs this with the shared table in a thread of its own.
 fn meanwhile<S: Send + Sync + 'static>(
     shared: &Arc<S>,
     run: impl FnOnce(&S) + Send + 'static,
@@ -68,7 +68,7 @@ fn meanwhile<S: Send + Sync + 'static>(
     spawn(move || run(&shared))
 }
 
-/// Waits for threads to end well.
+/// Waits for the threads, none of which may panic.
 fn join<const N: usize>(threads: [JoinHandle<()>; N]) {
     for thread in threads {
         thread.join().expect("it ends well");
@@ -134,7 +134,7 @@ fn what_is_changed_beside_a_value_is_seen_with_it() {
 fn what_stays_is_found_while_its_neighbors_come_and_go() {
     in_every_order(3, || {
         let table = table(&[1, 2]);
-        // The removal moves the second of the group into the first's cell.
+        // The removal moves the second entry of the group into the first one's cell.
         let writer = meanwhile(&table, |table| {
             assert_eq!(table.update(1, Option::take), Some(1));
             set(table, 3, 3);
@@ -155,7 +155,7 @@ fn what_stays_is_found_while_its_neighbors_come_and_go() {
 #[test]
 fn what_is_there_is_found_while_the_table_grows() {
     in_every_order(3, || {
-        // The first two are of one group, which the fourth entry makes two of.
+        // The first two entries are of one group, which the fourth entry splits.
         let table = table(&[0x02, 0x40, 0x80]);
         assert_eq!(table.state(), State::first(1));
         let writer = meanwhile(&table, |table| set(table, 0x81, 0x81));
@@ -188,8 +188,8 @@ fn what_stays_is_found_while_the_table_shrinks_and_gives_memory_back() {
 
 #[test]
 fn writers_lose_nothing_while_the_table_grows() {
-    // One enters beyond the cells of its group; the other into the same group, into another, or when the table
-    // is full already, so that both want it to grow.
+    // One thread enters beyond the cells of its group; the other into the same group, into another, or when the
+    // table is full already, so that both want it to grow.
     let cases: [(&[u64], _); 3] = [
         (&[1, 2], [3, 0x40]),
         (&[1, 2], [3, 0x80]),

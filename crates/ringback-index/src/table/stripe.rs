@@ -4,17 +4,17 @@ use std::collections::BTreeMap;
 
 use crate::sync::{AtomicU64, Mutex, MutexGuard, Ordering, fence};
 
-/// What did not fit into its group, by hash and key.
+/// Entries that did not fit into their group, by hash and key.
 pub(super) type Overflow = BTreeMap<(u64, u64), u64>;
 
-/// Whole groups of the table. One thread at a time writes them; readers do not wait but see afterwards
+/// Whole groups of the table. One thread at a time writes them. Readers do not wait; they check afterwards
 /// whether they were disturbed, by a version that is odd during a write (a sequence lock).
 #[derive(Default)]
 #[repr(align(64))]
 pub(super) struct Stripe {
     /// Grows by one when a write begins, and when it ends.
     version: AtomicU64,
-    /// The lock; writers hold it, and readers that gave up on doing without.
+    /// The lock, held by writers, and by readers after too many attempts without it.
     overflow: Mutex<Overflow>,
 }
 
@@ -27,12 +27,12 @@ impl Stripe {
         }
     }
 
-    /// Reads something of it, so that it is near.
+    /// Reads the stripe, so that it is in the cache.
     pub(super) fn touch(&self) -> u64 {
         self.version.load(Ordering::Relaxed)
     }
 
-    /// Reads without the lock; `None` if a writer may have been at it meanwhile.
+    /// Reads without the lock; `None` if a writer may have changed something meanwhile.
     #[inline]
     pub(super) fn undisturbed<R>(&self, read: impl FnOnce() -> R) -> Option<R> {
         let version = self.version.load(Ordering::Acquire);
@@ -40,7 +40,7 @@ impl Stripe {
             return None;
         }
         let result = read();
-        // Whatever was read of a write makes its odd version visible here.
+        // A thread that read any part of a write sees its odd version here.
         fence(Ordering::Acquire);
         (self.version.load(Ordering::Relaxed) == version).then_some(result)
     }
@@ -50,16 +50,16 @@ impl Stripe {
 pub(super) struct Held<'s> {
     /// Its version.
     version: &'s AtomicU64,
-    /// What did not fit.
+    /// The stripe's entries that did not fit.
     pub(super) overflow: MutexGuard<'s, Overflow>,
 }
 
 impl<'s> Held<'s> {
-    /// Begins to write; readers come back until the guard is dropped.
+    /// Begins to write; readers try again until the guard is dropped.
     pub(super) fn writing(&self) -> Writing<'s> {
         let version = self.version.load(Ordering::Relaxed);
         self.version.store(version + 1, Ordering::Relaxed);
-        // Whoever sees any of what is written from here on sees the odd version too.
+        // A thread that sees any part of what is written from here on sees the odd version too.
         fence(Ordering::Release);
         Writing {
             version: self.version,
@@ -67,7 +67,7 @@ impl<'s> Held<'s> {
     }
 }
 
-/// A write that is under way. Must not outlive the [`Held`] that it is of.
+/// A write in progress. Must not outlive the [`Held`] that it was made from.
 pub(super) struct Writing<'s> {
     /// The stripe's version, odd.
     version: &'s AtomicU64,

@@ -52,15 +52,15 @@ impl Hasher for PoorHasher {
 /// What is done to a table.
 #[derive(Clone, Debug)]
 enum Step {
-    /// Sets so many keys from one on, each to itself and this.
+    /// Sets this many keys from the first value on, each to itself plus the third value.
     Set(u64, u64, u64),
-    /// Removes so many keys from one on.
+    /// Removes this many keys from the first value on.
     Remove(u64, u64),
-    /// Keeps the keys that leave another rest than this when divided by this.
+    /// Keeps the keys with another remainder than the second value when divided by the first.
     Drop(u64, u64),
-    /// Keeps the keys that leave this rest when divided by this.
+    /// Keeps the keys with this remainder when divided by the first value.
     Keep(u64, u64),
-    /// Asks that memory be touched, which must change nothing.
+    /// Fetches memory, which must change nothing.
     Warm(u64, u64),
 }
 
@@ -142,7 +142,7 @@ fn check<S: BuildHasher>(table: &Table<S>) {
     assert_eq!(inside + beyond, table.len());
 }
 
-/// As few bits as the smallest level and the smallest chunks can do with.
+/// Shapes with the smallest levels and chunks that work.
 fn shape() -> impl Strategy<Value = (u32, u32)> {
     (1..4_u32, 0..6_u32)
 }
@@ -231,8 +231,8 @@ fn a_change_that_panics_leaves_the_table_usable() {
     assert_eq!(table.read(1, |value| value), Some(11));
 }
 
-/// Entries that stay, with values that tell their keys, are found at any time, whatever becomes of
-/// the others; what a change does beside is seen with it.
+/// Entries that stay, with values that identify their keys, are found at any time, whatever happens to the
+/// others; a reader sees all of what a change does, or nothing.
 #[test]
 fn readers_find_what_stays_while_the_table_grows_and_shrinks() {
     const STAYING: u64 = 500;

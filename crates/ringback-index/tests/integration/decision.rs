@@ -10,7 +10,7 @@ use ringback_routing::{
 
 use crate::model::{ModelCall, NOW, SEED, UNUSABLE, World, contact, number, world};
 
-/// Tells the index of calls, in the order given; ties cannot be, since every call has its own second.
+/// Gives calls to the index, in this order; ties cannot happen, since every call has its own second.
 pub(crate) fn fill(index: &ContactIndex, directory: &Directory, calls: &[ModelCall]) {
     for call in calls {
         let agent = directory
@@ -24,7 +24,7 @@ pub(crate) fn fill(index: &ContactIndex, directory: &Directory, calls: &[ModelCa
         };
         let observed = index.observe(agent.environment, call.contact, &seen);
         if observed == Observed::Tie {
-            // The same call once more: what is there is already right.
+            // The call came a second time: what is remembered is already right.
             let there = index.calls(agent.environment, call.contact);
             assert!(
                 there.iter().any(|other| *other == seen),
@@ -77,7 +77,7 @@ fn check(world: &World, order: &[usize]) {
                 let source = decision.source_agent.map(|agent| agent.record.id);
                 assert_eq!(source, expected.source, "{dialed} {caller:?} {now}");
                 check_explanation(&directory, &index, &question);
-                // The same if every target is looked at.
+                // The same if `usable` is asked about every target.
                 let careful = Question {
                     avoided: UserSet::ALL,
                     ..question
@@ -99,7 +99,7 @@ fn check(world: &World, order: &[usize]) {
     }
 }
 
-/// The explanation decides alike, and its last rung is the one that held.
+/// The explanation gives the same decision, and its last rung is the one that decided.
 fn check_explanation(directory: &Directory, index: &ContactIndex, question: &Question<'_>) {
     let decision = decide(directory, index, question).expect("the index is in memory");
     let (explained, steps) = explain(directory, index, question).expect("the index is in memory");
@@ -148,7 +148,7 @@ proptest! {
         for number in after.numbers.clone() {
             directory.put_number(number);
         }
-        // Numbers are taken from some agents again, and changed in between.
+        // Take numbers from some agents, and change the directory in between.
         for assignment in before.assignments.iter().chain(&after.assignments) {
             directory.assign(assignment);
         }
@@ -162,7 +162,7 @@ proptest! {
             directory.unassign(assignment);
             directory.assign(assignment);
         }
-        // A role may have named a source before that source was there.
+        // A role may have named a source before that source existed.
         for agent in after.agents.clone() {
             directory.put_agent(agent);
         }
@@ -200,7 +200,7 @@ impl Contacts for Nothing {
     }
 }
 
-/// Contacts of which nothing can be read.
+/// Contacts that cannot be read.
 struct Unreadable;
 
 impl Contacts for Unreadable {
@@ -228,7 +228,7 @@ proptest! {
                 };
                 let decided = decide(&directory, &Unreadable, &question);
                 let explained = explain(&directory, &Unreadable, &question);
-                // Whoever withholds the number is looked up nowhere.
+                // A caller without a number is not looked up.
                 prop_assert_eq!(decided.is_err(), matches!(caller, Caller::Number(_)));
                 prop_assert_eq!(explained.is_err(), decided.is_err());
             }

@@ -1,4 +1,4 @@
-//! The index keeps what the rules say, in whatever order it is told.
+//! The index keeps what the rules say, in whatever order calls arrive.
 
 use proptest::prelude::*;
 use ringback_index::{ContactIndex, Observed};

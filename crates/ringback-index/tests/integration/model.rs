@@ -221,15 +221,15 @@ pub(crate) fn agent_id(number: usize) -> AgentId {
     AgentId(Uuid::from_u128(0xa000 + number as u128))
 }
 
-pub(crate) fn number(place: usize) -> E164 {
-    E164::from_digits(5_511_400_000_000 + place as u64).expect("13 digits")
+pub(crate) fn number(index: usize) -> E164 {
+    E164::from_digits(5_511_400_000_000 + index as u64).expect("13 digits")
 }
 
-pub(crate) fn contact(place: usize) -> E164 {
-    E164::from_digits(5_511_900_000_000 + place as u64).expect("13 digits")
+pub(crate) fn contact(index: usize) -> E164 {
+    E164::from_digits(5_511_900_000_000 + index as u64).expect("13 digits")
 }
 
-/// What every hash follows from.
+/// The seed of every hash.
 pub(crate) const SEED: u64 = 7;
 
 /// Now, in the model's time.
@@ -306,7 +306,7 @@ fn build(
         std::collections::BTreeMap<i64, CallParts>,
     ),
 ) -> World {
-    let environment_id = |place: usize| EnvironmentId(Uuid::from_u128(0xe000 + place as u128));
+    let environment_id = |index: usize| EnvironmentId(Uuid::from_u128(0xe000 + index as u128));
     let home = |agent: usize| agent % 2;
     let targets = |kind: usize| -> Vec<Target> {
         let target = |uri: &str| Target {
@@ -325,9 +325,9 @@ fn build(
     let environments = environments
         .into_iter()
         .enumerate()
-        .map(|(place, (window, template, fallback))| Environment {
-            id: environment_id(place),
-            name: format!("environment {place}"),
+        .map(|(index, (window, template, fallback))| Environment {
+            id: environment_id(index),
+            name: format!("environment {index}"),
             default_country: None,
             number_form: ringback_routing::NumberForm::National,
             recency_window_seconds: window,
@@ -341,10 +341,10 @@ fn build(
     let agents: Vec<Agent> = agents
         .into_iter()
         .enumerate()
-        .map(|(place, (inbound, published, kind, role))| Agent {
-            id: agent_id(place),
-            environment: environment_id(home(place)),
-            name: format!("agent {place}"),
+        .map(|(index, (inbound, published, kind, role))| Agent {
+            id: agent_id(index),
+            environment: environment_id(home(index)),
+            name: format!("agent {index}"),
             label: String::new(),
             description: None,
             direction: if inbound {
@@ -365,7 +365,7 @@ fn build(
                     sequence += 1;
                     let source_agents: Vec<AgentId> = sources
                         .into_iter()
-                        .filter(|source| home(*source) == home(place) && !directions[*source])
+                        .filter(|source| home(*source) == home(index) && !directions[*source])
                         .map(agent_id)
                         .collect();
                     (!source_agents.is_empty()).then(|| CallbackRole {
@@ -383,7 +383,7 @@ fn build(
     let numbers = numbers
         .into_iter()
         .enumerate()
-        .map(|(place, (environment, owners, default))| {
+        .map(|(index, (environment, owners, default))| {
             let mut unique: Vec<AgentId> = Vec::new();
             for owner in owners
                 .into_iter()
@@ -393,7 +393,7 @@ fn build(
                     unique.push(agent_id(owner));
                 }
             }
-            let id = NumberId(Uuid::from_u128(0xb000 + place as u128));
+            let id = NumberId(Uuid::from_u128(0xb000 + index as u128));
             assignments.extend(unique.iter().map(|agent| Assignment {
                 number: id,
                 agent: *agent,
@@ -401,7 +401,7 @@ fn build(
             PhoneNumber {
                 id,
                 environment: environment_id(environment),
-                number: number(place),
+                number: number(index),
                 country: None,
                 default_agent: default.map(agent_id).filter(|id| unique.contains(id)),
                 created_at: at,
