@@ -1,5 +1,5 @@
-//! Contacts as a decision sees them: what is asked, and what is answered. Where the calls are kept is the
-//! business of whoever implements [`Contacts`].
+//! Contacts as a decision sees them: the question and the answer. Whoever implements [`Contacts`] decides where
+//! the calls are kept.
 
 use crate::{AgentSlot, CallStatus, E164, EnvironmentSlot, Timestamp};
 
@@ -8,26 +8,26 @@ pub trait Contacts {
     /// The calls remembered of a contact, newest first.
     ///
     /// # Errors
-    /// They have to be read from storage, and cannot be at present.
+    /// The calls have to be read from storage, and cannot be at present.
     fn calls(
         &self,
         environment: EnvironmentSlot,
         contact: E164,
     ) -> Result<RecentCalls, ContactUnreadable>;
 
-    /// Prepares for [`Self::calls`] of these contacts, which are about to be asked for: where that
-    /// waits for memory, it waits once for all of them.
+    /// Prepares for [`Self::calls`] of these contacts, which will be called next: an implementation that waits
+    /// for memory can wait once for all of them.
     fn warm(&self, _contacts: &[(EnvironmentSlot, E164)]) {}
 
-    /// The source of the contact's newest call, as far as memory alone can tell: what the answer will most
-    /// likely have to do with.
+    /// The source of the contact's newest call, as far as memory alone knows it. A hint: the caller prefetches
+    /// what the decision will probably read.
     fn likely_source(&self, _environment: EnvironmentSlot, _contact: E164) -> Option<AgentSlot> {
         None
     }
 }
 
-/// What is remembered of a contact cannot be read at present, because storage is damaged or fails: the
-/// question must not be answered as if nothing were remembered.
+/// What is remembered of a contact cannot be read at present, because storage is damaged or fails. Do not answer
+/// as if nothing were remembered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("what is remembered of the contact cannot be read")]
 pub struct ContactUnreadable;
@@ -39,16 +39,16 @@ pub struct RememberedCall {
     pub source: AgentSlot,
     /// The number that it called from, if known; in an index, as its [subscriber](E164::subscriber).
     pub from: Option<E164>,
-    /// When, to the second.
+    /// When the call started, to the second.
     pub started_at: Timestamp,
-    /// How far it got.
+    /// How far the call got, by the best report so far.
     pub status: CallStatus,
 }
 
 /// Up to four calls, newest first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RecentCalls {
-    /// The calls; `None` from the first free place on.
+    /// The calls, without gaps; `None` behind the last one.
     calls: [Option<RememberedCall>; Self::LIMIT],
 }
 
@@ -69,11 +69,11 @@ impl RecentCalls {
 }
 
 impl FromIterator<RememberedCall> for RecentCalls {
-    /// Takes the first four.
+    /// Takes the first four calls, and ignores the rest.
     fn from_iter<I: IntoIterator<Item = RememberedCall>>(calls: I) -> Self {
         let mut recent = Self::default();
-        for (place, call) in recent.calls.iter_mut().zip(calls) {
-            *place = Some(call);
+        for (entry, call) in recent.calls.iter_mut().zip(calls) {
+            *entry = Some(call);
         }
         recent
     }

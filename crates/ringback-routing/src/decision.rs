@@ -13,7 +13,7 @@ use crate::{
 /// Decides where a call goes.
 ///
 /// # Errors
-/// What is remembered of the caller cannot be read at present: whatever were answered could be wrong.
+/// What is remembered of the caller cannot be read at present, so any answer could be wrong.
 pub fn decide<'d>(
     directory: &'d Directory,
     contacts: &impl Contacts,
@@ -23,11 +23,11 @@ pub fn decide<'d>(
     decide_dialed(directory, number, contacts, question)
 }
 
-/// The same for a dialed number that was looked up before, in this directory; `None`: it is not ours, or could
-/// not be read.
+/// Decides as [`decide`], for a dialed number that was already looked up in this directory; `None`: it is not
+/// ours, or cannot be read.
 ///
 /// # Errors
-/// As above.
+/// As [`decide`].
 pub fn decide_dialed<'d>(
     directory: &'d Directory,
     number: Option<DialedNumber<'d>>,
@@ -37,7 +37,7 @@ pub fn decide_dialed<'d>(
     resolve(directory, number, contacts, question, &mut Unobserved)
 }
 
-/// The rungs, from the best answer to the last resort; `observer` hears how each one went.
+/// Tries the rungs, from the best answer to the last resort; `observer` is called with the result of each one.
 pub(crate) fn resolve<'d>(
     directory: &'d Directory,
     number: Option<DialedNumber<'d>>,
@@ -91,36 +91,35 @@ pub(crate) fn resolve<'d>(
     Ok(place.unanswered())
 }
 
-/// What is asked.
+/// A call to decide on.
 #[derive(Clone, Copy)]
 pub struct Question<'q> {
     /// The dialed number; `None`: it could not be read.
     pub dialed: Option<E164>,
-    /// Who calls.
+    /// The caller, as read from the request.
     pub caller: Caller,
     /// The time of the call: the recency window is counted back from it.
     pub now: Timestamp,
-    /// The users that a target must have for `usable` to tell against it: that of the SIP request's own
-    /// URI.
+    /// `usable` may reject only targets whose user is in this set: the user of the SIP request's own URI.
     pub avoided: UserSet,
-    /// Whether the asker can be sent to a target, once its placeholders are filled in; a SIP request
-    /// cannot be sent back to its own URI.
+    /// Whether the call can be sent to a target, once its placeholders are filled in. A SIP request cannot be
+    /// sent back to its own URI.
     pub usable: &'q dyn Fn(&Target, &Placeholders) -> bool,
 }
 
-/// A dialed number that is ours.
+/// A dialed number that one of our environments owns.
 #[derive(Clone, Copy, Debug)]
 pub struct DialedNumber<'d> {
-    /// The number.
+    /// The number's entry in the directory.
     pub number: &'d DirectoryNumber,
     /// The environment that owns it.
     pub environment: &'d DirectoryEnvironment,
 }
 
-/// What is answered; borrows from the directory that it was made by.
+/// The answer; it borrows from the directory that the decision read.
 #[derive(Clone, Copy, Debug)]
 pub struct Decision<'d> {
-    /// What becomes of the call.
+    /// Where the call goes: to an agent, to fallback targets, or nowhere.
     pub outcome: Outcome,
     /// The stable reason for the outcome.
     pub reason: Reason,
@@ -132,9 +131,9 @@ pub struct Decision<'d> {
     pub source_agent: Option<&'d DirectoryAgent>,
     /// The call that is returned.
     pub call: Option<RememberedCall>,
-    /// What is known of its targets.
+    /// Summary of the targets: placeholders and users in them.
     pub target_set: TargetSet,
-    /// The directory that it was made by.
+    /// The directory that the decision read.
     directory: &'d Directory,
 }
 
@@ -153,9 +152,8 @@ pub enum Outcome {
 }
 
 /// Why a call goes where it goes.
-///
-/// The five failures of a remembered call stand in the order in which they are checked, so that of
-/// several roles the one that got furthest gives the reason.
+/// The five failures of a remembered call are declared in the order in which they are checked. Of several roles,
+/// the one that got furthest gives the reason.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[repr(u8)]
@@ -172,17 +170,17 @@ pub enum Reason {
     CallerNeverCalled,
     /// No role names the agent that called.
     SourceHasNoCallbackAgent,
-    /// The callback agent does not own the dialed number.
+    /// The callback agent does not own the dialed number: it is not assigned to it.
     CallbackAgentNotOwner,
     /// The callback agent is not published, or has no usable target.
     CallbackAgentNotPublished,
     /// The call is older than the recency window.
     CallExpired,
-    /// The call's status is not one that the role asks for.
+    /// The call's status is not among the role's trigger statuses.
     StatusNotEligible,
     /// The dialed number is not one of ours.
     NumberUnknown,
-    /// Neither a default agent nor a fallback target is there.
+    /// The number has no usable default agent, and its environment no usable fallback target.
     NoAgentAvailable,
 }
 
@@ -190,7 +188,7 @@ impl Outcome {
     /// Every outcome.
     pub const ALL: [Self; 4] = [Self::Callback, Self::Default, Self::Fallback, Self::Refused];
 
-    /// The stable name.
+    /// The name in JSON, headers and metrics; it never changes.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -231,7 +229,7 @@ impl Reason {
         Self::NoAgentAvailable,
     ];
 
-    /// The stable name.
+    /// The name in JSON, headers and metrics; it never changes.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -252,8 +250,7 @@ impl Reason {
 }
 
 impl<'d> Decision<'d> {
-    /// Where to send the call, with placeholders; those that are not usable to the asker are still
-    /// among them.
+    /// Where to send the call, with placeholders not filled in. Targets that `usable` rejects are still included.
     #[must_use]
     pub fn targets(&self) -> &'d [Target] {
         match (self.agent, self.environment) {
@@ -265,7 +262,7 @@ impl<'d> Decision<'d> {
         }
     }
 
-    /// What the placeholders of its targets stand for, in a call from this caller to this number.
+    /// The values of the placeholders in its targets, for a call from this caller to this number.
     #[must_use]
     pub fn placeholders(&self, dialed: Option<E164>, caller: Caller) -> Placeholders {
         Placeholders {
@@ -291,13 +288,13 @@ impl<'d> Decision<'d> {
     }
 }
 
-/// Hears how each rung went. Every function does nothing unless it is overridden.
+/// Receives the result of each rung. Every function does nothing by default.
 pub(crate) trait Observer {
-    /// The dialed number is nobody's.
+    /// No environment owns the dialed number.
     fn number_unknown(&mut self) {}
-    /// The caller has no readable number, or none that was ever called.
+    /// The caller has no readable number, or nobody called that number.
     fn nothing_remembered(&mut self, _reason: Reason) {}
-    /// A remembered call was weighed.
+    /// One remembered call was checked against the roles.
     fn call_weighed(
         &mut self,
         _place: &Place<'_, '_>,
@@ -314,25 +311,25 @@ pub(crate) trait Observer {
     fn fallback(&mut self, _held: bool) {}
 }
 
-/// The observer of the call path.
+/// The observer of the call path: it ignores everything.
 struct Unobserved;
 
 impl Observer for Unobserved {}
 
-/// A question whose dialed number has been found.
+/// A question whose dialed number has been found, with its environment.
 pub(crate) struct Place<'d, 'q> {
-    /// Where to look things up.
+    /// The snapshot that all lookups read.
     pub(crate) directory: &'d Directory,
     /// The dialed number.
     pub(crate) number: &'d DirectoryNumber,
-    /// Its environment.
+    /// The environment that owns the number.
     pub(crate) environment: &'d DirectoryEnvironment,
-    /// What is asked.
+    /// The call to decide on.
     pub(crate) question: &'q Question<'q>,
 }
 
 impl<'d> Place<'d, '_> {
-    /// The last resort: refused, because nobody is there.
+    /// Refused because no agent is available: the last resort.
     fn unanswered(&self) -> Decision<'d> {
         Decision {
             environment: Some(self.environment),
@@ -340,8 +337,8 @@ impl<'d> Place<'d, '_> {
         }
     }
 
-    /// Whether at least one of the agent's targets can be used, for a call back to this source agent
-    /// if there is one.
+    /// Whether at least one of the agent's targets can be used. `source` is the source agent of a callback, and
+    /// `None` otherwise.
     fn has_target(&self, agent: &DirectoryAgent, source: Option<&DirectoryAgent>) -> bool {
         let known = agent.target_set(self.environment);
         if known.has_one_for_agents(self.question.avoided) {
@@ -355,7 +352,7 @@ impl<'d> Place<'d, '_> {
             .any(|target| (self.question.usable)(target, &filling))
     }
 
-    /// What the placeholders of targets stand for with these agents.
+    /// The values of the placeholders in targets, for these agents.
     fn placeholders(&self, agent: Option<AgentId>, source_agent: Option<AgentId>) -> Placeholders {
         Placeholders {
             agent,
@@ -366,8 +363,8 @@ impl<'d> Place<'d, '_> {
     }
 }
 
-/// The callback rungs: the newest qualifying call from the dialed number, else the newest of all;
-/// else the reason of the newest call's failure.
+/// The callback rungs: the newest qualifying call from the dialed number, else the newest qualifying call of all,
+/// else the reason why the newest call failed.
 fn returned_call<'d>(
     place: &Place<'d, '_>,
     contacts: &impl Contacts,
@@ -390,7 +387,7 @@ fn returned_call<'d>(
     let mut from_other_number = None;
     let mut failure = None;
     for call in contacts.calls(place.environment.slot, contact)?.iter() {
-        // A call whose agent was deleted is as good as deleted.
+        // Deleting an agent deletes its calls, even where the index still holds some.
         let Some(source) = place.directory.agent(call.source) else {
             continue;
         };
@@ -433,8 +430,8 @@ fn returned_call<'d>(
     })))
 }
 
-/// The agent that takes the call back: of the roles by which it qualifies, the one set last; else
-/// the step at which no role was left.
+/// The agent that takes the call back: of the roles by which the call qualifies, the one set last; else the step
+/// at which no role was left.
 fn claimant<'d>(
     place: &Place<'d, '_>,
     source: &DirectoryAgent,
@@ -453,7 +450,7 @@ fn claimant<'d>(
     Err(furthest)
 }
 
-/// What keeps the role of this agent from taking the call back.
+/// Why the role of this agent does not take the call back; `None`: it does.
 pub(crate) fn obstacle(
     place: &Place<'_, '_>,
     agent: &DirectoryAgent,
@@ -482,7 +479,8 @@ pub(crate) fn obstacle(
     }
 }
 
-/// The agent for calls that no role claims: the one chosen, or else the first assigned that can.
+/// The agent for calls that no role claims: the number's default agent if usable, else the first assigned agent
+/// that is usable.
 fn default_agent<'d>(
     place: &Place<'d, '_>,
     observer: &mut impl Observer,
@@ -500,7 +498,7 @@ fn default_agent<'d>(
     agent
 }
 
-/// A callback.
+/// The decision to send the call to this callback agent.
 fn callback<'d>(
     place: &Place<'d, '_>,
     reason: Reason,

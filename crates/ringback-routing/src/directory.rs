@@ -1,9 +1,9 @@
 //! The directory: environments, agents, numbers, roles and tokens, compiled for routing.
 //!
-//! A [`Directory`] is an immutable snapshot to its readers. The one writer clones it (the clone shares
-//! everything with it), applies a batch of changes with the `put_` and `remove_` functions, and swaps
-//! the clone in; that costs the same whatever the directory's size. What the call path needs is resolved
-//! here, when something changes, so that a decision follows slots instead of searching.
+//! For its readers a [`Directory`] is an immutable snapshot. The one writer clones it (a clone shares all data),
+//! applies a batch of changes with the `put_` and `remove_` functions, and swaps the clone in. The cost does not
+//! depend on the directory's size. The call path needs references by slot; they are resolved here, when something
+//! changes, so that a decision follows slots instead of searching.
 
 use std::fmt;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use crate::{
     Target, Token, TokenId,
 };
 
-/// A snapshot of everything that changes rarely.
+/// An immutable snapshot of environments, agents, numbers, roles and tokens.
 #[derive(Clone, Debug)]
 pub struct Directory {
     /// By slot; `None` where an environment was removed.
@@ -30,12 +30,13 @@ pub struct Directory {
     free_environments: Vec<EnvironmentSlot>,
     /// By slot; `None` where an agent was removed.
     agents: PersistentVec<Option<DirectoryAgent>>,
-    /// Who has, or had, each slot: what was decided by an earlier directory may name an agent that is gone.
+    /// The agent that has, or had, each slot: a decision by an earlier directory may name an agent that was
+    /// deleted since.
     identities: PersistentVec<(EnvironmentId, AgentId)>,
     /// Slots of the agents.
     agent_slots: PersistentMap<AgentId, AgentSlot>,
-    /// The numbers, by their subscribers; the environment of each beside it, so that it is known before the
-    /// number is in reach.
+    /// The numbers, by their subscribers. The environment's slot is beside each one, so that the environment is
+    /// known before the number itself is loaded.
     numbers: PersistentMap<E164, (EnvironmentSlot, Arc<DirectoryNumber>)>,
     /// The numbers' digits, by identifier.
     number_digits: PersistentMap<NumberId, E164>,
@@ -50,25 +51,25 @@ pub struct Directory {
 /// An environment and what belongs to it.
 #[derive(Clone, Debug)]
 pub struct DirectoryEnvironment {
-    /// What is stored of it.
+    /// The stored settings.
     pub record: Environment,
-    /// Where it stands.
+    /// Its index in this directory.
     pub slot: EnvironmentSlot,
-    /// Where calls go that are for agents without targets of their own: one target, or none.
+    /// Where calls go for agents without targets of their own: one target, or none.
     template_targets: Vec<Target>,
-    /// What is known of these.
+    /// Summary of `template_targets`.
     template: TargetSet,
-    /// What is known of its fallback targets.
+    /// Summary of the fallback targets.
     fallback: TargetSet,
-    /// Its agents, first made first, and some that are gone.
+    /// Its agents, oldest first; removed ones stay listed until the list is thinned.
     agents: PersistentVec<AgentSlot>,
     /// How many of its agents there are.
     agent_count: usize,
-    /// Its numbers, first entered first, and some that are gone.
+    /// Its numbers, oldest first; removed ones stay listed until the list is thinned.
     numbers: PersistentVec<NumberId>,
     /// How many of its numbers there are.
     number_count: usize,
-    /// Its tokens, first made first.
+    /// Its tokens, oldest first.
     pub tokens: Vec<Arc<Token>>,
 }
 
@@ -76,29 +77,29 @@ pub struct DirectoryEnvironment {
 #[derive(Clone, Debug)]
 #[repr(align(64))]
 pub struct DirectoryAgent {
-    /// What is stored of it.
+    /// The stored settings.
     pub record: Arc<Agent>,
-    /// The agents whose callback role names this one as a source, role set last first.
+    /// The agents whose callback role names this one as a source; the role that was set last comes first.
     pub claimed_by: AgentSlots,
-    /// What is known of its own targets.
+    /// Summary of its own targets.
     own_targets: TargetSet,
-    /// How old a call may be for its role, in seconds; [`AS_ENVIRONMENT`]: as the environment says.
+    /// How old a call may be for its role, in seconds; [`AS_ENVIRONMENT`]: the environment's window applies.
     recency_window: u32,
-    /// Where it stands.
+    /// Its index in this directory.
     pub slot: AgentSlot,
     /// The environment that it belongs to.
     pub environment: EnvironmentSlot,
-    /// The statuses that its role asks for; empty: any.
+    /// The trigger statuses of its role; empty: any.
     pub trigger_statuses: StatusSet,
     /// Whether it holds a callback role.
     has_role: bool,
     /// Whether it is published and inbound.
     takes_calls: bool,
-    /// Whether every source of its role was known when the role was entered.
+    /// Whether every source of its role was known when the role was linked; if not, the next put links it again.
     is_linked: bool,
 }
 
-/// A number and what routing needs resolved: that stands first, in one cache line.
+/// A number and what routing needs resolved, which comes first, so that it fits into one cache line.
 #[derive(Clone, Debug)]
 #[repr(C, align(64))]
 pub struct DirectoryNumber {
@@ -106,11 +107,11 @@ pub struct DirectoryNumber {
     owners: Owners,
     /// The agent chosen for calls that no role claims.
     pub default_agent: Option<AgentSlot>,
-    /// The number by which its [subscriber](E164::subscriber) is known.
+    /// The spelling that stands for its [subscriber](E164::subscriber).
     pub(crate) subscriber: E164,
     /// The environment that it belongs to.
     pub environment: EnvironmentSlot,
-    /// What is stored of it.
+    /// The stored settings.
     pub record: PhoneNumber,
 }
 
@@ -121,8 +122,8 @@ pub struct TokenHash(pub [u8; 32]);
 impl Directory {
     /// An empty directory.
     ///
-    /// The hashes of its maps follow from the seed: a random one, which nobody is told, keeps whoever chooses
-    /// numbers from choosing what falls together.
+    /// The seed determines the hashes of its maps. Pass a random seed and keep it secret: otherwise a client
+    /// could choose numbers that collide.
     #[must_use]
     pub fn new(seed: u64) -> Self {
         Self {
@@ -140,7 +141,7 @@ impl Directory {
         }
     }
 
-    /// Compiles a directory from everything stored; of the seed, see [`Self::new`].
+    /// Compiles a directory from everything stored. For the seed see [`Self::new`].
     ///
     /// Records are taken in the order given within each kind, which should be the order of their
     /// creation; entries whose environment is missing are left out.
@@ -189,7 +190,7 @@ impl Directory {
         Some(number)
     }
 
-    /// The number of this subscriber with its environment, as a call to it finds them.
+    /// The number of this subscriber and its environment, in one lookup.
     #[must_use]
     pub fn dialed(&self, number: E164) -> Option<DialedNumber<'_>> {
         let (environment, number) = self.numbers.get(&number.subscriber())?;
@@ -213,13 +214,13 @@ impl Directory {
         self.agents.get(slot.0 as usize)?.as_ref()
     }
 
-    /// Who has this slot, or had it: the agent and its environment. Slots are never given out twice.
+    /// The agent that has this slot, or had it, and its environment. A slot is never reused.
     #[must_use]
     pub fn identity(&self, slot: AgentSlot) -> Option<(EnvironmentId, AgentId)> {
         self.identities.get(slot.0 as usize).copied()
     }
 
-    /// Where calls to this agent go: its own targets, or else what the environment's template makes.
+    /// Where calls to this agent go: its own targets, or else the one that the environment's template makes.
     #[must_use]
     pub fn targets<'d>(&'d self, agent: &'d DirectoryAgent) -> &'d [Target] {
         if !agent.own_targets.is_empty() {
@@ -263,7 +264,7 @@ impl Directory {
             .and_then(|slot| self.environment(*slot))
     }
 
-    /// All environments, first made first.
+    /// All environments, oldest first.
     pub fn environments(&self) -> impl Iterator<Item = &DirectoryEnvironment> {
         let mut all: Vec<&DirectoryEnvironment> = self
             .environments
@@ -274,7 +275,7 @@ impl Directory {
         all.into_iter()
     }
 
-    /// The agents of an environment, first made first.
+    /// The agents of an environment, oldest first.
     pub fn agents_of(&self, environment: EnvironmentId) -> impl Iterator<Item = &DirectoryAgent> {
         self.environment_by_id(environment)
             .into_iter()
@@ -282,7 +283,7 @@ impl Directory {
             .filter_map(|slot| self.agent(*slot))
     }
 
-    /// The numbers of an environment, first entered first.
+    /// The numbers of an environment, oldest first.
     pub fn numbers_of(&self, environment: EnvironmentId) -> impl Iterator<Item = &DirectoryNumber> {
         self.environment_by_id(environment)
             .into_iter()
@@ -309,7 +310,7 @@ impl Directory {
         self.greatest_set_sequence
     }
 
-    /// Every agent, of all environments, first made first.
+    /// Every agent of all environments, oldest first.
     pub fn all_agents(&self) -> impl Iterator<Item = &DirectoryAgent> {
         self.agents.iter().filter_map(Option::as_ref)
     }
@@ -320,7 +321,7 @@ impl Directory {
         self.environment_slots.len() < EnvironmentSlot::LIMIT
     }
 
-    /// Enters an environment, or replaces what is stored of it. Without room, nothing happens: see
+    /// Adds an environment, or replaces its stored settings. Does nothing when the directory is full: see
     /// [`Self::has_room_for_environment`].
     pub fn put_environment(&mut self, record: Environment) {
         let template_targets: Vec<Target> = template_target(&record).into_iter().collect();
@@ -385,8 +386,7 @@ impl Directory {
         }
     }
 
-    /// Enters an agent, or replaces what is stored of it; of its role, sources that are unknown are
-    /// not linked.
+    /// Adds an agent, or replaces its stored settings. Sources of its role that are unknown are not linked.
     pub fn put_agent(&mut self, record: Agent) {
         let Some(environment) = self.environment_slots.get(&record.environment).copied() else {
             return;
@@ -425,8 +425,8 @@ impl Directory {
             None => (None, AgentSlots::new(), true),
         };
         let entry = DirectoryAgent::new(Arc::clone(&record), slot, environment, own_targets);
-        if let Some(place) = self.agents.get_mut(slot.0 as usize) {
-            *place = Some(DirectoryAgent {
+        if let Some(held) = self.agents.get_mut(slot.0 as usize) {
+            *held = Some(DirectoryAgent {
                 claimed_by,
                 is_linked,
                 ..entry
@@ -472,7 +472,7 @@ impl Directory {
         }
     }
 
-    /// Enters a number, or replaces what is stored of it; who owns it stays.
+    /// Adds a number, or replaces its stored settings; its owners stay.
     pub fn put_number(&mut self, record: PhoneNumber) {
         let Some(environment) = self.environment_slots.get(&record.environment).copied() else {
             return;
@@ -500,18 +500,18 @@ impl Directory {
         });
     }
 
-    /// Assigns a number to an agent, which stands behind those that own it already; without effect where one of
-    /// the two is unknown.
+    /// Assigns a number to an agent, behind the agents that own it already. Does nothing if the number or the
+    /// agent is unknown.
     pub fn assign(&mut self, assignment: &Assignment) {
         self.change_owners(assignment, Owners::add);
     }
 
-    /// Takes a number from an agent.
+    /// Ends the assignment of a number to an agent; does nothing if there is none.
     pub fn unassign(&mut self, assignment: &Assignment) {
         self.change_owners(assignment, Owners::remove);
     }
 
-    /// Changes the owners of a number.
+    /// Changes the owners of a number, if number and agent are known.
     fn change_owners(
         &mut self,
         assignment: &Assignment,
@@ -527,14 +527,14 @@ impl Directory {
         self.enter_number(changed);
     }
 
-    /// Puts a number where its subscriber is looked up.
+    /// Stores a number under its subscriber.
     fn enter_number(&mut self, number: DirectoryNumber) {
         let (subscriber, environment) = (number.subscriber, number.environment);
         self.numbers
             .insert(subscriber, (environment, Arc::new(number)));
     }
 
-    /// Removes a number.
+    /// Removes a number and its assignments.
     pub fn remove_number(&mut self, id: NumberId) {
         let Some(digits) = self.number_digits.remove(&id) else {
             return;
@@ -554,7 +554,7 @@ impl Directory {
         }
     }
 
-    /// Enters a token.
+    /// Adds a token, or replaces it.
     pub fn put_token(&mut self, record: Token) {
         let Some(slot) = self.environment_slots.get(&record.environment) else {
             return;
@@ -568,7 +568,7 @@ impl Directory {
         self.tokens.insert(token.hash, token);
     }
 
-    /// Ends a token.
+    /// Ends a token: it gives access to nothing from now on.
     pub fn remove_token(&mut self, environment: EnvironmentId, id: TokenId) {
         let Some(slot) = self.environment_slots.get(&environment).copied() else {
             return;
@@ -582,14 +582,13 @@ impl Directory {
         }
     }
 
-    /// An environment, to be changed.
+    /// An environment to change; copied first if an older snapshot shares it.
     fn environment_mut(&mut self, slot: EnvironmentSlot) -> Option<&mut DirectoryEnvironment> {
         let entry = self.environments.get_mut(usize::from(slot.0))?;
         entry.as_mut().map(Arc::make_mut)
     }
 
-    /// Brings a source's `claimed_by` up to date after the role of `claimant` has changed; false if the
-    /// source is unknown.
+    /// Updates a source's `claimed_by` after the role of `claimant` has changed; false if the source is unknown.
     fn relink(&mut self, source: AgentId, claimant: AgentSlot) -> bool {
         let Some(slot) = self.agent_slots.get(&source).copied() else {
             return false;
@@ -632,14 +631,14 @@ impl DirectoryEnvironment {
         self.number_count
     }
 
-    /// What is known of its fallback targets.
+    /// Summary of its fallback targets.
     pub(crate) const fn fallback(&self) -> TargetSet {
         self.fallback
     }
 }
 
 impl DirectoryAgent {
-    /// An agent that no role names.
+    /// An agent whose slot no role names yet.
     fn new(
         record: Arc<Agent>,
         slot: AgentSlot,
@@ -678,7 +677,7 @@ impl DirectoryAgent {
         self.has_role
     }
 
-    /// What is known of where its calls go.
+    /// Summary of the targets that its calls go to.
     pub(crate) fn target_set(&self, environment: &DirectoryEnvironment) -> TargetSet {
         if self.own_targets.is_empty() {
             environment.template
@@ -687,7 +686,7 @@ impl DirectoryAgent {
         }
     }
 
-    /// How old a call may be for its role, in seconds.
+    /// How old a call may be for its role, in seconds; the environment's window if the role sets none.
     pub(crate) fn recency_window(&self, environment: &DirectoryEnvironment) -> u64 {
         match self.recency_window {
             AS_ENVIRONMENT => environment.record.recency_window_seconds,
@@ -703,7 +702,7 @@ impl DirectoryNumber {
         self.owners.contains(agent)
     }
 
-    /// The agents that own it, first assigned first.
+    /// The agents that own it, in order of assignment.
     pub fn owners(&self) -> impl Iterator<Item = AgentSlot> {
         self.owners.iter()
     }
@@ -726,7 +725,7 @@ fn sources(role: Option<&CallbackRole>) -> &[AgentId] {
     role.map_or(&[], |role| &role.source_agents)
 }
 
-/// Where calls go that are for agents without targets of their own.
+/// The target that the environment's template makes, for agents without targets of their own.
 fn template_target(environment: &Environment) -> Option<Target> {
     let uri = environment.target_template.clone()?;
     Some(Target {
@@ -736,8 +735,8 @@ fn template_target(environment: &Environment) -> Option<Target> {
     })
 }
 
-/// A list of what an environment has without what is gone, if more than half of it is: so seldom that it does
-/// not count.
+/// An environment's list without the removed entries, once more than half of them are removed. Thinning is so
+/// rare that its cost per removal is constant.
 fn thinned<T: Clone>(
     listed: &PersistentVec<T>,
     present: usize,
@@ -753,13 +752,13 @@ fn thinned<T: Clone>(
     Some(remaining)
 }
 
-/// So many that are gone are never too many in a list.
+/// A list with this many removed entries or fewer is never thinned.
 const FEW: usize = 64;
 
-/// A [`DirectoryAgent::recency_window`] that the role leaves to the environment.
+/// Value of [`DirectoryAgent::recency_window`] where the role sets no window of its own.
 const AS_ENVIRONMENT: u32 = u32::MAX;
 
-/// The longest one of a role's own: 136 years, longer than any call is remembered.
+/// The longest window of a role's own, in seconds: 136 years, longer than any call is remembered.
 const LONGEST_WINDOW: u32 = u32::MAX - 1;
 
 #[cfg(test)]

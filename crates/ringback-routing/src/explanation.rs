@@ -41,7 +41,7 @@ pub struct Step {
     pub held: bool,
     /// The reason that it gave.
     pub reason: Option<Reason>,
-    /// The same for people.
+    /// The result in a sentence for people; its wording may change.
     pub detail: String,
 }
 
@@ -84,7 +84,7 @@ impl Rung {
     }
 }
 
-/// Collects the steps.
+/// Collects the steps, as the observer of a decision.
 #[derive(Default)]
 struct Notes {
     /// The steps so far.
@@ -211,7 +211,7 @@ impl Observer for Notes {
     }
 }
 
-/// An agent as people know it.
+/// An agent by its name and identifier, for people.
 fn named(agent: &DirectoryAgent) -> String {
     format!("agent {} ({})", agent.record.name, agent.record.id)
 }

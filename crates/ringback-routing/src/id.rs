@@ -1,4 +1,4 @@
-//! Identifiers: UUIDs toward the outside, small slots inside the hot path.
+//! Identifiers: UUIDs outside of the process, small slots on the call path.
 
 use std::fmt;
 use std::str::FromStr;
@@ -58,7 +58,7 @@ pub fn read_id(text: &str) -> Option<Uuid> {
     }
 }
 
-/// Where an environment stands in this process's [`Directory`](crate::Directory); never stored.
+/// Index of an environment in this process's [`Directory`](crate::Directory); never stored.
 ///
 /// Part of a contact's packed key, so at most [`EnvironmentSlot::LIMIT`] environments exist at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -69,9 +69,9 @@ impl EnvironmentSlot {
     pub const LIMIT: usize = 1 << 14;
 }
 
-/// Where an agent stands in this process's [`Directory`](crate::Directory); never stored, never reused.
+/// Index of an agent in this process's [`Directory`](crate::Directory); never stored, never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct AgentSlot(pub u32);
 
-/// A few agents; as many as most lists have stand where the list stands, not elsewhere in memory.
+/// A list of agents; up to four are kept inline, which is enough for most lists.
 pub type AgentSlots = SmallVec<[AgentSlot; 4]>;

@@ -9,17 +9,17 @@ pub struct LearnedCall {
     pub environment: EnvironmentId,
     /// The agent that called.
     pub agent: AgentId,
-    /// Who was called.
+    /// The number that was called.
     pub contact: E164,
-    /// The number that it called from, if it could be read.
+    /// The number that it called from, if it can be read.
     pub from: Option<E164>,
-    /// How far the call got, as far as was seen.
+    /// How far the call got, by the messages seen so far.
     pub status: CallStatus,
-    /// When it was seen first.
+    /// When its first message was seen.
     pub started_at: Timestamp,
-    /// Its Call-ID.
+    /// Its Call-ID, which becomes the `sid`.
     pub sid: String,
-    /// Whether it is seen for the first time. Otherwise its status alone is news, and nothing is recorded of a call
-    /// that is not known (any more).
+    /// Whether this is the first message of the call. Otherwise only the status is new, and a call that is
+    /// unknown (or forgotten) is not recorded.
     pub is_new: bool,
 }

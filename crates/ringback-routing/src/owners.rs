@@ -1,26 +1,27 @@
 //! The agents that own a number, in the order in which it was assigned to them.
 //!
-//! Mostly a handful, which stand in the number itself. Where there are many, one more costs the same however
-//! many there are, and whether an agent is among them is looked up, not searched.
+//! Most numbers have a few owners, which are kept inline. With many owners, adding one costs the same however
+//! many there are, and membership is looked up instead of searched.
 
 use crate::persistent::{PersistentMap, PersistentVec};
 use crate::{AgentSlot, AgentSlots};
 
-/// The owners of a number; copies share what they have in common.
+/// The owners of a number; clones share their data.
 #[derive(Clone, Debug)]
 pub(crate) enum Owners {
-    /// As few as are quickly looked through.
+    /// At most [`MOST_SEARCHED`] owners, searched one by one.
     Few(AgentSlots),
-    /// More.
+    /// More owners, found by a map.
     Many(Box<Many>),
 }
 
 /// Many owners.
 #[derive(Clone, Debug)]
 pub(crate) struct Many {
-    /// In the order of assignment; some are owners no more, or are again and stand further behind.
+    /// In order of assignment. Some are no longer owners, or were assigned again and are listed a second time
+    /// further back.
     listed: PersistentVec<AgentSlot>,
-    /// Where in the list each owner stands.
+    /// The index in `listed` of each owner.
     indexes: PersistentMap<AgentSlot, u32>,
 }
 
@@ -77,14 +78,14 @@ impl Owners {
         }
     }
 
-    /// Removes an agent.
+    /// Removes an agent, if it is an owner.
     pub(crate) fn remove(&mut self, agent: AgentSlot) {
         match self {
             Self::Few(slots) => slots.retain(|other| *other != agent),
             Self::Many(many) => {
                 many.indexes.remove(&agent);
                 let left = many.indexes.len();
-                // So seldom that it does not count.
+                // Thin the list: rare enough that its cost per removal is constant.
                 if many.listed.len() > 2 * left + MOST_SEARCHED {
                     let slots: Vec<AgentSlot> = self.iter().collect();
                     *self = if left <= MOST_SEARCHED / 2 {
@@ -99,11 +100,11 @@ impl Owners {
 }
 
 impl Many {
-    /// These, in this order.
+    /// Owners in this order.
     fn of(slots: impl IntoIterator<Item = AgentSlot>) -> Self {
         let mut many = Self {
             listed: PersistentVec::default(),
-            // Nobody chooses slots: they are counted.
+            // A fixed seed is safe: slots are counted up, so nobody can choose colliding ones.
             indexes: PersistentMap::with_seed(0),
         };
         for slot in slots {
@@ -114,14 +115,14 @@ impl Many {
 
     /// Adds an agent that is not among them.
     fn push(&mut self, agent: AgentSlot) {
-        // There are no more owners than slots for agents, and the list is never twice as long.
+        // There are no more owners than agent slots, and the list is at most twice as long, so the index fits.
         let index = u32::try_from(self.listed.len()).unwrap_or(u32::MAX);
         self.listed.push(agent);
         self.indexes.insert(agent, index);
     }
 }
 
-/// Up to so many owners are looked through.
+/// The most owners that are searched one by one.
 const MOST_SEARCHED: usize = 16;
 
 #[cfg(test)]
@@ -152,7 +153,7 @@ mod tests {
                 prop_assert_eq!(owners.contains(slot), list.contains(&slot));
                 prop_assert!(owners.iter().eq(list.iter().copied()));
             }
-            // Copies keep what they had.
+            // Clones made earlier keep their owners.
             for (owners, list) in before {
                 prop_assert!(owners.iter().eq(list));
             }

@@ -1,8 +1,8 @@
-//! Collections whose copies share what they have in common.
+//! Collections whose clones share their data.
 //!
-//! A copy costs one reference count, and a change of a copy costs the few nodes on the way to it, the
-//! same among a thousand elements and among a million. Readers of other copies notice nothing. Nodes
-//! that no other copy has are changed in place.
+//! A clone costs one reference count. A change of a clone copies the few nodes on the path to it, for a thousand
+//! elements as for a million. Readers of other clones notice nothing. Nodes that no other clone shares are
+//! changed in place.
 
 mod map;
 mod vector;

@@ -1,14 +1,14 @@
 //! Placeholders in targets: `{agent_id}`, `{source_agent_id}`, `{dialed}`, `{caller}`.
 //!
-//! Which URIs may hold them, and where, is checked when a target is set; here they are filled in. A
-//! target with a placeholder that nothing stands for is no target of that call.
+//! Which URIs may hold placeholders, and where, is checked when a target is set; this module fills them in. A
+//! target with a placeholder that has no value in a call is skipped for that call.
 
 use std::borrow::Cow;
 use std::fmt::Write;
 
 use crate::{AgentId, Caller, E164};
 
-/// What the placeholders of a target stand for in one call.
+/// The values of placeholders in one call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Placeholders {
     /// `{agent_id}`: the agent that takes the call; a fallback target has none.
@@ -22,8 +22,8 @@ pub struct Placeholders {
 }
 
 impl Placeholders {
-    /// The URI with everything filled in; `None` if nothing stands for one of its placeholders. A
-    /// URI without placeholders is given back as it is, without allocating.
+    /// The URI with every placeholder filled in; `None` if one of them has no value. A URI without placeholders
+    /// is returned as it is, without allocation.
     #[must_use]
     pub fn fill<'t>(&self, uri: &'t str) -> Option<Cow<'t, str>> {
         if !Self::are_in(uri) {
@@ -57,19 +57,19 @@ impl Placeholders {
         uri.contains('{')
     }
 
-    /// Whether everything in a URI can be filled in in every call to an agent.
+    /// Whether every placeholder in a URI has a value in every call to an agent.
     pub(crate) fn are_known_for_agents(uri: &str) -> bool {
         let mut names = uri.split('{').skip(1).map(|rest| rest.split_once('}'));
         names.all(|name| matches!(name, Some((AGENT | DIALED | CALLER, _))))
     }
 
-    /// Whether what is filled into a URI depends on the dialed number.
+    /// Whether the filled-in URI depends on the dialed number.
     #[must_use]
     pub fn dialed_is_in(uri: &str) -> bool {
         Self::are_in(uri) && uri.contains("{dialed}")
     }
 
-    /// Whether what is filled into a URI depends on the caller.
+    /// Whether the filled-in URI depends on the caller.
     #[must_use]
     pub fn caller_is_in(uri: &str) -> bool {
         Self::are_in(uri) && uri.contains("{caller}")

@@ -15,20 +15,20 @@ use crate::{
 pub struct Environment {
     /// Its identifier.
     pub id: EnvironmentId,
-    /// What its administrator calls it.
+    /// Its name, set by the administrator.
     pub name: String,
     /// Country in which numbers without `+` are read.
     pub default_country: Option<Country>,
-    /// What digits without `+` or international prefix are.
+    /// How digits without `+` or international prefix are read.
     #[serde(default)]
     pub number_form: NumberForm,
-    /// How old a call may be and still be returned, in seconds, where the role says nothing.
+    /// How old a call may be and still be returned, in seconds, where the role sets no window.
     pub recency_window_seconds: u64,
-    /// SIP URI with placeholders, as `{agent_id}`, for agents that have no targets of their own.
+    /// SIP URI with placeholders, such as `{agent_id}`, for agents that have no targets of their own.
     pub target_template: Option<String>,
-    /// Where calls go that no agent takes.
+    /// Where calls go when no agent takes them.
     pub fallback_targets: Vec<Target>,
-    /// When it was made.
+    /// When it was created, by the clock of the node that created it.
     pub created_at: Timestamp,
 }
 
@@ -36,7 +36,7 @@ impl Environment {
     /// The recency window of an environment that sets none: 30 days, in seconds.
     pub const DEFAULT_RECENCY_WINDOW_SECONDS: u64 = 30 * 24 * 60 * 60;
 
-    /// By which rules its contacts and what its clients send are read.
+    /// The rules by which its contacts and the numbers in API requests are read.
     #[must_use]
     pub const fn number_rules(&self) -> NumberRulesRef<'static> {
         NumberRulesRef {
@@ -52,7 +52,7 @@ impl Environment {
 pub struct Agent {
     /// Its identifier.
     pub id: AgentId,
-    /// The tenant that it belongs to, for good.
+    /// The tenant that it belongs to; this never changes.
     pub environment: EnvironmentId,
     /// What it calls itself.
     pub name: String,
@@ -62,15 +62,15 @@ pub struct Agent {
     pub description: Option<String>,
     /// Whether it takes or makes calls.
     pub direction: Direction,
-    /// Whether it takes part in routing.
+    /// Whether it is in use: drafts get no calls.
     pub status: AgentStatus,
     /// The numbers assigned to it, in the order given.
     pub phone_numbers: Vec<NumberId>,
-    /// Where its calls go; empty: the environment's template.
+    /// Where its calls go; empty: to the environment's template.
     pub targets: Vec<Target>,
     /// The callback role, of an inbound agent that holds one.
     pub role: Option<CallbackRole>,
-    /// When it was made.
+    /// When it was created.
     pub created_at: Timestamp,
     /// When it was last changed.
     pub updated_at: Timestamp,
@@ -81,33 +81,33 @@ pub struct Agent {
 pub struct CallbackRole {
     /// The outbound agents whose calls come back here; at least one, no repeats, order kept.
     pub source_agents: Vec<AgentId>,
-    /// How old a call may be, in seconds; `None`: as the environment says.
+    /// How old a call may be, in seconds; `None`: the environment's window applies.
     pub recency_window_seconds: Option<u64>,
     /// Statuses that qualify a call, in the order given; empty: any.
     pub trigger_statuses: Vec<CallStatus>,
-    /// Grows with every time that any role is set: the role set last wins.
+    /// Grows each time that any role is set; of two roles, the one with the greater value was set last and wins.
     pub set_sequence: u64,
 }
 
-/// A phone number and who owns it.
+/// A phone number of an environment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PhoneNumber {
     /// Its identifier.
     pub id: NumberId,
     /// The tenant that it belongs to.
     pub environment: EnvironmentId,
-    /// The digits.
+    /// The digits, in the spelling first recorded.
     pub number: E164,
-    /// The country that it was entered for, as ISO 3166-1 alpha-2, if known.
+    /// The country it was entered for, as ISO 3166-1 alpha-2, if known.
     pub country: Option<Country>,
-    /// The agent that takes calls that no role claims.
+    /// The agent for calls that no role claims.
     pub default_agent: Option<AgentId>,
-    /// When it was entered.
+    /// When it was created.
     pub created_at: Timestamp,
 }
 
-/// That a number is assigned to an agent of its environment: the agent owns it. Not a part of the number, which
-/// may have very many.
+/// The assignment of a number to an agent of its environment: the agent owns the number. Kept apart from the
+/// number, which may have very many owners.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Assignment {
     /// The number.
@@ -121,17 +121,17 @@ pub struct Assignment {
 pub struct Token {
     /// Its identifier.
     pub id: TokenId,
-    /// The tenant that it opens.
+    /// The tenant that it gives access to.
     pub environment: EnvironmentId,
-    /// What its maker called it.
+    /// Its name, set by whoever created it.
     pub name: Option<String>,
     /// SHA-256 of the secret.
     pub hash: TokenHash,
-    /// When it was made.
+    /// When it was created.
     pub created_at: Timestamp,
 }
 
-/// One place that a call can be sent to.
+/// One destination for a call.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Target {
     /// A SIP URI.
@@ -190,7 +190,7 @@ impl AgentStatus {
     }
 }
 
-/// How far an outbound call got. Variants stand in rank order: the higher rank wins.
+/// How far an outbound call got. Variants are in rank order: the higher rank wins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
 pub enum CallStatus {
@@ -206,9 +206,9 @@ pub enum CallStatus {
     NoAnswer = 4,
     /// The line was busy.
     Busy = 5,
-    /// Could not be set up.
+    /// The call could not be set up.
     Failed = 6,
-    /// Ended after a conversation.
+    /// The call ended after a conversation.
     Completed = 7,
 }
 
@@ -261,10 +261,10 @@ impl fmt::Display for CallStatus {
 impl FromStr for CallStatus {
     type Err = UnknownStatus;
 
-    /// Reads the JSON name, and the words that other systems use for the same, in any case; a space,
-    /// `-` and `_` between words are the same. Known are the words of the Twilio API (`queued`,
-    /// `in-progress`, `no-answer`, `canceled`), and those of Asterisk's call records and `DIALSTATUS`
-    /// (`ANSWERED`, `ANSWER`, `NO ANSWER`, `NOANSWER`, `CANCEL`, `CONGESTION`, `CHANUNAVAIL`).
+    /// Reads the JSON name, and the words of other systems for the same status, in any case. A space, `-` and `_`
+    /// between words are equal. Known are the words of the Twilio API (`queued`, `in-progress`, `no-answer`,
+    /// `canceled`), and those of Asterisk's call records and `DIALSTATUS` (`ANSWERED`, `ANSWER`, `NO ANSWER`,
+    /// `NOANSWER`, `CANCEL`, `CONGESTION`, `CHANUNAVAIL`).
     fn from_str(text: &str) -> Result<Self, UnknownStatus> {
         let unknown = || UnknownStatus(text.to_owned());
         let word = text.trim_ascii();
@@ -290,7 +290,7 @@ impl FromStr for CallStatus {
     }
 }
 
-/// How long the longest word for a status is, in bytes.
+/// The length of the longest known word for a status, in bytes.
 const LONGEST_STATUS: usize = 16;
 
 impl Serialize for CallStatus {
@@ -347,7 +347,8 @@ impl FromIterator<CallStatus> for StatusSet {
 mod tests {
     use super::*;
 
-    // Statuses in others' words were refused with the whole call, so that the contact was forgotten.
+    // Statuses in the words of other systems used to be refused with the whole call, so that the contact was
+    // forgotten.
     #[test]
     fn statuses_are_read_in_any_case_and_in_the_words_of_others() {
         for (status, words) in [
@@ -386,7 +387,7 @@ mod tests {
                     assert_eq!(word.parse(), Ok(status), "{word}");
                 }
             }
-            // What is stored and shown is ours.
+            // The stored and shown status is always our own word.
             assert_eq!(serde_json::to_value(status).unwrap(), status.name());
         }
     }

@@ -1,11 +1,11 @@
-//! In which order the targets of an agent are offered.
+//! The order in which the targets of an agent are offered.
 
 use smallvec::SmallVec;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::Target;
 
-/// What can be ordered as SRV records are (RFC 2782).
+/// Anything that can be ordered as SRV records are (RFC 2782).
 pub trait Ranked {
     /// Lower is tried first.
     fn priority(&self) -> u16;
@@ -24,11 +24,11 @@ impl Ranked for Target {
     }
 }
 
-/// Orders targets as SRV records are (RFC 2782): lower priority first, and within one priority by
-/// chance in proportion to the weight.
+/// Orders targets as SRV records are (RFC 2782): lower priority first, and within one priority at random, in
+/// proportion to the weight.
 ///
-/// The chance is drawn from the call id alone (the Call-ID in SIP, the `sid` over HTTP), so that the same
-/// call always gets the same order, however it is asked about.
+/// The random sequence is seeded by the call id alone (the Call-ID in SIP, the `sid` over HTTP), so the same call
+/// always gets the same order, in SIP as over HTTP.
 pub fn order_targets<'t, T: Ranked>(
     targets: impl IntoIterator<Item = &'t T>,
     call_id: &[u8],
@@ -51,18 +51,18 @@ pub fn order_targets<'t, T: Ranked>(
     }
 }
 
-/// Draws the order of targets of equal priority, one after the other.
+/// Draws the targets of one priority one by one, and puts them in the order drawn.
 fn draw<T: Ranked>(group: &mut [&T], random: &mut u64) {
-    for place in 0..group.len().saturating_sub(1) {
-        let Some(rest) = group.get_mut(place..) else {
+    for index in 0..group.len().saturating_sub(1) {
+        let Some(rest) = group.get_mut(index..) else {
             return;
         };
         let total: u64 = rest.iter().map(|target| u64::from(target.weight())).sum();
         if total == 0 {
             return;
         }
-        // RFC 2782 asks for a number from 0 to the total, and for the first running sum that reaches it.
-        // From 1 on, a target of weight 0 is drawn only when nothing else is left.
+        // RFC 2782 draws a number from 0 to the total, and takes the first running sum that reaches it. We draw
+        // from 1, so that a target of weight 0 is taken only when nothing else is left.
         let mut drawn = 1 + next(random) % total;
         let chosen = rest
             .iter()
@@ -81,7 +81,7 @@ fn draw<T: Ranked>(group: &mut [&T], random: &mut u64) {
     }
 }
 
-/// SplitMix64: the next number of the sequence that the seed opens.
+/// SplitMix64: the next number of the sequence that starts with the seed.
 const fn next(state: &mut u64) -> u64 {
     *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
     let mut mixed = *state;

@@ -1,8 +1,8 @@
-//! What a decision has to know of a list of targets, in two words: so that it need not read them.
+//! What a decision must know of a list of targets, in two words, so that it need not read the list.
 
 use crate::{Placeholders, Target};
 
-/// What is known of a list of targets.
+/// Summary of a list of targets.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TargetSet {
     /// The users in their URIs.
@@ -11,15 +11,16 @@ pub struct TargetSet {
     tagged: u64,
 }
 
-/// Some users of SIP URIs: an approximation that may hold more than were put in, but never fewer.
+/// A set of users of SIP URIs, as an approximation: it may hold users that were not added, but never lacks one
+/// that was.
 ///
-/// A call cannot be sent back to its own Request-URI, so whoever asks names the user in it; nearly
-/// always that rules out every target at once.
+/// A call cannot be sent back to its own Request-URI, so the question names the user in it. Nearly always the set
+/// shows at once that no target has that user.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct UserSet(u64);
 
 impl TargetSet {
-    /// Of this list; `version` must be another one than that of any list before it.
+    /// The summary of a list; `version` must differ from that of every list before it.
     #[must_use]
     pub(crate) fn of(targets: &[Target], version: u64) -> Self {
         let mut users = UserSet::NONE;
@@ -45,7 +46,8 @@ impl TargetSet {
         }
     }
 
-    /// Which list it is; no other list has or had the same version, but for lists without a target.
+    /// Identifies the list: no other list has or had the same version, except that all lists without a target
+    /// share one.
     #[must_use]
     pub const fn version(self) -> u64 {
         self.tagged >> FLAG_BITS
@@ -57,38 +59,38 @@ impl TargetSet {
         self.tagged & SOME == 0
     }
 
-    /// Whether what is filled into a target depends on the dialed number.
+    /// Whether a filled-in target depends on the dialed number.
     #[must_use]
     pub const fn varies_by_dialed(self) -> bool {
         self.tagged & OF_DIALED != 0
     }
 
-    /// Whether what is filled into a target depends on the caller.
+    /// Whether a filled-in target depends on the caller.
     #[must_use]
     pub const fn varies_by_caller(self) -> bool {
         self.tagged & OF_CALLER != 0
     }
 
-    /// Whether a target is in the list that anybody can be sent to, if only these users are avoided.
+    /// Whether the list has a target that any call can be sent to, if only these users are avoided.
     pub(crate) const fn has_one_for_all(self, avoided: UserSet) -> bool {
         self.tagged & PLAIN != 0 && !self.users.meets(avoided)
     }
 
-    /// Whether a target is in the list that any call for an agent can be sent to, if only these users are
-    /// avoided.
+    /// Whether the list has a target that any call for an agent can be sent to, if only these users are avoided.
     pub(crate) const fn has_one_for_agents(self, avoided: UserSet) -> bool {
         self.tagged & FOR_AGENTS != 0 && !self.users.meets(avoided)
     }
 }
 
 impl UserSet {
-    /// Nobody.
+    /// No user.
     pub const NONE: Self = Self(0);
 
-    /// Everybody.
+    /// Every user.
     pub const ALL: Self = Self(u64::MAX);
 
-    /// The user with this name; with an escape in it, which can be written in several ways, everybody.
+    /// The set of the user with this name. A name with an escape can be written in several ways, so it gives
+    /// every user.
     #[must_use]
     pub fn of_user(user: &[u8]) -> Self {
         match user.last() {
@@ -98,7 +100,7 @@ impl UserSet {
         }
     }
 
-    /// The user of a target.
+    /// The users that a target may have, once its placeholders are filled in; every user where that is not clear.
     fn of_uri(uri: &str) -> Self {
         let rest = uri.split_once(':').map_or("", |(_, rest)| rest);
         let Some((userinfo, rest)) = rest.split_once('@') else {
@@ -117,19 +119,19 @@ impl UserSet {
         }
     }
 
-    /// These and those.
+    /// The union of two sets.
     const fn with(self, other: Self) -> Self {
         Self(self.0 | other.0)
     }
 
-    /// Whether somebody may be in both.
+    /// Whether the sets may have a user in common.
     const fn meets(self, other: Self) -> bool {
         self.0 & other.0 != 0
     }
 }
 
-/// Which bit stands for users of this length with this last character: numbers and names, identifiers
-/// and extensions differ in length, and two numbers of one length most often in their last digit.
+/// The bit for users with this length and last character. Numbers, names, identifiers and extensions differ in
+/// length, and two numbers of one length most often in their last digit.
 const fn bit(length: usize, last: u8) -> u64 {
     let mixed = (length as u32)
         .wrapping_mul(0x9e37_79b1)
@@ -138,17 +140,17 @@ const fn bit(length: usize, last: u8) -> u64 {
     1 << (mixed >> 26)
 }
 
-/// There is a target.
+/// The list has a target.
 const SOME: u64 = 1;
-/// There is one without placeholders.
+/// A target has no placeholders.
 const PLAIN: u64 = 1 << 1;
-/// There is one whose placeholders are known in every call to an agent.
+/// A target has only placeholders whose values are known in every call to an agent.
 const FOR_AGENTS: u64 = 1 << 2;
-/// One holds `{dialed}`.
+/// A target holds `{dialed}`.
 const OF_DIALED: u64 = 1 << 3;
-/// One holds `{caller}`.
+/// A target holds `{caller}`.
 const OF_CALLER: u64 = 1 << 4;
-/// How many bits flags have.
+/// The number of bits reserved for flags.
 const FLAG_BITS: u32 = 8;
 
 #[cfg(test)]
@@ -171,7 +173,7 @@ mod tests {
         assert!(set(&["sip:+551130000001:secret@h;x=y"]).has_one_for_all(asked));
         assert!(!set(&["sip:+551130000000@h"]).has_one_for_all(asked));
         assert!(!set(&["sip:%2b551130000000@h"]).has_one_for_all(asked));
-        // Without a user it is not told apart here.
+        // A target without a user may equal any request URI, so it is never ruled out here.
         assert!(!set(&["sip:h"]).has_one_for_all(asked));
         assert!(!set(&["sip:a@h;x=b@c"]).has_one_for_all(asked));
         assert!(!set(&["sip:agent-00017@h"]).has_one_for_all(UserSet::ALL));
@@ -188,7 +190,7 @@ mod tests {
         let source = set(&["sip:{source_agent_id}@h"]);
         assert!(!source.has_one_for_agents(none));
         assert!(!source.varies_by_dialed() && !source.varies_by_caller());
-        // Whose identifier it is is known later: nobody's is told apart from any other of the length.
+        // The identifier is filled in later, so it may be any text of this length.
         let id = "67e55044-10b1-426f-9247-bb680e5fe0c8";
         assert!(!set(&["sip:{agent_id}@h"]).has_one_for_agents(UserSet::of_user(id.as_bytes())));
         assert!(!set(&["sip:{dialed}@h"]).has_one_for_agents(UserSet::of_user(b"1")));

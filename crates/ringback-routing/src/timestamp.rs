@@ -9,7 +9,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(i64);
 
-/// The text is no RFC 3339 date and time, or lies outside of what calls can bear.
+/// The text is no RFC 3339 date and time, or is outside of the range that calls can have.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` is not an RFC 3339 date and time")]
 pub struct InvalidTimestamp(pub String);
@@ -42,7 +42,7 @@ impl Timestamp {
     /// The day in UTC, counted from 1970-01-01.
     #[must_use]
     pub fn day(self) -> i32 {
-        // What lies beyond is further away than any calendar goes.
+        // Beyond this range no calendar has dates.
         i32::try_from(self.seconds().div_euclid(86_400)).unwrap_or(if self.0 < 0 {
             i32::MIN
         } else {
@@ -50,7 +50,7 @@ impl Timestamp {
         })
     }
 
-    /// This instant moved by so many milliseconds (negative: earlier).
+    /// This instant plus a number of milliseconds (negative: earlier).
     #[must_use]
     pub const fn plus_millis(self, millis: i64) -> Self {
         Self(self.0.saturating_add(millis))

@@ -20,10 +20,10 @@ pub struct Country([u8; 2]);
 pub struct UnknownCountry(pub String);
 
 impl Country {
-    /// The country that a number belongs to, if its digits tell.
+    /// The country that a number belongs to, if its digits show it.
     ///
-    /// None for global services (`+800`), and within a shared calling code for numbers that no
-    /// country of it has in use. Costs a few pattern matches: not for the call path.
+    /// None for global services (`+800`), and for numbers under a shared calling code that no country of it has
+    /// in use. Costs a few pattern matches: not for the call path.
     #[must_use]
     pub fn of(number: E164) -> Option<Self> {
         let region = PHONE_NUMBER_UTIL.get_region_for_number(&plan::to_library(number)?)?;
@@ -42,19 +42,19 @@ impl Country {
         self.entry().calling_code
     }
 
-    /// The digits dialed from here before a foreign number. Also `00` where the library knows no
-    /// single prefix: such countries mostly have a carrier code behind `00` (Brazil, Korea, Thailand),
-    /// which gateways leave out. A peer that sends one names it as its own prefix.
+    /// The digits dialed from this country before a foreign number. `00` where the library knows no single
+    /// prefix: most of these countries have a carrier code behind `00` (Brazil, Korea, Thailand), which gateways
+    /// leave out. A peer that sends a carrier code sets it in its own prefix.
     pub(super) fn international_prefix(self) -> &'static [u8] {
         self.entry().international_prefix.as_bytes()
     }
 
-    /// The digits dialed from here before a number of another area; empty where there is no such thing.
+    /// The digits dialed before a number of another area of this country; empty where there are none.
     pub(super) fn trunk_prefix(self) -> &'static str {
         &self.entry().trunk_prefix
     }
 
-    /// Whether numbers of other areas are dialed behind a trunk prefix here, and these digits lack it.
+    /// Whether this country dials other areas behind a trunk prefix, and these digits lack it.
     pub(super) fn lacks_trunk_prefix(self, digits: &[u8]) -> bool {
         let prefix = self.trunk_prefix();
         !prefix.is_empty() && !digits.starts_with(prefix.as_bytes())
@@ -77,17 +77,17 @@ impl Country {
         true
     }
 
-    /// The library's word for the country.
+    /// The country in the library's type; `None` if the library does not know it.
     pub(super) fn region(self) -> Option<Region> {
         Region::from_code(self.code()).ok()
     }
 
-    /// What is known of the country.
+    /// The country's row in the table.
     fn entry(self) -> &'static Entry {
         &COUNTRIES[self.index()]
     }
 
-    /// The place in the table of all pairs of letters.
+    /// Index in the table of all pairs of letters.
     fn index(self) -> usize {
         let [first, second] = self.0;
         usize::from(first - b'A') * 26 + usize::from(second - b'A')
@@ -97,7 +97,7 @@ impl Country {
 impl FromStr for Country {
     type Err = UnknownCountry;
 
-    /// Reads two letters of either case; refuses those that name no country known to the library.
+    /// Reads two letters in either case; refuses pairs that the library does not know as a country.
     fn from_str(text: &str) -> Result<Self, UnknownCountry> {
         if let &[first, second] = text.as_bytes()
             && first.is_ascii_alphabetic()
@@ -138,14 +138,14 @@ impl fmt::Debug for Country {
     }
 }
 
-/// What is known of one pair of letters.
+/// The dialing rules of one pair of letters.
 #[derive(Clone, Default)]
 struct Entry {
-    /// The calling code; 0: no such country.
+    /// The calling code; 0: no country has these letters.
     calling_code: u16,
-    /// What is dialed before a foreign number, digits only.
+    /// The digits dialed before a foreign number.
     international_prefix: String,
-    /// What is dialed before a number of another area, digits only; empty where there is no such thing.
+    /// The digits dialed before a number of another area; empty where there are none.
     trunk_prefix: String,
 }
 
@@ -168,18 +168,18 @@ static COUNTRIES: LazyLock<Vec<Entry>> = LazyLock::new(|| {
     countries
 });
 
-/// What is dialed in a region before a number of another area: what the library puts before one.
+/// The trunk prefix of a region, taken from a number that the library formats for dialing within it.
 fn trunk_prefix_of(region: Region) -> Option<String> {
     let example = PHONE_NUMBER_UTIL.get_example_number(region).ok()?;
     let written = example.format_as(PhoneNumberFormat::National);
     let digits: String = written.chars().filter(char::is_ascii_digit).collect();
     let number = example.national_number.to_string();
     let prefix = digits.strip_suffix(&number)?;
-    // An Italian 0 is of the number itself.
+    // In Italy a leading 0 is a part of the number.
     (!example.italian_leading_zero()).then(|| prefix.to_owned())
 }
 
-/// What is dialed in a region before a foreign number: what the library puts before one.
+/// The international prefix of a region, taken from a number that the library formats for dialing from it.
 fn prefix_from(region: Region, calling_code: u16) -> String {
     let (country_code, national_number) = if calling_code == 44 {
         (1, 2_125_550_100)

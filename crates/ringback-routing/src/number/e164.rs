@@ -10,8 +10,8 @@ use super::plan;
 
 /// A phone number in E.164 form: `+`, then 7 to 15 digits, the first of them not 0.
 ///
-/// Kept as the integer that the digits spell (below 10^15, so 50 bits): equal numbers are equal
-/// integers, because no country code starts with 0. An `Option` of it takes no more room.
+/// Kept as the integer that the digits spell (below 10^15, so 50 bits). Equal numbers are equal integers, because
+/// no country code starts with 0. An `Option` of it takes no more room.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct E164(NonZeroU64);
 
@@ -50,8 +50,8 @@ impl E164 {
         plan::is_possible(self)
     }
 
-    /// Whether the number, in either spelling of its subscriber, is one that its numbering plan gives out. Costs a few
-    /// pattern matches.
+    /// Whether the number, in either spelling of its subscriber, is in a range that its numbering plan assigns.
+    /// Costs a few pattern matches.
     #[must_use]
     pub fn is_valid(self) -> bool {
         let subscriber = self.subscriber();
@@ -62,20 +62,20 @@ impl E164 {
             .any(|number| PHONE_NUMBER_UTIL.is_valid_number(&number))
     }
 
-    /// The number by which its subscriber is known, of those that reach the same telephone:
+    /// The one spelling that stands for all numbers of the same subscriber:
     ///
     /// - Mexico: without the 1 that stood behind 52 for mobile telephones until 2019;
     /// - Argentina: without the 9 behind 54 that mobile telephones have when they are called from abroad;
-    /// - Brazil: a mobile number with its ninth digit, which came between 2012 and 2016.
+    /// - Brazil: a mobile number with its ninth digit, which was added between 2012 and 2016.
     ///
-    /// Numbers are compared by this, and shown as they were written. Takes a nanosecond.
+    /// Numbers are compared by this spelling, and shown as they were written. Takes a nanosecond.
     #[must_use]
     pub const fn subscriber(self) -> Self {
         let digits = self.digits();
         let known = match digits {
             MEXICO_MOBILE..MEXICO_MOBILE_END => 520_000_000_000 + (digits - MEXICO_MOBILE),
             ARGENTINA_MOBILE..ARGENTINA_MOBILE_END => 540_000_000_000 + (digits - ARGENTINA_MOBILE),
-            // 55, two digits of the area, eight of the subscriber: from 6 on they are of mobile telephones.
+            // 55, two digits of the area, eight of the subscriber: those that start with 6 to 9 are mobile.
             551_000_000_000..560_000_000_000 if digits / 10_000_000 % 10 >= 6 => {
                 let (area, eight) = (digits / 100_000_000, digits % 100_000_000);
                 area * 1_000_000_000 + 900_000_000 + eight
@@ -88,7 +88,8 @@ impl E164 {
         }
     }
 
-    /// The other number of the same [`subscriber`](Self::subscriber), given that; `None` if there is none.
+    /// The other spelling of this [`subscriber`](Self::subscriber); `None` if there is only one. `self` must be
+    /// the subscriber.
     #[must_use]
     pub const fn respelled(self) -> Option<Self> {
         let digits = self.digits();
@@ -101,7 +102,7 @@ impl E164 {
             }
             _ => return None,
         };
-        // Only what leads back is the same subscriber.
+        // Accept it only if its subscriber is this number.
         match Self::from_digits(other) {
             Some(other) if other.subscriber().digits() == digits => Some(other),
             _ => None,
@@ -209,7 +210,7 @@ mod tests {
                 Some(number(if one == subscriber { other } else { one }))
             );
         }
-        // A land line has eight digits for good, and these are somebody else.
+        // A land line has eight digits and never got a ninth, so these belong to somebody else.
         for alone in [551_134_567_890, 5_511_934_567_890, 12_025_550_119] {
             assert_eq!(number(alone).subscriber(), number(alone));
             assert_eq!(number(alone).respelled(), None);

@@ -1,7 +1,7 @@
 //! Numbering plans: which lengths are possible behind each calling code.
 //!
-//! The plans are asked of the library once. From then on a number that is written in full is read by
-//! two table look-ups; [`read`] gives to the library only what its rules could change or refuse.
+//! The plans are read from the library once. After that a number in full takes two table look-ups; [`read`] asks
+//! the library only about numbers that its rules could change or refuse.
 
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,16 +10,16 @@ use rlibphonenumber::{NumberLengthType, PHONE_NUMBER_UTIL, PhoneNumber};
 
 use super::E164;
 
-/// Reads the digits after a `+`, any trunk prefix among them removed; `None` if not readable.
+/// Reads the digits after a `+`, and removes a trunk prefix among them; `None` if not readable.
 ///
-/// Takes a few nanoseconds for a number as E.164 writes it, and asks the library about others.
+/// Takes a few nanoseconds for a number as E.164 writes it; for others the library is asked.
 pub(super) fn read(digits: &[u8]) -> Option<E164> {
     if let Some(number) = read_plain(digits) {
         return Some(number);
     }
     let mexican = digits.strip_prefix(b"52").and_then(read_former_mexican);
     mexican.or_else(|| {
-        // Even with a trunk prefix or carrier code inside, more digits make no E.164 number.
+        // With more digits than this, no trunk prefix or carrier code can explain the rest.
         let assigned = digits.len() <= MAX_DIGITS && PLANS.of(lead(digits)?).is_some();
         if !assigned {
             return None;
@@ -33,10 +33,11 @@ pub(super) fn read(digits: &[u8]) -> Option<E164> {
     })
 }
 
-/// Reads the digits after a `+` if the library would take them as they are.
+/// Reads the digits after a `+`, if the library would not change them.
 pub(super) fn read_plain(digits: &[u8]) -> Option<E164> {
     let number = E164::from_ascii_digits(digits)?;
-    // Mexico's plan has forgotten the 1 of mobile telephones; people and carriers have not.
+    // The library's plan of Mexico no longer has the 1 of mobile telephones, but people and carriers still dial
+    // it.
     if digits.len() == 13 && digits.starts_with(b"521") {
         return Some(number);
     }
@@ -44,14 +45,14 @@ pub(super) fn read_plain(digits: &[u8]) -> Option<E164> {
     if plan.lengths & 1 << digits.len() == 0 {
         return None;
     }
-    // Seven digits less a calling code leave four, so that there are two.
+    // Seven digits less a calling code of at most three leave four or more, so two digits exist.
     let national = &digits[usize::from(plan.code_length)..];
     let national_lead = usize::from(national[0] - b'0') * 10 + usize::from(national[1] - b'0');
     (plan.altered >> national_lead & 1 == 0).then_some(number)
 }
 
-/// Reads a Mexican number behind one of the prefixes that were dialed within the country until 2019: `01` and `02`
-/// before other areas, `044` and `045` before mobile telephones. No number of today starts with 0.
+/// Reads a Mexican number behind a prefix that was dialed within the country until 2019: `01` and `02` before
+/// other areas, `044` and `045` before mobile telephones. No current number starts with 0.
 pub(super) fn read_former_mexican(digits: &[u8]) -> Option<E164> {
     let prefixes: [&[u8]; 4] = [b"01", b"02", b"044", b"045"];
     let ten = prefixes
@@ -62,9 +63,9 @@ pub(super) fn read_former_mexican(digits: &[u8]) -> Option<E164> {
     (ten[0] != b'0').then(|| read_plain(&full)).flatten()
 }
 
-/// The number that is read as itself: whoever sends back what we print must mean the same number.
+/// The number that reads back as itself: a client that sends back what we print must get the same number.
 ///
-/// The library cuts one trunk prefix at a time, so that another is left of `+49 00 30 123456`.
+/// The library cuts one trunk prefix at a time, so that a second one is left of `+49 00 30 123456`.
 pub(super) fn settle(mut number: E164) -> Option<E164> {
     for _ in 0..MAX_ALTERATIONS {
         let text = number.to_string();
@@ -90,7 +91,7 @@ pub(super) fn is_possible(number: E164) -> bool {
     plan.lengths & 1 << length != 0 && (others == 0 || past_zeros >= 10_u64.pow(others - 1))
 }
 
-/// The number in the library's form; `None` if no country has its calling code.
+/// The number in the library's type; `None` if its calling code is not assigned.
 pub(super) fn to_library(number: E164) -> Option<PhoneNumber> {
     let (plan, length) = split(number)?;
     let national_length = length - u32::from(plan.code_length);
@@ -105,8 +106,8 @@ pub(super) fn to_library(number: E164) -> Option<PhoneNumber> {
     })
 }
 
-/// The number that the library read; `None` if it is no E.164 number, not possible, possible only
-/// within its area, or has an extension.
+/// The number that the library read; `None` if it is not E.164, not possible, possible only within its area, or
+/// has an extension.
 pub(super) fn from_library(number: &PhoneNumber) -> Option<E164> {
     if PHONE_NUMBER_UTIL.is_possible_number_with_reason(number) != Ok(NumberLengthType::IsPossible)
         || number.extension.is_some()
@@ -126,7 +127,7 @@ pub(super) fn from_library(number: &PhoneNumber) -> Option<E164> {
         .and_then(E164::from_digits)
 }
 
-/// Builds the tables now, so that no call waits for them.
+/// Builds the tables now, so that no call waits for it.
 pub(super) fn load() {
     LazyLock::force(&PLANS);
     BUILT.store(true, Ordering::Release);
@@ -144,23 +145,23 @@ struct Plan {
     code: u16,
     /// How many digits it has.
     code_length: u8,
-    /// Bit n: numbers of n digits, calling code included, are possible.
+    /// Bit n is set if numbers of n digits, calling code included, are possible.
     lengths: u16,
-    /// Bit n: the library might alter national numbers that start with the two digits of n, because
+    /// Bit n is set if the library might change national numbers that start with the two digits of n, because
     /// they could be a trunk prefix or a carrier code.
     altered: u128,
 }
 
 /// The plans of all calling codes.
 struct Plans {
-    /// By the first three digits of a number: the place in `plans`.
+    /// Index in `plans`, by the first three digits of a number.
     by_lead: [u16; 1000],
-    /// First the empty plan, which stands for calling codes that are not assigned.
+    /// The first is an empty plan, for calling codes that are not assigned.
     plans: Vec<Plan>,
 }
 
 impl Plans {
-    /// Asks the library.
+    /// Reads every plan from the library.
     fn from_library() -> Self {
         let mut built = Self {
             by_lead: [0; 1000],
@@ -175,8 +176,8 @@ impl Plans {
             };
             let plan = Plan::of(code);
             let width = 10_usize.pow(3 - u32::from(plan.code_length));
-            let place = u16::try_from(built.plans.len()).unwrap_or_default();
-            built.by_lead[usize::from(code) * width..][..width].fill(place);
+            let index = u16::try_from(built.plans.len()).unwrap_or_default();
+            built.by_lead[usize::from(code) * width..][..width].fill(index);
             built.plans.push(plan);
         }
         built
@@ -186,17 +187,17 @@ impl Plans {
     fn of(&self, lead: usize) -> Option<&Plan> {
         match self.by_lead[lead] {
             0 => None,
-            place => self.plans.get(usize::from(place)),
+            index => self.plans.get(usize::from(index)),
         }
     }
 }
 
 impl Plan {
-    /// Asks the library about one calling code.
+    /// Reads the plan of one calling code from the library.
     fn of(code: u16) -> Self {
         let code_length = count_digits(u64::from(code));
         let possible = |national_length: u32| {
-            // Only the length counts, so that any digits will do.
+            // Only the length counts, so any digits will do.
             let number = PhoneNumber {
                 country_code: i32::from(code),
                 national_number: 10_u64.pow(national_length - 1),
@@ -205,7 +206,7 @@ impl Plan {
             PHONE_NUMBER_UTIL.is_possible_number_with_reason(&number)
                 == Ok(NumberLengthType::IsPossible)
         };
-        // Two zeros may be the first of more than the library counts.
+        // Two leading zeros may be the start of more zeros than the library counts.
         let mut plan = Self {
             code,
             code_length: code_length as u8,
@@ -215,7 +216,7 @@ impl Plan {
         for total in 7..=15_u32 {
             plan.lengths |= u16::from(possible(total - code_length)) << total;
         }
-        // A trunk prefix 0 is cut only where a possible number is left of a possible one.
+        // The library cuts a trunk prefix 0 only from a possible number, and only if a possible number is left.
         let lengths = (7..=15_u32).map(|total| total - code_length);
         let mut cut = lengths.map(|length| possible(length) && possible(length - 1));
         if cut.any(|cut| cut) && !WITHOUT_TRUNK_PREFIX.contains(&code) {
@@ -229,7 +230,7 @@ impl Plan {
         plan
     }
 
-    /// Marks the national numbers that start with one of these pairs of digits.
+    /// Marks the national numbers that start with these pairs of digits, from the first to the last.
     fn mark_altered(&mut self, (first, last): (u32, u32)) {
         for lead in first..=last {
             self.altered |= 1 << lead;
@@ -243,7 +244,7 @@ static PLANS: LazyLock<Plans> = LazyLock::new(Plans::from_library);
 /// Whether the plans were built ahead of their first use.
 static BUILT: AtomicBool = AtomicBool::new(false);
 
-/// Lets the library read the digits after a `+`.
+/// Reads the digits after a `+` with the library.
 fn read_by_library(digits: &[u8]) -> Option<E164> {
     let mut text = String::with_capacity(1 + digits.len());
     text.push('+');
@@ -251,7 +252,7 @@ fn read_by_library(digits: &[u8]) -> Option<E164> {
     from_library(&PHONE_NUMBER_UTIL.parse(&text, None).ok()?)
 }
 
-/// The plan of a number, and how many digits it has.
+/// The plan of a number, and its length in digits, calling code included.
 fn split(number: E164) -> Option<(&'static Plan, u32)> {
     let length = count_digits(number.digits());
     let lead = number.digits() / 10_u64.pow(length - 3);
@@ -268,7 +269,7 @@ fn lead(digits: &[u8]) -> Option<usize> {
     )
 }
 
-/// How many digits it takes to write a number.
+/// The length of a number in decimal digits.
 const fn count_digits(number: u64) -> u32 {
     match number.checked_ilog10() {
         Some(log) => log + 1,
@@ -276,21 +277,21 @@ const fn count_digits(number: u64) -> u32 {
     }
 }
 
-/// How many leading zeros the library counts in a national number.
+/// The most leading zeros that the library counts in a national number.
 const MAX_LEADING_ZEROS: u32 = 10;
 
-/// How often a number may be altered until it is read as itself: once for each digit that it may lose.
+/// How often a number may change until it reads as itself: at most once for each digit that it can lose.
 const MAX_ALTERATIONS: usize = 15;
 
-/// The most digits worth showing to the library: 15, a trunk prefix and a carrier code.
+/// The most digits that the library is asked about: 15, a trunk prefix and a carrier code.
 const MAX_DIGITS: usize = 22;
 
-/// Calling codes whose numbers keep a leading 0 (Italy). More could be named, at a gain of time only.
+/// Calling codes whose numbers keep a leading 0 (Italy). Adding more would only save time.
 const WITHOUT_TRUNK_PREFIX: &[u16] = &[39];
 
-/// Calling code, first and last of the leading pairs of national digits where the library cuts or
-/// rewrites more than a trunk prefix 0 (`nationalPrefixForParsing` in its metadata). Pairs too many
-/// cost time, pairs too few would make one number two: the tests compare with the library.
+/// Calling code, and first and last of the leading pairs of national digits where the library cuts or rewrites
+/// more than a trunk prefix 0 (`nationalPrefixForParsing` in its metadata). A pair too many costs time; a missing
+/// pair would give one number two readings, so the tests compare with the library.
 const ALTERED: &[(u16, u32, u32)] = &[
     (44, 18, 18),  // 18002 0: text relay
     (54, 11, 11),  // 15 behind the area code: mobile, rewritten as 9 before it
@@ -316,12 +317,12 @@ mod tests {
 
     use super::*;
 
-    /// What the library makes of a number written in full.
+    /// The number that the library reads from digits in full.
     fn by_library(digits: &str) -> Option<E164> {
         from_library(&PHONE_NUMBER_UTIL.parse(format!("+{digits}"), None).ok()?)
     }
 
-    /// The same, until nothing changes any more.
+    /// The number that the library reads, read again until it does not change.
     fn settled_by_library(digits: &str) -> Option<E164> {
         let number = by_library(digits)?;
         let text = number.to_string();
@@ -332,7 +333,7 @@ mod tests {
         }
     }
 
-    /// What we read though the library refuses it.
+    /// Whether we read the digits although the library refuses them.
     fn is_former_mexican(digits: &str) -> bool {
         let national = digits.strip_prefix("52").unwrap_or_default().as_bytes();
         national.len() == 11 && national[0] == b'1' || read_former_mexican(national).is_some()
@@ -351,7 +352,7 @@ mod tests {
         });
     }
 
-    /// The same for one calling code.
+    /// Compares the table with the library for one calling code.
     fn compare_code_with_library(code: i32, tails: &[&str]) {
         for national_lead in 0..100 {
             for tail in tails {

@@ -5,14 +5,14 @@ use serde::{Deserialize, Serialize};
 
 use super::{Country, E164, plan};
 
-/// Who calls, as far as the signalling tells.
+/// The caller, as far as the signaling says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Caller {
     /// A readable number.
     Number(E164),
     /// The caller withheld the number.
     Anonymous,
-    /// Something that is no number and no anonymity either.
+    /// The text is neither a number nor a word for a withheld number.
     Invalid,
 }
 
@@ -27,34 +27,33 @@ impl Caller {
     }
 }
 
-/// A number as it was written: its digits, and what about the text around them matters to whoever knows the country.
+/// A number as it was written: its digits, and those marks of the surrounding text that a country's rules need.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct WrittenNumber<'n> {
     /// The digits, in ASCII.
     pub digits: &'n [u8],
     /// Whether a plus came first.
     pub plus: bool,
-    /// The digits that go before local ones to make them global (`phone-context=+55`, RFC 3966 §5.1.5); empty if none
-    /// are told.
+    /// The digits that make local ones global (`phone-context=+55`, RFC 3966 §5.1.5); empty if none are given.
     pub context: &'n [u8],
-    /// The index of a zero that stood in brackets behind other digits, as in `+44 (0)20`. It counts only where the
+    /// The index of a zero in brackets behind other digits, as in `+44 (0)20`. It is a digit only where the
     /// country dials it from abroad.
     pub bracketed_zero: Option<usize>,
     /// Whether a mark behind the number, as in `555012x`, may hide another digit: then the number must be complete.
     pub may_go_on: bool,
 }
 
-/// By which rules the digits of a number are read: those of an environment or of a SIP peer.
+/// The rules by which digits are read: those of an environment or of a SIP peer.
 ///
-/// A full number is read without allocation in nanoseconds. Anonymous are the words that gateways spell on a keypad
-/// (`+266696687`). Invalid are short codes, numbers without their area, more than 15 digits, and digits that have
-/// neither `+`, nor prefix, nor country: nothing is guessed.
+/// A number in full is read without allocation, in nanoseconds. Words that gateways spell on a keypad
+/// (`+266696687`) are anonymous. Short codes, numbers without their area, more than 15 digits, and digits without
+/// `+`, prefix or country are invalid: we never guess.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NumberRules {
     /// Country in which numbers without `+` or international prefix are read.
     pub country: Option<Country>,
-    /// What stands for `+`; `None`: the country's own, and `00` unless that differs. One without a
-    /// digit: only `+` does. Whatever it is, no other prefix is then read as `+`.
+    /// The digits that stand for `+`; `None`: the country's own, and `00` unless that differs. A text without a
+    /// digit: only `+` counts. If it is set, no other prefix is read as `+`.
     pub international_prefix: Option<String>,
     /// What digits without `+` or international prefix are.
     pub form: NumberForm,
@@ -67,7 +66,7 @@ impl NumberRules {
         self.borrowed().read(number)
     }
 
-    /// The same rules, borrowed.
+    /// These rules, borrowed.
     #[must_use]
     pub fn borrowed(&self) -> NumberRulesRef<'_> {
         NumberRulesRef {
@@ -78,15 +77,15 @@ impl NumberRules {
     }
 }
 
-/// What digits are that have neither `+` nor an international prefix.
+/// How digits are read that have neither `+` nor an international prefix.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum NumberForm {
-    /// A number as it is dialed within the country. Where that is merely possible, and the same digits with a plus
-    /// are a valid number, they are the latter.
+    /// As dialed within the country. If that reading is merely possible, and the same digits with a plus are a
+    /// valid number, the digits are read with a plus.
     #[default]
     National,
-    /// E.164 without its plus; a leading 0 is still read by the country.
+    /// As E.164 without its plus; digits with a leading 0 are still read by the country.
     E164,
 }
 
@@ -109,9 +108,9 @@ impl NumberForm {
 pub struct NumberRulesRef<'a> {
     /// Country in which numbers without `+` or international prefix are read.
     pub country: Option<Country>,
-    /// What stands for `+`, if not what the country says.
+    /// The digits that stand for `+`, if not the country's own.
     pub international_prefix: Option<&'a str>,
-    /// What digits without `+` or international prefix are.
+    /// How digits without `+` or international prefix are read.
     pub form: NumberForm,
 }
 
@@ -133,7 +132,7 @@ impl NumberRulesRef<'_> {
     /// Builds the tables and compiles the country's patterns now, so that no call waits for them.
     pub fn warm_up(self) {
         plan::load();
-        // The digits do not matter: a national number runs through the patterns.
+        // Any digits will do: a national number runs through all patterns.
         for digits in ["0234567890", "234567890"] {
             let _ = self.read(WrittenNumber {
                 digits: digits.as_bytes(),
@@ -148,13 +147,13 @@ impl NumberRulesRef<'_> {
         plan::is_loaded()
     }
 
-    /// Reads a number that is not simply one of E.164.
+    /// Reads a number that is not plain E.164.
     fn read_uncommon(self, number: WrittenNumber<'_>) -> Caller {
         match self.resolve_either(number) {
             Some(read) if is_spelled_on_keypad(read) => Caller::Anonymous,
             Some(_) if number.may_go_on && self.goes_on(number) => Caller::Invalid,
             Some(read) => Caller::Number(read),
-            // Some gateways put a prefix before the word.
+            // Some gateways send a prefix before the keypad word.
             None => match std::str::from_utf8(number.digits).map(str::parse) {
                 Ok(Ok(digits)) if KEYPAD_WORDS.contains(&digits) => Caller::Anonymous,
                 _ => Caller::Invalid,
@@ -162,21 +161,21 @@ impl NumberRulesRef<'_> {
         }
     }
 
-    /// Whether the number could be read with one more digit behind it, too.
+    /// Whether the number is also readable with one more digit behind it.
     fn goes_on(self, number: WrittenNumber<'_>) -> bool {
         let mut longer = [0; MAX_DIGITS];
         joined(&mut longer, number.digits, b"0")
             .is_some_and(|digits| self.resolve(WrittenNumber { digits, ..number }).is_some())
     }
 
-    /// The number that the digits stand for, with or without a zero that stood in brackets in a full number: the
-    /// valid one. Where both are valid, or both merely possible, nobody can tell which is meant.
+    /// The number that the digits mean, with or without a zero in brackets in a full number: whichever is valid.
+    /// If both are valid, or both merely possible, the text is ambiguous and gives `None`.
     ///
-    /// Countries with such a trunk prefix have it cut anyway. Of those without one, some keep the zero (Italy's land
-    /// lines) and some never had it.
+    /// Countries with trunk prefix 0 cut the zero anyway. Of the others, some keep it (land lines in Italy) and
+    /// some never had it.
     fn resolve_either(self, number: WrittenNumber<'_>) -> Option<E164> {
         let read = self.resolve(number);
-        // The library knows prefixes beside the one that we do; 00 is the common one.
+        // The library may know more prefixes than we do; 00 is the common one.
         let is_full = number.plus
             || number.digits.starts_with(b"00")
             || self.strip_international_prefix(number.digits).is_some();
@@ -198,11 +197,11 @@ impl NumberRulesRef<'_> {
         }
     }
 
-    /// The number that the digits stand for in their context (RFC 3966 §5.1.5).
+    /// The number that the digits mean in their context (RFC 3966 §5.1.5).
     fn resolve(self, number: WrittenNumber<'_>) -> Option<E164> {
         let digits = number.digits;
         if number.plus {
-            // No calling code starts with 0: the plus was put before a number that had its prefix already.
+            // No calling code starts with 0, so the plus was put before a number that already had its prefix.
             return plan::read(digits.strip_prefix(b"00").unwrap_or(digits));
         }
         if let Some(international) = self.strip_international_prefix(digits) {
@@ -222,7 +221,8 @@ impl NumberRulesRef<'_> {
                     Some(national) if self.is_doubtful(digits, national) => {
                         full().or(Some(national))
                     }
-                    // The library does not know every spelling that is still in use behind the country's own code.
+                    // Behind the country's own code, old spellings are still in use that the library does not
+                    // know.
                     None if self.country.is_some_and(is_home) => full(),
                     national => national,
                 }
@@ -230,17 +230,17 @@ impl NumberRulesRef<'_> {
         }
     }
 
-    /// Whether digits that can be read nationally rather are a full number without its plus, if they are a valid one:
-    /// the national number is possible by its length alone, or the digits begin with the country's own calling code
-    /// where a national number would begin with the trunk prefix. (Germany's plan gives out nearly everything behind
-    /// 49, which is an area too.)
+    /// Whether digits that read nationally are more likely a full number without its plus, provided that is
+    /// valid: the national number is possible by its length alone, or the digits begin with the country's own
+    /// calling code where a national number would begin with the trunk prefix. (In Germany nearly every number
+    /// behind 49 is valid, and 49 is an area as well.)
     fn is_doubtful(self, digits: &[u8], national: E164) -> bool {
         let is_home =
             |country: Country| country.leads(digits) && country.lacks_trunk_prefix(digits);
         self.country.is_some_and(is_home) || !national.is_valid()
     }
 
-    /// The digits behind the international prefix, if they start with it.
+    /// The digits behind the international prefix; `None` if they do not start with it.
     fn strip_international_prefix(self, digits: &[u8]) -> Option<&[u8]> {
         let own: &[u8] = self.country.map_or(b"00", Country::international_prefix);
         let prefix = self.international_prefix.map_or(own, str::as_bytes);
@@ -248,7 +248,7 @@ impl NumberRulesRef<'_> {
         for digit in prefix.iter().filter(|byte| byte.is_ascii_digit()) {
             rest = rest.strip_prefix(&[*digit])?;
         }
-        // No calling code starts with 0: then it was no prefix.
+        // No calling code starts with 0, so this was not the prefix.
         (rest.len() < digits.len() && rest.first() != Some(&b'0')).then_some(rest)
     }
 
@@ -269,24 +269,24 @@ impl NumberRulesRef<'_> {
             .parse_and_keep_raw_input(text, Some(region))
             .ok()?;
         if number.country_code_source() == CountryCodeSource::FromNumberWithIdd {
-            // The library knows every prefix of the country, but the peer's own word counts more.
+            // The library knows every prefix of the country, but the peer's setting counts more.
             if self.international_prefix.is_some() {
                 return None;
             }
         } else if digits.starts_with(b"00") && !PHONE_NUMBER_UTIL.is_valid_number(&number) {
-            // Possible by its length, but meant for somewhere else: here 00 is not the prefix.
+            // Possible by its length, but meant as a foreign number: 00 is not the prefix of this peer.
             return None;
         }
         plan::settle(plan::from_library(&number)?)
     }
 }
 
-/// Whether a gateway spells a word for a withheld number by these digits.
+/// Whether a gateway spells a word for a withheld number with these digits.
 fn is_spelled_on_keypad(number: E164) -> bool {
     KEYPAD_WORDS.contains(&number.digits())
 }
 
-/// One sequence of digits behind another; `None` if they are too many.
+/// Two sequences of digits joined in the buffer; `None` if they do not fit.
 fn joined<'b>(buffer: &'b mut [u8; MAX_DIGITS], first: &[u8], second: &[u8]) -> Option<&'b [u8]> {
     let length = first.len() + second.len();
     buffer.get_mut(..first.len())?.copy_from_slice(first);
@@ -304,10 +304,10 @@ const KEYPAD_WORDS: [u64; 5] = [
     86_282_452_253,
 ];
 
-/// The most digits that are looked at: an international prefix, a carrier code, a trunk prefix and 15.
+/// The most digits that are read at all: an international prefix, a carrier code, a trunk prefix and 15.
 const MAX_DIGITS: usize = 32;
 
-/// The most digits worth showing to the library: 15, and prefixes and carrier codes before them.
+/// The most digits that the library is asked about: 15, and prefixes and carrier codes before them.
 const MAX_NATIONAL_DIGITS: usize = 26;
 
 #[cfg(test)]
@@ -327,7 +327,7 @@ mod tests {
         }
     }
 
-    /// What a text comes to.
+    /// The caller that a text reads as.
     fn read(rules: &NumberRules, text: impl AsRef<[u8]>) -> Caller {
         match Identity::from_text(text.as_ref()) {
             Identity::Number(digits) => rules.read(WrittenNumber {
@@ -342,7 +342,7 @@ mod tests {
         }
     }
 
-    /// What is read, as text: the number, `anonymous` or `invalid`.
+    /// The reading as text: the number, `anonymous` or `invalid`.
     fn shown(caller: Caller) -> String {
         match caller {
             Caller::Number(number) => number.to_string(),
@@ -858,7 +858,7 @@ mod tests {
                 format!("+{full}")
             );
         }
-        // Both are valid: then it is the national one.
+        // Both readings are valid, so the national one holds.
         check(&rules("US", None), "+12025550119", &["2025550119"]);
     }
 
@@ -880,7 +880,7 @@ mod tests {
         check(&rules("US", None), "invalid", &["447700900142"]);
     }
 
-    /// `493023125142.0` used to be another subscriber.
+    /// `493023125142.0` used to be read as another subscriber.
     #[test]
     fn what_spreadsheets_make_of_a_number_is_that_number() {
         let germany = rules("DE", None);
@@ -1036,7 +1036,7 @@ mod tests {
             &["5491123456789", "54 9 11 2345-6789"],
         );
         check(&rules("BR", None), "+551187654321", &["551187654321"]);
-        // Another country's code is not looked for.
+        // The calling codes of other countries are not looked for.
         check(&rules("US", None), "invalid", &["447700900142"]);
         check(&rules("BR", None), "invalid", &["5215555550142"]);
     }
@@ -1070,7 +1070,7 @@ mod tests {
         }
     }
 
-    /// These used to be read as one long number.
+    /// Each of these used to be read as one long number.
     #[test]
     fn two_numbers_divided_by_a_slash_are_no_number() {
         let germany = rules("DE", None);
@@ -1096,8 +1096,8 @@ mod tests {
         );
     }
 
-    /// An example of every kind of number in every country, in every way to write it: nothing is ever read as
-    /// another subscriber.
+    /// An example of every kind of number in every country, written in every way: no text is read as another
+    /// subscriber.
     #[test]
     fn no_number_is_read_as_that_of_another_subscriber() {
         let mut seen = 0;
@@ -1171,8 +1171,8 @@ mod tests {
                         let read = read(&rules, &text).number();
                         let is_meant = match form {
                             NumberForm::E164 => read == Some(number),
-                            // Where both are valid, the national one holds, but for digits that would
-                            // have a trunk prefix before them.
+                            // If both are valid, the national reading holds, except for digits that would need a
+                            // trunk prefix before them.
                             NumberForm::National => read.is_none_or(|read| {
                                 let is_complete = !country.lacks_trunk_prefix(digits.as_bytes());
                                 read == number || read.is_valid() && is_complete
@@ -1201,7 +1201,7 @@ mod tests {
                             assert!(is_meant, "{text} in {country:?} is read as {read:?}");
                         }
                     }
-                    // From abroad, with another country's rules: full numbers alone are read.
+                    // From abroad, by another country's rules: only full numbers are read.
                     let abroad = NumberRules {
                         country: None,
                         ..of(NumberForm::National)
@@ -1214,7 +1214,7 @@ mod tests {
         assert!(seen > 1_000, "{seen}");
     }
 
-    /// The same numbers by the rules of every other country, as a peer sends them that serves many.
+    /// The same numbers by the rules of every other country, as from a peer that serves many.
     #[test]
     fn a_number_of_one_country_is_not_read_as_a_merely_possible_one_of_another() {
         let regions: Vec<_> = PHONE_NUMBER_UTIL.get_supported_regions().collect();
@@ -1247,7 +1247,7 @@ mod tests {
                     Some(*number),
                     "{digits} in {country:?}"
                 );
-                // Only where both are valid, the national one holds.
+                // The national reading holds only if both are valid.
                 let read = read(&national, format!("{digits}.0")).number();
                 let is_meant = read.is_none_or(|read| read == *number || read.is_valid());
                 assert!(is_meant, "{digits} in {country:?} is read as {read:?}");

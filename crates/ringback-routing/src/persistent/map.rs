@@ -1,7 +1,6 @@
-//! A map: a trie over the bits of the keys' hashes (Bagwell's), 32 ways to a node, empty ways left out.
+//! A map: a hash array mapped trie (Bagwell), with up to 32 branches to a node; absent branches take no room.
 //!
-//! A node stands in its parent; what is on its ways stands elsewhere, in one piece. So a search waits for
-//! memory once a level.
+//! A node is stored inside its parent, and its items in one array. So a search waits for memory once a level.
 
 use std::borrow::Borrow;
 use std::hash::{BuildHasher, Hash};
@@ -11,7 +10,7 @@ use std::sync::Arc;
 
 use foldhash::fast::FixedState;
 
-/// A map without order; see [the module](super).
+/// An unordered map; see [the module](super).
 #[derive(Clone, Debug)]
 pub(crate) struct PersistentMap<K, V> {
     /// The trie.
@@ -22,42 +21,42 @@ pub(crate) struct PersistentMap<K, V> {
     hasher: FixedState,
 }
 
-/// A node: where the keys below it part, or keys that share a whole hash.
+/// A node: keys whose hashes differ from this level on, or keys that share a whole hash.
 #[derive(Clone, Debug)]
 struct Node<K, V> {
-    /// Which ways there are.
-    ways: u32,
-    /// What is there on each way, in their order; below the last level, entries in no order.
+    /// Bit n is set if branch n exists.
+    branches: u32,
+    /// The items, in the order of their branches; below the last level, entries in no order.
     items: Arc<[Item<K, V>]>,
 }
 
-/// What stands on one way.
+/// The item on one branch.
 #[derive(Clone, Debug)]
 enum Item<K, V> {
-    /// The only entry on it.
+    /// The only entry on the branch.
     Entry(K, V),
-    /// Several.
+    /// Several entries.
     Node(Node<K, V>),
 }
 
 impl<K, V> Default for Node<K, V> {
     fn default() -> Self {
         Self {
-            ways: 0,
+            branches: 0,
             items: Arc::default(),
         }
     }
 }
 
 impl<K, V> Default for Item<K, V> {
-    /// What is left where an item was taken away; costs no memory.
+    /// A placeholder for an item that was moved out; costs no memory.
     fn default() -> Self {
         Self::Node(Node::default())
     }
 }
 
 impl<K, V> PersistentMap<K, V> {
-    /// An empty map, whose hash nobody can foresee who does not know the seed.
+    /// An empty map. Nobody can foresee the hashes without knowing the seed.
     pub(crate) fn with_seed(seed: u64) -> Self {
         Self {
             root: Node::default(),
@@ -82,7 +81,7 @@ impl<K: Eq + Hash, V> PersistentMap<K, V> {
         let hash = self.hasher.hash_one(key);
         let mut node = &self.root;
         for shift in (0..LEAF_SHIFT).step_by(BITS) {
-            match node.items.get(node.index_of(way(hash, shift))?)? {
+            match node.items.get(node.index_of(branch(hash, shift))?)? {
                 Item::Entry(other, value) => {
                     return (other.borrow() == key).then_some(value);
                 }
@@ -94,7 +93,7 @@ impl<K: Eq + Hash, V> PersistentMap<K, V> {
 }
 
 impl<K: Clone + Eq + Hash, V: Clone> PersistentMap<K, V> {
-    /// Enters a value; gives the one that the key had.
+    /// Inserts a value; returns the one that the key had.
     pub(crate) fn insert(&mut self, key: K, value: V) -> Option<V> {
         let hasher = self.hasher.clone();
         let hash = hasher.hash_one(&key);
@@ -103,13 +102,13 @@ impl<K: Clone + Eq + Hash, V: Clone> PersistentMap<K, V> {
         before
     }
 
-    /// Removes a key; gives its value.
+    /// Removes a key; returns its value.
     pub(crate) fn remove<Q>(&mut self, key: &Q) -> Option<V>
     where
         K: Borrow<Q>,
         Q: Eq + Hash + ?Sized,
     {
-        // Nothing is copied for a key that is not there.
+        // Check first: removing would copy shared nodes even for a missing key.
         self.get(key)?;
         let hash = self.hasher.hash_one(key);
         let removed = self.root.remove(hash, 0, key);
@@ -119,23 +118,23 @@ impl<K: Clone + Eq + Hash, V: Clone> PersistentMap<K, V> {
 }
 
 impl<K, V> Node<K, V> {
-    /// Where what stands on this way is; `None`: nothing stands on it.
-    const fn index_of(&self, way: u32) -> Option<usize> {
-        let bit = 1 << way;
-        if self.ways & bit == 0 {
+    /// The index of the item on this branch; `None` if the branch is absent.
+    const fn index_of(&self, branch: u32) -> Option<usize> {
+        let bit = 1 << branch;
+        if self.branches & bit == 0 {
             return None;
         }
         Some(self.rank(bit))
     }
 
-    /// How many ways there are before this one.
+    /// The number of branches before this one.
     const fn rank(&self, bit: u32) -> usize {
-        (self.ways & (bit - 1)).count_ones() as usize
+        (self.branches & (bit - 1)).count_ones() as usize
     }
 }
 
 impl<K: Clone, V: Clone> Node<K, V> {
-    /// Puts an item before the one with this index.
+    /// Inserts an item at this index.
     fn put(&mut self, index: usize, item: Item<K, V>) {
         let (before, after) = Arc::make_mut(&mut self.items).split_at_mut(index);
         let (before, after) = (before.iter_mut(), after.iter_mut());
@@ -146,7 +145,7 @@ impl<K: Clone, V: Clone> Node<K, V> {
             .collect();
     }
 
-    /// Takes the item with this index away.
+    /// Removes the item at this index.
     fn take(&mut self, index: usize) -> Item<K, V> {
         let (before, after) = Arc::make_mut(&mut self.items).split_at_mut(index);
         let mut after = after.iter_mut().map(mem::take);
@@ -157,7 +156,7 @@ impl<K: Clone, V: Clone> Node<K, V> {
 }
 
 impl<K: Clone + Eq + Hash, V: Clone> Node<K, V> {
-    /// Enters a value below this node; gives the one that the key had.
+    /// Inserts a value below this node; returns the one that the key had.
     fn insert(
         &mut self,
         hash: u64,
@@ -177,11 +176,11 @@ impl<K: Clone + Eq + Hash, V: Clone> Node<K, V> {
             self.put(self.items.len(), Item::Entry(key, value));
             return None;
         }
-        let way = way(hash, shift);
-        let Some(index) = self.index_of(way) else {
-            let bit = 1 << way;
+        let branch = branch(hash, shift);
+        let Some(index) = self.index_of(branch) else {
+            let bit = 1 << branch;
             self.put(self.rank(bit), Item::Entry(key, value));
-            self.ways |= bit;
+            self.branches |= bit;
             return None;
         };
         let item = Arc::make_mut(&mut self.items).get_mut(index)?;
@@ -194,7 +193,7 @@ impl<K: Clone + Eq + Hash, V: Clone> Node<K, V> {
             }
             Item::Entry(..) => {}
         }
-        // Two keys on one way: they part further down.
+        // Two keys on one branch: move both to a new child, whose deeper levels part them.
         let mut child = Self::default();
         if let Item::Entry(other, held) = mem::take(item) {
             let other_hash = hasher.hash_one(&other);
@@ -205,7 +204,7 @@ impl<K: Clone + Eq + Hash, V: Clone> Node<K, V> {
         None
     }
 
-    /// Removes a key that stands below this node.
+    /// Removes a key below this node, which must hold it.
     fn remove<Q>(&mut self, hash: u64, shift: usize, key: &Q) -> Option<V>
     where
         K: Borrow<Q>,
@@ -215,8 +214,8 @@ impl<K: Clone + Eq + Hash, V: Clone> Node<K, V> {
             let is_meant = |item: &Item<K, V>| item.value_of(key).is_some();
             (0, self.items.iter().position(is_meant)?)
         } else {
-            let way = way(hash, shift);
-            (1 << way, self.index_of(way)?)
+            let branch = branch(hash, shift);
+            (1 << branch, self.index_of(branch)?)
         };
         if let Item::Node(_) = self.items.get(index)? {
             let item = Arc::make_mut(&mut self.items).get_mut(index)?;
@@ -224,13 +223,13 @@ impl<K: Clone + Eq + Hash, V: Clone> Node<K, V> {
                 return None;
             };
             let removed = child.remove(hash, shift + BITS, key)?;
-            // An entry left alone needs no node around it.
+            // Pull a lone entry up, so that its node goes away.
             if let [Item::Entry(..)] = &*child.items {
                 *item = child.take(0);
             }
             return Some(removed);
         }
-        self.ways &= !bit;
+        self.branches &= !bit;
         match self.take(index) {
             Item::Entry(_, value) => Some(value),
             Item::Node(_) => None,
@@ -239,7 +238,7 @@ impl<K: Clone + Eq + Hash, V: Clone> Node<K, V> {
 }
 
 impl<K, V> Item<K, V> {
-    /// The value, if it is an entry of this key.
+    /// The value, if this is an entry with this key.
     fn value_of<Q>(&self, key: &Q) -> Option<&V>
     where
         K: Borrow<Q>,
@@ -252,18 +251,18 @@ impl<K, V> Item<K, V> {
     }
 }
 
-/// Which way a hash takes at a level.
-const fn way(hash: u64, shift: usize) -> u32 {
+/// The branch of a hash at a level.
+const fn branch(hash: u64, shift: usize) -> u32 {
     ((hash >> shift) % WIDTH) as u32
 }
 
-/// How many bits of a hash a level takes.
+/// The bits of a hash that one level uses.
 const BITS: usize = 5;
 
-/// How many ways there are at a node.
+/// The number of branches of a node.
 const WIDTH: u64 = 1 << BITS;
 
-/// How many bits of a hash part keys; those that share them stand in one list.
+/// The bits of a hash that part keys; keys that share all of them are kept in one list.
 const LEAF_SHIFT: usize = 60;
 
 #[cfg(test)]
@@ -330,10 +329,10 @@ mod tests {
         Ok(())
     }
 
-    /// Whether every node below the root holds more than one entry, so that removals leave nothing behind.
+    /// Whether every node below the root holds more than one entry, so that removals leave no empty nodes.
     fn is_canonical<K, V>(node: &Node<K, V>, depth: usize) -> bool {
         let counted =
-            depth * BITS >= LEAF_SHIFT || node.ways.count_ones() as usize == node.items.len();
+            depth * BITS >= LEAF_SHIFT || node.branches.count_ones() as usize == node.items.len();
         let is_needed = depth == 0 || !matches!(&*node.items, [] | [Item::Entry(..)]);
         counted
             && is_needed
@@ -344,13 +343,13 @@ mod tests {
     }
 
     proptest! {
-        /// Behaves as a `HashMap`, and copies made earlier keep what they held.
+        /// Behaves as a `HashMap`, and clones made earlier keep their entries.
         #[test]
         fn copies_are_independent_maps(steps in vec(step(), 0..1_500)) {
             check(steps, |key| key)?;
         }
 
-        /// The same where hashes are shared.
+        /// Behaves the same where keys share hashes.
         #[test]
         fn keys_that_share_a_hash_are_told_apart(steps in vec(step(), 0..600)) {
             check(steps, Colliding)?;

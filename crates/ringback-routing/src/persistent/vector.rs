@@ -1,7 +1,6 @@
-//! A sequence: a tree of arrays, 32 to a node, as high as its length wants it, and a tail that fills up.
+//! A sequence: a tree of arrays, 32 to a node, as high as its length requires, and a tail that fills up.
 //!
-//! Only whole arrays are in the tree, so that a search reads nothing but the pointers to follow: it waits for
-//! memory once a level.
+//! The tree has only full leaves, so that a search reads nothing but pointers: it waits for memory once a level.
 
 use std::mem;
 use std::sync::Arc;
@@ -11,9 +10,9 @@ use arrayvec::ArrayVec;
 /// A sequence that grows at its end; see [the module](super).
 #[derive(Clone, Debug)]
 pub(crate) struct PersistentVec<T> {
-    /// The tree: all elements but the tail. `None`: there are none.
+    /// The tree: all elements but the tail. `None`: it is empty.
     root: Option<Node<T>>,
-    /// How many levels of branches stand above the leaves.
+    /// The number of levels of branches above the leaves.
     height: u32,
     /// How many elements there are.
     length: usize,
@@ -26,7 +25,7 @@ pub(crate) struct PersistentVec<T> {
 enum Node<T> {
     /// Elements.
     Leaf(Arc<[T; WIDTH]>),
-    /// Nodes of the level below, from the first on as many as there are.
+    /// Nodes of the level below, without gaps.
     Branch(Arc<[Option<Self>; WIDTH]>),
 }
 
@@ -68,7 +67,7 @@ impl<T> PersistentVec<T> {
         self.length - self.length % WIDTH
     }
 
-    /// The leaf that holds this index; none where it is not in the tree.
+    /// The leaf that holds this index; empty if the index is not in the tree.
     fn leaf(&self, index: usize) -> &[T] {
         let mut node = self.root.as_ref();
         let mut shift = self.height * BITS;
@@ -84,7 +83,7 @@ impl<T> PersistentVec<T> {
 }
 
 impl<T: Clone> PersistentVec<T> {
-    /// The element at this index, to be changed.
+    /// The element at this index, mutably; shared nodes on the path are copied.
     pub(crate) fn get_mut(&mut self, index: usize) -> Option<&mut T> {
         let in_tree = self.in_tree();
         if index >= self.length {
@@ -129,7 +128,7 @@ impl<T: Clone> PersistentVec<T> {
             return;
         };
         if index >> ((height + 1) * BITS) > 0 {
-            // The tree is full: another level.
+            // The tree is full: add a level.
             let children = [root.clone(), leaf.below(height)];
             *root = Node::branch(children);
             self.height += 1;
@@ -146,7 +145,7 @@ impl<T> Node<T> {
         Self::Branch(Arc::new(std::array::from_fn(|_| children.next())))
     }
 
-    /// The node under so many branches.
+    /// This node below a number of new branches, each with one child.
     fn below(self, height: u32) -> Self {
         (0..height).fold(self, |child, _| Self::branch([child]))
     }
@@ -164,15 +163,15 @@ impl<T: Clone> Node<T> {
     }
 }
 
-/// Where below a node the way to an index goes on.
+/// The child of a node on the path to an index.
 const fn digit(index: usize, shift: u32) -> usize {
     (index >> shift) % WIDTH
 }
 
-/// How many bits of an index a level takes.
+/// The bits of an index that one level uses.
 const BITS: u32 = 5;
 
-/// How many elements or nodes a node holds.
+/// The number of elements or children of a node.
 const WIDTH: usize = 1 << BITS;
 
 #[cfg(test)]
@@ -198,7 +197,7 @@ mod tests {
     }
 
     proptest! {
-        /// Behaves as a `Vec`, and copies made earlier keep what they held.
+        /// Behaves as a `Vec`, and clones made earlier keep their elements.
         #[test]
         fn copies_are_independent_vectors(steps in vec(step(), 0..1_500)) {
             let mut tree = PersistentVec::default();

@@ -1,11 +1,12 @@
-//! Reads any bytes as a number by rules of every kind, and checks what must hold for all bytes.
+//! Reads any bytes as a number by rules of every kind, and checks what must hold for all of them.
 //!
 //! Shared with a fuzz target of `ringback-sip-proto`, so it uses nothing but these two crates.
 
 use ringback_routing::{Caller, NumberForm, NumberRules, WrittenNumber};
 use ringback_sip_proto::Identity;
 
-/// Reads bytes as a peer's or an API client's number: what is read can be a number, and is itself by any rules.
+/// Reads bytes as a peer's or an API client's number. A number that is read must be possible, and must read as
+/// itself by any rules.
 pub(crate) fn number(bytes: &[u8]) {
     for rules in all_rules() {
         if let Caller::Number(number) = read(&rules, bytes) {
@@ -19,7 +20,7 @@ pub(crate) fn number(bytes: &[u8]) {
     }
 }
 
-/// Rules of countries that differ in their prefixes, and of none.
+/// Rules of countries with different prefixes, and rules without a country.
 fn all_rules() -> [NumberRules; 8] {
     let of = |country: &str, prefix: Option<&str>, form| NumberRules {
         country: country.parse().ok(),

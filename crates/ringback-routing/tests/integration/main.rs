@@ -1,4 +1,4 @@
-//! Whatever is written where a number is expected is read without harm.
+//! Any bytes may come where a number is expected; reading them never fails badly.
 
 mod exercise;
 mod mutation;

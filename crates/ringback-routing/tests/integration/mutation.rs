@@ -58,7 +58,7 @@ proptest! {
     }
 }
 
-/// What numbers are written with, and what readers of them stumble over.
+/// Tokens that numbers are written with, and that readers often get wrong.
 const TOKENS: &[&str] = &[
     "",
     "0",
