@@ -89,11 +89,14 @@ pub(crate) enum ServeError {
 }
 
 impl ServeError {
-    /// Whether another configuration would have helped.
+    /// Whether another configuration, or another version of the program, would have helped.
     pub(crate) fn is_configuration(&self) -> bool {
         matches!(
             self,
-            Self::Listen(_) | Self::Bind(_) | Self::WeakToken { .. }
+            Self::Listen(_)
+                | Self::Bind(_)
+                | Self::WeakToken { .. }
+                | Self::Store(OpenStoreError::NewerFormat { .. })
         )
     }
 }

@@ -332,7 +332,7 @@ fn data_of_a_newer_version_is_refused_and_left_alone() {
         std::fs::write(&format, &newer).unwrap();
         let before = files();
         let output = start().try_start().unwrap_err();
-        assert_eq!(output.code, Some(70), "{}", output.stderr);
+        assert_eq!(output.code, Some(78), "{}", output.stderr);
         for part in [
             data_dir.to_str().unwrap(),
             newer.split_whitespace().nth(1).unwrap(),
