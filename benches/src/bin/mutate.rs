@@ -143,7 +143,9 @@ fn time(case: &Case) -> u64 {
         Case::Datagram(bytes) => {
             exercise::handle(bytes, Transport::Udp);
         }
-        Case::Stream(bytes, pieces) => exercise::stream(bytes, pieces),
+        Case::Stream(bytes, pieces) => {
+            exercise::stream(bytes, pieces);
+        }
         Case::Hep(bytes) => exercise::mirrored(bytes),
     }
     let end = clock_gettime(ClockId::ThreadCPUTime);

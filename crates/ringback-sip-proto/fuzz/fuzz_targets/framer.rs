@@ -7,5 +7,5 @@
 mod exercise;
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
-    exercise::stream(bytes, &[1, 7, 100, 3]);
+    let _messages = exercise::stream(bytes, &[1, 7, 100, 3]);
 });

@@ -125,7 +125,12 @@ fn check_reply(bytes: &[u8], transport: Transport, reply: &Reply, written: &[u8]
         assert!(!line.value.is_folded() && !line.value.as_bytes().contains(&b'\r'));
         assert!(KNOWN.contains(&line.name), "{line:?}");
     }
-    assert_eq!(read.count(HeaderName::Via), request.count(HeaderName::Via));
+    let vias = (read.count(HeaderName::Via), request.count(HeaderName::Via));
+    // A short 513 may have the top one alone: what it answers is almost as long as a datagram can be.
+    assert!(
+        vias.0 == vias.1 || (reply.status == 513 && vias.0 == 1),
+        "{vias:?}"
+    );
     for name in [
         HeaderName::From,
         HeaderName::To,
@@ -174,8 +179,10 @@ fn check_sources(request: &Message<'_>, reply: &Reply, read: &Message<'_>) {
     assert_eq!(below(request), below(read));
 }
 
-/// Cuts bytes as a stream, in pieces of these lengths over and over, and handles what comes out.
-pub(crate) fn stream(bytes: &[u8], pieces: &[usize]) {
+/// Cuts bytes as a stream, in pieces of these lengths over and over, and handles what comes out; gives the number of
+/// messages.
+pub(crate) fn stream(bytes: &[u8], pieces: &[usize]) -> usize {
+    let mut messages = 0;
     let mut framer = StreamFramer::new();
     let mut lengths = pieces.iter().copied().chain([1]).cycle();
     let mut rest = bytes;
@@ -189,15 +196,18 @@ pub(crate) fn stream(bytes: &[u8], pieces: &[usize]) {
                 Frame::Incomplete => break,
                 Frame::Ping => {}
                 Frame::Message(message) => {
+                    messages += 1;
                     handle(message, Transport::Tcp);
                 }
                 Frame::Broken(message, _) => {
+                    messages += 1;
                     handle(message, Transport::Tls);
                     rest = &[];
                 }
             }
         }
     }
+    messages
 }
 
 /// Reads bytes as a HEP packet and as a stream of them.

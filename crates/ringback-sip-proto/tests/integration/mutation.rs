@@ -16,7 +16,9 @@ fn mutated_messages_never_panic() {
             exercise::handle(&bytes, Transport::Udp);
             exercise::mirrored(&bytes);
         }
-        Case::Stream(bytes, pieces) => exercise::stream(&bytes, &pieces),
+        Case::Stream(bytes, pieces) => {
+            exercise::stream(&bytes, &pieces);
+        }
         Case::Hep(bytes) => exercise::mirrored(&bytes),
     });
 }
