@@ -1,5 +1,6 @@
-//! Measures a store: `measure DIRECTORY fill CONTACTS [BATCH]`, `measure DIRECTORY single COMMITS`,
-//! `measure DIRECTORY load [THREADS]`, `measure DIRECTORY lookup LOOKUPS`; with `crash` as last word the process ends without closing.
+//! Measures a store: `measure DIRECTORY fill CONTACTS [BATCH]`, `measure DIRECTORY single COMMITS`, `measure
+//! DIRECTORY load [THREADS]`, `measure DIRECTORY lookup LOOKUPS`. With `crash` as the last word the process ends
+//! without closing the store.
 //!
 //! `fill` looks every call id up before it commits the call, as the engine does.
 
@@ -83,7 +84,7 @@ fn fill(store: &mut Store, calls: u64, batch: u64) -> Result<(), Error> {
     Ok(())
 }
 
-/// Commits changes as one entry of the log, and takes it from there.
+/// Commits changes as one entry of the log, and takes the entry from the queue.
 fn append(store: &mut Store, changes: &mut Vec<Change>) -> Result<(), Error> {
     store.append(store.position(), changes)?;
     while let Some(entry) = store.committed()? {
@@ -108,7 +109,7 @@ fn single(store: &mut Store, commits: u64) -> Result<(), Error> {
     Ok(())
 }
 
-/// Looks up call ids that are not there, and as many that may be.
+/// Looks up call ids that are not stored, and as many that may be stored.
 fn lookup(store: &Store, lookups: u64) -> Result<(), Error> {
     let archive = store.archive();
     for (what, first) in [("unknown ids", u64::MAX / 2), ("known ids", 0)] {
@@ -162,7 +163,7 @@ fn load(store: &Store, threads: usize) -> Result<(), Error> {
     Ok(())
 }
 
-/// A call to a contact of its own, with random-looking number and id.
+/// A call to a contact of its own, whose number and id look random.
 fn call(index: u64) -> Call {
     let mixed = index.wrapping_mul(0x9E37_79B9_7F4A_7C15);
     Call {
@@ -196,12 +197,12 @@ fn report_latencies(mut latencies: Vec<Duration>) {
 struct Clock(Instant, f64);
 
 impl Clock {
-    /// Starts.
+    /// Starts both clocks.
     fn start() -> Self {
         Self(Instant::now(), processor_seconds())
     }
 
-    /// Prints what has passed since, for so many items.
+    /// Prints the time since the start, in total and per item.
     fn report(&self, what: &str, items: u64) {
         let wall = self.0.elapsed().as_secs_f64();
         let processor = processor_seconds() - self.1;
@@ -221,7 +222,7 @@ fn processor_seconds() -> f64 {
     time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
 }
 
-/// Resident memory of this process, where the system tells.
+/// Resident memory of this process, if the system reports it.
 fn resident_mebibytes() -> u64 {
     std::fs::read_to_string("/proc/self/statm")
         .ok()

@@ -100,7 +100,7 @@ impl Archive for Tables {
         let filter_wanted = self.sid_filter.is_being_built();
         let mut seen = Vec::new();
         for shard in part * SHARDS / parts..(part + 1) * SHARDS / parts {
-            // One shard at a time, so that no old version of the table is held for long.
+            // One shard at a time: a range keeps an old version of the table alive while it is read.
             for item in self.calls.shard(shard) {
                 let (call_key, value) = item?;
                 let call = self.decode(&self.interner.read(), &call_key, &value)?;
@@ -161,7 +161,7 @@ impl Tables {
         })
     }
 
-    /// Which numbers are assigned to which agents, first assigned first.
+    /// The assignments of numbers to agents, in order of assignment.
     fn read_assignments(&self) -> Result<Vec<Assignment>, JournalError> {
         let mut assignments = Vec::new();
         for item in self.state.prefix(&[key::ASSIGNED]) {
@@ -207,13 +207,14 @@ impl Tables {
                 ));
                 continue;
             }
-            let (Some(place), Some(events)) = (key::routed_place(&item_key), read_events(&value))
+            let (Some(position), Some(events)) =
+                (key::routed_position(&item_key), read_events(&value))
             else {
                 return Err(self.state.damaged());
             };
             for (mut event, index) in events.into_iter().zip(0..) {
                 if let RoutedEvent::Routed(call) = &mut event {
-                    call.decision = decisions.remove(&(*place, index)).map(Arc::new);
+                    call.decision = decisions.remove(&(*position, index)).map(Arc::new);
                 }
                 if event.at() >= since && !matches!(event, RoutedEvent::Answered(_)) {
                     visitor(event);
@@ -230,8 +231,8 @@ impl Tables {
         Ok(())
     }
 
-    /// What `state` has of these kinds, chunks of events or batches, since this instant: in the order of time,
-    /// and of the log.
+    /// The records of this kind in `state`, chunks of events or batches, since this instant: in the order of time
+    /// and, within it, of the log.
     fn routed(
         &self,
         since: Timestamp,
@@ -248,7 +249,7 @@ impl Tables {
             .collect();
         std::iter::from_fn(move || {
             let next = ranges.iter_mut().filter_map(|range| {
-                // An error comes before anything else.
+                // An error ends the reading, so it comes first.
                 let order = match range.peek()? {
                     Ok((item_key, _)) => item_key.get(1..).map(<[u8]>::to_vec),
                     Err(_) => None,
@@ -260,8 +261,8 @@ impl Tables {
         })
     }
 
-    /// What was decided for calls that were routed since this instant, by the place of their chunk and
-    /// their place in it.
+    /// The decisions on calls that were routed since this instant, by the position of their chunk in the log and
+    /// their index in it.
     fn read_decisions(
         &self,
         since: Timestamp,
@@ -270,20 +271,21 @@ impl Tables {
         for shard in 0..SHARDS {
             for item in self.decisions.shard(shard) {
                 let (item_key, value) = item?;
-                let place = key::decode_decision_key(&item_key);
-                let (Some(place), Some((at, decision))) = (place, read_decision(&value)) else {
+                let position = key::decode_decision_key(&item_key);
+                let (Some(position), Some((at, decision))) = (position, read_decision(&value))
+                else {
                     return Err(self.decisions.damaged());
                 };
                 if at >= since {
-                    decisions.insert(place, decision);
+                    decisions.insert(position, decision);
                 }
             }
         }
         Ok(decisions)
     }
 
-    /// Removes what was decided for calls that were routed before this instant. Nobody sees it any more once
-    /// their events are gone.
+    /// Removes the decisions on calls that were routed before this instant. They are not shown once their events
+    /// are removed.
     fn remove_decisions(&self, before: Timestamp) -> Result<(), JournalError> {
         for shard in 0..SHARDS {
             let mut old = Vec::new();
@@ -337,5 +339,5 @@ fn records<T: DirectoryRecord>(state: &Table, kind: u8) -> Result<Vec<T>, Journa
     Ok(records.into_iter().map(|(_, record)| record).collect())
 }
 
-/// How much is removed in the background without letting a commit in between.
+/// How many records the background removes before it lets a commit in between.
 const REMOVED_AT_ONCE: usize = 256;

@@ -1,5 +1,5 @@
-//! The threads behind the tables: one writes sealed generations to disk, the other merges what was written, and
-//! has erased contacts leave the files in between.
+//! The threads behind the tables: one writes sealed generations to disk, the other merges what was written and,
+//! in between, removes erased contacts from the files.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -52,13 +52,13 @@ impl Tables {
         }
     }
 
-    /// Writes what is sealed to disk, durably; `again` after a failure.
+    /// Writes the sealed generation to disk, durably. Set `again` after a failure.
     fn write_sealed(&self, again: bool) -> Result<(), JournalError> {
         for table in self.in_order() {
             let Some(sealed) = table.memory.read().sealed.clone() else {
                 continue;
             };
-            // The first part last: it holds the sequence that the whole table contains.
+            // The first part comes last: it holds the sequence that the whole table contains.
             for (index, part) in table.parts.iter().enumerate().rev() {
                 let (from, to) = table.bounds(index);
                 let to = to.as_ref().map(<[u8; 1]>::as_slice);
@@ -84,10 +84,10 @@ impl Tables {
         Ok(())
     }
 
-    /// Waits while too much of a part is unmerged, unless merging fails.
+    /// Waits while a part has too many unmerged runs, unless merging fails.
     fn wait_for_merging(&self, part: &Part) {
         while part.tree.l0_run_count() > MOST_RUNS {
-            // Merging matters more than rewriting.
+            // Merging is more urgent than rewriting.
             self.interrupt.set();
             let mut progress = self.progress.lock();
             if progress.closing || progress.merging_fails {
@@ -103,7 +103,7 @@ impl Tables {
             .with_l0_threshold(RUNS_TO_MERGE)
             .with_table_target_size(FILE_BYTES);
         let strategy = Arc::new(strategy);
-        // What was written before this process started may need merging, so the first round is free.
+        // Files of an earlier process may need merging, so the first round does not wait for a new generation.
         let mut merged = None;
         loop {
             let again;
@@ -143,7 +143,7 @@ impl Tables {
         }
     }
 
-    /// Merges a table until its strategy is content, or the store is closed.
+    /// Merges a table until its strategy has nothing to do, or the store is closed.
     fn merge(
         &self,
         table: &Table,
@@ -153,7 +153,7 @@ impl Tables {
         for part in &table.parts {
             let mut before = None;
             loop {
-                // A run of the strategy does one step; it is content when nothing changes.
+                // A run of the strategy does one step; when nothing changes there is nothing left to do.
                 let version = part.tree.current_version().id();
                 if self.progress.lock().closing {
                     return Ok(());
@@ -163,7 +163,7 @@ impl Tables {
                 }
                 part.check_room(MOST_MERGED_BYTES)?;
                 let place = || table.place();
-                // Nobody reads older versions of a record, so none is kept.
+                // Nobody reads older versions of a record, so drop them.
                 part.change_files(place, again, || {
                     part.tree
                         .compact(Arc::<Leveled>::clone(strategy), SeqNo::MAX)
@@ -174,17 +174,17 @@ impl Tables {
     }
 }
 
-/// How many runs gather in a tree before they are merged: more make writing cheaper, reading dearer.
+/// How many runs gather in a tree before they are merged: more make writing cheaper and reading slower.
 const RUNS_TO_MERGE: u8 = 8;
 
 /// With more unmerged runs than this in a tree, writing waits for merging.
 const MOST_RUNS: usize = 20;
 
-/// More than what one step of merging writes.
+/// More bytes than one step of merging writes.
 const MOST_MERGED_BYTES: u64 = 1 << 30;
 
-/// How often writing looks whether merging has caught up.
+/// How often a waiting writer checks whether merging has caught up.
 const MERGE_POLL: Duration = Duration::from_millis(5);
 
-/// How long after a failure to try again.
+/// How long to wait after a failure before the next try.
 pub(crate) const RETRY: Duration = Duration::from_secs(1);

@@ -1,9 +1,9 @@
-//! How batches of SIP calls, and what the counters contain of them, are laid out in `state`: a version byte,
-//! then integers and the numbers that stand for environments and agents.
+//! The layout in `state` of batches of SIP calls, and of the mark that says which batches the counters contain: a
+//! version byte, then integers and the numbers that stand for environments and agents.
 //!
 //! - batch: version (1) ‖ number (8) ‖ latest time (8) ‖ number of routes ‖ routes ‖ calls.
-//! - route: environment ‖ agent and source, each its number and one more, or 0 where there is none ‖ what is
-//!   counted, likewise by [`key::kind_code`] (1).
+//! - route: environment ‖ agent and source, each as its number plus one, or 0 if there is none ‖ what is counted,
+//!   as [`key::kind_code`] plus one, or 0 (1).
 //! - call: hash of the Call-ID (8) ‖ seconds before the latest ‖ index of the route.
 //! - mark: version (1) ‖ complete (8), and where a part of the counters contains more: before (8) ‖ the last
 //!   counter's key in `state`.
@@ -40,7 +40,7 @@ pub(crate) fn write_batch(batch: &RoutedBatch, mut intern: impl FnMut(Uuid) -> u
     let latest = batch.latest.seconds();
     for call in &batch.calls {
         to.extend_from_slice(&call.sid_hash.to_be_bytes());
-        // Where a call is said to be later than the latest, the difference wraps both ways.
+        // If a call claims to be later than the latest, the difference wraps when written and when read.
         let before = latest.wrapping_sub(i64::from(call.second)).cast_unsigned();
         write_integer(&mut to, before);
         write_integer(&mut to, u64::from(call.route));
@@ -125,7 +125,7 @@ pub(crate) fn read_mark(bytes: &[u8]) -> Option<CountMark> {
     read_mark_with(bytes, key::decode_count_key)
 }
 
-/// The same, where counters are named as `read_counter` reads them.
+/// Reads a mark whose counters are named as `read_counter` reads them.
 pub(crate) fn read_mark_with(
     bytes: &[u8],
     read_counter: impl Fn(&[u8]) -> Option<CountKey>,
@@ -157,7 +157,7 @@ fn write_integer(to: &mut Vec<u8>, mut integer: u64) {
     to.push(integer as u8);
 }
 
-/// Reads such an integer from the front of the bytes.
+/// Reads an integer written by [`write_integer`] from the front of the bytes.
 fn read_integer(bytes: &mut &[u8]) -> Option<u64> {
     let mut integer = 0;
     for shift in (0..u64::BITS).step_by(7) {
@@ -274,7 +274,7 @@ mod tests {
             read_batch(&expected, |number| Some(id(number))),
             Some(batch)
         );
-        // Of another version, cut off, or with an identifier that is not known, it is damaged.
+        // Any other version, a truncated mark, or an unknown identifier is damage.
         for end in 0..expected.len() {
             let whole = end == expected.len() - 11;
             let read = read_batch(&expected[..end], |number| Some(id(number)));

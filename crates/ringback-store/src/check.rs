@@ -1,6 +1,6 @@
-//! Looks for damage in the files of the tables, in the background: all of them after opening, once a day,
-//! and when a read has met damage, because the trees never name a place; and again and again where there
-//! was damage, until it is mended.
+//! Looks for damage in the files of the tables, in the background: in all files after opening, once a day, and
+//! when a read has met damage, because the trees never name the file. Damaged files are checked again and again
+//! until they are sound.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -10,28 +10,28 @@ use parking_lot::{Condvar, Mutex};
 
 use crate::lsm_files::{Damage, check_table};
 
-/// What is known of damage, and who looks for it when; shared by all tables.
+/// The known damage, and requests to look for more; shared by all tables.
 #[derive(Default)]
 pub(crate) struct Alarm {
-    /// What is known.
+    /// The state that the condition variable guards.
     state: Mutex<AlarmState>,
-    /// Signaled when somebody is to look.
+    /// Signaled when the checking thread should look.
     changed: Condvar,
 }
 
-/// What is known of damage.
+/// The known damage and pending requests.
 #[derive(Default)]
 struct AlarmState {
-    /// A read has met damage since all files were looked at.
+    /// A read has met damage since all files were checked.
     raised: bool,
-    /// Nobody shall look any more.
+    /// The checking thread should end.
     closing: bool,
-    /// The damaged place of each damaged file.
+    /// The damage of each damaged file.
     damage: BTreeMap<PathBuf, Damage>,
 }
 
 impl Alarm {
-    /// Tells that a read has met damage.
+    /// Reports that a read has met damage.
     pub(crate) fn raise(&self) {
         let mut state = self.state.lock();
         if !state.raised {
@@ -45,13 +45,14 @@ impl Alarm {
         self.state.lock().damage.len() as u64
     }
 
-    /// Asks whoever looks to end.
+    /// Asks the checking thread to end.
     pub(crate) fn close(&self) {
         self.state.lock().closing = true;
         self.changed.notify_all();
     }
 
-    /// Looks at files until closed; `files` gives those of all tables, and what keeps them from being removed.
+    /// Checks files until closed; `files` returns those of all tables, and a guard that keeps them from being
+    /// removed.
     pub(crate) fn run_checking<H>(&self, files: impl Fn() -> (H, Vec<PathBuf>)) {
         let mut looked = None;
         while let Some(all) = self.wait(looked) {
@@ -61,7 +62,7 @@ impl Alarm {
             let (_held, mut paths) = files();
             {
                 let mut state = self.state.lock();
-                // Files that were replaced are mended.
+                // A file that was replaced is no longer damaged.
                 state.damage.retain(|path, _| paths.contains(path));
                 if !all {
                     paths.retain(|path| state.damage.contains_key(path));
@@ -75,7 +76,7 @@ impl Alarm {
         }
     }
 
-    /// Waits until it is time to look, and says whether at everything; none: it is time to end.
+    /// Waits until it is time to check. Returns whether to check all files; `None`: end.
     fn wait(&self, looked: Option<Instant>) -> Option<bool> {
         let mut state = self.state.lock();
         let again = Instant::now() + CHECK_AGAIN;
@@ -107,7 +108,7 @@ impl Alarm {
         }
     }
 
-    /// Looks at a file; false: it is time to end.
+    /// Checks a file; false: end.
     fn check(&self, path: PathBuf) -> bool {
         let mut since_pause = 0;
         let mut closing = false;
@@ -147,20 +148,20 @@ impl Alarm {
     }
 }
 
-/// How often all files are looked at.
+/// How often all files are checked.
 const CHECK_ALL: Duration = Duration::from_hours(24);
 
-/// The same when a read has met damage that is not known.
+/// How soon after the last check, if a read has met damage that is not yet known.
 const RAISED_AGAIN: Duration = Duration::from_secs(2);
 
-/// The same when it may be known.
+/// How soon after the last check, if that damage may be known already.
 const KNOWN_AGAIN: Duration = Duration::from_mins(10);
 
-/// How often damaged files are looked at.
+/// How often damaged files are checked again.
 const CHECK_AGAIN: Duration = Duration::from_secs(2);
 
-/// After how many bytes looking pauses, so that it takes no disk from others.
+/// How many bytes are read before a pause, so that other reads get the disk.
 const PAUSE_AFTER: u64 = 1 << 20;
 
-/// For how long: with the reading itself, some 100 MB are read in a second.
+/// The length of a pause: with the reading itself, about 100 MB are read in a second.
 const PAUSE: Duration = Duration::from_millis(8);

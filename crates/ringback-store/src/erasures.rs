@@ -1,4 +1,4 @@
-//! Which parts of tables are to be written anew because of erasures, and when; see [`crate::purge`].
+//! Which parts of tables must be rewritten because of erasures, and when; see [`crate::purge`].
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -9,31 +9,32 @@ use ringback_engine::JournalError;
 use crate::key::{self, PartId};
 use crate::table::Table;
 
-/// Which parts are to be written anew because of erasures, and when.
+/// Which parts must be rewritten because of erasures, and when.
 pub(crate) struct Erasures {
-    /// What is known.
+    /// The waiting work.
     pub(crate) state: Mutex<ErasureState>,
-    /// How long after an erasure its parts are written anew.
+    /// How long after an erasure its parts are rewritten.
     pub(crate) delay: Duration,
 }
 
-/// What is known of erasures.
+/// The erasures whose traces may still be in files.
 #[derive(Default)]
 pub(crate) struct ErasureState {
-    /// The parts to be written anew, and the latest commit that erased something of each.
+    /// The parts to rewrite, and the latest commit that erased something of each.
     pub(crate) waiting: BTreeMap<PartId, u64>,
-    /// The parts that old calls were dropped from since they were last written anew, and at which round.
+    /// The parts that old calls were dropped from since they were last rewritten, and the round in which that
+    /// happened.
     pub(crate) swept: BTreeMap<PartId, u64>,
-    /// Grows whenever memory is about to be written to disk for erasures.
+    /// Grows each time before memory is written to disk for erasures.
     pub(crate) round: u64,
-    /// What was erased up to this commit is on disk, and gone from memory and from the log.
+    /// Erasures up to this commit are on disk, and gone from memory and from the log.
     pub(crate) written: u64,
-    /// When the next part is to be written anew, if any.
+    /// When the next part is to be rewritten, if any.
     pub(crate) due: Option<Instant>,
 }
 
 impl Erasures {
-    /// Reads what is yet to be done.
+    /// Reads the waiting work from `state`.
     pub(crate) fn load(state: &Table, delay: Duration) -> Result<Self, JournalError> {
         let read = |kind| -> Result<BTreeMap<PartId, u64>, JournalError> {
             let mut parts = BTreeMap::new();
@@ -64,8 +65,8 @@ impl Erasures {
         })
     }
 
-    /// Notes that the commit with this sequence erased something of these parts; tells whether somebody
-    /// has to be woken up for it.
+    /// Notes that the commit with this sequence erased something of these parts. Returns whether a thread must be
+    /// woken up for it.
     pub(crate) fn add(&self, parts: &[PartId], sequence: u64) -> bool {
         let mut state = self.state.lock();
         for part in parts {
@@ -93,19 +94,19 @@ impl Erasures {
         parts.map(|(part, _)| *part).collect()
     }
 
-    /// When the next part is to be written anew.
+    /// When the next part is to be rewritten.
     pub(crate) fn due(&self) -> Option<Instant> {
         self.state.lock().due
     }
 
-    /// Whether it is time.
+    /// Whether it is time to rewrite a part.
     pub(crate) fn are_due(&self) -> bool {
         self.due().is_some_and(|due| due <= Instant::now())
     }
 }
 
 impl ErasureState {
-    /// A part that can be written anew now, and up to which commit it is free of what was erased then.
+    /// A part that can be rewritten now, and the commit up to which all its erasures will then be gone.
     pub(crate) fn next_part(&self) -> Option<(PartId, u64)> {
         let mut waiting = self.waiting.iter();
         let (part, erased) = waiting.find(|(_, erased)| **erased <= self.written)?;

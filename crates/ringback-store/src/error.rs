@@ -14,7 +14,7 @@ pub enum OpenStoreError {
     Unavailable {
         /// The store's directory.
         path: PathBuf,
-        /// What was refused.
+        /// The error of the file system.
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
@@ -33,7 +33,7 @@ pub enum OpenStoreError {
         /// The newest format that this program reads.
         supported: u32,
     },
-    /// What is stored is damaged here: restore a backup.
+    /// The stored data is damaged at this position: restore a backup.
     #[error("the store is damaged: {0}")]
     Damaged(String),
 }
@@ -52,17 +52,18 @@ impl OpenStoreError {
     }
 }
 
-/// The error of a storage that cannot be used right now.
+/// The error of storage that cannot be used at present.
 pub(crate) fn unavailable(
     error: impl Into<Box<dyn std::error::Error + Send + Sync>>,
 ) -> JournalError {
     JournalError::Unavailable(error.into())
 }
 
-/// The error of a table; `place` names it and the key sought.
+/// The error of a table; `place` names the table; it runs only for damage.
 pub(crate) fn table_error(place: impl FnOnce() -> String, error: lsm_tree::Error) -> JournalError {
     match error {
-        // A file that is gone or too short, or an impossible place in one, is damage, not weather.
+        // A file that is missing or too short, or an impossible position in one, is damage, not a passing
+        // failure.
         lsm_tree::Error::Io(error)
             if !matches!(
                 error.kind(),

@@ -21,14 +21,15 @@ pub(crate) trait Files: Send + 'static {
 
 /// A file that only grows.
 pub(crate) trait AppendFile: Send {
-    /// Appends all the bytes; after an error, some of them.
+    /// Appends all the bytes; after an error, any part of them may have been appended.
     fn append(&mut self, bytes: &[u8]) -> io::Result<()>;
 
-    /// Makes the content durable. After an error it is unknown what is, and never to be asked again.
+    /// Makes the content durable. After an error nobody knows what is durable, and a second call must not be
+    /// trusted.
     fn sync(&mut self) -> io::Result<()>;
 }
 
-/// The file system.
+/// The real file system.
 pub(crate) struct SystemFiles;
 
 impl Files for SystemFiles {

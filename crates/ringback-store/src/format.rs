@@ -14,18 +14,18 @@ use crate::key::{hex, read_hex};
 ///
 /// - 1: changes in the log are positional, trees undivided.
 /// - 2: every record has a version, tables of calls have sixteen parts, the calls of one subscriber in two
-///   spellings lie together.
-/// - 3: the assignment of a number to an agent is a record of its own; in 2 each number has the list of them. All
-///   else is as in 2, so that data of that format are changed where they are.
+///   spellings are stored together.
+/// - 3: the assignment of a number to an agent is a record of its own; in 2 each number has the list of them.
+///   Everything else is as in 2, so data of format 2 are changed in place.
 pub(crate) const FORMAT: u32 = 3;
 
-/// The oldest format whose tables and log are those of today.
+/// The oldest format whose tables and log have the current layout.
 pub(crate) const SAME_LAYOUT_SINCE: u32 = 2;
 
-/// What opens the file.
+/// The first word of the file.
 const TITLE: &str = "ringback-store";
 
-/// What the file says.
+/// The content of the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Format {
     /// The format of the directory.
@@ -70,7 +70,7 @@ impl Format {
         Self::parse(found, &text).map(Some).ok_or_else(damaged)
     }
 
-    /// Makes a new one.
+    /// Makes a new one, with random secrets.
     pub(crate) fn create() -> Result<Self, JournalError> {
         let mut format = Self {
             version: FORMAT,
@@ -82,7 +82,7 @@ impl Format {
         Ok(format)
     }
 
-    /// Writes the file, durably, whole or not at all.
+    /// Writes the file durably: after a crash the old or the new content is there, whole.
     pub(crate) fn write(&self, directory: &Path) -> io::Result<()> {
         let draft = directory.join("FORMAT.new");
         let mut options = OpenOptions::new();

@@ -9,7 +9,7 @@ use uuid::Uuid;
 use crate::key;
 use crate::table::Table;
 
-/// UUIDs and their numbers, which are given out from 0 on and never again.
+/// UUIDs and their numbers, which are counted up from 0 and never reused.
 #[derive(Default)]
 pub(crate) struct Interner {
     /// The UUID of each number.
@@ -19,7 +19,7 @@ pub(crate) struct Interner {
 }
 
 impl Interner {
-    /// Reads the numbers given out.
+    /// Reads the numbers from `state`.
     pub(crate) fn load(state: &Table) -> Result<Self, JournalError> {
         let mut interner = Self::default();
         for item in state.prefix(&[key::INTERNED]) {

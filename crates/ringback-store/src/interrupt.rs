@@ -1,33 +1,33 @@
-//! Breaks off what takes long in the background and matters less than what comes.
+//! Cancels long background work when more urgent work arrives.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use lsm_tree::compaction::filter::{CompactionFilter, Context, Factory, ItemAccessor, Verdict};
 
-/// Breaks off the rewriting of a part, which asks before each record; merging is left alone.
+/// Cancels the rewriting of a part, which checks this before each record. Merging is never canceled.
 #[derive(Clone, Default)]
 pub(crate) struct Interrupt(Arc<AtomicU8>);
 
 impl Interrupt {
-    /// Breaks off the rewriting that is going on, if any.
+    /// Cancels the rewriting in progress, if any.
     pub(crate) fn set(&self) {
         let _none =
             self.0
                 .compare_exchange(REWRITING, BROKEN_OFF, Ordering::AcqRel, Ordering::Relaxed);
     }
 
-    /// Rewriting begins.
+    /// Notes that rewriting begins.
     pub(crate) fn begin(&self) {
         self.0.store(REWRITING, Ordering::Release);
     }
 
-    /// Rewriting has ended.
+    /// Notes that rewriting has ended.
     pub(crate) fn end(&self) {
         self.0.store(0, Ordering::Release);
     }
 
-    /// What a tree asks.
+    /// The filter that a tree calls for each record while it rewrites.
     pub(crate) fn filters(&self) -> Arc<dyn Factory> {
         Arc::new(self.clone())
     }
@@ -61,5 +61,5 @@ impl CompactionFilter for Interrupt {
 /// A part is being rewritten.
 const REWRITING: u8 = 1;
 
-/// The same, and it is to end.
+/// A part is being rewritten, and is to stop.
 const BROKEN_OFF: u8 = 2;

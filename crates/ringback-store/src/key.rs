@@ -7,12 +7,12 @@
 //!   readers can divide the table, and lets keys differ within the bytes that are compared first.
 //! - `sids`: keyed hash of environment number and sid (16) → contact (8) ‖ time (8) ‖ the first twelve
 //!   bytes of the value in `calls`, so that a call is found by its sid in one lookup.
-//! - `decisions`: the first fifteen bytes of a key in `calls`, of the contact that called or of the number 0 ‖ commit and place
-//!   in it, as in `state` (12) ‖ place in the chunk (4) → what was decided for a call that was asked about over HTTP.
+//! - `decisions`: the first fifteen bytes of a key in `calls`, of the contact that called or of the number 0 ‖
+//!   commit and index in it, as in `state` (12) ‖ index in the chunk (4) → the decision on a call over HTTP.
 //! - `state`: everything else, one leading byte for the kind; see the constants. No number of a contact is in it.
 //!
-//! Each table but `state` is divided into sixteen parts by the first bits of its keys: what holds an erased
-//! number is written anew part by part.
+//! Each table but `state` is divided into sixteen parts by the first bits of its keys, so that the files with an
+//! erased number can be rewritten part by part.
 //!
 //! In every table the key of a single zero byte holds the sequence of the last commit that it contains.
 
@@ -40,9 +40,9 @@ pub(crate) const ASSIGNED: u8 = b'o';
 pub(crate) const TOKEN: u8 = b't';
 /// `state`: agent UUID (16) → its last name.
 pub(crate) const DEPARTED: u8 = b'x';
-/// `state`: latest time in the chunk (8) ‖ sequence (8) ‖ place in the commit (4) → chunk of events.
+/// `state`: latest time in the chunk (8) ‖ sequence (8) ‖ index in the commit (4) → chunk of events.
 pub(crate) const ROUTED: u8 = b'r';
-/// `state`: latest time in the batch (8) ‖ sequence (8) ‖ place in the commit (4) → batch of SIP calls.
+/// `state`: latest time in the batch (8) ‖ sequence (8) ‖ index in the commit (4) → batch of SIP calls.
 pub(crate) const BATCH: u8 = b'b';
 /// `state`: environment UUID (16) ‖ day, its sign turned (4) ‖ agent UUID (16) ‖ kind (1) ‖ source UUID (16) or nothing →
 /// count (8) ‖ sequence of the commit that set it (8).
@@ -54,7 +54,8 @@ pub(crate) const COUNT_MARK: u8 = b'm';
 pub(crate) const ERASED: u8 = b'z';
 /// `state`: table (1) ‖ part (1) → the sequence up to which what was erased is gone from its files.
 pub(crate) const PURGED: u8 = b'y';
-/// `state`: table (1) ‖ part (1) → nothing: old calls were dropped of it, whose bytes may still be in its files.
+/// `state`: table (1) ‖ part (1) → nothing: old calls were dropped from the part; their bytes may still be in its
+/// files.
 pub(crate) const SWEPT: u8 = b'w';
 
 /// Longer call ids are replaced by their hash in keys, which are limited to 65,535 bytes.
@@ -66,12 +67,12 @@ const ASSIGNMENT_VERSION: u8 = 1;
 /// Length of what [`details`] encodes.
 const DETAILS_LENGTH: usize = 12;
 
-/// Beside the status of a call: its contact was written in the other spelling of its subscriber.
+/// Bit beside the status of a call: its contact was written in the other spelling of its subscriber.
 const RESPELLED: u8 = 0x80;
 
-/// What one byte tells of a call.
+/// The content of the status byte of a call.
 struct Told {
-    /// How far it got.
+    /// How far the call got.
     status: CallStatus,
     /// Whether its contact was written in the other spelling of its subscriber.
     is_respelled: bool,
@@ -82,7 +83,7 @@ pub(crate) fn contact_prefix(environment: u32, contact: E164) -> [u8; 15] {
     digits_prefix(environment, contact.subscriber().digits())
 }
 
-/// The same for the digits of a contact, or 0.
+/// The prefix for the digits of a contact, or for 0.
 fn digits_prefix(environment: u32, digits: u64) -> [u8; 15] {
     let mixed = (digits ^ (u64::from(environment) << 50)).wrapping_mul(0x9E37_79B9_7F4A_7C15);
     let mut key = [0; 15];
@@ -92,32 +93,31 @@ fn digits_prefix(environment: u32, digits: u64) -> [u8; 15] {
     key
 }
 
-/// The key in `decisions` of what was decided for the call at this place in a chunk of events.
+/// The key in `decisions` for the call with this index in a chunk of events.
 pub(crate) fn decision_key(
     environment: u32,
     contact: Option<E164>,
     chunk: &[u8; 12],
-    place: u32,
+    index: u32,
 ) -> [u8; 31] {
     let digits = contact.map_or(0, |contact| contact.subscriber().digits());
     let mut key = [0; 31];
     key[..15].copy_from_slice(&digits_prefix(environment, digits));
     key[15..27].copy_from_slice(chunk);
-    key[27..].copy_from_slice(&place.to_be_bytes());
+    key[27..].copy_from_slice(&index.to_be_bytes());
     key
 }
 
-/// What a key in `decisions` says of the call: the place of its chunk in the order of commits, and its
-/// place in the chunk.
+/// The call that a key in `decisions` names: its chunk's position in the log, and its index in the chunk.
 pub(crate) fn decode_decision_key(key: &[u8]) -> Option<([u8; 12], u32)> {
-    let (chunk, place) = key.get(15..)?.split_first_chunk::<12>()?;
-    Some((*chunk, u32::from_be_bytes(place.try_into().ok()?)))
+    let (chunk, index) = key.get(15..)?.split_first_chunk::<12>()?;
+    Some((*chunk, u32::from_be_bytes(index.try_into().ok()?)))
 }
 
-/// The key in `decisions` of the same call, whose contact is forgotten.
+/// The key in `decisions` of the same call after its contact was forgotten.
 pub(crate) fn forgotten_decision_key(environment: u32, key: &[u8]) -> Option<[u8; 31]> {
-    let (chunk, place) = decode_decision_key(key)?;
-    Some(decision_key(environment, None, &chunk, place))
+    let (chunk, index) = decode_decision_key(key)?;
+    Some(decision_key(environment, None, &chunk, index))
 }
 
 /// The first key in `calls` that a call to this contact at or after this instant can have.
@@ -128,7 +128,7 @@ pub(crate) fn calls_from(environment: u32, contact: E164, at: Timestamp) -> [u8;
     key
 }
 
-/// The bytes that stand for a sid in a key of `calls`.
+/// The bytes that stand for a sid in a key of `calls`: the sid, or its hash if it is long.
 fn sid_in_key<'a>(sid: &'a str, hash: &'a [u8; 16]) -> &'a [u8] {
     if sid.len() <= LONGEST_SID_IN_KEY {
         sid.as_bytes()
@@ -137,7 +137,7 @@ fn sid_in_key<'a>(sid: &'a str, hash: &'a [u8; 16]) -> &'a [u8] {
     }
 }
 
-/// Writes the key in `calls` of the call with this sid, whose hash is given too.
+/// Writes the key in `calls` of the call with this sid and its hash.
 pub(crate) fn write_call_key(
     to: &mut Vec<u8>,
     environment: u32,
@@ -171,7 +171,7 @@ fn details(call: &Call, agent: u32) -> [u8; DETAILS_LENGTH] {
     details
 }
 
-/// What such bytes say: agent number, status and calling number.
+/// Reads the bytes that [`details`] encodes: agent number, status and calling number.
 fn decode_details(details: &[u8; DETAILS_LENGTH]) -> Option<(u32, Told, Option<E164>)> {
     let (agent, rest) = details.split_first_chunk::<4>()?;
     let (status, from) = rest.split_first()?;
@@ -186,7 +186,7 @@ fn decode_details(details: &[u8; DETAILS_LENGTH]) -> Option<(u32, Told, Option<E
     Some((u32::from_be_bytes(*agent), told, from))
 }
 
-/// What a key and a value in `calls` say; ids are looked up by `resolve`.
+/// Reads the call from its key and value in `calls`; ids are looked up by `resolve`.
 pub(crate) fn decode_call(
     key: &[u8],
     value: &[u8],
@@ -262,7 +262,7 @@ pub(crate) fn decode_sid_value(
     })
 }
 
-/// Whether a value in `sids` stands for this call, however far the call got.
+/// Whether a value in `sids` names this call, whatever its status.
 pub(crate) fn sid_value_names(value: &[u8], call: &Call) -> bool {
     value.get(..16) == sid_value(call, 0).get(..16)
 }
@@ -282,7 +282,7 @@ pub(crate) fn assignment_key(assignment: &Assignment) -> [u8; 33] {
     key
 }
 
-/// Which assignment such a key names.
+/// The assignment that such a key names.
 pub(crate) fn decode_assignment_key(key: &[u8]) -> Option<Assignment> {
     let (number, agent) = key.get(1..)?.split_first_chunk::<16>()?;
     Some(Assignment {
@@ -291,7 +291,7 @@ pub(crate) fn decode_assignment_key(key: &[u8]) -> Option<Assignment> {
     })
 }
 
-/// The value in `state` of an assignment that a change at this place made, as this one of several.
+/// The value in `state` of an assignment, made by this change as the one with this index.
 pub(crate) fn assignment_value(creation: [u8; 12], index: u32) -> [u8; 17] {
     let mut value = [ASSIGNMENT_VERSION; 17];
     value[..12].copy_from_slice(&creation);
@@ -299,7 +299,7 @@ pub(crate) fn assignment_value(creation: [u8; 12], index: u32) -> [u8; 17] {
     value
 }
 
-/// Where among all assignments, in their order, such a value says that its own stands.
+/// The sort key of an assignment among all assignments.
 pub(crate) fn assignment_order(value: &[u8]) -> Option<([u8; 12], u32)> {
     let (creation, value) = value.split_first_chunk::<12>()?;
     let (&ASSIGNMENT_VERSION, index) = value.split_first()? else {
@@ -315,19 +315,19 @@ pub(crate) fn interned_key(number: u32) -> [u8; 5] {
     key
 }
 
-/// Where in the order of creation a record stands: commit and place in it.
-pub(crate) fn creation(sequence: u64, place: u32) -> [u8; 12] {
+/// The sort key of a record's creation: commit and index of the change in it.
+pub(crate) fn creation(sequence: u64, index: u32) -> [u8; 12] {
     let mut bytes = [0; 12];
     bytes[..8].copy_from_slice(&sequence.to_be_bytes());
-    bytes[8..].copy_from_slice(&place.to_be_bytes());
+    bytes[8..].copy_from_slice(&index.to_be_bytes());
     bytes
 }
 
 /// The key in `state` of a chunk of events, or of a batch.
-pub(crate) fn routed_key(kind: u8, latest: Timestamp, sequence: u64, place: u32) -> [u8; 21] {
+pub(crate) fn routed_key(kind: u8, latest: Timestamp, sequence: u64, index: u32) -> [u8; 21] {
     let mut key = [kind; 21];
     key[1..9].copy_from_slice(&time_bytes(latest));
-    key[9..].copy_from_slice(&creation(sequence, place));
+    key[9..].copy_from_slice(&creation(sequence, index));
     key
 }
 
@@ -338,8 +338,8 @@ pub(crate) fn routed_from(kind: u8, since: Timestamp) -> [u8; 9] {
     key
 }
 
-/// The place in the order of commits that a chunk's key gives.
-pub(crate) fn routed_place(key: &[u8]) -> Option<&[u8; 12]> {
+/// The position of a chunk in the log, from its key: commit and index of the change in it.
+pub(crate) fn routed_position(key: &[u8]) -> Option<&[u8; 12]> {
     key.get(9..)?.try_into().ok()
 }
 
@@ -357,7 +357,7 @@ pub(crate) fn count_key(counter: &CountKey) -> Vec<u8> {
     key
 }
 
-/// Which counter a key in `state` names.
+/// The counter that a key in `state` names.
 pub(crate) fn decode_count_key(key: &[u8]) -> Option<CountKey> {
     let (&[COUNT], key) = key.split_first_chunk()? else {
         return None;
@@ -378,7 +378,7 @@ pub(crate) fn decode_count_key(key: &[u8]) -> Option<CountKey> {
     })
 }
 
-/// The number that stands for what a counter counts.
+/// The stored number of a kind of counter.
 pub(crate) const fn kind_code(kind: CountKind) -> u8 {
     match kind {
         CountKind::Received => 0,
@@ -387,7 +387,7 @@ pub(crate) const fn kind_code(kind: CountKind) -> u8 {
     }
 }
 
-/// What such a number says of what a counter counts.
+/// The kind of counter with this stored number.
 pub(crate) const fn kind_of(code: u8) -> Option<CountKind> {
     match code {
         0 => Some(CountKind::Received),
@@ -405,7 +405,7 @@ pub(crate) const fn part_key(kind: u8, (table, part): PartId) -> [u8; 3] {
     [kind, table, part]
 }
 
-/// Which part of which table a key in `state` names.
+/// The part, and its table, that a key in `state` names.
 pub(crate) fn decode_part_key(key: &[u8]) -> Option<(u8, u8)> {
     let [_, table, part] = key else { return None };
     Some((*table, *part))
@@ -419,7 +419,7 @@ pub(crate) fn count_value(count: u64, sequence: u64) -> [u8; 16] {
     value
 }
 
-/// What a counter's value says: count, and the sequence of the commit that set it.
+/// Reads a counter's value: count, and the sequence of the commit that set it.
 pub(crate) fn decode_count_value(value: &[u8]) -> Option<(u64, u64)> {
     let (count, sequence) = value.split_first_chunk::<8>()?;
     Some((u64::from_be_bytes(*count), decode_sequence(sequence)?))
@@ -435,7 +435,7 @@ fn time_bytes(at: Timestamp) -> [u8; 8] {
     (at.millis() ^ i64::MIN).to_be_bytes()
 }
 
-/// The instant that such bytes stand for.
+/// The instant that such bytes encode.
 fn time_from_bytes(bytes: [u8; 8]) -> Timestamp {
     Timestamp::from_millis(i64::from_be_bytes(bytes) ^ i64::MIN)
 }
@@ -447,7 +447,7 @@ fn seven_bytes(bytes: [u8; 7]) -> u64 {
         .fold(0, |value, byte| value << 8 | u64::from(*byte))
 }
 
-/// The bytes of a key for messages.
+/// The bytes of a key in hexadecimal, for messages.
 pub(crate) fn hex(bytes: &[u8]) -> String {
     use std::fmt::Write;
     bytes.iter().fold(String::new(), |mut text, byte| {
@@ -457,7 +457,7 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
     })
 }
 
-/// The bytes that such text stands for.
+/// The bytes that hexadecimal text encodes.
 pub(crate) fn read_hex<const LENGTH: usize>(text: &str) -> Option<[u8; LENGTH]> {
     let mut bytes = [0; LENGTH];
     if text.len() != 2 * LENGTH || !text.is_ascii() {

@@ -4,12 +4,11 @@
 //! the tables turn over a generation (see [`crate::tables`]) and removed once that generation is
 //! durable in the tables. Nothing is ever overwritten.
 //!
-//! Beside each segment stands an empty file, its *marker*, which is made before the segment's first record
-//! and removed before the segment is: so a segment that is gone is noticed, the newest one too.
+//! Beside each segment there is an empty file, its *marker*, which is made before the segment's first record and
+//! removed before the segment is. So a missing segment is noticed, even the newest one.
 //!
-//! A write that failed leaves nothing: its segment is cut back to the last good length, durably, and
-//! never written to again; the next segment states that length. Until cutting back has succeeded,
-//! nothing else is written.
+//! A failed write leaves nothing: its segment is cut back to the last good length, durably, and never written to
+//! again; the next segment states that length. Until the cut has succeeded, nothing else is written.
 
 pub(crate) mod segment;
 
@@ -29,9 +28,9 @@ use crate::error::unavailable;
 use crate::files::{AppendFile, Files};
 use crate::stored::log_record;
 
-/// Appends commits; used by one thread.
+/// Appends commits; owned by one thread at a time.
 pub(crate) struct Log {
-    /// Where the segments lie.
+    /// The directory of the segments.
     directory: PathBuf,
     /// The file system, or a failing stand-in.
     files: Box<dyn Files>,
@@ -43,7 +42,7 @@ pub(crate) struct Log {
     previous: Option<(u64, u64)>,
     /// Closed segments that are still there.
     closed: Arc<ClosedSegments>,
-    /// What a failed write left behind and is not yet undone.
+    /// What a failed write left behind and must still be undone.
     residue: Option<Residue>,
     /// The record being built.
     buffer: Vec<u8>,
@@ -51,7 +50,7 @@ pub(crate) struct Log {
 
 /// The segment that is being written to.
 struct Current {
-    /// Where it lies.
+    /// Path of the file.
     path: PathBuf,
     /// The sequence of its first record.
     first: u64,
@@ -67,25 +66,26 @@ pub(crate) struct ClosedSegments(Mutex<Vec<Closed>>);
 
 /// A segment that is not written to any more.
 struct Closed {
-    /// Where it lies.
+    /// Path of the file.
     path: PathBuf,
     /// The sequence of its last record.
     last: u64,
 }
 
-/// A segment with bytes that must not be there.
+/// A segment with bytes of a failed write.
 struct Residue {
-    /// Where it lies.
+    /// Path of the file.
     path: PathBuf,
-    /// How many of its bytes are good; none: the file must go.
+    /// The length of its valid content; `None`: remove the file.
     good_length: u64,
 }
 
 impl Log {
-    /// Reads the log in this directory and shows every record after `applied`; the tables hold all up
-    /// to there, and parts of what follows up to `ahead`.
+    /// Reads the log in this directory and passes on every record after `applied`. The tables contain all records
+    /// up to `applied`, and parts of the following ones up to `ahead`.
     ///
-    /// Writes nothing, except that it cuts off what a crash left of a write never acknowledged.
+    /// Writes nothing, except that it cuts off the rest of a write that a crash broke off and nobody
+    /// acknowledged.
     pub(crate) fn open(
         directory: &Path,
         files: Box<dyn Files>,
@@ -121,7 +121,7 @@ impl Log {
         let mut current = None;
         let mut end = None;
         for (index, (first, path)) in paths.iter().enumerate() {
-            // Before there is a marker, nothing in a segment was acknowledged.
+            // Without a marker, nothing in a segment was acknowledged.
             let newest = index + 1 == paths.len() && !markers.contains(first);
             match Segment::open(path, fs::read(path).map_err(unavailable)?, *first)? {
                 OpenedSegment::Whole(segment) => {
@@ -175,8 +175,8 @@ impl Log {
         Ok(log)
     }
 
-    /// Shows what one segment holds after `applied`, and returns its valid length; `next` is the header of
-    /// the one after it.
+    /// Passes on the records of one segment after `applied`, and returns its valid length; `next` is the header
+    /// of the segment after it.
     fn replay(
         &mut self,
         segment: &Segment,
@@ -249,8 +249,8 @@ impl Log {
 
     /// Makes the changes durable and returns their sequence.
     ///
-    /// After an error nothing of them will be replayed, provided that [`Self::undo`] succeeds before
-    /// the process ends; it has been tried once.
+    /// After an error none of them will be replayed, provided that [`Self::undo`] succeeds before the process
+    /// ends. This function has tried it once.
     pub(crate) fn append(&mut self, changes: &[Change]) -> Result<u64, JournalError> {
         self.undo().map_err(unavailable)?;
         let mut record = std::mem::take(&mut self.buffer);
@@ -271,7 +271,7 @@ impl Log {
         Ok(self.next - 1)
     }
 
-    /// Appends a record to the current segment, or a new one; after an error, says what to undo.
+    /// Appends a record to the current segment, or to a new one. An error leaves in `residue` what to undo.
     fn write(&mut self, record: &[u8]) -> io::Result<()> {
         self.ensure_segment()?;
         let Some(mut current) = self.current.take() else {
@@ -288,8 +288,8 @@ impl Log {
                 Ok(())
             }
             Err(error) => {
-                // The descriptor is dropped: what a failed sync did is unknown, and a second one
-                // would report success for pages that were never written.
+                // Drop the descriptor: nobody knows what a failed sync wrote, and a second one would report
+                // success for pages that were never written.
                 let has_records = current.length > HEADER_LENGTH;
                 self.residue = Some(Residue {
                     path: current.path.clone(),
@@ -303,7 +303,7 @@ impl Log {
         }
     }
 
-    /// Opens a segment if none is open; after an error, says what to undo.
+    /// Opens a segment if none is open. An error leaves in `residue` what to undo.
     pub(crate) fn ensure_segment(&mut self) -> io::Result<()> {
         if self.current.is_some() {
             return Ok(());
@@ -313,7 +313,7 @@ impl Log {
         let created = self.files.create(&path).and_then(|mut file| {
             file.append(&header.encode())?;
             file.sync()?;
-            // The segment has to be there for certain before the marker says so.
+            // The segment must be durable before its marker says that it exists.
             self.files.sync_directory(&self.directory)?;
             self.files.create(&marker(&path))?;
             self.files.sync_directory(&self.directory)?;
@@ -330,7 +330,7 @@ impl Log {
                 Ok(())
             }
             Err(error) => {
-                // Whatever has this name starts with a record that was never acknowledged.
+                // Any file with this name starts with a record that was never acknowledged.
                 self.residue = Some(Residue {
                     path,
                     good_length: 0,
@@ -340,7 +340,7 @@ impl Log {
         }
     }
 
-    /// Undoes what a failed write left, if anything.
+    /// Undoes a failed write, if there was one.
     pub(crate) fn undo(&mut self) -> io::Result<()> {
         let Some(residue) = &self.residue else {
             return Ok(());
@@ -348,7 +348,7 @@ impl Log {
         if residue.good_length > 0 {
             self.files.truncate(&residue.path, residue.good_length)?;
         } else {
-            // The marker first: a segment may be without, but not the other way round.
+            // The marker first: a segment may lack its marker, but a marker must have its segment.
             for path in [&marker(&residue.path), &residue.path] {
                 match self.files.remove(path) {
                     Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -361,7 +361,7 @@ impl Log {
         Ok(())
     }
 
-    /// Closes the segment, so that it can be removed on its own.
+    /// Closes the segment, so that it can be removed once the tables contain it.
     pub(crate) fn turn_over(&mut self) {
         if let Some(current) = self
             .current
@@ -385,13 +385,13 @@ impl Log {
 }
 
 impl ClosedSegments {
-    /// Adds the newest.
+    /// Adds the newest segment.
     fn push(&self, path: PathBuf, last: u64) {
         self.0.lock().push(Closed { path, last });
     }
 
-    /// Removes the segments that hold nothing beyond this sequence; one that cannot be removed now is
-    /// tried again next time.
+    /// Removes the segments that hold nothing beyond this sequence. One that cannot be removed now is tried again
+    /// by the next call.
     pub(crate) fn remove_through(&self, sequence: u64) -> io::Result<()> {
         let mut closed = self.0.lock();
         while let Some(oldest) = closed.first()
@@ -412,7 +412,7 @@ impl ClosedSegments {
     }
 }
 
-/// What a directory of the log holds.
+/// The content of a directory of the log.
 struct Listing {
     /// The segments, by the sequence in their names, which is the order of writing.
     segments: Vec<(u64, PathBuf)>,

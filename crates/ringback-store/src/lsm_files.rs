@@ -1,8 +1,8 @@
-//! What is known here of the private files of the trees' library, whose version is pinned for that
-//! reason: which tables make up a tree, and the blocks of which each of them consists.
+//! What this crate knows of the private files of the trees' library: which tables make up a tree, and the blocks
+//! of each table. The library's version is pinned for that reason.
 //!
-//! The library reads some of it before, or without, checking it, and never names a place where it meets
-//! damage. So trees are checked when they are opened, and all of their blocks in the background.
+//! The library reads some parts before it checks them, or without, and never names the file and byte of damage.
+//! So trees are checked when they are opened, and all of their blocks in the background.
 //!
 //! `current` holds the number of a version file (8) and its checksum (16); both kinds of files are
 //! archives, whose table of contents lies before a trailer of magic (4), version (1), checksum type (1),
@@ -29,14 +29,14 @@ const TABLE_VERSION: [u8; 1] = [3];
 /// Bytes of a block before its data.
 const BLOCK_HEADER_LENGTH: u64 = 33;
 
-/// A place in a file, and what is wrong there.
+/// A damaged or unreadable byte of a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Damage {
     /// The file.
     pub(crate) path: PathBuf,
     /// Bytes from its start.
     pub(crate) offset: u64,
-    /// What was found.
+    /// What is wrong there, for the log.
     pub(crate) what: String,
 }
 
@@ -47,7 +47,7 @@ impl From<Damage> for JournalError {
     }
 }
 
-/// Checks what the library does not check of the tree in this directory when it opens it.
+/// Checks those parts of the tree in this directory that the library does not check when it opens the tree.
 pub(crate) fn check(directory: &Path) -> Result<(), JournalError> {
     for table in table_paths(directory)? {
         contents(&table).map_err(|failure| failure.into_error(&table))?;
@@ -66,8 +66,8 @@ pub(crate) fn find_damage(directory: &Path) -> Vec<Damage> {
         .collect()
 }
 
-/// Reads a whole table and gives the first place that is damaged or cannot be read; `go_on` hears of every
-/// read how many bytes it took, and may break off.
+/// Reads a whole table and returns the first damage or failed read. `go_on` is called with the bytes of each
+/// read, and returns false to stop.
 pub(crate) fn check_table(path: &Path, mut go_on: impl FnMut(u64) -> bool) -> Option<Damage> {
     let damage = |failure: Failure| Damage {
         path: path.to_owned(),
@@ -153,8 +153,8 @@ fn table_paths(directory: &Path) -> Result<Vec<PathBuf>, JournalError> {
         .collect())
 }
 
-/// Opens an archive and gives where its sections lie: position and length; and whether it is not a row of
-/// blocks, but the version of the table.
+/// Opens an archive and returns its sections: position, length, and whether it is the version of the table
+/// instead of a row of blocks.
 fn contents(path: &Path) -> Result<(File, Vec<Place>), Failure> {
     let at = |offset| {
         move |error: io::Error| Failure {
@@ -220,22 +220,22 @@ fn tables(bytes: &[u8]) -> Option<Vec<u64>> {
     Some(tables)
 }
 
-/// Where a section lies: position and length; and whether it is the version of the table.
+/// Position and length of a section, and whether it is the version of the table.
 type Place = (u64, u64, bool);
 
-/// Where and why a file cannot be read.
+/// A byte of a file that cannot be read, and the cause.
 struct Failure {
     /// Bytes from its start.
     offset: u64,
-    /// Why.
+    /// The cause, to tell damage from a failing disk.
     cause: Cause,
 }
 
 /// Why a file cannot be read.
 enum Cause {
-    /// It is not what was written.
+    /// The bytes are not what was written.
     Damage(&'static str),
-    /// The system refuses.
+    /// The system reports an error.
     System(io::Error),
 }
 
@@ -250,7 +250,7 @@ impl From<io::Error> for Cause {
 }
 
 impl Failure {
-    /// What is wrong.
+    /// The cause, for the log.
     fn what(&self) -> String {
         match &self.cause {
             Cause::Damage(what) => (*what).to_owned(),
@@ -258,7 +258,7 @@ impl Failure {
         }
     }
 
-    /// The error that says so.
+    /// The error for the file at this path.
     fn into_error(self, path: &Path) -> JournalError {
         match self.cause {
             Cause::System(error) => unavailable(error),
@@ -272,13 +272,13 @@ impl Failure {
     }
 }
 
-/// What an archive's trailer says of its contents.
+/// The trailer of an archive.
 struct Trailer {
-    /// Their checksum.
+    /// Checksum of the table of contents.
     checksum: u128,
-    /// Where they start.
+    /// Where the table of contents starts.
     position: u64,
-    /// How long they are.
+    /// Length of the table of contents.
     length: u64,
 }
 
@@ -296,10 +296,10 @@ struct Section<'a> {
 struct Reader<'a>(&'a [u8]);
 
 impl<'a> Reader<'a> {
-    /// What `current` says: version and checksum.
+    /// Reads `current`: version and checksum.
     fn version(&mut self) -> Option<(u64, u128)> {
         let version = (self.u64()?, self.u128()?);
-        // The checksum's type, then nothing.
+        // The checksum's type must be 0, and the last byte.
         (self.0 == [0]).then_some(version)
     }
 
@@ -315,7 +315,7 @@ impl<'a> Reader<'a> {
         })
     }
 
-    /// The sections, by a table of contents.
+    /// Reads a table of contents.
     fn sections(&mut self) -> Option<Vec<Section<'a>>> {
         if self.take()? != *b"TOC!" {
             return None;
@@ -377,7 +377,7 @@ fn read(path: &Path) -> Result<Vec<u8>, JournalError> {
     })
 }
 
-/// The error that says what is wrong with a file.
+/// The error for a damaged file.
 fn damaged(path: &Path, what: &str) -> JournalError {
     JournalError::Damaged(format!("{}: {what}", path.display()))
 }

@@ -10,7 +10,7 @@ use crate::store::Store;
 use crate::upgrade;
 
 impl Store {
-    /// Opens the store in this directory, or makes it (mode 0700) where nothing is there.
+    /// Opens the store in this directory, or makes a new one (mode 0700) if there is none.
     ///
     /// # Errors
     /// See [`OpenStoreError`].

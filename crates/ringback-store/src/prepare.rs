@@ -1,5 +1,5 @@
-//! From changes to writes: everything that has to be read, and so can fail, happens here, before the
-//! log has the changes; what remains cannot fail.
+//! From changes to writes. All reads, which can fail, happen here, before the log has the changes; the steps
+//! after the log cannot fail.
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -24,13 +24,13 @@ use crate::table::Table;
 use crate::tables::{CALLS, DECISIONS, SIDS, Tables};
 use crate::writes::Writes;
 
-/// The part of a table, known by its number, that has this key.
+/// The part of a table (by number) that has this key.
 pub(crate) fn part_id(table: &Table, code: u8, key: &[u8]) -> PartId {
-    // There are few parts.
+    // A table has few parts.
     (code, u8::try_from(table.part_of(key)).unwrap_or_default())
 }
 
-/// Turns the changes of the commit with this sequence into writes; `empty` gives them its memory.
+/// Turns the changes of the commit with this sequence into writes, in the memory of `empty`.
 pub(crate) fn prepare(
     tables: &Tables,
     changes: &[Change],
@@ -46,37 +46,37 @@ pub(crate) fn prepare(
         key: Vec::new(),
         value: Vec::new(),
     };
-    for (place, change) in changes.iter().enumerate() {
+    for (position, change) in changes.iter().enumerate() {
         // A commit cannot have four billion changes: its record in the log could not.
-        preparation.change(change, u32::try_from(place).unwrap_or(u32::MAX))?;
+        preparation.change(change, u32::try_from(position).unwrap_or(u32::MAX))?;
     }
     Ok(preparation.writes)
 }
 
-/// A commit on its way to becoming writes.
+/// A commit while its changes become writes.
 struct Preparation<'a> {
     /// The tables as they are before the commit.
     tables: &'a Tables,
     /// The sequence of the commit.
     sequence: u64,
-    /// The writes so far.
+    /// The writes of the changes so far.
     writes: Writes,
-    /// The numbers that this commit gives out.
+    /// The numbers given to UUIDs by this commit.
     interned: HashMap<Uuid, u32, RandomState>,
-    /// Where in `writes.state` the last write of a key stands.
+    /// The index in `writes.state` of the last write to a key.
     pending: HashMap<Slice, usize, RandomState>,
-    /// The key being put together.
+    /// Buffer for a key.
     key: Vec<u8>,
-    /// The value being put together.
+    /// Buffer for a value.
     value: Vec<u8>,
 }
 
 impl Preparation<'_> {
     /// Adds the writes of one change.
-    fn change(&mut self, change: &Change, place: u32) -> Result<(), JournalError> {
+    fn change(&mut self, change: &Change, position: u32) -> Result<(), JournalError> {
         match change {
             Change::EnvironmentPut(environment) => {
-                self.put_record(key::ENVIRONMENT, environment.id.0, environment, place)
+                self.put_record(key::ENVIRONMENT, environment.id.0, environment, position)
             }
             Change::EnvironmentRemoved(environment) => {
                 self.write_state(
@@ -85,42 +85,45 @@ impl Preparation<'_> {
                 );
                 self.remove_tokens(*environment)
             }
-            Change::TokenPut(token) => self.put_record(key::TOKEN, token.id.0, token, place),
+            Change::TokenPut(token) => self.put_record(key::TOKEN, token.id.0, token, position),
             Change::TokenRemoved(_, token) => {
                 self.write_state(key::record_key(key::TOKEN, token.0).into(), None);
                 Ok(())
             }
             Change::AgentPut(agent) => {
                 self.write_state(key::record_key(key::DEPARTED, agent.id.0).into(), None);
-                self.put_record(key::AGENT, agent.id.0, agent, place)
+                self.put_record(key::AGENT, agent.id.0, agent, position)
             }
             Change::AgentRemoved(_, agent, name) => {
                 self.write_state(key::record_key(key::AGENT, agent.0).into(), None);
+                // Statistics show a deleted agent by its last name.
                 self.write_state(
                     key::record_key(key::DEPARTED, agent.0).into(),
                     Some(name.as_bytes().into()),
                 );
                 Ok(())
             }
-            Change::NumberPut(number) => self.put_record(key::NUMBER, number.id.0, number, place),
+            Change::NumberPut(number) => {
+                self.put_record(key::NUMBER, number.id.0, number, position)
+            }
             Change::NumberRemoved(_, number) => {
                 self.write_state(key::record_key(key::NUMBER, number.0).into(), None);
-                self.set_owners(*number, &[], place)
+                self.set_owners(*number, &[], position)
             }
-            Change::Assigned(assignment) => self.assign(assignment, place, 0),
+            Change::Assigned(assignment) => self.assign(assignment, position, 0),
             Change::Unassigned(assignment) => {
                 self.write_state(key::assignment_key(assignment).into(), None);
                 Ok(())
             }
-            Change::OwnersSet(number, agents) => self.set_owners(*number, agents, place),
+            Change::OwnersSet(number, agents) => self.set_owners(*number, agents, position),
             Change::CallPut(call) => {
                 self.put_call(call);
                 Ok(())
             }
             Change::ContactForgotten(environment, contact) => self.forget(*environment, *contact),
-            Change::Routed(events) => self.put_events(events, place),
+            Change::Routed(events) => self.put_events(events, position),
             Change::BatchRouted(batch) => {
-                self.put_batch(batch, place);
+                self.put_batch(batch, position);
                 Ok(())
             }
             Change::Counted(counter, increment) => self.count(counter, *increment),
@@ -130,13 +133,13 @@ impl Preparation<'_> {
         }
     }
 
-    /// Writes a record of the directory, which keeps its place in the order of creation.
+    /// Writes a record of the directory; one that exists keeps its position in the order of creation.
     fn put_record(
         &mut self,
         kind: u8,
         id: Uuid,
         record: &impl DirectoryRecord,
-        place: u32,
+        position: u32,
     ) -> Result<(), JournalError> {
         let record_key: Slice = key::record_key(kind, id).into();
         let mut value = match self.read_state(&record_key)? {
@@ -144,24 +147,24 @@ impl Preparation<'_> {
                 .get(..12)
                 .ok_or_else(|| self.tables.state.damaged())?
                 .to_vec(),
-            None => key::creation(self.sequence, place).to_vec(),
+            None => key::creation(self.sequence, position).to_vec(),
         };
         directory::write(record, &mut value).map_err(unavailable)?;
         self.write_state(record_key, Some(value.into()));
         Ok(())
     }
 
-    /// Assigns a number to an agent, as this one of several that the change assigns it to; whoever has it keeps it
-    /// where it stands.
+    /// Assigns a number to an agent; `index` counts the agents of one change. An agent that owns the number
+    /// already keeps its position.
     fn assign(
         &mut self,
         assignment: &Assignment,
-        place: u32,
+        position: u32,
         index: u32,
     ) -> Result<(), JournalError> {
         let assignment_key: Slice = key::assignment_key(assignment).into();
         if self.read_state(&assignment_key)?.is_none() {
-            let creation = key::creation(self.sequence, place);
+            let creation = key::creation(self.sequence, position);
             let value = key::assignment_value(creation, index);
             self.write_state(assignment_key, Some(value.into()));
         }
@@ -173,13 +176,14 @@ impl Preparation<'_> {
         &mut self,
         number: NumberId,
         agents: &[AgentId],
-        place: u32,
+        position: u32,
     ) -> Result<(), JournalError> {
         let prefix = key::record_key(key::ASSIGNED, number.0);
         let mut assigned: BTreeSet<Slice> = BTreeSet::new();
         for item in self.tables.state.prefix(&prefix) {
             assigned.insert(item?.0);
         }
+        // The tables do not have the assignments of earlier changes of this commit.
         let pending = self.pending.keys();
         assigned.extend(pending.filter(|key| key.starts_with(&prefix)).cloned());
         let kept: HashSet<[u8; 33]> = agents
@@ -197,7 +201,7 @@ impl Preparation<'_> {
             }
         }
         for (agent, index) in agents.iter().copied().zip(0..) {
-            self.assign(&Assignment { number, agent }, place, index)?;
+            self.assign(&Assignment { number, agent }, position, index)?;
         }
         Ok(())
     }
@@ -208,6 +212,7 @@ impl Preparation<'_> {
         for item in self.tables.state.prefix(&[key::TOKEN]) {
             candidates.push(item?.0);
         }
+        // The tables do not have the tokens of earlier changes of this commit.
         let pending = self.pending.keys();
         candidates.extend(
             pending
@@ -229,7 +234,7 @@ impl Preparation<'_> {
         Ok(())
     }
 
-    /// Writes a call. What names it stays as first recorded, so one with the same sid is overwritten.
+    /// Writes a call. Its key stays as first recorded, so a call with the same sid is overwritten.
     fn put_call(&mut self, call: &Call) {
         let environment = self.intern(call.environment.0);
         let agent = self.intern(call.agent.0);
@@ -249,14 +254,15 @@ impl Preparation<'_> {
             .push(&sid_key, Some(&key::sid_value(call, agent)));
     }
 
-    /// Removes every call to a contact, those of this commit so far among them.
+    /// Removes every call to a contact, also those of this commit.
     fn forget(&mut self, environment: EnvironmentId, contact: E164) -> Result<(), JournalError> {
         let environment = self.intern(environment.0);
         let prefix = key::contact_prefix(environment, contact);
         self.forget_in_decisions(environment, &prefix)?;
-        // Also where nothing is known of it any more: old files may still have what was dropped.
+        // Even if no call is known any more: old files may still hold calls that were dropped.
         let mut erased = BTreeSet::from([part_id(&self.tables.calls, CALLS, &prefix)]);
         erased.insert(part_id(&self.tables.decisions, DECISIONS, &prefix));
+        // Ids of calls dropped earlier may be in any part of `sids` that calls were dropped from.
         erased.extend(self.tables.erasures.swept(SIDS));
         let found = self.calls_under(&prefix)?;
         let calls = found.into_iter().map(|(call_key, value)| {
@@ -270,7 +276,7 @@ impl Preparation<'_> {
         Ok(())
     }
 
-    /// The calls whose keys start so, those of this commit so far among them.
+    /// The calls with this key prefix, also those of this commit.
     fn calls_under(&self, prefix: &[u8]) -> Result<HashMap<Slice, Slice>, JournalError> {
         let mut found: HashMap<Slice, Slice> = HashMap::new();
         for item in self.tables.calls.prefix(prefix) {
@@ -288,8 +294,7 @@ impl Preparation<'_> {
         Ok(found)
     }
 
-    /// Removes calls, and their ids where those name no other call; returns the parts of `sids` that had the
-    /// ids.
+    /// Removes calls, and their ids if those name no other call. Returns the parts of `sids` that had the ids.
     fn remove_calls(
         &mut self,
         environment: u32,
@@ -299,7 +304,7 @@ impl Preparation<'_> {
         if calls.is_empty() {
             return Ok(parts);
         }
-        // What the commit has written to the ids so far, looked through once for all calls.
+        // The ids written by this commit so far, collected once for all calls.
         let written: HashMap<Slice, Option<Slice>> = self
             .writes
             .sids
@@ -321,7 +326,7 @@ impl Preparation<'_> {
         Ok(parts)
     }
 
-    /// Drops old calls, and those of agents that are gone.
+    /// Drops old calls, and calls of agents that were deleted.
     fn sweep_calls(&mut self, sweep: &CallsSwept) -> Result<(), JournalError> {
         let environment = self.intern(sweep.environment.0);
         let mut agents: HashMap<Uuid, bool> = HashMap::new();
@@ -345,7 +350,7 @@ impl Preparation<'_> {
                 }
             }
         }
-        // Erasing leaves their bytes in files for longer: see `crate::purge`.
+        // Unlike an erasure, a sweep may leave their bytes in files for longer: see `crate::purge`.
         let parts = self.remove_calls(environment, old)?;
         for part in parts {
             let part_key = key::part_key(key::SWEPT, part);
@@ -355,7 +360,7 @@ impl Preparation<'_> {
         Ok(())
     }
 
-    /// Drops events from before an instant, but for batches that the counters do not contain.
+    /// Drops events from before an instant, except batches that the counters do not contain.
     fn sweep_routed(&mut self, before: Timestamp) -> Result<(), JournalError> {
         let damaged = || self.tables.state.damaged();
         let mark = match self.read_state(&[key::COUNT_MARK].into())? {
@@ -367,6 +372,7 @@ impl Preparation<'_> {
             let end = key::routed_from(kind, before);
             let mut note = |event_key: &Slice, value: &Slice| {
                 let is_counted = match kind {
+                    // Any other batch is still to be counted.
                     key::BATCH => batch_number(value).ok_or_else(damaged)? < mark.complete,
                     _ => true,
                 };
@@ -391,7 +397,7 @@ impl Preparation<'_> {
         Ok(())
     }
 
-    /// Has these parts written anew, so that nothing of what this commit removes stays in their files.
+    /// Has these parts rewritten, so that nothing that this commit removes stays in their files.
     fn mark_erased(&mut self, parts: BTreeSet<PartId>) {
         let sequence = self.sequence.to_be_bytes();
         for part in parts {
@@ -401,7 +407,7 @@ impl Preparation<'_> {
         }
     }
 
-    /// Forgets a contact in what was decided for its calls, those of this commit so far among them.
+    /// Removes a contact from the decisions on its calls, also those of this commit.
     fn forget_in_decisions(&mut self, environment: u32, prefix: &[u8]) -> Result<(), JournalError> {
         let mut found: BTreeMap<Slice, Slice> = BTreeMap::new();
         for item in self.tables.decisions.prefix(prefix) {
@@ -430,15 +436,16 @@ impl Preparation<'_> {
     }
 
     /// Writes a chunk of events.
-    fn put_events(&mut self, events: &[RoutedEvent], place: u32) -> Result<(), JournalError> {
+    fn put_events(&mut self, events: &[RoutedEvent], position: u32) -> Result<(), JournalError> {
         let Some(latest) = events.iter().map(RoutedEvent::at).max() else {
             return Ok(());
         };
-        let creation = key::creation(self.sequence, place);
+        let creation = key::creation(self.sequence, position);
         for (event, index) in events.iter().zip(0..) {
             if let RoutedEvent::Routed(call) = event
                 && let Some(decision) = &call.decision
             {
+                // A decision holds the caller's number, so its key is the contact's, where an erasure finds it.
                 let environment = self.intern(call.environment.0);
                 let contact = decision.caller.and_then(Caller::number);
                 let decision_key = key::decision_key(environment, contact, &creation, index);
@@ -449,7 +456,7 @@ impl Preparation<'_> {
             }
         }
         let chunk = write_events(events, false, Vec::new()).map_err(unavailable)?;
-        let chunk_key = key::routed_key(key::ROUTED, latest, self.sequence, place);
+        let chunk_key = key::routed_key(key::ROUTED, latest, self.sequence, position);
         self.writes
             .state
             .push((chunk_key.into(), Some(chunk.into())));
@@ -457,8 +464,8 @@ impl Preparation<'_> {
     }
 
     /// Writes a batch of SIP calls.
-    fn put_batch(&mut self, batch: &RoutedBatch, place: u32) {
-        let batch_key = key::routed_key(key::BATCH, batch.latest, self.sequence, place);
+    fn put_batch(&mut self, batch: &RoutedBatch, position: u32) {
+        let batch_key = key::routed_key(key::BATCH, batch.latest, self.sequence, position);
         let value = write_batch(batch, |id| self.intern(id));
         self.writes
             .state
@@ -471,7 +478,7 @@ impl Preparation<'_> {
             for (counter, increment) in some {
                 self.count(counter, *increment)?;
             }
-            // Nobody waits for these, and whoever answers calls may have only this core.
+            // Nobody waits for these counters, and the thread that answers calls may need this core.
             std::thread::yield_now();
         }
         let mark = write_mark(&counted.mark);
@@ -498,6 +505,7 @@ impl Preparation<'_> {
                     None => (0, 0),
                     Some(value) => key::decode_count_value(&value).ok_or_else(damaged)?,
                 };
+                // A replay after a crash: adding the increment again would count it twice.
                 if counted >= self.sequence {
                     return Ok(());
                 }
@@ -510,7 +518,7 @@ impl Preparation<'_> {
         Ok(())
     }
 
-    /// The number that stands for a UUID, a new one if need be.
+    /// The number that stands for a UUID; a new one if it has none.
     fn intern(&mut self, id: Uuid) -> u32 {
         let interner = self.tables.interner.read();
         if let Some(number) = interner.number(id) {
@@ -520,7 +528,7 @@ impl Preparation<'_> {
         match self.interned.entry(id) {
             Entry::Occupied(number) => *number.get(),
             Entry::Vacant(vacant) => {
-                // Four billion agents do not fit into memory.
+                // Four billion agents would not fit into memory.
                 let number = *vacant.insert(u32::try_from(next).unwrap_or(u32::MAX));
                 self.writes.interned.push(id);
                 self.writes.state.push((
@@ -532,7 +540,7 @@ impl Preparation<'_> {
         }
     }
 
-    /// The UUID that a number stands for, one that this commit gives out among them.
+    /// The UUID that a number stands for, also if this commit gave the number.
     fn resolve(&self, number: u32) -> Option<Uuid> {
         let interner = self.tables.interner.read();
         interner.id(number).or_else(|| {
@@ -541,7 +549,7 @@ impl Preparation<'_> {
         })
     }
 
-    /// What a key of `state` holds after the changes so far.
+    /// The value of a key of `state` after the changes so far.
     fn read_state(&self, state_key: &Slice) -> Result<Option<Slice>, JournalError> {
         match self.pending.get(state_key) {
             Some(index) => Ok(self
@@ -553,7 +561,7 @@ impl Preparation<'_> {
         }
     }
 
-    /// Writes to `state` what later changes of the commit may read.
+    /// Writes to `state`, so that later changes of the commit can read it.
     fn write_state(&mut self, state_key: Slice, value: Option<Slice>) {
         self.pending
             .insert(state_key.clone(), self.writes.state.len());
@@ -561,5 +569,5 @@ impl Preparation<'_> {
     }
 }
 
-/// How many counters that nobody waits for are raised in one go: some 100 microseconds' work.
+/// How many counters of batches are raised before the thread yields: about 100 microseconds of work.
 const COUNTERS_AT_ONCE: usize = 32;

@@ -1,14 +1,14 @@
-//! Erased contacts leave the files: of a key that is gone, log-structured trees keep the bytes until the
-//! last table that had it is merged, which may take for ever, and the log until its segment is full.
+//! Removes erased contacts from the files. A log-structured tree keeps the bytes of a removed key until the last
+//! table that had it is merged, which may never happen, and the log keeps them until its segment is removed.
 //!
-//! After an erasure, and a while in which others may follow, what is in memory is written to disk and the
-//! log with it. Then each part of a table that had the contact is written anew, one at a time, on the merging
-//! thread, beside reads and writes. That needs as much room on the disk as the largest part, gives way
-//! whenever merging is needed, and lets merging go first between two parts. Records in `state` say which
-//! parts are yet to be written anew, so that a restart does not forget them.
+//! After an erasure, and a delay that lets several erasures share the work, memory is written to disk and the log
+//! is emptied. Then each part of a table that had the contact is rewritten, one at a time, on the merging thread,
+//! beside reads and writes. That needs as much free disk as the largest part, stops whenever merging is needed,
+//! and lets merging go first between two parts. Records in `state` list the parts that are still to be rewritten,
+//! so that a restart does not forget them.
 //!
-//! Old calls that are dropped in the background stay in files in the same way, and nothing tells later in
-//! which: so the parts that they were dropped from are noted, and written anew with the next erasure.
+//! Old calls that are dropped in the background stay in files in the same way, and nothing says later in which
+//! files. So the parts that they were dropped from are noted, and rewritten with the next erasure.
 
 use std::time::{Duration, Instant};
 
@@ -24,8 +24,8 @@ use crate::tables::Tables;
 use crate::writes::Writes;
 
 impl Tables {
-    /// Does one step in removing erased contacts from the files, if it is time; later, where that cannot
-    /// be done now.
+    /// Does one step of removing erased contacts from the files, if it is time. A step that fails is tried again
+    /// later.
     pub(crate) fn purge_if_due(&self, log: &Mutex<Log>) {
         if !self.erasures.are_due() || self.progress.lock().closing {
             return;
@@ -39,7 +39,7 @@ impl Tables {
                 let wait = if state.waiting.is_empty() {
                     None
                 } else if state.next_part().is_some() {
-                    // Most of the time is left for merging.
+                    // Leave most of the time to merging.
                     Some(took * 4)
                 } else {
                     Some(self.erasures.delay)
@@ -63,7 +63,7 @@ impl Tables {
         }
     }
 
-    /// Writes memory to disk, if something waits for that, or else one part anew.
+    /// Writes memory to disk if an erasure waits for that, else rewrites one part.
     fn purge_step(&self, log: &Mutex<Log>) -> Result<(), JournalError> {
         let next = self.erasures.state.lock().next_part();
         let Some((part, erased)) = next else {
@@ -91,7 +91,7 @@ impl Tables {
             writes
                 .state
                 .push((purged.into(), Some(sequence.as_slice().into())));
-            // What was dropped since memory was written to disk is in the part's files still.
+            // Calls dropped since memory was written to disk are still in the part's files.
             if state
                 .swept
                 .get(&part)
@@ -105,7 +105,7 @@ impl Tables {
         })
     }
 
-    /// Writes a part anew, without what is gone.
+    /// Rewrites a part without removed keys.
     fn rewrite(&self, (table, part): PartId) -> Result<(), JournalError> {
         let Some(table) = self.by_code(table) else {
             return Ok(());
@@ -120,10 +120,10 @@ impl Tables {
         part.rewrite(|| table.place())
     }
 
-    /// Writes what is in memory to disk, and has what the log holds of it removed.
+    /// Writes memory to disk, and removes the written records from the log.
     fn write_out(&self, log: &Mutex<Log>) -> Result<(), JournalError> {
         loop {
-            // No commit is between the log and the tables while its lock is held.
+            // With its lock held, no commit is in the log but not yet in the tables.
             let mut log = log
                 .try_lock_for(LOCK_WAIT)
                 .ok_or_else(|| unavailable("commits are waiting"))?;
@@ -144,8 +144,8 @@ impl Tables {
     }
 }
 
-/// How long after a failure to try again, at least.
+/// The shortest wait after a failure.
 const AGAIN: Duration = Duration::from_secs(10);
 
-/// How long to wait for a commit that waits itself.
+/// How long to wait for a commit that itself waits.
 const LOCK_WAIT: Duration = Duration::from_millis(500);

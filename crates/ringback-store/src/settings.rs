@@ -1,4 +1,4 @@
-//! How much a store may use.
+//! The memory and files that a store may use.
 
 use std::time::Duration;
 
@@ -6,16 +6,16 @@ use std::time::Duration;
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct StoreSettings {
-    /// Bytes of changes gathered in memory before they are written to the tables. Default 32 MiB;
-    /// twice as much is in use while they are being written, four times where the disk is slow.
-    /// Opening after a crash replays as much.
+    /// Bytes of changes gathered in memory before they are written to the tables. Default 32 MiB. Twice as much
+    /// is in use while they are being written, four times if the disk is slow. Opening after a crash replays as
+    /// much.
     pub generation_bytes: u64,
     /// Bytes of tables cached in memory. Default 16 MiB.
     pub cache_bytes: u64,
     /// Files of tables kept open. Default 256.
     pub open_files: usize,
-    /// How long after a contact was erased its traces are removed from the files, so that several
-    /// erasures are one rewriting. Default a minute; longer where rewriting takes long.
+    /// How long after the erasure of a contact its traces are removed from the files; erasures within this time
+    /// share one rewrite. Default one minute; longer if rewriting takes long.
     pub erase_after: Duration,
 }
 

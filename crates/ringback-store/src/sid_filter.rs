@@ -1,10 +1,9 @@
-//! Tells call ids that were never recorded, without looking at the tables.
+//! Recognizes call ids that were never recorded, without reading the tables.
 //!
-//! Nearly every reported call is a new one, and finding nothing is what costs most in the trees: each of
-//! their runs is asked. So all call ids stand in Bloom filters in memory, about two bytes for each. Until every
-//! stored id has been entered, which happens along with the loading of contacts, everything may be
-//! recorded. Ids that have been removed stay; once they may be many, the next sweep builds the
-//! filters anew.
+//! Nearly every reported call is a new one, and a lookup that finds nothing is the most expensive one in the
+//! trees: it reads every run. So all call ids are in Bloom filters in memory, about two bytes for each. Until
+//! every stored id has been entered, which happens while contacts are loaded, any id may be recorded. Removed ids
+//! stay in the filters; once they may be many, the next sweep builds new filters.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
@@ -16,18 +15,18 @@ pub(crate) type SidHash = [u8; 16];
 /// The filter; shared by all threads.
 pub(crate) struct SidFilter(RwLock<State>);
 
-/// What the filter is at.
+/// The current filter, and the next one while it is built.
 #[derive(Default)]
 struct State {
-    /// Has every id, once there is one.
+    /// A filter with every id; `None` until the first one is complete.
     whole: Option<Layers>,
-    /// Has those of the shards that were visited, and all that were recorded since it was begun.
+    /// A filter with the ids of the shards visited so far, and of all calls recorded since it was begun.
     begun: Option<Begun>,
 }
 
 /// A filter being built.
 struct Begun {
-    /// What it has so far.
+    /// The ids entered so far.
     layers: Layers,
     /// Which shards of the calls are still to be visited.
     missing: Vec<bool>,
@@ -42,14 +41,14 @@ impl SidFilter {
         }))
     }
 
-    /// The filter of a store with about so many ids, all of which are to be shown to [`Self::visited`].
+    /// The filter of a store with about this many ids, which must all be passed to [`Self::visited`].
     pub(crate) fn to_build(ids: usize, shards: usize) -> Self {
         let filter = Self(RwLock::default());
         filter.begin(ids, shards);
         filter
     }
 
-    /// Starts anew: about so many ids are to be shown to [`Self::visited`].
+    /// Begins a new filter: about this many ids must be passed to [`Self::visited`].
     fn begin(&self, ids: usize, shards: usize) {
         self.0.write().begun = Some(Begun {
             layers: Layers::new(ids),
@@ -57,7 +56,7 @@ impl SidFilter {
         });
     }
 
-    /// Starts anew if many ids may have been removed, for a sweep that is about to visit all shards;
+    /// Begins a new filter if many ids may have been removed. Call it before a sweep that visits all shards, and
     /// not while ids are being recorded.
     pub(crate) fn begin_if_stale(&self, shards: usize) {
         let state = self.0.read();
@@ -71,13 +70,13 @@ impl SidFilter {
         }
     }
 
-    /// Whether an id may have been recorded; false is certain.
+    /// Whether an id may have been recorded; `false` is certain.
     pub(crate) fn may_have(&self, hash: &SidHash) -> bool {
         let state = self.0.read();
         state.whole.as_ref().is_none_or(|whole| whole.has(hash))
     }
 
-    /// Enters ids that are recorded; nothing may begin anew until they can be visited.
+    /// Enters ids that are recorded. No new filter may begin until a visit can see them.
     pub(crate) fn enter<'a>(&self, hashes: impl Iterator<Item = &'a SidHash>) {
         let state = self.0.read();
         let begun = state.begun.as_ref().map(|begun| &begun.layers);
@@ -93,12 +92,12 @@ impl SidFilter {
         }
     }
 
-    /// Whether ids are to be shown to [`Self::visited`].
+    /// Whether ids must be passed to [`Self::visited`].
     pub(crate) fn is_being_built(&self) -> bool {
         self.0.read().begun.is_some()
     }
 
-    /// Enters the ids of a shard that was visited to its end, if a filter is being built.
+    /// Enters the ids of a shard that was visited completely, if a filter is being built.
     pub(crate) fn visited(&self, shard: usize, hashes: &[SidHash]) {
         let state = self.0.read();
         let Some(begun) = &state.begun else {
@@ -114,7 +113,7 @@ impl SidFilter {
         self.end_shard(shard);
     }
 
-    /// Notes that a shard has been visited to its end; after the last one the new filter is whole.
+    /// Notes that a shard was visited completely; after the last one the new filter is complete.
     fn end_shard(&self, shard: usize) {
         let mut state = self.0.write();
         let Some(begun) = &mut state.begun else {
@@ -140,16 +139,16 @@ impl SidFilter {
     }
 }
 
-/// Bloom filters, each larger than the one before, that together have a set of ids.
+/// Bloom filters that together hold a set of ids, each larger than the one before.
 struct Layers {
     /// The filters; only the last one is not full.
     layers: Vec<Layer>,
-    /// For how many ids the first was made.
+    /// The number of ids that the first filter was made for.
     expected: usize,
 }
 
 impl Layers {
-    /// Room for about so many ids.
+    /// Empty, with room for about this many ids.
     fn new(expected: usize) -> Self {
         Self {
             layers: vec![Layer::new(expected + expected / 4)],
@@ -157,7 +156,7 @@ impl Layers {
         }
     }
 
-    /// How many ids were entered.
+    /// The number of ids entered.
     fn entered(&self) -> usize {
         self.layers
             .iter()
@@ -170,7 +169,7 @@ impl Layers {
         self.layers.iter().any(|layer| layer.has(hash))
     }
 
-    /// Enters an id; tells whether another layer is due.
+    /// Enters an id; returns whether another layer is needed.
     fn enter(&self, hash: &SidHash) -> bool {
         self.layers.last().is_none_or(|layer| layer.enter(hash))
     }
@@ -186,13 +185,13 @@ impl Layers {
     }
 }
 
-/// A Bloom filter whose probes for one id all lie in one cache line.
+/// A Bloom filter whose probes for one id are all in one cache line.
 struct Layer {
     /// The bits.
     blocks: Box<[Block]>,
-    /// How many ids it was made for.
+    /// The number of ids it was made for.
     capacity: usize,
-    /// How many were entered.
+    /// The number of ids entered.
     entered: AtomicUsize,
 }
 
@@ -202,7 +201,7 @@ struct Layer {
 struct Block([AtomicU64; 8]);
 
 impl Layer {
-    /// Room for so many ids, or a few more.
+    /// Empty, with room for this many ids, or a few more.
     fn new(capacity: usize) -> Self {
         let capacity = capacity.max(SMALLEST_LAYER);
         let mut blocks = Vec::new();
@@ -216,7 +215,7 @@ impl Layer {
 
     /// Whether an id may have been entered.
     fn has(&self, hash: &SidHash) -> bool {
-        let (block, probes) = self.place(hash);
+        let (block, probes) = self.locate(hash);
         block.is_some_and(|block| {
             probes.into_iter().all(|(word, bit)| {
                 block
@@ -227,9 +226,9 @@ impl Layer {
         })
     }
 
-    /// Enters an id; tells whether the layer is full.
+    /// Enters an id; returns whether the layer is full.
     fn enter(&self, hash: &SidHash) -> bool {
-        let (Some(block), probes) = self.place(hash) else {
+        let (Some(block), probes) = self.locate(hash) else {
             return false;
         };
         let mut is_new = false;
@@ -245,7 +244,7 @@ impl Layer {
     }
 
     /// The block of an id, and its bits there: word and mask.
-    fn place(&self, hash: &SidHash) -> (Option<&Block>, [(usize, u64); PROBES]) {
+    fn locate(&self, hash: &SidHash) -> (Option<&Block>, [(usize, u64); PROBES]) {
         let [block, bits] = [0, 8].map(|offset| {
             let mut half = [0; 8];
             half.copy_from_slice(&hash[offset..offset + 8]);
@@ -260,16 +259,16 @@ impl Layer {
     }
 }
 
-/// Bits of filter to an id: one unknown id in about two hundred is then looked up for nothing.
+/// Bits for each id: one in about two hundred unknown ids is then looked up in vain.
 const BITS_PER_ID: usize = 12;
 
 /// Bits that an id sets.
 const PROBES: usize = 6;
 
-/// For how many ids there is room at least: 1.5 MB, and little in tests, so that they see it full.
+/// The smallest capacity, in ids: 1.5 MB; small in tests, so that they fill it.
 const SMALLEST_LAYER: usize = if cfg!(test) { 1 << 5 } else { 1 << 20 };
 
-/// For how many ids a layer that was added has room at most: 24 MB, which take milliseconds to clear.
+/// The largest capacity of an added layer, in ids: 24 MB, which take milliseconds to clear.
 const LARGEST_LAYER: usize = 1 << 24;
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! The store: a directory with the log and the tables, and the threads that look after them.
+//! The store: a directory with the log and the tables, and the threads that maintain them.
 
 use std::collections::VecDeque;
 use std::fs::{File, TryLockError};
@@ -25,20 +25,20 @@ use crate::writes::Writes;
 /// Dropping it writes everything in memory to the tables, so that the next start is quick; see
 /// [`Self::close`]. The directory stays locked until its archives are dropped as well.
 pub struct Store {
-    /// What was committed, readable.
+    /// The committed data.
     tables: Arc<Tables>,
-    /// Where commits go first; held by a commit until the tables show it.
+    /// The log. A commit holds its lock until the tables show the commit.
     log: Arc<Mutex<Log>>,
     /// See [`Self::node_secret`].
     node_secret: [u8; 16],
     /// See [`Journal::position`].
     position: Sequence,
-    /// Entries that [`Journal::committed`] is yet to give out: nobody else appends, so they are what was
-    /// appended, not read back.
+    /// Entries that [`Journal::committed`] has not returned yet. Nobody else appends, so they are kept from the
+    /// append instead of read back.
     committed: VecDeque<Entry>,
     /// A commit failed, and [`Journal::recover`] has not succeeded since.
     failed: bool,
-    /// Memory of the commit before, for the next one; empty.
+    /// The empty buffers of the last commit, for the next one.
     writes: Writes,
     /// The threads in the background.
     threads: Vec<JoinHandle<()>>,
@@ -51,8 +51,8 @@ impl std::fmt::Debug for Store {
 }
 
 impl Store {
-    /// Makes the directory (mode 0700), if it is not there, and keeps other processes out for as long as the file is
-    /// open.
+    /// Makes the directory (mode 0700) if it does not exist, and locks out other processes for as long as the
+    /// file is open.
     pub(crate) fn lock(directory: &Path) -> Result<File, OpenStoreError> {
         let failure = |error: io::Error| {
             OpenStoreError::from_journal(directory.to_owned(), unavailable(error))
@@ -66,8 +66,7 @@ impl Store {
         }
     }
 
-    /// Opens what lies in a directory that is locked, or makes it, with what `new_format` gives, where there is no
-    /// format.
+    /// Opens the data of a locked directory. If it has no format yet, makes it with what `new_format` returns.
     pub(crate) fn open_locked(
         directory: &Path,
         settings: &StoreSettings,
@@ -103,7 +102,7 @@ impl Store {
         let segments = Arc::clone(&closed);
         let mut threads = Vec::new();
         let writing = (Arc::clone(&tables), Arc::clone(&closed));
-        // Replaying may fill memory, so writing starts first.
+        // Replaying may fill memory, so the writing thread starts first.
         spawn(&mut threads, "store-write", move || {
             writing.0.run_writing(&writing.1);
         })
@@ -149,19 +148,19 @@ impl Store {
         Ok(store)
     }
 
-    /// The directory, the counters and whatever else is no call, as it is stored.
+    /// The table with everything but calls: the directory, the counters, events.
     pub(crate) fn state(&self) -> &Table {
         &self.tables.state
     }
 
-    /// Sixteen random bytes, made when the store was: the same at every start.
+    /// Sixteen random bytes, made with the store: the same at every start.
     #[must_use]
     pub fn node_secret(&self) -> [u8; 16] {
         self.node_secret
     }
 
-    /// Reads everything that is stored, so that damage anywhere is found, and returns the number of
-    /// calls; takes as long as reading the files does.
+    /// Reads everything that is stored, so that any damage is found, and returns the number of calls. Takes as
+    /// long as reading all files.
     ///
     /// # Errors
     /// Something is damaged, or cannot be read right now.
@@ -169,7 +168,7 @@ impl Store {
         self.tables.verify()
     }
 
-    /// Writes everything in memory to the tables and ends the threads; then nothing is left to replay.
+    /// Writes everything in memory to the tables and ends the threads; the next start then replays nothing.
     ///
     /// # Errors
     /// The tables could not be written; nothing is lost, the next start replays the log.
@@ -182,13 +181,13 @@ impl Store {
         end_threads(&self.tables, std::mem::take(&mut self.threads));
     }
 
-    /// Writes everything in memory to the tables, if that has not happened, and ends the threads.
+    /// Writes everything in memory to the tables, unless that was done, and ends the threads.
     fn shut_down(&mut self) -> Result<(), JournalError> {
         if self.threads.is_empty() {
             return Ok(());
         }
         let flushed = self.tables.flush().and_then(|()| {
-            // All that the log holds is in the tables.
+            // The tables contain all of the log.
             self.log.lock().remove_all().map_err(unavailable)
         });
         let undone = self.log.lock().undo();
@@ -199,19 +198,19 @@ impl Store {
         flushed
     }
 
-    /// Whether erased contacts are yet to leave the files.
+    /// Whether erased contacts must still be removed from the files.
     #[cfg(test)]
     pub(crate) fn has_erasures_waiting(&self) -> bool {
         self.tables.erasures.due().is_some()
     }
 
-    /// Has all files looked at, as a read that meets damage does.
+    /// Has all files checked, as after a read that meets damage.
     #[cfg(test)]
     pub(crate) fn raise_alarm(&self) {
         self.tables.alarm.raise();
     }
 
-    /// Starts merging, and looking for damage.
+    /// Starts the threads that merge and that look for damage.
     fn start_housekeeping(&mut self) -> io::Result<()> {
         let merging = (Arc::clone(&self.tables), Arc::clone(&self.log));
         spawn(&mut self.threads, "store-merge", move || {
@@ -236,12 +235,12 @@ impl Store {
         result
     }
 
-    /// Has the log begin behind all that it has, for those who read it from now on.
+    /// Skips what is in the log so far: `committed` returns only later entries.
     pub(crate) fn skip_to_end(&mut self) {
         self.position = Sequence(self.log.lock().next_sequence() - 1);
     }
 
-    /// Commits, whatever the state.
+    /// Commits without looking at `failed`.
     fn try_commit(&mut self, changes: &[Change]) -> Result<(), JournalError> {
         let mut log = self.log.lock();
         if self.tables.make_room()? {

@@ -1,11 +1,10 @@
-//! How things are written down: types of the store's own, apart from those of the domain, which may change
-//! freely without shifting a stored byte.
+//! The stored form of everything: types of the store's own, apart from those of the domain, which may change
+//! freely without changing a stored byte.
 //!
-//! Every record says which version of its kind it is, and every version that was ever written is read for
-//! ever: one that is changed gets a new version, whose reader stands beside those of the older ones. Records
-//! of the directory are JSON with named fields; what is written for every call is positional (postcard), and
-//! its bytes are pinned by tests. The file `FORMAT` counts up with any new version, so that an older program
-//! refuses what it would misread.
+//! Every record states the version of its kind, and every version that was ever written stays readable: a changed
+//! record gets a new version, whose reader is added to the older ones. Records of the directory are JSON with
+//! named fields. Records written for every call are positional (postcard), and tests pin their bytes. Any new
+//! version raises the number in the file `FORMAT`, so that an older program refuses what it would misread.
 
 pub(crate) mod batch_record;
 pub(crate) mod directory;
@@ -23,7 +22,7 @@ use ringback_routing::{AgentId, EnvironmentId, Timestamp};
 /// A UUID as its sixteen bytes.
 pub(crate) type Id = [u8; 16];
 
-/// The number that stands for a status.
+/// The stored number of a status.
 pub(crate) const fn status_code(status: CallStatus) -> u8 {
     match status {
         CallStatus::Initiated => 0,
@@ -37,13 +36,13 @@ pub(crate) const fn status_code(status: CallStatus) -> u8 {
     }
 }
 
-/// The status that a number stands for.
+/// The status with this stored number.
 pub(crate) fn status_of(code: u8) -> Option<CallStatus> {
     let mut all = CallStatus::ALL.into_iter();
     all.find(|status| status_code(*status) == code)
 }
 
-/// The number that stands for an outcome.
+/// The stored number of an outcome.
 const fn outcome_code(outcome: Outcome) -> u8 {
     match outcome {
         Outcome::Callback => 0,
@@ -53,13 +52,13 @@ const fn outcome_code(outcome: Outcome) -> u8 {
     }
 }
 
-/// The outcome that a number stands for.
+/// The outcome with this stored number.
 fn outcome_of(code: u8) -> Option<Outcome> {
     let mut all = Outcome::ALL.into_iter();
     all.find(|outcome| outcome_code(*outcome) == code)
 }
 
-/// The number that stands for a reason.
+/// The stored number of a reason.
 const fn reason_code(reason: Reason) -> u8 {
     match reason {
         Reason::ReturnedCallSameNumber => 0,
@@ -77,7 +76,7 @@ const fn reason_code(reason: Reason) -> u8 {
     }
 }
 
-/// The reason that a number stands for.
+/// The reason with this stored number.
 fn reason_of(code: u8) -> Option<Reason> {
     let mut all = Reason::ALL.into_iter();
     all.find(|reason| reason_code(*reason) == code)
@@ -86,15 +85,15 @@ fn reason_of(code: u8) -> Option<Reason> {
 /// A call, version 1.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct StoredCall<'a> {
-    /// Whose it is.
+    /// The environment of the agent.
     environment: Id,
     /// The call id.
     sid: &'a str,
     /// The agent that called.
     agent: Id,
-    /// Whom it called: the digits as an integer.
+    /// The number that was called: its digits as an integer.
     contact: u64,
-    /// The number that it called from.
+    /// The number that it called from: its digits as an integer, if known.
     from: Option<u64>,
     /// See [`status_code`].
     status: u8,
@@ -103,7 +102,7 @@ pub(crate) struct StoredCall<'a> {
 }
 
 impl<'a> StoredCall<'a> {
-    /// What is written of a call.
+    /// The stored form of a call.
     pub(crate) fn new(call: &'a Call) -> Self {
         Self {
             environment: call.environment.0.into_bytes(),
@@ -116,7 +115,7 @@ impl<'a> StoredCall<'a> {
         }
     }
 
-    /// The call.
+    /// The call; `None` if a value is not one that was ever written.
     pub(crate) fn read(&self) -> Option<Call> {
         Some(Call {
             environment: EnvironmentId(Uuid::from_bytes(self.environment)),
@@ -130,10 +129,10 @@ impl<'a> StoredCall<'a> {
     }
 }
 
-/// Who called.
+/// The caller of a routed call.
 #[derive(Serialize, Deserialize)]
 enum StoredCaller {
-    /// It is forgotten.
+    /// The contact was erased.
     Forgotten,
     /// The digits of a number as an integer.
     Number(u64),
@@ -144,7 +143,7 @@ enum StoredCaller {
 }
 
 impl StoredCaller {
-    /// What is written of a caller.
+    /// The stored form of a caller.
     fn new(caller: Option<Caller>) -> Self {
         match caller {
             None => Self::Forgotten,
@@ -154,7 +153,7 @@ impl StoredCaller {
         }
     }
 
-    /// The caller, if it is not forgotten.
+    /// The caller, or `Some(None)` if it was erased; `None` if the digits are no number.
     fn read(&self) -> Option<Option<Caller>> {
         Some(match self {
             Self::Forgotten => None,
@@ -165,7 +164,7 @@ impl StoredCaller {
     }
 }
 
-/// A number that may be missing; none where the digits are no number.
+/// An optional number; `None` if there are digits that are no number.
 fn read_number(digits: Option<u64>) -> Option<Option<E164>> {
     match digits {
         None => Some(None),

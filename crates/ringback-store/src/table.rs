@@ -1,8 +1,8 @@
-//! One table: a log-structured merge tree, or several that divide its keys, and in memory what is yet to be
-//! written to them.
+//! One table: a log-structured merge tree, or several that divide its keys, and in memory the writes that are not
+//! in the trees yet.
 //!
-//! The trees are those beneath the fjall database. Everything that they do goes through here, because they panic on
-//! some damage and leave files behind where they fail.
+//! The trees are those beneath the fjall database. All their operations go through here, because they panic on
+//! some kinds of damage and leave files behind where they fail.
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
@@ -28,28 +28,28 @@ use crate::lsm_files;
 use crate::settings::StoreSettings;
 use crate::writes::{Entry, SortedWrites};
 
-/// What is shared by the tables while they are opened.
+/// Shared by the tables while they are opened.
 pub(crate) struct Opening<'a> {
-    /// Where they lie.
+    /// The directory of the tables.
     directory: &'a Path,
-    /// Whether to make those that are missing.
+    /// Whether to make missing tables.
     create: bool,
-    /// Numbers what is written.
+    /// Numbers the writes.
     seqno: SequenceNumberCounter,
-    /// The same, as far as it is visible.
+    /// Numbers the writes that are visible.
     visible: SequenceNumberCounter,
     /// Caches blocks.
     cache: Arc<Cache>,
     /// Keeps files open.
     files: Arc<DescriptorTable>,
-    /// Told of damage.
+    /// Is told when a read meets damage.
     pub(crate) alarm: Arc<Alarm>,
-    /// Breaks off rewriting.
+    /// Cancels rewriting.
     pub(crate) interrupt: Interrupt,
 }
 
 impl<'a> Opening<'a> {
-    /// Prepares to open tables in this directory, making those that are missing if `create`.
+    /// Prepares to open tables in this directory; missing ones are made if `create` is set.
     pub(crate) fn new(directory: &'a Path, create: bool, settings: &StoreSettings) -> Self {
         Self {
             directory,
@@ -63,7 +63,7 @@ impl<'a> Opening<'a> {
         }
     }
 
-    /// Opens a table of so many parts.
+    /// Opens a table with this many parts.
     pub(crate) fn table(
         &self,
         name: &'static str,
@@ -93,8 +93,8 @@ impl<'a> Opening<'a> {
         let config = Config::new(path, self.seqno.clone(), self.visible.clone())
             .use_cache(Arc::clone(&self.cache))
             .use_descriptor_table(Some(Arc::clone(&self.files)))
-            // Whole filters and indexes of merged tables do not fit into a small cache, and
-            // would be read for every lookup.
+            // Whole filters and indexes of merged tables do not fit into a small cache: every lookup would read
+            // them again.
             .filter_block_partitioning_policy(PinningPolicy::new([false, true]))
             .index_block_partitioning_policy(PinningPolicy::new([false, true]))
             .with_compaction_filter_factory(Some(self.interrupt.filters()))
@@ -115,20 +115,20 @@ impl<'a> Opening<'a> {
     }
 }
 
-/// A filter of keys with so many bits for each.
+/// A filter with this many bits for each key.
 pub(crate) fn bloom(bits: f32) -> FilterPolicy {
     FilterPolicy::all(FilterPolicyEntry::Bloom(
         BloomConstructionPolicy::BitsPerKey(bits),
     ))
 }
 
-/// One table: trees on disk, and in memory what is yet to be written to them.
+/// One table: trees on disk, and in memory the writes that are not in the trees yet.
 pub(crate) struct Table {
-    /// Its name, also that of its directory.
+    /// Its name, and the name of its directory.
     name: &'static str,
-    /// Told of damage.
+    /// Is told when a read meets damage.
     alarm: Arc<Alarm>,
-    /// What the trees do not contain yet.
+    /// The writes that are not in the trees yet.
     pub(crate) memory: RwLock<Memory>,
     /// The trees, each for an equal share of the keys by their first bits.
     pub(crate) parts: Vec<Part>,
@@ -138,21 +138,21 @@ pub(crate) struct Table {
 pub(crate) struct Part {
     /// The tree.
     pub(crate) tree: AnyTree,
-    /// Held, shared, by whoever adds files to the tree.
+    /// Held, shared, by every operation that adds files to the tree.
     files: RwLock<()>,
 }
 
-/// What the trees of a table do not contain yet.
+/// The writes of a table that are not in its trees yet.
 #[derive(Default)]
 pub(crate) struct Memory {
-    /// Written since the last turn-over.
+    /// The writes since the last turn-over.
     pub(crate) active: SortedWrites,
-    /// Being written to the trees.
+    /// The writes that are being written to the trees.
     pub(crate) sealed: Option<Arc<SortedWrites>>,
 }
 
 impl Table {
-    /// Puts writes into memory and returns by about how many bytes it grew.
+    /// Puts writes into memory; returns by about how many bytes memory grew.
     pub(crate) fn insert<'a>(&self, writes: impl Iterator<Item = Entry<'a>>) -> u64 {
         let mut memory = self.memory.write();
         writes
@@ -160,7 +160,7 @@ impl Table {
             .sum()
     }
 
-    /// Which part a key belongs to.
+    /// The part that a key belongs to.
     pub(crate) fn part_of(&self, key: &[u8]) -> usize {
         usize::from(key.first().copied().unwrap_or(0)) * self.parts.len() / 256
     }
@@ -230,7 +230,7 @@ impl Table {
         }
         let last = to.map_or(self.parts.len(), |to| self.part_of(to) + 1);
         let parts = self.parts.get(self.part_of(from)..last).unwrap_or_default();
-        // The trees are looked at after memory: what has left memory since is in the trees.
+        // Read memory first: a write that has left memory since is in the trees.
         let opened = self.reading(|| {
             let ranges = parts
                 .iter()
@@ -293,14 +293,14 @@ impl Table {
         self.range(&[shard, 0], end.as_ref().map(<[u8; 2]>::as_slice))
     }
 
-    /// The error that says that a value is not what was written. Its key is not named: it may hold a
-    /// phone number.
+    /// The error for a value that is not what was written. It does not name the key, which may hold a phone
+    /// number.
     pub(crate) fn damaged(&self) -> JournalError {
         self.alarm.raise();
         JournalError::Damaged(format!("{}: a record is not readable", self.place()))
     }
 
-    /// An error of a read with the file and the place in it, for which all of the table's files are read.
+    /// An error of a read, with the damaged file and byte. To find them, all of the table's files are read.
     pub(crate) fn located(&self, error: JournalError) -> JournalError {
         if !matches!(error, JournalError::Damaged(_)) {
             return error;
@@ -314,7 +314,7 @@ impl Table {
         found.map_or(error, JournalError::from)
     }
 
-    /// Reads from the trees, and raises the alarm where that meets damage.
+    /// Reads from the trees, and raises the alarm if that meets damage.
     fn reading<T>(
         &self,
         operation: impl FnOnce() -> lsm_tree::Result<T>,
@@ -326,7 +326,7 @@ impl Table {
         })
     }
 
-    /// This table, for messages.
+    /// The name of this table, for messages.
     pub(crate) fn place(&self) -> String {
         format!("table `{}`", self.name)
     }
@@ -335,9 +335,9 @@ impl Table {
 impl Part {
     /// Runs an operation that adds files to the tree.
     ///
-    /// The trees leave files behind where they fail, and remove them when opened. So that a full disk
-    /// is not filled further by every attempt, one after a failure (`again`) is made alone, and what it
-    /// left is removed at once.
+    /// The trees leave files behind where they fail, and remove them only when opened. Without care each attempt
+    /// would fill a full disk further. So an attempt after a failure (`again`) runs alone, and its leftovers are
+    /// removed at once.
     pub(crate) fn change_files(
         &self,
         place: impl Fn() -> String,
@@ -357,15 +357,15 @@ impl Part {
         result
     }
 
-    /// Removes the lists of files that newer ones have replaced. Otherwise opening does, which so would
-    /// fail on a disk that has become read-only.
+    /// Removes the lists of files that newer ones have replaced. Opening would remove them too, and so fail on a
+    /// disk that has become read-only.
     pub(crate) fn remove_old_versions(&self) -> lsm_tree::Result<()> {
         let path = &self.tree.tree_config().path;
         let mut versions = self.tree.get_version_history_lock();
         versions.maintenance(path, SeqNo::MAX)
     }
 
-    /// Writes all of the tree anew, without what is gone, while files are added to it.
+    /// Rewrites the whole tree without removed keys; other operations may add files meanwhile.
     pub(crate) fn rewrite(&self, place: impl Fn() -> String) -> Result<(), JournalError> {
         let first = self.tree.next_table_id();
         let shared = self.files.read();
@@ -378,23 +378,24 @@ impl Part {
         rewritten
     }
 
-    /// Removes files from this number on that the tree does not refer to; nobody may be adding any.
+    /// Removes files from this number on that the tree does not refer to. No other operation may be adding files.
     fn remove_leftovers(&self, first: u64) {
         let version = self.tree.current_version();
-        // Where publishing itself failed, the new files may be referred to on disk.
+        // If publishing failed, the version on disk may refer to the new files.
         if self.published_version() != Some(version.id()) {
             return;
         }
         let folder = self.tree.tree_config().path.join("tables");
         for id in first..self.tree.next_table_id() {
             if !version.iter_tables().any(|table| table.id() == id) {
-                // Most were never created; one that cannot be removed will be when next opened.
+                // Most of these were never created. One that cannot be removed now is removed at the next
+                // opening.
                 let _ = fs::remove_file(folder.join(id.to_string()));
             }
         }
     }
 
-    /// Checks that there is room for merging, which must not be what fills a disk: commits matter more.
+    /// Checks that there is room for merging: commits matter more, so merging must not fill the disk.
     pub(crate) fn check_room(&self, most: u64) -> Result<(), JournalError> {
         let disk = rustix::fs::statvfs(&self.tree.tree_config().path).map_err(unavailable)?;
         let free = disk.f_bavail.saturating_mul(disk.f_frsize);
@@ -407,18 +408,18 @@ impl Part {
         Ok(())
     }
 
-    /// The version of the tree that opening would find.
+    /// The version of the tree that the next opening would find.
     fn published_version(&self) -> Option<u64> {
         let current = fs::read(self.tree.tree_config().path.join("current")).ok()?;
         Some(u64::from_le_bytes(*current.first_chunk()?))
     }
 }
 
-/// What the trees of a table hold of a range.
+/// The records of a range in the trees of a table.
 struct StoredRange<'a, I> {
     /// The table.
     table: &'a Table,
-    /// The trees' own iterators, or why there are none.
+    /// The trees' own iterator, or the error that ended it.
     iterator: Result<I, Option<JournalError>>,
 }
 
@@ -439,14 +440,14 @@ where
             .reading(|| iterator.next().map(Guard::into_inner).transpose())
             .transpose()?;
         if item.is_err() {
-            // An iterator that failed may go on behind the damage; its readers must not.
+            // A failed iterator could go on behind the damage; its readers must not.
             self.iterator = Err(None);
         }
         Some(item)
     }
 }
 
-/// Runs an operation of the trees; one that panics, as they do on some damage, fails.
+/// Runs an operation of the trees. They panic on some kinds of damage; a panic becomes an error.
 fn guarded<T>(
     place: impl Fn() -> String,
     operation: impl FnOnce() -> lsm_tree::Result<T>,
@@ -469,5 +470,5 @@ pub(crate) fn describe(error: &JournalError) -> String {
     text
 }
 
-/// Bytes of a file that merging writes.
+/// The size of a file that merging writes, in bytes.
 pub(crate) const FILE_BYTES: u64 = 32 << 20;

@@ -1,16 +1,16 @@
 //! The tables: what was committed, in a form that can be queried; log-structured merge trees.
 //!
-//! They are the trees beneath the fjall database, used without fjall's journal and memory: the
-//! [log](crate::log) stands in front of them already, and one writer needs no concurrent memory. A table is
-//! divided into parts by the first bits of its keys, each a tree, so that what holds an erased number can be
-//! written anew without the rest. A commit
-//! goes into sorted maps once the log has it, which cannot fail. When they have filled, a *generation* is
-//! turned over: every table notes the sequence that it contains and seals its map, a thread writes the
-//! sealed maps into the trees, durably, and then the log up to there is removed. Until that has happened,
-//! opening replays the log. Applying a commit again to a table that already contains it changes nothing.
+//! They are the trees beneath the fjall database, used without fjall's journal and memory: the [log](crate::log)
+//! replaces the journal, and one writer needs no concurrent memory. A table is divided into parts by the first
+//! bits of its keys, each a tree, so that the part with an erased number can be rewritten without the rest.
 //!
-//! A second thread merges what was written. Only one sealed generation exists at a time: where the disk
-//! does not keep up, memory grows to a limit and then commits wait; where the disk fails, they are refused.
+//! A commit goes into sorted maps once the log has it; that cannot fail. When the maps are full, a *generation*
+//! is turned over: every table notes the sequence that it contains and seals its map, a thread writes the sealed
+//! maps into the trees, durably, and then the log up to there is removed. Until then, opening replays the log.
+//! Applying a commit again to a table that already contains it changes nothing.
+//!
+//! A second thread merges the files. Only one sealed generation exists at a time: if the disk is too slow, memory
+//! grows to a limit and then commits wait; if the disk fails, commits are refused.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -32,41 +32,41 @@ use crate::sid_filter::SidFilter;
 use crate::table::{Opening, Table, bloom};
 use crate::writes::{Entry, Write, Writes};
 
-/// The tables; shared by the writer, all readers and the threads in the background.
+/// The tables, shared by the writer, all readers and the background threads.
 pub(crate) struct Tables {
-    /// Where a call lies, by its id.
+    /// Calls by their id.
     pub(crate) sids: Table,
-    /// Directory, counters, routed calls.
+    /// Directory, counters and routed calls.
     pub(crate) state: Table,
-    /// What was decided for calls that were asked about over HTTP.
+    /// Decisions on calls over HTTP.
     pub(crate) decisions: Table,
-    /// Every call.
+    /// Every call, by contact and time.
     pub(crate) calls: Table,
     /// The numbers that stand for UUIDs in keys.
     pub(crate) interner: RwLock<Interner>,
     /// Keys the hash of call ids.
     pub(crate) sid_secret: [u8; 16],
-    /// Tells ids that are in `sids` for certain not.
+    /// Recognizes ids that are certainly not in `sids`.
     pub(crate) sid_filter: SidFilter,
-    /// The generation being filled. Whoever writes to the tables holds this.
+    /// The generation being filled. Hold its lock to write to the tables.
     pub(crate) generation: Mutex<Generation>,
-    /// What the threads in the background are at.
+    /// The progress of the background threads.
     pub(crate) progress: Mutex<Progress>,
     /// Signaled whenever `progress` changes.
     pub(crate) changed: Condvar,
-    /// Bytes in memory at which a generation is turned over.
+    /// The size in memory at which a generation is turned over, in bytes.
     generation_bytes: u64,
-    /// What is known of damage.
+    /// The known damage.
     pub(crate) alarm: Arc<Alarm>,
-    /// What is erased and yet to be removed from the files.
+    /// Erasures whose traces are still in files.
     pub(crate) erasures: Erasures,
-    /// Breaks off the rewriting of a part.
+    /// Cancels the rewriting of a part.
     pub(crate) interrupt: Interrupt,
-    /// Keeps other processes out for as long as anything here is in use.
+    /// Locks out other processes for as long as anything here is in use.
     _lock: Arc<File>,
 }
 
-/// What was written since the last turn-over.
+/// The size and position of the writes since the last turn-over.
 pub(crate) struct Generation {
     /// The last commit applied.
     pub(crate) applied: u64,
@@ -74,38 +74,38 @@ pub(crate) struct Generation {
     pub(crate) size: u64,
 }
 
-/// What the threads in the background are at.
+/// The progress of the background threads.
 #[derive(Default)]
 pub(crate) struct Progress {
     /// The last sequence of the sealed generation, while it is not yet on disk.
     pub(crate) sealed: Option<u64>,
-    /// Why the sealed generation could not be written the last time.
+    /// Why the last attempt to write the sealed generation failed.
     pub(crate) failing: Option<String>,
-    /// How many generations have been written; the merging thread follows.
+    /// How many generations were written; tells the merging thread that there is work.
     pub(crate) written: u64,
-    /// Merging failed the last time, so that writing shall not wait for it.
+    /// The last attempt to merge failed, so writing must not wait for merging.
     pub(crate) merging_fails: bool,
-    /// The threads shall end.
+    /// The threads must end.
     pub(crate) closing: bool,
 }
 
-/// Into how many shares the first byte of their keys divides the calls.
+/// The number of shards of the calls, by the first byte of their keys.
 pub(crate) const SHARDS: usize = 256;
 
-/// The numbers that stand for tables in `state`.
+/// The numbers of tables in keys of `state`.
 pub(crate) const SIDS: u8 = 1;
 /// See [`SIDS`].
 pub(crate) const CALLS: u8 = 2;
 /// See [`SIDS`].
 pub(crate) const DECISIONS: u8 = 3;
 
-/// How many times its size a generation grows while the one before it is being written.
+/// A generation may grow to this multiple of its size while the one before it is being written.
 const OVERFLOW: u64 = 2;
 
 impl Tables {
-    /// Opens the trees in this directory, making those that are missing if `create`.
+    /// Opens the trees in this directory; missing ones are made if `create` is set.
     ///
-    /// Also returns the sequence that all of them contain, and the one that some contain.
+    /// Also returns the sequence that all of them contain, and the greatest one that any contains.
     pub(crate) fn open(
         directory: &Path,
         create: bool,
@@ -116,7 +116,7 @@ impl Tables {
         let opening = Opening::new(directory, create, settings);
         let sids = opening.table("sids", PARTS, bloom(10.0))?;
         let state = opening.table("state", 1, bloom(10.0))?;
-        // Calls are read by contact, which a filter of whole keys cannot help.
+        // Calls and decisions are read by contact; a filter of whole keys cannot help.
         let decisions = opening.table("decisions", PARTS, FilterPolicy::disabled())?;
         let calls = opening.table("calls", PARTS, FilterPolicy::disabled())?;
         let Opening {
@@ -162,8 +162,8 @@ impl Tables {
         Ok((tables, lowest, highest))
     }
 
-    /// The trees, in the order of writing a generation to disk: what is found through another one
-    /// comes before it, so that forgetting a contact finds the call whose id is yet to be forgotten.
+    /// The trees in the order in which a generation is written to disk. A table that is found through another one
+    /// is written before it, so that forgetting a contact finds each call whose id must still be forgotten.
     pub(crate) fn in_order(&self) -> [&Table; 4] {
         [&self.sids, &self.state, &self.decisions, &self.calls]
     }
@@ -178,7 +178,7 @@ impl Tables {
         }
     }
 
-    /// Makes room for a commit: waits if memory is full, and says whether a generation was turned over.
+    /// Makes room for a commit: waits if memory is full. Returns whether a generation was turned over.
     pub(crate) fn make_room(&self) -> Result<bool, JournalError> {
         let mut generation = self.generation.lock();
         if generation.size < self.generation_bytes {
@@ -191,7 +191,7 @@ impl Tables {
         Ok(self.turn_over(&mut generation, progress))
     }
 
-    /// Waits until nothing sealed is left in memory.
+    /// Waits until the sealed generation is on disk.
     pub(crate) fn wait_written(
         &self,
         progress: &mut MutexGuard<'_, Progress>,
@@ -208,7 +208,7 @@ impl Tables {
         Ok(())
     }
 
-    /// Shows a commit that the log has.
+    /// Makes a commit visible that the log has.
     pub(crate) fn apply(&self, writes: &Writes, sequence: u64) {
         let mut generation = self.generation.lock();
         if !writes.interned.is_empty() {
@@ -221,7 +221,7 @@ impl Tables {
         }
     }
 
-    /// The files of the tables, and what keeps them from being removed.
+    /// The files of the tables, and a guard that keeps them from being removed.
     pub(crate) fn files(&self) -> (impl Sized + use<>, Vec<PathBuf>) {
         let parts = self.in_order().into_iter().flat_map(|table| &table.parts);
         let versions: Vec<_> = parts.map(|part| part.tree.current_version()).collect();
@@ -233,7 +233,7 @@ impl Tables {
         (versions, paths)
     }
 
-    /// Runs a background change that the log does not see, while no commit is being applied.
+    /// Runs a background change that is not in the log, while no commit is being applied.
     pub(crate) fn apply_unlogged<T>(
         &self,
         prepare: impl FnOnce() -> Result<(Writes, T), JournalError>,
@@ -248,21 +248,21 @@ impl Tables {
         Ok(result)
     }
 
-    /// Puts writes into memory and returns by about how many bytes it grew.
+    /// Puts writes into memory; returns by about how many bytes memory grew.
     fn insert(&self, writes: &Writes) -> u64 {
         let recorded = writes.sids.iter().filter(|(_, value)| value.is_some());
         self.sid_filter
             .enter(recorded.filter_map(|(key, _)| key.first_chunk()));
         self.erasures.note_swept(&writes.swept);
         let state = entries(&writes.state);
-        // In this order, what is found through another table is there already.
+        // In this order, so that whatever is found through another table is there already.
         self.state.insert(state)
             + self.calls.insert(writes.calls.iter())
             + self.decisions.insert(entries(&writes.decisions))
             + self.sids.insert(writes.sids.iter())
     }
 
-    /// Seals the generation, if the one before it is on disk.
+    /// Seals the generation if the one before it is on disk.
     pub(crate) fn turn_over(
         &self,
         generation: &mut Generation,
@@ -284,12 +284,12 @@ impl Tables {
         true
     }
 
-    /// Whether sealed memory cannot be written to disk at present, and why.
+    /// Why the sealed generation cannot be written to disk at present; `None`: it can.
     pub(crate) fn failing(&self) -> Option<String> {
         self.progress.lock().failing.clone()
     }
 
-    /// Seals what is in memory and waits until all is on disk, or says why it is not.
+    /// Seals the generation and waits until it is on disk.
     pub(crate) fn flush(&self) -> Result<(), JournalError> {
         let mut generation = self.generation.lock();
         loop {
@@ -314,7 +314,7 @@ impl Tables {
     pub(crate) fn verify(&self) -> Result<u64, JournalError> {
         let mut calls = 0;
         for table in self.in_order() {
-            // A 256th at a time, so that no old version of the table is held for long.
+            // One shard at a time: a range keeps an old version of the table alive while it is read.
             for first in 0..=u8::MAX {
                 for item in table.prefix(&[first]) {
                     let (item_key, _) = item?;
@@ -326,18 +326,18 @@ impl Tables {
         Ok(calls)
     }
 
-    /// Builds the filter of call ids anew along with the sweep that is about to begin, if it is due.
+    /// Begins a new filter of call ids with the coming sweep, if it is due.
     pub(crate) fn renew_sid_filter(&self) {
-        // What is being applied is entered into the new filter, or already visible.
+        // With the lock held, a commit is either visible already or will be entered into the new filter.
         let _held = self.generation.lock();
         self.sid_filter.begin_if_stale(SHARDS);
     }
 
-    /// Asks the threads in the background to end.
+    /// Asks the background threads to end.
     pub(crate) fn close(&self) {
         self.alarm.close();
         self.progress.lock().closing = true;
-        // After that, so that no rewriting begins unseen.
+        // Afterwards, so that no rewriting begins without seeing `closing`.
         self.interrupt.set();
         self.changed.notify_all();
     }
@@ -348,5 +348,5 @@ fn entries(writes: &[Write]) -> impl Iterator<Item = Entry<'_>> {
     writes.iter().map(|(key, value)| (&**key, value.as_deref()))
 }
 
-/// Into how many parts a table of calls, or of what belongs to them, is divided. Stored.
+/// The number of parts of a table of calls, ids or decisions. Part of the stored format.
 const PARTS: usize = 16;

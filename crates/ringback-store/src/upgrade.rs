@@ -1,7 +1,7 @@
-//! Opens directories of older formats: what they hold is read once and written anew in today's format, in a
-//! folder of the directory. When all of it is there, durably, the folder gets its final name, and what it
-//! holds takes the place of what was read. An upgrade that was broken off before that is begun anew, one
-//! that was broken off after it is brought to its end.
+//! Opens directories of older formats. Their content is read once and written in the current format, into a
+//! folder of the directory. When all of it is there, durably, the folder gets its final name, and its content
+//! replaces the old one. An upgrade that was cut short before the renaming starts over; one that was cut short
+//! after it is completed.
 
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
@@ -27,7 +27,7 @@ use crate::store::Store;
 use crate::stored::{directory, format1};
 use crate::table::{Opening, Table, bloom};
 
-/// What the directory's file `FORMAT` says once the directory has today's format; `None` if there is none.
+/// What the directory's file `FORMAT` says once the directory has the current format; `None` if there is none.
 pub(crate) fn current_format(
     directory: &Path,
     settings: &StoreSettings,
@@ -38,7 +38,7 @@ pub(crate) fn current_format(
     };
     let new = directory.join(NEW);
     if format.version >= SAME_LAYOUT_SINCE {
-        // What the last step of an upgrade may have left behind.
+        // The last step of an earlier upgrade may have left these folders behind.
         remove_folder(&new).map_err(failure)?;
         return Ok(Some(format));
     }
@@ -50,7 +50,7 @@ pub(crate) fn current_format(
     Format::read(directory)
 }
 
-/// Writes what the directory holds anew, in today's format, with the same secrets.
+/// Writes the directory's content in the current format, with the same secrets.
 fn rewrite(
     directory: &Path,
     format: &Format,
@@ -76,13 +76,13 @@ fn rewrite(
     let mut new = Store::open_locked(&unfinished, settings, files, lock, None, new_format)?;
     copy(directory, settings, &mut new).map_err(failure)?;
     new.close().map_err(failure)?;
-    // From here on the new data are the ones that count.
+    // From here on the new data count.
     fs::rename(&unfinished, directory.join(NEW))
         .and_then(|()| File::open(directory)?.sync_all())
         .map_err(io_failure)
 }
 
-/// Copies what a directory of format 1 holds into a new store.
+/// Copies the content of a directory of format 1 into a new store.
 fn copy(directory: &Path, settings: &StoreSettings, new: &mut Store) -> Result<(), JournalError> {
     let tables = directory.join("tables");
     let opening = Opening::new(&tables, false, settings);
@@ -107,7 +107,8 @@ fn copy(directory: &Path, settings: &StoreSettings, new: &mut Store) -> Result<(
     let known = copy_state(&state, &interner, &mut copier).map_err(|error| state.located(error))?;
     copy_calls(&calls, &interner, &mut copier).map_err(|error| calls.located(error))?;
     copier.commit()?;
-    // Commits that some of the tables contain are applied again, as they were whenever a store was opened.
+    // Some tables may contain commits of the log already. They are applied again, as always when a store is
+    // opened.
     Log::open(
         &log,
         Box::new(SystemFiles),
@@ -115,7 +116,7 @@ fn copy(directory: &Path, settings: &StoreSettings, new: &mut Store) -> Result<(
         lowest,
         highest,
         |record| {
-            for (mut change, place) in record.changes()?.into_iter().zip(0..) {
+            for (mut change, index) in record.changes()?.into_iter().zip(0..) {
                 let is_known = match &mut change {
                     Change::Counted(counter, _) => known.counts(counter, record.sequence),
                     Change::BatchesCounted(counted) => {
@@ -125,22 +126,22 @@ fn copy(directory: &Path, settings: &StoreSettings, new: &mut Store) -> Result<(
                     }
                     Change::Routed(_) | Change::BatchRouted(_) => known
                         .chunks
-                        .contains(&key::creation(record.sequence, place)),
+                        .contains(&key::creation(record.sequence, index)),
                     _ => false,
                 };
                 if !is_known {
                     copier.changes.push(change);
                 }
             }
-            // As one commit, whose changes may build on one another.
+            // In one commit, because the changes may build on one another.
             copier.commit()
         },
     )?;
     Ok(())
 }
 
-/// Makes records of their own of the assignments that numbers of format 2 have as lists. Where it is broken off, the
-/// rest is done when the store is opened again: the format says so until all is done.
+/// Writes assignments as records, from the lists in the numbers of format 2. If it is cut short, the next opening
+/// does the rest: the format changes only when all is done.
 pub(crate) fn assign_numbers(store: &mut Store) -> Result<(), JournalError> {
     let mut numbers = Vec::new();
     for item in store.state().prefix(&[key::NUMBER]) {
@@ -159,7 +160,7 @@ pub(crate) fn assign_numbers(store: &mut Store) -> Result<(), JournalError> {
     for (number, owners) in numbers {
         written += 1 + owners.len();
         let PhoneNumber { id, .. } = number;
-        // Both in one commit, so that no number is without its owners.
+        // Both in one commit, so that a number is never without its owners.
         copier.changes.push(Change::NumberPut(number));
         copier.changes.push(Change::OwnersSet(id, owners));
         if written >= ASSIGNED_AT_ONCE {
@@ -170,12 +171,12 @@ pub(crate) fn assign_numbers(store: &mut Store) -> Result<(), JournalError> {
     copier.commit()
 }
 
-/// What the old tables contain of commits that the log may have too, and that must not be applied twice.
+/// Commits that the old tables contain, and that must not be applied a second time from the log.
 #[derive(Default)]
 struct Known {
     /// The latest commit that each counter contains.
     counted: HashMap<CountKey, u64>,
-    /// The chunks of events, by their place in the order of commits.
+    /// The chunks of events, by their position in the log.
     chunks: HashSet<[u8; 12]>,
 }
 
@@ -213,7 +214,7 @@ fn copy_state(
         let id = item_key.get(1..).and_then(|id| Uuid::from_slice(id).ok());
         let name = std::str::from_utf8(&name).ok();
         let (id, name) = id.zip(name).ok_or_else(|| state.damaged())?;
-        // Whose it was is not known any more, and not kept either.
+        // The environment is not known any more, and not needed.
         let environment = EnvironmentId(Uuid::nil());
         let departed = Change::AgentRemoved(environment, AgentId(id), name.to_owned());
         copier.push(departed)?;
@@ -238,18 +239,18 @@ fn copy_state(
     for kind in [key::ROUTED, key::BATCH] {
         for item in state.prefix(&[kind]) {
             let (item_key, value) = item?;
-            let place = key::routed_place(&item_key);
+            let position = key::routed_position(&item_key);
             let change = if kind == key::ROUTED {
                 format1::read_events(&value).map(Change::Routed)
             } else {
                 read_batch(&value, |number| interner.id(number)).map(Change::BatchRouted)
             };
-            let (place, change) = place.zip(change).ok_or_else(|| state.damaged())?;
-            known.chunks.insert(*place);
-            chunks.push((*place, change));
+            let (position, change) = position.zip(change).ok_or_else(|| state.damaged())?;
+            known.chunks.insert(*position);
+            chunks.push((*position, change));
         }
     }
-    chunks.sort_unstable_by_key(|(place, _)| *place);
+    chunks.sort_unstable_by_key(|(position, _)| *position);
     for (_, change) in chunks {
         copier.push(change)?;
     }
@@ -277,7 +278,7 @@ fn records(
     Ok(())
 }
 
-/// Copies the calls. Their values are those of today, and so are their keys, but for their order.
+/// Copies the calls. Keys and values have the current layout; only the order of the keys differs.
 fn copy_calls(
     calls: &Table,
     interner: &Interner,
@@ -300,7 +301,7 @@ fn copy_calls(
 struct Copier<'a> {
     /// The new store.
     new: &'a mut Store,
-    /// What is yet to be committed.
+    /// The changes not committed yet.
     changes: Vec<Change>,
 }
 
@@ -322,8 +323,8 @@ impl Copier<'_> {
     }
 }
 
-/// Puts what the folder holds, which is whole, in the place of what the directory holds. Each step can be
-/// the first one after a crash.
+/// Replaces the directory's content by the folder's, which is complete. A crash may interrupt it at any step; it
+/// then starts again.
 fn move_in(directory: &Path, folder: &Path) -> io::Result<()> {
     for name in ["tables", "log"] {
         let new = folder.join(name);
@@ -346,10 +347,10 @@ fn remove_folder(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Where the new data are written.
+/// Folder of the new data while they are written.
 const UNFINISHED: &str = "upgrade.unfinished";
 
-/// Where they are once they are whole.
+/// Folder of the new data once they are complete.
 const NEW: &str = "upgrade";
 
 /// About how many numbers and assignments are written in one commit.

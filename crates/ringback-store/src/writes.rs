@@ -1,11 +1,10 @@
-//! Writes on their way to the tables, packed: a list of those of one commit, and a sorted map of those
-//! that are yet to be written to disk.
+//! Writes before they reach the trees, packed: a list of those of one commit, and a sorted map of those that are
+//! not on disk yet.
 //!
-//! Keys of calls and of call ids start with a hash, so their first bits divide them evenly into shares of a
-//! few entries. A share is one piece of memory, in which entries stand one behind the other: finding a
-//! place costs one or two cache misses, nothing is allocated for an entry, and writing all of them to
-//! disk reads memory in order. Keys that all start alike would make a share long; that one becomes an
-//! ordinary map.
+//! Keys of calls and of call ids start with a hash, so their first bits divide them evenly into shares of a few
+//! entries. A share is one piece of memory with its entries one behind the other: finding an entry costs one or
+//! two cache misses, an entry needs no allocation, and writing all of them to disk reads memory in order. Keys
+//! that all start with the same bits would make a share long; that share becomes an ordinary map.
 //!
 //! An entry: key length (4), value length or all ones for none (4), key, value.
 
@@ -18,13 +17,13 @@ use uuid::Uuid;
 
 use crate::key::PartId;
 
-/// A key and its new value, or none if it goes.
+/// A key and its new value; `None` removes the key.
 pub(crate) type Entry<'a> = (&'a [u8], Option<&'a [u8]>);
 
-/// The same, owned.
+/// An owned [`Entry`].
 pub(crate) type Write = (Slice, Option<Slice>);
 
-/// What a commit writes to each table, in order.
+/// The writes of a commit to each table, in order.
 #[derive(Default)]
 pub(crate) struct Writes {
     /// To `state`.
@@ -37,14 +36,14 @@ pub(crate) struct Writes {
     pub(crate) decisions: Vec<Write>,
     /// UUIDs that get the next numbers.
     pub(crate) interned: Vec<Uuid>,
-    /// Parts whose files must not keep what is removed.
+    /// Parts whose files must not keep removed keys.
     pub(crate) erased: Vec<PartId>,
-    /// Parts from which old calls are dropped.
+    /// Parts that old calls were dropped from.
     pub(crate) swept: Vec<PartId>,
 }
 
 impl Writes {
-    /// Forgets them, but keeps their memory for the next commit.
+    /// Removes all writes, but keeps their memory for the next commit.
     pub(crate) fn clear(&mut self) {
         self.state.clear();
         self.calls.clear();
@@ -76,14 +75,14 @@ impl WriteList {
         Entries(&self.bytes)
     }
 
-    /// Forgets them, but keeps their memory, within bounds.
+    /// Removes all writes, but keeps their memory, up to a limit.
     pub(crate) fn clear(&mut self) {
         self.bytes.clear();
         self.bytes.shrink_to(MOST_KEPT);
     }
 }
 
-/// Keys and their values in order, or none where the key is gone.
+/// Keys and their values in order; a value of `None` says that the key was removed.
 #[derive(Default)]
 pub(crate) struct SortedWrites {
     /// The writes by the first bits of their keys; empty until there is one.
@@ -100,12 +99,12 @@ impl SortedWrites {
         share.map_or(0, |share| share.insert((key, value)))
     }
 
-    /// What was written to a key.
+    /// The last write to a key, if any.
     pub(crate) fn get(&self, key: &[u8]) -> Option<Option<Slice>> {
         match self.shares.get(share_of(key))? {
             Share::Packed(bytes) => {
-                let (place, length) = find(bytes, key);
-                let (_, value) = Entries(bytes.get(place..place + length)?).next()?;
+                let (offset, length) = find(bytes, key);
+                let (_, value) = Entries(bytes.get(offset..offset + length)?).next()?;
                 Some(value.map(Slice::from))
             }
             Share::Map(map) => map.get(key).cloned(),
@@ -133,7 +132,7 @@ impl SortedWrites {
 enum Share {
     /// Their entries, in order of their keys.
     Packed(Vec<u8>),
-    /// Too many for that.
+    /// More entries than are packed.
     Map(BTreeMap<Slice, Option<Slice>>),
 }
 
@@ -184,35 +183,37 @@ impl Share {
 /// Writes a key into entries in order; returns by how many bytes their memory grew.
 fn insert_packed(bytes: &mut Vec<u8>, entry: Entry<'_>) -> usize {
     let (key, value) = entry;
-    let (place, replaced) = find(bytes, key);
+    let (offset, replaced) = find(bytes, key);
     let added = length(entry);
     let before = (bytes.len(), bytes.capacity());
     let after = before.0 - replaced + added;
     if after > before.1 {
-        // By less than what a vector grows on its own: there are many of them, none half empty.
+        // Grow by less than a vector does on its own: there are many shares, and half of their memory would be
+        // empty.
         bytes.reserve_exact(after - before.0 + after / 4);
     }
     bytes.resize(before.0.max(after), 0);
-    bytes.copy_within(place + replaced..before.0, place + added);
+    bytes.copy_within(offset + replaced..before.0, offset + added);
     bytes.truncate(after);
-    let (head, rest) = bytes[place..place + added].split_at_mut(HEADER_LENGTH);
+    let (head, rest) = bytes[offset..offset + added].split_at_mut(HEADER_LENGTH);
     head.copy_from_slice(&header(entry));
     rest[..key.len()].copy_from_slice(key);
     rest[key.len()..].copy_from_slice(value.unwrap_or_default());
     bytes.capacity() - before.1
 }
 
-/// Where in entries in order the one with this key starts, and its length; none: where it would start.
+/// The offset in sorted entries of the one with this key, and its length; where it would start, and 0, if there is
+/// none.
 fn find(bytes: &[u8], key: &[u8]) -> (usize, usize) {
-    let mut place = 0;
+    let mut offset = 0;
     for entry in Entries(bytes) {
         match entry.0.cmp(key) {
-            Ordering::Less => place += length(entry),
-            Ordering::Equal => return (place, length(entry)),
+            Ordering::Less => offset += length(entry),
+            Ordering::Equal => return (offset, length(entry)),
             Ordering::Greater => break,
         }
     }
-    (place, 0)
+    (offset, 0)
 }
 
 /// Reads entries.
@@ -236,7 +237,7 @@ impl<'a> Iterator for Entries<'a> {
     }
 }
 
-/// What stands before a key: lengths, which the trees limit to less than these integers hold.
+/// The bytes before a key: two lengths. The trees limit both to less than these integers hold.
 fn header((key, value): Entry<'_>) -> [u8; HEADER_LENGTH] {
     let mut header = [0; HEADER_LENGTH];
     header[..4].copy_from_slice(&(key.len() as u32).to_le_bytes());
@@ -245,7 +246,7 @@ fn header((key, value): Entry<'_>) -> [u8; HEADER_LENGTH] {
     header
 }
 
-/// How many bytes an entry has.
+/// The length of an entry in bytes.
 fn length((key, value): Entry<'_>) -> usize {
     HEADER_LENGTH + key.len() + value.map_or(0, <[u8]>::len)
 }
@@ -256,13 +257,13 @@ fn share_of(key: &[u8]) -> usize {
     (byte(0) << 8 | byte(1)) >> (16 - SHARE_BITS)
 }
 
-/// How many leading bits divide keys: at the default size of a generation, a share has about 20.
+/// How many leading bits divide keys: at the default size of a generation, a share has about 20 entries.
 const SHARE_BITS: u32 = 14;
 
 /// Bytes before the key of an entry.
 const HEADER_LENGTH: usize = 8;
 
-/// The length that says that there is no value.
+/// The length that marks a missing value.
 const NO_VALUE: u32 = u32::MAX;
 
 /// The longest share whose entries are packed, in bytes.

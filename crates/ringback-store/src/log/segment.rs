@@ -5,8 +5,8 @@
 //! CRC-32C of all before (4). Record: payload length (4), sequence (8), CRC-32C of the payload (4),
 //! CRC-32C of the sixteen bytes before (4), payload.
 //!
-//! Because each segment states how long the one before it is, whatever a failed write left at an end
-//! cannot come back once writing went on.
+//! Each segment states the length of the one before it, so the rest of a failed write at an end cannot come back
+//! after writing went on.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -21,16 +21,16 @@ pub(crate) const HEADER_LENGTH: u64 = 48;
 /// Bytes before a payload.
 pub(crate) const RECORD_HEADER_LENGTH: usize = 20;
 
-/// What opens every segment.
+/// The first bytes of every segment.
 const MAGIC: [u8; 8] = *b"RINGBKWL";
 
-/// The version that is written: with changes as [`crate::stored::log_record`] has them.
+/// The version that is written: changes as in [`crate::stored::log_record`].
 const VERSION: u32 = 2;
 
-/// The oldest version that is read: with changes as [`crate::stored::format1`] has them.
+/// The oldest version that is read: changes as in [`crate::stored::format1`].
 const OLDEST_VERSION: u32 = 1;
 
-/// What a segment says of itself.
+/// The content of a segment's header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct SegmentHeader {
     /// The sequence that its first record has or will have.
@@ -89,7 +89,7 @@ impl SegmentHeader {
     }
 }
 
-/// Appends a record to a buffer: room for the header first, then the payload, then this.
+/// Completes a record in a buffer that has room for its header, then the payload.
 pub(crate) fn finish_record(
     record: &mut [u8],
     sequence: u64,
@@ -104,14 +104,14 @@ pub(crate) fn finish_record(
     Ok(())
 }
 
-/// A place in a segment and what is wrong there.
+/// A damaged byte of a segment, and what is wrong there.
 #[derive(Debug)]
 pub(crate) struct Damage {
     /// The segment.
     pub(crate) path: PathBuf,
     /// Bytes from its start.
     pub(crate) offset: u64,
-    /// What was found.
+    /// What is wrong there, for the log.
     pub(crate) what: String,
 }
 
@@ -131,20 +131,20 @@ impl From<Damage> for JournalError {
 /// One commit, as logged.
 #[derive(Clone, Copy)]
 pub(crate) struct Record<'a> {
-    /// Its place in the order of all commits, from 1 on.
+    /// Its position among all commits, from 1 on.
     pub(crate) sequence: u64,
     /// The encoded changes.
     payload: &'a [u8],
     /// The version of the segment's layout.
     version: u32,
-    /// The segment that it lies in.
+    /// Path of its segment.
     path: &'a Path,
-    /// Where in it.
+    /// Where it starts in the segment, in bytes.
     offset: u64,
 }
 
 impl Record<'_> {
-    /// What was committed.
+    /// The changes of the commit.
     pub(crate) fn changes(&self) -> Result<Vec<Change>, JournalError> {
         let changes = if self.version == OLDEST_VERSION {
             format1::read_changes(self.payload)
@@ -154,7 +154,7 @@ impl Record<'_> {
         changes.map_err(|error| self.damaged(format!("unreadable changes: {error}")))
     }
 
-    /// The error that says that this record is not what was written.
+    /// The error for a record that is not what was written.
     fn damaged(&self, what: String) -> JournalError {
         JournalError::from(Damage {
             path: self.path.to_owned(),
@@ -166,19 +166,19 @@ impl Record<'_> {
 
 /// A segment read into memory.
 pub(crate) struct Segment {
-    /// Where it lies.
+    /// Path of the file.
     pub(crate) path: PathBuf,
     /// All its bytes.
     bytes: Vec<u8>,
-    /// What it says of itself.
+    /// Its header.
     pub(crate) header: SegmentHeader,
 }
 
-/// What came of opening a segment.
+/// The result of opening a segment.
 pub(crate) enum OpenedSegment {
-    /// A segment.
+    /// A segment with a valid header.
     Whole(Segment),
-    /// Its header was never written out, so that nothing in it was ever acknowledged.
+    /// Its header was never completely written, so nothing in it was ever acknowledged.
     Unborn,
 }
 
@@ -214,10 +214,10 @@ impl Segment {
         }))
     }
 
-    /// Shows every record, and returns the sequence after the last one and the valid length.
+    /// Passes on every record, and returns the sequence after the last one and the valid length.
     ///
-    /// `length` is what the next segment says of this one; of the newest segment nobody says it, and
-    /// there an incomplete record at the end is a write that was never acknowledged.
+    /// `length` is what the next segment states of this one. The newest segment has no next one; there an
+    /// incomplete record at the end is a write that was never acknowledged.
     pub(crate) fn records(
         &self,
         length: Option<u64>,
@@ -294,20 +294,20 @@ impl Segment {
         Ok((sequence, offset as u64))
     }
 
-    /// How many bytes the file has.
+    /// The length of the file in bytes.
     pub(crate) fn file_length(&self) -> u64 {
         self.bytes.len() as u64
     }
 }
 
-/// The little-endian integer at this offset of a buffer known to reach beyond it.
+/// The little-endian integer at this offset; the buffer must reach beyond it.
 fn u32_at(bytes: &[u8], offset: usize) -> u32 {
     let mut value = [0; 4];
     value.copy_from_slice(&bytes[offset..offset + 4]);
     u32::from_le_bytes(value)
 }
 
-/// The little-endian integer at this offset of a buffer known to reach beyond it.
+/// The little-endian integer at this offset; the buffer must reach beyond it.
 fn u64_at(bytes: &[u8], offset: usize) -> u64 {
     let mut value = [0; 8];
     value.copy_from_slice(&bytes[offset..offset + 8]);

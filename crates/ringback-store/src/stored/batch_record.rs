@@ -1,4 +1,4 @@
-//! Batches of SIP calls as the log has them. The tables have them shorter: see [`crate::batch`].
+//! Batches of SIP calls as the log stores them. The tables store them in fewer bytes: see [`crate::batch`].
 
 use ringback_engine::{BatchCall, BatchRoute, BatchesCounted, CountMark, RoutedBatch};
 use ringback_routing::{AgentId, EnvironmentId, Timestamp};
@@ -19,7 +19,7 @@ pub(crate) struct StoredBatch {
     calls: Vec<(u64, u32, u32)>,
 }
 
-/// A way that calls of a batch went.
+/// A route shared by calls of a batch.
 #[derive(Serialize, Deserialize)]
 struct StoredRoute {
     environment: Id,
@@ -30,7 +30,7 @@ struct StoredRoute {
 }
 
 impl StoredBatch {
-    /// What is written of a batch.
+    /// The stored form of a batch.
     pub(crate) fn new(batch: &RoutedBatch) -> Self {
         let id = |agent: Option<AgentId>| agent.map(|agent| agent.0.into_bytes());
         let routes = batch.routes.iter().map(|route| StoredRoute {
@@ -78,7 +78,7 @@ impl StoredBatch {
     }
 }
 
-/// Counters brought up to batches, version 1. Counters are named by their keys in `state`.
+/// Counters raised by batches, version 1. Counters are named by their keys in `state`.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct StoredBatchesCounted {
     growth: Vec<(Vec<u8>, u64)>,
@@ -87,7 +87,7 @@ pub(crate) struct StoredBatchesCounted {
 }
 
 impl StoredBatchesCounted {
-    /// What is written of it.
+    /// The stored form of the counters.
     pub(crate) fn new(counted: &BatchesCounted) -> Self {
         let growth = counted.growth.iter();
         let partial = counted.mark.partial.as_ref();
@@ -100,7 +100,7 @@ impl StoredBatchesCounted {
         }
     }
 
-    /// What was counted.
+    /// The counters.
     pub(crate) fn read(self) -> Option<BatchesCounted> {
         let growth = self.growth.into_iter();
         let growth =

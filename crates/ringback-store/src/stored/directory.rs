@@ -15,17 +15,17 @@ pub(crate) trait DirectoryRecord: Sized {
     /// The version that is written; all of them since 1 are read.
     const VERSION: u8 = 1;
 
-    /// Its JSON.
+    /// The stored fields, as JSON.
     type Stored: Serialize + for<'de> Deserialize<'de>;
 
-    /// What is written.
+    /// The stored form of the record.
     fn store(&self) -> Self::Stored;
 
-    /// What was written; none where a value is none that was ever written.
+    /// The record; `None` if a value is not one that was ever written.
     fn read(stored: Self::Stored) -> Option<Self>;
 }
 
-/// Writes a record behind what the buffer has.
+/// Appends a record to the buffer.
 pub(crate) fn write<T: DirectoryRecord>(record: &T, to: &mut Vec<u8>) -> serde_json::Result<()> {
     to.push(T::VERSION);
     serde_json::to_writer(to, &record.store())
@@ -41,7 +41,8 @@ pub(crate) fn read<T: DirectoryRecord>(bytes: &[u8]) -> Option<T> {
     }
 }
 
-/// The agents that a number is assigned to, first assigned first, where its record is of version 1, which has them.
+/// The agents that a number is assigned to, in order of assignment, if its record is of version 1, which has the
+/// list.
 pub(crate) fn read_owners(bytes: &[u8]) -> Option<Vec<AgentId>> {
     match bytes.split_first()? {
         (1, json) => {
@@ -191,7 +192,7 @@ impl DirectoryRecord for Agent {
     }
 }
 
-/// What version 1 of a number has besides.
+/// The additional fields of version 1 of a number.
 #[derive(Deserialize)]
 struct StoredOwners {
     agents: Vec<Uuid>,
@@ -270,7 +271,7 @@ impl DirectoryRecord for Token {
     }
 }
 
-/// A place that a call can be sent to.
+/// A destination for a call.
 #[derive(Serialize, Deserialize)]
 struct StoredTarget {
     uri: String,
@@ -278,7 +279,7 @@ struct StoredTarget {
     weight: u16,
 }
 
-/// What is written of a target.
+/// The stored form of a target.
 fn store_target(target: &Target) -> StoredTarget {
     StoredTarget {
         uri: target.uri.clone(),
@@ -287,7 +288,7 @@ fn store_target(target: &Target) -> StoredTarget {
     }
 }
 
-/// The targets that were written.
+/// The targets of the stored form.
 fn read_targets(stored: Vec<StoredTarget>) -> Vec<Target> {
     let targets = stored.into_iter().map(|target| Target {
         uri: target.uri,
@@ -297,7 +298,7 @@ fn read_targets(stored: Vec<StoredTarget>) -> Vec<Target> {
     targets.collect()
 }
 
-/// A country that may be missing; none where the letters name no country.
+/// An optional country; `None` if the letters name no country.
 fn read_country(stored: Option<String>) -> Option<Option<Country>> {
     match stored {
         None => Some(None),
@@ -305,7 +306,7 @@ fn read_country(stored: Option<String>) -> Option<Option<Country>> {
     }
 }
 
-/// The name that stands for a number form.
+/// The stored name of a number form.
 const fn form_name(form: NumberForm) -> &'static str {
     match form {
         NumberForm::National => "national",

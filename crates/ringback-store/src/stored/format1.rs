@@ -1,7 +1,7 @@
-//! What data directories of format 1 hold, as far as it differs: read once, to be rewritten.
+//! Those parts of format 1 that differ from the current format: read once, to be rewritten.
 //!
-//! Changes in the log and events were the domain's types of that time in postcard, directory records their
-//! JSON. The types here are those, and never change.
+//! Changes in the log and events were the domain's types of that time in postcard, directory records the same
+//! types in JSON. The types here are copies of those, and never change.
 
 use ringback_engine::{
     AnsweredCall, BatchCall, BatchRoute, BatchesCounted, Call, Change, CountKey, CountKind,
@@ -19,7 +19,7 @@ use super::status_of;
 /// Reads the changes of a commit.
 pub(crate) fn read_changes(bytes: &[u8]) -> Result<Vec<Change>, String> {
     let changes: Vec<OldChange> = postcard::from_bytes(bytes).map_err(|error| error.to_string())?;
-    // Behind all others, which are known by their places.
+    // Append these last, so that all other changes keep their index in the commit.
     let mut owners_set = Vec::new();
     let changes = changes
         .into_iter()
@@ -85,7 +85,7 @@ enum OldChange {
 }
 
 impl OldChange {
-    /// The same as it is called today; the owners of a number are a change of their own.
+    /// The change in its current form; the owners of a number become a change of their own.
     fn read(self, owners_set: &mut Vec<Change>) -> Option<Change> {
         Some(match self {
             Self::EnvironmentPutWithoutForm(old) => Change::EnvironmentPut(old.with_form().read()?),
@@ -179,7 +179,7 @@ struct OldEnvironmentWithoutForm {
 }
 
 impl OldEnvironmentWithoutForm {
-    /// The same with the form by which its numbers were read.
+    /// The environment with the form by which its numbers were read.
     fn with_form(self) -> OldEnvironment {
         OldEnvironment {
             id: self.id,
@@ -359,7 +359,7 @@ impl OldNumber {
     }
 }
 
-/// A place that a call can be sent to.
+/// A destination for a call.
 #[derive(Deserialize)]
 struct OldTarget {
     uri: String,
@@ -402,7 +402,7 @@ enum OldEvent {
         at: Instant,
         agent: Option<Uuid>,
         source: Option<Uuid>,
-        /// The text of an HTTP answer, which is not read: what was decided does not stand in it in full.
+        /// The text of an HTTP answer. Ignored: it does not hold the whole decision.
         _response: Option<String>,
     },
     Answered {
@@ -475,7 +475,7 @@ struct OldBatch {
     calls: Vec<(u64, u32, u32)>,
 }
 
-/// A way that calls of a batch went.
+/// A route shared by calls of a batch.
 #[derive(Deserialize)]
 struct OldRoute {
     environment: Uuid,
@@ -506,7 +506,7 @@ impl OldBatch {
     }
 }
 
-/// Counters brought up to batches.
+/// Counters raised by batches.
 #[derive(Deserialize)]
 struct OldBatchesCounted {
     growth: Vec<(OldCounter, u64)>,
@@ -576,7 +576,7 @@ impl OldCountKind {
     }
 }
 
-/// A country that may be missing; none where the letters name no country.
+/// An optional country; `None` if the letters name no country.
 fn read_country(letters: Option<String>) -> Option<Option<Country>> {
     match letters {
         None => Some(None),
@@ -584,7 +584,7 @@ fn read_country(letters: Option<String>) -> Option<Option<Country>> {
     }
 }
 
-/// Targets as they are called today.
+/// Targets in their current form.
 fn read_targets(targets: Vec<OldTarget>) -> Vec<Target> {
     let targets = targets.into_iter().map(|target| Target {
         uri: target.uri,
@@ -600,7 +600,7 @@ mod tests {
 
     #[test]
     fn an_environment_without_number_form_is_read() {
-        // One change, variant 0, then the fields one after the other, as they were.
+        // One change, variant 0, then its fields one after the other, as format 1 had them.
         let mut bytes = vec![1, 0, 16];
         bytes.extend_from_slice(&[7; 16]);
         bytes.extend_from_slice(b"\x04Acme\x01\x02BR\x80\x9a\x9e\x01\x00\x00");

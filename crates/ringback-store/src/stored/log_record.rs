@@ -1,4 +1,4 @@
-//! The changes of a commit as the log has them: one behind the other, each with its kind (1), the version of
+//! The changes of a commit as the log stores them, one behind the other, each with its kind (1), the version of
 //! that kind (1), the length of the rest (4, little-endian), and the rest.
 
 use ringback_engine::{CallsSwept, Change, CountKey};
@@ -12,7 +12,7 @@ use super::routed::{read_events, write_events};
 use super::{Id, StoredCall};
 use crate::key;
 
-/// Which kind of change a record is. Numbers are never given to another kind.
+/// The kind of a change. A number is never reused for another kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 enum Kind {
@@ -61,13 +61,13 @@ impl Kind {
     ];
 }
 
-/// The version of every kind that is written.
+/// The version that is written, of every kind.
 const VERSION: u8 = 1;
 
-/// Bytes before the rest.
+/// Bytes before the rest of a change.
 const HEADER_LENGTH: usize = 6;
 
-/// A record was removed: whose, and which.
+/// A record was removed: its environment and id.
 #[derive(Serialize, Deserialize)]
 struct StoredRemoval {
     environment: Id,
@@ -107,7 +107,7 @@ struct StoredAssignment {
 }
 
 impl StoredAssignment {
-    /// What is written of an assignment.
+    /// The stored form of an assignment.
     fn new(assignment: &Assignment) -> Self {
         Self {
             number: assignment.number.0.into_bytes(),
@@ -131,12 +131,12 @@ struct StoredOwners {
     agents: Vec<Id>,
 }
 
-/// Why changes could not be written down.
+/// Why changes cannot be written.
 #[derive(Debug, thiserror::Error)]
 #[error("changes cannot be written down: {0}")]
 pub(crate) struct Unwritable(String);
 
-/// Writes changes behind what the buffer has.
+/// Appends changes to the buffer.
 pub(crate) fn write(changes: &[Change], mut to: Vec<u8>) -> Result<Vec<u8>, Unwritable> {
     let unwritable = |error: &dyn std::fmt::Display| Unwritable(error.to_string());
     for change in changes {
@@ -158,28 +158,28 @@ pub(crate) fn write(changes: &[Change], mut to: Vec<u8>) -> Result<Vec<u8>, Unwr
 /// Reads the changes of a commit, or says what cannot be read.
 pub(crate) fn read(mut bytes: &[u8]) -> Result<Vec<Change>, String> {
     let mut changes = Vec::new();
-    // Behind all others, which are known by their places.
+    // Append these last, so that all other changes keep their index in the commit.
     let mut owners_set = Vec::new();
-    for place in 0.. {
+    for index in 0.. {
         if bytes.is_empty() {
             break;
         }
         let header = bytes.split_first_chunk::<HEADER_LENGTH>();
         let Some((&[kind, version, a, b, c, d], rest)) = header else {
-            return Err(format!("change {place} ends early"));
+            return Err(format!("change {index} ends early"));
         };
         let length = u32::from_le_bytes([a, b, c, d]) as usize;
         let Some((body, rest)) = rest.split_at_checked(length) else {
-            return Err(format!("change {place} ends early"));
+            return Err(format!("change {index} ends early"));
         };
         let known = Kind::ALL.into_iter().find(|known| *known as u8 == kind);
         let Some(kind) = known.filter(|_| version == VERSION) else {
             return Err(format!(
-                "change {place} is of kind {kind}, version {version}, which this program does not know"
+                "change {index} is of kind {kind}, version {version}, which this program does not know"
             ));
         };
         let change = read_one(kind, body);
-        changes.push(change.ok_or_else(|| format!("change {place} ({kind:?}) is not readable"))?);
+        changes.push(change.ok_or_else(|| format!("change {index} ({kind:?}) is not readable"))?);
         if let Some(Change::NumberPut(number)) = changes.last()
             && let Some(owners) = directory::read_owners(body)
         {
@@ -191,7 +191,7 @@ pub(crate) fn read(mut bytes: &[u8]) -> Result<Vec<Change>, String> {
     Ok(changes)
 }
 
-/// Writes one change behind what the buffer has, and gives its kind.
+/// Appends one change to the buffer, and returns its kind.
 fn write_one(change: &Change, to: Vec<u8>) -> Result<(Kind, Vec<u8>), Unwritable> {
     let unwritable = |error: postcard::Error| Unwritable(error.to_string());
     let removal = |environment: EnvironmentId, id: Uuid, to| {
@@ -288,7 +288,7 @@ fn write_one(change: &Change, to: Vec<u8>) -> Result<(Kind, Vec<u8>), Unwritable
     })
 }
 
-/// Writes a record of the directory behind what the buffer has.
+/// Appends a record of the directory to the buffer.
 fn put(record: &impl DirectoryRecord, mut to: Vec<u8>) -> Result<Vec<u8>, Unwritable> {
     directory::write(record, &mut to).map_err(|error| Unwritable(error.to_string()))?;
     Ok(to)

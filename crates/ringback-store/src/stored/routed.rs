@@ -1,4 +1,4 @@
-//! Events of incoming calls, and what was decided for them: a version byte, then positional fields.
+//! Events of incoming calls, and the decisions on them: a version byte, then positional fields.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ use super::{
 /// The version that is written.
 const VERSION: u8 = 1;
 
-/// Writes events behind what the buffer has; with what was decided if `with_decisions`.
+/// Appends events to the buffer; with their decisions if `with_decisions` is set.
 pub(crate) fn write_events(
     events: &[RoutedEvent],
     with_decisions: bool,
@@ -42,7 +42,7 @@ pub(crate) fn read_events(bytes: &[u8]) -> Option<Vec<RoutedEvent>> {
     }
 }
 
-/// Writes what was decided for a call that was routed at this instant.
+/// Writes the decision on a call that was routed at this instant.
 pub(crate) fn write_decision(
     decision: &RoutedDecision,
     at: Timestamp,
@@ -52,7 +52,7 @@ pub(crate) fn write_decision(
     postcard::to_extend(&StoredDecision::new(decision), to)
 }
 
-/// Reads such a record of any version: when the call was routed, and what was decided.
+/// Reads a decision of any version, and the instant at which its call was routed.
 pub(crate) fn read_decision(bytes: &[u8]) -> Option<(Timestamp, RoutedDecision)> {
     match bytes.split_first()? {
         (&VERSION, bytes) => {
@@ -77,7 +77,7 @@ enum StoredEvent<'a> {
         sid_hash: u64,
         at: i64,
     },
-    /// Calls were routed alike over SIP.
+    /// Calls over SIP took the same route.
     RoutedOverSip {
         environment: Id,
         agent: Option<Id>,
@@ -101,7 +101,7 @@ struct StoredRoutedCall<'a> {
     decision: Option<StoredDecision<'a>>,
 }
 
-/// What was decided for a call.
+/// The decision on a call.
 #[derive(Serialize, Deserialize)]
 struct StoredDecision<'a> {
     outcome: u8,
@@ -119,7 +119,7 @@ struct StoredDecision<'a> {
 }
 
 impl<'a> StoredEvent<'a> {
-    /// What is written of an event.
+    /// The stored form of an event.
     fn new(event: &'a RoutedEvent, with_decisions: bool) -> Self {
         let id = |agent: Option<AgentId>| agent.map(|agent| agent.0.into_bytes());
         match event {
@@ -195,7 +195,7 @@ impl<'a> StoredEvent<'a> {
 }
 
 impl<'a> StoredDecision<'a> {
-    /// What is written of a decision.
+    /// The stored form of a decision.
     fn new(decision: &'a RoutedDecision) -> Self {
         let named = |agent: &'a NamedAgent| (agent.id.0.into_bytes(), agent.name.as_str());
         let target = |target: &'a Target| (target.uri.as_str(), target.priority, target.weight);

@@ -1,4 +1,4 @@
-//! Any byte of what is stored is changed: it is noticed, or it changes nothing.
+//! Changes any byte of the stored data: the damage is noticed, or it changes nothing.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -29,7 +29,7 @@ fn write_log(directory: &Path) -> Vec<Vec<Change>> {
     commits
 }
 
-/// Opens a log and adds what it holds.
+/// Opens a log and collects its records.
 fn open_log(directory: &Path, found: &mut Vec<Vec<Change>>) -> Result<Log, JournalError> {
     Log::open(
         directory,
@@ -116,7 +116,7 @@ fn a_log_that_is_cut_anywhere_loses_the_end_of_its_newest_segment_alone() {
                 assert!(message.contains(path.to_str().unwrap()), "{message}");
                 assert!(message.contains(" at byte "), "{message}");
             }
-            // What a log cut off is undone, and the marker of an empty segment removed.
+            // Restore what the log cut off, and remove the marker of an empty segment.
             fs::write(path, &bytes).unwrap();
             fs::write(path.with_extension("marker"), "").unwrap();
         }
@@ -127,7 +127,7 @@ fn a_log_that_is_cut_anywhere_loses_the_end_of_its_newest_segment_alone() {
 fn a_log_without_one_of_its_segments_is_refused() {
     let directory = super::scratch();
     write_log(directory.path());
-    // The newest used to be missed by nobody, and an erased contact came back.
+    // Nobody used to notice that the newest segment was missing, and an erased contact came back.
     for path in segments(directory.path()) {
         let bytes = fs::read(&path).unwrap();
         fs::remove_file(&path).unwrap();
@@ -184,7 +184,7 @@ fn tables_that_lost_what_the_log_has_no_more_are_noticed() {
 
 /// A closed store with a few calls, and the files of its tables.
 fn closed_store(directory: &Path) -> Vec<PathBuf> {
-    // One run in each table, so that none is merged away while a test looks at it.
+    // One run in each table, so that merging removes none while a test reads it.
     let mut store = Store::open(directory, StoreSettings::default()).unwrap();
     for number in 0..40 {
         store.commit(&[put(number)]).unwrap();
@@ -225,7 +225,7 @@ fn any_flipped_bit_of_a_table_is_found_at_its_place() {
 fn damage_is_known_while_it_is_there() {
     let directory = super::scratch();
     let paths = closed_store(directory.path());
-    // One of each table: every file takes some seconds.
+    // One file of each table: every file takes some seconds.
     let paths = ["calls", "sids", "state"].map(|table| {
         let of_table =
             |path: &&PathBuf| path.starts_with(directory.path().join("tables").join(table));
@@ -244,7 +244,7 @@ fn damage_is_known_while_it_is_there() {
         let mut damaged = bytes.clone();
         damaged[bytes.len() / 2] ^= 0x10;
         fs::write(path, &damaged).unwrap();
-        // A read has met it.
+        // As if a read had met the damage.
         store.raise_alarm();
         wait_for(1);
         fs::write(path, &bytes).unwrap();
@@ -253,7 +253,7 @@ fn damage_is_known_while_it_is_there() {
     store.abandon();
 }
 
-/// Reads all that an archive has, as far as it can be read.
+/// Reads everything that an archive has, as far as it is readable.
 fn read_all(archive: &dyn Archive, expected: &Model) -> Result<(), JournalError> {
     archive.directory()?;
     archive.counts()?;
@@ -266,7 +266,7 @@ fn read_all(archive: &dyn Archive, expected: &Model) -> Result<(), JournalError>
         archive.call(call.environment, &call.sid)?;
         archive.calls_to(call.environment, call.contact)?;
     }
-    // Nothing was refused, so all of it has to be right.
+    // No read failed, so everything must be right.
     expected.assert_shown_by(archive);
     Ok(())
 }

@@ -18,20 +18,20 @@ use ringback_testkit::{Model, Shown};
 enum Fault {
     /// Nothing is done.
     Refused,
-    /// A part of what was to be written is written; other operations do nothing.
+    /// Writes are done in part; other operations not at all.
     Torn,
-    /// It is done, but reported as failed.
+    /// The operation is done, but reported as failed.
     Unreported,
 }
 
 /// Which operations fail.
 #[derive(Clone)]
 struct Plan {
-    /// The operations to come before the first one that fails.
+    /// The number of operations before the first one that fails.
     countdown: Arc<AtomicI64>,
-    /// How many fail from there on.
+    /// How many operations fail from there on.
     failures: i64,
-    /// How they fail.
+    /// How these operations fail.
     fault: Fault,
 }
 
@@ -41,7 +41,7 @@ impl Plan {
         self.is_failing(self.countdown.fetch_sub(1, Ordering::SeqCst))
     }
 
-    /// Whether operations fail with so many left before the first that does.
+    /// Whether an operation fails with this many left before the first one that does.
     fn is_failing(&self, left: i64) -> bool {
         left <= 0 && left > -self.failures
     }
@@ -109,7 +109,7 @@ fn run(store: &mut Store, commits: &[Vec<Change>], model: &mut Model, attempts: 
             }
             failed = true;
             assert!(matches!(committed, Err(JournalError::Unavailable(_))));
-            // Nothing of it is shown, and nothing more is taken before recovery.
+            // Nothing of the commit is shown, and no commit is accepted before recovery.
             assert_eq!(Shown::read(&*store.archive()), model.shown());
             assert!(store.commit(commit).is_err());
             if store.recover().is_ok() {
@@ -166,7 +166,7 @@ fn after_any_failure_writing_resumes_and_nothing_failed_comes_back() {
 #[test]
 fn a_crash_after_any_failure_leaves_what_was_acknowledged() {
     for fault in [Fault::Refused, Fault::Torn, Fault::Unreported] {
-        // One failure is undone at once; after lasting failure the commit may come back, but whole.
+        // One failure is undone at once. After lasting failure the commit may come back, but only whole.
         for failures in [1, i64::MAX] {
             for countdown in 0.. {
                 let directory = super::scratch();
@@ -203,7 +203,7 @@ fn a_segment_that_cannot_be_removed_is_no_obstacle() {
     let mut store = super::open(directory.path());
     for number in 0..50 {
         store.commit(&[put(number)]).unwrap();
-        // Somebody else cleans up.
+        // Another process cleans up.
         for entry in fs::read_dir(directory.path().join("log")).unwrap() {
             let path = entry.unwrap().path();
             if path.extension().is_none() {

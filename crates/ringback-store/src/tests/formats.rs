@@ -1,5 +1,5 @@
-//! What is stored stays readable: the bytes of every kind of record are pinned, and directories that older
-//! versions wrote are opened.
+//! Stored data stays readable: the bytes of every kind of record are pinned, and directories of older versions
+//! are opened.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -63,7 +63,7 @@ fn call() -> Call {
     }
 }
 
-/// What was decided for a call.
+/// The decision on a call.
 fn decision() -> RoutedDecision {
     let named = |byte, name: &str| NamedAgent {
         id: AgentId(id(byte)),
@@ -81,7 +81,7 @@ fn decision() -> RoutedDecision {
     }
 }
 
-/// One change of every kind, each with everything that it can have, and some with as little as possible.
+/// One change of every kind, each with every field set, and some with as few as possible.
 fn changes() -> Vec<(&'static str, Change)> {
     let environment = Environment {
         id: EnvironmentId(id(1)),
@@ -258,7 +258,7 @@ fn batch() -> RoutedBatch {
     }
 }
 
-/// Counters brought up to batches.
+/// Counters raised by batches.
 fn batches_counted() -> BatchesCounted {
     BatchesCounted {
         growth: vec![(counter(), 300)],
@@ -394,7 +394,7 @@ fn pinned_records_are_read_back() {
     let bytes = log_record::write(&all, Vec::new()).unwrap();
     assert_eq!(log_record::read(&bytes).unwrap(), all);
     for length in 1..bytes.len() {
-        // Whole records alone are read, whatever is cut off.
+        // Only whole records are read, wherever the bytes are cut off.
         match log_record::read(&bytes[..length]) {
             Ok(read) => assert!(all.starts_with(&read) && read.len() < all.len()),
             Err(error) => assert!(error.contains("ends early"), "{error}"),
@@ -488,7 +488,7 @@ fn assert_written(directory: &Path) {
             RoutedEvent::RoutedOverSip(alike) => over_sip += alike.calls.len(),
             RoutedEvent::Batch(batch) => {
                 over_sip += batch.calls.len();
-                // What a crash left to be counted at the next start.
+                // A crash left this batch to be counted at the next start.
                 for counter in batch.count_keys() {
                     if !mark.contains(batch.number, &counter) {
                         *counts.entry(counter).or_default() += 1;
@@ -538,7 +538,7 @@ fn directories_of_every_format_are_opened() {
         };
         assert_eq!(secrets(directory.clone()), secrets(fixture(name)));
         assert!(!directory.join("upgrade").exists());
-        // And again, as any other.
+        // And again, as any other directory.
         assert_written(&directory);
     }
 }
@@ -554,7 +554,7 @@ fn an_upgrade_that_was_broken_off_is_begun_anew_or_ended() {
         copy_folder(&fixture("format-1-last"), &directory);
         let new = directory.join("upgrade");
         if step == 0 {
-            // What was written so far is of no use.
+            // An unfinished folder is useless and is replaced.
             fs::create_dir_all(directory.join("upgrade.unfinished/tables/calls")).unwrap();
         } else {
             copy_folder(&upgraded, &new);
@@ -573,7 +573,7 @@ fn an_upgrade_that_was_broken_off_is_begun_anew_or_ended() {
             fs::rename(new.join(name), old).unwrap();
         }
         if step == 5 {
-            // Between removing what was there and putting the new in its place.
+            // A crash after the old data were removed, before the new ones were moved in.
             fs::copy(fixture("format-1-last/FORMAT"), directory.join("FORMAT")).unwrap();
             copy_folder(&upgraded, &new);
             fs::remove_dir_all(directory.join("tables")).unwrap();
@@ -596,14 +596,14 @@ fn assignments_that_were_made_of_lists_in_part_are_made_to_the_end() {
             store.abandon();
             drop(store);
         }
-        // The process ended before the format said that all is done.
+        // The process ended before the format was raised.
         fs::copy(fixture("format-2/FORMAT"), scratch.path().join("FORMAT")).unwrap();
     }
     assert_written(scratch.path());
     assert_eq!(format_line(scratch.path()), "ringback-store 3");
 }
 
-/// The record in the log of a number with the list of its owners, as format 2 had it.
+/// The log record of a number with the list of its owners, as in format 2.
 #[test]
 fn a_number_with_its_owners_is_read_as_two_changes() {
     let id = "05050505-0505-0505-0505-050505050505";
@@ -619,7 +619,7 @@ fn a_number_with_its_owners_is_read_as_two_changes() {
         let mut all = changes().into_iter();
         all.find(|(other, _)| *other == name).unwrap().1
     };
-    // Changes behind it keep their places.
+    // The changes behind it keep their indexes.
     bytes.extend(log_record::write(&[number_put("counted")], Vec::new()).unwrap());
     let expected = [
         number_put("number put"),
@@ -644,7 +644,7 @@ fn damage_in_a_directory_of_an_older_format_is_told_and_changes_nothing() {
         };
         assert!(message.contains(path.to_str().unwrap()), "{message}");
         assert_eq!(format_line(scratch.path()), "ringback-store 1");
-        // Mended, it is opened.
+        // With the damage undone, it opens.
         bytes[100] ^= 1;
         fs::write(&path, &bytes).unwrap();
         assert_written(scratch.path());

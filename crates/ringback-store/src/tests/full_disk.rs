@@ -1,4 +1,4 @@
-//! A disk that really is full; needs the right to mount one.
+//! A disk that is really full; the test needs the right to mount one.
 
 use std::fs;
 use std::thread;
@@ -44,7 +44,7 @@ fn writes_are_refused_while_the_disk_is_full_and_resume_without_a_restart() {
     };
     assert!(matches!(refused, JournalError::Unavailable(_)));
     assert_eq!(Shown::read(&*store.archive()), model.shown());
-    // As long as it is full, nothing changes.
+    // Nothing changes while it is full.
     for _ in 0..200 {
         if store.recover().is_ok() {
             let _ = commit(&mut store, &mut model);

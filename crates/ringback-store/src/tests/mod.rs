@@ -1,4 +1,4 @@
-//! The store as a whole, held against a naive model, through crashes, failing files and damage.
+//! The whole store, compared with a naive model, through crashes, failing files and damage.
 
 mod battery;
 mod damage;
@@ -19,7 +19,7 @@ use uuid::Uuid;
 
 use crate::{Store, StoreSettings};
 
-/// Settings under which generations turn over all the time.
+/// Settings with which generations turn over all the time.
 fn tiny() -> StoreSettings {
     StoreSettings {
         generation_bytes: 2_000,
@@ -27,8 +27,8 @@ fn tiny() -> StoreSettings {
     }
 }
 
-/// A temporary directory, in memory where the system offers it: crashes are played here, and the many
-/// syncs of these tests would only wait for the disk.
+/// A temporary directory, in memory if the system offers that: crashes are simulated, and the many syncs of these
+/// tests would only wait for the disk.
 fn scratch() -> TempDir {
     tempfile::tempdir_in("/dev/shm")
         .or_else(|_| tempfile::tempdir())
@@ -51,12 +51,12 @@ fn open(directory: &Path) -> Store {
     Store::open(directory, tiny()).unwrap()
 }
 
-/// A call whose number decides all about it.
+/// A call derived from a number.
 fn call(number: u64) -> Call {
     Call {
         environment: EnvironmentId(Uuid::from_u128(u128::from(number % 2))),
         sid: match number % 7 {
-            // Beyond what the trees allow as a key.
+            // Longer than the trees allow for a key.
             0 if number == 49 => format!("{number}-{}", "long".repeat(20_000)).into(),
             0 => format!("{number}-{}", "long".repeat(300)).into(),
             _ => format!("call-{number}").into(),

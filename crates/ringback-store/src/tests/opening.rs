@@ -1,4 +1,4 @@
-//! What is said of directories that cannot be opened.
+//! Error messages for directories that cannot be opened.
 
 use std::fs;
 

@@ -21,14 +21,14 @@ use crate::Store;
 use crate::log::HEADER_LENGTH;
 use ringback_testkit::Model;
 
-/// What happens to a store.
+/// An action on a store.
 #[derive(Clone, Debug)]
 enum Event {
     /// A commit.
     Commit(Vec<Change>),
-    /// It is closed and opened.
+    /// The store is closed and opened.
     Reopen,
-    /// Its process ends and another opens it.
+    /// Its process is killed and another one opens it.
     Crash,
 }
 
@@ -42,7 +42,7 @@ fn instant() -> impl Strategy<Value = Timestamp> {
     (-3..13_i64).prop_map(Timestamp::from_millis)
 }
 
-/// What was decided for a call of one of a few contacts, or of somebody else.
+/// The decision on a call of one of a few contacts, or of another caller.
 fn decision(agent: Uuid, chance: u64) -> RoutedDecision {
     let contact = call(chance % 60).contact;
     RoutedDecision {
@@ -141,7 +141,7 @@ fn counter() -> impl Strategy<Value = CountKey> {
     })
 }
 
-/// Counters brought up to batches; some more than once.
+/// Counters raised by batches; some more than once.
 fn batches_counted() -> impl Strategy<Value = BatchesCounted> {
     let partial = proptest::option::of((0..9_u64, counter()));
     (vec((counter(), 1..5_u64), 0..4), 0..9_u64, partial).prop_map(|(growth, complete, partial)| {
@@ -306,7 +306,7 @@ proptest! {
             prop_assert_eq!(files.len(), 1);
             Ok(files.remove(0))
         };
-        // The header is synced before the first commit: no torn commit reaches into it, and a cut there is damage.
+        // The header is synced before the first commit, so no torn commit reaches into it; a cut there is damage.
         let mut before = HEADER_LENGTH;
         for commit in &commits {
             before = segment(directory.path())
@@ -324,7 +324,7 @@ proptest! {
         let mut expected = Model::after(&commits[..acknowledged]);
         let mut store = Store::open(directory.path(), tiny()).unwrap();
         expected.assert_shown_by(&*store.archive());
-        // Writing goes on, and what was cut off stays away.
+        // Writing goes on, and the part that was cut off does not come back.
         for commit in &commits {
             store.commit(commit).unwrap();
             expected.commit(commit);

@@ -18,23 +18,23 @@ use crate::{Store, StoreSettings};
 const ERASED: u64 = 4_930_901_820;
 
 /// A call to a contact, whose id has the contact's number.
-fn call_to(digits: u64, place: u64) -> Change {
+fn call_to(digits: u64, index: u64) -> Change {
     Change::CallPut(Call {
-        sid: format!("{place}@+{digits}").into(),
+        sid: format!("{index}@+{digits}").into(),
         contact: E164::from_digits(digits).unwrap(),
         environment: EnvironmentId(Uuid::nil()),
-        ..call(place)
+        ..call(index)
     })
 }
 
-/// Files in which the number stands: as text, as it is stored in tables, or as in the log.
+/// Files that hold the number: as text, as in the tables, or as in the log.
 fn files_with(directory: &Path, digits: u64) -> Vec<String> {
     let text = digits.to_string().into_bytes();
     let table = digits.to_be_bytes()[1..].to_vec();
     let log = postcard::to_stdvec(&digits).unwrap();
     let mut found = Vec::new();
     for path in super::damage::files(directory) {
-        // A file may go while it is looked at.
+        // A file may be removed while this runs.
         let bytes = fs::read(&path).unwrap_or_default();
         for needle in [&text, &table, &log] {
             if bytes.windows(needle.len()).any(|window| window == needle) {
@@ -54,7 +54,7 @@ fn wait_purged(store: &Store) {
 
 #[test]
 fn an_erased_number_leaves_every_file() {
-    // The number used to stay in table files as bytes of keys and in call ids, and in the log.
+    // The number used to stay in table files, in keys and in call ids, and in the log.
     let directory = super::scratch();
     let settings = |erase_after| StoreSettings {
         erase_after,
@@ -64,8 +64,8 @@ fn an_erased_number_leaves_every_file() {
     let hurried = settings(Duration::ZERO);
     let mut model = Model::default();
     let mut commits = Vec::new();
-    for place in 0..200 {
-        let changes = vec![call_to(ERASED + place % 5 * 1_000, place)];
+    for index in 0..200 {
+        let changes = vec![call_to(ERASED + index % 5 * 1_000, index)];
         model.commit(&changes);
         commits.push(changes);
     }
@@ -84,7 +84,7 @@ fn an_erased_number_leaves_every_file() {
     store.commit(&erasure).unwrap();
     model.commit(&erasure);
     assert!(!files_with(directory.path(), ERASED).is_empty());
-    // What is due is not forgotten in a crash.
+    // A crash does not forget the waiting erasure.
     store.abandon();
     drop(store);
     let mut store = Store::open(directory.path(), hurried.clone()).unwrap();
@@ -93,7 +93,7 @@ fn an_erased_number_leaves_every_file() {
     assert!(!files_with(directory.path(), ERASED + 1_000).is_empty());
     assert_eq!(Shown::read(&*store.archive()), model.shown());
 
-    // And while it is served.
+    // And while the store is in use.
     let erasure = [Change::ContactForgotten(
         EnvironmentId(Uuid::nil()),
         E164::from_digits(ERASED + 1_000).unwrap(),
@@ -129,7 +129,7 @@ fn forget(digits: u64) -> Change {
     )
 }
 
-/// What was decided for a call of a contact, asked about over HTTP.
+/// The decision on a call of a contact over HTTP.
 fn routed(digits: u64, sid_hash: u64) -> Change {
     let contact = E164::from_digits(digits).unwrap();
     let decision = RoutedDecision {
@@ -162,7 +162,7 @@ fn routed(digits: u64, sid_hash: u64) -> Change {
 
 #[test]
 fn what_was_decided_for_an_erased_contact_is_kept_without_its_number() {
-    // The answer to `POST /route` was kept as text, with the number in it, for a day after an erasure.
+    // The answer to `POST /route` used to be kept as text, with the number in it, for a day after an erasure.
     let directory = super::scratch();
     let mut model = Model::default();
     let mut store = Store::open(directory.path(), at_once()).unwrap();
@@ -173,7 +173,7 @@ fn what_was_decided_for_an_erased_contact_is_kept_without_its_number() {
         store.commit(&changes).unwrap();
         model.commit(&changes);
     }
-    // At once it is not shown any more, the others are, and soon it is in no file.
+    // It is hidden at once, the others are shown, and soon it is in no file.
     assert_eq!(Shown::read(&*store.archive()), model.shown());
     wait_purged(&store);
     assert_eq!(files_with(directory.path(), ERASED), Vec::<String>::new());
@@ -199,14 +199,14 @@ fn table_files(directory: &Path) -> BTreeSet<(PathBuf, PathBuf)> {
 
 #[test]
 fn an_erasure_rewrites_only_the_parts_that_hold_the_contact() {
-    // Every tree was written anew as a whole, so that one erasure was as dear as all that is stored.
+    // Every tree used to be rewritten as a whole, so one erasure cost as much as rewriting all data.
     let directory = super::scratch();
     let mut store = Store::open(directory.path(), at_once()).unwrap();
     let commits: Vec<Vec<Change>> = (0..40)
         .map(|commit| {
             let places = commit * 50..(commit + 1) * 50;
             places
-                .map(|place| call_to(ERASED + place * 1_000, place))
+                .map(|index| call_to(ERASED + index * 1_000, index))
                 .collect()
         })
         .collect();
@@ -216,7 +216,7 @@ fn an_erasure_rewrites_only_the_parts_that_hold_the_contact() {
     store.close().unwrap();
     let before = table_files(directory.path());
     let parts: BTreeSet<&PathBuf> = before.iter().map(|(part, _)| part).collect();
-    // Of `decisions` only the part that holds how far the table has come.
+    // Of `decisions` only the part that holds the table's sequence.
     assert_eq!(parts.len(), 16 + 16 + 1 + 1);
     let holding = files_with(directory.path(), ERASED);
     let holding: BTreeSet<&PathBuf> = before
@@ -252,7 +252,7 @@ fn calls_dropped_before_an_erasure_leave_the_files_with_it() {
     let directory = super::scratch();
     let mut store = Store::open(directory.path(), at_once()).unwrap();
     let changes: Vec<Change> = (0..50)
-        .map(|place| call_to(ERASED + place % 2 * 1_000, place))
+        .map(|index| call_to(ERASED + index % 2 * 1_000, index))
         .collect();
     store.commit(&changes).unwrap();
     store.close().unwrap();
