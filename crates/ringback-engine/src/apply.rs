@@ -1,8 +1,8 @@
-//! Applying: from facts of the log to what readers see.
+//! Applies facts of the log to the state that readers see.
 //!
-//! The same for what this node has appended, for what others have, and for what the log has beyond the archive
-//! when an engine starts. Applying facts twice, in their order, leads to the same as once, but for counters,
-//! of which each entry of the log is applied once.
+//! The same code applies what this node has appended, what other nodes have appended, and, when an engine starts,
+//! what the log has beyond the archive. Applying facts twice, in order, gives the same state as once, except for
+//! counters: each entry of the log is applied to them once.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use ringback_routing::{AgentId, Assignment, Directory, NumberId};
 use crate::Change;
 use crate::shared::Shared;
 
-/// Shows facts of one entry: the directory first, because calls are shown by what it says.
+/// Applies the facts of one entry: the directory first, because calls refer to it.
 pub(crate) fn apply(shared: &Shared, facts: &[Change]) {
     if facts.iter().any(concerns_directory) {
         let mut directory = Directory::clone(&shared.directory.load());
@@ -34,7 +34,7 @@ pub(crate) fn apply(shared: &Shared, facts: &[Change]) {
     }
 }
 
-/// Changes a directory by a fact; those that are not about it leave it as it is.
+/// Changes a directory by a fact; facts about other things do nothing.
 pub(crate) fn apply_to_directory(directory: &mut Directory, fact: &Change) {
     match fact {
         Change::EnvironmentPut(environment) => directory.put_environment(environment.clone()),
@@ -59,7 +59,7 @@ pub(crate) fn apply_to_directory(directory: &mut Directory, fact: &Change) {
     }
 }
 
-/// Assigns a number to these agents and to no others.
+/// Assigns a number to exactly these agents.
 fn set_owners(directory: &mut Directory, number: NumberId, agents: &[AgentId]) {
     let Some(entry) = directory.number_by_id(number) else {
         return;

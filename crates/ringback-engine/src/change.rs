@@ -1,7 +1,7 @@
-//! What happened: the entries of the log. Applying one twice is the same as applying it once, except
-//! for counts, which the journal applies exactly once.
+//! Facts: the entries of the log. Applying one twice is the same as applying it once, except for counts, which
+//! the journal applies exactly once.
 //!
-//! How they are written down is the journal's matter: these types may change freely.
+//! The journal decides how they are stored, so these types may change freely.
 
 use std::sync::Arc;
 
@@ -13,51 +13,51 @@ use ringback_routing::{
 /// One change of the stored state.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
-    /// An environment was made or changed.
+    /// An environment was created or changed.
     EnvironmentPut(Environment),
     /// An environment was removed, with its tokens.
     EnvironmentRemoved(EnvironmentId),
-    /// A token was made.
+    /// A token was created.
     TokenPut(Token),
     /// A token was ended.
     TokenRemoved(EnvironmentId, TokenId),
-    /// An agent was made or changed.
+    /// An agent was created or changed.
     AgentPut(Agent),
     /// An agent was deleted; its last name is kept for statistics, its calls are forgotten.
     AgentRemoved(EnvironmentId, AgentId, String),
-    /// A number was entered or changed.
+    /// A number was created or changed.
     NumberPut(PhoneNumber),
     /// A number was removed, and so are its assignments.
     NumberRemoved(EnvironmentId, NumberId),
-    /// A number was assigned to an agent, behind those that own it; nothing, where it was assigned before.
+    /// A number was assigned to an agent, behind its other owners. Does nothing if it was assigned already.
     Assigned(Assignment),
-    /// A number was taken from an agent.
+    /// The assignment of a number to an agent was ended.
     Unassigned(Assignment),
-    /// A number was assigned to these agents, in this order, and to no others; those that had it keep their
-    /// places. From before assignments were facts of their own: read, and written where old data are rewritten.
+    /// A number was assigned to exactly these agents, in this order; agents that owned it keep their position.
+    /// Older versions wrote this; now it is only read, and written when old data are rewritten.
     OwnersSet(NumberId, Vec<AgentId>),
     /// A call was recorded, or its status was raised.
     CallPut(Call),
-    /// Every call to this contact is forgotten, and its number in what was decided for calls that it made.
+    /// Every call to this contact is forgotten, and its number is removed from the decisions on its own calls.
     ContactForgotten(EnvironmentId, E164),
     /// Incoming calls were routed, or reported as answered.
     Routed(Vec<RoutedEvent>),
-    /// A counter grew by so much.
+    /// A counter grew by this amount.
     Counted(CountKey, u64),
     /// Incoming calls were routed over SIP. The counters follow from them: see [`Self::BatchesCounted`].
     BatchRouted(RoutedBatch),
-    /// Counters grew by what follows from batches of SIP calls.
+    /// Counters grew by the calls of batches.
     BatchesCounted(BatchesCounted),
-    /// Calls that no role can want any more were dropped.
+    /// Calls that are older than every window were dropped.
     CallsSwept(CallsSwept),
-    /// What happened to incoming calls before this instant is forgotten, but for batches of SIP calls that the
-    /// stored counters do not contain yet.
+    /// Events of incoming calls before this instant are forgotten, except batches of SIP calls that the stored
+    /// counters do not contain yet.
     RoutedSwept(Timestamp),
 }
 
 impl Change {
-    /// Whether this is about what one node has stored, and not about what all of them agree on: a log that
-    /// several nodes share keeps it to the node that appended it.
+    /// Whether this is about the storage of one node, not about the state that all nodes share. A log that
+    /// several nodes share applies it only on the node that appended it.
     #[must_use]
     pub const fn is_local(&self) -> bool {
         matches!(self, Self::BatchesCounted(_))
@@ -67,20 +67,20 @@ impl Change {
 /// Old calls of some contacts were dropped.
 ///
 /// It names the contacts and the cutoff, so that every node, and every replay of the log, drops the same calls,
-/// whatever its clock says and however far its own sweep has come.
+/// whatever the time on its clock and however far its own sweep has come.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CallsSwept {
-    /// Whose contacts.
+    /// The environment of the contacts.
     pub environment: EnvironmentId,
-    /// Calls that started before this instant were dropped, and all calls of agents that are gone. A whole
-    /// second, because the index in memory knows no less.
+    /// Calls that started before this instant were dropped, and all calls of deleted agents. A whole second,
+    /// because the index in memory has no milliseconds.
     pub before: Timestamp,
-    /// The contacts.
+    /// The contacts, by the numbers in the records.
     pub contacts: Vec<E164>,
 }
 
 impl CallsSwept {
-    /// Whether a call of one of the contacts stays, its agent being there.
+    /// Whether a call that started at this instant stays, provided that its agent exists.
     #[must_use]
     pub fn keeps(&self, started_at: Timestamp) -> bool {
         started_at >= self.before
@@ -96,31 +96,31 @@ pub struct Call {
     pub sid: Arc<str>,
     /// The agent that called.
     pub agent: AgentId,
-    /// Whom it called.
+    /// The number that was called.
     pub contact: E164,
     /// The number that it called from, if known.
     pub from: Option<E164>,
-    /// How far it got.
+    /// How far the call got, by the highest status reported.
     pub status: CallStatus,
-    /// When it started.
+    /// When the call started, as first recorded.
     pub started_at: Timestamp,
 }
 
-/// Something that happened to an incoming call.
+/// An event of an incoming call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RoutedEvent {
-    /// It was routed.
+    /// The call was routed.
     Routed(RoutedCall),
-    /// It was answered.
+    /// The call was answered.
     Answered(AnsweredCall),
-    /// Several were routed over SIP, all alike. From before there were batches: read, not written.
+    /// Several calls over SIP took the same route. Older versions wrote this; now it is only read.
     RoutedOverSip(RoutedOverSip),
-    /// Several were routed over SIP.
+    /// Several calls were routed over SIP.
     Batch(RoutedBatch),
 }
 
 impl RoutedEvent {
-    /// When it happened; of several calls, the latest.
+    /// When the event happened; for several calls, the latest.
     #[must_use]
     pub const fn at(&self) -> Timestamp {
         match self {
@@ -145,34 +145,34 @@ pub struct RoutedCall {
     pub agent: Option<AgentId>,
     /// The outbound agent whose call was returned: set exactly where the outcome was callback.
     pub source: Option<AgentId>,
-    /// What was decided, if that was asked over HTTP: the same call id is answered by it again.
+    /// The decision, if the call was asked about over HTTP: the same call id gets it again.
     pub decision: Option<Arc<RoutedDecision>>,
 }
 
-/// What was decided for an incoming call: all that an answer is written from.
+/// The decision on an incoming call, with everything that an answer needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RoutedDecision {
-    /// What became of the call.
+    /// Where the call went: to an agent, to fallback targets, or nowhere.
     pub outcome: Outcome,
-    /// Why.
+    /// The rung that decided, or why none before it did.
     pub reason: Reason,
     /// The agent that took it.
     pub agent: Option<NamedAgent>,
     /// The outbound agent whose call was returned.
     pub source_agent: Option<NamedAgent>,
-    /// The call that was returned, as it was then; none once its contact is forgotten.
+    /// The call that was returned, as it was at that time; none after its contact was forgotten.
     pub call: Option<Call>,
     /// Where to send the call, with placeholders.
     pub targets: Vec<Target>,
     /// The dialed number, if it is one of the environment.
     pub dialed: Option<E164>,
-    /// Who called; none once the contact is forgotten.
+    /// The caller; none after the contact was forgotten.
     pub caller: Option<Caller>,
 }
 
 impl RoutedDecision {
-    /// What the placeholders of the targets stand for; `caller` is who is said to call by the question that
-    /// is answered now, which counts where the first caller is forgotten.
+    /// The values of the placeholders in the targets. `caller` is the caller in the request that is answered now;
+    /// it is used if the first caller was forgotten.
     #[must_use]
     pub fn placeholders(&self, caller: Caller) -> Placeholders {
         Placeholders {
@@ -183,14 +183,14 @@ impl RoutedDecision {
         }
     }
 
-    /// Whether it says that this contact called.
+    /// Whether this contact was the caller.
     #[must_use]
     pub fn is_about(&self, contact: E164) -> bool {
         let caller = self.caller.and_then(Caller::number);
         caller.map(E164::subscriber) == Some(contact.subscriber())
     }
 
-    /// The same without the contact's number: the call goes where it went, whoever is asked again.
+    /// The decision without the contact's number: a repeated request still gets the same targets.
     #[must_use]
     pub fn without_contact(&self) -> Self {
         Self {
@@ -201,19 +201,19 @@ impl RoutedDecision {
     }
 }
 
-/// An agent, and its name at that time.
+/// An agent, and its name at the time of the decision.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NamedAgent {
-    /// Which.
+    /// Identifier; the agent may have been deleted since.
     pub id: AgentId,
-    /// What it called itself.
+    /// Its name at that time.
     pub name: String,
 }
 
-/// Incoming SIP calls that were routed alike, at about the same time.
+/// Incoming SIP calls that took the same route at about the same time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RoutedOverSip {
-    /// Whose they are.
+    /// The environment of the dialed numbers.
     pub environment: EnvironmentId,
     /// The agent that they went to, if any.
     pub agent: Option<AgentId>,
@@ -232,22 +232,22 @@ pub struct RoutedBatch {
     pub number: u64,
     /// When the last of them was routed.
     pub latest: Timestamp,
-    /// The ways that they went.
+    /// The routes of the calls, each once.
     pub routes: Vec<BatchRoute>,
     /// The calls.
     pub calls: Vec<BatchCall>,
 }
 
-/// A way that calls of a batch went.
+/// A route shared by calls of a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BatchRoute {
-    /// Whose calls they are.
+    /// The environment of the dialed numbers.
     pub environment: EnvironmentId,
     /// The agent that they went to, if any.
     pub agent: Option<AgentId>,
     /// The outbound agent whose calls were returned: set exactly where the outcome was callback.
     pub source: Option<AgentId>,
-    /// Which counter each of them raises, if any.
+    /// The counter that each of its calls raises, if any.
     pub kind: Option<CountKind>,
 }
 
@@ -258,17 +258,17 @@ pub struct BatchCall {
     pub sid_hash: u64,
     /// When it was routed, in seconds since 1970.
     pub second: u32,
-    /// The index of its way.
+    /// The index of its route in the batch.
     pub route: u32,
 }
 
 impl RoutedBatch {
-    /// The counters that the calls raise by one each; one that several raise comes as often.
+    /// The counters that the calls raise by one each; a counter that several calls raise is repeated.
     pub fn count_keys(&self) -> impl Iterator<Item = CountKey> {
         self.calls.iter().filter_map(|call| self.count_key(call))
     }
 
-    /// The counter that one of the calls raises, if any.
+    /// The counter that this call raises, if any.
     #[must_use]
     pub fn count_key(&self, call: &BatchCall) -> Option<CountKey> {
         let route = self.routes.get(call.route as usize)?;
@@ -282,23 +282,23 @@ impl RoutedBatch {
     }
 }
 
-/// Growth of counters that follows from batches of SIP calls, and which batches they contain with it.
+/// Growth of counters by batches of SIP calls, and which batches they then contain.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BatchesCounted {
     /// By how much each counter grew.
     pub growth: Vec<(CountKey, u64)>,
-    /// What stored counters contain from now on.
+    /// Which batches the stored counters contain from now on.
     pub mark: CountMark,
 }
 
-/// Which batches of SIP calls the stored counters contain; the others are counted again on start.
+/// Which batches of SIP calls the stored counters contain. The other batches are counted again at the next start.
 ///
-/// Counters are brought up to the batches in pieces, in the order of their keys.
+/// Counters are raised in pieces, in the order of their keys.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CountMark {
     /// Every counter contains the batches with smaller numbers.
     pub complete: u64,
-    /// Counters up to this key contain those with numbers smaller than this too.
+    /// Counters up to this key also contain the batches with numbers smaller than this one.
     pub partial: Option<(u64, CountKey)>,
 }
 
@@ -319,16 +319,16 @@ pub struct AnsweredCall {
     pub environment: EnvironmentId,
     /// The hash of its call id.
     pub sid_hash: u64,
-    /// When that was reported.
+    /// When the answer was reported.
     pub at: Timestamp,
 }
 
-/// What a counter counts.
+/// The name of a counter.
 ///
-/// The order of counters is stored, in [`CountMark::partial`]: it stays as it is.
+/// The order of counters is stored, in [`CountMark::partial`], so it must not change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CountKey {
-    /// Whose calls.
+    /// The environment of the dialed numbers.
     pub environment: EnvironmentId,
     /// The day, in days since 1970-01-01, UTC.
     pub day: i32,
@@ -336,7 +336,7 @@ pub struct CountKey {
     pub agent: AgentId,
     /// The source agent, of callbacks.
     pub source: Option<AgentId>,
-    /// Which calls.
+    /// Which calls it counts.
     pub kind: CountKind,
 }
 
@@ -362,8 +362,8 @@ mod tests {
 
     use super::*;
 
-    /// A mark that was stored by an earlier version says of each counter whether it contains a batch: by this
-    /// order, which follows from the order of fields and variants.
+    /// A mark stored by an earlier version says for each counter whether it contains a batch. It uses this order,
+    /// which follows from the order of fields and variants.
     #[test]
     fn counters_are_ordered_by_environment_day_agent_source_and_kind() {
         let key = |environment, day, agent, source: Option<u128>, kind| CountKey {

@@ -1,22 +1,22 @@
-//! What a command takes from chance and from the clock, chosen once for it.
+//! The random and time values of a command, chosen once for it.
 
 use std::cell::OnceCell;
 
 use ringback_routing::Timestamp;
 use uuid::Uuid;
 
-/// The instant and the identifiers of one command: where it is run again, it uses the same, so that it leads
-/// to the same facts.
+/// The instant and the identifiers of one command. When the command runs again, it uses the same ones, and so
+/// makes the same facts.
 #[derive(Clone, Debug)]
 pub(crate) struct Choices {
     /// When the command was first run.
     now: Timestamp,
-    /// The first of its identifiers, once one was asked for.
+    /// The first of its identifiers, once the command has used one.
     first_id: OnceCell<Uuid>,
 }
 
 impl Choices {
-    /// Those of a command that is first run at this instant.
+    /// The choices of a command that first runs at this instant.
     pub(crate) const fn new(now: Timestamp) -> Self {
         Self {
             now,
@@ -29,11 +29,11 @@ impl Choices {
         self.now
     }
 
-    /// The identifier of the thing with this index among those that the command makes, all of which are
-    /// ascending, and greater than those of commands before.
+    /// The identifier with this index among those that the command makes. They ascend, and are greater than those
+    /// of earlier commands.
     pub(crate) fn id(&self, index: usize) -> Uuid {
-        // In the least bits of a UUID of version 7 there is nothing but chance; the instant and the
-        // counter, by which they are sorted, stand in front.
+        // The lowest bits of a UUID of version 7 are random; the instant and the counter, which decide its order,
+        // are above them.
         let first = self.first_id.get_or_init(|| {
             let id = Uuid::now_v7().as_u128();
             Uuid::from_u128(id & !ROOM)
@@ -42,7 +42,8 @@ impl Choices {
     }
 }
 
-/// The bits that tell the identifiers of one command apart: as many as a list of calls in memory can need.
+/// The bits that tell the identifiers of one command apart: enough for the longest list of calls that fits into
+/// memory.
 const ROOM: u128 = (1 << 24) - 1;
 
 #[cfg(test)]

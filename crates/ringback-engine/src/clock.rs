@@ -1,4 +1,4 @@
-//! Where the engine takes the time from.
+//! The engine's source of time.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 

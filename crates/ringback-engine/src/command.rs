@@ -1,8 +1,8 @@
-//! What clients can ask to be changed.
+//! Changes that clients can request.
 //!
-//! A command checks everything before it touches the draft: one that fails has changed nothing.
-//! A command of which fields could not be read (`is_misread`) changes nothing, but is checked as far as it
-//! goes, so that a client is told everything that is wrong at once.
+//! A command checks everything before it changes the draft: one that fails has changed nothing. A command with
+//! fields that could not be read (`is_misread`) changes nothing, but checks its other fields, so that a client
+//! gets all errors at once.
 
 mod agent;
 mod call;
@@ -30,21 +30,21 @@ pub use view::{AgentView, NumberView, OwnerView};
 
 use crate::{CommandError, Draft};
 
-/// Something that a client asks to be changed.
+/// A change that a client requests.
 pub trait Command: Send + 'static {
-    /// What the client is told when it is done.
+    /// The result for the client.
     type Output: Send + 'static;
 
-    /// Carries the command out on the draft. Time and identifiers come from the draft alone: a command is run
-    /// again where somebody else's change came first, and then leads to the same facts, as far as the newer
-    /// state lets it.
+    /// Runs the command on the draft. Time and identifiers come from the draft alone. If a change of another node
+    /// came first, the command runs again on the newer state, and makes the same facts as far as that state
+    /// allows.
     ///
     /// # Errors
-    /// The command is against the rules; the draft is as it was.
+    /// The command is against the rules; the draft is unchanged.
     fn run(&self, draft: &mut Draft<'_>) -> Result<Self::Output, CommandError>;
 }
 
-/// What a request says of an optional setting.
+/// An optional setting in a request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Override<T> {
     /// Nothing: it stays.
@@ -57,7 +57,7 @@ pub enum Override<T> {
 }
 
 impl<T> Override<T> {
-    /// The setting that results, given the present one.
+    /// The setting after the request, from the current one.
     pub fn apply(&self, present: Option<T>) -> Option<T>
     where
         T: Clone,

@@ -1,9 +1,9 @@
-//! The remembered calls as readers see them: the index, and what the index leaves to the store: the
-//! milliseconds and call ids that settle which of two calls of one second is newer, and every contact
-//! until the index is whole.
+//! The remembered calls as readers see them: the index, and the store for what the index lacks. The index lacks
+//! the milliseconds and call ids that decide which of two calls in one second is newer, and, until it is loaded,
+//! some contacts.
 //!
-//! What one more call costs does not depend on the calls that its contact has: of a contact whose calls
-//! were once read from the store, the exact calls are kept and go along with what is recorded.
+//! The cost of one more call does not depend on how many calls its contact has: once the calls of a contact were
+//! read from the store, they are kept here exactly, and updated with each recorded call.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -22,37 +22,37 @@ use crate::journal::ALL_TIMES;
 use crate::learned::{Ahead, LearnedTicket};
 use crate::{Archive, Call, CallsSwept, Clock, JournalError, SystemClock};
 
-/// The remembered calls, right from the first moment: the index where it is whole, and the store
-/// behind it until then.
+/// The remembered calls, correct from the first moment: from the index, and until it is loaded from the store
+/// too.
 pub struct ContactView {
     /// The index.
     pub(crate) index: ContactIndex,
     /// Whether every stored contact is in the index.
     pub(crate) whole: AtomicBool,
-    /// What was committed.
+    /// The committed data.
     archive: Arc<dyn Archive>,
-    /// The published directory.
+    /// The directory that readers see.
     directory: Arc<ArcSwap<Directory>>,
-    /// Contacts forgotten while the index is loaded: what was read of them before may come late.
+    /// Contacts forgotten while the index is being loaded: a loader may have read their calls before.
     forgotten: RwLock<HashSet<(EnvironmentId, E164), RandomState>>,
-    /// The exact calls of contacts that were read from the store. Held while what the index has of a contact
-    /// is replaced by what was read, so that who reads last also writes last.
+    /// The exact calls of contacts that were read from the store. Its lock is held while the index gets what was
+    /// read, so that the latest read is also the last write.
     exact: Mutex<ExactContacts>,
-    /// Learned calls that are not durable yet. Held while the index is changed by what it has or loses; locked after
-    /// `exact`.
+    /// Learned calls that are not durable yet. Its lock is held while the index changes because of them. Lock it
+    /// after `exact`.
     ahead: Mutex<Ahead>,
-    /// Parts of the contacts that could not be loaded, as [`Archive::visit_contacts`] takes them.
+    /// Parts of the contacts that could not be loaded, in the form that [`Archive::visit_contacts`] takes.
     pub(crate) unloaded: Mutex<Vec<(usize, usize)>>,
-    /// Contacts that changed and could not be read back: what the index has of them is out of date.
+    /// Contacts that changed and could not be read back: their entry in the index is out of date.
     unreadable: Mutex<HashSet<(EnvironmentId, E164), RandomState>>,
-    /// Whether there are any.
+    /// Whether `unreadable` holds any.
     has_unreadable: AtomicBool,
-    /// When, in seconds since 1970, it was last logged that a contact could not be read.
+    /// When a failure to read a contact was last logged, in seconds since 1970.
     read_failure_told: AtomicI64,
 }
 
 impl ContactView {
-    /// An empty index over this archive; `whole` if there is nothing to load. The seed is that of
+    /// An empty index over this archive; set `whole` if there is nothing to load. For the seed see
     /// [`ContactIndex::new`].
     pub(crate) fn new(
         seed: u64,
@@ -87,7 +87,7 @@ impl ContactView {
         self.index.is_empty()
     }
 
-    /// Shows a call that has become durable.
+    /// Makes a call visible that has become durable.
     pub(crate) fn apply(&self, directory: &Directory, call: &Call) {
         let (Some(environment), Some(agent)) = (
             directory.environment_by_id(call.environment),
@@ -99,8 +99,8 @@ impl ContactView {
         let mut exact = self.exact.lock();
         if let Some(calls) = exact.contacts.get_mut(&key) {
             remember(directory, calls, call.clone());
-            let place = (call.environment, environment.slot);
-            self.replace(directory, place, call.contact, calls);
+            let ids = (call.environment, environment.slot);
+            self.replace(directory, ids, call.contact, calls);
             return;
         }
         if self.whole.load(Ordering::Acquire) {
@@ -118,13 +118,14 @@ impl ContactView {
                 return;
             }
         }
-        // Of equal seconds the store knows more. Of a crowded contact it knows too much, from now on: what
-        // was crowded out stays forgotten, also when a place becomes free.
+        // Only the store can order calls of one second. For a crowded contact the store has too many calls, so
+        // keep its exact calls from now on: a call that was crowded out stays forgotten, even if an entry becomes
+        // free.
         match self.read_exact(directory, call.environment, call.contact) {
             Ok(mut calls) => {
                 remember(directory, &mut calls, call.clone());
-                let place = (call.environment, environment.slot);
-                self.replace(directory, place, call.contact, &calls);
+                let ids = (call.environment, environment.slot);
+                self.replace(directory, ids, call.contact, &calls);
                 exact.enter(key, calls);
                 self.mark_readable(call.environment, call.contact);
             }
@@ -138,7 +139,7 @@ impl ContactView {
         }
     }
 
-    /// Sets a contact's calls in the index to these, and to those shown ahead of them.
+    /// Sets a contact's calls in the index: these, and the learned calls that the index shows.
     fn replace(
         &self,
         directory: &Directory,
@@ -155,7 +156,7 @@ impl ContactView {
             .replace(environment, contact, &packed(directory, &calls));
     }
 
-    /// Whether a call that is stored is not remembered, and would be if it were recorded again.
+    /// Whether a stored call is not remembered, and would be if it were recorded again.
     pub(crate) fn misses(&self, directory: &Directory, call: &Call) -> bool {
         let (Some(environment), Some(agent)) = (
             directory.environment_by_id(call.environment),
@@ -181,8 +182,9 @@ impl ContactView {
             || known().any(|known| known.started_at.seconds() < second)
     }
 
-    /// Keeps a learned call until it is durable, and shows it where memory alone can tell its place: not while
-    /// contacts are loaded, nor beside a call of the same second. `None` if it is no call of an outbound agent.
+    /// Keeps a learned call until it is durable. Shows it at once if memory alone can order it: not while
+    /// contacts are loaded, and not beside a call of the same second. `None` if the agent is unknown or not
+    /// outbound.
     pub(crate) fn learn(&self, directory: &Directory, call: LearnedCall) -> Option<LearnedTicket> {
         let environment = directory.environment_by_id(call.environment)?;
         let agent = directory.agent_of(call.environment, call.agent)?;
@@ -197,7 +199,7 @@ impl ContactView {
         };
         let exists = |source| directory.agent(source).is_some();
         let mut ahead = self.ahead.lock();
-        // How a known call goes on is of the same second: the commit shows it, which has the store to look at.
+        // A later status of a known call has the same second: the commit shows it, because it can read the store.
         let is_shown = call.is_new && self.whole.load(Ordering::Acquire) && {
             let observed = self
                 .index
@@ -207,13 +209,13 @@ impl ContactView {
         Some(ahead.enter(call, is_shown))
     }
 
-    /// A learned call that is not durable yet, and whether it is seen for the first time; `None` if its contact was
+    /// A learned call that is not durable yet, and whether it is its first message; `None` if its contact was
     /// forgotten meanwhile.
     pub(crate) fn learned(&self, ticket: &LearnedTicket) -> Option<(Call, bool)> {
         self.ahead.lock().find(ticket)
     }
 
-    /// Lets go of learned calls that were recorded.
+    /// Drops learned calls that were recorded.
     pub(crate) fn settle(&self, tickets: &[LearnedTicket]) {
         let mut ahead = self.ahead.lock();
         for ticket in tickets {
@@ -221,7 +223,7 @@ impl ContactView {
         }
     }
 
-    /// Takes back a learned call that was not recorded: the contact is shown as it is stored.
+    /// Removes a learned call that was not recorded: the contact is shown as it is stored.
     pub(crate) fn withdraw(&self, directory: &Directory, ticket: &LearnedTicket) {
         let (id, contact) = ticket.contact();
         let was_shown = self.ahead.lock().remove(ticket);
@@ -238,10 +240,10 @@ impl ContactView {
         }
     }
 
-    /// Shows that a contact was forgotten.
+    /// Makes visible that a contact was forgotten.
     pub(crate) fn forget(&self, directory: &Directory, id: EnvironmentId, contact: E164) {
         if !self.whole.load(Ordering::Acquire) {
-            // From here on no loader enters what it has read before.
+            // From here on no loader enters calls that it has read before.
             self.forgotten.write().insert((id, contact.subscriber()));
         }
         let mut exact = self.exact.lock();
@@ -255,7 +257,7 @@ impl ContactView {
         }
     }
 
-    /// Shows that old calls were dropped.
+    /// Makes visible that old calls were dropped.
     pub(crate) fn sweep(&self, directory: &Directory, sweep: &CallsSwept) {
         let Some(environment) = directory.environment_by_id(sweep.environment) else {
             return;
@@ -265,7 +267,7 @@ impl ContactView {
             if let Some(calls) = self.exact.lock().contacts.get_mut(&key) {
                 calls.retain(|call| sweep.keeps(call.started_at));
             }
-            // What is learned meanwhile is entered before the contact is read, or after it is written.
+            // With the lock held, a call is learned before the contact is read here, or after it is written.
             let _ahead = self.ahead.lock();
             let calls = self.index.calls(environment.slot, *contact);
             let is_kept = |call: &&RememberedCall| {
@@ -278,7 +280,7 @@ impl ContactView {
         }
     }
 
-    /// Enters a contact that was loaded from the store, unless it was changed or forgotten meanwhile.
+    /// Enters a contact loaded from the store, unless it was changed or forgotten meanwhile.
     pub(crate) fn enter_loaded(
         &self,
         directory: &Directory,
@@ -293,7 +295,7 @@ impl ContactView {
         for call in calls {
             remember(directory, &mut kept, call.clone());
         }
-        // Held until the contact is entered, so that whoever forgets it does so before or after.
+        // Held until the contact is entered: an erasure comes before or after, not in between.
         let forgotten = self.forgotten.read();
         if !forgotten.contains(&(id, contact.subscriber())) {
             let recent = packed(directory, &kept);
@@ -302,19 +304,19 @@ impl ContactView {
         }
     }
 
-    /// Every stored contact has been entered: from now on the index alone answers.
+    /// Notes that every stored contact is in the index: from now on the index alone answers.
     pub(crate) fn loaded(&self) {
         let mut forgotten = self.forgotten.write();
         self.whole.store(true, Ordering::Release);
         *forgotten = HashSet::default();
     }
 
-    /// Whether something stored could not be read, and has not been since.
+    /// Whether stored data could not be read, and still cannot.
     pub(crate) fn is_damaged(&self) -> bool {
         self.has_unreadable.load(Ordering::Acquire) || !self.unloaded.lock().is_empty()
     }
 
-    /// Tries again to read the contacts that could not be read back.
+    /// Reads the contacts again that could not be read back.
     pub(crate) fn reread(&self, directory: &Directory) {
         if !self.has_unreadable.load(Ordering::Acquire) {
             return;
@@ -335,7 +337,7 @@ impl ContactView {
         }
     }
 
-    /// What the index has of a contact is up to date.
+    /// Notes that the index is up to date for a contact.
     fn mark_readable(&self, id: EnvironmentId, contact: E164) {
         if self.has_unreadable.load(Ordering::Acquire) {
             let mut unreadable = self.unreadable.lock();
@@ -345,13 +347,13 @@ impl ContactView {
         }
     }
 
-    /// Whether what the index has of a contact is known to be out of date.
+    /// Whether the index is known to be out of date for a contact.
     fn is_unreadable(&self, id: EnvironmentId, contact: E164) -> bool {
         self.has_unreadable.load(Ordering::Acquire)
             && self.unreadable.lock().contains(&(id, contact.subscriber()))
     }
 
-    /// Logs that a contact could not be read, once a minute: every call of it would.
+    /// Logs that a contact could not be read, at most once a minute: each of its calls would log it.
     fn tell_read_failure(&self, error: &JournalError) {
         let now = SystemClock.now().seconds();
         let told = self.read_failure_told.load(Ordering::Relaxed);
@@ -365,14 +367,15 @@ impl ContactView {
         }
     }
 
-    /// The calls by which a contact is decided, newest first: as they are stored, and those that are not yet.
+    /// The calls that decide for a contact, newest first: the stored ones, and learned ones that are not stored
+    /// yet.
     pub(crate) fn exact(
         &self,
         directory: &Directory,
         id: EnvironmentId,
         contact: E164,
     ) -> Result<Vec<Call>, JournalError> {
-        // Before the store is read: what is let go of later is stored by then.
+        // Read these before the store: a call that is dropped here later is in the store by then.
         let shown: Vec<Call> = self.ahead.lock().shown(id, contact).cloned().collect();
         let known = self
             .exact
@@ -391,7 +394,7 @@ impl ContactView {
         Ok(calls)
     }
 
-    /// The stored calls of a contact: only those of the seconds that the index has, if it can tell.
+    /// The stored calls of a contact: only those in the seconds that the index has, if that is enough.
     fn read_exact(
         &self,
         directory: &Directory,
@@ -409,7 +412,7 @@ impl ContactView {
             let mut read = None;
             for call in &wanted {
                 let second = call.started_at.seconds();
-                // Newest first: those of one second stand one behind the other.
+                // Calls are newest first, so those of one second are adjacent.
                 if read.replace(second) == Some(second) {
                     continue;
                 }
@@ -428,7 +431,7 @@ impl ContactView {
             if kept.len() == wanted.len() {
                 return Ok(kept);
             }
-            // A call that is not durable yet stands in the place of one that is.
+            // A call that is not durable yet has displaced a stored one.
             kept.clear();
         }
         self.archive
@@ -476,17 +479,17 @@ impl Contacts for ContactView {
     }
 }
 
-/// The exact calls of some contacts: those that were last read from the store.
+/// The exact calls of the contacts that were last read from the store.
 #[derive(Debug, Default)]
 struct ExactContacts {
-    /// Their calls, newest first: what the index has, with milliseconds and call ids.
+    /// Their calls, newest first: the calls in the index, with milliseconds and call ids.
     contacts: HashMap<(EnvironmentId, E164), Vec<Call>, RandomState>,
     /// The contacts in the order in which they were read.
     order: VecDeque<(EnvironmentId, E164)>,
 }
 
 impl ExactContacts {
-    /// Enters a contact; where there are too many, the one that was read first goes.
+    /// Adds a contact; at the limit, the contact that was read first is dropped.
     fn enter(&mut self, key: (EnvironmentId, E164), calls: Vec<Call>) {
         if self.contacts.insert(key, calls).is_none() {
             self.order.push_back(key);
@@ -506,8 +509,8 @@ impl ExactContacts {
     }
 }
 
-/// Adds a call to a contact's calls, of which those count that the rules name: of agents that exist the
-/// newest of each line, the newest four lines, newest first. Calls may come in any order and more than once.
+/// Adds a call to a contact's calls and keeps those that count: of agents that exist, the newest of each line,
+/// the newest four lines, newest first. Calls may come in any order and more than once.
 fn remember(directory: &Directory, calls: &mut Vec<Call>, call: Call) {
     let exists = |call: &Call| directory.agent_of(call.environment, call.agent).is_some();
     calls.retain(exists);
@@ -525,7 +528,7 @@ fn remember(directory: &Directory, calls: &mut Vec<Call>, call: Call) {
     calls.truncate(RecentCalls::LIMIT);
 }
 
-/// The same calls as the index keeps them.
+/// The calls in the form of the index.
 fn packed(directory: &Directory, calls: &[Call]) -> RecentCalls {
     calls
         .iter()
@@ -540,13 +543,13 @@ fn packed(directory: &Directory, calls: &[Call]) -> RecentCalls {
         .collect()
 }
 
-/// Calls are as new as their start; of equal starts the greater call id is newer.
+/// Sort key: a later start is newer, and of equal starts the greater call id.
 fn age_order(call: &Call) -> (Timestamp, &[u8]) {
     (call.started_at, call.sid.as_bytes())
 }
 
-/// How often it is logged at most that a contact cannot be read, in seconds.
+/// The shortest time between two log lines about unreadable contacts, in seconds.
 const TOLD_EVERY_SECONDS: i64 = 60;
 
-/// Of how many contacts the exact calls are kept.
+/// The number of contacts whose exact calls are kept.
 const EXACT_CONTACTS: usize = 16_384;

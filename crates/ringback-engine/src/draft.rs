@@ -1,4 +1,4 @@
-//! The state as a batch of commands is about to leave it.
+//! The state that a batch of commands will leave.
 
 use std::collections::{HashMap, HashSet};
 use std::hash::BuildHasher;
@@ -20,7 +20,7 @@ use crate::{
     RoutedEvent,
 };
 
-/// What a command sees and changes: the published state, the changes of commands before it in the same
+/// The state that a command reads and changes: the published state, the changes of earlier commands in the same
 /// batch, and its own.
 pub struct Draft<'a> {
     /// What the engine's threads share.
@@ -29,26 +29,26 @@ pub struct Draft<'a> {
     directory: Arc<Directory>,
     /// The batch's changes.
     changes: Vec<Change>,
-    /// Where in `changes` the last record of each call stands, with the hash of its environment and id.
+    /// The index in `changes` of the latest record of each call, with the hash of its environment and id.
     calls: HashTable<(u64, usize)>,
-    /// Makes these hashes.
+    /// Hashes environments and call ids for `calls`.
     hashing: RandomState,
     /// Contacts that the batch forgets.
     forgotten: HashSet<(EnvironmentId, E164)>,
-    /// What was decided for calls that the batch routes, and whose calls they are.
+    /// Decisions on calls that the batch routes, and the environments of these calls.
     routed: HashMap<u64, (EnvironmentId, Arc<RoutedDecision>)>,
     /// Calls that the batch reports as answered.
     answered: HashSet<u64>,
     /// Decisions to be shown once the batch is durable.
     decisions: Vec<(EnvironmentId, DecisionRecord)>,
-    /// When the batch was begun.
+    /// When the batch was started.
     begun: Timestamp,
-    /// What the command that is run has chosen.
+    /// The random and time values of the current command.
     choices: Choices,
 }
 
 impl<'a> Draft<'a> {
-    /// An empty batch on the published state, in the memory of one before it.
+    /// An empty batch on the published state, in the memory of an earlier one.
     pub(crate) fn new(shared: &'a Shared, now: Timestamp, memory: Memory) -> Self {
         Self {
             shared,
@@ -65,36 +65,35 @@ impl<'a> Draft<'a> {
         }
     }
 
-    /// The present instant for the command that is run: the same however often it is run.
+    /// The instant of the current command: the same however often it runs.
     #[must_use]
     pub fn now(&self) -> Timestamp {
         self.choices.now()
     }
 
-    /// A new identifier, which is the same however often the command is run: that with this index among
-    /// those that it makes.
+    /// A new identifier: the one with this index among those of the command, the same however often it runs.
     #[must_use]
     pub fn new_id(&self, index: usize) -> Uuid {
         self.choices.id(index)
     }
 
-    /// Begins a command, with what it chose when it was run before.
+    /// Begins a command, with its choices if it ran before.
     pub(crate) fn begin_command(&mut self, choices: Option<Choices>) {
         self.choices = choices.unwrap_or_else(|| Choices::new(self.begun));
     }
 
-    /// Ends a command and returns what it has chosen.
+    /// Ends a command and returns its choices.
     pub(crate) fn end_command(&mut self) -> Choices {
         std::mem::replace(&mut self.choices, Choices::new(self.begun))
     }
 
-    /// The directory, with the changes so far.
+    /// The directory with the changes so far.
     #[must_use]
     pub fn directory(&self) -> &Directory {
         &self.directory
     }
 
-    /// The same, to be kept while the draft is changed.
+    /// The directory with the changes so far, to keep while the draft changes.
     #[must_use]
     pub fn shared_directory(&self) -> Arc<Directory> {
         Arc::clone(&self.directory)
@@ -112,14 +111,15 @@ impl<'a> Draft<'a> {
         self.directory.greatest_set_sequence() + 1
     }
 
-    /// Changes something; calls are recorded by [`Self::put_call`].
+    /// Adds a change and applies it to the draft. Use [`Self::put_call`] for calls.
     pub fn change(&mut self, change: Change) {
         if concerns_directory(&change) {
             apply_to_directory(Arc::make_mut(&mut self.directory), &change);
         } else if let Change::ContactForgotten(environment, contact) = &change {
+            // `call` must not find the contact's calls from earlier in this batch; later ones count again.
             let changes = &self.changes;
-            self.calls.retain(|(_, place)| {
-                call_at(changes, *place).is_some_and(|call| {
+            self.calls.retain(|(_, index)| {
+                call_at(changes, *index).is_some_and(|call| {
                     (call.environment, call.contact.subscriber())
                         != (*environment, contact.subscriber())
                 })
@@ -130,7 +130,7 @@ impl<'a> Draft<'a> {
         self.changes.push(change);
     }
 
-    /// Forgets a contact in what this batch has decided.
+    /// Removes a contact from the decisions of this batch.
     fn forget_in_decisions(&mut self, environment: EnvironmentId, contact: E164) {
         for (of, decision) in self.routed.values_mut() {
             if *of == environment && decision.is_about(contact) {
@@ -141,7 +141,7 @@ impl<'a> Draft<'a> {
             .retain(|(of, record)| *of != environment || !record.is_about(contact));
     }
 
-    /// The call with this id, unless its agent or its contact is gone.
+    /// The call with this id, unless its agent was deleted or its contact forgotten.
     ///
     /// # Errors
     /// Storage cannot be read.
@@ -153,10 +153,10 @@ impl<'a> Draft<'a> {
         if !self.calls.is_empty() {
             let hash = self.hashing.hash_one((environment, sid));
             let changes = &self.changes;
-            let recorded = self.calls.find(hash, |(known, place)| {
-                *known == hash && names(changes, *place, environment, sid)
+            let recorded = self.calls.find(hash, |(known, index)| {
+                *known == hash && names(changes, *index, environment, sid)
             });
-            if let Some(call) = recorded.and_then(|(_, place)| call_at(changes, *place)) {
+            if let Some(call) = recorded.and_then(|(_, index)| call_at(changes, *index)) {
                 return Ok(Some(call.clone()));
             }
         }
@@ -168,6 +168,7 @@ impl<'a> Draft<'a> {
                 tracing::error!(%error, "a call could not be read");
                 CommandError::StorageUnavailable
             })?;
+        // The store drops the calls of a deleted agent later, in a sweep.
         Ok(stored.filter(|call| {
             self.directory.agent_by_id(call.agent).is_some()
                 && !self
@@ -194,7 +195,7 @@ impl<'a> Draft<'a> {
         let changes = &self.changes;
         let entry = self.calls.entry(
             hash,
-            |(known, place)| *known == hash && names(changes, *place, call.environment, &call.sid),
+            |(known, index)| *known == hash && names(changes, *index, call.environment, &call.sid),
             |(hash, _)| *hash,
         );
         let record = (hash, self.changes.len());
@@ -219,7 +220,7 @@ impl<'a> Draft<'a> {
         self.shared.matched_call(decision, caller)
     }
 
-    /// Whether this call id was routed within the last day, and what was decided if that was asked over HTTP.
+    /// Whether this call id was routed within the last day, and the decision if it was asked about over HTTP.
     #[must_use]
     pub fn routed_before(&self, sid_hash: u64) -> Option<Option<Arc<RoutedDecision>>> {
         if let Some((_, decision)) = self.routed.get(&sid_hash) {
@@ -229,12 +230,12 @@ impl<'a> Draft<'a> {
         self.shared.observed.routed_before(sid_hash, known_since)
     }
 
-    /// Calls routed before this are not known any more.
+    /// Calls routed before this instant are forgotten.
     fn known_since(&self) -> Timestamp {
         self.now().plus_millis(-ROUTED_KNOWN_MILLIS)
     }
 
-    /// Notes an incoming call that was routed and what it counts as.
+    /// Adds an incoming call that was routed, and raises the counter of this kind.
     pub fn routed(&mut self, event: RoutedEvent, kind: Option<CountKind>) {
         if let RoutedEvent::Routed(call) = &event {
             if let Some(decision) = &call.decision {
@@ -248,7 +249,7 @@ impl<'a> Draft<'a> {
         self.changes.push(Change::Routed(vec![event]));
     }
 
-    /// Notes that a routed call was answered; counts it the first time.
+    /// Adds that a routed call was answered; counts it the first time.
     ///
     /// # Errors
     /// The call is not known.
@@ -257,6 +258,7 @@ impl<'a> Draft<'a> {
             self.shared
                 .observed
                 .check_answered(&call, self.known_since(), &self.directory)?;
+        // What is observed does not have the answers of this batch yet.
         if let Some(key) = count
             && self.answered.insert(call.sid_hash)
         {
@@ -267,7 +269,7 @@ impl<'a> Draft<'a> {
         Ok(())
     }
 
-    /// Shows a decision in the log once the batch is durable.
+    /// Adds a decision to the decision log, which shows it once the batch is durable.
     pub fn decided(&mut self, environment: EnvironmentId, record: DecisionRecord) {
         self.decisions.push((environment, record));
     }
@@ -288,24 +290,24 @@ impl<'a> Draft<'a> {
     }
 }
 
-/// What batches would allocate and free, one after the other.
+/// Memory that is passed from batch to batch instead of being allocated for each.
 #[derive(Default)]
 pub(crate) struct Memory {
-    /// The changes; none where the next batch begins.
+    /// The changes; empty when a batch starts.
     pub(crate) changes: Vec<Change>,
     /// An empty table of calls.
     calls: HashTable<(u64, usize)>,
 }
 
 /// The call that this change records, if it records one.
-fn call_at(changes: &[Change], place: usize) -> Option<&Call> {
-    match changes.get(place) {
+fn call_at(changes: &[Change], index: usize) -> Option<&Call> {
+    match changes.get(index) {
         Some(Change::CallPut(call)) => Some(call),
         _ => None,
     }
 }
 
 /// Whether this change records the call with this id.
-fn names(changes: &[Change], place: usize, environment: EnvironmentId, sid: &str) -> bool {
-    call_at(changes, place).is_some_and(|call| &*call.sid == sid && call.environment == environment)
+fn names(changes: &[Change], index: usize, environment: EnvironmentId, sid: &str) -> bool {
+    call_at(changes, index).is_some_and(|call| &*call.sid == sid && call.environment == environment)
 }

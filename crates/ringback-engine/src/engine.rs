@@ -1,4 +1,4 @@
-//! The engine: what readers look at, and the door for commands.
+//! The engine: the state for readers, and the entry for commands.
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
@@ -28,23 +28,23 @@ use crate::{
 pub struct Engine {
     /// What the engine's threads share.
     shared: Arc<Shared>,
-    /// Takes commands to the writer.
+    /// Passes commands to the writer.
     jobs: mpsc::Sender<Job>,
-    /// The writer's thread and those that keep house.
+    /// The writer's thread and the housekeeping threads.
     threads: Arc<Mutex<Vec<JoinHandle<()>>>>,
 }
 
-/// How the engine is.
+/// The condition of storage and index.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Health {
-    /// Whether the last commit succeeded: writes are taken.
+    /// Whether the last commit succeeded, so that writes are accepted.
     pub storage_available: bool,
-    /// Whether every stored contact is in memory; until then misses are looked up in the store.
+    /// Whether every stored contact is in memory; until then the store is read for missing ones.
     pub index_whole: bool,
-    /// Whether stored data is damaged, or cannot be read at present: questions about contacts that are
-    /// not in memory may have no answer.
+    /// Whether stored data is damaged, or cannot be read at present: a contact that is not in memory may get no
+    /// answer.
     pub index_damaged: bool,
-    /// How many places in storage are known to be damaged.
+    /// The number of damaged positions known in storage.
     pub damaged_places: u64,
 }
 
@@ -52,7 +52,7 @@ pub struct Health {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum OpenError {
-    /// What is stored cannot be read.
+    /// The stored state cannot be read.
     #[error("stored state cannot be read")]
     Journal(#[from] JournalError),
     /// A thread could not be started.
@@ -61,8 +61,8 @@ pub enum OpenError {
 }
 
 impl Engine {
-    /// Reads the stored state and starts the writer. Contacts are loaded in the background; until
-    /// they are, misses are looked up in the store, so that every decision is right from the first.
+    /// Reads the stored state and starts the writer. Contacts are loaded in the background; until then the store
+    /// is read for missing ones, so that the first decision is already correct.
     ///
     /// # Errors
     /// Stored state cannot be read, or a thread cannot be started.
@@ -99,13 +99,13 @@ impl Engine {
         let (jobs, queue) = mpsc::channel(JOBS_QUEUED);
         let followed = jobs.downgrade();
         journal.watch(Box::new(move || {
-            // Where the queue is full, the writer looks at the log before long anyway.
+            // If the queue is full, the writer will read the log soon anyway.
             if let Some(jobs) = followed.upgrade() {
                 let _full = jobs.try_send(Job::Follow);
             }
         }));
         let mut writer = Writer::new(Arc::clone(&shared), Box::new(journal));
-        // What the log has beyond the archive.
+        // Apply what the log has beyond the archive.
         writer.follow()?;
         let mut threads = vec![
             spawn("writer", move || writer.run(queue))?,
@@ -127,16 +127,16 @@ impl Engine {
         })
     }
 
-    /// Has the writer carry a command out; returns when its changes are durable and visible.
+    /// Runs a command in the writer; returns when its changes are durable and visible.
     ///
     /// # Errors
-    /// The command is against the rules, or storage takes no writes.
+    /// The command is against the rules, or storage accepts no writes.
     pub async fn submit<C: Command>(&self, command: C) -> Result<C::Output, SubmitError> {
         self.enqueue(command).await?.await
     }
 
-    /// Hands a command to the writer; what is returned waits for its outcome, as [`Self::submit`]
-    /// does. Commands are carried out in the order in which they were handed over.
+    /// Passes a command to the writer. The returned future waits for the result, as [`Self::submit`] does.
+    /// Commands run in the order in which they were passed.
     ///
     /// # Errors
     /// The engine has been shut down.
@@ -153,7 +153,7 @@ impl Engine {
         Ok(async move { answer.await.unwrap_or(Err(SubmitError::ShuttingDown)) })
     }
 
-    /// The directory as it is now.
+    /// The current directory.
     #[must_use]
     pub fn directory(&self) -> arc_swap::Guard<Arc<Directory>> {
         self.shared.directory.load()
@@ -189,7 +189,7 @@ impl Engine {
         }
     }
 
-    /// The call that a decision has matched, as recorded; reads the store.
+    /// The recorded call that a decision matched; reads the store.
     ///
     /// # Errors
     /// Storage cannot be read.
@@ -203,7 +203,7 @@ impl Engine {
             .map_err(|_| SubmitError::StorageUnavailable)
     }
 
-    /// Counts and logs a decision on a SIP call. Waits for nothing; durable within a second.
+    /// Counts and logs a decision on a SIP call. Never blocks; durable within a second.
     pub fn decided_over_sip(
         &self,
         decision: &Decision<'_>,
@@ -233,10 +233,11 @@ impl Engine {
             });
     }
 
-    /// Shows an outbound call that was seen on the wire, so that the very next decision and reader know it.
+    /// Makes an outbound call visible that was seen on the wire, so that the very next decision and reader know
+    /// it.
     ///
-    /// Waits for no storage: [`Self::record_learned`] makes it durable. `None` if that would refuse it; nothing is
-    /// shown then.
+    /// Does not wait for storage: [`Self::record_learned`] makes it durable. Returns `None`, and shows nothing,
+    /// if that would refuse the call.
     #[must_use = "a call that is never recorded is kept in memory for good"]
     pub fn learned_over_sip(&self, call: LearnedCall) -> Option<LearnedTicket> {
         let latest = self.now().plus_millis(NewCall::MAX_AHEAD_MILLIS);
@@ -247,12 +248,12 @@ impl Engine {
         self.shared.contacts.learn(&directory, call)
     }
 
-    /// Records learned calls of one environment, but for those whose contacts were forgotten meanwhile. What cannot
-    /// be recorded is not shown any longer; where storage takes no writes, everything stays as it is, to be tried
-    /// again.
+    /// Records learned calls of one environment, except those whose contacts were forgotten meanwhile. Calls that
+    /// cannot be recorded are no longer shown. If storage accepts no writes, everything stays as it is, so that
+    /// the caller can try again.
     ///
     /// # Errors
-    /// Storage takes no writes.
+    /// Storage accepts no writes.
     pub async fn record_learned(
         &self,
         environment: EnvironmentId,
@@ -350,13 +351,13 @@ impl Engine {
             .decisions_after(&directory, environment, sequence)
     }
 
-    /// Tells the sequence number of the latest decision whenever there is a new one.
+    /// A channel with the sequence number of the latest decision.
     #[must_use]
     pub fn subscribe_decisions(&self) -> watch::Receiver<u64> {
         self.shared.observed.subscribe()
     }
 
-    /// How the engine is.
+    /// The condition of storage and index.
     #[must_use]
     pub fn health(&self) -> Health {
         let contacts = &self.shared.contacts;
@@ -369,13 +370,13 @@ impl Engine {
         }
     }
 
-    /// Now, by the engine's clock.
+    /// The current time by the engine's clock.
     #[must_use]
     pub fn now(&self) -> Timestamp {
         self.shared.clock.now()
     }
 
-    /// Carries out what was submitted, makes everything durable and ends the threads. Blocks.
+    /// Runs the submitted commands, makes everything durable and ends the threads. Blocks.
     pub fn shut_down(&self) {
         self.shared.stopping.store(true, Ordering::Release);
         let _already_stopped = self.jobs.blocking_send(Job::Stop);
@@ -386,7 +387,7 @@ impl Engine {
     }
 }
 
-/// A seed that nobody can foresee: the standard library's hashes are keyed by the system's entropy.
+/// A seed that nobody can foresee: the standard library keys its hashes with the system's entropy.
 fn random_seed() -> u64 {
     RandomState::new().hash_one(0)
 }
@@ -402,5 +403,5 @@ pub(crate) fn spawn(
         .map_err(OpenError::Thread)
 }
 
-/// How many commands wait for the writer before clients have to.
+/// How many commands wait in the queue before clients have to wait.
 const JOBS_QUEUED: usize = 1_024;

@@ -1,22 +1,22 @@
-//! Why a command was not carried out.
+//! Why a command was not run.
 
-/// What is wrong with one field of what a command was given; whoever speaks to the client finds the words.
+/// An error in one field of a command; the crate that speaks to the client gives it words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FieldProblem {
-    /// The field.
+    /// The field with the error.
     pub field: Field,
-    /// What is wrong with it.
+    /// The kind of error.
     pub fault: Fault,
 }
 
-/// A field of a command that can be wrong by what the directory says.
+/// A field of a command that the directory can prove wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Field {
     /// The agent that made a reported call.
     CallingAgent,
-    /// When a reported call started.
+    /// The start of a reported call.
     StartedAt,
-    /// The number at this index, counted from 0, of those to be assigned to an agent.
+    /// The number at this index, counted from 0, in the list for an agent.
     PhoneNumber(usize),
     /// The source agent at this index, counted from 0, of a callback role.
     SourceAgent(usize),
@@ -24,14 +24,14 @@ pub enum Field {
     DefaultAgent,
 }
 
-/// What can be wrong with a [`Field`].
+/// The kinds of error in a [`Field`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// It is no identifier.
+    /// It is not an identifier.
     Unreadable,
-    /// The environment has nothing of this identifier.
+    /// The environment has nothing with this identifier.
     Unknown,
-    /// The agent takes calls and makes none.
+    /// The agent takes calls instead of making them.
     NotOutbound,
     /// The agent is a draft.
     NotPublished,
@@ -45,7 +45,7 @@ pub enum Fault {
     Before1970,
 }
 
-/// In what a reported call differs from the one that was recorded with its call id.
+/// The field in which a reported call differs from the one recorded with its call id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CallDifference {
     /// Another agent called.
@@ -58,7 +58,7 @@ pub enum CallDifference {
     StartTime,
 }
 
-/// Rejects a command of which fields are wrong, or were for whoever read the request.
+/// Rejects a command if fields are wrong, or could not be read.
 pub(crate) fn check_fields(
     problems: Vec<FieldProblem>,
     is_misread: bool,
@@ -70,7 +70,7 @@ pub(crate) fn check_fields(
     }
 }
 
-/// Why a command is against the rules; nothing was changed.
+/// Why a command is against the rules; it changed nothing.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum CommandError {
@@ -86,7 +86,7 @@ pub enum CommandError {
     /// No such token in this environment.
     #[error("token not found")]
     TokenNotFound,
-    /// The token by which the command was given has ended.
+    /// The token of the request has ended.
     #[error("token has ended")]
     TokenEnded,
     /// No such routed call within the last 24 hours.
@@ -104,7 +104,7 @@ pub enum CommandError {
     /// The agent holds a callback role or is a source of one, so its direction stays.
     #[error("agent is in use by a callback role")]
     AgentInCallbackUse,
-    /// The number is some environment's already.
+    /// An environment has this number already.
     #[error("phone number already exists")]
     NumberAlreadyExists,
     /// The number is assigned to agents.
@@ -113,13 +113,13 @@ pub enum CommandError {
     /// The environment still has agents or numbers.
     #[error("environment is not empty")]
     EnvironmentNotEmpty,
-    /// As many environments as one node holds are there.
+    /// One node cannot hold more environments.
     #[error("too many environments")]
     TooManyEnvironments,
-    /// The call id is known with another agent, contact, calling number or time.
+    /// The call id is recorded with another agent, contact, calling number or time.
     #[error("call was recorded differently: {0:?}")]
     CallMismatch(CallDifference),
-    /// These fields are wrong, beside those that could not be read: there may be none of these.
+    /// These fields are wrong. The list may be empty if other fields could not be read.
     #[error("the given data was invalid: {0:?}")]
     Invalid(Vec<FieldProblem>),
     /// Storage could not be read to check the command.
@@ -134,11 +134,11 @@ pub enum SubmitError {
     /// It is against the rules: tell the client.
     #[error(transparent)]
     Rejected(#[from] CommandError),
-    /// Storage takes no writes now; the same command may succeed later.
+    /// Storage accepts no writes now; the same command may succeed later.
     #[error("storage is unavailable")]
     StorageUnavailable,
-    /// Others' changes came first again and again, so that this one was never made: the same command may succeed
-    /// later. Only where several nodes share a log.
+    /// Changes of other nodes came first again and again, so the command was never committed: the same command
+    /// may succeed later. Happens only if several nodes share a log.
     #[error("lost against the changes of others too often")]
     Conflict,
     /// The engine has been shut down.

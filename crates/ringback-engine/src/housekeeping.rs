@@ -1,5 +1,5 @@
-//! Housekeeping beside the writer: loading the index at start, the tick that makes observations
-//! durable, and the sweep of what is too old.
+//! Housekeeping beside the writer: loading the index at start, the tick that makes observations durable, and the
+//! hourly sweep of old calls.
 
 use std::collections::HashMap;
 use std::ops::ControlFlow;
@@ -13,8 +13,8 @@ use crate::job::{Job, Submitted};
 use crate::shared::{ROUTED_KNOWN_MILLIS, Shared};
 use crate::{CallsSwept, Change, Command, CommandError, Draft};
 
-/// Loads every stored contact into the index, with all cores. Until that is done the writer rebuilds
-/// the contacts that it touches from the store, and a contact that is there already is left alone.
+/// Loads every stored contact into the index, on all cores. Meanwhile the writer reads each contact that it
+/// changes from the store; a contact that is in the index already is not overwritten.
 pub(crate) fn load(shared: &Shared) {
     let parts = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let began = Instant::now();
@@ -26,8 +26,8 @@ pub(crate) fn load(shared: &Shared) {
     finish_loading(shared, began);
 }
 
-/// Loads a share of the contacts; what of it cannot be read is noted, in parts as small as possible, so
-/// that damage in one place keeps nothing else out of memory.
+/// Loads a share of the contacts. Unreadable parts are noted, as small as possible, so that damage in one file
+/// position keeps no other contact out of memory.
 fn load_share(shared: &Shared, part: usize, parts: usize) {
     if load_part(shared, part, parts) {
         return;
@@ -44,7 +44,7 @@ fn load_share(shared: &Shared, part: usize, parts: usize) {
     }
 }
 
-/// Lets the index alone answer, if all of it has been loaded.
+/// Lets the index alone answer, if all contacts are loaded.
 fn finish_loading(shared: &Shared, began: Instant) {
     if shared.stopping.load(Ordering::Acquire) {
         return;
@@ -65,7 +65,7 @@ fn finish_loading(shared: &Shared, began: Instant) {
     }
 }
 
-/// Tries again to load what could not be read.
+/// Loads again the parts that could not be read.
 fn mend(shared: &Shared) {
     let directory = shared.directory.load_full();
     shared.contacts.reread(&directory);
@@ -107,7 +107,7 @@ fn load_part(shared: &Shared, part: usize, parts: usize) -> bool {
     }
 }
 
-/// Has the writer make observations durable every so often, and sweeps once an hour.
+/// Makes the writer commit observations every tick, and sweeps once an hour.
 pub(crate) fn tick(shared: &Shared, jobs: &mpsc::Sender<Job>) {
     let mut swept = (Instant::now(), shared.clock.now());
     let mut mended = Instant::now();
@@ -124,7 +124,7 @@ pub(crate) fn tick(shared: &Shared, jobs: &mpsc::Sender<Job>) {
             mend(shared);
             mended = Instant::now();
         }
-        // By the clock too, which goes on while a machine sleeps.
+        // By the wall clock too, because it goes on while a machine sleeps.
         let now = shared.clock.now();
         let is_due = swept.0.elapsed() >= SWEEP_INTERVAL
             || now.seconds() - swept.1.seconds() >= SWEEP_INTERVAL.as_secs().cast_signed();
@@ -135,10 +135,10 @@ pub(crate) fn tick(shared: &Shared, jobs: &mpsc::Sender<Job>) {
     }
 }
 
-/// Has calls dropped that no role can want any more, and calls of agents that are gone.
+/// Drops calls that are older than every window, and calls of deleted agents.
 fn sweep(shared: &Shared, jobs: &mpsc::Sender<Job>, now: Timestamp) {
     let directory = shared.directory.load_full();
-    // What belongs to nobody counts nowhere; it only takes memory.
+    // Calls of deleted agents count nowhere; they only take memory.
     shared.contacts.index.retain(|environment, call| {
         directory.environment(environment).is_some() && directory.agent(call.source).is_some()
     });
@@ -196,7 +196,7 @@ fn sweep(shared: &Shared, jobs: &mpsc::Sender<Job>, now: Timestamp) {
     }
 }
 
-/// Has the writer append a fact, and waits for that; false if it did not.
+/// Makes the writer append a fact, and waits for it; false if that failed.
 fn append(jobs: &mpsc::Sender<Job>, fact: Change) -> bool {
     let (reply, answer) = oneshot::channel();
     let job = Job::Run(Box::new(Submitted::new(Append { fact }, reply)));
@@ -228,8 +228,8 @@ impl Command for Append {
     }
 }
 
-/// Before when an environment's calls are past its own and every role's window, and a day more, in whole
-/// seconds.
+/// For each environment, the instant before which calls are older than its own window and every role's, plus a
+/// day; in whole seconds.
 fn cutoffs(directory: &Directory, now: Timestamp) -> HashMap<EnvironmentId, Timestamp> {
     let mut windows: HashMap<EnvironmentId, u64> = directory
         .environments()
@@ -263,19 +263,19 @@ fn cutoffs(directory: &Directory, now: Timestamp) -> HashMap<EnvironmentId, Time
         .collect()
 }
 
-/// How long a SIP call's count may stay undurable.
+/// How long the count of a SIP call may stay undurable.
 const TICK: Duration = Duration::from_millis(250);
 
-/// How often it is tried again to read what could not be read.
+/// How often unreadable parts are read again.
 const MEND_INTERVAL: Duration = Duration::from_secs(2);
 
-/// Into how many parts contacts are divided to find out which of them cannot be read, or have old calls.
+/// Into how many parts contacts are divided to find those that cannot be read, or have old calls.
 const SMALLEST_SHARE: usize = 256;
 
 /// How often old calls are dropped.
 const SWEEP_INTERVAL: Duration = Duration::from_hours(1);
 
-/// Of how many contacts one fact drops calls: some milliseconds' work of the writer.
+/// How many contacts one fact sweeps: some milliseconds of work for the writer.
 const SWEPT_AT_ONCE: usize = 256;
 
 /// A day, in seconds.

@@ -1,29 +1,28 @@
-//! What the writer is asked to do.
+//! The jobs of the writer.
 
 use tokio::sync::oneshot;
 
 use crate::choices::Choices;
 use crate::{Command, CommandError, Draft, SubmitError};
 
-/// What the writer is asked to do.
+/// A job of the writer.
 pub(crate) enum Job {
-    /// Carry a command out.
+    /// Run a command.
     Run(Box<dyn Task>),
-    /// Make durable what was observed of SIP calls, and whatever else has to be done now and then.
+    /// Make observed SIP calls durable, and do the periodic work.
     Tick,
-    /// Show what others have appended to the log.
+    /// Apply what other nodes have appended to the log.
     Follow,
-    /// Commit what is there and end.
+    /// Commit what is queued and end.
     Stop,
 }
 
-/// A command that somebody waits for.
+/// A command with a client that waits.
 pub(crate) trait Task: Send {
-    /// Runs the command on the draft. It is run again on a newer one where what it did was not committed
-    /// because something else was.
+    /// Runs the command on the draft. It runs again, on a newer draft, if another entry was committed first.
     fn run(&mut self, draft: &mut Draft<'_>);
 
-    /// Tells the outcome: what the command came to, unless that could not be committed for this reason.
+    /// Sends the result of the command to the client, or this failure if its changes were not committed.
     fn answer(self: Box<Self>, failure: Option<SubmitError>);
 }
 
@@ -31,16 +30,16 @@ pub(crate) trait Task: Send {
 pub(crate) struct Submitted<C: Command> {
     /// The command.
     command: C,
-    /// What it has chosen, once it has been run.
+    /// Its choices, once it has run.
     choices: Option<Choices>,
-    /// What it came to the last time.
+    /// The result of its latest run.
     result: Option<Result<C::Output, CommandError>>,
-    /// Who waits.
+    /// The channel to the client.
     reply: oneshot::Sender<Result<C::Output, SubmitError>>,
 }
 
 impl<C: Command> Submitted<C> {
-    /// A command whose outcome is told here.
+    /// A command whose result is sent to this channel.
     pub(crate) const fn new(
         command: C,
         reply: oneshot::Sender<Result<C::Output, SubmitError>>,
@@ -68,7 +67,7 @@ impl<C: Command> Task for Submitted<C> {
             reply,
             ..
         } = *self;
-        // Before the answer, so that whoever gave it memory to share has that to itself again.
+        // Before the answer, so that a client that shares the command's memory is its only owner again.
         drop(command);
         let result = match (failure, result) {
             (Some(failure), _) => Err(failure),
@@ -79,7 +78,7 @@ impl<C: Command> Task for Submitted<C> {
             (None, Some(Err(error))) => Err(SubmitError::Rejected(error)),
             (None, None) => Err(SubmitError::ShuttingDown),
         };
-        // The client may have gone; what was asked is done all the same.
+        // The client may have gone; its command was run all the same.
         let _gone = reply.send(result);
     }
 }

@@ -1,9 +1,8 @@
-//! What the engine asks of storage: a log of facts, which others may append to as well, and an archive to
-//! read back what the log has led to.
+//! The engine's interface to storage: a log of facts, to which other nodes may append as well, and an archive to
+//! read the resulting state.
 //!
-//! The embedded store implements both, and so does a journal in memory for tests; a log that several nodes
-//! share can stand here without routing, SIP or HTTP noticing. All of them pass the battery in
-//! `ringback-testkit`.
+//! The embedded store implements both, and so does a journal in memory for tests. A log that several nodes share
+//! can replace it without a change to routing, SIP or HTTP. All of them pass the battery in `ringback-testkit`.
 
 use std::collections::HashMap;
 use std::ops::{ControlFlow, Range};
@@ -15,60 +14,60 @@ use ringback_routing::{
 
 use crate::{Call, Change, CountKey, CountMark, RoutedEvent};
 
-/// A log of facts. Used by one thread, which appends to it and applies whatever comes out of it.
+/// A log of facts. One thread uses it: it appends facts, and applies every entry that the log returns.
 pub trait Journal: Send + 'static {
-    /// The last entry that the archive contained when the journal was opened, or that [`Self::committed`]
-    /// has given out since.
+    /// The last entry that the archive contained when the journal was opened, or that [`Self::committed`] has
+    /// returned since.
     fn position(&self) -> Sequence;
 
-    /// Makes all the facts durable as one entry, or none of them. When this returns `Ok`, they survive power
-    /// loss, and the list is empty: the facts come back from [`Self::committed`], which gives them out when it
-    /// is their turn, behind those that others have appended before.
+    /// Makes all the facts durable as one entry, or none of them. After `Ok` they survive power loss, and the
+    /// list is empty: [`Self::committed`] returns the facts in their turn, behind those that other nodes appended
+    /// before.
     ///
-    /// `expected` is the entry up to which the facts were checked. Facts are facts of the whole log, but for
-    /// those of which [`Change::is_local`] says otherwise. An empty list is no entry: nothing happens.
+    /// `expected` is the entry up to which the facts were checked. Facts belong to the whole log, except those
+    /// for which [`Change::is_local`] is true. An empty list makes no entry.
     ///
     /// # Errors
-    /// The list is as it was. After [`AppendError::Conflict`] the same may be tried again on a newer state,
-    /// which comes from [`Self::committed`]. After any other error nothing of this entry is ever given out, and
-    /// the journal refuses to append until [`Self::recover`] has succeeded.
+    /// The list is unchanged. After [`AppendError::Conflict`] try again on a newer state, from
+    /// [`Self::committed`]. After any other error this entry is never returned, and the journal refuses to append
+    /// until [`Self::recover`] has succeeded.
     fn append(
         &mut self,
         expected: Sequence,
         facts: &mut Vec<Change>,
     ) -> Result<Sequence, AppendError>;
 
-    /// The next entry of the log, of this node or of another, once; `None` if there is none yet: it waits for
-    /// nobody. From then on the archive shows the entry, if it did not before.
+    /// The next entry of the log, from this node or another, once; `None` if there is none yet. Never blocks.
+    /// From then on the archive shows the entry, if it did not before.
     ///
     /// # Errors
     /// The log cannot be read. Nothing is skipped: the same entry may come later.
     fn committed(&mut self) -> Result<Option<Entry>, JournalError>;
 
-    /// Has this function called, from any thread, whenever others may have appended something. A log that
-    /// nobody else appends to never calls it.
+    /// Sets a function to be called, from any thread, whenever other nodes may have appended an entry. A log with
+    /// a single writer never calls it.
     fn watch(&mut self, _wake: Box<dyn Fn() + Send + Sync>) {}
 
-    /// Tries to make a journal that failed usable again; cheap where nothing is wrong.
+    /// Tries to make a failed journal usable again; cheap if nothing is wrong.
     ///
     /// # Errors
-    /// Storage is still not to be written to.
+    /// Storage still accepts no writes.
     fn recover(&mut self) -> Result<(), JournalError>;
 
-    /// The archive that shows what was committed.
+    /// The archive that shows the committed state.
     fn archive(&self) -> Arc<dyn Archive>;
 }
 
-/// The place of an entry in the log. Zero stands before the first entry; each is greater than those before.
+/// The position of an entry in the log. Zero is before the first entry; each is greater than those before.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Sequence(pub u64);
 
 /// Facts that became durable together.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
-    /// Where it stands.
+    /// Its position in the log.
     pub sequence: Sequence,
-    /// The facts, in the order in which they are to be applied.
+    /// The facts, in the order in which to apply them.
     pub facts: Vec<Change>,
 }
 
@@ -76,16 +75,16 @@ pub struct Entry {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum AppendError {
-    /// The log has entries behind the one that was expected to be its last, and the facts may not go together
-    /// with them: apply those and check again.
+    /// The log has entries behind the expected last one, and the facts may contradict them: apply those entries
+    /// and check again.
     #[error("the log has gone on")]
     Conflict,
-    /// Storage did not do it.
+    /// Storage failed.
     #[error(transparent)]
     Journal(#[from] JournalError),
 }
 
-/// Reads what was committed; shared by all threads.
+/// Reads the committed state; shared by all threads.
 pub trait Archive: Send + Sync + 'static {
     /// Everything that makes up the directory.
     ///
@@ -99,15 +98,15 @@ pub trait Archive: Send + Sync + 'static {
     /// Storage cannot be read, or is damaged.
     fn counts(&self) -> Result<StoredCounts, JournalError>;
 
-    /// Which batches of SIP calls the counters contain: what the latest [`Change::BatchesCounted`] said.
+    /// Which batches of SIP calls the counters contain, by the latest [`Change::BatchesCounted`].
     ///
     /// # Errors
     /// Storage cannot be read, or is damaged.
     fn count_mark(&self) -> Result<CountMark, JournalError>;
 
-    /// Shows every event of incoming calls since this instant: first the calls, then the answers to them, each
-    /// in the order of the latest event of what was committed with them; of equal times, in the order
-    /// committed. Nothing is kept of what was shown.
+    /// Shows every event of incoming calls since this instant: first the calls, then the answers. Both are
+    /// ordered by the latest event of their commit, and for equal times by commit. The visitor gets each event
+    /// once; the archive keeps no copy.
     ///
     /// # Errors
     /// Storage cannot be read, or is damaged.
@@ -123,8 +122,8 @@ pub trait Archive: Send + Sync + 'static {
     /// Storage cannot be read, or is damaged.
     fn call(&self, environment: EnvironmentId, sid: &str) -> Result<Option<Call>, JournalError>;
 
-    /// Shows every call to this contact that started within these bounds (the first is included, the
-    /// second is not), in any order, those of deleted agents among them. Nothing is kept of what was shown.
+    /// Shows every call to this contact that started within these bounds (the first is included, the second is
+    /// not), in any order, also calls of deleted agents.
     ///
     /// # Errors
     /// Storage cannot be read, or is damaged.
@@ -136,7 +135,7 @@ pub trait Archive: Send + Sync + 'static {
         visitor: &mut dyn FnMut(Call),
     ) -> Result<(), JournalError>;
 
-    /// Every call to this contact, in any order, those of deleted agents among them: as many as there are.
+    /// Every call to this contact, in any order, also calls of deleted agents. The list may be long.
     ///
     /// # Errors
     /// Storage cannot be read, or is damaged.
@@ -152,7 +151,7 @@ pub trait Archive: Send + Sync + 'static {
         Ok(calls)
     }
 
-    /// Shows every contact with all of its calls, until the visitor breaks off.
+    /// Shows every contact with all of its calls, until the visitor stops.
     ///
     /// `part` of `parts` (0-based) takes an equal share of the contacts, so that several threads
     /// can read side by side; a share is what its own parts take together.
@@ -170,8 +169,8 @@ pub trait Archive: Send + Sync + 'static {
         visitor: &mut dyn FnMut(EnvironmentId, E164, &[Call]) -> ControlFlow<()>,
     ) -> Result<(), JournalError>;
 
-    /// Tidies up what no reader sees: what [`Change::RoutedSwept`] with this instant has left behind, and what
-    /// helps to look calls up, for a sweep that is about to visit every contact.
+    /// Removes data that no reader sees: the rest that [`Change::RoutedSwept`] with this instant left. Also
+    /// renews the filter of call ids before a sweep that visits every contact.
     ///
     /// # Errors
     /// Storage cannot be read or written to; nothing is lost by that.
@@ -179,8 +178,7 @@ pub trait Archive: Send + Sync + 'static {
         Ok(())
     }
 
-    /// How many places in storage are known to be damaged, because a read met them or because they
-    /// were looked for.
+    /// The number of damaged positions known in storage, met by a read or found by a check.
     fn damaged_places(&self) -> u64 {
         0
     }
@@ -195,7 +193,7 @@ pub struct StoredDirectory {
     pub agents: Vec<Agent>,
     /// Numbers.
     pub numbers: Vec<PhoneNumber>,
-    /// Which numbers are assigned to which agents.
+    /// Which numbers are assigned to which agents, in order of assignment.
     pub assignments: Vec<Assignment>,
     /// Tokens.
     pub tokens: Vec<Token>,
@@ -210,14 +208,14 @@ pub(crate) const ALL_TIMES: Range<Timestamp> =
 /// The counters.
 pub type StoredCounts = HashMap<CountKey, u64>;
 
-/// Why storage did not do what it was asked.
+/// Why storage failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum JournalError {
-    /// Storage cannot be written or read right now: full, read-only, failing. May pass.
+    /// Storage cannot be written or read at present: full, read-only or failing. May pass.
     #[error("storage is unavailable")]
     Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
-    /// What is stored is damaged here. Does not pass.
+    /// Stored data is damaged at this position. Does not pass by itself.
     #[error("stored data is damaged: {0}")]
     Damaged(String),
 }

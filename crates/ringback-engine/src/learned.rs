@@ -1,7 +1,7 @@
-//! Calls learned from the wire, from when they are seen until they are durable.
+//! Calls learned from the wire, from the first message until they are durable.
 //!
-//! They count at once, though nothing was acknowledged to anybody. What waits to be recorded is kept here by its
-//! contact, so that it is shown wherever it counts, and so that forgetting the contact ends it: a learned call is
+//! They count at once, though nobody was told that they are durable. Until a call is recorded it is kept here by
+//! contact, so that it is visible wherever it counts. Forgetting the contact removes it: a learned call is
 //! recorded only if it is still here when its turn comes.
 
 use std::collections::HashMap;
@@ -11,14 +11,14 @@ use ringback_routing::{E164, EnvironmentId, LearnedCall};
 
 use crate::Call;
 
-/// Stands for a learned call that is to be recorded.
+/// Identifies a learned call that is to be recorded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LearnedTicket {
-    /// Whose contact.
+    /// The environment of the contact.
     environment: EnvironmentId,
     /// The contact, as its subscriber.
     contact: E164,
-    /// Counts learned calls.
+    /// Number of the call among all learned ones.
     number: u64,
 }
 
@@ -29,13 +29,13 @@ impl LearnedTicket {
         self.environment
     }
 
-    /// Whose contact it is, and which.
+    /// The contact, with its environment.
     pub(crate) const fn contact(&self) -> (EnvironmentId, E164) {
         (self.environment, self.contact)
     }
 }
 
-/// What became of learned calls.
+/// The result of recording learned calls.
 #[derive(Debug, Default)]
 pub struct LearnedRecorded {
     /// The indexes of those that were not recorded, and why; `None`: the contact was forgotten meanwhile.
@@ -58,14 +58,14 @@ struct Waiting {
     number: u64,
     /// The call.
     call: Call,
-    /// Whether it is seen for the first time.
+    /// Whether this is its first message.
     is_new: bool,
-    /// Whether the index has it.
+    /// Whether the index shows it.
     is_shown: bool,
 }
 
 impl Ahead {
-    /// Enters a call.
+    /// Adds a call.
     pub(crate) fn enter(&mut self, call: LearnedCall, is_shown: bool) -> LearnedTicket {
         let ticket = LearnedTicket {
             environment: call.environment,
@@ -94,14 +94,14 @@ impl Ahead {
         ticket
     }
 
-    /// The call of a ticket, and whether it is seen for the first time.
+    /// The call of a ticket, and whether this is its first message.
     pub(crate) fn find(&self, ticket: &LearnedTicket) -> Option<(Call, bool)> {
         let waiting = self.contacts.get(&ticket.contact())?;
         let waiting = waiting.iter().find(|call| call.number == ticket.number)?;
         Some((waiting.call.clone(), waiting.is_new))
     }
 
-    /// The calls of a contact that the index has.
+    /// The calls of a contact that the index shows.
     pub(crate) fn shown(
         &self,
         environment: EnvironmentId,
@@ -115,7 +115,7 @@ impl Ahead {
             .map(|waiting| &waiting.call)
     }
 
-    /// Removes a call; tells whether the index has it.
+    /// Removes a call; returns whether the index shows it.
     pub(crate) fn remove(&mut self, ticket: &LearnedTicket) -> bool {
         let Some(waiting) = self.contacts.get_mut(&ticket.contact()) else {
             return false;

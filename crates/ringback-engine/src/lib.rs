@@ -1,10 +1,10 @@
 //! The one writer: commands become changes, changes are made durable, then they are applied.
 //!
-//! Readers (SIP, HTTP) take the [`Directory`](ringback_routing::Directory) snapshot and the contact
-//! index from an [`Engine`] and decide without asking anybody. Writers submit a [`Command`]; a single
-//! thread runs commands against a [`Draft`] of the state, appends the resulting [`Change`]s to the
-//! [`Journal`], where they become durable — many commands share one entry — applies what comes out of it to
-//! what readers see, and only then answers. What was answered is therefore durable and visible.
+//! Readers (SIP, HTTP) take the [`Directory`](ringback_routing::Directory) snapshot and the contact index from an
+//! [`Engine`], and decide without waiting. Writers submit a [`Command`]. A single thread runs commands on a
+//! [`Draft`] of the state, appends the resulting [`Change`]s to the [`Journal`], where they become durable (many
+//! commands share one entry), applies each entry of the log to the state that readers see, and only then answers.
+//! So an acknowledged change is durable and visible.
 
 mod apply;
 mod change;

@@ -1,9 +1,8 @@
-//! What happened to incoming calls: the decision log, the calls routed within the last day, and the
-//! callback counters.
+//! Events of incoming calls: the decision log, the calls routed within the last day, and the callback counters.
 //!
-//! Calls routed over SIP are only noted here; the writer makes them durable within a second. Calls
-//! routed over HTTP go through commands and are durable before they are answered. A thread that routes a
-//! call takes no lock that another one holds for long, and none that all of them need.
+//! Calls routed over SIP are only noted here; the writer makes them durable within a second. Calls routed over
+//! HTTP are commands and are durable before they are answered. A thread that routes a call takes no lock that is
+//! ever held for long, and none that all threads need.
 
 mod arrivals;
 mod decisions;
@@ -44,13 +43,13 @@ pub struct DecisionRecord {
     pub sequence: u64,
     /// When the call was decided.
     pub at: Timestamp,
-    /// Who asked.
+    /// The protocol of the request.
     pub surface: Surface,
     /// The dialed number, if it could be read.
     pub dialed: Option<E164>,
     /// The caller.
     pub caller: Caller,
-    /// What became of the call.
+    /// Where the call went.
     pub outcome: Outcome,
     /// The stable reason for the outcome.
     pub reason: Reason,
@@ -64,7 +63,7 @@ pub struct DecisionRecord {
     sid: ArrayString<SID_SHOWN>,
 }
 
-/// Through which door a decision was asked for.
+/// The protocol by which a decision was requested.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Surface {
     /// A SIP INVITE.
@@ -74,7 +73,7 @@ pub enum Surface {
 }
 
 impl DecisionRecord {
-    /// Notes a decision.
+    /// A record of a decision.
     #[must_use]
     pub fn new(
         at: Timestamp,
@@ -89,7 +88,7 @@ impl DecisionRecord {
         record
     }
 
-    /// A record that is yet to be written.
+    /// A record to be filled in later.
     pub(crate) const fn blank() -> Self {
         Self {
             sequence: 0,
@@ -106,7 +105,7 @@ impl DecisionRecord {
         }
     }
 
-    /// Writes a decision over what the record held, all but the number.
+    /// Overwrites a record with a decision, except for its number.
     pub(crate) fn fill(
         &mut self,
         at: Timestamp,
@@ -128,12 +127,12 @@ impl DecisionRecord {
         self.source = decision.source_agent.map(|agent| agent.record.id);
         self.sid.clear();
         for chunk in sid.get(..SID_SHOWN).unwrap_or(sid).utf8_chunks() {
-            // What does not fit any more is left out.
+            // The rest of a long call id is dropped.
             let _full = self.sid.try_push_str(chunk.valid());
         }
     }
 
-    /// Whether this contact called.
+    /// Whether this contact was the caller.
     pub(crate) fn is_about(&self, contact: E164) -> bool {
         self.caller.number().map(E164::subscriber) == Some(contact.subscriber())
     }
@@ -154,7 +153,7 @@ pub struct CallbackStatistics {
     pub answered: u64,
     /// Calls that reached a callback agent by another rung.
     pub unmatched: u64,
-    /// The received ones by source agent: most first, then by name.
+    /// The received ones by source agent, the greatest count first, then by name.
     pub by_source: Vec<SourceCount>,
 }
 
@@ -165,18 +164,18 @@ pub struct SourceCount {
     pub source: AgentId,
     /// Its name, or the last one that it had.
     pub name: String,
-    /// How many.
+    /// Calls routed as callback.
     pub count: u64,
 }
 
-/// The hash that stands for a call id of an environment; the same on every node and in every run.
+/// The hash of a call id in an environment; the same on every node and in every run.
 #[must_use]
 pub fn hash_sid(environment: EnvironmentId, sid: &[u8]) -> u64 {
     let (high, low) = environment.0.as_u64_pair();
     xxh3_64_with_seed(sid, high ^ low.rotate_left(32))
 }
 
-/// Which counter a decision raises, and for whom.
+/// The kind of counter that a decision raises, if any.
 pub(crate) fn count_kind(decision: &Decision<'_>) -> Option<CountKind> {
     match decision.outcome {
         Outcome::Callback => Some(CountKind::Received),
@@ -190,7 +189,7 @@ pub(crate) fn count_kind(decision: &Decision<'_>) -> Option<CountKind> {
 /// Everything observed of incoming calls.
 #[derive(Debug)]
 pub(crate) struct Observed {
-    /// SIP calls routed and not yet taken up by the tally.
+    /// SIP calls that were routed and are not in the tally yet.
     arrivals: Arrivals,
     /// The calls routed within the last day, and the counters.
     tally: Mutex<Tally>,
@@ -201,7 +200,7 @@ pub(crate) struct Observed {
 }
 
 impl Observed {
-    /// Starts from what is stored in this archive; calls routed before `known_since` are not known any more.
+    /// Starts from this archive; calls routed before `known_since` are forgotten.
     ///
     /// # Errors
     /// The archive cannot be read.
@@ -212,7 +211,7 @@ impl Observed {
         directory: &Directory,
     ) -> Result<Self, JournalError> {
         let mut tally = Tally::new(archive.counts()?, archive.count_mark()?);
-        // Also older ones: the counters may not contain them yet.
+        // Older events too: the counters may not contain them yet.
         archive.visit_routed(Timestamp::from_millis(i64::MIN), &mut |event| {
             tally.found(&event, event.at() >= known_since, directory);
         })?;
@@ -226,8 +225,8 @@ impl Observed {
 
     /// Notes a call routed over SIP.
     ///
-    /// Whoever notes the last of a few calls takes them up, if nobody else is at the tally: so there
-    /// is never much to do at once, and a call waits for nobody.
+    /// The thread that fills a short list moves its calls to the tally, unless another thread has the tally: so
+    /// there is never much to move at once, and a call never waits.
     pub(crate) fn arrived(&self, arrival: Arrival) {
         let mut arrivals = self.arrivals.own();
         arrivals.push(arrival);
@@ -250,7 +249,7 @@ impl Observed {
             .add(environment.slot, environment.record.id, write);
     }
 
-    /// Adds a decision to the log of an environment, unless that is gone.
+    /// Adds a decision to the log of an environment, unless the environment was removed.
     pub(crate) fn decided(
         &self,
         directory: &Directory,
@@ -275,46 +274,45 @@ impl Observed {
         tally
     }
 
-    /// Notes that a SIP call was answered; unknown calls and those that were no callbacks are none of
-    /// our business.
+    /// Notes that a SIP call was answered. Ignores unknown calls and calls that were no callbacks.
     pub(crate) fn answered_over_sip(&self, call: &AnsweredCall, directory: &Directory) {
         self.settled().answered_over_sip(call, directory);
     }
 
-    /// What is to be made durable next: not more than is quickly written, unless counters begin to be
-    /// brought up to the calls, which happens where `roll_up` says so and the time before is over. To be
-    /// given back by [`Self::give_back`] where that failed, else to [`Self::made_durable`].
+    /// The observations to make durable next: no more than is written quickly. If `roll_up` is set and the last
+    /// roll-up has ended, a new one begins and takes all calls. On failure return them by [`Self::give_back`],
+    /// else by [`Self::made_durable`].
     pub(crate) fn take_pending(&self, directory: &Directory, roll_up: bool) -> Vec<Change> {
         self.settled().take_pending(directory, roll_up)
     }
 
-    /// Whether there is so much left to be made durable that it should not wait.
+    /// Whether so much is pending that it should not wait for the next tick.
     pub(crate) fn has_much_pending(&self) -> bool {
         self.tally.lock().has_much_pending()
     }
 
-    /// Looks up the counters of some of the ways that calls went, for the next [`Self::take_pending`]; tells
-    /// whether there are more.
+    /// Looks up the counters of some of the ways for the next [`Self::take_pending`]; returns whether there are
+    /// more.
     pub(crate) fn prepare_roll_up(&self, directory: &Directory) -> bool {
         self.tally.lock().prepare_roll_up(directory)
     }
 
-    /// Whether counters are being brought up to the calls.
+    /// Whether a roll-up is in progress.
     pub(crate) fn is_rolling_up(&self) -> bool {
         self.tally.lock().is_rolling_up()
     }
 
-    /// Takes back what could not be made durable.
+    /// Returns observations that could not be made durable.
     pub(crate) fn give_back(&self, changes: Vec<Change>) {
         self.tally.lock().give_back(changes);
     }
 
-    /// Takes note of what has become durable, and keeps the memory that it holds.
+    /// Notes observations that have become durable, and reuses their memory.
     pub(crate) fn made_durable(&self, changes: Vec<Change>) {
         self.tally.lock().made_durable(changes);
     }
 
-    /// Whether this call id was routed after `known_since`, and what was decided if that was asked over HTTP.
+    /// Whether this call id was routed after `known_since`, and the decision if it was asked about over HTTP.
     pub(crate) fn routed_before(
         &self,
         sid_hash: u64,
@@ -325,8 +323,7 @@ impl Observed {
         tally.routed.decision(sid_hash)
     }
 
-    /// Which counter the answer to this call raises, if any; known are calls routed after
-    /// `known_since`.
+    /// The counter that the answer to this call raises, if any. Calls routed before `known_since` are unknown.
     ///
     /// # Errors
     /// The call is not known.
@@ -341,7 +338,7 @@ impl Observed {
         tally.routed.answerable(call, directory)
     }
 
-    /// Shows a fact of the log, but for those that [`Self::take_pending`] gave.
+    /// Applies a fact of the log, except facts from [`Self::take_pending`], which were counted before.
     pub(crate) fn apply(&self, change: &Change, directory: &Directory) {
         match change {
             Change::BatchRouted(batch) => self.settled().follow(batch, directory),
@@ -399,7 +396,7 @@ impl Observed {
         })
     }
 
-    /// Tells of every new decision by its number.
+    /// A channel with the number of the latest decision.
     pub(crate) fn subscribe(&self) -> watch::Receiver<u64> {
         self.decisions.subscribe()
     }
@@ -416,7 +413,7 @@ impl Observed {
         let tally = self.settled();
         tally.visit_counts(directory, environment, days, |key, count| {
             match key.kind {
-                // One that names no source could stand in no row: the total is the sum of the rows.
+                // A callback without source has no row, and the total must be the sum of the rows.
                 CountKind::Received => {
                     if let Some(source) = key.source {
                         statistics.received += count;
@@ -480,7 +477,7 @@ pub(crate) fn count_key(call: &RoutedCall, kind: Option<CountKind>) -> Option<Co
     })
 }
 
-/// How many SIP calls are taken up at once: some ten microseconds' work.
+/// How many SIP calls are moved to the tally at once: some ten microseconds of work.
 const TAKEN_UP_AT_ONCE: usize = 64;
 
 /// How much of a call id a decision record shows, in bytes.

@@ -1,12 +1,12 @@
-//! Token secrets: made at random, kept as hashes.
+//! Token secrets: random, and stored as hashes.
 
 use ringback_routing::TokenHash;
 use sha2::{Digest, Sha256};
 
-/// Makes a secret of 240 random bits behind the prefix, in letters and digits.
+/// Makes a secret: the prefix, then 240 random bits as letters and digits.
 ///
 /// # Errors
-/// The operating system gives no entropy.
+/// The operating system has no entropy.
 pub fn generate_secret(prefix: &str) -> Result<String, getrandom::Error> {
     let mut bytes = [0_u8; 48];
     getrandom::fill(&mut bytes)?;
@@ -21,11 +21,11 @@ pub fn generate_secret(prefix: &str) -> Result<String, getrandom::Error> {
     Ok(secret)
 }
 
-/// The hash that is stored of a secret. Secrets are random and long, so one round is enough.
+/// The stored hash of a secret. Secrets are random and long, so one round is enough.
 #[must_use]
 pub fn hash_secret(secret: &str) -> TokenHash {
     TokenHash(Sha256::digest(secret.as_bytes()).into())
 }
 
-/// Letters and digits that are not mistaken for one another.
+/// Letters and digits that people do not confuse.
 const ALPHABET: &str = "abcdefghijkmnpqrstuvwxyz23456789";

@@ -1,4 +1,4 @@
-//! What the engine's threads share.
+//! The state shared by the engine's threads.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -10,26 +10,26 @@ use crate::contact_view::ContactView;
 use crate::observed::Observed;
 use crate::{Archive, Call, Clock, CommandError};
 
-/// What the engine's threads share.
+/// The state shared by the engine's threads.
 pub(crate) struct Shared {
-    /// The published directory.
+    /// The directory that readers see.
     pub(crate) directory: Arc<ArcSwap<Directory>>,
     /// The remembered calls.
     pub(crate) contacts: ContactView,
-    /// What was committed.
+    /// The committed data.
     pub(crate) archive: Arc<dyn Archive>,
-    /// What happened to incoming calls.
+    /// Events of incoming calls.
     pub(crate) observed: Observed,
     /// Whether the last commit succeeded.
     pub(crate) storage_available: AtomicBool,
     /// Whether the engine is being shut down.
     pub(crate) stopping: AtomicBool,
-    /// Tells the time.
+    /// The engine's source of time.
     pub(crate) clock: Box<dyn Clock>,
 }
 
 impl Shared {
-    /// The call that a decision has matched, as recorded.
+    /// The recorded call that a decision matched.
     pub(crate) fn matched_call(
         &self,
         decision: &Decision<'_>,

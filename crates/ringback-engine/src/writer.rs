@@ -1,7 +1,7 @@
-//! The writer: runs commands, appends their changes together, applies what the log says, answers.
+//! The writer: runs commands, appends their changes together, applies the log's entries, answers.
 //!
-//! It shows what comes out of the log and nothing else: what this node has appended, and what others have. So
-//! where an entry of another comes first, the commands of a batch are run again on what that has left.
+//! It applies the entries that the log returns and nothing else: those of this node, and those of others. So if
+//! an entry of another node comes first, the commands of a batch run again on the newer state.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -17,20 +17,20 @@ use crate::{AppendError, Change, Draft, Entry, Journal, JournalError, Sequence, 
 
 /// The one writer.
 pub(crate) struct Writer {
-    /// What the engine's threads share.
+    /// The state shared by the engine's threads.
     shared: Arc<Shared>,
-    /// Makes changes durable.
+    /// The log.
     journal: Box<dyn Journal>,
-    /// The last entry that is shown.
+    /// The last entry applied.
     position: Sequence,
-    /// The entry that was appended here and is not shown yet, and how many of its facts were observed here:
-    /// those are shown already.
+    /// The entry that was appended here and is not applied yet, and how many of its facts are observations, which
+    /// are visible already.
     own: Option<(Sequence, usize)>,
-    /// Memory of the batch before, for the next one.
+    /// Memory of an earlier batch, for the next one.
     memory: Memory,
-    /// When it was last tried to bring failed storage back.
+    /// When recovery of failed storage was last tried.
     probed: Instant,
-    /// When stored counters were last begun to be brought up to the SIP calls.
+    /// When a roll-up last began.
     rolled_up: Option<Instant>,
 }
 
@@ -44,12 +44,12 @@ impl Writer {
             own: None,
             memory: Memory::default(),
             probed: Instant::now(),
-            // What a run before this one left is counted at once.
+            // Calls that an earlier run left uncounted are counted at once.
             rolled_up: None,
         }
     }
 
-    /// Works until it is told to stop, or nobody is left to ask.
+    /// Works until a job tells it to stop, or no sender is left.
     pub(crate) fn run(mut self, mut queue: mpsc::Receiver<Job>) {
         let mut jobs = Vec::with_capacity(JOBS_AT_ONCE);
         loop {
@@ -63,7 +63,7 @@ impl Writer {
             }
             drop(waiting);
             if stop {
-                // Whoever still waits is told, instead of being left waiting.
+                // Clients still in the queue get an error instead of waiting for ever.
                 queue.close();
                 while let Ok(job) = queue.try_recv() {
                     jobs.push(job);
@@ -77,7 +77,7 @@ impl Writer {
         }
     }
 
-    /// Runs jobs until there are enough changes for one entry, and appends them. Tells whether one of the jobs
+    /// Runs jobs until there are enough changes for one entry, and appends them. Returns whether one of the jobs
     /// was to stop.
     fn batch(&mut self, jobs: &mut impl Iterator<Item = Job>) -> bool {
         self.try_follow();
@@ -106,7 +106,7 @@ impl Writer {
                 break failure;
             }
             races += 1;
-            // What came first may have changed what the commands find.
+            // The other entry may have changed what the commands read.
             self.try_follow();
             draft = self.draft(&shared);
             for task in &mut tasks {
@@ -122,13 +122,13 @@ impl Writer {
         stop
     }
 
-    /// An empty draft of what comes after all that is shown.
+    /// An empty draft on the state applied so far.
     fn draft<'a>(&mut self, shared: &'a Shared) -> Draft<'a> {
         Draft::new(shared, shared.clock.now(), std::mem::take(&mut self.memory))
     }
 
-    /// Appends what a draft has, and with it what was observed of incoming calls, if it is time or the draft is
-    /// about them. Returns why what the commands did is not done, if so.
+    /// Appends the changes of a draft. Adds the pending observations, on a tick or if the draft is about incoming
+    /// calls. Returns the failure if the commands were not committed.
     fn append_draft(&mut self, draft: Draft<'_>, ticked: bool, stop: bool) -> Option<SubmitError> {
         let (mut memory, decisions) = draft.finish();
         let mut facts = std::mem::take(&mut memory.changes);
@@ -136,7 +136,7 @@ impl Writer {
         let commanded = facts.len();
         let mut observed = 0;
         if ticked || stop || facts.iter().any(concerns_routed_calls) {
-            // In front: a call is stored before the answer to it, which is read back in this order.
+            // In front: a call must be stored before the answer to it, because they are read back in this order.
             let pending = self.take_observed(ticked);
             observed = pending.len();
             facts.splice(..0, pending);
@@ -161,12 +161,12 @@ impl Writer {
                 }
                 None
             }
-            // Without changes of its own a command needs no storage: its answer stands.
+            // A command without changes needs no storage, so its answer stands.
             Err(error) => Some(error).filter(|_| commanded > 0),
         }
     }
 
-    /// What was observed and is to be made durable next; on a tick counters may begin to be brought up.
+    /// The observations to make durable next; a tick may also begin a roll-up.
     fn take_observed(&mut self, ticked: bool) -> Vec<Change> {
         let due = self
             .rolled_up
@@ -178,8 +178,8 @@ impl Writer {
         self.shared.observed.take_pending(&directory, ticked && due)
     }
 
-    /// Makes durable what one commit did not take. Between two pieces of that, which may hold the only core,
-    /// SIP calls are answered.
+    /// Makes observations durable that one commit did not take. Yields between two pieces, because SIP calls may
+    /// need this core.
     fn catch_up(&mut self, stop: bool) {
         let shared = Arc::clone(&self.shared);
         for _ in 0..LOOK_UPS_AT_ONCE {
@@ -203,8 +203,8 @@ impl Writer {
         }
     }
 
-    /// Leaves little to be counted at the next start: it would be right anyway, so there is an end to what
-    /// a shutdown waits for.
+    /// Leaves little to count at the next start. The next start would count it correctly anyway, so the number of
+    /// commits is limited and a shutdown does not take long.
     fn finish(&mut self) {
         let shared = Arc::clone(&self.shared);
         self.rolled_up = None;
@@ -225,13 +225,13 @@ impl Writer {
         }
     }
 
-    /// Appends what was observed alone; false if that failed.
+    /// Appends observations without commands; false if that failed.
     fn commit_observed(&mut self, mut observed: Vec<Change>) -> bool {
         let length = observed.len();
         length == 0 || self.append(&mut observed, length).is_ok()
     }
 
-    /// Shows all that the log has and that is not shown yet.
+    /// Applies all entries of the log that are not applied yet.
     pub(crate) fn follow(&mut self) -> Result<(), JournalError> {
         while let Some(entry) = self.journal.committed()? {
             self.show(entry);
@@ -239,7 +239,7 @@ impl Writer {
         Ok(())
     }
 
-    /// The same; where the log cannot be read, writes are refused until it can, and routing goes on.
+    /// Follows the log. If it cannot be read, writes are refused until it can, and routing goes on.
     fn try_follow(&mut self) -> bool {
         let followed = self.follow();
         if let Err(error) = &followed {
@@ -248,7 +248,7 @@ impl Writer {
         followed.is_ok()
     }
 
-    /// Shows an entry.
+    /// Applies an entry.
     fn show(&mut self, entry: Entry) {
         let Entry {
             sequence,
@@ -256,7 +256,7 @@ impl Writer {
         } = entry;
         let own = self.own.take_if(|(own, _)| *own == sequence);
         if let Some((_, observed)) = own {
-            // What was observed here was shown when it was.
+            // Observations of this node are visible already.
             let observed = facts.drain(..observed.min(facts.len())).collect();
             self.shared.observed.made_durable(observed);
         }
@@ -268,8 +268,8 @@ impl Writer {
         }
     }
 
-    /// Tries to bring failed storage back although nobody writes: whoever was told that it failed stays
-    /// away until it is told otherwise.
+    /// Tries to recover failed storage although no write comes: a client that was told of the failure stays away
+    /// until it is told otherwise.
     fn probe(&mut self) {
         if self.shared.storage_available.load(Ordering::Acquire)
             || self.probed.elapsed() < PROBE_INTERVAL
@@ -282,14 +282,14 @@ impl Writer {
         self.probed = Instant::now();
     }
 
-    /// Notes that storage takes writes again.
+    /// Notes that storage accepts writes again.
     fn note_available(&self) {
         tracing::info!("storage takes writes again");
         self.shared.storage_available.store(true, Ordering::Release);
     }
 
-    /// Appends facts, of which the first so many were observed here and are shown already, and shows all that
-    /// the log has up to them. Where they are not appended, what was observed is kept for later.
+    /// Appends facts, of which the first `observed` are observations of this node, and applies the log up to
+    /// them. If the append fails, the observations are kept for later.
     fn append(&mut self, facts: &mut Vec<Change>, observed: usize) -> Result<(), SubmitError> {
         let was_available = self.shared.storage_available.load(Ordering::Acquire);
         let ready = if was_available {
@@ -303,7 +303,7 @@ impl Writer {
                     self.note_available();
                 }
                 self.own = Some((sequence, observed));
-                // Appended and not to be read back: what was asked is done, but nobody could see it yet.
+                // If the entry cannot be read back, the command is committed, but nobody can see its effect yet.
                 if self.try_follow() {
                     Ok(())
                 } else {
@@ -324,7 +324,7 @@ impl Writer {
         }
     }
 
-    /// Notes that storage takes no writes.
+    /// Notes that storage accepts no writes.
     fn note_failure(&self, error: &JournalError) {
         if self.shared.storage_available.swap(false, Ordering::AcqRel) {
             let cause = std::error::Error::source(error).map(ToString::to_string);
@@ -333,32 +333,32 @@ impl Writer {
     }
 }
 
-/// Whether this change is about calls that came in.
+/// Whether this change is about incoming calls.
 const fn concerns_routed_calls(change: &Change) -> bool {
     matches!(change, Change::Routed(_))
 }
 
-/// How often failed storage is tried at least.
+/// The shortest time between two tries to recover failed storage.
 const PROBE_INTERVAL: Duration = Duration::from_secs(2);
 
-/// How often stored counters are brought up to the SIP calls.
+/// How often a roll-up begins.
 const ROLL_UP_INTERVAL: Duration = Duration::from_mins(1);
 
-/// For how many pieces of SIP calls counters are looked up between two commits.
+/// How many pieces of SIP calls get their counters looked up between two commits.
 const LOOK_UPS_AT_ONCE: usize = 32;
 
-/// How many commits of SIP calls follow one upon the other while commands wait.
+/// How many commits of SIP calls may follow one another while commands wait.
 const COMMITS_AT_ONCE: usize = 8;
 
-/// How many commits are made at the end to bring counters up.
+/// How many commits a shutdown makes to finish a roll-up.
 const COMMITS_AT_END: usize = 64;
 
-/// How often the commands of a batch are run again because others came first.
+/// How often the commands of a batch run again because other entries came first.
 const MOST_RACES: usize = 20;
 
 /// How many jobs are taken from the queue at once.
 const JOBS_AT_ONCE: usize = 1_024;
 
-/// After how many changes a commit is not made larger: a sync takes milliseconds while tables are
-/// written, and must weigh little even then.
+/// A commit with this many changes takes no more: a sync takes milliseconds while tables are written, and the
+/// rest of the commit should take longer than that.
 const CHANGES_AT_ONCE: usize = 16_384;

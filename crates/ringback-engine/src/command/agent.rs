@@ -11,7 +11,7 @@ use super::{AgentView, Command, Override};
 use crate::error::check_fields;
 use crate::{Change, CommandError, Draft, Fault, Field, FieldProblem};
 
-/// Makes an agent, as a draft.
+/// Creates an agent, as a draft.
 #[derive(Clone, Debug)]
 pub struct CreateAgent {
     /// The environment that the agent will belong to.
@@ -20,11 +20,11 @@ pub struct CreateAgent {
     pub name: String,
     /// Its label.
     pub label: String,
-    /// What it is for.
+    /// Free text for administrators.
     pub description: Option<String>,
     /// Whether it takes or makes calls.
     pub direction: Direction,
-    /// The numbers to assign, as the request lists them; `None`: not even an identifier.
+    /// The numbers to assign, as in the request; `None`: not an identifier.
     pub phone_number_ids: Vec<Option<NumberId>>,
     /// Its targets.
     pub targets: Vec<Target>,
@@ -66,7 +66,7 @@ impl Command for CreateAgent {
             created_at: draft.now(),
             updated_at: draft.now(),
         };
-        // The agent comes first, so that the numbers find it.
+        // The agent comes first, because the assignments refer to it.
         draft.change(Change::AgentPut(agent.clone()));
         if !phone_numbers.is_empty() {
             assign(draft, agent, phone_numbers);
@@ -90,7 +90,7 @@ pub struct UpdateAgent {
     pub description: Override<String>,
     /// The new direction.
     pub direction: Option<Direction>,
-    /// The new numbers, as the request lists them; `None` in the list: not even an identifier.
+    /// The new numbers, as in the request; `None` in the list: not an identifier.
     pub phone_number_ids: Option<Vec<Option<NumberId>>>,
     /// The new targets.
     pub targets: Option<Vec<Target>>,
@@ -130,14 +130,14 @@ impl Command for UpdateAgent {
     }
 }
 
-/// Publishes an agent, or takes it back to a draft; its role and its calls stay.
+/// Publishes an agent, or makes it a draft again; its role and its calls stay.
 #[derive(Clone, Copy, Debug)]
 pub struct PublishAgent {
     /// The environment of the agent.
     pub environment: EnvironmentId,
-    /// The agent to publish, or to take back.
+    /// The agent to publish or unpublish.
     pub id: AgentId,
-    /// What it shall be.
+    /// Its new status.
     pub status: AgentStatus,
 }
 
@@ -155,7 +155,7 @@ impl Command for PublishAgent {
     }
 }
 
-/// Deletes an unpublished agent with its calls; it leaves every role and every number.
+/// Deletes an unpublished agent with its calls; it is removed from every role and every number.
 #[derive(Clone, Copy, Debug)]
 pub struct DeleteAgent {
     /// The environment of the agent.
@@ -216,7 +216,7 @@ fn is_source(directory: &Directory, id: AgentId) -> bool {
         .is_some_and(|agent| !agent.claimed_by.is_empty())
 }
 
-/// The numbers that the request lists, without repeats; the others are added to `problems`.
+/// The numbers in the request, without repeats; wrong ones are added to `problems`.
 fn check_numbers(
     directory: &Directory,
     environment: EnvironmentId,
@@ -238,7 +238,8 @@ fn check_numbers(
     numbers
 }
 
-/// Stores the agent with exactly these numbers. A number that it loses loses it as its default.
+/// Stores the agent with exactly these numbers. A number that is taken from it also loses it as its default
+/// agent.
 fn assign(draft: &mut Draft<'_>, agent: Agent, phone_numbers: Vec<NumberId>) {
     let before: HashSet<NumberId> = agent.phone_numbers.iter().copied().collect();
     let after: HashSet<NumberId> = phone_numbers.iter().copied().collect();

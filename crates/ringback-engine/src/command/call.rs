@@ -1,4 +1,4 @@
-//! Outbound calls and the contacts that remember them.
+//! Outbound calls, and contacts.
 
 use std::sync::Arc;
 
@@ -11,10 +11,10 @@ use crate::{
     LearnedTicket,
 };
 
-/// Records outbound calls, each on its own: one that is refused does not keep the others back.
+/// Records outbound calls, each separately: a refused one does not affect the others.
 #[derive(Clone, Debug)]
 pub struct RecordCalls {
-    /// Whose they are.
+    /// The environment of the calling agents.
     pub environment: EnvironmentId,
     /// The calls.
     pub calls: Vec<NewCall>,
@@ -25,20 +25,20 @@ pub struct RecordCalls {
 pub struct NewCall {
     /// The agent that called.
     pub agent: AgentId,
-    /// Whom it called.
+    /// The number that was called.
     pub to: E164,
     /// The number that it called from.
     pub from: Option<E164>,
-    /// How far it got.
+    /// How far the call got; `None`: `initiated`.
     pub status: Option<CallStatus>,
-    /// When it started; `None`: now, or, of a known call, whenever it did.
+    /// When the call started; `None`: now, or for a known call its recorded start.
     pub started_at: Option<Timestamp>,
-    /// The call id; `None`: one is made.
+    /// The call id; `None`: the command makes one.
     pub sid: Option<Arc<str>>,
 }
 
 impl NewCall {
-    /// How far ahead of now a call may claim to have started, in milliseconds.
+    /// How far in the future a call may claim to have started, in milliseconds.
     pub const MAX_AHEAD_MILLIS: i64 = 5 * 60 * 1_000;
 }
 
@@ -62,21 +62,21 @@ impl Command for RecordCalls {
     }
 }
 
-/// Records one outbound call, or says all that is wrong with it.
+/// Records one outbound call, or returns everything that is wrong with it.
 #[derive(Clone, Debug)]
 pub struct RecordCall {
-    /// Whose it is.
+    /// The environment of the calling agent.
     pub environment: EnvironmentId,
-    /// The call, or what could be read of it.
+    /// The call, or those fields that could be read.
     pub call: Result<NewCall, UnreadCall>,
 }
 
-/// A reported call that could not be read whole.
+/// A reported call with fields that could not be read.
 #[derive(Clone, Debug)]
 pub struct UnreadCall {
-    /// The agent that called, if that could be read.
+    /// The agent that called, if it could be read.
     pub agent: Option<AgentId>,
-    /// When it started, if that was said and could be read.
+    /// The start of the call, if it was given and could be read.
     pub started_at: Option<Timestamp>,
 }
 
@@ -100,13 +100,13 @@ impl Command for RecordCall {
     }
 }
 
-/// Records outbound calls as [`RecordCalls`] does, but tells only which were refused and how many were new: for
-/// batches, whose calls nobody is shown again.
+/// Records outbound calls as [`RecordCalls`] does, but returns only which were refused and how many were new: for
+/// batches, whose answer does not show the calls.
 #[derive(Clone, Debug)]
 pub struct RecordBatch {
-    /// Whose they are.
+    /// The environment of the calling agents.
     pub environment: EnvironmentId,
-    /// The calls. Whoever shares them has their memory to itself again when the outcome is told.
+    /// The calls. The command drops its share before it answers, so the client can reuse their memory.
     pub calls: Arc<Vec<NewCall>>,
 }
 
@@ -135,21 +135,21 @@ impl Command for RecordBatch {
     }
 }
 
-/// What became of a batch.
+/// The result of a batch.
 #[derive(Debug, Default)]
 pub struct BatchRecorded {
-    /// The indexes of those calls that were refused, and why.
+    /// The indexes of the refused calls, and why.
     pub refused: Vec<(usize, CommandError)>,
-    /// How many calls were recorded that were not known.
+    /// How many calls were recorded for the first time.
     pub new: usize,
-    /// How many known calls got further.
+    /// How many known calls got a higher status.
     pub updated: usize,
 }
 
-/// Records learned calls of which the contacts were not forgotten meanwhile.
+/// Records learned calls, except those whose contacts were forgotten meanwhile.
 #[derive(Clone, Debug)]
 pub(crate) struct RecordLearned {
-    /// Whose they are.
+    /// The environment of the calling agents.
     pub(crate) environment: EnvironmentId,
     /// The calls.
     pub(crate) tickets: Vec<LearnedTicket>,
@@ -177,7 +177,7 @@ impl Command for RecordLearned {
 /// Forgets a contact: every call to it.
 #[derive(Clone, Copy, Debug)]
 pub struct ForgetContact {
-    /// Whose contact.
+    /// The environment of the contact.
     pub environment: EnvironmentId,
     /// The contact to forget, in either spelling of its number.
     pub contact: E164,
@@ -192,20 +192,19 @@ impl Command for ForgetContact {
     }
 }
 
-/// What a reported call comes to.
+/// What is to be done with a reported call.
 enum Recorded {
-    /// It is known, and nothing about it is new.
+    /// It is known with this status or a higher one: do nothing.
     Known(Call),
-    /// It was not known: to be put into the draft.
+    /// It is new: put it into the draft.
     New(Call),
-    /// It is known, and got further: to be put into the draft.
+    /// It is known with a lower status: put it into the draft.
     Updated(Call),
-    /// It is known, but its contact no longer remembers it: to be put into the draft.
+    /// It is known, but its contact no longer remembers it: put it into the draft.
     Again(Call),
 }
 
-/// Checks one learned call and finds what is to be recorded; nothing if its contact was forgotten, by this batch or
-/// one before.
+/// Checks one learned call; `None` if its contact was forgotten, by this batch or an earlier one.
 fn record_learned(
     draft: &Draft<'_>,
     environment: EnvironmentId,
@@ -217,7 +216,7 @@ fn record_learned(
     if draft.forgets(environment, learned.contact) {
         return Ok(None);
     }
-    // The contact of a call that goes on may have been forgotten before its last status was seen.
+    // The contact of a known call may have been forgotten before its last status was seen.
     if !is_new && draft.call(environment, &learned.sid)?.is_none() {
         return Ok(None);
     }
@@ -232,7 +231,7 @@ fn record_learned(
     record(draft, environment, &new, 0).map(Some)
 }
 
-/// What is wrong with agent and start of a reported call, as far as they are known.
+/// The errors in agent and start of a reported call, as far as they could be read.
 fn check(
     draft: &Draft<'_>,
     environment: EnvironmentId,
@@ -258,7 +257,7 @@ fn check(
     problems
 }
 
-/// Checks one call and finds what is to be recorded; `index` is its own in the command.
+/// Checks one call; `index` is its index in the command.
 fn record(
     draft: &Draft<'_>,
     environment: EnvironmentId,
@@ -307,7 +306,8 @@ fn record(
         return Err(CommandError::CallMismatch(difference));
     }
     if status <= known.status {
-        // What was crowded out is remembered once it is recorded again, if there is a place for it.
+        // A call that was crowded out is remembered when it is recorded again, if it is among the newest four
+        // then.
         return Ok(if draft.contacts().misses(draft.directory(), &known) {
             Recorded::Again(known)
         } else {

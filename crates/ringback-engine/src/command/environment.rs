@@ -6,12 +6,12 @@ use super::{Command, Override};
 use crate::error::check_fields;
 use crate::{Change, CommandError, Draft};
 
-/// Makes an environment.
+/// Creates an environment.
 #[derive(Clone, Debug)]
 pub struct CreateEnvironment {
     /// Its name.
     pub name: String,
-    /// Its country.
+    /// The country in which its numbers without plus are read.
     pub default_country: Option<Country>,
     /// How its numbers without plus are read; `None`: nationally.
     pub number_form: Option<NumberForm>,

@@ -6,14 +6,14 @@ use super::{Command, NumberView, Override};
 use crate::error::check_fields;
 use crate::{Change, CommandError, Draft, Fault, Field, FieldProblem};
 
-/// Enters a number.
+/// Creates a number.
 #[derive(Clone, Copy, Debug)]
 pub struct CreateNumber {
     /// The environment that the number will belong to.
     pub environment: EnvironmentId,
     /// Its digits.
     pub number: E164,
-    /// Its country.
+    /// The country shown for it.
     pub country: Option<Country>,
 }
 
@@ -47,11 +47,11 @@ impl Command for CreateNumber {
 /// Chooses the agent for calls that no role claims.
 #[derive(Clone, Debug)]
 pub struct SetDefaultAgent {
-    /// Whose number it is.
+    /// The environment of the number.
     pub environment: EnvironmentId,
-    /// Which number.
+    /// The number to change.
     pub id: NumberId,
-    /// The agent.
+    /// The new default agent.
     pub agent: Override<AgentId>,
     /// Whether fields could not be read: then nothing is changed.
     pub is_misread: bool,

@@ -13,35 +13,35 @@ use crate::{Change, CommandError, Draft, Fault, Field, FieldProblem};
 /// Gives an inbound agent the callback role, or replaces it.
 #[derive(Clone, Debug)]
 pub struct SetCallbackRole {
-    /// Whose agent it is.
+    /// The environment of the agent.
     pub environment: EnvironmentId,
-    /// Which agent.
+    /// The agent that gets the role.
     pub id: AgentId,
     /// Whether options that are left out are cleared or kept.
     pub mode: RoleMode,
-    /// The role.
+    /// The fields of the request.
     pub fields: RoleFields,
 }
 
-/// Whether a role that is set keeps the options of the one before.
+/// Whether setting a role keeps the options of the existing one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RoleMode {
     /// `POST`: options left out are cleared, whether or not there was a role.
     Anew,
-    /// `PUT`: there must be one; options left out stay.
+    /// `PUT`: there must be a role; options left out stay.
     Replace,
 }
 
-/// What a request says of a role.
+/// The fields of a role in a request.
 #[derive(Clone, Debug, Default)]
 pub struct RoleFields {
-    /// The sources, as the request lists them; `None`: not even an identifier.
+    /// The sources, as in the request; `None`: not an identifier.
     pub source_agent_ids: Vec<Option<AgentId>>,
     /// The recency window, in seconds.
     pub recency_window_seconds: Override<u64>,
     /// The trigger statuses.
     pub trigger_statuses: Override<Vec<CallStatus>>,
-    /// Whether fields could not be read, `source_agent_ids` as a whole among them: then nothing is changed.
+    /// Whether fields could not be read (perhaps `source_agent_ids` as a whole): then nothing is changed.
     pub is_misread: bool,
 }
 
@@ -102,12 +102,12 @@ impl Command for SetCallbackRole {
     }
 }
 
-/// Takes the callback role away.
+/// Removes the callback role.
 #[derive(Clone, Copy, Debug)]
 pub struct RemoveCallbackRole {
-    /// Whose agent it is.
+    /// The environment of the agent.
     pub environment: EnvironmentId,
-    /// Which agent.
+    /// The agent that loses the role.
     pub id: AgentId,
 }
 
@@ -126,10 +126,10 @@ impl Command for RemoveCallbackRole {
     }
 }
 
-/// A configuration to be checked without being set; what is `None` is taken from the stored role.
+/// A configuration to check without setting it; a field that is `None` is taken from the stored role.
 #[derive(Clone, Debug, Default)]
 pub struct ConstraintCheck {
-    /// Whether the agent shall be a callback agent.
+    /// Whether the agent is to be a callback agent.
     pub is_callback_agent: Option<bool>,
     /// The sources, as the request writes them.
     pub source_agents: Option<Vec<String>>,
@@ -137,24 +137,24 @@ pub struct ConstraintCheck {
     pub trigger_statuses: Option<Vec<String>>,
 }
 
-/// What keeps a configuration from being valid.
+/// An error in a configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ConstraintProblem {
-    /// The agent makes calls.
+    /// The agent makes calls instead of taking them.
     NotInbound,
     /// No source agent is named.
     NoSource,
-    /// This is no agent of the environment.
+    /// The environment has no agent with this identifier.
     SourceUnknown(String),
-    /// This source agent takes calls.
+    /// This source agent takes calls instead of making them.
     SourceNotOutbound(String),
     /// This source agent is a draft.
     SourceNotPublished(String),
-    /// This is no call status.
+    /// This is not a call status.
     StatusUnknown(String),
 }
 
-/// Finds what keeps the configuration from being valid; nothing: it is. `None`: no such agent.
+/// The errors in the configuration; empty if it is valid. `None`: no such agent.
 #[must_use]
 pub fn check_constraints(
     directory: &Directory,
@@ -185,7 +185,7 @@ pub fn check_constraints(
         let found = id.and_then(|id| directory.agent_of(environment, id));
         match found.map(|found| &found.record) {
             None => problems.push(ConstraintProblem::SourceUnknown(source)),
-            // Of several faults the first: what is not outbound has no use for being published.
+            // Only the first of several faults: for an agent that is not outbound, its status does not matter.
             Some(found) if found.direction != Direction::Outbound => {
                 problems.push(ConstraintProblem::SourceNotOutbound(source));
             }

@@ -1,4 +1,4 @@
-//! Incoming calls that a PBX asks about over HTTP.
+//! Incoming calls that a PBX routes over HTTP.
 
 use std::sync::Arc;
 
@@ -17,24 +17,24 @@ use crate::{
 /// Routes an incoming call and counts it, once per call id.
 #[derive(Clone, Debug)]
 pub struct RouteCall {
-    /// Whose token asks: a number of another environment is unknown to it.
+    /// The environment of the token; numbers of other environments are unknown to it.
     pub environment: EnvironmentId,
     /// The dialed number; `None`: it cannot be read.
     pub dialed: Option<E164>,
-    /// Who calls.
+    /// The caller, as read from the request.
     pub caller: Caller,
-    /// The call id; `None`: one is made.
+    /// The call id; `None`: the command makes one.
     pub sid: Option<String>,
 }
 
 /// The answer to [`RouteCall`].
 #[derive(Clone, Debug)]
 pub struct RoutedAnswer {
-    /// The call id, as it was given or made.
+    /// The call id from the request, or the one made.
     pub sid: String,
-    /// What was decided, now or the first time.
+    /// The decision of this request, or of the first one with this call id.
     pub decision: Arc<RoutedDecision>,
-    /// How it was decided, if that was now; `None` if the call has been counted before.
+    /// Outcome and reason, if this request decided; `None` if the call was counted before.
     pub decided: Option<(Outcome, Reason)>,
 }
 
@@ -73,7 +73,7 @@ impl Command for RouteCall {
         let call = draft.matched_call(&decision, self.caller)?;
         let routed_decision = Arc::new(routed_decision(&decision, &question, call));
         if seen {
-            // The same call came over SIP, and was counted there.
+            // The same call came over SIP and was counted there.
             return Ok(RoutedAnswer {
                 sid,
                 decision: routed_decision,
@@ -107,7 +107,7 @@ impl Command for RouteCall {
     }
 }
 
-/// A decision with all that an answer is written from, to be kept.
+/// The decision in a form that can be kept, with everything that an answer needs.
 fn routed_decision(
     decision: &Decision<'_>,
     question: &Question<'_>,
@@ -129,7 +129,7 @@ fn routed_decision(
     }
 }
 
-/// Whether a target is one for whoever asks over HTTP.
+/// Whether an HTTP answer can show a target: whether all its placeholders have values.
 fn can_be_filled(target: &Target, filling: &Placeholders) -> bool {
     filling.fill(&target.uri).is_some()
 }
@@ -137,7 +137,7 @@ fn can_be_filled(target: &Target, filling: &Placeholders) -> bool {
 /// Counts a routed call as answered, once.
 #[derive(Clone, Debug)]
 pub struct ReportAnswered {
-    /// Whose call.
+    /// The environment of the dialed number.
     pub environment: EnvironmentId,
     /// Its call id.
     pub sid: String,

@@ -6,10 +6,10 @@ use super::Command;
 use crate::error::check_fields;
 use crate::{Change, CommandError, Draft};
 
-/// Makes a token; the secret itself never gets here.
+/// Creates a token; the secret itself never gets here.
 #[derive(Clone, Debug)]
 pub struct CreateToken {
-    /// The environment that it opens.
+    /// The environment that it gives access to.
     pub environment: EnvironmentId,
     /// Its name.
     pub name: Option<String>,
@@ -43,11 +43,10 @@ impl Command for CreateToken {
     }
 }
 
-/// A command that somebody gives by a token: refused once the token has ended, even if the request came
-/// before that.
+/// A command under a token: refused once the token has ended, even if the request came before that.
 #[derive(Clone, Debug)]
 pub struct ByToken<C> {
-    /// The environment that the token opens.
+    /// The environment that the token gives access to.
     pub environment: EnvironmentId,
     /// The token.
     pub token: TokenId,
@@ -69,7 +68,7 @@ impl<C: Command> Command for ByToken<C> {
 /// Ends a token at once.
 #[derive(Clone, Copy, Debug)]
 pub struct DeleteToken {
-    /// The environment that it opens.
+    /// The environment that it gives access to.
     pub environment: EnvironmentId,
     /// The token to end.
     pub id: TokenId,

@@ -1,5 +1,5 @@
-//! What a command leaves behind, for its answer: taken from the draft, so that an answer shows what its
-//! own request set, whatever the commands after it set at the same time.
+//! The result of a command for its answer. It is taken from the draft, so that an answer shows what its own
+//! request set, whatever later commands set at the same time.
 
 use ringback_routing::{
     Agent, AgentId, Direction, Directory, DirectoryAgent, DirectoryNumber, EnvironmentId, NumberId,
@@ -13,12 +13,12 @@ use crate::CommandError;
 pub struct AgentView {
     /// The agent.
     pub agent: Agent,
-    /// Its numbers, first assigned first.
+    /// Its numbers, in order of assignment.
     pub phone_numbers: Vec<PhoneNumber>,
 }
 
 impl AgentView {
-    /// The agent as it stands in this directory.
+    /// The agent as in this directory.
     #[must_use]
     pub fn new(directory: &Directory, agent: &DirectoryAgent) -> Self {
         let numbers = agent.record.phone_numbers.iter();
@@ -31,7 +31,7 @@ impl AgentView {
         }
     }
 
-    /// The agent of an environment as it stands in this directory.
+    /// The agent of an environment as in this directory.
     pub(super) fn of(
         directory: &Directory,
         environment: EnvironmentId,
@@ -49,7 +49,7 @@ impl AgentView {
 pub struct NumberView {
     /// The number.
     pub number: PhoneNumber,
-    /// Its owners, first assigned first.
+    /// Its owners, in order of assignment.
     pub agents: Vec<OwnerView>,
 }
 
@@ -58,14 +58,14 @@ pub struct NumberView {
 pub struct OwnerView {
     /// Identifier.
     pub id: AgentId,
-    /// What it calls itself.
+    /// Its name.
     pub name: String,
     /// Whether it takes or makes calls.
     pub direction: Direction,
 }
 
 impl NumberView {
-    /// The number as it stands in this directory.
+    /// The number as in this directory.
     #[must_use]
     pub fn new(directory: &Directory, number: &DirectoryNumber) -> Self {
         let owners = number.owners();
@@ -82,7 +82,7 @@ impl NumberView {
         }
     }
 
-    /// The number of an environment as it stands in this directory.
+    /// The number of an environment as in this directory.
     pub(super) fn of(
         directory: &Directory,
         environment: EnvironmentId,

@@ -1,6 +1,6 @@
 //! SIP calls on their way to the tally.
 //!
-//! Each thread that routes calls notes them in a list that it shares with few others or with none, so that
+//! Each thread that routes calls notes them in a list that it shares with few other threads or none, so that
 //! threads do not wait for each other.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -9,11 +9,11 @@ use parking_lot::{Mutex, MutexGuard};
 
 use crate::observed::tally::Arrival;
 
-/// The calls noted and not yet taken up by the tally.
+/// The calls that are not in the tally yet.
 #[derive(Debug, Default)]
 pub(super) struct Arrivals([List; LISTS]);
 
-/// A list that no other shares its cache lines with.
+/// A list with cache lines of its own.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 struct List(Mutex<Vec<Arrival>>);
@@ -36,7 +36,7 @@ thread_local! {
     static OWN: usize = THREADS.fetch_add(1, Ordering::Relaxed);
 }
 
-/// How many threads have noted a call.
+/// How many threads have noted a call so far.
 static THREADS: AtomicUsize = AtomicUsize::new(0);
 
 /// How many lists there are.

@@ -1,7 +1,7 @@
 //! The latest decisions of each environment.
 //!
-//! Each environment has a lock of its own: calls of different environments do not wait for each other. A
-//! record is written where it stays, over the oldest one.
+//! Each environment has a lock of its own: calls of different environments do not wait for each other. A record
+//! is written directly over the oldest one.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,27 +15,27 @@ use crate::observed::DecisionRecord;
 /// The latest decisions of every environment.
 #[derive(Debug)]
 pub(super) struct Decisions {
-    /// By the slot of the environment; made with its first decision.
+    /// By the slot of the environment; created by its first decision.
     logs: Box<[OnceLock<Box<Mutex<Log>>>]>,
     /// The number of the latest decision.
     sequence: AtomicU64,
-    /// Tells subscribers of a new decision.
+    /// Notifies subscribers of a new decision.
     latest: watch::Sender<u64>,
 }
 
 /// The latest decisions of one environment.
 #[derive(Debug)]
 struct Log {
-    /// Whose they are: a slot is given to another environment when its own is gone.
+    /// The environment that the records belong to: a slot is reused after its environment is removed.
     environment: EnvironmentId,
-    /// The records, in their order from `oldest` on, and then from the first on.
+    /// The records: oldest first from index `oldest` on, then on from index 0.
     records: Vec<DecisionRecord>,
     /// The index of the oldest record, which the next one replaces; 0 while there is room.
     oldest: usize,
 }
 
 impl Decisions {
-    /// None yet.
+    /// Empty logs.
     pub(super) fn new() -> Self {
         Self {
             logs: (0..EnvironmentSlot::LIMIT)
@@ -46,7 +46,7 @@ impl Decisions {
         }
     }
 
-    /// Adds a record, which `write` writes, all but its number.
+    /// Adds a record; `write` fills in everything but its number.
     pub(super) fn add(
         &self,
         slot: EnvironmentSlot,
@@ -64,7 +64,7 @@ impl Decisions {
             }
             let record = log.next_record();
             write(record);
-            // Under the lock, so that the numbers of an environment grow in their order.
+            // Under the lock, so that numbers ascend within an environment.
             record.sequence = self.sequence.fetch_add(1, Ordering::Relaxed) + 1;
             record.sequence
         };
@@ -98,7 +98,7 @@ impl Decisions {
         })
     }
 
-    /// Forgets what this contact was told.
+    /// Removes the decisions about this contact.
     pub(super) fn forget_contact(
         &self,
         slot: EnvironmentSlot,
@@ -124,15 +124,15 @@ impl Decisions {
         }
     }
 
-    /// Tells the number of the latest decision whenever there is a new one.
+    /// A channel with the number of the latest decision.
     pub(super) fn subscribe(&self) -> watch::Receiver<u64> {
         let receiver = self.latest.subscribe();
         self.tell(self.sequence.load(Ordering::Relaxed));
         receiver
     }
 
-    /// Tells subscribers that there is a decision with this number. Of two that are made at once, the
-    /// later one may be told first.
+    /// Notifies subscribers of the decision with this number. If two are made at once, the later one may be
+    /// announced first.
     fn tell(&self, sequence: u64) {
         self.latest
             .send_modify(|latest| *latest = sequence.max(*latest));
@@ -144,7 +144,7 @@ impl Decisions {
         Some(log)
     }
 
-    /// Reads the log of an environment; nothing where it has none.
+    /// Reads the log of an environment; nothing if it has none.
     fn read(
         &self,
         slot: EnvironmentSlot,
@@ -173,7 +173,7 @@ impl Log {
         }
     }
 
-    /// The record to be written over: a new one while there is room, then the oldest.
+    /// The record to overwrite: a new one while there is room, then the oldest.
     fn next_record(&mut self) -> &mut DecisionRecord {
         let index = if self.records.len() < KEPT && self.oldest == 0 {
             self.records.push(DecisionRecord::blank());
@@ -216,14 +216,14 @@ mod tests {
         E164::from_digits(5_511_987_650_000 + number).unwrap()
     }
 
-    /// What happens to the logs.
+    /// A step that changes the logs.
     #[derive(Clone, Debug)]
     enum Event {
-        /// So many decisions about one contact.
+        /// Decisions about one contact: environment, contact and how many.
         Decided(u16, u64, usize),
         /// A contact is forgotten.
         ForgetContact(u16, u64),
-        /// An environment goes, and another one, with a number greater by 10, takes its slot.
+        /// An environment is removed, and another one, with a number greater by 10, takes its slot.
         Replace(u16),
     }
 
@@ -290,8 +290,8 @@ mod tests {
         }
     }
 
-    /// A decision that was made before its environment went and is noted after that is not shown to the
-    /// environment that has its slot now.
+    /// A decision for an environment may be noted after that environment was removed. It must not be shown to the
+    /// environment that has the slot now.
     #[test]
     fn a_late_decision_is_not_shown_to_the_next_environment_in_its_slot() {
         let decisions = Decisions::new();

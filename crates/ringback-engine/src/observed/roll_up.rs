@@ -1,10 +1,9 @@
-//! Brings the stored counters up to the batches of SIP calls.
+//! Adds the batches of SIP calls to the stored counters.
 //!
-//! With each batch to raise the counters would be to write each of them as often as calls come. They follow
-//! from the batches: once in a while a *roll-up* adds to them what all batches since the one before have
-//! counted. Where there are many counters it is made durable in pieces, one commit each, in the order of
-//! their keys. Each piece carries a [`CountMark`] in the same commit, so that after a crash at any point
-//! the counters that lack a batch are raised by it again, and no others.
+//! Raising the counters with each batch would write each of them as often as calls come. Instead, once in a while
+//! a *roll-up* adds what all batches since the last one have counted. With many counters it becomes durable in
+//! pieces, one commit each, in the order of their keys. Each piece has a [`CountMark`] in the same commit. So
+//! after a crash at any point exactly those counters that lack a batch are raised by it again.
 
 use std::collections::BTreeMap;
 
@@ -13,35 +12,35 @@ use ringback_routing::Directory;
 use crate::observed::ways::WayCount;
 use crate::{BatchesCounted, CountKey, CountMark, RoutedBatch};
 
-/// Which batches the stored counters contain, and by how much they are to grow.
+/// Which batches the stored counters contain, and how much the counters still have to grow.
 #[derive(Debug, Default)]
 pub(super) struct RollUp {
     /// The number of the next batch to become durable.
     next: u64,
-    /// What the stored counters contain.
+    /// Which batches the stored counters contain.
     stored: CountMark,
-    /// The roll-up under way.
+    /// The roll-up in progress.
     current: Option<Current>,
-    /// Growth by batches that came out of the log and that no roll-up has begun with.
+    /// Growth by batches from the log that are in no roll-up yet.
     found: BTreeMap<CountKey, u64>,
 }
 
-/// A roll-up that is under way.
+/// A roll-up in progress.
 #[derive(Debug, Default)]
 struct Current {
-    /// It is about batches with smaller numbers. None as long as some of these batches are not durable: they
-    /// get their numbers then, which others' batches may raise.
+    /// It covers the batches with smaller numbers. `None` until all its batches are durable: they get their
+    /// numbers then, and batches of other nodes may raise these.
     before: Option<u64>,
-    /// How many of its batches are yet to become durable.
+    /// How many of its batches are not durable yet.
     waiting: usize,
-    /// Calls of them whose counters are yet to be looked up.
+    /// Its calls whose counters must still be looked up.
     ways: Vec<WayCount>,
     /// Growth that is not stored yet.
     growth: BTreeMap<CountKey, u64>,
 }
 
 impl RollUp {
-    /// Goes on where the stored counters, which contain what this mark says, were left.
+    /// Goes on from stored counters, which contain the batches of this mark.
     pub(super) fn new(stored: CountMark) -> Self {
         let before = stored.partial.map(|(before, _)| before);
         Self {
@@ -55,8 +54,8 @@ impl RollUp {
         }
     }
 
-    /// Enters a batch that came out of the log, with the counters that its calls raise, and shows each that
-    /// lacks a call of it.
+    /// Adds a batch from the log, with the counters that its calls raise. Passes on each counter that lacks a
+    /// call of the batch.
     pub(super) fn found(
         &mut self,
         number: u64,
@@ -67,7 +66,7 @@ impl RollUp {
         if number < self.stored.complete {
             return;
         }
-        // A roll-up whose own batches are not durable yet is about this one too: theirs come behind it.
+        // A roll-up whose own batches are not durable yet covers this one too: they come behind it in the log.
         let current = self.current.as_mut().filter(|current| {
             let before = current.before;
             before.is_none_or(|before| number < before)
@@ -81,8 +80,8 @@ impl RollUp {
         }
     }
 
-    /// Numbers batches that are to become durable next, in this order. Where they do not, they are numbered
-    /// again.
+    /// Numbers the batches that become durable next, in this order. If they do not become durable, they are
+    /// numbered again.
     pub(super) fn number(&self, batches: &mut [RoutedBatch]) {
         for (number, batch) in (self.next..).zip(batches) {
             batch.number = number;
@@ -101,7 +100,7 @@ impl RollUp {
         }
     }
 
-    /// Notes that no more than this many batches are yet to become durable: others were given up.
+    /// Notes that at most this many batches can still become durable: others were given up.
     pub(super) fn gave_up_all_but(&mut self, batches: usize) {
         if let Some(current) = &mut self.current
             && current.waiting > batches
@@ -113,18 +112,18 @@ impl RollUp {
         }
     }
 
-    /// Whether a roll-up is under way.
+    /// Whether a roll-up is in progress.
     pub(super) const fn is_under_way(&self) -> bool {
         self.current.is_some()
     }
 
-    /// Whether there are batches to begin one with, so many that are not durable yet among them.
+    /// Whether there are batches for a roll-up; `waiting` of them are not durable yet.
     pub(super) const fn is_possible(&self, waiting: usize) -> bool {
         self.current.is_none() && (waiting > 0 || self.next > self.stored.complete)
     }
 
-    /// Begins one with all batches so far, the calls of which went these ways; so many of them are yet to
-    /// become durable.
+    /// Begins a roll-up of all batches so far, whose calls took these ways; `waiting` of them are not durable
+    /// yet.
     pub(super) fn begin(&mut self, ways: Vec<WayCount>, waiting: usize) {
         self.current = Some(Current {
             before: (waiting == 0).then_some(self.next),
@@ -134,12 +133,12 @@ impl RollUp {
         });
     }
 
-    /// Calls whose counters are yet to be looked up.
+    /// Calls whose counters must still be looked up.
     pub(super) fn ways(&self) -> impl Iterator<Item = &WayCount> {
         self.current.iter().flat_map(|current| &current.ways)
     }
 
-    /// Looks the counters of some calls up, and shows each with its growth; tells whether there are more.
+    /// Looks up the counters of some calls, and passes on each with its growth; returns whether there are more.
     pub(super) fn look_up(
         &mut self,
         directory: &Directory,
@@ -159,8 +158,8 @@ impl RollUp {
         !current.ways.is_empty()
     }
 
-    /// The next piece, if there is one, all its batches are durable and every counter is looked up: its commit
-    /// takes it by [`Self::stored`], or gives it back.
+    /// The next piece, once all batches of the roll-up are durable and every counter is looked up. After its
+    /// commit call [`Self::stored`], or give it back.
     pub(super) fn take_piece(&mut self, limit: usize) -> Option<BatchesCounted> {
         let current = self.current.as_mut()?;
         let before = current.before.filter(|_| current.ways.is_empty())?;
@@ -179,7 +178,7 @@ impl RollUp {
         Some(BatchesCounted { growth, mark })
     }
 
-    /// Takes back a piece that could not be stored.
+    /// Returns a piece that could not be stored.
     pub(super) fn give_back(&mut self, piece: BatchesCounted) {
         if let Some(current) = &mut self.current {
             current.growth.extend(piece.growth);

@@ -1,7 +1,7 @@
-//! The calls routed within the last day: each Call-ID counts once, and its answer too; with what was
-//! decided for those that were asked about over HTTP.
+//! The calls routed within the last day: each Call-ID counts once, and its answer too. For calls over HTTP the
+//! decision is kept as well.
 //!
-//! Many small tables, so that none takes long to grow.
+//! Many small tables, because a large one takes long to grow.
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
@@ -22,29 +22,29 @@ use crate::{
 pub(super) struct RoutedTable {
     /// The calls, by some bits of the hash.
     parts: Box<[HashMap<u64, RoutedEntry, RandomState>]>,
-    /// When each was routed, in seconds since 1970, in the order of their arrival: lists of
-    /// [`CHUNK`], because a long list takes long to grow.
+    /// When each was routed, in seconds since 1970, in the order of arrival: lists of [`CHUNK`], because a long
+    /// list takes long to grow.
     order: VecDeque<VecDeque<(u32, u64)>>,
     /// How many calls there are.
     length: usize,
-    /// How many are known at most; beyond that the oldest is forgotten before its day is over.
+    /// The most calls kept; beyond that the oldest is forgotten before its day is over.
     limit: usize,
-    /// What was decided for calls that were asked about over HTTP.
+    /// Decisions on calls over HTTP.
     decisions: HashMap<u64, Decided, RandomState>,
-    /// Those of each contact, oldest first.
+    /// The call ids in `decisions` of each contact, oldest first.
     by_contact: HashMap<(EnvironmentId, E164), VecDeque<u64>, RandomState>,
-    /// Agents that were gone when a call of theirs was entered: they have no slot.
+    /// Agents that were deleted before a call of theirs was entered, so that they have no slot.
     departed: Vec<AgentId>,
-    /// Where in `departed` each of them stands.
+    /// The index of each of them in `departed`.
     departed_indexes: HashMap<AgentId, u32, RandomState>,
 }
 
-/// What was decided for a call that was asked about over HTTP.
+/// The decision on a call over HTTP.
 #[derive(Debug)]
 struct Decided {
-    /// Whose call it is.
+    /// The environment of the dialed number.
     environment: EnvironmentId,
-    /// What was decided.
+    /// The decision, as first made.
     decision: Arc<RoutedDecision>,
 }
 
@@ -56,7 +56,7 @@ impl Decided {
     }
 }
 
-/// An agent that calls went to or came from: by its slot, or among those that were gone already.
+/// An agent of a call: its slot, or its index in `departed`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Party(u32);
 
@@ -111,7 +111,7 @@ impl Default for RoutedTable {
 }
 
 impl RoutedTable {
-    /// An empty table for so many calls.
+    /// An empty table for at most this many calls.
     fn with_limit(limit: usize) -> Self {
         let hasher = RandomState::default();
         let part = |_| HashMap::with_hasher(hasher.clone());
@@ -127,8 +127,7 @@ impl RoutedTable {
         }
     }
 
-    /// Prepares for calls that are about to be entered: looked for in a row, they wait for memory all at
-    /// once, not one after the other.
+    /// Prepares to enter these calls: looks them up in a row, so that the reads from memory overlap.
     pub(super) fn warm(&self, sid_hashes: impl Iterator<Item = u64>) {
         for sid_hash in sid_hashes {
             black_box(self.entry(sid_hash));
@@ -147,7 +146,7 @@ impl RoutedTable {
         self.enter(sid_hash, second, agent, source)
     }
 
-    /// The same, by parties.
+    /// Enters a call by its parties.
     fn enter(
         &mut self,
         sid_hash: u64,
@@ -155,7 +154,7 @@ impl RoutedTable {
         agent: Option<Party>,
         source: Option<Party>,
     ) -> bool {
-        let Some(part) = self.parts.get_mut(place(sid_hash)) else {
+        let Some(part) = self.parts.get_mut(part_index(sid_hash)) else {
             return false;
         };
         let Entry::Vacant(entry) = part.entry(sid_hash) else {
@@ -175,7 +174,7 @@ impl RoutedTable {
         true
     }
 
-    /// Shows an event that has been counted already.
+    /// Enters an event that has been counted already.
     pub(super) fn replay(&mut self, event: &RoutedEvent, directory: &Directory) {
         match event {
             RoutedEvent::Routed(call) => {
@@ -203,7 +202,7 @@ impl RoutedTable {
         }
     }
 
-    /// Shows a batch of SIP calls, and tells which of them were not known.
+    /// Enters a batch of SIP calls, and returns which of them were not known.
     pub(super) fn replay_batch(
         &mut self,
         batch: &RoutedBatch,
@@ -228,14 +227,14 @@ impl RoutedTable {
         }
     }
 
-    /// Whether this call id is known, and what was decided if that was asked over HTTP.
+    /// Whether this call id is known, and the decision if it was asked about over HTTP.
     pub(super) fn decision(&self, sid_hash: u64) -> Option<Option<Arc<RoutedDecision>>> {
         self.entry(sid_hash)?;
         let decided = self.decisions.get(&sid_hash);
         Some(decided.map(|decided| Arc::clone(&decided.decision)))
     }
 
-    /// Forgets a contact in what was decided for its calls; they go where they went.
+    /// Removes a contact from the decisions on its calls; a repeated request still gets the same targets.
     pub(super) fn forget(&mut self, environment: EnvironmentId, contact: E164) {
         let contact = (environment, contact.subscriber());
         for sid_hash in self.by_contact.remove(&contact).unwrap_or_default() {
@@ -245,7 +244,7 @@ impl RoutedTable {
         }
     }
 
-    /// Keeps what was decided for a call.
+    /// Keeps the decision on a call.
     fn keep(&mut self, sid_hash: u64, decided: Decided) {
         self.drop_decision(sid_hash);
         if let Some(contact) = decided.contact() {
@@ -255,7 +254,7 @@ impl RoutedTable {
         self.decisions.insert(sid_hash, decided);
     }
 
-    /// Drops what was decided for a call.
+    /// Drops the decision on a call.
     fn drop_decision(&mut self, sid_hash: u64) {
         let Some(decided) = self.decisions.remove(&sid_hash) else {
             return;
@@ -263,7 +262,7 @@ impl RoutedTable {
         if let Some(contact) = decided.contact()
             && let Entry::Occupied(mut calls) = self.by_contact.entry(contact)
         {
-            // Calls are dropped in their order, so this one stands in front.
+            // Calls are dropped in order, so this one is near the front.
             if let Some(index) = calls.get().iter().position(|other| *other == sid_hash) {
                 calls.get_mut().remove(index);
             }
@@ -273,7 +272,7 @@ impl RoutedTable {
         }
     }
 
-    /// Which counter the answer to this call raises: none if it was no callback or is counted.
+    /// The counter that the answer to this call raises: none if it was no callback or is counted already.
     ///
     /// # Errors
     /// The call is not known.
@@ -285,7 +284,7 @@ impl RoutedTable {
         let entry = self
             .entry(call.sid_hash)
             .ok_or(CommandError::RoutedCallNotFound)?;
-        // Deleted meanwhile or not: the call was theirs.
+        // The agents may have been deleted meanwhile: the call still counts for them.
         let (Some(agent), Some(source), false) = (
             entry.agent().and_then(|party| self.id(party, directory)),
             entry.source().and_then(|party| self.id(party, directory)),
@@ -304,14 +303,14 @@ impl RoutedTable {
 
     /// Marks a call as answered, if it is known.
     pub(super) fn mark_answered(&mut self, sid_hash: u64) {
-        if let Some(part) = self.parts.get_mut(place(sid_hash))
+        if let Some(part) = self.parts.get_mut(part_index(sid_hash))
             && let Some(entry) = part.get_mut(&sid_hash)
         {
             entry.agent |= ANSWERED;
         }
     }
 
-    /// Forgets calls routed before this instant, and what was decided.
+    /// Forgets calls routed before this instant, with their decisions.
     pub(super) fn expire(&mut self, before: Timestamp) {
         let oldest = |order: &VecDeque<VecDeque<(u32, u64)>>| order.front()?.front().copied();
         while oldest(&self.order).is_some_and(|(second, _)| i64::from(second) < before.seconds()) {
@@ -319,7 +318,7 @@ impl RoutedTable {
         }
     }
 
-    /// Forgets the call that has been known longest, and what was decided.
+    /// Forgets the oldest call, with its decision.
     fn forget_oldest(&mut self) {
         let Some(first) = self.order.front_mut() else {
             return;
@@ -331,13 +330,13 @@ impl RoutedTable {
         if let Some((_, sid_hash)) = oldest {
             self.length -= 1;
             self.drop_decision(sid_hash);
-            if let Some(part) = self.parts.get_mut(place(sid_hash)) {
+            if let Some(part) = self.parts.get_mut(part_index(sid_hash)) {
                 part.remove(&sid_hash);
             }
         }
     }
 
-    /// How an agent is named in entries.
+    /// The party of an agent in entries; `None` if it cannot have one.
     fn party(&mut self, id: AgentId, directory: &Directory) -> Option<Party> {
         if let Some(agent) = directory.agent_by_id(id) {
             return Some(Party::in_slot(agent.slot));
@@ -354,7 +353,7 @@ impl RoutedTable {
         Some(Party(DEPARTED | index))
     }
 
-    /// The agent that entries name so.
+    /// The agent of a party.
     fn id(&self, party: Party, directory: &Directory) -> Option<AgentId> {
         match party.0 & DEPARTED {
             0 => directory.identity(AgentSlot(party.0)).map(|(_, id)| id),
@@ -362,41 +361,41 @@ impl RoutedTable {
         }
     }
 
-    /// What is known of a call.
+    /// The entry of a call.
     fn entry(&self, sid_hash: u64) -> Option<RoutedEntry> {
-        let part = self.parts.get(place(sid_hash))?;
+        let part = self.parts.get(part_index(sid_hash))?;
         part.get(&sid_hash).copied()
     }
 }
 
-/// Which part a call belongs to.
-fn place(sid_hash: u64) -> usize {
+/// The index of the part that a call belongs to.
+fn part_index(sid_hash: u64) -> usize {
     (sid_hash >> 32) as usize % PARTS
 }
 
 /// How many parts the table has.
 const PARTS: usize = 256;
 
-/// How many routed calls are known.
+/// The most routed calls kept.
 const LIMIT: usize = 4_000_000;
 
-/// How many calls a list of their order holds.
+/// The length of one list of their order.
 const CHUNK: usize = 4_096;
 
-/// Stands for no agent; no [`Party`] is as great.
+/// No agent; every [`Party`] is smaller.
 const NOBODY: u32 = ANSWERED - 1;
 
-/// The bit of a [`Party`] that says that it is one of those without a slot.
+/// The bit of a [`Party`] that marks an index in `departed`.
 const DEPARTED: u32 = 1 << 30;
 
-/// The bit that says that a call was answered.
+/// The bit of an entry that marks an answered call.
 const ANSWERED: u32 = 1 << 31;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// Spreads numbers over the parts as hashes are.
+    /// Spreads numbers over the parts, as real hashes are.
     fn hash(number: u64) -> u64 {
         number.wrapping_mul(0x9e37_79b9_7f4a_7c15)
     }

@@ -1,8 +1,8 @@
 //! From calls routed over SIP to batches and counters: each Call-ID once.
 //!
-//! Calls are taken up a few at a time by the threads that route them. What is left for the writer is one
-//! list of calls, which it makes durable as batches, and how many calls went which way, from which the
-//! [roll-up](crate::observed::roll_up) brings counters up now and then.
+//! The threads that route calls move them to the tally, a few at a time. The writer takes two things: a list of
+//! calls, which it makes durable as batches, and the number of calls of each way, from which the
+//! [roll-up](crate::observed::roll_up) raises counters now and then.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::RangeFrom;
@@ -23,23 +23,23 @@ use crate::{
 pub(crate) struct Tally {
     /// Calls routed within the last day.
     pub(super) routed: RoutedTable,
-    /// The counters, but for calls in `ways` and in the roll-up.
+    /// The counters, without calls in `ways` and in the roll-up.
     counts: BTreeMap<CountKey, u64>,
     /// SIP calls to be taken up.
     arrivals: Vec<Arrival>,
-    /// The ways that calls went since the latest roll-up began.
+    /// The ways of calls since the latest roll-up began.
     ways: Ways,
-    /// SIP calls to be made durable; their routes are indexes of ways.
+    /// SIP calls to be made durable; their routes are indexes in `ways`.
     calls: Vec<BatchCall>,
     /// Batches that could not be made durable.
     batches: VecDeque<RoutedBatch>,
     /// Other events to be made durable.
     events: Vec<RoutedEvent>,
-    /// Growth of counters to be made durable, but for that by batches.
+    /// Growth of counters to be made durable, without growth by batches.
     growth: BTreeMap<CountKey, u64>,
-    /// Brings stored counters up to the batches.
+    /// Adds batches to the stored counters.
     roll_up: RollUp,
-    /// An empty batch with room.
+    /// An empty batch whose memory is reused.
     spare: RoutedBatch,
 }
 
@@ -48,14 +48,14 @@ pub(crate) struct Tally {
 pub(crate) struct Arrival {
     /// The hash of its Call-ID.
     pub(crate) sid_hash: u64,
-    /// When, in seconds since 1970.
+    /// When it was routed, in seconds since 1970.
     pub(crate) second: u32,
     /// Where it went.
     pub(crate) route: Route,
 }
 
 impl Tally {
-    /// Starts from stored counters, which contain the batches that this mark says.
+    /// Starts from stored counters, which contain the batches of this mark.
     pub(super) fn new(counts: StoredCounts, mark: CountMark) -> Self {
         Self {
             routed: RoutedTable::default(),
@@ -71,7 +71,7 @@ impl Tally {
         }
     }
 
-    /// Enters an event that is stored; whether its calls are still known, or were routed too long ago.
+    /// Enters a stored event. `is_known`: its calls are not older than a day.
     pub(super) fn found(&mut self, event: &RoutedEvent, is_known: bool, directory: &Directory) {
         match event {
             RoutedEvent::Batch(batch) if is_known => self.follow(batch, directory),
@@ -81,8 +81,8 @@ impl Tally {
         }
     }
 
-    /// Enters a batch that came out of the log and not from here, or from a run before this one. Of several
-    /// calls with one Call-ID the first in the log counts.
+    /// Enters a batch from the log that another node appended, or an earlier run. Of several calls with one
+    /// Call-ID the first in the log counts.
     pub(super) fn follow(&mut self, batch: &RoutedBatch, directory: &Directory) {
         let mut keys = Vec::new();
         self.routed.replay_batch(batch, directory, |call| {
@@ -104,7 +104,7 @@ impl Tally {
         std::mem::swap(&mut self.arrivals, arrivals);
     }
 
-    /// Enters the arrivals; a Call-ID that is known counts no more.
+    /// Enters the arrivals; a Call-ID that is known is not counted again.
     pub(super) fn take_up(&mut self) {
         self.routed
             .warm(self.arrivals.iter().map(|arrival| arrival.sid_hash));
@@ -122,8 +122,8 @@ impl Tally {
             }
             let day = day_of(Timestamp::from_seconds(i64::from(second)));
             let route = self.ways.raise(Way { route, day });
-            // While storage fails or hangs there is an end to what is kept: later calls are counted, but
-            // not known after a restart.
+            // While storage fails or hangs, the list must not grow without limit: later calls are counted, but
+            // forgotten after a restart.
             if self.calls.len() < PENDING_LIMIT {
                 self.calls.push(BatchCall {
                     sid_hash,
@@ -149,12 +149,12 @@ impl Tally {
         }
     }
 
-    /// Raises a counter whose growth is durable, or on its way.
+    /// Raises a counter whose growth is durable, or will be.
     pub(super) fn add(&mut self, key: CountKey, count: u64) {
         *self.counts.entry(key).or_default() += count;
     }
 
-    /// Shows the counters of an environment between two days, both included; a counter may come in parts.
+    /// Passes on the counters of an environment between two days, both included; a counter may come in parts.
     pub(super) fn visit_counts(
         &self,
         directory: &Directory,
@@ -183,16 +183,17 @@ impl Tally {
         }
     }
 
-    /// What is to be made durable next; see [`Observed::take_pending`](crate::observed::Observed::take_pending).
+    /// The observations to make durable next; see
+    /// [`Observed::take_pending`](crate::observed::Observed::take_pending).
     pub(super) fn take_pending(&mut self, directory: &Directory, roll_up: bool) -> Vec<Change> {
         let mut changes = Vec::new();
         let mut batches: Vec<RoutedBatch> = self.batches.drain(..).collect();
         let begins = roll_up && !self.roll_up.is_under_way();
-        // With all calls, because those that are left would belong to ways of before.
+        // Take all calls: their routes are indexes in `ways`, which starts again with the roll-up.
         let limit = if begins {
             self.calls.len()
         } else {
-            // More where the disk does not keep up: then a commit is what takes long.
+            // Take more if the disk is slow: then a commit takes longer than its calls.
             CALLS_AT_ONCE.max(self.calls.len() / 8)
         };
         batches.extend(self.batch(limit, directory));
@@ -230,12 +231,12 @@ impl Tally {
         Some(batch)
     }
 
-    /// Whether a whole batch waits to be made durable.
+    /// Whether a whole batch is waiting to be made durable.
     pub(super) fn has_much_pending(&self) -> bool {
         self.calls.len() >= CALLS_AT_ONCE
     }
 
-    /// Looks up the counters of some of the ways that calls went; tells whether there are more.
+    /// Looks up the counters of some of the ways; returns whether there are more.
     pub(super) fn prepare_roll_up(&mut self, directory: &Directory) -> bool {
         let counts = &mut self.counts;
         self.roll_up.look_up(directory, WAYS_AT_ONCE, |key, count| {
@@ -243,13 +244,13 @@ impl Tally {
         })
     }
 
-    /// Whether counters are being brought up to the calls.
+    /// Whether a roll-up is in progress.
     pub(super) const fn is_rolling_up(&self) -> bool {
         self.roll_up.is_under_way()
     }
 
-    /// Takes back what could not be made durable. While storage fails there is an end to what is
-    /// kept: later calls are counted, but not known after a restart.
+    /// Returns observations that could not be made durable. While storage fails their number is limited: later
+    /// calls are counted, but forgotten after a restart.
     pub(super) fn give_back(&mut self, changes: Vec<Change>) {
         let mut calls = 0;
         for change in changes {
@@ -273,7 +274,7 @@ impl Tally {
         self.roll_up.gave_up_all_but(self.batches.len());
     }
 
-    /// Takes note of what has become durable, and keeps the memory that it holds.
+    /// Notes observations that have become durable, and reuses their memory.
     pub(super) fn made_durable(&mut self, changes: Vec<Change>) {
         for change in changes {
             match change {
@@ -292,7 +293,7 @@ impl Tally {
     }
 }
 
-/// The counters of an environment from this day on (and then those of other environments).
+/// The range of counters of an environment from this day on. Counters of other environments follow.
 fn count_range(environment: EnvironmentId, first: i32) -> RangeFrom<CountKey> {
     let least = AgentId(uuid::Uuid::nil());
     CountKey {
@@ -304,19 +305,19 @@ fn count_range(environment: EnvironmentId, first: i32) -> RangeFrom<CountKey> {
     }..
 }
 
-/// How many calls wait at most while storage fails.
+/// The most calls that wait while storage fails.
 const PENDING_LIMIT: usize = 1_000_000;
 
-/// A list of arrivals longer than this is the mark of a lock held for long, and not kept.
+/// A longer list of arrivals comes from a lock that was held for long; its memory is not kept.
 const ARRIVALS_USUAL: usize = 16_384;
 
-/// How many calls are made durable at once: some 100 microseconds' work.
+/// How many calls are made durable at once: about 100 microseconds of work.
 const CALLS_AT_ONCE: usize = if cfg!(test) { 16 } else { 2_048 };
 
-/// How many counters are brought up in one commit.
+/// How many counters are raised in one commit.
 const COUNTERS_AT_ONCE: usize = if cfg!(test) { 3 } else { 1_024 };
 
-/// The counters of how many ways are looked up at once: some 100 microseconds' work.
+/// How many ways get their counters looked up at once: about 100 microseconds of work.
 const WAYS_AT_ONCE: usize = if cfg!(test) { 2 } else { 128 };
 
 /// The longest list that is kept for the next batch, in calls.

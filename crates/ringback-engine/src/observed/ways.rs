@@ -1,7 +1,8 @@
-//! The ways that SIP calls went, and how many calls went each: what batches and counters are made from.
+//! The ways of SIP calls, and how many calls took each: the source of batches and counters. A way is a route on
+//! one day.
 //!
-//! A call raises one integer here. Counters, which have long keys and stand in an ordered map, are brought
-//! up once in a while, and a batch names a way once, however many of its calls went there.
+//! A call raises one integer here. Counters have long keys in an ordered map, so they are raised only once in a
+//! while. A batch names a way once, however many of its calls took it.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -15,9 +16,9 @@ use crate::{BatchRoute, CountKey, CountKind, RoutedBatch};
 /// Where a SIP call went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Route {
-    /// Whose it is.
+    /// The environment of the dialed number.
     pub(crate) environment: EnvironmentSlot,
-    /// What to count.
+    /// The kind of counter to raise, if any.
     pub(crate) kind: Option<CountKind>,
     /// The agent that it went to.
     pub(crate) agent: Option<AgentSlot>,
@@ -25,34 +26,34 @@ pub(crate) struct Route {
     pub(crate) source: Option<AgentSlot>,
 }
 
-/// A route on one day: calls of one way raise the same counter.
+/// A route on one day: all its calls raise the same counter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Way {
-    /// Where they went.
+    /// The route of the calls.
     pub(super) route: Route,
     /// The day, in days since 1970-01-01, UTC.
     pub(super) day: i32,
 }
 
-/// How many calls went one way.
+/// How many calls took one way.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct WayCount {
-    /// The way.
+    /// The route and the day.
     pub(super) way: Way,
-    /// How many.
+    /// The number of calls.
     pub(super) calls: u64,
-    /// The latest batch that names it: how many batches were made before, and one.
+    /// The latest batch that names it, counted from 1; 0 if none does.
     batch: u32,
     /// The index that it has in that batch, or [`NOWHERE`].
     index: u32,
 }
 
-/// The ways that calls went, by their indexes.
+/// The ways of calls, by their indexes.
 #[derive(Debug, Default)]
 pub(super) struct Ways {
     /// The index of each way.
     indexes: HashMap<Way, u32, RandomState>,
-    /// How many calls went each.
+    /// The number of calls of each way.
     counts: Vec<WayCount>,
     /// How many batches were made.
     batches: u32,
@@ -61,7 +62,7 @@ pub(super) struct Ways {
 impl Ways {
     /// Counts a call; returns the index of its way.
     pub(super) fn raise(&mut self, way: Way) -> u32 {
-        // There are no more ways than calls within a few minutes.
+        // There are no more ways than calls within a few minutes, so the index fits.
         let next = u32::try_from(self.counts.len()).unwrap_or(u32::MAX);
         let index = match self.indexes.entry(way) {
             Entry::Occupied(known) => *known.get(),
@@ -81,8 +82,8 @@ impl Ways {
         index
     }
 
-    /// Gives the calls of a batch, whose routes are indexes of ways, routes of its own. Calls of an
-    /// environment that is gone are left out.
+    /// Gives a batch, whose routes are indexes in this table, a list of routes of its own. Calls of a removed
+    /// environment are dropped.
     pub(super) fn name_routes(&mut self, batch: &mut RoutedBatch, directory: &Directory) {
         self.batches += 1;
         let routes = &mut batch.routes;
@@ -106,14 +107,14 @@ impl Ways {
         });
     }
 
-    /// How many calls went which way.
+    /// The ways and their numbers of calls.
     pub(super) fn iter(&self) -> impl Iterator<Item = &WayCount> {
         self.counts.iter()
     }
 
-    /// Begins anew; returns how many calls went which way until now.
+    /// Empties the table; returns the ways and their numbers of calls.
     pub(super) fn take(&mut self) -> Vec<WayCount> {
-        // The table keeps its memory, because the calls that come next would wait while it grows.
+        // The table keeps its memory: otherwise the next calls would wait while it grows.
         self.indexes.clear();
         self.batches = 0;
         std::mem::take(&mut self.counts)
@@ -121,8 +122,8 @@ impl Ways {
 }
 
 impl Route {
-    /// The route by the identifiers of environment and agents; none where the environment is gone and no
-    /// agent tells which it was.
+    /// The route by the identifiers of environment and agents; `None` if the environment was removed and no agent
+    /// shows which one it was.
     fn named(&self, directory: &Directory) -> Option<BatchRoute> {
         let identity = |slot: Option<AgentSlot>| slot.and_then(|slot| directory.identity(slot));
         let (agent, source) = (identity(self.agent), identity(self.source));
@@ -139,7 +140,7 @@ impl Route {
 }
 
 impl Way {
-    /// The counter that these calls raise, if any: whoever was deleted meanwhile is counted all the same.
+    /// The counter that these calls raise, if any; they count even if an agent was deleted meanwhile.
     pub(super) fn count_key(&self, directory: &Directory) -> Option<CountKey> {
         let (environment, agent) = directory.identity(self.route.agent?)?;
         let source = self.route.source.and_then(|slot| directory.identity(slot));
@@ -154,7 +155,7 @@ impl Way {
 }
 
 impl Hash for Way {
-    /// Two integers instead of a dozen parts: a way is looked up for every call.
+    /// Two integers instead of many fields: a way is looked up for every call.
     fn hash<H: Hasher>(&self, state: &mut H) {
         let slot = |agent: Option<AgentSlot>| agent.map_or(u64::MAX, |slot| u64::from(slot.0));
         let route = &self.route;
@@ -165,5 +166,5 @@ impl Hash for Way {
     }
 }
 
-/// Stands for no index.
+/// An index that no way has.
 const NOWHERE: u32 = u32::MAX;

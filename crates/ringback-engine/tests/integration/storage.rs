@@ -126,15 +126,15 @@ async fn every_answer_is_right_while_contacts_are_loaded_and_written() {
     let engine = open(&memory, &clock);
     let here = environment(&engine).await;
     let source = agent(&engine, here, "source", Direction::Outbound, &[]).await;
-    let call = |place: u64, from: Option<u64>| NewCall {
+    let call = |index: u64, from: Option<u64>| NewCall {
         agent: source,
-        to: e164(5_511_900_000_000 + place),
+        to: e164(5_511_900_000_000 + index),
         from: from.map(e164),
         status: None,
         started_at: None,
-        sid: Some(format!("{place}-{from:?}").into()),
+        sid: Some(format!("{index}-{from:?}").into()),
     };
-    let calls = (0..CONTACTS).map(|place| call(place, None)).collect();
+    let calls = (0..CONTACTS).map(|index| call(index, None)).collect();
     engine
         .submit(RecordCalls {
             environment: here,
@@ -154,16 +154,16 @@ async fn every_answer_is_right_while_contacts_are_loaded_and_written() {
                 .environment_by_id(here)
                 .expect("it is there")
                 .slot;
-            let mut place = 0;
+            let mut index = 0;
             while !done.load(Ordering::Relaxed) {
-                place = (place + 7_919) % CONTACTS;
+                index = (index + 7_919) % CONTACTS;
                 let calls = engine
                     .contacts()
-                    .calls(slot, e164(5_511_900_000_000 + place))
+                    .calls(slot, e164(5_511_900_000_000 + index))
                     .expect("storage works");
                 assert!(
                     calls.iter().any(|call| call.from.is_none()),
-                    "{place} was recorded"
+                    "{index} was recorded"
                 );
             }
         }
@@ -173,7 +173,7 @@ async fn every_answer_is_right_while_contacts_are_loaded_and_written() {
         let places = (chunk * 100)..(chunk * 100 + 100);
         let calls = places
             .clone()
-            .map(|place| call(place, Some(551_140_000_000)))
+            .map(|index| call(index, Some(551_140_000_000)))
             .collect();
         engine
             .submit(RecordCalls {
@@ -187,12 +187,12 @@ async fn every_answer_is_right_while_contacts_are_loaded_and_written() {
             .environment_by_id(here)
             .expect("it is there")
             .slot;
-        for place in places {
+        for index in places {
             let calls = engine
                 .contacts()
-                .calls(slot, e164(5_511_900_000_000 + place))
+                .calls(slot, e164(5_511_900_000_000 + index))
                 .expect("storage works");
-            assert_eq!(calls.iter().count(), 2, "{place} was recorded twice");
+            assert_eq!(calls.iter().count(), 2, "{index} was recorded twice");
         }
     }
     done.store(true, Ordering::Relaxed);
@@ -225,10 +225,10 @@ async fn a_contact_that_cannot_be_read_has_no_answer_until_it_can() {
     let engine = open(&memory, &clock);
     let here = environment(&engine).await;
     let source = agent(&engine, here, "source", Direction::Outbound, &[]).await;
-    let contact = |place: u64| e164(5_511_900_000_000 + place);
-    let call = |place: u64, sid: &str| NewCall {
+    let contact = |index: u64| e164(5_511_900_000_000 + index);
+    let call = |index: u64, sid: &str| NewCall {
         agent: source,
-        to: contact(place),
+        to: contact(index),
         from: None,
         status: None,
         started_at: None,
@@ -242,7 +242,7 @@ async fn a_contact_that_cannot_be_read_has_no_answer_until_it_can() {
         let engine = engine.clone();
         async move { engine.submit(command).await.expect("recorded") }
     };
-    let calls = (0..CONTACTS).map(|place| call(place, &place.to_string()));
+    let calls = (0..CONTACTS).map(|index| call(index, &index.to_string()));
     record(&engine, calls.collect()).await;
     drop(engine);
 
@@ -253,16 +253,16 @@ async fn a_contact_that_cannot_be_read_has_no_answer_until_it_can() {
         .environment_by_id(here)
         .expect("made")
         .slot;
-    let known = |place| {
-        let calls = engine.contacts().calls(slot, contact(place));
+    let known = |index| {
+        let calls = engine.contacts().calls(slot, contact(index));
         calls.map(|calls| calls.iter().count())
     };
     while !engine.health().index_damaged {
         assert_eq!(known(DAMAGED), Err(ContactUnreadable));
         tokio::task::yield_now().await;
     }
-    for place in (0..CONTACTS).filter(|place| *place != DAMAGED) {
-        assert_eq!(known(place), Ok(1), "{place}");
+    for index in (0..CONTACTS).filter(|index| *index != DAMAGED) {
+        assert_eq!(known(index), Ok(1), "{index}");
     }
     assert_eq!(known(DAMAGED), Err(ContactUnreadable));
     memory.damage(None);
