@@ -1,4 +1,4 @@
-//! Which messages are served: the rates of peers, overload, and the packet filter before the socket.
+//! Decides which messages are served: the rates of peers, overload, and the packet filter before the socket.
 
 pub(crate) mod excess;
 pub(crate) mod gate;

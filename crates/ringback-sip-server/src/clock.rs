@@ -1,24 +1,24 @@
-//! The time, on the clocks that the server needs: for people, for datagrams and for budgets.
+//! The server's clocks: wall time for people, time since 1970 for datagrams, and uptime for budgets.
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use ringback_routing::Timestamp;
 
-/// Tells the time since the server was made.
+/// The clock of the server, which starts when the server is made.
 #[derive(Debug)]
 pub(crate) struct Clock {
-    /// When that was.
+    /// The start of the server.
     started: Instant,
 }
 
-/// One moment.
+/// One moment, on every clock.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Now {
-    /// For people and recorded calls.
+    /// Wall time, for people and recorded calls.
     pub(crate) wall: Timestamp,
-    /// The same since 1970, as the system stamps datagrams.
+    /// Wall time since 1970, as the system stamps datagrams.
     pub(crate) since_epoch: Duration,
-    /// For budgets: since the server was made.
+    /// Time since the server was made, for budgets.
     pub(crate) uptime: Duration,
 }
 
@@ -30,9 +30,9 @@ impl Clock {
         }
     }
 
-    /// This moment.
+    /// The current moment.
     pub(crate) fn now(&self) -> Now {
-        // A clock before 1970 is as good as none.
+        // A clock before 1970 is as wrong as no clock.
         let wall = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .unwrap_or_default();

@@ -1,4 +1,4 @@
-//! What the server runs on: the `[sip]` section, checked and compiled.
+//! The configuration that the server runs on: the `[sip]` section, checked and compiled.
 
 pub(crate) mod problem;
 
@@ -46,13 +46,13 @@ pub struct SipConfig {
     pub(crate) proxy_protocol: Vec<ipnet::IpNet>,
     /// TCP, TLS and HEP connections open at once.
     pub(crate) max_connections: usize,
-    /// The same, of one peer.
+    /// The same limit for one peer.
     pub(crate) max_connections_per_peer: usize,
     /// How long a silent connection stays open.
     pub(crate) idle_timeout: Duration,
-    /// Who is served.
+    /// The peers that are served.
     pub(crate) peers: PeerTable,
-    /// Whether that is this machine alone, because no peer is configured.
+    /// Whether only loopback is served, because no peer is configured.
     pub(crate) serves_loopback_alone: bool,
 }
 
@@ -122,8 +122,8 @@ impl TryFrom<SipSpec> for SipConfig {
 }
 
 impl SipConfig {
-    /// Keeps the number of TCP, TLS and HEP connections to at most so many, whatever is configured;
-    /// false if that is fewer than configured. For who knows how many files the process may open.
+    /// Limits the number of TCP, TLS and HEP connections to at most this, whatever is configured; false if that
+    /// is fewer than configured. For a caller that knows how many files the process may open.
     pub fn limit_connections(&mut self, most: usize) -> bool {
         let is_enough = self.max_connections <= most;
         self.max_connections = self.max_connections.min(most);
@@ -146,7 +146,7 @@ fn listeners(key: &str, texts: &[String], problems: &mut Problems) -> Vec<Socket
     addresses
 }
 
-/// Loads what `[sip.tls]` names; a certificate may be named though nothing listens yet.
+/// Loads the files of `[sip.tls]`, also if nothing listens for TLS yet.
 fn load_certificates(
     spec: &TlsSpec,
     needed: bool,
@@ -224,8 +224,8 @@ fn read_balancers(texts: &[String], problems: &mut Problems) -> Vec<ipnet::IpNet
     networks
 }
 
-/// Reads an address or a CIDR. One with bits beyond the prefix is refused: nobody could tell whether
-/// the one address or the whole network is meant.
+/// Reads an address or a CIDR. Bits beyond the prefix are refused: nobody could know whether the one address or
+/// the whole network is meant.
 pub(crate) fn read_network(text: &str) -> Result<ipnet::IpNet, ConfigProblem> {
     let unreadable = || ConfigProblem::PeerAddress(text.to_owned());
     match text.parse::<ipnet::IpNet>() {
@@ -241,7 +241,7 @@ pub(crate) fn read_network(text: &str) -> Result<ipnet::IpNet, ConfigProblem> {
     }
 }
 
-/// Reads one peer, but for its addresses.
+/// Reads one peer without its addresses.
 fn read_peer(key: &str, spec: &PeerSpec, problems: &mut Problems) -> Peer {
     let name = match &spec.name {
         Some(name) => name.clone(),
@@ -312,7 +312,7 @@ fn read_peer(key: &str, spec: &PeerSpec, problems: &mut Problems) -> Peer {
     }
 }
 
-/// Reads by which rules a peer's numbers are read.
+/// Reads the rules for a peer's numbers.
 fn read_rules(key: &str, spec: &PeerSpec, problems: &mut Problems) -> NumberRules {
     let country = spec.country.as_ref().and_then(|code| {
         let country = code.parse::<Country>().ok();
@@ -354,12 +354,12 @@ fn read_rules(key: &str, spec: &PeerSpec, problems: &mut Problems) -> NumberRule
         international_prefix: spec.international_prefix.clone(),
         form,
     };
-    // Now, so that the first call does not wait for it.
+    // Now, so that the first call does not wait.
     rules.borrowed().warm_up();
     rules
 }
 
-/// Reads where a peer's dialed numbers are.
+/// Reads the sources of a peer's dialed numbers.
 fn read_dialed_order(key: &str, spec: &PeerSpec, problems: &mut Problems) -> Vec<DialedSource> {
     let mut order = Vec::new();
     for (index, word) in spec.dialed_order.iter().enumerate() {
@@ -382,7 +382,7 @@ fn read_dialed_order(key: &str, spec: &PeerSpec, problems: &mut Problems) -> Vec
     order
 }
 
-/// Reads what is taken off a peer's dialed numbers, longest first.
+/// Reads the prefixes to strip from a peer's dialed numbers, longest first.
 fn read_strip_prefixes(key: &str, spec: &PeerSpec, problems: &mut Problems) -> Vec<Box<str>> {
     let is_dialed = |byte: u8| byte.is_ascii_digit() || b"+*#".contains(&byte);
     let mut prefixes: Vec<Box<str>> = Vec::new();
@@ -397,12 +397,12 @@ fn read_strip_prefixes(key: &str, spec: &PeerSpec, problems: &mut Problems) -> V
     prefixes
 }
 
-/// Reads where learned INVITEs are redirected.
+/// Reads the next hop of learned INVITEs.
 fn read_next_hop(key: &str, spec: &PeerSpec) -> Result<Option<Box<str>>, SipConfigError> {
     let Some(text) = &spec.next_hop else {
         return Ok(None);
     };
-    // Without placeholders a user of its own would stand for everybody who is called.
+    // A user without placeholders would replace every called number.
     let user = text.split_once('@').map(|(user, _)| user);
     let is_fixed = user.is_some_and(|user| !user.contains('{')) || text.contains('?');
     if is_fixed || ringback_sip_proto::validate_target(text).is_err() {
@@ -412,7 +412,7 @@ fn read_next_hop(key: &str, spec: &PeerSpec) -> Result<Option<Box<str>>, SipConf
     Ok(Some(text.as_str().into()))
 }
 
-/// The source of the caller that a word stands for.
+/// The source of the caller with this name in the configuration.
 fn identity(word: &str) -> Option<IdentitySource> {
     Some(match word {
         "p-asserted-identity" => IdentitySource::PAssertedIdentity,
@@ -424,23 +424,23 @@ fn identity(word: &str) -> Option<IdentitySource> {
     })
 }
 
-/// An error about a word.
+/// The error for a word that is not allowed.
 fn word_problem(key: String, value: &str, allowed: &'static str) -> SipConfigError {
     let value = value.to_owned();
     problem(key, ConfigProblem::Word { value, allowed })
 }
 
-/// More workers than any machine has cores.
+/// More than any machine has cores.
 const MAX_WORKERS: usize = 1_024;
 
-/// A week.
+/// One week.
 const MAX_IDLE_SECONDS: usize = 7 * 24 * 60 * 60;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// The key of the error that the section gives, or nothing.
+    /// The key of the error in this section, or nothing.
     fn refused_key(toml: &str) -> String {
         let spec: SipSpec = match toml::from_str(toml) {
             Ok(spec) => spec,

@@ -1,7 +1,6 @@
-//! What threads count, each in a shard of its own, and what the counts are called.
+//! The counters of threads, each in a shard of its own, and their names in metrics.
 //!
-//! No two cores write to one cache line, and a count is an addition and nothing else; all connections share one
-//! shard.
+//! No two cores write to one cache line, so counting is a plain addition. All connections share one shard.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -19,7 +18,7 @@ pub(crate) struct Counter(AtomicU64);
 /// How many threads write to a shard.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Writers {
-    /// One, so that a count is an addition and no locked instruction.
+    /// One thread, so that counting needs no locked instruction.
     One,
     /// Several.
     #[default]
@@ -27,7 +26,7 @@ pub(crate) enum Writers {
 }
 
 impl Writers {
-    /// Those of so many shards: the last one is that of all connections.
+    /// The writers of each of this many shards: the last shard is that of all connections.
     pub(crate) fn of_shards(shards: usize) -> impl Iterator<Item = Self> {
         (1..=shards).map(move |shard| {
             if shard < shards {
@@ -40,7 +39,7 @@ impl Writers {
 }
 
 impl Counter {
-    /// One more, in a shard.
+    /// Adds one to the counter of a shard.
     pub(crate) fn bump(&self, writers: Writers) {
         match writers {
             Writers::One => self.0.store(self.get() + 1, Ordering::Relaxed),
@@ -48,7 +47,7 @@ impl Counter {
         }
     }
 
-    /// So many more, in a shard.
+    /// Adds to the counter of a shard.
     fn add(&self, count: u64, writers: Writers) {
         match writers {
             Writers::One => self
@@ -60,12 +59,12 @@ impl Counter {
         }
     }
 
-    /// One more, of what all threads count together.
+    /// Adds one to a counter that all threads share.
     pub(crate) fn bump_shared(&self) {
         self.0.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// As of now.
+    /// The current value.
     pub(crate) fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
@@ -81,7 +80,7 @@ macro_rules! label {
         }
 
         impl $name {
-            /// How each value is written.
+            /// The name of each value in metrics.
             pub(crate) const NAMES: &[&str] = &[$($text),+];
 
         }
@@ -95,7 +94,7 @@ label! {
         Stranger = "stranger",
         /// The peer is not served over this transport.
         Transport = "transport",
-        /// Line ends to keep a flow alive.
+        /// Line ends that keep a flow alive.
         KeepAlive = "keep_alive",
         /// No reply can be addressed.
         NoVia = "no_via",
@@ -111,13 +110,13 @@ label! {
         Rate = "rate",
         /// An INVITE that waited too long, refused in silence.
         Late = "late",
-        /// An INVITE of a peer that takes more than its share of an overloaded server.
+        /// An INVITE of a peer above its share of an overloaded server.
         Share = "share",
-        /// Another request, or a malformed one, over the budget for these.
+        /// Another request, or a malformed one, over the budget for those.
         OtherBudget = "other_budget",
-        /// The system did not send the reply.
+        /// The system could not send the reply.
         SendFailed = "send_failed",
-        /// Something that should not have happened happened; see the log.
+        /// A bug or an unexpected error; see the log.
         Internal = "internal",
     }
 }
@@ -129,11 +128,11 @@ label! {
         Rate = "rate",
         /// An INVITE that waited too long.
         Late = "late",
-        /// An INVITE of a peer that takes more than its share of an overloaded server.
+        /// An INVITE of a peer above its share of an overloaded server.
         Share = "share",
         /// An INVITE whose caller cannot be looked up, because storage is damaged or fails.
         Unreadable = "unreadable",
-        /// The server is about to end.
+        /// The server is draining.
         Draining = "draining",
         /// Longer than 64 KiB.
         TooLarge = "too_large",
@@ -143,21 +142,21 @@ label! {
         UnknownMethod = "unknown_method",
         /// A method that is not served.
         MethodNotAllowed = "method_not_allowed",
-        /// In a dialog that was never made.
+        /// A request in a dialog; we have no dialogs.
         NoDialog = "no_dialog",
         /// A URI that is neither `sip:`, `sips:` nor `tel:`.
         UriScheme = "uri_scheme",
         /// An extension is required.
         Extension = "extension",
-        /// No empty line behind the headers.
+        /// The empty line behind the headers is missing.
         Unterminated = "unterminated",
         /// A line that is no header.
         HeaderLine = "header_line",
         /// A `Content-Length` that is missing, repeated, malformed or wrong.
         ContentLength = "content_length",
-        /// The first line.
+        /// The first line is malformed.
         RequestLine = "request_line",
-        /// The request URI.
+        /// The request URI is malformed.
         RequestUri = "request_uri",
         /// A header that is missing.
         MissingHeader = "missing_header",
@@ -173,7 +172,7 @@ label! {
 }
 
 impl ExcessCause {
-    /// As metrics name it.
+    /// The name in metrics.
     pub(crate) fn name(self) -> &'static str {
         Refused::from(self).name()
     }
@@ -200,7 +199,7 @@ impl From<ExcessCause> for Refused {
 }
 
 label! {
-    /// What became of a connection.
+    /// An event of a connection.
     Connection {
         /// It was opened.
         Opened = "opened",
@@ -210,31 +209,31 @@ label! {
         Limit = "refused_limit",
         /// Refused: too many of the peer's.
         PeerLimit = "refused_peer_limit",
-        /// Refused: no descriptor was left, or another failure of the system.
+        /// Refused: no file descriptor was left, or the system failed otherwise.
         AcceptFailed = "refused_system",
-        /// Closed: a balancer sent no PROXY protocol header that can be used.
+        /// Closed: a load balancer sent no usable PROXY protocol header.
         ProxyHeader = "closed_proxy_header",
-        /// Closed: TLS could not be agreed on.
+        /// Closed: the TLS handshake failed.
         Handshake = "closed_handshake",
         /// Closed by the peer.
         Peer = "closed_peer",
         /// Closed: nothing came for too long.
         Idle = "closed_idle",
-        /// Closed: a message took too long to come.
+        /// Closed: a message took too long to arrive.
         SlowSender = "closed_slow_sender",
-        /// Closed: replies were not taken.
+        /// Closed: the peer did not read its replies.
         SlowReader = "closed_slow_reader",
-        /// Closed: no message could be found in the stream any more.
+        /// Closed: the boundaries of messages in the stream were lost.
         Framing = "closed_framing",
-        /// Closed: the peer is served no longer.
+        /// Closed: the peer is no longer served.
         Removed = "closed_removed",
-        /// Closed: the server ends.
+        /// Closed: the server stops.
         Stopped = "closed_stopped",
     }
 }
 
 label! {
-    /// What became of a HEP packet.
+    /// The result of a HEP packet.
     Hep {
         /// It held an INVITE or a response.
         Taken = "taken",
@@ -242,11 +241,11 @@ label! {
         Other = "other",
         /// The source may not mirror.
         Stranger = "stranger",
-        /// It does not bear the key.
+        /// It lacks the configured key.
         Key = "key",
-        /// It is of version 1, which is not read.
+        /// It is of version 1, which is not supported.
         Version1 = "hepv1",
-        /// It is of version 2, which is not read.
+        /// It is of version 2, which is not supported.
         Version2 = "hepv2",
         /// It could not be read.
         Malformed = "malformed",
@@ -254,38 +253,38 @@ label! {
 }
 
 label! {
-    /// What a message taught.
+    /// What was learned from a message.
     LearnedEvent {
         /// A new outbound call.
         Call = "call",
-        /// A further status of one.
+        /// A new status of an outbound call.
         Status = "status",
         /// An answered callback.
         Answered = "answered",
-        /// Nothing: the header names nobody, or an inbound agent.
+        /// Nothing: the header names no agent that we know, or an inbound one.
         UnknownAgent = "unknown_agent",
         /// Nothing: the contact's number cannot be read.
         UnreadableContact = "unreadable_contact",
         /// Nothing: the Call-ID is longer than 255 bytes.
         LongCallId = "long_call_id",
-        /// Nothing: it is known already.
+        /// Nothing: it was known already.
         Repeated = "repeated",
     }
 }
 
-/// What one thread counts.
+/// The counters of one thread.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 pub(crate) struct CounterShard {
-    /// Who writes the counters of this shard.
+    /// How many threads write to this shard.
     writers: Writers,
     /// Messages received, by transport.
     pub(crate) received: [Counter; 3],
     /// ACKs absorbed.
     pub(crate) acks: Counter,
-    /// INVITEs that were answered before.
+    /// INVITEs answered again from memory.
     pub(crate) retransmissions: Counter,
-    /// Outbound INVITEs sent on to their next hop.
+    /// Outbound INVITEs redirected to their next hop.
     pub(crate) forwarded: Counter,
     /// Replies by status.
     pub(crate) replies: [Counter; STATUSES.len() + 1],
@@ -297,32 +296,32 @@ pub(crate) struct CounterShard {
     pub(crate) refused: [Counter; Refused::NAMES.len()],
     /// How long replies took, by transport.
     pub(crate) latencies: [Latencies; TRANSPORTS.len()],
-    /// Whether the thread cannot keep up.
+    /// Whether the thread is overloaded.
     pub(crate) overloaded: AtomicBool,
 }
 
-/// How long replies took: how many lie between a bound and the one before, and the sum of all.
+/// How long replies took: the number of replies between two bounds, and the sum of all times.
 #[derive(Debug, Default)]
 pub(crate) struct Latencies {
-    /// One for each of [`LATENCY_BOUNDS`], and one for what is beyond.
+    /// One for each of [`LATENCY_BOUNDS`], and one for longer times.
     pub(crate) buckets: [Counter; LATENCY_BOUNDS.len() + 1],
-    /// In microseconds.
+    /// The sum of all times, in microseconds.
     pub(crate) micros: Counter,
 }
 
-/// What one thread counts of one peer.
+/// The counters of one thread for one peer.
 #[derive(Debug, Default)]
 #[repr(align(64))]
 pub(crate) struct PeerCounters {
-    /// Who writes the counters of this shard.
+    /// How many threads write to this shard.
     writers: Writers,
     /// Messages received.
     pub(crate) messages: Counter,
     /// New INVITEs served.
     pub(crate) invites: Counter,
-    /// Other messages dropped for their number.
+    /// Other messages dropped because there were too many.
     pub(crate) dropped: Counter,
-    /// INVITEs refused or dropped for their number.
+    /// INVITEs refused or dropped because there were too many.
     pub(crate) refused: [Counter; Excess::ALL.len()],
 }
 
@@ -345,24 +344,24 @@ impl PeerCounters {
         self.invites.bump(self.writers);
     }
 
-    /// An INVITE was one too many.
+    /// An INVITE was over a limit.
     pub(crate) fn refused(&self, excess: Excess) {
         if let Some(counter) = self.refused.get(excess.index()) {
             counter.bump(self.writers);
         }
     }
 
-    /// How many INVITEs were too many in this way.
+    /// How many INVITEs were over this limit.
     pub(crate) fn refused_as(&self, excess: Excess) -> u64 {
         self.refused.get(excess.index()).map_or(0, Counter::get)
     }
 
-    /// How many INVITEs were too many.
+    /// How many INVITEs were over any limit.
     pub(crate) fn refused_in_all(&self) -> u64 {
         self.refused.iter().map(Counter::get).sum()
     }
 
-    /// Another message was one too many.
+    /// Another message was over its limit.
     pub(crate) fn dropped(&self) {
         self.dropped.bump(self.writers);
     }
@@ -382,17 +381,17 @@ impl CounterShard {
         self.acks.bump(self.writers);
     }
 
-    /// An INVITE came that was answered before.
+    /// An INVITE was answered again from memory.
     pub(crate) fn retransmitted(&self) {
         self.retransmissions.bump(self.writers);
     }
 
-    /// Whether the thread cannot keep up.
+    /// Notes whether the thread is overloaded.
     pub(crate) fn set_overloaded(&self, is_overloaded: bool) {
         self.overloaded.store(is_overloaded, Ordering::Relaxed);
     }
 
-    /// An outbound INVITE was sent on.
+    /// An outbound INVITE was redirected to its next hop.
     pub(crate) fn forwarded(&self) {
         self.forwarded.bump(self.writers);
     }
@@ -408,7 +407,7 @@ impl CounterShard {
         self.replies[index.unwrap_or(STATUSES.len())].bump(self.writers);
     }
 
-    /// A reply left so long after its request had come.
+    /// A reply was sent this long after its request had arrived.
     pub(crate) fn took(&self, transport: Transport, latency: Duration) {
         let latencies = &self.latencies[transport_index(transport)];
         let micros = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX);
@@ -432,7 +431,7 @@ impl CounterShard {
         }
     }
 
-    /// Nothing was answered.
+    /// A message got no reply.
     pub(crate) fn dropped(&self, cause: Dropped) {
         self.dropped[cause as usize].bump(self.writers);
     }
@@ -444,7 +443,7 @@ impl CounterShard {
 }
 
 impl Refused {
-    /// How it is written.
+    /// The name in metrics.
     pub(crate) fn name(self) -> &'static str {
         Self::NAMES.get(self as usize).copied().unwrap_or("other")
     }
@@ -497,7 +496,7 @@ impl From<Refusal> for Refused {
     }
 }
 
-/// Where a transport stands in [`TRANSPORTS`].
+/// The index of a transport in [`TRANSPORTS`].
 const fn transport_index(transport: Transport) -> usize {
     match transport {
         Transport::Udp => 0,
@@ -506,7 +505,7 @@ const fn transport_index(transport: Transport) -> usize {
     }
 }
 
-/// The upper bounds of durations, in microseconds, and as they are written, in seconds.
+/// The upper bounds of durations in microseconds, and their text in metrics, in seconds.
 pub(crate) const LATENCY_BOUNDS: [(u64, &str); 12] = [
     (50, "0.00005"),
     (100, "0.0001"),
@@ -522,10 +521,10 @@ pub(crate) const LATENCY_BOUNDS: [(u64, &str); 12] = [
     (1_000_000, "1"),
 ];
 
-/// The transports, in the order in which messages are counted.
+/// The transports, in the order of the counters.
 pub(crate) const TRANSPORTS: [&str; 3] = ["udp", "tcp", "tls"];
 
-/// The statuses that are sent.
+/// The statuses that the server sends.
 pub(crate) const STATUSES: [u16; 13] = [
     200, 302, 400, 404, 405, 416, 420, 480, 481, 501, 503, 505, 513,
 ];

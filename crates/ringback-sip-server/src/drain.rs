@@ -1,4 +1,4 @@
-//! Counting and telling what messages came to. Every effect is looked at here, and nowhere else.
+//! Counts the effects of messages and reports them to the program. All effects are handled here.
 
 use ringback_routing::CallStatus;
 use ringback_sip_proto::Origin;
@@ -11,8 +11,8 @@ use crate::redirect::effect::{Effect, Outcome, UnservedCall};
 use crate::shared::Shared;
 
 impl<P: Events> Shared<P> {
-    /// Counts and tells what a message came to that was received from `origin`. `shard` says which counters are those
-    /// of the thread.
+    /// Counts and reports the effects of a message that came from `origin`. `shard` is the index of the thread's
+    /// counters.
     pub(crate) fn drain(&self, shard: usize, origin: Origin, outcome: &mut Outcome<'_, '_>) {
         let counters = self.metrics.shard(shard);
         counters.received(origin.transport);
@@ -73,13 +73,13 @@ impl<P: Events> Shared<P> {
         }
     }
 
-    /// Counts and tells what a message taught.
+    /// Counts and reports what was learned from a message.
     pub(crate) fn tell(&self, learned: Learned<'_>) {
         for lesson in learned.lessons {
             match lesson {
                 Lesson::Call(call) => {
                     self.metrics.learned(LearnedEvent::Call);
-                    // Its end may have been known before it.
+                    // Its last status may have arrived before its INVITE.
                     if call.status > CallStatus::Initiated {
                         self.metrics.learned(LearnedEvent::Status);
                     }
@@ -100,7 +100,7 @@ impl<P: Events> Shared<P> {
     }
 }
 
-/// A refused call as people are shown it.
+/// A refused call in the form shown to operators.
 fn shown(call: UnservedCall<'_>, peer: &str, origin: Origin, status: Option<u16>) -> RefusedCall {
     RefusedCall {
         at: call.at,

@@ -1,4 +1,4 @@
-//! When a certificate expires: the one field that operators have to watch.
+//! The expiry of a certificate: the one field that operators have to watch.
 
 use ringback_routing::Timestamp;
 
@@ -6,7 +6,7 @@ use ringback_routing::Timestamp;
 pub(crate) fn expires_at(certificate: &[u8]) -> Option<Timestamp> {
     let (outer, _) = element(certificate, SEQUENCE)?;
     let (mut fields, _) = element(outer, SEQUENCE)?;
-    // The version may be left out, and is then the first.
+    // The version is optional; without it the certificate is of version 1.
     if let Some((_, rest)) = element(fields, VERSION) {
         fields = rest;
     }
@@ -19,7 +19,7 @@ pub(crate) fn expires_at(certificate: &[u8]) -> Option<Timestamp> {
     not_after.parse().ok()
 }
 
-/// Reads a time, written as RFC 3339 asks, and gives what is behind it.
+/// Reads a time into the form of RFC 3339, and returns the bytes behind it.
 fn time(bytes: &[u8]) -> Option<(String, &[u8])> {
     let (text, century, rest) = if let Some((text, rest)) = element(bytes, UTC_TIME) {
         let text = std::str::from_utf8(text).ok()?;
@@ -47,7 +47,7 @@ fn time(bytes: &[u8]) -> Option<(String, &[u8])> {
     Some((time, rest))
 }
 
-/// The content of the first element, if it bears this tag, and what is behind it.
+/// The content of the first element, if it has this tag, and the bytes behind it.
 fn element(bytes: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
     let (&first, rest) = bytes.split_first()?;
     if first != tag {
@@ -79,7 +79,7 @@ const VERSION: u8 = 0xa0;
 const UTC_TIME: u8 = 0x17;
 /// A time with a year of four digits.
 const GENERALIZED_TIME: u8 = 0x18;
-/// Set where a length has bytes of its own.
+/// The bit of a length that has bytes of its own.
 const LONG_FORM: u8 = 0x80;
 
 #[cfg(test)]
@@ -107,7 +107,7 @@ mod tests {
     #[test]
     fn a_damaged_certificate_has_no_end_and_does_no_harm() {
         let whole = certificate(2027, 2, 28);
-        // Behind the validity nothing is read, but the outer lengths must fit.
+        // Nothing behind the validity is read, but the outer lengths must fit.
         for length in 0..whole.len() {
             assert_eq!(expires_at(&whole[..length]), None, "{length}");
         }

@@ -1,4 +1,4 @@
-//! Who calls and who is called, read by the rules of the peer that says so.
+//! The caller and the dialed number of a message, read by the rules of its peer.
 
 use ringback_routing::{
     Caller, DialedNumber, Directory, E164, Environment, NumberRulesRef, WrittenNumber,
@@ -7,11 +7,11 @@ use ringback_sip_proto::{Identity, Message};
 
 use crate::peers::{DialedSource, Peer};
 
-/// The dialed number as the first of the peer's sources says that reads as one. `request_uri` is who the request
-/// URI names.
+/// The dialed number: the first of the peer's sources that reads as a number. `request_uri` is the identity in
+/// the request URI.
 ///
-/// Without a country of the peer it needs `+` or the international prefix, or that the peer sends E.164 without
-/// plus: nobody knows yet whose number it is.
+/// Without a country of the peer the number needs `+` or the international prefix, unless the peer sends E.164
+/// without plus: its environment is not known yet.
 pub(crate) fn first_dialed(
     message: &Message<'_>,
     request_uri: Identity,
@@ -20,14 +20,14 @@ pub(crate) fn first_dialed(
     dialed_numbers(message, request_uri, peer, peer.rules.borrowed()).next()
 }
 
-/// Where the first number is not ours: the first that is, of those that the peer's sources say behind it.
+/// If the first number is not ours: the first number of the peer's further sources that is.
 pub(crate) fn further_dialed<'d>(
     message: &Message<'_>,
     request_uri: Identity,
     peer: &Peer,
     directory: &'d Directory,
 ) -> Option<(E164, DialedNumber<'d>)> {
-    // Nearly always there is no further source.
+    // Nearly all peers have no further source.
     if matches!(*peer.dialed_order, [DialedSource::RequestUri]) {
         return None;
     }
@@ -36,7 +36,7 @@ pub(crate) fn further_dialed<'d>(
         .find_map(|number| Some((number, directory.dialed(number)?)))
 }
 
-/// Whether one of the numbers that the peer's sources say was dialed is ours.
+/// Whether one of the dialed numbers in the peer's sources is ours.
 pub(crate) fn is_for_us(message: &Message<'_>, peer: &Peer, directory: &Directory) -> bool {
     let request_uri = message.request_uri_identity(&peer.strip_prefixes);
     request_uri.is_some_and(|request_uri| {
@@ -45,7 +45,8 @@ pub(crate) fn is_for_us(message: &Message<'_>, peer: &Peer, directory: &Director
     })
 }
 
-/// The dialed number of an outbound call: the first that reads as one, in the agent's environment.
+/// The dialed number of an outbound call: the first source that reads as a number by the rules of the agent's
+/// environment.
 pub(crate) fn dialed_outbound(
     message: &Message<'_>,
     peer: &Peer,
@@ -55,8 +56,8 @@ pub(crate) fn dialed_outbound(
     dialed_numbers(message, request_uri, peer, rules(peer, environment)).next()
 }
 
-/// The caller: of each source in the peer's order the first value that reads as a number, else the
-/// class of the last source that was there. Where nothing says who calls, the caller is anonymous.
+/// The caller: the first value that reads as a number, in the order of the peer's sources; else the class of the
+/// last source that was present. Without any source the caller is anonymous.
 pub(crate) fn caller(
     message: &Message<'_>,
     peer: &Peer,
@@ -75,7 +76,7 @@ pub(crate) fn caller(
     class
 }
 
-/// The rules of a peer; what they leave open is as in the environment, if one is known.
+/// The rules of a peer, completed by those of the environment if it is known.
 fn rules<'p>(peer: &'p Peer, environment: Option<&Environment>) -> NumberRulesRef<'p> {
     let mut rules = peer.rules.borrowed();
     if let Some(environment) = environment
@@ -89,7 +90,7 @@ fn rules<'p>(peer: &'p Peer, environment: Option<&Environment>) -> NumberRulesRe
     rules
 }
 
-/// What the peer's sources of the dialed number say, as far as it reads as numbers.
+/// The dialed numbers in the peer's sources that read as numbers.
 fn dialed_numbers<'m>(
     message: &'m Message<'m>,
     request_uri: Identity,

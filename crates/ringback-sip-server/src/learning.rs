@@ -1,21 +1,21 @@
-//! Learning from calls that pass by: outbound calls and how they end, and answered callbacks.
+//! Learns from calls that pass by: outbound calls and how they end, and answered callbacks.
 //!
-//! An outbound call is an INVITE without To tag whose dialed number is not ours, and that names an
-//! outbound agent: in the agent header, or by the calling number, if one outbound agent alone owns
-//! it. It is recorded once per Call-ID and environment, however often it is sent, forked or sent again
-//! with credentials. A Call-ID over [`MAX_CALL_ID`] bytes is not recorded.
+//! An outbound call is an INVITE without To tag whose dialed number is not ours, and that names an outbound
+//! agent: in the agent header, or by its calling number, if exactly one outbound agent owns that. The call is
+//! recorded once per Call-ID and environment, however often the INVITE is sent, forked or sent again with
+//! credentials. A Call-ID over [`MAX_CALL_ID`] bytes is not recorded.
 //!
-//! Replies are matched by Call-ID and CSeq number. A mirror may show both sides of a proxy, so the
-//! branches of a fork pass by too, and one of them may fail while the call goes on: a failure
-//! counts only if it answers the INVITE seen last that was not a fork (same top `Via` branch), a 2xx
-//! whoever sends it, and after a 2xx nothing counts. Where environments share a Call-ID, the reply
-//! belongs to the INVITE that it repeats more of: `Via` branch, `From` tag, `To` URI.
+//! Replies are matched by Call-ID and CSeq number. A mirror may show both sides of a proxy, and so also the
+//! branches of a fork, one of which may fail while the call goes on. So a failure counts only if it answers the
+//! latest INVITE that was not a fork (same top `Via` branch). A 2xx counts from any branch, and after a 2xx
+//! nothing else counts. If environments share a Call-ID, the reply belongs to the INVITE with which it has more
+//! in common: `Via` branch, `From` tag, `To` URI.
 //!
-//! Mirrors send over several sockets, so a final reply may overtake its INVITE: it is kept for
-//! [`EARLY_SECONDS`], at most [`MAX_EARLY`] of them.
+//! Mirrors send over several sockets, so a final reply may arrive before its INVITE: it is kept for
+//! [`EARLY_SECONDS`]. At most [`MAX_EARLY`] replies are kept.
 //!
-//! Calls are watched for five to ten minutes, and at most [`MAX_CALLS`] twice. Nothing is counted or told here:
-//! what a message taught is given back.
+//! Calls are watched for five to ten minutes, at most twice [`MAX_CALLS`]. Nothing is counted or reported here:
+//! the functions return what was learned.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::BuildHasher;
@@ -37,19 +37,19 @@ use crate::counters::LearnedEvent;
 use crate::identity;
 use crate::peers::Peer;
 
-/// Calls whose end is waited for.
+/// Watches calls until their end.
 #[derive(Debug)]
 pub(crate) struct Learning {
-    /// What was seen lately.
+    /// The calls seen lately.
     seen: Mutex<Seen>,
-    /// Seeds the hash of Call-IDs and the like, which come from outside.
+    /// Seeds the hash of Call-IDs and other values from the network.
     hasher: RandomState,
 }
 
-/// How a message is read that may be learned from.
+/// How to read a message that may be learned from.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Sighting<'s> {
-    /// Who shows it.
+    /// The peer that sent it.
     pub(crate) peer: &'s Peer,
     /// The header in which an outbound INVITE names its agent.
     pub(crate) agent_header: &'s str,
@@ -57,11 +57,11 @@ pub(crate) struct Sighting<'s> {
     pub(crate) directory: &'s Directory,
     /// When it was captured.
     pub(crate) at: Timestamp,
-    /// When it is looked at.
+    /// When it is read.
     pub(crate) now: Now,
 }
 
-/// What one message taught.
+/// What was learned from one message.
 #[derive(Debug)]
 pub(crate) struct Learned<'m> {
     /// Whether it is the INVITE of an outbound call.
@@ -70,16 +70,16 @@ pub(crate) struct Learned<'m> {
     pub(crate) call_id: &'m [u8],
     /// When it was captured.
     pub(crate) at: Timestamp,
-    /// What is learned from it: nearly always one thing, if any.
+    /// What is learned from it: nearly always at most one thing.
     pub(crate) lessons: SmallVec<[Lesson; 1]>,
 }
 
-/// Something learned.
+/// One thing learned.
 #[derive(Debug)]
 pub(crate) enum Lesson {
-    /// A new outbound call; its end may have been known before it.
+    /// A new outbound call, perhaps with its last status already.
     Call(LearnedCall),
-    /// An outbound call got further.
+    /// A new status of an outbound call.
     Status(LearnedCall),
     /// A call that was routed as callback in this environment was answered.
     Answered(EnvironmentId),
@@ -87,57 +87,57 @@ pub(crate) enum Lesson {
     Nothing(LearnedEvent),
 }
 
-/// What was seen lately.
+/// The calls and replies seen lately.
 #[derive(Debug, Default)]
 struct Seen {
-    /// Takes new calls.
+    /// The generation that takes new calls.
     current: HashMap<u64, Calls, RandomState>,
-    /// Calls from before the last turn.
+    /// The generation before it.
     previous: HashMap<u64, Calls, RandomState>,
-    /// When the generations last turned, in seconds since the start.
+    /// When the current generation began, in seconds since the server started.
     turned_at: u64,
     /// Replies that came before their INVITEs.
     early: EarlyReplies,
 }
 
-/// The calls of one Call-ID: nearly always one, else one of each environment.
+/// The calls of one Call-ID: nearly always one, else one per environment.
 type Calls = SmallVec<[Watched; 1]>;
 
-/// A call.
+/// A call that is watched.
 #[derive(Clone, Debug)]
 struct Watched {
-    /// What it is.
+    /// The outbound call, or the callback.
     call: Call,
-    /// The INVITE seen last that was not a fork.
+    /// The latest INVITE that was not a fork.
     leg: Leg,
-    /// The status reported last; of a callback `Answered` once it is.
+    /// The latest status reported; for a callback `Answered` once it was answered.
     status: CallStatus,
 }
 
-/// What is known of a call.
+/// The data of a call.
 #[derive(Clone, Debug)]
 enum Call {
-    /// One that an agent made.
+    /// A call by an agent.
     Outbound {
         /// The environment of the agent.
         environment: EnvironmentId,
         /// The agent.
         agent: AgentId,
-        /// Who was called.
+        /// The number that was called.
         contact: E164,
-        /// From which number.
+        /// The calling number, if it could be read.
         from: Option<E164>,
         /// When the call started.
         started_at: Timestamp,
     },
-    /// One that was routed as callback.
+    /// A call routed as callback.
     Callback {
         /// The environment of the dialed number.
         environment: EnvironmentId,
     },
 }
 
-/// What a reply repeats of its INVITE, but for the Call-ID; texts as hashes.
+/// The fields by which a reply matches its INVITE, besides the Call-ID; texts as hashes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Leg {
     /// Number of the CSeq.
@@ -150,28 +150,28 @@ struct Leg {
     to: u64,
 }
 
-/// Final replies whose INVITEs were not seen yet, by the hash of their Call-IDs.
+/// Final replies whose INVITEs have not been seen yet, by the hash of their Call-IDs.
 #[derive(Debug, Default)]
 struct EarlyReplies {
     /// The replies.
     replies: HashMap<u64, SmallVec<[EarlyReply; 1]>, RandomState>,
-    /// When each came, since the start, oldest first.
+    /// When each arrived, since the server started, oldest first.
     order: VecDeque<(Duration, u64)>,
 }
 
-/// A final reply whose INVITE was not seen yet.
+/// A final reply whose INVITE has not been seen yet.
 #[derive(Clone, Copy, Debug)]
 struct EarlyReply {
-    /// What it answers.
+    /// The fields to match with the INVITE.
     leg: Leg,
-    /// How the call ended, or that it was answered.
+    /// How the call ended, or `Answered`.
     status: CallStatus,
-    /// When it came, since the start.
+    /// When it arrived, since the server started.
     at: Duration,
 }
 
 impl Learning {
-    /// Nothing is waited for.
+    /// Watches no calls yet.
     pub(crate) fn new() -> Self {
         Self {
             seen: Mutex::default(),
@@ -179,7 +179,7 @@ impl Learning {
         }
     }
 
-    /// Learns from a message that passed by; `None` if it is neither an INVITE nor a response.
+    /// Learns from a message that passes by; `None` if it is neither an INVITE nor a response.
     pub(crate) fn observe<'m>(
         &self,
         message: &Message<'m>,
@@ -200,7 +200,7 @@ impl Learning {
         }
     }
 
-    /// Learns from an INVITE whose dialed number is not ours; `None` if there is nothing to be counted.
+    /// Learns from an INVITE whose dialed number is not ours; `None` if there is nothing to count.
     pub(crate) fn outbound<'m>(
         &self,
         message: &Message<'m>,
@@ -267,7 +267,7 @@ impl Learning {
                     .find(|watched| watched.call.environment() == environment)
             });
         if let Some(known) = known {
-            // Sent again with credentials, or by a proxy that forks: a known call.
+            // Sent again with credentials, or by a proxy that forks: the call is known.
             if leg.cseq > known.leg.cseq {
                 known.leg = leg;
                 let status = early.take(key, leg, sighting.now.uptime);
@@ -290,7 +290,7 @@ impl Learning {
         Some(learned(true, Lesson::Call(call?)))
     }
 
-    /// An INVITE was routed as callback: its answer counts.
+    /// Watches an INVITE that was routed as callback, because its answer counts.
     pub(crate) fn await_answer(&self, message: &Message<'_>, environment: EnvironmentId, now: Now) {
         let (Ok(call_id), Some(leg)) = (message.call_id(), self.leg(message)) else {
             return;
@@ -315,15 +315,14 @@ impl Learning {
         }
     }
 
-    /// Forgets calls that are watched for long, and replies whose INVITE never came. To be called now and
-    /// then.
+    /// Forgets calls that were watched long enough, and replies whose INVITE never came. Call it now and then.
     pub(crate) fn tick(&self, now: Now) {
         let mut seen = self.seen.lock();
         seen.turn_if_due(now);
         seen.early.expire(now.uptime);
     }
 
-    /// Learns from a response with this status code what it says about the calls that it belongs to.
+    /// Learns from a response with this status code about the calls that it belongs to.
     fn response<'m>(
         &self,
         message: &Message<'m>,
@@ -349,7 +348,7 @@ impl Learning {
             }
             return learned;
         };
-        // Where calls cannot be distinguished, the reply belongs to all of them.
+        // If the calls cannot be told apart, the reply belongs to all of them.
         for watched in seen.calls(key).into_iter().flatten() {
             if watched.fits(leg, status) != Some(best) {
                 continue;
@@ -366,8 +365,7 @@ impl Learning {
         learned
     }
 
-    /// What a reply to this INVITE repeats of it, or what this reply repeats; `None` if it is of
-    /// another method.
+    /// The fields of this INVITE, or of this reply, by which they match; `None` if the CSeq is of another method.
     fn leg(&self, message: &Message<'_>) -> Option<Leg> {
         let cseq = message.cseq().ok()?;
         let via = message.top_via();
@@ -383,7 +381,7 @@ impl Learning {
 }
 
 impl Learned<'_> {
-    /// Nothing.
+    /// Nothing learned.
     fn nothing(sighting: &Sighting<'_>) -> Self {
         Self {
             is_outbound: false,
@@ -395,7 +393,7 @@ impl Learned<'_> {
 }
 
 impl Call {
-    /// Whose call it is.
+    /// The environment of the agent or the dialed number.
     fn environment(&self) -> EnvironmentId {
         match self {
             Self::Outbound { environment, .. } | Self::Callback { environment } => *environment,
@@ -404,10 +402,10 @@ impl Call {
 }
 
 impl Watched {
-    /// How much of this call's INVITE a reply repeats; `None` if it says nothing about the call.
+    /// How many fields of this call's INVITE a reply repeats; `None` if the reply does not count for the call.
     fn fits(&self, reply: Leg, status: CallStatus) -> Option<u8> {
         let is_about = match self.call {
-            // The INVITE that is answered was sent on, with a CSeq and branch of its own.
+            // The INVITE that was answered was redirected, and has a CSeq and branch of its own.
             Call::Callback { .. } => status == CallStatus::Answered,
             Call::Outbound { .. } => self.leg.accepts(reply, status),
         };
@@ -417,7 +415,7 @@ impl Watched {
         is_about.then_some(score)
     }
 
-    /// Takes note of how far an outbound call got; returns what is to be reported, if that is news.
+    /// Notes the status of an outbound call; returns the call to report if the status is new.
     fn advance(&mut self, status: CallStatus, call_id: &[u8]) -> Option<LearnedCall> {
         let is_news = self.status < status && self.status != CallStatus::Answered;
         if !is_news || matches!(self.call, Call::Callback { .. }) {
@@ -427,7 +425,7 @@ impl Watched {
         self.told(&String::from_utf8_lossy(call_id), false)
     }
 
-    /// An outbound call as it is reported.
+    /// An outbound call in the form in which it is reported.
     fn told(&self, sid: &str, is_new: bool) -> Option<LearnedCall> {
         let Call::Outbound {
             environment,
@@ -453,7 +451,7 @@ impl Watched {
 }
 
 impl Leg {
-    /// Whether a reply of this status, if it bears the same Call-ID, counts for the INVITE.
+    /// Whether a reply of this status, with the same Call-ID, counts for the INVITE.
     fn accepts(self, reply: Self, status: CallStatus) -> bool {
         let is_failure = status > CallStatus::Answered;
         reply.cseq == self.cseq && (!is_failure || reply.branch == self.branch)
@@ -461,7 +459,7 @@ impl Leg {
 }
 
 impl Seen {
-    /// The calls of this key.
+    /// The calls with this key.
     fn calls(&mut self, key: u64) -> Option<&mut Calls> {
         match self.current.get_mut(&key) {
             Some(calls) => Some(calls),
@@ -469,7 +467,7 @@ impl Seen {
         }
     }
 
-    /// Watches a call; forgets older ones early rather than to watch too many.
+    /// Watches a call; at the limit, older calls are forgotten early.
     fn insert(&mut self, key: u64, watched: Watched) {
         if let Some(calls) = self.calls(key) {
             if calls.len() >= MAX_ENVIRONMENTS {
@@ -484,7 +482,7 @@ impl Seen {
         self.current.insert(key, SmallVec::from_iter([watched]));
     }
 
-    /// Begins a new generation if it is time to.
+    /// Begins a new generation if it is time.
     fn turn_if_due(&mut self, now: Now) {
         let seconds = now.uptime.as_secs();
         if seconds.saturating_sub(self.turned_at) >= WATCHED_SECONDS {
@@ -495,7 +493,7 @@ impl Seen {
 }
 
 impl EarlyReplies {
-    /// Keeps a reply; forgets the oldest rather than to keep too many.
+    /// Keeps a reply; at the limit, the oldest is forgotten.
     fn insert(&mut self, key: u64, leg: Leg, status: CallStatus, at: Duration) {
         self.expire(at);
         if self.order.len() >= MAX_EARLY {
@@ -510,7 +508,8 @@ impl EarlyReplies {
         self.order.push_back((at, key));
     }
 
-    /// Takes what came before this INVITE out: that it was answered, or else how it failed.
+    /// Takes out the replies that came before this INVITE. Returns that the call was answered, or else how it
+    /// failed.
     fn take(&mut self, key: u64, leg: Leg, now: Duration) -> Option<CallStatus> {
         self.expire(now);
         let replies = self.replies.get_mut(&key)?;
@@ -531,7 +530,7 @@ impl EarlyReplies {
         answered.or_else(|| statuses.iter().max()).copied()
     }
 
-    /// Forgets what has waited for too long.
+    /// Forgets replies that have waited too long.
     fn expire(&mut self, now: Duration) {
         let is_old = |at: Duration| now.saturating_sub(at) > Duration::from_secs(EARLY_SECONDS);
         while self.order.front().is_some_and(|(at, _)| is_old(*at)) {
@@ -539,7 +538,7 @@ impl EarlyReplies {
         }
     }
 
-    /// Forgets the reply that has waited longest, if it was not taken.
+    /// Forgets the reply that has waited longest, unless it was taken.
     fn forget_oldest(&mut self) {
         let Some((at, key)) = self.order.pop_front() else {
             return;
@@ -553,24 +552,24 @@ impl EarlyReplies {
     }
 }
 
-/// Why no outbound agent calls.
+/// Why a message has no outbound agent.
 enum NoAgent {
-    /// The header names nobody whom we know, or an inbound agent.
+    /// The header names no agent that we know, or an inbound one.
     Unknown,
-    /// Nothing names one.
+    /// Neither the header nor the calling number names an agent.
     Unnamed,
 }
 
 /// The outbound agent that calls, and the number that it calls from.
 ///
 /// # Errors
-/// There is none.
+/// No outbound agent is named.
 fn calling_agent<'d>(
     message: &Message<'_>,
     sighting: &Sighting<'d>,
 ) -> Result<(&'d DirectoryAgent, Option<E164>), NoAgent> {
     let directory = sighting.directory;
-    // A dial plan that knows no agent sends an empty header: that is none.
+    // A dial plan without an agent sends an empty header: it names nobody.
     let named = message
         .header(sighting.agent_header)
         .map(|value| value.as_bytes().trim_ascii())
@@ -599,7 +598,7 @@ fn calling_agent<'d>(
     Ok((agent, from))
 }
 
-/// The outbound agent that owns a number, if it is the only one that does.
+/// The outbound agent that owns a number, if exactly one does.
 pub(crate) fn sole_outbound_owner(directory: &Directory, number: E164) -> Option<&DirectoryAgent> {
     let owners = directory.number(number)?.owners();
     let mut outbound = owners
@@ -609,7 +608,7 @@ pub(crate) fn sole_outbound_owner(directory: &Directory, number: E164) -> Option
     outbound.next().is_none().then_some(agent)
 }
 
-/// How far a call got that is replied to so; `None` if the reply says nothing about it.
+/// The status of a call with this reply; `None` if the reply says nothing about the call.
 fn status_of(code: u16) -> Option<CallStatus> {
     Some(match code {
         180 | 183 => CallStatus::Ringing,
@@ -625,19 +624,19 @@ fn status_of(code: u16) -> Option<CallStatus> {
 /// How long a generation of calls lasts: longer than a telephone rings.
 const WATCHED_SECONDS: u64 = 300;
 
-/// Call-IDs of one generation.
+/// The most Call-IDs of one generation.
 const MAX_CALLS: usize = 500_000;
 
-/// Environments that may share a Call-ID.
+/// The most environments that may share a Call-ID.
 const MAX_ENVIRONMENTS: usize = 8;
 
 /// How long a final reply waits for its INVITE.
 const EARLY_SECONDS: u64 = 30;
 
-/// Final replies that wait for their INVITEs: some 30 MB.
+/// The most final replies that wait for their INVITEs: about 30 MB.
 const MAX_EARLY: usize = 262_144;
 
-/// The same, of one Call-ID: more than a fork has branches that end at once.
+/// The most of one Call-ID: more than a fork has branches that end at once.
 const MAX_EARLY_OF_CALL: usize = 8;
 
 /// The longest Call-ID, in bytes, of a call that is recorded.
@@ -647,7 +646,7 @@ const MAX_CALL_ID: usize = 255;
 mod tests {
     use super::*;
 
-    /// What the INVITE of a call would say of itself.
+    /// The fields of the INVITE of a call.
     const LEG: Leg = Leg {
         cseq: 1,
         branch: 2,

@@ -1,8 +1,8 @@
 //! The SIP sockets of Ringback: UDP, TCP and TLS listeners, peers, overload, and learning.
 //!
-//! Bytes come in here, are read and answered by `ringback-sip-proto`, and are decided upon by
-//! `ringback-routing`. Where the directory and the contacts come from, and who counts decisions,
-//! the embedding program says: it brings [`Snapshots`] and takes [`Events`].
+//! Bytes come in here, `ringback-sip-proto` reads and answers them, and `ringback-routing` decides. The embedding
+//! program provides the directory and the contacts, and counts the decisions: it implements [`Snapshots`] and
+//! [`Events`].
 //!
 //! [`SipListeners::bind`] opens every listener of a [`SipConfig`], [`SipServer::run`] serves them until
 //! [`SipServer::stop`]. UDP has threads of its own; connections are tasks of the Tokio runtime that

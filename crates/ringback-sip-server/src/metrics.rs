@@ -1,4 +1,4 @@
-//! What was counted, and how it is shown: Prometheus text format, names `ringback_sip_...`.
+//! The metrics of the server in Prometheus text format; all names start with `ringback_sip_`.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -18,16 +18,16 @@ use crate::peers::Peer;
 use crate::policy::{PeerState, Policy};
 use crate::status::{PeerStatus, SipStatus};
 
-/// What is counted for the whole server.
+/// The counters of the whole server.
 #[derive(Debug)]
 pub(crate) struct Metrics {
     /// One per UDP worker, and one for all connections.
     shards: Box<[CounterShard]>,
-    /// Connections by what became of them.
+    /// Connections, by event.
     connections: [Counter; Connection::NAMES.len()],
-    /// HEP packets by what became of them.
+    /// HEP packets, by result.
     hep: [Counter; Hep::NAMES.len()],
-    /// What was learned.
+    /// What was learned, by event.
     learned: [Counter; LearnedEvent::NAMES.len()],
     /// Reloads of the configuration.
     pub(crate) reloads: Counter,
@@ -51,28 +51,28 @@ impl Metrics {
         &self.shards[shard.min(last)]
     }
 
-    /// Whether some thread cannot keep up.
+    /// Whether any thread is overloaded.
     pub(crate) fn is_overloaded(&self) -> bool {
         let mut shards = self.shards.iter();
         shards.any(|shard| shard.overloaded.load(Ordering::Relaxed))
     }
 
-    /// Something became of a connection.
+    /// Counts an event of a connection.
     pub(crate) fn connection(&self, event: Connection) {
         self.connections[event as usize].bump_shared();
     }
 
-    /// Something became of a HEP packet.
+    /// Counts a HEP packet.
     pub(crate) fn hep(&self, event: Hep) {
         self.hep[event as usize].bump_shared();
     }
 
-    /// Something was learned, or not.
+    /// Counts an event of learning.
     pub(crate) fn learned(&self, event: LearnedEvent) {
         self.learned[event as usize].bump_shared();
     }
 
-    /// What all threads together have done.
+    /// The sums over all threads.
     pub(crate) fn totals(&self) -> Totals {
         let sum = |count: fn(&CounterShard) -> u64| self.shards.iter().map(count).sum();
         let all = |counters: &[Counter]| -> u64 { counters.iter().map(Counter::get).sum() };
@@ -90,7 +90,7 @@ impl Metrics {
         }
     }
 
-    /// How the server is, as far as it is counted here.
+    /// The status of the server, from its counters.
     pub(crate) fn status(
         &self,
         policy: &Policy,
@@ -145,7 +145,7 @@ impl Metrics {
         }
     }
 
-    /// Appends everything counted.
+    /// Appends all metrics.
     pub(crate) fn write(&self, policy: &Policy, gauges: &Gauges, out: &mut String) {
         let mut page = Page(out);
         self.write_labelled(&MESSAGES, &mut page);
@@ -184,7 +184,7 @@ impl Metrics {
         }
     }
 
-    /// Appends how many replies there were, by status.
+    /// Appends the number of replies, by status.
     fn write_replies(&self, page: &mut Page<'_>) {
         const NAME: &str = "replies_total";
         page.head(NAME, "counter", "Replies by status");
@@ -198,7 +198,7 @@ impl Metrics {
         }
     }
 
-    /// Appends how long replies took.
+    /// Appends the duration of replies.
     fn write_durations(&self, page: &mut Page<'_>) {
         page.head(
             "reply_duration_seconds",
@@ -220,7 +220,7 @@ impl Metrics {
         }
     }
 
-    /// Appends how many decisions there were, by outcome and reason.
+    /// Appends the number of decisions, by outcome and reason.
     fn write_decisions(&self, page: &mut Page<'_>) {
         const NAME: &str = "decisions_total";
         page.head(
@@ -241,7 +241,7 @@ impl Metrics {
         }
     }
 
-    /// Appends what became of connections and mirrored messages.
+    /// Appends the events of connections, HEP packets and learning.
     fn write_events(&self, page: &mut Page<'_>) {
         for (name, help, names, counters) in [
             (
@@ -273,15 +273,15 @@ impl Metrics {
 
 /// A metric with a value for each name of a label.
 struct Labelled {
-    /// What it is called.
+    /// Its name.
     name: &'static str,
-    /// What it tells.
+    /// Its help text.
     help: &'static str,
-    /// What the label is called.
+    /// The name of the label.
     label: &'static str,
-    /// Its values, in the order of the counters.
+    /// The values of the label, in the order of the counters.
     names: &'static [&'static str],
-    /// The counters of a shard.
+    /// Finds the counters in a shard.
     read: fn(&CounterShard) -> &[Counter],
 }
 
@@ -312,16 +312,16 @@ const REFUSED: Labelled = Labelled {
     read: |shard| &shard.refused,
 };
 
-/// A metric that is one value: its name, what it tells, and how it is read.
+/// A metric with one value: its name, its help text, and how to read it.
 type Value<Read> = (&'static str, &'static str, Read);
 
-/// One that is read off a shard.
+/// A metric whose values are added over all shards.
 type ShardValue = Value<fn(&CounterShard) -> u64>;
 
-/// One that is read off the server.
+/// A metric of the whole server.
 type ServerValue = Value<fn(&Metrics, &Gauges) -> u64>;
 
-/// What each shard counts as one number.
+/// The counters of each shard without labels.
 const TOTALS: [ShardValue; 3] = [
     (
         "acks_total",
@@ -340,7 +340,7 @@ const TOTALS: [ShardValue; 3] = [
     ),
 ];
 
-/// What is counted for the server as a whole.
+/// The counters of the whole server.
 const SERVER_TOTALS: [ServerValue; 2] = [
     (
         "reloads_total",
@@ -354,7 +354,7 @@ const SERVER_TOTALS: [ServerValue; 2] = [
     ),
 ];
 
-/// How the server is.
+/// The gauges of the server.
 const GAUGES: [ServerValue; 4] = [
     (
         "connections",
@@ -378,16 +378,16 @@ const GAUGES: [ServerValue; 4] = [
     ),
 ];
 
-/// What is read off the server when metrics are asked for.
+/// Values that are read when metrics are requested.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Gauges {
     /// Open connections.
     pub(crate) connections: u64,
-    /// INVITEs remembered.
+    /// INVITEs in the reply cache.
     pub(crate) remembered: u64,
-    /// Whether the server is about to end.
+    /// Whether the server is draining.
     pub(crate) draining: bool,
-    /// Whether more calls come than can be served.
+    /// Whether more calls come than can be answered.
     pub(crate) overloaded: bool,
     /// Datagrams dropped by the system.
     pub(crate) socket_drops: u64,
@@ -397,7 +397,7 @@ pub(crate) struct Gauges {
 struct Page<'o>(&'o mut String);
 
 impl Page<'_> {
-    /// Opens a metric.
+    /// Appends the head of a metric.
     fn head(&mut self, name: &str, kind: &str, help: &str) {
         let _infallible = write!(
             self.0,
@@ -405,13 +405,13 @@ impl Page<'_> {
         );
     }
 
-    /// A metric that is one number that only grows.
+    /// Appends a counter without labels.
     fn counter(&mut self, name: &str, help: &str, value: u64) {
         self.head(name, "counter", help);
         self.line(name, "", value);
     }
 
-    /// One value of a metric.
+    /// Appends one value of a metric.
     fn line(&mut self, name: &str, labels: &str, value: u64) {
         let _infallible = if labels.is_empty() {
             writeln!(self.0, "ringback_sip_{name} {value}")
@@ -420,13 +420,13 @@ impl Page<'_> {
         };
     }
 
-    /// One value of a metric, given in microseconds.
+    /// Appends one value of a metric, given in microseconds and written in seconds.
     fn seconds(&mut self, name: &str, labels: &str, micros: u64) {
         let seconds = Duration::from_micros(micros).as_secs_f64();
         let _infallible = writeln!(self.0, "ringback_sip_{name}{{{labels}}} {seconds}");
     }
 
-    /// What was counted of each peer.
+    /// Appends the counters of each peer.
     fn peers(&mut self, policy: &Policy) {
         type Read = fn(&PeerCounters) -> u64;
         let metrics: [(&str, &str, Read); 4] = [

@@ -1,7 +1,7 @@
-//! What the server notes for its operator besides counters: strangers, refused calls, and rates.
+//! What the server shows its operator besides counters: strangers, refused calls, and rates.
 //!
-//! Threads write to lists of their own, which nobody else touches but for a moment now and then; the
-//! path of a call that is served writes to none of them.
+//! Threads write to lists of their own, which other threads lock only for a moment now and then. A call that is
+//! served writes to none of them.
 
 pub(crate) mod rates;
 pub(crate) mod refused;
@@ -23,31 +23,31 @@ pub use rates::Rates;
 pub use refused::RefusedCall;
 pub use strangers::{StrangerStatus, StrangerTransport, StrangersStatus};
 
-/// Everything that is noted.
+/// Everything shown to the operator.
 #[derive(Debug)]
 pub(crate) struct Observations {
-    /// What each thread has noted.
+    /// The notes of each thread.
     threads: Box<[ThreadNotes]>,
     /// Strangers of all threads.
     strangers: Mutex<Ledger>,
-    /// Refusals for too many calls.
+    /// Summaries of INVITEs over a limit.
     summaries: Mutex<Summaries>,
     /// Totals of the last minute.
     sampler: Mutex<Sampler>,
 }
 
-/// What a thread has noted.
+/// The notes of a thread.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 struct ThreadNotes {
-    /// Strangers since they were collected last.
+    /// Strangers since the table was last collected.
     strangers: Mutex<StrangerTable>,
     /// Refused calls.
     refused: RefusedCalls,
 }
 
 impl Observations {
-    /// Nothing noted yet; the last one of so many threads stands for all connections.
+    /// Nothing noted yet; the last of this many threads stands for all connections.
     pub(crate) fn new(threads: usize) -> Self {
         Self {
             threads: (0..threads.max(1))
@@ -64,7 +64,7 @@ impl Observations {
         self.thread(thread).strangers.lock().count(ip, transport);
     }
 
-    /// The same for a connection, or HEP.
+    /// Notes a stranger on a connection, or over HEP.
     pub(crate) fn stranger_elsewhere(&self, ip: IpAddr, transport: StrangerTransport) {
         self.stranger(usize::MAX, ip, transport);
     }
@@ -74,8 +74,8 @@ impl Observations {
         self.thread(thread).refused.push(call);
     }
 
-    /// Collects what the threads have noted, and logs strangers when that is due. To be called
-    /// several times a second. `totals` adds up what all threads have done.
+    /// Collects the notes of all threads, and logs strangers if that is due. Call it several times a second.
+    /// `totals` adds up the counters of all threads.
     pub(crate) fn tick(&self, totals: impl FnOnce() -> Totals, policy: &Policy, now: Now) {
         self.collect(policy, now);
         self.sampler.lock().sample(now.uptime, totals);
@@ -103,12 +103,12 @@ impl Observations {
         self.strangers.lock().status()
     }
 
-    /// How much there was to do lately.
+    /// The load of the last seconds.
     pub(crate) fn rates(&self) -> Rates {
         self.sampler.lock().rates()
     }
 
-    /// Collects what the threads have noted.
+    /// Collects the notes of all threads.
     fn collect(&self, policy: &Policy, now: Now) {
         let mut strangers = self.strangers.lock();
         for thread in &self.threads {

@@ -1,15 +1,15 @@
-//! Packets that wait to be sent: any number of them, in one buffer that is used again.
+//! Packets that wait to be sent: any number of them, in one reused buffer.
 
 use std::net::SocketAddr;
 
-/// Packets to be sent, one behind the other. Once it has grown to what is usual, nothing is allocated.
+/// Packets to be sent, one behind the other. Once the buffer has grown to its usual size, nothing is allocated.
 #[derive(Debug, Default)]
 pub(crate) struct Outbox {
-    /// The bytes of all packets, and of one that is being written.
+    /// The bytes of all packets, and of the one being written.
     pub(crate) bytes: Vec<u8>,
-    /// Where each packet is and goes.
+    /// The position and destination of each packet.
     packets: Vec<Transmit>,
-    /// From which of our addresses the packets leave that are added now.
+    /// The local address of packets that are added now.
     local: Option<LocalAddress>,
 }
 
@@ -22,7 +22,7 @@ pub(crate) struct Transmit {
     end: usize,
     /// Where it goes.
     pub(crate) destination: SocketAddr,
-    /// Which of our addresses it leaves from, if there are several.
+    /// The local address to send from, if there are several.
     pub(crate) local: Option<LocalAddress>,
 }
 
@@ -36,7 +36,7 @@ pub(crate) enum LocalAddress {
 }
 
 impl Outbox {
-    /// An empty one with room for so many bytes.
+    /// An empty outbox with room for this many bytes.
     pub(crate) fn with_capacity(bytes: usize) -> Self {
         Self {
             bytes: Vec::with_capacity(bytes),
@@ -44,7 +44,7 @@ impl Outbox {
         }
     }
 
-    /// Has the packets that are added from now on leave from this address of ours.
+    /// Sets the local address of packets that are added from now on.
     pub(crate) fn leave_from(&mut self, local: Option<LocalAddress>) {
         self.local = local;
     }
@@ -59,12 +59,12 @@ impl Outbox {
         });
     }
 
-    /// The bytes of all packets, and the packets, to be put into another order and taken off.
+    /// The bytes of all packets, and the list of packets, which the caller may sort and remove.
     pub(crate) fn packets(&mut self) -> (&[u8], &mut Vec<Transmit>) {
         (&self.bytes, &mut self.packets)
     }
 
-    /// Forgets all packets. Room for more than so many bytes is given back.
+    /// Removes all packets, and frees memory beyond this many bytes.
     pub(crate) fn clear(&mut self, most_bytes: usize) {
         self.packets.clear();
         self.bytes.clear();
@@ -75,7 +75,7 @@ impl Outbox {
 }
 
 impl Transmit {
-    /// How long it is.
+    /// Its length in bytes.
     pub(crate) fn length(&self) -> usize {
         self.end.saturating_sub(self.start)
     }

@@ -1,4 +1,4 @@
-//! Peers: who is served, and by which rules. The longest match of the source address wins.
+//! Peers: the sources that are served, and their rules. The longest match of the source address wins.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -8,22 +8,22 @@ use ipnet::IpNet;
 use ringback_routing::NumberRules;
 use ringback_sip_proto::{IdentitySource, Transport};
 
-/// Who sends us requests, and how they are treated.
+/// A source of requests, and its rules.
 #[derive(Clone, Debug)]
 pub(crate) struct Peer {
-    /// What metrics and logs call it.
+    /// Its name in metrics and logs.
     pub(crate) name: Box<str>,
-    /// Over what it is served.
+    /// The transports over which it is served.
     pub(crate) transports: TransportSet,
-    /// Where the caller is read, those that are trusted alone.
+    /// The sources of the caller, only trusted ones, in order.
     pub(crate) identity_order: Vec<IdentitySource>,
-    /// Where the dialed number is read.
+    /// The sources of the dialed number, in order.
     pub(crate) dialed_order: Vec<DialedSource>,
-    /// What is taken off dialed numbers before they are read, longest first.
+    /// Prefixes to strip from dialed numbers, longest first.
     pub(crate) strip_prefixes: Vec<Box<str>>,
-    /// By which rules its numbers are read.
+    /// The rules for its numbers.
     pub(crate) rules: NumberRules,
-    /// Whether its configuration says what numbers without plus are.
+    /// Whether its configuration sets how numbers without plus are read.
     pub(crate) form_is_set: bool,
     /// Whether outbound calls are learned from its INVITEs.
     pub(crate) learn: bool,
@@ -31,15 +31,15 @@ pub(crate) struct Peer {
     pub(crate) mirrors: bool,
     /// Where learned INVITEs are redirected.
     pub(crate) next_hop: Option<Box<str>>,
-    /// New INVITEs per second.
+    /// New INVITEs per second; `None`: no limit.
     pub(crate) rate: Option<u32>,
-    /// What refused INVITEs get.
+    /// The reply to refused INVITEs.
     pub(crate) refuse: Refusal,
     /// Seconds for `Retry-After`.
     pub(crate) retry_after: Option<u32>,
 }
 
-/// Where a dialed number is read.
+/// A source of the dialed number.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum DialedSource {
     /// The user of the request URI.
@@ -48,7 +48,7 @@ pub(crate) enum DialedSource {
     Header(Box<str>),
 }
 
-/// What an INVITE gets that is refused for overload.
+/// The reply to an INVITE that is refused on overload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Refusal {
     /// 503.
@@ -65,7 +65,7 @@ impl TransportSet {
     /// Every transport.
     const ALL: Self = Self(7);
 
-    /// Adds the transport of this name; false if there is none.
+    /// Adds the transport with this name; false if the name is unknown.
     pub(crate) fn allow(&mut self, word: &str) -> bool {
         self.0 |= match word {
             "udp" => Self::bit(Transport::Udp),
@@ -81,7 +81,7 @@ impl TransportSet {
         self.0 & Self::bit(transport) != 0
     }
 
-    /// The bit that stands for a transport.
+    /// The bit of a transport.
     const fn bit(transport: Transport) -> u8 {
         match transport {
             Transport::Udp => 1,
@@ -91,14 +91,14 @@ impl TransportSet {
     }
 }
 
-/// All peers, by address.
+/// All peers, and their addresses.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct PeerTable {
     /// In the order of the configuration.
     peers: Vec<Peer>,
     /// Prefix lengths in use for IPv4, longest first, and the indexes of the peers of each.
     v4: Vec<(u8, Networks<u32>)>,
-    /// The same for IPv6.
+    /// As `v4`, for IPv6.
     v6: Vec<(u8, Networks<u128>)>,
 }
 
@@ -116,8 +116,7 @@ impl PeerTable {
         self.peers.get(index)
     }
 
-    /// The index of the peer that an address belongs to. An IPv4-mapped IPv6 address is the IPv4
-    /// address.
+    /// The index of the peer with this address. An IPv4-mapped IPv6 address counts as the IPv4 address.
     pub(crate) fn find(&self, ip: IpAddr) -> Option<usize> {
         match ip.to_canonical() {
             IpAddr::V4(ip) => self.v4.iter().find_map(|(length, networks)| {
@@ -133,13 +132,14 @@ impl PeerTable {
         }
     }
 
-    /// Adds a peer without addresses; gives its index.
+    /// Adds a peer without addresses; returns its index.
     pub(crate) fn push(&mut self, peer: Peer) -> usize {
         self.peers.push(peer);
         self.peers.len() - 1
     }
 
-    /// Gives a network to a peer; false if it is taken. The network has no bits beyond its prefix.
+    /// Assigns a network to a peer; false if it is assigned already. The network must have no bits beyond its
+    /// prefix.
     pub(crate) fn assign(&mut self, network: IpNet, index: usize) -> bool {
         let before =
             match network {
@@ -151,7 +151,7 @@ impl PeerTable {
         before.is_none()
     }
 
-    /// Serves loopback, for a configuration without peers: with every default, and HEP is taken.
+    /// Serves loopback, for a configuration without peers: with every default, and HEP is accepted.
     pub(crate) fn serve_loopback(&mut self) {
         let index = self.push(Peer::loopback());
         for network in ["127.0.0.0/8", "::1/128"] {
@@ -163,7 +163,7 @@ impl PeerTable {
 }
 
 impl Peer {
-    /// The peer that stands for this machine where no peers are configured.
+    /// The peer for this machine, if no peers are configured.
     fn loopback() -> Self {
         Self {
             name: "loopback".into(),
@@ -183,7 +183,7 @@ impl Peer {
     }
 }
 
-/// The networks of a prefix length; makes room for them, longest prefix first.
+/// The networks of a prefix length; adds the length if needed, longest first.
 fn level<Bits>(levels: &mut Vec<(u8, Networks<Bits>)>, length: u8) -> &mut Networks<Bits> {
     let at = levels.partition_point(|(other, _)| *other > length);
     if levels.get(at).is_none_or(|(other, _)| *other != length) {

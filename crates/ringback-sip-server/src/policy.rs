@@ -1,4 +1,5 @@
-//! What a reload replaces as a whole: peers with their budgets, and what is written on replies.
+//! The part of the configuration that a reload replaces as a whole: peers with their budgets, and the headers on
+//! replies.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -18,60 +19,60 @@ use crate::redirect::plan::{Plan, SharedPlan};
 /// The rules in force.
 #[derive(Debug)]
 pub(crate) struct Policy {
-    /// Who is served.
+    /// The peers that are served.
     peers: PeerTable,
-    /// What was counted of each peer, in the same order; it outlives a reload.
+    /// The state of each peer, in the same order; it outlives a reload.
     states: Vec<Arc<PeerState>>,
-    /// How learned INVITEs of each peer are answered.
+    /// The plan that redirects learned INVITEs of each peer.
     forwards: Vec<Option<Arc<SharedPlan>>>,
-    /// Where decisions are written.
+    /// Which headers carry the decision.
     pub(crate) settings: Settings,
     /// The header in which an outbound INVITE names its agent.
     pub(crate) agent_header: Box<str>,
     /// The key without which HEP packets are ignored.
     pub(crate) hep_key: Option<Box<[u8]>>,
-    /// Whether replies to INVITEs may pass by, so that calls are worth watching.
+    /// Whether replies to INVITEs may pass by, so that calls must be watched.
     pub(crate) watches: bool,
     /// Networks of the load balancers that name the peer of a connection.
     balancers: Vec<IpNet>,
     /// TCP, TLS and HEP connections open at once.
     pub(crate) max_connections: usize,
-    /// The same, of one peer.
+    /// The same limit for one peer.
     pub(crate) max_connections_per_peer: usize,
     /// How long a silent connection stays open.
     pub(crate) idle_timeout: Duration,
 }
 
-/// What changes about a peer while it is served.
+/// The state of a peer while it is served.
 #[derive(Debug)]
 pub(crate) struct PeerState {
-    /// New INVITEs.
+    /// The budget for new INVITEs.
     pub(crate) invites: Bucket,
-    /// Everything else that is answered.
+    /// The budget for everything else that gets a reply.
     pub(crate) others: Bucket,
     /// Connections that it holds.
     pub(crate) connections: AtomicUsize,
-    /// Of the INVITEs that were too many, those that are already in a summary.
+    /// How many INVITEs over each limit are in a summary already.
     summarized: [AtomicU64; Excess::ALL.len()],
     /// Counters, one set per thread.
     shards: Box<[PeerCounters]>,
 }
 
-/// Where a message came from.
+/// The peer of a message.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Source<'p> {
     /// The index of the peer in the configuration.
     pub(crate) index: usize,
     /// The peer.
     pub(crate) peer: &'p Peer,
-    /// What changes about it.
+    /// Its state.
     pub(crate) state: &'p Arc<PeerState>,
-    /// How its learned INVITEs are answered.
+    /// The plan that redirects its learned INVITEs.
     pub(crate) forward: Option<&'p Arc<SharedPlan>>,
 }
 
 impl Policy {
-    /// Compiles a configuration; peers that were there before keep their counters and budgets.
+    /// Compiles a configuration; peers that exist already keep their counters and budgets.
     pub(crate) fn new(config: &SipConfig, shards: usize, before: Option<&Self>) -> Self {
         let peers = config.peers.clone();
         let state_of = |peer: &Peer| {
@@ -111,19 +112,19 @@ impl Policy {
         })
     }
 
-    /// Whether an address is that of a load balancer, which names the peer of each connection.
+    /// Whether an address is a load balancer's, which names the peer of each connection.
     pub(crate) fn is_balancer(&self, ip: IpAddr) -> bool {
         let ip = ip.to_canonical();
         self.balancers.iter().any(|network| network.contains(&ip))
     }
 
-    /// Every peer with what was counted of it.
+    /// Every peer with its state.
     pub(crate) fn peers(&self) -> impl Iterator<Item = (&Peer, &PeerState)> {
         let states = self.states.iter().map(AsRef::as_ref);
         self.peers.iter().zip(states)
     }
 
-    /// What was counted of the peer of this name.
+    /// The state of the peer with this name.
     fn state_of(&self, name: &str) -> Option<&Arc<PeerState>> {
         let mut known = self.peers.iter().zip(&self.states);
         let (_, state) = known.find(|(peer, _)| &*peer.name == name)?;
@@ -149,8 +150,8 @@ impl PeerState {
         &self.shards[shard.min(last)]
     }
 
-    /// How many INVITEs were too many in this way since this was asked last; so many are counted now.
-    /// Asked by one thread at a time.
+    /// How many INVITEs were over this limit since the last call; `counted` is their number until now. Called by
+    /// one thread at a time.
     pub(crate) fn take_excess(&self, excess: Excess, counted: u64) -> u64 {
         let before = self
             .summarized

@@ -1,9 +1,9 @@
-//! From one message to what it comes to: a reply, and effects for whoever counts and tells.
+//! From one message to its outcome: a reply, and effects that are counted and reported elsewhere.
 //!
-//! A message is [read](read), its numbers are [resolved](resolve), what the answer will look up is
-//! fetched [from memory](warm), and it is [answered](answer). Everything that this depends on is handed in, and nothing else
-//! is changed: no counter, no list, no program is reached from here. Of INVITEs that came together each step is
-//! taken for all before the next one: one fetch from memory takes as long as many that overlap.
+//! A message is [read](read), its numbers are [resolved](resolve), the data for the answer is [fetched from
+//! memory](warm), and the message is [answered](answer). All inputs are parameters, and nothing else is changed:
+//! no counter, no list and no program is reached from here. For INVITEs that came together, each step is done for
+//! all of them before the next one: one fetch from memory takes as long as many that overlap.
 
 mod answer;
 pub(crate) mod effect;
@@ -30,7 +30,7 @@ use crate::redirect::plan::Plans;
 use crate::redirect::reply_cache::{Generations, ReplyCache};
 use crate::redirect::resolve::resolve;
 
-/// Answers messages; what is remembered of them all threads share.
+/// Answers messages; all threads share its memory.
 #[derive(Debug)]
 pub(crate) struct Redirect {
     /// Checks messages and writes replies.
@@ -48,11 +48,11 @@ pub(crate) struct Received<'m> {
     pub(crate) bytes: &'m [u8],
     /// Where it came from, and over what.
     pub(crate) origin: Origin,
-    /// How long it has waited to be read.
+    /// How long it waited to be read.
     pub(crate) waited: Duration,
 }
 
-/// What all messages that came together are handled by.
+/// The state for all messages that came together.
 #[derive(Debug)]
 pub(crate) struct Snapshot<'r, C> {
     /// The rules in force.
@@ -61,11 +61,11 @@ pub(crate) struct Snapshot<'r, C> {
     pub(crate) directory: &'r Directory,
     /// Remembered calls.
     pub(crate) contacts: &'r C,
-    /// What was answered lately.
+    /// The INVITEs answered lately.
     pub(crate) answered: &'r Generations,
-    /// When they are looked at.
+    /// When the messages are handled.
     pub(crate) now: Now,
-    /// Whether the server is about to end.
+    /// Whether the server is draining.
     pub(crate) is_draining: bool,
 }
 
@@ -77,52 +77,51 @@ impl<C> Clone for Snapshot<'_, C> {
 
 impl<C> Copy for Snapshot<'_, C> {}
 
-/// What belongs to the thread or connection that handles a message.
+/// The state of the thread or connection that handles a message.
 #[derive(Debug)]
 pub(crate) struct WorkerContext<'s> {
-    /// Where it finds plans.
+    /// The cache of plans.
     pub(crate) plans: Plans<'s>,
-    /// How it keeps up; a stream holds its peer back by itself.
+    /// The overload state; a connection has none, because it holds its peer back by itself.
     pub(crate) pressure: Option<&'s mut Pressure>,
-    /// What it sends.
+    /// The packets to send.
     pub(crate) out: &'s mut Outbox,
 }
 
-/// What a message came to when it was read.
+/// The result of reading a message.
 #[derive(Debug)]
 #[expect(
     clippy::large_enum_variant,
     reason = "most messages are INVITEs, and a box would allocate"
 )]
 pub(crate) enum Read<'m, 'r> {
-    /// It is done with.
+    /// The message is completely handled.
     Done(Outcome<'m, 'r>),
-    /// An INVITE in good order: to be answered.
+    /// A valid INVITE, to be answered.
     Invite(Call<'m, 'r>),
 }
 
-/// An INVITE in good order, and what is known about it.
+/// A valid INVITE, and what is known about it.
 #[derive(Debug)]
 pub(crate) struct Call<'m, 'r> {
-    /// All of it.
+    /// The parsed message.
     invite: Invite<'m>,
-    /// Whose it is.
+    /// The peer that sent it, with the peer's budgets and counters.
     source: Source<'r>,
-    /// What it has to pass, if it turns out to be new.
+    /// The limits that it must pass if it is new.
     gate: Gate<'r>,
-    /// Why it is refused, if it turns out to be new.
+    /// Why it is refused if it is new.
     excess: Option<Excess>,
-    /// The number that was dialed, if it can be read; until it was [resolved](resolve) as far as the request
-    /// tells it alone.
+    /// The dialed number, if it can be read; before it is [resolved](resolve), from the request URI alone.
     dialed: Option<E164>,
-    /// That number, if it is ours.
+    /// The dialed number's entry, if it is ours.
     number: Option<DialedNumber<'r>>,
-    /// Who calls.
+    /// The caller, once the INVITE is resolved.
     caller: Caller,
 }
 
 impl Redirect {
-    /// Has not seen anything yet. `key` makes To tags and fingerprints secret.
+    /// Has not seen anything yet. `key` is the secret behind To tags and fingerprints.
     pub(crate) fn new(key: [u8; 16]) -> Self {
         Self {
             redirector: Redirector::new(key),
@@ -131,7 +130,7 @@ impl Redirect {
         }
     }
 
-    /// Takes one message. What is to be sent goes into the outbox of the worker.
+    /// Handles one message. Replies go into the outbox of the worker.
     pub(crate) fn handle<'m, 'r, C: Contacts>(
         &self,
         worker: &mut WorkerContext<'_>,
@@ -151,7 +150,7 @@ impl Redirect {
 }
 
 impl<'m, 'r> Call<'m, 'r> {
-    /// What it comes to, to be filled in.
+    /// An outcome of this message, to be filled in.
     pub(crate) fn outcome(&self) -> Outcome<'m, 'r> {
         Outcome::new(Ok(self.source))
     }
@@ -175,7 +174,7 @@ mod tests {
     use crate::redirect::plan::PlanCache;
     use crate::{SipConfig, SipSpec};
 
-    /// Redirects by a directory that knows no number.
+    /// A redirect with a directory without numbers.
     struct Server {
         redirect: Redirect,
         policy: Policy,
@@ -185,7 +184,7 @@ mod tests {
     }
 
     impl Server {
-        /// One with this configuration.
+        /// A server with this configuration.
         fn new(toml: &str) -> Self {
             let spec: SipSpec = toml::from_str(toml).unwrap();
             let config = SipConfig::try_from(spec).unwrap();
@@ -198,8 +197,8 @@ mod tests {
             }
         }
 
-        /// Hands over a message, after it has waited for too long or not; gives the status of the reply, and the
-        /// effects.
+        /// Handles a message that has waited too long (`is_late`) or not; returns the status of the reply, and
+        /// the effects.
         fn ask(&self, message: &str, is_late: bool) -> (Option<u16>, Vec<String>) {
             let (mut plans, mut pressure) = (PlanCache::default(), Pressure::default());
             let mut out = Outbox::default();
@@ -244,7 +243,7 @@ mod tests {
         )
     }
 
-    /// That an INVITE is too much, as it is shown.
+    /// The effects of an INVITE that waited too long.
     fn late(is_answered: bool) -> Vec<String> {
         let excess = Excess::new(ExcessCause::Late, is_answered);
         vec![format!("{:?}", Effect::Excess(excess))]
@@ -255,7 +254,7 @@ mod tests {
         let server = Server::new("");
         let invite = request("INVITE", "1");
         assert_eq!(server.ask(&invite, true), (Some(503), late(true)));
-        // Refusals are not remembered: sent again in time, it is decided, once.
+        // A refusal is not remembered: sent again in time, the INVITE is decided, once.
         let decided = [
             "Decided number_unknown".to_owned(),
             "Unserved number_unknown".to_owned(),
@@ -276,7 +275,7 @@ mod tests {
         assert_eq!(server.ask(&invite, false).0, Some(404));
     }
 
-    // Its effects were one more than there was room for.
+    // The effects used to be one more than there was room for.
     #[test]
     fn an_invite_that_nothing_fits_has_all_its_effects() {
         let toml = "[[peers]]\naddress = [\"127.0.0.1\"]\nlearn = true";

@@ -27,24 +27,24 @@ use crate::transport::udp::{self, Worker};
 /// A SIP server; clones share one.
 #[derive(Debug)]
 pub struct SipServer<P> {
-    /// What all listeners share.
+    /// The state shared with all listeners.
     shared: Arc<Shared<P>>,
-    /// What only the server itself looks at.
+    /// The state of the server itself.
     own: Arc<Own>,
 }
 
-/// What only the server itself looks at.
+/// The state of the server itself.
 #[derive(Debug)]
 struct Own {
-    /// The sockets, until the server runs.
+    /// The sockets, until the server runs and takes them.
     sockets: Mutex<Option<Sockets>>,
-    /// Where they are bound.
+    /// The addresses of the sockets.
     addresses: BoundAddresses,
     /// When the certificate expires, if that can be read.
     certificate_expires_at: Mutex<Option<Timestamp>>,
 }
 
-/// Where a server listens: the real ports, in the order of the configuration.
+/// The addresses of a server: with the real ports, in the order of the configuration.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct BoundAddresses {
     /// UDP.
@@ -57,14 +57,15 @@ pub struct BoundAddresses {
     pub hep: Vec<SocketAddr>,
 }
 
-/// Opened listeners of a server to be; what arrives waits until it [runs](SipServer::run).
+/// Opened listeners of a server that does not run yet; datagrams and connections wait until it
+/// [runs](SipServer::run).
 ///
 /// Opening them first shows whether a start can succeed, before anything is written to disk.
 #[derive(Debug)]
 pub struct SipListeners {
     /// The sockets.
     sockets: Sockets,
-    /// Where they are bound.
+    /// The addresses of the sockets.
     addresses: BoundAddresses,
 }
 
@@ -72,7 +73,7 @@ impl SipListeners {
     /// Opens all listeners of a configuration.
     ///
     /// # Errors
-    /// An address is taken, or is none of this machine.
+    /// An address is in use, or is not of this machine.
     pub fn bind(config: &SipConfig) -> Result<Self, BindError> {
         let (sockets, addresses) = Sockets::bind(config)?;
         Ok(Self { sockets, addresses })
@@ -87,7 +88,7 @@ pub struct BindError {
     pub address: SocketAddr,
     /// `udp`, `tcp`, `tls` or `hep`.
     pub transport: &'static str,
-    /// What the system says.
+    /// The error of the system.
     #[source]
     pub source: io::Error,
 }
@@ -119,10 +120,10 @@ impl<P> Clone for SipServer<P> {
 impl<P: Program> SipServer<P> {
     /// Opens all listeners; they answer once the server [runs](Self::run).
     ///
-    /// `key` should be secret, random, and the same at every start of a node: To tags are made of it.
+    /// `key` should be secret, random, and the same at every start of a node: To tags are derived from it.
     ///
     /// # Errors
-    /// An address is taken, or is none of this machine.
+    /// An address is in use, or is not of this machine.
     pub fn bind(config: SipConfig, key: [u8; 16], program: P) -> Result<Self, BindError> {
         let listeners = SipListeners::bind(&config)?;
         Ok(Self::new(config, listeners, key, program))
@@ -155,7 +156,7 @@ impl<P: Program> SipServer<P> {
         }
     }
 
-    /// Where the server listens.
+    /// The addresses of the listeners.
     #[must_use]
     pub fn addresses(&self) -> &BoundAddresses {
         &self.own.addresses
@@ -188,14 +189,14 @@ impl<P: Program> SipServer<P> {
             }
         });
         let _panicked = joined.await;
-        // Connections see the phase by themselves; one that is stuck is not waited for.
+        // Connections notice the phase by themselves; the server does not wait for one that hangs.
         self.shared.tasks.close();
         let _stuck = tokio::time::timeout(CLOSING_TIME, self.shared.tasks.wait()).await;
         started
     }
 
-    /// Puts a new configuration in force: peers, headers and certificates. Listeners stay as they
-    /// are, and so do counters of peers that keep their names.
+    /// Applies a new configuration: peers, headers and certificates. Listeners stay, and so do the counters of
+    /// peers that keep their names.
     pub fn reload(&self, config: SipConfig) {
         let shared = &self.shared;
         let before = shared.policy.load_full();
@@ -208,12 +209,12 @@ impl<P: Program> SipServer<P> {
         shared.metrics.reloads.bump_shared();
     }
 
-    /// From now on OPTIONS is answered with 503 and no connection is taken; calls are served.
+    /// From now on OPTIONS gets 503 and new connections are refused; calls are still served.
     pub fn drain(&self) {
         self.shared.enter(Phase::Draining);
     }
 
-    /// Ends everything; [`run`](Self::run) returns soon.
+    /// Stops everything; [`run`](Self::run) returns soon.
     pub fn stop(&self) {
         self.shared.enter(Phase::Stopped);
     }
@@ -226,7 +227,7 @@ impl<P: Program> SipServer<P> {
             .write(&shared.policy.load(), &self.gauges(), out);
     }
 
-    /// How the server is and what it has done.
+    /// The status of the server, and its totals since the start.
     #[must_use]
     pub fn status(&self) -> SipStatus {
         let shared = &self.shared;
@@ -244,7 +245,7 @@ impl<P: Program> SipServer<P> {
         *self.own.certificate_expires_at.lock()
     }
 
-    /// The latest INVITEs that were refused, newest first, at most so many.
+    /// The latest refused INVITEs, newest first, at most `limit` of them.
     #[must_use]
     pub fn refused_calls(&self, limit: usize) -> Vec<RefusedCall> {
         let shared = &self.shared;
@@ -253,7 +254,7 @@ impl<P: Program> SipServer<P> {
             .latest_refused(&shared.policy.load(), shared.now(), limit)
     }
 
-    /// What is read off the server when somebody asks.
+    /// Values that are read when somebody asks for the status.
     fn gauges(&self) -> Gauges {
         let shared = &self.shared;
         Gauges {
@@ -324,7 +325,7 @@ impl<P: Program> SipServer<P> {
 }
 
 impl BoundAddresses {
-    /// The first listener that others than this machine can reach.
+    /// The first listener that other machines can reach.
     fn reachable(&self) -> Option<SocketAddr> {
         let mut all = [&self.udp, &self.tcp, &self.tls, &self.hep]
             .into_iter()
@@ -339,7 +340,7 @@ impl Sockets {
     fn bind(config: &SipConfig) -> Result<(Self, BoundAddresses), BindError> {
         let mut sockets = Self::default();
         let mut bound = BoundAddresses::default();
-        // TCP listens where UDP does; an address that is named for both is one pair of listeners.
+        // TCP listens where UDP does; an address in both lists is one pair of listeners.
         let mut alone = config.tcp.clone();
         let mut beside_udp = Vec::new();
         for &address in &config.udp {
@@ -407,7 +408,7 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
     }
-    // A restart must not wait for the connections of the run before.
+    // A restart must not wait for connections of the earlier run.
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
@@ -424,7 +425,7 @@ fn local(
     listener.local_addr().map_err(failed(address, transport))
 }
 
-/// Makes an error of what the system says.
+/// Turns an error of the system into a [`BindError`].
 fn failed(address: SocketAddr, transport: &'static str) -> impl FnOnce(io::Error) -> BindError {
     move |source| BindError {
         address,
@@ -438,8 +439,7 @@ fn spawn(name: String, run: impl FnOnce() + Send + 'static) -> io::Result<JoinHa
     std::thread::Builder::new().name(name).spawn(run)
 }
 
-/// Datagrams that the system dropped at the sockets with these ports, as it tells in `/proc`; 0 where
-/// it does not.
+/// Datagrams that the system dropped at the sockets with these ports, from `/proc`; 0 if it cannot be read.
 fn socket_drops(addresses: &[SocketAddr]) -> u64 {
     let mut drops = 0;
     for file in ["/proc/net/udp", "/proc/net/udp6"] {
@@ -461,15 +461,15 @@ fn socket_drops(addresses: &[SocketAddr]) -> u64 {
     drops
 }
 
-/// How often the system is asked for a port that is free for UDP and TCP.
+/// How many ports are tried to find one that is free for UDP and TCP.
 const PORTS_TRIED: u32 = 64;
 
-/// How long open connections may take to end with the server.
+/// How long open connections may take to end when the server stops.
 const CLOSING_TIME: Duration = Duration::from_secs(3);
 
-/// How often things are forgotten.
+/// How often old entries are forgotten.
 const TICK: Duration = Duration::from_millis(250);
 
-/// The pause between pieces of room for answers of some 0.05 ms each. So a generation of 134 MB takes four
-/// seconds, for which what is left of the one before is enough.
+/// The pause between pieces of memory for answers, which take about 0.05 ms each. So a generation of 134 MB takes
+/// four seconds to prepare; the room left in the one before is enough for that time.
 const BREATH: Duration = Duration::from_millis(2);

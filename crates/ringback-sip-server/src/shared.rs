@@ -1,4 +1,4 @@
-//! What all threads and connections of a server share.
+//! The state shared by all threads and connections of a server.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -14,51 +14,51 @@ use crate::policy::Policy;
 use crate::redirect::Redirect;
 use crate::redirect::plan::PlanCache;
 
-/// What all threads and connections of a server share.
+/// The state shared by all threads and connections of a server.
 #[derive(Debug)]
 pub(crate) struct Shared<P> {
-    /// Says what is known, and hears the news.
+    /// Provides the state for decisions, and receives events.
     pub(crate) program: P,
     /// Answers messages.
     pub(crate) redirect: Redirect,
     /// The rules in force.
     pub(crate) policy: ArcSwap<Policy>,
-    /// What was counted.
+    /// The counters.
     pub(crate) metrics: Metrics,
     /// Strangers and refused calls.
     pub(crate) observations: Observations,
-    /// Plans of the calls that come over connections.
+    /// Plans of calls over connections.
     pub(crate) plans: Mutex<PlanCache>,
-    /// How TLS connections are opened.
+    /// The TLS configuration of new connections.
     pub(crate) certificates: ArcSwapOption<rustls::ServerConfig>,
     /// Open TCP, TLS and HEP connections.
     pub(crate) connections: AtomicUsize,
-    /// What accepts and serves them.
+    /// The tasks that accept and serve connections.
     pub(crate) tasks: TaskTracker,
-    /// Tells the time.
+    /// The clock of the server.
     clock: Clock,
-    /// Whether the server is about to end.
+    /// Whether the server is draining.
     draining: AtomicBool,
-    /// Turns to what the listeners should do.
+    /// The phase of the server, for its listeners.
     phase: watch::Sender<Phase>,
     /// Sets of counters: one per UDP worker and one for all connections.
     shards: usize,
 }
 
-/// What a server does.
+/// The phase of a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Phase {
-    /// It serves.
+    /// It serves everything.
     Serving,
-    /// It serves what comes, but no new connections.
+    /// It serves messages, but no new connections.
     Draining,
-    /// It ends.
+    /// It stops.
     Stopped,
 }
 
 impl<P> Shared<P> {
-    /// A server that has not seen anything yet, with so many sets of counters. `key` makes To tags and fingerprints
-    /// secret.
+    /// A server that has not seen anything yet, with this many sets of counters. `key` is the secret behind To
+    /// tags and fingerprints.
     pub(crate) fn new(program: P, key: [u8; 16], policy: Policy, shards: usize) -> Self {
         Self {
             program,
@@ -77,22 +77,22 @@ impl<P> Shared<P> {
         }
     }
 
-    /// This moment.
+    /// The current moment.
     pub(crate) fn now(&self) -> Now {
         self.clock.now()
     }
 
-    /// Whether the server is about to end.
+    /// Whether the server is draining.
     pub(crate) fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Relaxed)
     }
 
-    /// What the server does, for a task that wants to know when that changes.
+    /// The phase of the server, for a task that waits for a change.
     pub(crate) fn phase(&self) -> watch::Receiver<Phase> {
         self.phase.subscribe()
     }
 
-    /// Goes on to a later phase.
+    /// Changes to a later phase.
     pub(crate) fn enter(&self, next: Phase) {
         self.draining
             .fetch_or(next >= Phase::Draining, Ordering::Relaxed);
@@ -114,8 +114,8 @@ impl<P> Shared<P> {
     }
 }
 
-/// Waits until the server has come to a phase.
+/// Waits until the server has reached a phase.
 pub(crate) async fn reached(phase: &mut watch::Receiver<Phase>, wanted: Phase) {
-    // Without a sender there is no server any more.
+    // Without a sender the server is gone.
     let _gone = phase.wait_for(|phase| *phase >= wanted).await.map(drop);
 }

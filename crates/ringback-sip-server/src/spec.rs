@@ -1,24 +1,22 @@
-//! The `[sip]` section of the configuration file, as it is written.
+//! The `[sip]` section of the configuration file, as written.
 
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-/// The `[sip]` section: plain values, nothing checked beyond their kind.
+/// The `[sip]` section: plain values, checked only for their type.
 ///
-/// [`SipConfig::try_from`](crate::SipConfig) is the only door to what the server runs on.
+/// [`SipConfig::try_from`](crate::SipConfig) is the only way to the configuration that the server runs on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct SipSpec {
     /// Addresses with ports on which UDP listens; default `["127.0.0.1:5060"]`. TCP listens there
     /// too (RFC 3261 §18.2.1), with port 0 on the one port that is free for both.
     pub udp: Vec<String>,
-    /// Further addresses on which TCP listens; default none. One that also stands under `udp` is
-    /// the same listener.
+    /// Further addresses on which TCP listens; default none. An address that is also in `udp` is one listener.
     pub tcp: Vec<String>,
-    /// Addresses or CIDRs of load balancers that send a PROXY protocol header, version 1 or 2, before
-    /// SIP on TCP and before the handshake on TLS; default none. The peer is the address that they
-    /// name.
+    /// Addresses or CIDRs of load balancers that send a PROXY protocol header, version 1 or 2, before SIP on TCP
+    /// and before the handshake on TLS; default none. The address in the header is the peer's.
     pub proxy_protocol: Vec<String>,
     /// `[sip.tls]`.
     pub tls: TlsSpec,
@@ -32,14 +30,14 @@ pub struct SipSpec {
     pub agent_header: String,
     /// Threads and sockets of each UDP listener; default 0: one per core.
     pub workers: usize,
-    /// How many TCP, TLS and HEP connections may be open at once; default 32,768. They never take more
-    /// than half of the files that the process may open.
+    /// How many TCP, TLS and HEP connections may be open at once; default 32,768. At most half of the files that
+    /// the process may open are used, whatever is set.
     pub max_connections: usize,
     /// How many of them one peer may hold; default 16,384.
     pub max_connections_per_peer: usize,
-    /// Seconds after which a TCP or TLS connection is closed on which nothing arrives; default 300.
+    /// Seconds without data after which a TCP or TLS connection is closed; default 300.
     pub idle_timeout: u64,
-    /// `[[sip.peers]]`: who is served; default none: loopback alone.
+    /// `[[sip.peers]]`: the peers that are served; default none: only loopback is served.
     pub peers: Vec<PeerSpec>,
 }
 
@@ -49,9 +47,9 @@ pub struct SipSpec {
 pub struct TlsSpec {
     /// Addresses with ports; default none.
     pub listen: Vec<String>,
-    /// PEM file: the certificate, then those that lead to the root. Needed where `listen` is set.
+    /// PEM file: the certificate, then its chain to the root. Required if `listen` is set.
     pub certificate: Option<PathBuf>,
-    /// PEM file: the certificate's private key. Needed where `listen` is set.
+    /// PEM file: the certificate's private key. Required if `listen` is set.
     pub private_key: Option<PathBuf>,
     /// PEM file: roots of client certificates. If set, clients without one are refused.
     pub client_ca: Option<PathBuf>,
@@ -61,7 +59,7 @@ pub struct TlsSpec {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct HepSpec {
-    /// Addresses with ports on which HEPv3 is taken, over UDP and TCP; default none.
+    /// Addresses with ports on which HEPv3 is accepted, over UDP and TCP; default none.
     pub listen: Vec<String>,
     /// If set, packets without this key are ignored.
     pub key: Option<String>,
@@ -71,43 +69,42 @@ pub struct HepSpec {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct PeerSpec {
-    /// What metrics and logs call it; default its first address.
+    /// Its name in metrics and logs; default its first address.
     pub name: Option<String>,
     /// Source addresses: IP addresses or CIDRs, at least one. The longest match wins.
     pub address: Vec<String>,
-    /// Over which of `udp`, `tcp`, `tls` it is served; default all.
+    /// The transports over which it is served, of `udp`, `tcp` and `tls`; default all.
     pub transports: Vec<String>,
     /// Whether its `P-Asserted-Identity` and `Remote-Party-ID` are believed; default false.
     pub trust_identity: bool,
-    /// Where the caller is read, first one first; default `p-asserted-identity`,
-    /// `remote-party-id`, `from`. `p-preferred-identity` and `diversion` may be named too.
+    /// The sources of the caller, in order; default `p-asserted-identity`, `remote-party-id`, `from`.
+    /// `p-preferred-identity` and `diversion` may be listed too.
     pub identity_order: Vec<String>,
-    /// Where the dialed number is read: `request-uri` and names of headers. The first that names a number of ours
-    /// holds, else the first that is a number; default `request-uri` alone.
+    /// The sources of the dialed number: `request-uri` and names of headers. The first number of ours is used,
+    /// else the first number; default `request-uri` alone.
     pub dialed_order: Vec<String>,
-    /// A header that is read where those of `dialed-order` name no number of ours; default none.
+    /// A header that is read if the sources in `dialed-order` hold no number of ours; default none.
     pub dialed_header: String,
-    /// What is taken off dialed numbers before they are read, as `9` or `1234#`; default nothing.
+    /// Prefixes to strip from dialed numbers before they are read, such as `9` or `1234#`; default none.
     pub strip_prefixes: Vec<String>,
-    /// What digits without `+` or international prefix are: `national`, as dialed within the country, or `e164`;
-    /// default `national`, and without `country` what the environment says that owns the dialed number.
+    /// How digits without `+` or international prefix are read: `national`, as dialed within the country, or
+    /// `e164`. Default `national`; without `country`, as set in the environment that owns the dialed number.
     pub number_form: Option<String>,
     /// Country (ISO 3166-1 alpha-2) in which its numbers are read; default none: that of the
     /// environment that owns the dialed number.
     pub country: Option<String>,
-    /// What stands for `+` in its numbers; default none: the country's own, else `00`.
+    /// The digits that stand for `+` in its numbers; default none: the country's own, else `00`.
     pub international_prefix: Option<String>,
     /// Whether outbound calls are learned from its INVITEs and HEP packets; default false.
     pub learn: bool,
-    /// SIP URI without a user, where a learned outbound INVITE is redirected; default none: it is
-    /// answered like any other.
+    /// SIP URI without a user to which learned outbound INVITEs are redirected; default none: they are answered
+    /// like any other.
     pub next_hop: Option<String>,
     /// New INVITEs per second, with a burst of one second; default none: no limit.
     pub rate: Option<u32>,
-    /// What an INVITE gets that is over the rate or comes on overload: `answer` (503) or `silence`;
-    /// default `answer`.
+    /// The reply to an INVITE over the rate or on overload: `answer` (503) or `silence`; default `answer`.
     pub refuse: String,
-    /// Seconds for `Retry-After` on 503; default none: no such header.
+    /// Seconds for `Retry-After` on 503; default none: the header is left out.
     pub retry_after: Option<u32>,
 }
 

@@ -1,19 +1,19 @@
-//! How the server is, for its operator.
+//! The status of the server, for its operator.
 
 use std::collections::BTreeMap;
 
 use crate::observation::rates::Rates;
 use crate::observation::strangers::StrangersStatus;
 
-/// How a SIP server is and what it has done since it started. Causes are those of the metrics.
+/// The status of a SIP server, and its totals since it started. Causes are those of the metrics.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct SipStatus {
-    /// Whether more calls come than can be served.
+    /// Whether more calls come than can be answered.
     pub overloaded: bool,
-    /// Whether the server is about to end.
+    /// Whether the server is draining.
     pub draining: bool,
-    /// How much there was to do in the last seconds.
+    /// The load of the last seconds.
     pub rates: Rates,
     /// Messages received, by transport.
     pub messages: BTreeMap<&'static str, u64>,
@@ -21,8 +21,8 @@ pub struct SipStatus {
     pub dropped: BTreeMap<&'static str, u64>,
     /// Requests refused before routing, by cause; causes that did not occur are left out.
     pub refused: BTreeMap<&'static str, u64>,
-    /// Datagrams that the system dropped before they were read: ACKs, what was held back on overload, and
-    /// where no room was left.
+    /// Datagrams that the system dropped before they were read: ACKs, INVITEs held back on overload, and
+    /// datagrams without room in the socket.
     pub socket_drops: u64,
     /// TCP and TLS connections open.
     pub connections: u64,
@@ -32,7 +32,7 @@ pub struct SipStatus {
     pub strangers: StrangersStatus,
 }
 
-/// What was counted of a peer.
+/// The counters of a peer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PeerStatus {
@@ -42,10 +42,9 @@ pub struct PeerStatus {
     pub messages: u64,
     /// New INVITEs that were served.
     pub calls: u64,
-    /// INVITEs that were too many, by cause (`rate`, `late`, `share`); causes that did not occur are left
-    /// out.
+    /// INVITEs over a limit, by cause (`rate`, `late`, `share`); causes that did not occur are left out.
     pub refused: BTreeMap<&'static str, u64>,
-    /// Other messages that were too many.
+    /// Other messages over their limit.
     pub dropped: u64,
     /// Its TCP and TLS connections open.
     pub connections: u64,

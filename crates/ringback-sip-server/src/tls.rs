@@ -14,8 +14,8 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use crate::config::problem::{ConfigProblem, SipConfigError, problem};
 use crate::expiry;
 
-/// Loads a certificate with its key, and the roots of client certificates, if they are asked for.
-/// All files are looked at, whatever is wrong with one of them.
+/// Loads a certificate with its key, and the roots of client certificates, if configured. All files are checked,
+/// even if one of them is wrong.
 pub(crate) fn load(
     certificate: &Path,
     private_key: &Path,
@@ -40,7 +40,7 @@ pub(crate) fn load(
     })
 }
 
-/// How TLS connections are opened with these.
+/// The TLS configuration with this certificate and these roots.
 fn server_config(
     chain: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,
@@ -55,7 +55,7 @@ fn server_config(
     builder.with_single_cert(chain, key).map(Arc::new)
 }
 
-/// What checks client certificates against the roots of a file.
+/// The verifier of client certificates by the roots in a file.
 fn client_roots(path: &Path) -> Result<Arc<dyn ClientCertVerifier>, SipConfigError> {
     const KEY: &str = "sip.tls.client-ca";
     let mut roots = RootCertStore::empty();
@@ -67,7 +67,7 @@ fn client_roots(path: &Path) -> Result<Arc<dyn ClientCertVerifier>, SipConfigErr
         .map_err(|error| pem(KEY, path, error))
 }
 
-/// The cryptography.
+/// The implementation of the cryptography.
 fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
 }
@@ -90,7 +90,7 @@ fn certificates(key: &str, path: &Path) -> Result<Vec<CertificateDer<'static>>, 
     Ok(chain)
 }
 
-/// An error about a file.
+/// The error for a file.
 fn pem(key: &str, path: &Path, cause: impl std::fmt::Display) -> SipConfigError {
     let path = path.display().to_string();
     let cause = cause.to_string();

@@ -1,4 +1,4 @@
-//! The ways that messages come and go: UDP, TCP and TLS, and what other programs mirror over HEP.
+//! The transports: UDP, TCP and TLS, and HEP from programs that mirror their messages.
 
 pub(crate) mod acceptor;
 pub(crate) mod hep;

@@ -49,7 +49,7 @@ fn a_call_over_udp_allocates_nothing() {
     ask(&client, counted);
     let change = region.change();
     let made = change.allocations + change.reallocations;
-    // What forgets old answers allocates a little, a few times a second.
+    // Forgetting old answers allocates a little, a few times a second.
     assert!(made < CALLS / 100, "{made} allocations in {CALLS} calls");
 
     server.stop();
@@ -70,7 +70,7 @@ fn ask(client: &UdpSocket, messages: &[String]) {
     }
 }
 
-/// Says what is known, and hears nothing: to keep news takes memory.
+/// Provides the state, and ignores events: keeping them would allocate.
 #[derive(Debug)]
 struct Deaf(Program);
 
@@ -94,8 +94,8 @@ impl Events for Deaf {
     fn answered(&self, _environment: EnvironmentId, _call_id: &[u8], _at: Timestamp) {}
 }
 
-/// Calls to get warm, and as many that are counted.
+/// The number of calls to warm up, and of calls that are counted.
 const CALLS: usize = 20_000;
 
-/// Calls that may be read as one batch.
+/// The most calls that are read as one batch.
 const TOGETHER: usize = 16;

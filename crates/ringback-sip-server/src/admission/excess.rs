@@ -1,27 +1,27 @@
-//! In which way an INVITE was one too many.
+//! The limits that an INVITE can exceed.
 
-/// In which way an INVITE was one too many, and whether that was answered.
+/// The limit that an INVITE exceeded, and whether it gets a reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Excess {
-    /// What made it too much.
+    /// The limit.
     cause: ExcessCause,
-    /// With 503.
+    /// Whether the reply is 503; otherwise there is none.
     is_answered: bool,
 }
 
-/// In which way an INVITE was one too many.
+/// A limit for INVITEs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ExcessCause {
-    /// Its peer has sent more than its rate.
+    /// Its peer has sent more than its configured rate.
     Rate,
     /// It has waited for too long.
     Late,
-    /// The server is overloaded, and its peer has had its share.
+    /// The server is overloaded, and its peer has used up its share.
     Share,
 }
 
 impl Excess {
-    /// Every way.
+    /// Every combination.
     pub(crate) const ALL: [Self; 6] = [
         Self::new(ExcessCause::Rate, true),
         Self::new(ExcessCause::Rate, false),
@@ -31,22 +31,22 @@ impl Excess {
         Self::new(ExcessCause::Share, false),
     ];
 
-    /// For this cause.
+    /// For this limit.
     pub(crate) const fn new(cause: ExcessCause, is_answered: bool) -> Self {
         Self { cause, is_answered }
     }
 
-    /// What made it too much.
+    /// The limit.
     pub(crate) const fn cause(self) -> ExcessCause {
         self.cause
     }
 
-    /// Whether it is answered, with 503.
+    /// Whether it gets a reply, with 503.
     pub(crate) const fn is_answered(self) -> bool {
         self.is_answered
     }
 
-    /// The status of the reply.
+    /// The status of the reply, if there is one.
     pub(crate) fn status(self) -> Option<u16> {
         self.is_answered.then_some(503)
     }

@@ -1,7 +1,7 @@
-//! Whether a message of a peer is served, and what becomes of it if it is not. Nothing else decides that.
+//! Decides whether a message of a peer is served, and what it gets otherwise. Nothing else decides that.
 //!
-//! An INVITE is asked about twice. Before it is read: on overload silence has to be cheap. And again once it
-//! turns out to be new: one that was answered before gets its answer again and takes nothing of a budget.
+//! An INVITE is checked twice. First before it is read, because on overload silence has to be cheap. Then again
+//! if it turns out to be new: an INVITE that was answered before gets its answer again and uses no budget.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -12,21 +12,21 @@ use crate::clock::Now;
 use crate::peers::Refusal;
 use crate::policy::Source;
 
-/// What one message of a peer has to pass.
+/// The limits that one message of a peer must pass.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Gate<'r> {
-    /// Whose message it is.
+    /// The peer that sent it, with the peer's budgets.
     source: Source<'r>,
     /// Where it came from.
     ip: IpAddr,
-    /// How long it has waited to be read.
+    /// How long it waited to be read.
     waited: Duration,
-    /// When it is looked at, since the server was made.
+    /// The time of the check, since the server was made.
     now: Duration,
 }
 
 impl<'r> Gate<'r> {
-    /// For a message that has waited so long.
+    /// For a message that has waited this long.
     pub(crate) fn new(source: Source<'r>, ip: IpAddr, waited: Duration, now: Now) -> Self {
         Self {
             source,
@@ -36,8 +36,8 @@ impl<'r> Gate<'r> {
         }
     }
 
-    /// Why an INVITE that was not read yet is refused, if it is: with an answer only if it turns out to be
-    /// new.
+    /// Why an INVITE that is not read yet is refused, if it is. It is answered with 503 only if it turns out to
+    /// be new.
     pub(crate) fn unread_invite(&self, pressure: &mut Pressure) -> Option<Excess> {
         let peer = self.source.peer;
         let wants_answers = peer.refuse == Refusal::Answer;
@@ -57,7 +57,8 @@ impl<'r> Gate<'r> {
                 if wants_answers || !pressure.is_high() {
                     return None;
                 }
-                // Under pressure nobody reads what is over the rate, to see whether it is known.
+                // Under pressure an INVITE over the rate is not read, so nobody checks whether it was answered
+                // before.
                 let budget = &self.source.state.invites;
                 let is_over = !budget.has(peer.rate?, self.arrived(), self.now);
                 return is_over.then_some(Excess::new(ExcessCause::Rate, false));
@@ -66,7 +67,7 @@ impl<'r> Gate<'r> {
         Some(Excess::new(ExcessCause::Share, is_answered))
     }
 
-    /// Why an INVITE that was not answered before is refused, if it is; else it is taken off the budget.
+    /// Why a new INVITE is refused; `None`: it is served, and taken off the budget.
     pub(crate) fn new_invite(&self) -> Option<Excess> {
         let peer = self.source.peer;
         let budget = &self.source.state.invites;
@@ -75,22 +76,21 @@ impl<'r> Gate<'r> {
         (!takes).then_some(Excess::new(ExcessCause::Rate, is_answered))
     }
 
-    /// Whether the peer may have another message answered that is no INVITE in good order; it is taken off
-    /// the budget.
+    /// Whether a message that is no valid INVITE may get a reply; if so, it is taken off the budget.
     pub(crate) fn takes_other(&self) -> bool {
         let rate = self.source.peer.rate;
         let rate = rate.map_or(OTHERS_UNLIMITED, |rate| rate.max(OTHERS_LEAST));
         self.source.state.others.take(rate, self.now, self.now)
     }
 
-    /// When the message came, since the server was made.
+    /// When the message arrived, since the server was made.
     fn arrived(&self) -> Duration {
         self.now.saturating_sub(self.waited)
     }
 }
 
-/// Messages other than INVITEs that a peer without a rate may have answered each second.
+/// How many messages other than INVITEs a peer without a rate may have answered each second.
 const OTHERS_UNLIMITED: u32 = 20_000;
 
-/// The same for a peer with a rate, at least.
+/// The lowest such limit for a peer with a rate.
 const OTHERS_LEAST: u32 = 100;

@@ -1,16 +1,16 @@
-//! A packet filter before a socket: what the system itself drops before anybody is woken up for it.
+//! A packet filter before a socket: datagrams that the system drops before it wakes a thread.
 //!
-//! Every ACK: half of all messages are ACKs, and nothing of them matters (RFC 3261 §17.1.1.3), since a
-//! redirect server keeps no transaction that one could end. And, in an overload, a part of the INVITEs
-//! from some sources.
+//! It drops every ACK. Half of all messages are ACKs, and a redirect server ignores them, because it keeps no
+//! transaction that an ACK could end (RFC 3261 §17.1.1.3). On overload it also drops a part of the INVITEs from
+//! some sources.
 //!
-//! To take in a datagram only to drop it costs about a third of serving it, so a server that does the
-//! dropping itself serves the less the more it is flooded, and what its socket has no room for is
-//! dropped blindly, whoever sent it. A packet filter (`SO_ATTACH_FILTER`) costs us nothing and looks
-//! at the source. Everything else passes.
+//! Receiving a datagram only to drop it costs about a third of serving it. So a server that drops by itself
+//! serves less the more it is flooded, and datagrams without room in its socket are dropped blindly, whoever sent
+//! them. A packet filter (`SO_ATTACH_FILTER`) costs the server nothing and looks at the source. Everything else
+//! passes.
 //!
-//! What is dropped here shows in the system's `UdpInErrors` and in the socket's drops, but not in
-//! `UdpRcvbufErrors`, which tells of a socket without room.
+//! These drops are counted in the system's `UdpInErrors` and in the socket's drops, but not in `UdpRcvbufErrors`,
+//! which counts datagrams without room.
 
 use std::io;
 use std::net::IpAddr;
@@ -20,34 +20,33 @@ use arrayvec::ArrayVec;
 use nix::libc;
 use socket2::{SockFilter, SockRef};
 
-/// Which sources are filtered, and how much of their INVITEs passes. Of none, every ACK is held back
-/// nevertheless.
+/// The sources that are filtered, and the part of their INVITEs that passes. ACKs are dropped even without any
+/// source.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct PacketFilter {
     /// Each source at most once.
     pub(crate) sources: ArrayVec<SourceFilter, MOST_SOURCES>,
 }
 
-/// How one source is filtered.
+/// The filter of one source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct SourceFilter {
     /// The source.
     pub(crate) ip: IpAddr,
-    /// Of 2³² INVITEs, so many pass.
+    /// How many of 2³² INVITEs pass.
     pub(crate) passes: u32,
 }
 
 impl PacketFilter {
-    /// Puts the packet filter before a socket, in index of the one that was there.
+    /// Attaches the packet filter to a socket, in place of the one before it.
     pub(crate) fn attach(&self, socket: &impl AsFd) -> io::Result<()> {
         SockRef::from(socket).attach_filter(&self.program())
     }
 
-    /// The packet filter as a program for the system's packet filter. It sees the datagram from its UDP
-    /// header on.
+    /// The program for the system's packet filter. It sees the datagram from its UDP header on.
     fn program(&self) -> Vec<SockFilter> {
         let mut program = vec![
-            // What is too short to be read here is neither.
+            // A datagram too short to read is neither an ACK nor an INVITE.
             SockFilter::new((libc::BPF_LD | libc::BPF_W | libc::BPF_LEN) as u16, 0, 0, 0),
             skip_if(libc::BPF_JGE, UDP_HEADER + 4, 1, 0),
             verdict(PASS),
@@ -65,7 +64,7 @@ impl PacketFilter {
             let words = address.as_chunks::<4>().0;
             for ((index, word), left) in (0..).zip(words).zip((0..words.len()).rev()) {
                 program.push(load(at.wrapping_add(4 * index)));
-                // Past the words that are left, and past the four instructions behind them.
+                // Jump over the words that are left, and the four instructions behind them.
                 let past = u8::try_from(2 * left + 4).unwrap_or(u8::MAX);
                 program.push(skip_if(libc::BPF_JEQ, u32::from_be_bytes(*word), 0, past));
             }
@@ -91,18 +90,18 @@ const fn load(at: u32) -> SockFilter {
     )
 }
 
-/// Compares what was read with a value; leaves out so many instructions if it holds, or if not.
+/// Compares the loaded value; skips this many instructions if the comparison holds, or if it fails.
 const fn skip_if(comparison: u32, value: u32, holds: u8, fails: u8) -> SockFilter {
     let code = libc::BPF_JMP | comparison | libc::BPF_K;
     SockFilter::new(code as u16, holds, fails, value)
 }
 
-/// Ends the program: so many bytes of the datagram are kept.
+/// Ends the program and keeps this many bytes of the datagram.
 const fn verdict(bytes: u32) -> SockFilter {
     SockFilter::new((libc::BPF_RET | libc::BPF_K) as u16, 0, 0, bytes)
 }
 
-/// How many sources a packet filter has room for.
+/// The most sources that one packet filter can hold.
 pub(crate) const MOST_SOURCES: usize = 32;
 
 /// Bytes before the payload.
@@ -114,10 +113,10 @@ const PASS: u32 = u32::MAX;
 /// Drops it.
 const DROP: u32 = 0;
 
-/// Where the source of an IPv4 packet stands.
+/// Offset of the source in an IPv4 packet.
 const V4_SOURCE: u32 = (libc::SKF_NET_OFF as u32).wrapping_add(12);
 
-/// Where the source of an IPv6 packet stands.
+/// Offset of the source in an IPv6 packet.
 const V6_SOURCE: u32 = (libc::SKF_NET_OFF as u32).wrapping_add(8);
 
 /// Reads a random number.
@@ -129,12 +128,12 @@ mod tests {
 
     use super::*;
 
-    /// What arrives of the messages, sent one after the other from these addresses.
+    /// The messages that arrive of those sent from these addresses, one after the other.
     fn arrives(filter: &PacketFilter, to: &str, messages: &[(&str, &str)]) -> Vec<String> {
         let server = UdpSocket::bind((to, 0)).unwrap();
         server.set_nonblocking(true).unwrap();
         filter.attach(&server).unwrap();
-        // On loopback a datagram is there when it is sent.
+        // On loopback a datagram has arrived when the send returns.
         for (from, message) in messages {
             let peer = UdpSocket::bind((*from, 0)).unwrap();
             let address = server.local_addr().unwrap();
@@ -215,7 +214,7 @@ mod tests {
     fn a_part_passes() {
         let filter = filter(&[("127.0.0.1", 1 << 31)]);
         let passed = arrives(&filter, "127.0.0.1", &[("127.0.0.1", "INVITE"); 100]).len();
-        // Even odds miss these bounds less than once in 2⁶⁰.
+        // With even odds these bounds are missed less than once in 2⁶⁰ runs.
         assert!((7..94).contains(&passed), "{passed}");
     }
 

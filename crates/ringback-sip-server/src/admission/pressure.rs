@@ -1,10 +1,10 @@
-//! Overload: how much of what comes is taken in, and from whom.
+//! Overload: how many INVITEs are accepted, and from which peers.
 //!
-//! What all peers together ask for beyond the capacity of the machine is shed by [`Pressure`]: the peers
-//! that ask for most are cut to an equal share, so that those that ask for less lose nothing. A datagram that is taken in only to be dropped costs
-//! about a third of one that is served, and a 503 nearly all of it. So what is shed is held back by
-//! the system, in a [`PacketFilter`] before the socket; of what passes it, one in twenty is answered with 503, so
-//! that the peer is told.
+//! [`Pressure`] sheds the calls beyond the capacity of the machine: the peers that send most are cut to an equal
+//! share, so that peers that send less lose nothing. A datagram that is received only to be dropped costs about a
+//! third of one that is served, and a 503 nearly all of it. So the system drops the excess, in a [`PacketFilter`]
+//! before the socket. Of the INVITEs that pass it, one in twenty is answered with 503, so that the peer learns of
+//! the overload.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -13,109 +13,108 @@ use arrayvec::ArrayVec;
 
 use crate::admission::packet_filter::{MOST_SOURCES, PacketFilter, SourceFilter};
 
-/// How a UDP thread keeps up with what comes, and who sends more than a fair share.
+/// Whether a UDP thread keeps up with its datagrams, and which peers send more than a fair share.
 ///
-/// Overload is a queue that [stands](QueueWatch): a burst, or a moment without the processor, is none.
-/// Then what was done in a window is what can be done, and the datagrams' own times tell how much was
-/// asked for meanwhile.
+/// Overload is a queue that [stands](QueueWatch); a burst, or a moment without the processor, is no overload.
+/// While the queue stands, the number of calls done in a window is the capacity, and the datagrams' times of
+/// arrival show how many were offered in that time.
 #[derive(Debug, Default)]
 pub(crate) struct Pressure {
     /// Whether the queue stands.
     watch: QueueWatch,
-    /// Whether INVITEs that waited too long are refused: the queue stands, and everybody is served again
-    /// only once it is gone.
+    /// Whether INVITEs that waited too long are refused: true from when the queue stands until it is gone.
     stands: bool,
-    /// When the window began.
+    /// The start of the window.
     begin: Duration,
     /// The shortest wait of the window so far.
     least_wait: Option<Duration>,
-    /// The wait with which the window began.
+    /// The wait at the start of the window.
     first_wait: Duration,
     /// The latest wait.
     last_wait: Duration,
-    /// What each peer does.
+    /// The demand of each peer, by its index.
     peers: Vec<Demand>,
-    /// Where INVITEs came from lately, a sample.
+    /// A sample of the sources of recent INVITEs, with their peers.
     recent: ArrayVec<(IpAddr, usize), SAMPLES>,
-    /// Which sample is replaced next.
+    /// The sample that was last replaced.
     next_sample: usize,
     /// INVITEs until the next sample.
     until_sample: u32,
-    /// Sources of peers that are held back.
+    /// The sources that are held back, with their peers.
     held: ArrayVec<(IpAddr, usize), MOST_SOURCES>,
-    /// What can be done, in INVITEs a second, as far as it was seen lately.
+    /// The capacity in INVITEs per second, by recent windows.
     capacity: f64,
-    /// What may be taken in; none: everything.
+    /// How many INVITEs are accepted; `None`: all.
     limits: Option<Limits>,
-    /// What stands before the socket.
+    /// The packet filter before the socket.
     filter: PacketFilter,
-    /// Whether a packet filter would not help: the system takes none, or there are too many sources.
+    /// Whether a packet filter does not help: the system accepts none, or there are too many sources.
     unfiltered: bool,
-    /// Since when what comes comes under these limits.
+    /// When the limits last changed; datagrams that arrived earlier were not filtered by them.
     changed: Duration,
     /// For how long there have been limits.
     limited: Duration,
-    /// Whether limits are called for, should the window bear it out.
+    /// Whether limits are needed, if the rest of the window confirms it.
     is_due: bool,
-    /// INVITEs taken in during the window and not served.
+    /// INVITEs received during the window and not served.
     unserved: u32,
-    /// Spreads 503s among the refused.
+    /// Counts refused INVITEs, to answer one in [`ONE_IN`].
     answers: u32,
 }
 
-/// Tells a queue that stands from one that a stall of the machine or a burst has left behind.
+/// Distinguishes a queue that stands from one that a stall of the machine or a burst has left.
 ///
-/// A queue is long while nothing waits for less than [`LONG_WAIT`], or while it fills most of the socket's
-/// room. One that is long for [`STANDING_TIME`] stands (in the sense of CoDel, RFC 8289), unless it is
-/// being worked off: then the datagrams' times of arrival pass faster than the time in which they are
-/// answered. Only time in which the thread was running counts, so that however long the machine stalls,
-/// nothing is concluded from it.
+/// A queue is long while nothing waits for less than [`LONG_WAIT`], or while it fills most of the socket's room.
+/// A queue that is long for [`STANDING_TIME`] stands (in the sense of CoDel, RFC 8289), unless it is being worked
+/// off: then the datagrams' times of arrival advance faster than the clock. Only time in which the thread was
+/// running counts, so a stall of the machine, however long, proves nothing.
 #[derive(Debug, Default)]
 struct QueueWatch {
-    /// How many datagrams the socket has room for, roughly; 0 where that is not known.
+    /// How many datagrams the socket has room for, roughly; 0 if that is unknown.
     room: f64,
-    /// When the latest batch was taken in.
+    /// When the latest batch was received.
     latest: Duration,
-    /// For how long the queue has been watched while it was long.
+    /// The time for which the queue has been long.
     standing: Stretch,
-    /// For how long it has been watched while it may grow.
+    /// The time for which the queue has been watched for growth.
     growing: Stretch,
-    /// Datagrams taken in during the second of these.
+    /// Datagrams received during `growing`.
     taken: u32,
     /// How long the first datagram of the latest batch had waited.
     waited: Duration,
-    /// By how much that has grown while the thread was running.
+    /// By how much that wait has grown while the thread was running.
     grown: Duration,
-    /// Whether the queue takes up most of the socket's room.
+    /// Whether the queue fills most of the socket's room.
     is_full: bool,
 }
 
-/// Some time in which the thread was running.
+/// A stretch of time in which the thread was running.
 #[derive(Clone, Copy, Debug, Default)]
 struct Stretch {
-    /// When the datagram came in that was the first one at the beginning; none: it has not begun.
+    /// When the first datagram at the start of the stretch arrived; `None`: it has not begun.
     first_arrival: Option<Duration>,
-    /// How long it has lasted.
+    /// Its length so far.
     ran: Duration,
 }
 
-/// What is known of a queue.
+/// The state of a queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Queue {
-    /// It is short, or it is being worked off, or that is not known yet.
+    /// It is short, or being worked off, or its state is not known yet.
     Passing,
-    /// It grows although the thread is running, and the socket will soon have no room left.
+    /// It grows although the thread is running, and will soon overflow the socket.
     Overflowing,
-    /// It stands.
+    /// It has been long for too long.
     Standing,
 }
 
 impl QueueWatch {
-    /// A batch of so many datagrams is taken in, the first of which has waited so long.
+    /// Notes that a batch of this many datagrams was received, the first of which waited this long.
     fn batch(&mut self, now: Duration, waited: Duration, count: u32) -> Queue {
         let elapsed = now.saturating_sub(self.latest);
         let ran = elapsed.min(MOST_RUN);
-        // What the wait has grown by while the thread was running; a stall lets it grow too, and is excused.
+        // The growth of the wait while the thread was running. A stall also makes it grow; that part does not
+        // count.
         let stalled = elapsed - ran;
         self.grown = (self.grown + waited)
             .saturating_sub(self.waited)
@@ -124,7 +123,7 @@ impl QueueWatch {
         (self.latest, self.waited) = (now, waited);
         let arrival = now.saturating_sub(waited);
         if stalled > Duration::ZERO {
-            // What came meanwhile tells nothing about growth.
+            // Datagrams that arrived during a stall say nothing about growth.
             self.growing = Stretch::default();
             self.is_full = false;
             self.taken = 0;
@@ -133,7 +132,7 @@ impl QueueWatch {
         let mut queue = Queue::Passing;
         if let Some((lasted, advance)) = self.growing.pass(arrival, ran, GROWING_TIME) {
             let taken = f64::from(std::mem::take(&mut self.taken));
-            // So much waits, if it goes on to come as it did. What came all at once does not.
+            // The queue's length, if datagrams arrive as before. A burst that arrived all at once does not count.
             let is_steady = advance * MOST_GROWTH > lasted;
             let backlog = taken / advance.as_secs_f64() * self.grown.as_secs_f64();
             self.is_full = is_steady && self.room > 0.0 && backlog > self.room * FULL;
@@ -153,14 +152,14 @@ impl QueueWatch {
 }
 
 impl Stretch {
-    /// By how much the arrivals have advanced since the beginning.
+    /// By how much the arrivals have advanced since the start of the stretch.
     fn advance(&self, arrival: Duration) -> Option<Duration> {
         Some(arrival.saturating_sub(self.first_arrival?))
     }
 
-    /// The thread ran on for a while, and the first datagram is now one that came at this time. Once the
-    /// stretch is so long, gives how long it was and by how much the arrivals have advanced, and begins
-    /// the next one.
+    /// Adds running time to the stretch; the first datagram now is one that arrived at this time. Once the
+    /// stretch is long enough, returns its length and by how much the arrivals have advanced, and begins the next
+    /// one.
     fn pass(
         &mut self,
         arrival: Duration,
@@ -184,7 +183,7 @@ impl Stretch {
     }
 }
 
-/// An INVITE comes in.
+/// An INVITE that was received.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Arriving {
     /// The index of its peer in the configuration.
@@ -193,47 +192,47 @@ pub(crate) struct Arriving {
     pub(crate) ip: IpAddr,
     /// The peer's rate.
     pub(crate) rate: Option<u32>,
-    /// Whether the peer is to be told when it is refused.
+    /// Whether the peer gets a reply when the INVITE is refused.
     pub(crate) wants_answers: bool,
 }
 
-/// What pressure means for an INVITE.
+/// What happens to an INVITE under pressure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Admission {
     /// It is served.
     Serve,
-    /// It is refused, with an answer.
+    /// It is refused with 503.
     Answer,
-    /// It is dropped: there is no time for answers.
+    /// It is dropped: there is no time for a reply.
     Drop,
 }
 
-/// How much may be taken in, in INVITEs a second.
+/// How many INVITEs are accepted, per second.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Limits {
-    /// Of each peer, of what is within its rate.
+    /// From each peer, of those within its rate.
     share: f64,
-    /// Of each peer, of what is beyond its rate, and is to be refused.
+    /// From each peer, of those beyond its rate, which are then refused.
     surplus: f64,
 }
 
-/// What a peer asks for.
+/// The demand of a peer.
 #[derive(Clone, Copy, Debug)]
 struct Demand {
-    /// INVITEs taken in during the window.
+    /// INVITEs received during the window.
     taken: u32,
-    /// INVITEs sent a second, those that were held back included.
+    /// INVITEs sent per second, including those held back.
     offered: f64,
     /// Its rate.
     rate: Option<u32>,
-    /// Which part of its INVITEs is to be taken in.
+    /// The part of its INVITEs that is accepted, from 0 to 1.
     passes: f64,
-    /// How many are taken in during a window at most, where the packet filter does not know all sources.
+    /// The most INVITEs accepted during a window, in case the packet filter does not know all sources.
     most: u32,
 }
 
 impl Pressure {
-    /// Nothing is known yet. The socket has so many bytes of room for what waits.
+    /// Nothing is known yet. The socket has this many bytes of room.
     pub(crate) fn new(room_bytes: usize) -> Self {
         Self {
             watch: QueueWatch {
@@ -244,8 +243,8 @@ impl Pressure {
         }
     }
 
-    /// A batch of so many datagrams is taken in, the first of which has waited so long. Given is what must
-    /// stand before the socket from now on, if that changes.
+    /// Notes that a batch of this many datagrams was received, the first of which waited this long. Returns the
+    /// new packet filter for the socket, if it changes.
     pub(crate) fn batch(
         &mut self,
         now: Duration,
@@ -270,25 +269,25 @@ impl Pressure {
         is_changed.then_some(&self.filter)
     }
 
-    /// Whether there is more to do than can be done.
+    /// Whether there are limits.
     pub(crate) fn is_high(&self) -> bool {
         self.limits.is_some()
     }
 
-    /// Whether an INVITE that has waited so long must be refused, unless it is known.
+    /// Whether an INVITE that waited this long must be refused, unless it was answered before.
     ///
-    /// While no queue stands, what waited through a stall is answered however late it is: a late 302 is
-    /// better than a 503, and whoever sent it is still waiting, until its transaction ends.
+    /// While no queue stands, an INVITE that waited through a stall is answered, however late: a late 302 is
+    /// better than a 503, and its sender waits until its transaction ends.
     pub(crate) fn is_late(&self, waited: Duration) -> bool {
         waited > if self.stands { LATE } else { TRANSACTION_TIME }
     }
 
-    /// For how long nothing may come before everything has to [pass again](Self::lift); `None`: everything does pass.
+    /// How long nothing must arrive until the filter is [lifted](Self::lift); `None`: there is no filter.
     pub(crate) fn deadline(&self) -> Option<Duration> {
         self.is_high().then_some(IDLE_TIME)
     }
 
-    /// What stood before the socket has been taken away, because nothing came any more.
+    /// Notes that the filter before the socket was removed, because nothing arrived for a while.
     pub(crate) fn lift(&mut self) {
         let room = self.watch.room;
         let unfiltered = self.unfiltered;
@@ -299,12 +298,12 @@ impl Pressure {
         self.watch.room = room;
     }
 
-    /// The system took no packet filter.
+    /// Notes that the system did not accept the packet filter.
     pub(crate) fn filter_failed(&mut self) {
         self.unfiltered = true;
     }
 
-    /// Counts an INVITE and says what to do about it.
+    /// Counts an INVITE and decides what happens to it.
     pub(crate) fn invite(&mut self, arriving: &Arriving) -> Admission {
         if self.peers.len() <= arriving.index {
             self.peers.resize(arriving.index + 1, Demand::default());
@@ -320,11 +319,11 @@ impl Pressure {
             self.sample(arriving);
         }
         self.until_sample -= 1;
-        // Before the queue stands, what has been taken in is served.
+        // Until the queue stands, every INVITE received is served.
         if !self.stands || self.limits.is_none() || passes >= 1.0 {
             return Admission::Serve;
         }
-        // What is over the peer's rate is told so anyway.
+        // A peer with a rate gets 503 for INVITEs over its rate anyway.
         if arriving.wants_answers && arriving.rate.is_none() {
             self.answers = self.answers.wrapping_add(1);
             if self.answers.is_multiple_of(ONE_IN) {
@@ -339,7 +338,7 @@ impl Pressure {
         }
     }
 
-    /// Remembers where an INVITE came from.
+    /// Adds the source of an INVITE to the sample.
     fn sample(&mut self, arriving: &Arriving) {
         let sample = (arriving.ip, arriving.index);
         if self.recent.try_push(sample).is_err() {
@@ -350,12 +349,13 @@ impl Pressure {
         }
     }
 
-    /// Draws the conclusions of a window that took so long, and behind which the first datagram has waited
-    /// so long; says whether the packet filter changes.
+    /// Evaluates a window of this length; `waited` is the wait of the first datagram behind it. Returns whether
+    /// the packet filter changes.
     fn turn(&mut self, elapsed: Duration, waited: Duration) -> bool {
         let least_wait = self.least_wait.take();
         let unserved = std::mem::take(&mut self.unserved);
         let seconds = elapsed.as_secs_f64();
+        // A longer window had a stall or a time without work in it, so its waits show nothing.
         let is_whole = elapsed < 2 * WINDOW;
         let taken: u32 = self.peers.iter().map(|peer| peer.taken).sum();
         let done = f64::from(taken.saturating_sub(unserved)) / seconds;
@@ -377,16 +377,17 @@ impl Pressure {
         let has_stalled = !is_whole && waited > LONG_WAIT;
         let is_old = self.begin.saturating_sub(self.first_wait) < self.changed;
         if has_stalled || (is_old && !was_idle) {
-            // This came before the packet filter was what it is, or while nobody was there to take it in: it tells
-            // nothing about what can be done.
+            // These INVITEs arrived before the current packet filter, or during a stall: they do not show the
+            // capacity.
             for peer in &mut self.peers {
                 peer.taken = 0;
             }
             return false;
         }
-        // A queue that grows holds more than was taken from it.
+        // A queue that grows holds more datagrams than were taken from it.
         let growth = self.last_wait.as_secs_f64() - self.first_wait.as_secs_f64();
         let stretch = (seconds / (seconds - growth).max(seconds / MOST_STRETCH)).min(MOST_STRETCH);
+        // The filter let only a part of the INVITEs pass, so more were offered than were received.
         for peer in &mut self.peers {
             let part = if self.unfiltered { 1.0 } else { peer.passes };
             peer.observe(seconds / stretch * part.max(LEAST_PART));
@@ -394,10 +395,11 @@ impl Pressure {
         if let Some(excess) = excess {
             let mut drained = (excess.as_secs_f64() / DRAIN.as_secs_f64()).min(MOST_DRAINED);
             if self.watch.is_full {
-                // What found no room was not seen: there may be much more than it seems.
+                // Datagrams without room were not seen: the demand may be much higher.
                 drained = MOST_DRAINED;
             }
-            // The processor may have been away for a part of the window.
+            // The processor may have been away for a part of the window, so that too little was done: change the
+            // capacity slowly.
             let known = if self.capacity > 0.0 {
                 self.capacity
             } else {
@@ -406,7 +408,7 @@ impl Pressure {
             self.capacity = known + (done - known) * NEWS;
             let budget = self.capacity * (1.0 - drained);
             let offered: f64 = self.peers.iter().map(|peer| peer.offered).sum();
-            // A queue that already shrinks fast enough needs no help.
+            // A queue that already shrinks fast enough needs no limits.
             if self.limits.is_some() || offered > budget * TOLERANCE {
                 self.limits = Some(Limits::fit(&self.peers, budget));
             }
@@ -417,7 +419,7 @@ impl Pressure {
                 Some(least) if least > good_wait / 2 => 1.0,
                 Some(least) if least > good_wait / 10 => WIDER,
                 Some(_) => MUCH_WIDER,
-                // The thread had nothing to do for a while: the longer, the less is left of the limits.
+                // The thread had nothing to do for a while: the longer, the wider the limits become.
                 None => MUCH_WIDER.powf(seconds / WINDOW.as_secs_f64()),
             };
             self.limits = self
@@ -428,7 +430,7 @@ impl Pressure {
             self.stands = false;
             self.limited = Duration::ZERO;
         } else {
-            // Limits that stay are there because more is asked for than can be done.
+            // Limits that last show that more calls are offered than can be done.
             self.limited += elapsed.min(2 * WINDOW);
             self.stands |= self.limited >= STANDING_TIME;
         }
@@ -438,14 +440,14 @@ impl Pressure {
             peer.most = if self.unfiltered {
                 allowed as u32
             } else {
-                // What waits already does so although it passed no packet filter, and a window may be long.
+                // What already waits did not pass this filter, and a window may be long.
                 SLACK.saturating_add((allowed * 1.5) as u32)
             };
         }
         self.rebuild_filter()
     }
 
-    /// The wait that is aimed at: where the socket has little room, less than what fills it.
+    /// The wait to aim at: less than [`GOOD_WAIT`] if the socket has little room.
     fn good_wait(&self) -> Duration {
         if self.watch.room > 0.0 && self.capacity > 0.0 {
             let full = Duration::from_secs_f64(self.watch.room / self.capacity);
@@ -455,13 +457,13 @@ impl Pressure {
         }
     }
 
-    /// Builds the packet filter again; says whether it differs enough from what stands before the socket.
+    /// Builds the packet filter; returns whether it differs enough from the current one.
     fn rebuild_filter(&mut self) -> bool {
         let part = |index: usize| self.peers.get(index).map_or(1.0, |peer| peer.passes);
         let held = &mut self.held;
         for (ip, index) in &self.recent {
             if let Some((_, known)) = held.iter_mut().find(|(held, _)| held == ip) {
-                // A reload may have given it to another peer.
+                // A reload may have moved the source to another peer.
                 *known = *index;
             } else if part(*index) < 1.0 {
                 self.unfiltered |= held.try_push((*ip, *index)).is_err();
@@ -505,29 +507,28 @@ impl Default for Demand {
 }
 
 impl Demand {
-    /// Concludes how much was offered: what was taken in is all that came in so many seconds. Begins
-    /// to count again.
+    /// Ends a window: what was received is all that was sent in this many seconds. Starts counting again.
     fn observe(&mut self, seconds: f64) {
         let offered = f64::from(self.taken) / seconds;
-        // Up at once, down smoothly.
+        // Rise at once, fall smoothly.
         self.offered = offered.max(f64::midpoint(self.offered, offered));
         self.taken = 0;
     }
 
-    /// What is within its rate.
+    /// The offered INVITEs within its rate.
     fn worth(&self) -> f64 {
         self.offered.min(self.rate.map_or(f64::INFINITY, f64::from))
     }
 
-    /// What is beyond its rate.
+    /// The offered INVITEs beyond its rate.
     fn surplus(&self) -> f64 {
         self.offered - self.worth()
     }
 }
 
 impl Limits {
-    /// The limits under which the peers together have so much taken in: first what is within their
-    /// rates, then what is not; of both, the same of each.
+    /// The limits with which all peers together stay within the budget: first the INVITEs within their rates,
+    /// then those beyond; of both, the same for each peer.
     fn fit(peers: &[Demand], budget: f64) -> Self {
         let share = level(peers.iter().map(Demand::worth), budget);
         let rest = budget - peers.iter().map(Demand::worth).sum::<f64>();
@@ -537,7 +538,7 @@ impl Limits {
         }
     }
 
-    /// Limits that are wider by so much; none if nobody needs them.
+    /// Limits that are wider by this factor; `None` if no peer needs them.
     fn wider(self, peers: &[Demand], step: f64) -> Option<Self> {
         let greatest = |of: fn(&Demand) -> f64| peers.iter().map(of).fold(0.0, f64::max);
         let mut wider = self;
@@ -551,7 +552,7 @@ impl Limits {
         (!is_wide).then_some(wider)
     }
 
-    /// Which part of a peer's INVITEs is to be taken in.
+    /// The part of a peer's INVITEs that is accepted.
     fn part(&self, peer: &Demand) -> f64 {
         let allowed = peer.worth().min(self.share) + peer.surplus().min(self.surplus);
         if allowed >= peer.offered {
@@ -561,13 +562,13 @@ impl Limits {
     }
 }
 
-/// How much each may have at most, so that all together have so much; infinite if there is enough.
+/// The most that each may have, so that all together have this much; infinite if there is enough for all.
 fn level(wanted: impl Iterator<Item = f64> + Clone, budget: f64) -> f64 {
     let (mut left, mut count) = (
         budget,
         wanted.clone().filter(|wanted| *wanted > 0.0).count(),
     );
-    // Whoever wants less than an equal part of what is left leaves more to the others.
+    // A peer that wants less than an equal part leaves more to the others.
     while count > 0 {
         let next = left / count as f64;
         let above = wanted.clone().filter(|wanted| *wanted > next);
@@ -581,93 +582,92 @@ fn level(wanted: impl Iterator<Item = f64> + Clone, budget: f64) -> f64 {
     f64::INFINITY
 }
 
-/// How long the queue is measured before limits are changed.
+/// How long the queue is measured before limits change.
 const WINDOW: Duration = Duration::from_millis(10);
 
 /// A queue is long if nothing waits for less.
 const LONG_WAIT: Duration = Duration::from_millis(50);
 
-/// A queue that is long for so long stands.
+/// A queue that is long for this time stands.
 const STANDING_TIME: Duration = Duration::from_millis(200);
 
-/// How long the growth of a queue is watched before something is concluded from it.
+/// How long a queue is watched before its growth counts.
 const GROWING_TIME: Duration = Duration::from_millis(10);
 
-/// The time between two batches that counts as time in which the thread was running at most.
+/// The longest time between two batches that counts as running time.
 const MOST_RUN: Duration = Duration::from_millis(10);
 
-/// A queue is worked off if its arrivals pass so much faster than the time in which they are answered.
+/// A queue is worked off if its arrivals advance faster than the clock by this factor.
 const WORKED_OFF: f64 = 1.05;
 
-/// A queue grows if its arrivals pass so much slower than the time in which they are answered.
+/// A queue grows if its arrivals advance slower than the clock by this factor.
 const GROWTH: f64 = 0.9;
 
-/// What comes so many times as fast as it is answered is a burst that is over already.
+/// Datagrams that arrived this many times faster than they are answered are a burst that is over already.
 const MOST_GROWTH: u32 = 20;
 
-/// A queue that takes up this part of the socket's room is long, and must not grow.
+/// A queue that fills this part of the socket's room is long, and must not grow.
 const FULL: f64 = 0.6;
 
-/// What a waiting INVITE of usual length takes of the socket's room: its buffer and what the system
-/// needs to manage it.
+/// The room that a waiting INVITE of usual length takes in the socket: its buffer and the system's data about it.
 const DATAGRAM_BYTES: f64 = 2_304.0;
 
-/// How long an INVITE may have waited in a queue that stands and still be served: 200 ms less what
-/// answering the batch takes.
+/// How long an INVITE may have waited in a queue that stands and still be served: 200 ms less the time to answer
+/// a batch.
 const LATE: Duration = Duration::from_millis(190);
 
-/// How long an INVITE may have waited in any case: by then whoever sent it has given up (timer B,
-/// RFC 3261 §17.1.1.2).
+/// How long an INVITE may have waited in any case: after that its sender has given up (timer B, RFC 3261
+/// §17.1.1.2).
 const TRANSACTION_TIME: Duration = Duration::from_secs(32);
 
-/// The wait that is aimed at under pressure, so that there is always something to do: what waits longer
-/// is out of the processor's caches before its turn comes.
+/// The wait to aim at under pressure, so that there is always something to do. What waits longer has left the
+/// processor's caches before its turn comes.
 const GOOD_WAIT: Duration = Duration::from_millis(5);
 
-/// In this time a queue that is too long is to be worked off.
+/// The time in which a queue that is too long should be worked off.
 const DRAIN: Duration = Duration::from_millis(100);
 
-/// This part of what can be done is spent on working off a queue at most.
+/// The most of the capacity that is spent on working off a queue.
 const MOST_DRAINED: f64 = 0.25;
 
-/// How much a window counts for what is known of what can be done.
+/// The weight of a window in the known capacity.
 const NEWS: f64 = 0.2;
 
-/// How much more than what can be done may be asked for before anything is held back: a few calls that
-/// always wait, because each is followed by the next, are no overload.
+/// How many times the capacity may be offered before anything is held back: a few calls that always wait, because
+/// each is followed by the next, are no overload.
 const TOLERANCE: f64 = 1.05;
 
-/// The fastest growth of a queue that is believed.
+/// The fastest growth of a queue that is believed, as a factor.
 const MOST_STRETCH: f64 = 8.0;
 
-/// By how much more is taken in where it turns out that it can be done.
+/// The factor by which limits widen if the capacity allows more.
 const WIDER: f64 = 1.05;
 
-/// By how much more is taken in where hardly anything waits.
+/// The factor by which limits widen if hardly anything waits.
 const MUCH_WIDER: f64 = 1.1;
 
-/// After so much time without work there are no limits any more.
+/// After this time without work the limits end.
 const IDLE_TIME: Duration = Duration::from_millis(250);
 
-/// The first step back towards refusing in words what is beyond a peer's rate, in INVITEs a second.
+/// The first step back to answering 503 beyond a peer's rate, in INVITEs per second.
 const LEAST_SURPLUS: f64 = 100.0;
 
-/// The smallest part of a peer's INVITEs that is taken in: without any, nothing is known of it.
+/// The smallest part of a peer's INVITEs that is accepted: without any, its demand would be unknown.
 const LEAST_PART: f64 = 0.001;
 
-/// A peer that is held back has so many INVITEs taken in during a window in any case.
+/// The INVITEs accepted during a window in any case from a peer that is held back.
 const SLACK: u32 = 64;
 
-/// The packet filter is changed where what passes changes by more than one part in so many.
+/// The packet filter changes if the part that passes changes by more than one in this many.
 const NOTABLE: u32 = 20;
 
-/// One of so many INVITEs of a peer that is held back is answered with 503.
+/// One in this many INVITEs of a peer that is held back is answered with 503.
 const ONE_IN: u32 = 20;
 
-/// How many sources are remembered.
+/// The size of the sample of sources.
 const SAMPLES: usize = 64;
 
-/// One of so many INVITEs is a sample.
+/// One in this many INVITEs is added to the sample.
 const SAMPLE_EACH: u32 = 32;
 
 #[cfg(test)]
@@ -676,19 +676,19 @@ mod tests {
 
     use super::*;
 
-    /// A server of some peers, on time of its own.
+    /// A simulated server with some peers and its own clock.
     struct Model {
         pressure: Pressure,
         now: f64,
-        /// What waits in the socket: when it came, from which peer.
+        /// The datagrams in the socket: time of arrival, and peer.
         queue: VecDeque<(f64, usize)>,
         /// The next INVITE of each peer.
         next: Vec<f64>,
-        /// Of each INVITE of a peer, which part of one is through the packet filter.
+        /// For each peer, the fraction of an INVITE that has passed the packet filter so far.
         passed: Vec<f64>,
         /// Whether the system has a packet filter.
         can_sieve: bool,
-        /// What the socket has room for.
+        /// How many datagrams the socket has room for.
         room: usize,
     }
 
@@ -701,13 +701,13 @@ mod tests {
         wants_answers: bool,
     }
 
-    /// What became of the INVITEs of a peer, a second.
+    /// What happened to the INVITEs of a peer, per second.
     #[derive(Clone, Copy, Debug, Default)]
     struct Met {
         served: f64,
         answered: f64,
         dropped: f64,
-        /// Refused because it had waited for too long.
+        /// Refused because it waited for too long.
         late: f64,
         filtered: f64,
         /// There was no room in the socket.
@@ -720,7 +720,7 @@ mod tests {
             self.refused() + self.overflowed
         }
 
-        /// What we did not serve although it was there.
+        /// INVITEs that arrived and were not served.
         fn refused(&self) -> f64 {
             self.answered + self.dropped + self.late + self.filtered
         }
@@ -729,7 +729,7 @@ mod tests {
     /// INVITEs a second that the model can serve.
     const CAPACITY: f64 = 100_000.0;
 
-    /// What the socket of the model has room for.
+    /// The room of the model's socket, in datagrams.
     const ROOM: usize = 12_000;
 
     impl Model {
@@ -749,7 +749,7 @@ mod tests {
             IpAddr::from([192, 0, 2, u8::try_from(index).unwrap()])
         }
 
-        /// What the peers send comes in until now.
+        /// Lets the datagrams of all peers arrive up to now.
         fn arrive(&mut self, peers: &[ModelPeer], met: &mut [Met]) {
             for (index, peer) in peers.iter().enumerate() {
                 while self.next[index] <= self.now {
@@ -778,7 +778,7 @@ mod tests {
             }
         }
 
-        /// The machine does not run us for so long; what comes meanwhile waits. Gives what found no room.
+        /// The machine stalls for this long; arriving datagrams wait. Returns those without room.
         fn stall(&mut self, seconds: f64, peers: &[ModelPeer]) -> Vec<f64> {
             let mut met = vec![Met::default(); peers.len()];
             self.now += seconds;
@@ -793,7 +793,7 @@ mod tests {
             self.go_on(seconds, peers)
         }
 
-        /// Runs on with the peers as they are.
+        /// Runs with these peers for some time.
         fn go_on(&mut self, seconds: f64, peers: &[ModelPeer]) -> Vec<Met> {
             let mut met = vec![Met::default(); peers.len()];
             let end = self.now + seconds;
@@ -865,7 +865,7 @@ mod tests {
         for flood in [1.5, 2.0, 3.0, 10.0] {
             let mut model = Model::new(3);
             let peers = [peer(flood * CAPACITY), peer(200.0), peer(10_000.0)];
-            // The socket of the model overflows before a greater flood is noticed.
+            // The socket of the model overflows before a larger flood is noticed.
             if flood > 3.0 {
                 model.run(0.2, &peers);
             }
@@ -913,7 +913,7 @@ mod tests {
         let peers = [limited, peer(70_000.0)];
         let met = model.run(2.0, &peers);
         assert!(met[1].lost() == 0.0, "{met:?}");
-        // What there is time for is taken in, to be refused in words.
+        // As many as there is time for are accepted, to be refused with 503.
         assert!(met[0].served > 15_000.0, "{met:?}");
     }
 
@@ -962,7 +962,7 @@ mod tests {
 
     #[test]
     fn many_short_stalls_are_no_overload() {
-        // The processor is away for a third of the time, and half of what is left is needed.
+        // The processor is away for a third of the time; half of the rest is needed.
         for stall in [0.004, 0.02, 0.06, 0.2] {
             let mut model = Model::new(2);
             let peers = [peer(0.3 * CAPACITY), peer(0.03 * CAPACITY)];
@@ -1014,7 +1014,7 @@ mod tests {
     fn a_burst_within_a_stall_is_served() {
         let mut model = Model::new(1);
         model.run(0.2, &[peer(100.0)]);
-        // Whatever came together, came while nobody was there to take it in.
+        // These datagrams arrived together during the stall.
         let at = model.now;
         model.queue.extend((0..5_000).map(|_| (at, 0)));
         model.now += 0.4;
@@ -1036,8 +1036,8 @@ mod tests {
 
     #[test]
     fn limits_end_with_the_flood_even_if_little_comes_afterwards() {
-        // One peer had its INVITEs held back for seconds after a moment of overload, while next to nothing
-        // came that could have told that it was over.
+        // After a moment of overload one peer had its INVITEs held back for seconds, because hardly anything
+        // arrived that could show the end of the overload.
         let mut model = Model::new(2);
         model.run(1.0, &[peer(3.0 * CAPACITY), peer(10.0)]);
         assert!(model.pressure.is_high());

@@ -13,18 +13,18 @@ pub(crate) struct Bucket {
 }
 
 impl Bucket {
-    /// Whether a token is there for what arrived at an instant and is looked at now.
+    /// Whether a token is left for a message that arrived at an instant and is handled now.
     pub(crate) fn has(&self, rate: u32, arrived: Duration, now: Duration) -> bool {
         let token = SECOND / u64::from(rate.max(1));
         let full_at = self.full_at.load(Ordering::Relaxed).max(nanos(arrived));
         full_at.saturating_add(token).saturating_sub(nanos(now)) <= SECOND
     }
 
-    /// Takes a token for what arrived at an instant and is looked at now; false if there is none. `rate` is
-    /// in tokens per second, and the burst.
+    /// Takes a token for a message that arrived at an instant and is handled now; false if none is left. `rate`
+    /// is in tokens per second, and also the burst.
     ///
-    /// What waited while the machine stalled takes the tokens of that time: after three seconds without the
-    /// processor, three seconds of messages are there at once, and none of them is too many.
+    /// Messages that waited while the machine stalled use the tokens of that time: after three seconds without
+    /// the processor, three seconds of messages arrive at once, and all of them are within the rate.
     pub(crate) fn take(&self, rate: u32, arrived: Duration, now: Duration) -> bool {
         let (arrived, now) = (nanos(arrived), nanos(now));
         let token = SECOND / u64::from(rate.max(1));
@@ -52,7 +52,7 @@ fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// In nanoseconds.
+/// One second in nanoseconds.
 const SECOND: u64 = 1_000_000_000;
 
 #[cfg(test)]
@@ -86,14 +86,14 @@ mod tests {
     fn what_waited_through_a_stall_is_within_the_rate_of_its_time() {
         let bucket = Bucket::default();
         let at = |millis: u64| Duration::from_millis(100_000 + millis);
-        // Nine tenths of the rate for five seconds, of which the first three are looked at in the end.
+        // Nine tenths of the rate for five seconds; the first three seconds are handled at the end.
         for call in 0..4_500_u64 {
             let arrived = at(call * 10 / 9);
             let now = arrived.max(at(3_000));
             assert!(bucket.has(1_000, arrived, now), "{call}");
             assert!(bucket.take(1_000, arrived, now), "{call}");
         }
-        // Of ten times the rate only what is within it is taken, and a burst.
+        // Of ten times the rate only the rate itself is accepted, and a burst.
         let flood = (0..30_000_u64).filter(|call| {
             let arrived = at(10_000 + call / 10);
             bucket.take(1_000, arrived, at(13_000))

@@ -1,6 +1,6 @@
-//! What can be wrong with the `[sip]` section, in words for whoever wrote it.
+//! The errors in the `[sip]` section, with messages for the author of the file.
 
-/// A key of the `[sip]` section holds what the server cannot run on.
+/// A key of the `[sip]` section with a value that the server cannot run on.
 #[derive(Debug, thiserror::Error)]
 #[error("{key}: {problem}")]
 pub struct SipConfigError {
@@ -26,10 +26,10 @@ pub enum ConfigProblem {
     HostBits {
         /// The value.
         value: String,
-        /// The network that it lies in.
+        /// The network that the address belongs to.
         network: ipnet::IpNet,
     },
-    /// The same CIDR twice: nobody could tell which peer it is.
+    /// The same CIDR twice: its peer would be ambiguous.
     #[error("`{0}` is the address of another peer too")]
     SharedAddress(String),
     /// The same name twice.
@@ -40,7 +40,7 @@ pub enum ConfigProblem {
     Word {
         /// The value.
         value: String,
-        /// The words allowed, for people.
+        /// The allowed words, as text.
         allowed: &'static str,
     },
     /// The key needs at least one value, or a greater number.
@@ -54,26 +54,26 @@ pub enum ConfigProblem {
     TooGreat {
         /// The value.
         value: usize,
-        /// The greatest that can be used.
+        /// The greatest value allowed.
         most: usize,
     },
-    /// The value is longer than any sensible one, or would not fit on one line of a message.
+    /// The value is too long, or would not fit on one line of a message.
     #[error("`{0}` cannot be used here")]
     Unusable(String),
     /// A header name is a token: letters, digits and `-.!%*_+` + "`'~".
     #[error("`{0}` is not a header name")]
     HeaderName(String),
-    /// Write two letters, as `BR`.
+    /// Write two letters, such as `BR`.
     #[error("`{0}` is not an ISO 3166-1 alpha-2 country code")]
     Country(String),
-    /// Write digits alone.
+    /// Write only digits.
     #[error("`{0}` is not an international prefix")]
     InternationalPrefix(String),
-    /// Write `sip:host`, `sip:host:port`, `sip:{dialed}@host` or the like: no headers, and a user only of
-    /// placeholders.
+    /// Write `sip:host`, `sip:host:port`, `sip:{dialed}@host` or the like: without headers, and with a user only
+    /// of placeholders.
     #[error("`{0}` is not a SIP URI without a user, or with one of placeholders")]
     NextHop(String),
-    /// TLS listens, and this key is missing.
+    /// TLS listens, but this key is missing.
     #[error("is needed where TLS listens")]
     Needed,
     /// The file cannot be read, or holds no PEM of this kind.
@@ -81,16 +81,15 @@ pub enum ConfigProblem {
     Pem {
         /// The file.
         path: String,
-        /// What the system or the parser says about it.
+        /// The error of the system or the parser.
         cause: String,
     },
-    /// Certificate and private key do not fit one another, or cannot be used.
+    /// Certificate and private key do not match, or cannot be used.
     #[error("certificate and private key cannot be used together")]
     KeyPair(#[source] rustls::Error),
 }
 
-/// Everything in the `[sip]` section that the server cannot run on, in the order of the checks; at
-/// least one.
+/// All errors in the `[sip]` section, in the order of the checks; at least one.
 #[derive(Debug, thiserror::Error)]
 #[error("{}", joined(.0))]
 pub struct SipConfigErrors(pub Vec<SipConfigError>);
@@ -111,8 +110,7 @@ impl Problems {
         self.0.push(problem(key, what));
     }
 
-    /// Keeps the problem of a check that failed, and goes on with the default value: a section with
-    /// problems is never run on.
+    /// Keeps the error of a failed check and goes on with the default value: a section with errors is never run.
     pub(super) fn or_default<T: Default>(&mut self, checked: Result<T, SipConfigError>) -> T {
         checked.unwrap_or_else(|error| {
             self.0.push(error);

@@ -1,14 +1,14 @@
-//! How much there is to do: rates over the last seconds, from totals that are kept for as long.
+//! The load: rates over the last seconds, from totals that are kept for that long.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
-/// What was counted since the start.
+/// Totals since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Totals {
     /// Messages received.
     pub(crate) messages: u64,
-    /// New INVITEs that were decided on or sent on to their next hop.
+    /// New INVITEs that were decided, or redirected to their next hop.
     pub(crate) calls: u64,
     /// INVITEs answered again from memory.
     pub(crate) retransmissions: u64,
@@ -20,15 +20,15 @@ pub(crate) struct Totals {
     pub(crate) dropped: u64,
 }
 
-/// So many a second, on average over the last seconds.
+/// Averages per second over the last seconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct Rates {
-    /// The seconds that the averages are of; 0: nothing is known yet.
+    /// The length of the averages in seconds; 0: nothing is known yet.
     pub window_seconds: f64,
     /// Messages received.
     pub messages_per_second: f64,
-    /// New INVITEs that were decided on or sent on to their next hop.
+    /// New INVITEs that were decided, or redirected to their next hop.
     pub calls_per_second: f64,
     /// INVITEs answered again from memory.
     pub retransmissions_per_second: f64,
@@ -43,12 +43,12 @@ pub struct Rates {
 /// Keeps totals for as long as the averages reach back.
 #[derive(Debug, Default)]
 pub(crate) struct Sampler {
-    /// Totals and when they were read, since the server's start; the latest one last.
+    /// Totals and their times since the server's start; the latest one last.
     samples: VecDeque<(Duration, Totals)>,
 }
 
 impl Sampler {
-    /// Keeps the totals of this moment, unless some were kept a moment ago.
+    /// Keeps the current totals, unless some were kept a moment ago.
     pub(crate) fn sample(&mut self, uptime: Duration, totals: impl FnOnce() -> Totals) {
         let latest = self.samples.back().map(|(at, _)| *at);
         if latest.is_some_and(|latest| uptime.saturating_sub(latest) < SAMPLE_EACH) {
@@ -56,7 +56,7 @@ impl Sampler {
         }
         self.samples.push_back((uptime, totals()));
         let is_needed = |at: Duration| uptime.saturating_sub(at) <= WINDOW;
-        // The oldest one may lie just beyond the window, never more than that.
+        // The oldest one may be just beyond the window, never more than one.
         while self.samples.get(1).is_some_and(|(at, _)| !is_needed(*at)) {
             self.samples.pop_front();
         }
@@ -88,7 +88,7 @@ impl Sampler {
     }
 }
 
-/// How far the averages reach back.
+/// How far back the averages reach.
 const WINDOW: Duration = Duration::from_secs(10);
 
 /// How often totals are kept.

@@ -1,8 +1,8 @@
-//! Refused calls, for people to look at: who called from where, which number, and why it was refused.
+//! Refused calls, for people: who called from where, which number, and why the call was refused.
 //!
-//! A refusal that has to do with the call itself (an unknown number, a malformed INVITE) is one entry of
-//! a bounded list per thread. Refusals for too many calls are only counted, by peer; each minute of
-//! them becomes one entry, so that a flood costs nothing and does not push the others out.
+//! A refusal caused by the call itself (an unknown number, a malformed INVITE) is one entry in a bounded list per
+//! thread. Refusals over a limit are only counted, by peer; each minute of them becomes one entry, so that a
+//! flood costs nothing and does not displace the others.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -15,28 +15,28 @@ use ringback_sip_proto::Transport;
 use crate::admission::excess::Excess;
 use crate::policy::Policy;
 
-/// A call that was refused, or several that were refused alike.
+/// A refused call, or several with the same peer and reason.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RefusedCall {
-    /// When; of several the last one, to a second or so.
+    /// When the call was refused, for several the last one; accurate to a second or so.
     pub at: Timestamp,
     /// `udp`, `tcp` or `tls`; `None` for several calls.
     pub transport: Option<&'static str>,
     /// The name of the peer.
     pub peer: Box<str>,
-    /// Where it came from; `None` for several calls.
+    /// The source address; `None` for several calls.
     pub source: Option<SocketAddr>,
-    /// What was dialed: the number, or else the user part of the request URI, cut off after 64 bytes.
-    /// `None` where it was not read.
+    /// The dialed number, or else the user part of the request URI, cut off after 64 bytes. `None` if it was not
+    /// read.
     pub to: Option<ArrayString<DIALED_BYTES>>,
     /// The caller, if it is a number.
     pub from: Option<E164>,
-    /// The reason of the decision, or the cause of the refusal as the metrics name it.
+    /// The reason of the decision, or the cause of the refusal as in the metrics.
     pub reason: &'static str,
     /// The status of the reply; `None`: there was none.
     pub status: Option<u16>,
-    /// How many calls.
+    /// The number of calls in this entry.
     pub count: u64,
 }
 
@@ -45,7 +45,7 @@ pub struct RefusedCall {
 pub(crate) struct RefusedCalls(Mutex<VecDeque<RefusedCall>>);
 
 impl RefusedCalls {
-    /// Adds a call; the oldest one gives way.
+    /// Adds a call; a full list drops its oldest one.
     pub(crate) fn push(&self, call: RefusedCall) {
         let mut calls = self.0.lock();
         if calls.len() >= MOST_CALLS {
@@ -60,7 +60,7 @@ impl RefusedCalls {
     }
 }
 
-/// Refusals for too many calls, one entry for a minute of a peer and a cause.
+/// Refusals over a limit: one entry per minute, peer and limit.
 #[derive(Debug, Default)]
 pub(crate) struct Summaries {
     /// The entries, the latest ones last.
@@ -70,16 +70,16 @@ pub(crate) struct Summaries {
 /// One entry.
 #[derive(Debug)]
 struct Summary {
-    /// When the minute began.
+    /// The start of the minute.
     began: Timestamp,
-    /// In which way they were too many.
+    /// The limit that was exceeded.
     excess: Excess,
-    /// What is shown.
+    /// The entry as shown.
     call: RefusedCall,
 }
 
 impl Summaries {
-    /// Takes over what was counted since the last time.
+    /// Adds the refusals counted since the last call.
     pub(crate) fn collect(&mut self, policy: &Policy, at: Timestamp) {
         for (peer, state) in policy.peers() {
             for excess in Excess::ALL {
@@ -127,7 +127,7 @@ impl Summaries {
         });
     }
 
-    /// These and the calls of all threads, newest first.
+    /// These entries and the calls of all threads, newest first.
     pub(crate) fn latest<'t>(
         &self,
         threads: impl Iterator<Item = &'t RefusedCalls>,
@@ -135,14 +135,14 @@ impl Summaries {
     ) -> Vec<RefusedCall> {
         let mut calls: Vec<_> = threads.flat_map(|calls| calls.latest(limit)).collect();
         calls.extend(self.calls.iter().map(|summary| summary.call.clone()));
-        // Stable: calls of one millisecond and thread stay in their order.
+        // A stable sort: calls of one millisecond and thread keep their order.
         calls.sort_by_key(|call| std::cmp::Reverse(call.at.millis()));
         calls.truncate(limit);
         calls
     }
 }
 
-/// What was dialed, as it is shown: never more than fits, and as it came as far as it is text.
+/// The dialed number or user as shown: cut off to fit, and only as far as it is text.
 pub(crate) fn shown_dialed(dialed: Option<E164>, user: &[u8]) -> Option<ArrayString<DIALED_BYTES>> {
     let mut shown = ArrayString::new();
     if let Some(number) = dialed {
@@ -157,7 +157,7 @@ pub(crate) fn shown_dialed(dialed: Option<E164>, user: &[u8]) -> Option<ArrayStr
     (!shown.is_empty()).then_some(shown)
 }
 
-/// How a transport is written.
+/// The name of a transport.
 pub(crate) const fn transport_name(transport: Transport) -> &'static str {
     match transport {
         Transport::Udp => "udp",
@@ -166,13 +166,13 @@ pub(crate) const fn transport_name(transport: Transport) -> &'static str {
     }
 }
 
-/// How much of what was dialed is kept, in bytes.
+/// The most bytes kept of the dialed number or user.
 pub(crate) const DIALED_BYTES: usize = 64;
 
-/// How many refused calls each thread keeps, and how many summaries there are.
+/// The most refused calls that each thread keeps, and the most summaries.
 const MOST_CALLS: usize = 1_000;
 
-/// How long refusals for too many calls are counted as one entry.
+/// How long refusals over a limit are counted in one entry, in milliseconds.
 const SUMMARY_MILLIS: i64 = 60_000;
 
 #[cfg(test)]
@@ -237,7 +237,7 @@ mod tests {
                 ("a", rate.cause().name(), 59, 600),
             ]
         );
-        // However many there are, room is bounded.
+        // The list is bounded, however many there are.
         for second in 0..3_000 {
             let peer = format!("peer-{second}");
             summaries.add(&peer, rate, 1, Timestamp::from_seconds(1_000 + second));

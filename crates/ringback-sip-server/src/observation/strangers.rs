@@ -1,10 +1,9 @@
-//! Strangers: sources that are no peer. What they send is never answered; the operator is told who they
-//! are.
+//! Strangers: sources that are no peer. They are never answered, but the operator sees their addresses.
 //!
-//! The thread that meets a stranger counts it in a small table of its own. Several times a second these
-//! tables are emptied into one [`Ledger`], which logs the addresses once a minute and shows them on
-//! request. Both are bounded: what has no room is counted without its address, so that forged sources
-//! cost no memory.
+//! The thread that receives a message of a stranger counts it in a small table of its own. Several times a second
+//! these tables are emptied into one [`Ledger`], which logs the addresses once a minute and shows them on
+//! request. Both are bounded: a message without room is counted without its address, so that forged sources cost
+//! no memory.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -28,7 +27,7 @@ pub enum StrangerTransport {
     Hep,
 }
 
-/// Who a stranger is.
+/// A stranger: its address, and how it tried.
 type Key = (IpAddr, StrangerTransport);
 
 /// What strangers sent since the server started.
@@ -36,7 +35,7 @@ type Key = (IpAddr, StrangerTransport);
 pub struct StrangersStatus {
     /// Messages and connections of all strangers.
     pub messages: u64,
-    /// Of these, the ones whose address is not kept: there were too many, or it was long ago.
+    /// Of these, the messages without an address: there were too many, or it was long ago.
     pub messages_of_others: u64,
     /// The addresses kept, latest first.
     pub addresses: Vec<StrangerStatus>,
@@ -47,22 +46,22 @@ pub struct StrangersStatus {
 pub struct StrangerStatus {
     /// The source address.
     pub address: IpAddr,
-    /// How it came.
+    /// How it tried to reach the server.
     pub transport: StrangerTransport,
     /// Messages, or connections over TCP and TLS.
     pub messages: u64,
-    /// When the first came, to a second or so.
+    /// When the first message arrived, accurate to a second or so.
     pub first_seen_at: Timestamp,
-    /// When the last came, to a second or so.
+    /// When the last message arrived, accurate to a second or so.
     pub last_seen_at: Timestamp,
 }
 
-/// What one thread has met since it was last asked.
+/// The strangers of one thread since the table was last emptied.
 #[derive(Debug, Default)]
 pub(crate) struct StrangerTable {
     /// Messages by source.
     counts: HashMap<Key, u64, RandomState>,
-    /// Messages of sources that found no room.
+    /// Messages of sources without room in the table.
     others: u64,
 }
 
@@ -80,18 +79,18 @@ impl StrangerTable {
     }
 }
 
-/// What all threads have met.
+/// The strangers of all threads.
 #[derive(Debug, Default)]
 pub(crate) struct Ledger {
     /// The addresses kept.
     entries: HashMap<Key, Entry, RandomState>,
     /// Messages without an address since the start.
     others: u64,
-    /// The same since the last report.
+    /// Messages without an address since the last report.
     unreported_others: u64,
     /// Messages since the start.
     messages: u64,
-    /// When the last report was made, since the server's start.
+    /// When the last report was made, in time since the server's start.
     reported: Option<Duration>,
 }
 
@@ -102,20 +101,20 @@ struct Entry {
     messages: u64,
     /// Messages since the last report.
     unreported: u64,
-    /// When the first came.
+    /// When the first message arrived.
     first: Timestamp,
-    /// When the last came.
+    /// When the last message arrived.
     last: Timestamp,
 }
 
-/// What is logged once a minute.
+/// The report that is logged once a minute.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Report {
-    /// The addresses that sent most, with their messages since the report before; most first.
+    /// The addresses with most messages since the last report, greatest count first.
     pub(crate) sources: Vec<(IpAddr, StrangerTransport, u64)>,
-    /// How many further addresses there were, of those that were kept.
+    /// How many more addresses there were.
     pub(crate) further: usize,
-    /// Messages of further addresses, and of those that were not kept.
+    /// Messages of these addresses, and messages without an address.
     pub(crate) messages_of_further: u64,
 }
 
@@ -153,7 +152,7 @@ impl Ledger {
         self.unreported_others += taken.others;
     }
 
-    /// What is to be logged now, if anything: at once when the first stranger comes, then once a minute.
+    /// The report that is due now, if any: at once for the first stranger, then once a minute.
     pub(crate) fn report(&mut self, uptime: Duration) -> Option<Report> {
         let is_due = self
             .reported
@@ -168,7 +167,7 @@ impl Ledger {
             return None;
         }
         self.reported = Some(uptime);
-        // Of equal counts always the same order, so that two reports can be compared.
+        // Equal counts are always in the same order, so that two reports can be compared.
         new.sort_by_key(|(ip, transport, count)| (std::cmp::Reverse(*count), *ip, *transport));
         let rest = new.split_off(new.len().min(MOST_REPORTED));
         let of_rest: u64 = rest.iter().map(|(_, _, count)| count).sum();
@@ -184,7 +183,7 @@ impl Ledger {
         Some(report)
     }
 
-    /// What has come since the start.
+    /// The totals since the start.
     pub(crate) fn status(&self) -> StrangersStatus {
         let mut addresses: Vec<_> = self
             .entries
@@ -213,7 +212,7 @@ impl Ledger {
         }
     }
 
-    /// Forgets the addresses heard of longest ago, so that new ones find room.
+    /// Forgets the addresses that were silent longest, so that new ones have room.
     fn make_room(&mut self) {
         if self.entries.len() < MOST_KEPT {
             return;
@@ -233,7 +232,7 @@ impl Ledger {
 }
 
 impl StrangerTransport {
-    /// How it is written.
+    /// The name in logs and in the status.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -266,19 +265,19 @@ impl Report {
     }
 }
 
-/// How many addresses a thread keeps apart between two looks at its table.
+/// The most addresses in the table of a thread.
 const MOST_IN_TABLE: usize = 256;
 
-/// How many addresses are kept in all.
+/// The most addresses kept in all.
 const MOST_KEPT: usize = 1_024;
 
-/// How many addresses are shown on request.
+/// The most addresses shown on request.
 const MOST_SHOWN: usize = 100;
 
-/// How many addresses are logged by themselves in one report.
+/// The most addresses listed in one report.
 const MOST_REPORTED: usize = 10;
 
-/// How much time lies between two reports.
+/// The time between two reports.
 const REPORT_EACH: Duration = Duration::from_secs(60);
 
 #[cfg(test)]
@@ -320,7 +319,7 @@ mod tests {
             ]
         );
         assert_eq!((report.further, report.messages_of_further), (0, 0));
-        // Silence is not reported.
+        // Without new messages there is no report.
         assert_eq!(ledger.report(at(200)), None);
     }
 

@@ -1,4 +1,4 @@
-//! Answering an INVITE: as it was answered before, or refused, or sent on, or as is decided.
+//! Answers an INVITE: again as before, or with a refusal, a redirect to the next hop, or a decision.
 
 use std::sync::Arc;
 
@@ -20,19 +20,19 @@ use crate::redirect::plan::{Plan, SharedPlan};
 use crate::redirect::read::{send, sighting};
 use crate::redirect::{Call, Redirect, Snapshot, WorkerContext};
 
-/// What an INVITE gets.
+/// The answer to an INVITE.
 enum Verdict {
-    /// The answer that a plan makes of it, and why, if it was decided just now.
+    /// The reply that a plan makes, and the reason if it was decided just now.
     Plan(Arc<SharedPlan>, Option<Reason>),
     /// 503.
     Overloaded,
-    /// Nothing.
+    /// No reply.
     Silence,
 }
 
 impl Redirect {
-    /// Answers an INVITE whose numbers were resolved. What is to be sent goes into the outbox of the worker, all else
-    /// into `outcome`, which is too large to be copied for each call.
+    /// Answers an INVITE whose numbers were resolved. The reply goes into the outbox of the worker, everything
+    /// else into `outcome`, which is too large to be copied for each call.
     pub(crate) fn answer<'m, 'r, C: Contacts>(
         &self,
         worker: &mut WorkerContext<'_>,
@@ -44,7 +44,7 @@ impl Redirect {
         let reply = match self.verdict(worker, snapshot, call, &mut outcome.effects) {
             Verdict::Plan(plan, decided) => {
                 let reply = self.write(plan.plan(), call, worker.out);
-                // An answer that does not fit becomes a refusal.
+                // A reply that does not fit into a datagram becomes a refusal.
                 if let Some(refusal) = reply.refusal {
                     outcome.effects.push(Effect::Refused(refusal.into()));
                 }
@@ -78,8 +78,8 @@ impl Redirect {
         );
     }
 
-    /// What an INVITE gets: what it got before; else, unless it is one too many, what is decided now and
-    /// remembered.
+    /// The answer to an INVITE: the earlier one if there is one; else, unless it is over a limit, a decision,
+    /// which is remembered.
     fn verdict<'m, 'r, C: Contacts>(
         &self,
         worker: &mut WorkerContext<'_>,
@@ -104,7 +104,7 @@ impl Redirect {
                 Verdict::Silence
             };
         }
-        // The answer given first counts, should another thread have been faster with the same INVITE.
+        // If another thread was faster with the same INVITE, its answer counts.
         let remember = |plan: &Arc<SharedPlan>| {
             self.reply_cache
                 .remember(snapshot.answered, fingerprint, plan, second)
@@ -141,7 +141,7 @@ impl Redirect {
             &question,
         );
         let Ok(decision) = decided else {
-            // Nothing is remembered of it: sent again, it may be decided.
+            // Do not remember this: sent again, the INVITE may be decided.
             effects.push(Effect::Refused(Refused::Unreadable));
             return Verdict::Overloaded;
         };
@@ -169,8 +169,8 @@ impl Redirect {
         Verdict::Plan(plan, Some(decision.reason))
     }
 
-    /// Learns from an INVITE whose dialed number is not ours, where the peer is one to learn from; gives the plan
-    /// that sends an outbound call on, if the peer has a next hop.
+    /// Learns from an INVITE whose dialed number is not ours, if the peer is one to learn from. Returns the plan
+    /// that redirects an outbound call, if the peer has a next hop.
     fn next_hop<'m, 'r, C: Contacts>(
         &self,
         snapshot: Snapshot<'r, C>,
@@ -188,7 +188,7 @@ impl Redirect {
         match plan.plan() {
             Plan::Forward { next_hop } if Placeholders::are_in(next_hop) => {
                 let filling = outbound_placeholders(snapshot.policy, snapshot.directory, call);
-                // Nobody is sent to a next hop whose placeholders cannot be filled in.
+                // A next hop with a placeholder that has no value is not used.
                 let next_hop = filling.fill(next_hop).unwrap_or_default().into();
                 Some(Arc::new(SharedPlan::new(Plan::Forward { next_hop })))
             }
@@ -196,7 +196,7 @@ impl Redirect {
         }
     }
 
-    /// Writes the reply that a plan makes of an INVITE: the same for the same two.
+    /// Writes the reply to an INVITE by a plan: always the same bytes for the same two.
     fn write(&self, plan: &Plan, call: &Call<'_, '_>, out: &mut Outbox) -> Reply {
         let invite = &call.invite;
         let decided = match plan {
@@ -216,8 +216,8 @@ impl Redirect {
     }
 }
 
-/// What the placeholders of a next hop stand for. Both agents are the one that calls: the one that
-/// the agent header names, or else the only outbound agent that owns the calling number.
+/// The values of placeholders in a next hop. Both agents are the one that calls: the agent named in the header,
+/// or else the only outbound agent that owns the calling number.
 fn outbound_placeholders(
     policy: &Policy,
     directory: &Directory,

@@ -1,8 +1,7 @@
-//! Plans: everything of an answer that does not stand in the request itself.
+//! Plans: everything in a reply that does not come from the request itself.
 //!
-//! A reply is written from the request and a plan, and from nothing else: that is why it is the
-//! same when the request comes again, whatever has changed. Calls that are answered alike share one
-//! plan.
+//! A reply is written from the request and a plan, and from nothing else: so it is the same when the request
+//! comes again, whatever has changed. Calls with the same answer share one plan.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -18,35 +17,35 @@ use ringback_sip_proto::{Answer, PreparedAnswer, PreparedTarget, Settings};
 pub(crate) enum Plan {
     /// By the decision.
     Decided(Decided),
-    /// It is an outbound call: by the next hop.
+    /// As an outbound call: by the next hop.
     Forward {
-        /// A SIP URI; without a user of its own it gets that of the request. Placeholders in it are
-        /// filled in for each call, and nobody is sent to one where they cannot be.
+        /// A SIP URI. Without a user of its own it gets that of the request. Placeholders are filled in for each
+        /// call; if one has no value, the next hop is not used.
         next_hop: Box<str>,
     },
 }
 
-/// A plan that many answers share, with what is known of them.
+/// A plan that many answers share.
 #[derive(Debug)]
 pub(crate) struct SharedPlan {
     /// The plan.
     plan: Plan,
-    /// Its number, once there is an answer to remember; until then [`UNREGISTERED`].
+    /// Its number, once an answer with it is remembered; until then [`UNREGISTERED`].
     pub(super) number: AtomicU32,
-    /// When an answer was last given by it, in seconds since the start.
+    /// When it last gave an answer, in seconds since the server started.
     pub(super) given_at: AtomicU32,
 }
 
-/// A decision that outlives the directory it was made by.
+/// A decision that does not borrow from the directory.
 #[derive(Debug)]
 pub(crate) struct Decided {
-    /// What becomes of the call, ready to be written.
+    /// The status and headers, ready to be written.
     pub(crate) answer: PreparedAnswer,
-    /// Where to send the call, in the order of the agent.
+    /// The targets, in the order of the agent's list.
     pub(crate) targets: Box<[PlannedTarget]>,
 }
 
-/// A target that a call can be sent to.
+/// A target of the call.
 #[derive(Debug)]
 pub(crate) struct PlannedTarget {
     /// Lower is tried first.
@@ -68,7 +67,7 @@ impl Ranked for PlannedTarget {
 }
 
 impl Plan {
-    /// Copies what the answer needs out of the directory, and writes it out.
+    /// Copies what the answer needs from the directory, and prepares it for writing.
     fn of(decision: &Decision<'_>, filling: &Placeholders, settings: Settings) -> Self {
         let id = |id: AgentId| id.0.hyphenated().to_string();
         let agent = decision.agent.map(|agent| id(agent.record.id));
@@ -92,7 +91,7 @@ impl Plan {
         })
     }
 
-    /// A plan that can be told from others.
+    /// A plan that tests can recognize.
     #[cfg(test)]
     pub(crate) fn for_tests(next_hop: &str) -> Self {
         Self::Forward {
@@ -102,7 +101,7 @@ impl Plan {
 }
 
 impl SharedPlan {
-    /// A plan that nothing was answered by yet.
+    /// A plan that has given no answer yet.
     pub(crate) const fn new(plan: Plan) -> Self {
         Self {
             plan,
@@ -117,28 +116,28 @@ impl SharedPlan {
     }
 }
 
-/// The plans of the calls answered lately. A change of the directory makes those plans useless that it
-/// changes, and no others: their keys are not asked for any more.
+/// The plans of the calls answered lately. A change of the directory makes only the plans useless that it
+/// affects: their keys are not used any more.
 #[derive(Debug, Default)]
 pub(crate) struct PlanCache {
-    /// Those asked for since the others were put aside.
+    /// The plans used since `old` was last replaced.
     young: HashMap<PlanKey, Arc<SharedPlan>, RandomState>,
-    /// Those put aside; what is asked for again becomes young again.
+    /// The plans used before that. A plan that is used again becomes young again.
     old: HashMap<PlanKey, Arc<SharedPlan>, RandomState>,
 }
 
-/// What tells two plans apart.
+/// The key of a plan.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 struct PlanKey {
-    /// Which list of targets it is.
+    /// The version of the list of targets.
     targets: u64,
-    /// Slot of the agent; of the environment, where the targets are its own.
+    /// Slot of the agent, or of the environment for fallback targets.
     owner: u32,
     /// Slot of the source agent.
     source: u32,
-    /// The outcome, the reason and where they are written, in one word, which is hashed faster.
+    /// The outcome, the reason and the headers to write, in one word, because that is hashed faster.
     rest: u32,
-    /// The dialed number, where a target is made of it.
+    /// The dialed number, if a target contains it.
     dialed: Option<E164>,
 }
 
@@ -153,7 +152,7 @@ impl PlanCache {
         let make = || Arc::new(SharedPlan::new(Plan::of(decision, filling, settings)));
         let targets = decision.target_set;
         if targets.varies_by_caller() {
-            // Nobody else gets the same.
+            // No other call gets the same plan.
             return make();
         }
         let owner = match (decision.agent, decision.environment) {
@@ -183,12 +182,12 @@ impl PlanCache {
     }
 }
 
-/// Whose cache a plan is found in.
+/// The cache of plans that a message uses.
 #[derive(Debug)]
 pub(crate) enum Plans<'p> {
-    /// That of a UDP worker.
+    /// The cache of a UDP worker.
     Own(&'p mut PlanCache),
-    /// That of all connections.
+    /// The cache of all connections.
     Shared(&'p Mutex<PlanCache>),
 }
 
@@ -210,8 +209,8 @@ impl Plans<'_> {
     }
 }
 
-/// How many plans are young at most; as many may have been put aside.
+/// The most young plans; there may be as many old ones.
 const MAX_PLANS: usize = 1 << 16;
 
-/// Stands for the number of a plan that has none.
+/// The number of a plan that is not registered.
 pub(super) const UNREGISTERED: u32 = u32::MAX;

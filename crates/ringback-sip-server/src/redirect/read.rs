@@ -1,5 +1,5 @@
-//! Reading a message: whose it is, whether it is served, and whether it is an INVITE in good order. What is none
-//! is done with here.
+//! Reads a message: its peer, whether it is served, and whether it is a valid INVITE. All other messages are
+//! completely handled here.
 
 use ringback_routing::{Caller, Contacts};
 use ringback_sip_proto::{Action, Input, Invite, MAX_DATAGRAM, Reply, Transport};
@@ -15,8 +15,8 @@ use crate::redirect::effect::{Effect, Outcome, UnservedCall};
 use crate::redirect::{Call, Read, Received, Redirect, Snapshot, WorkerContext};
 
 impl Redirect {
-    /// Reads one message, and does everything about it if it is no INVITE in good order. What is to be sent
-    /// goes into the outbox of the worker.
+    /// Reads one message, and handles it completely if it is no valid INVITE. Replies go into the outbox of the
+    /// worker.
     pub(crate) fn read<'m, 'r, C: Contacts>(
         &self,
         worker: &mut WorkerContext<'_>,
@@ -31,7 +31,7 @@ impl Redirect {
         if !source.peer.transports.contains(origin.transport) {
             return Read::Done(Outcome::new(Err(Dropped::Transport)));
         }
-        // Nothing else of an ACK matters: it is never answered (RFC 3261 §17.1.1.3).
+        // An ACK is never answered (RFC 3261 §17.1.1.3), so nothing else in it matters.
         if bytes.starts_with(b"ACK ") {
             return done(source, Effect::Absorbed);
         }
@@ -73,7 +73,7 @@ impl Redirect {
                 return Read::Done(outcome);
             }
         };
-        // A malformed INVITE is not of the budget for INVITEs.
+        // A malformed INVITE does not use the budget for INVITEs.
         if is_invite && !gate.takes_other() {
             worker.out.bytes.truncate(start);
             return done(source, Effect::Dropped(Dropped::OtherBudget));
@@ -105,7 +105,7 @@ impl Redirect {
 }
 
 impl<'m, 'r> Call<'m, 'r> {
-    /// Whose numbers are not looked up yet.
+    /// A call whose numbers are not looked up yet.
     fn new(invite: Invite<'m>, source: Source<'r>, gate: Gate<'r>, excess: Option<Excess>) -> Self {
         Self {
             dialed: identity::first_dialed(
@@ -123,7 +123,7 @@ impl<'m, 'r> Call<'m, 'r> {
     }
 }
 
-/// How a message of this peer is seen that may be learned from.
+/// How to read a message of this peer for learning.
 pub(super) fn sighting<'r, C>(snapshot: Snapshot<'r, C>, source: Source<'r>) -> Sighting<'r> {
     Sighting {
         peer: source.peer,
@@ -134,8 +134,8 @@ pub(super) fn sighting<'r, C>(snapshot: Snapshot<'r, C>, source: Source<'r>) -> 
     }
 }
 
-/// Has a reply sent that was written from `start` on, unless it is too long for a datagram: to its source, unless
-/// `maddr` names a peer.
+/// Sends the reply written from `start` on, unless it is too long for a datagram. It goes to the source, unless
+/// `maddr` is the address of a peer.
 pub(super) fn send(
     reply: &Reply,
     transport: Transport,
@@ -157,7 +157,7 @@ pub(super) fn send(
     outcome.status = Some(reply.status);
 }
 
-/// A message of this source that gets no reply.
+/// The result of a message that gets no reply.
 fn done<'m, 'r>(source: Source<'r>, effect: Effect<'m, 'r>) -> Read<'m, 'r> {
     Read::Done(Outcome::new(Ok(source)).with(effect))
 }

@@ -1,11 +1,11 @@
-//! Which INVITEs were answered, and how: for at least 32 s the same one gets the same reply
-//! (RFC 3261 §8.2.7 asks a stateless server for that; what was recorded since would change it).
+//! Which INVITEs were answered, and how: for at least 32 s the same INVITE gets the same reply. RFC 3261 §8.2.7
+//! requires that of a stateless server; calls recorded meanwhile would change the reply.
 //!
-//! Keys are keyed hashes of what a retransmission repeats; two INVITEs share one by chance once in
-//! 2⁶⁴ pairs. An answer is the second that it was given in and the number of its plan. Answers stand in
-//! generations of at most 32 s: the newest takes new ones, and each is forgotten as a whole 32 s after
-//! the last was entered, so that nothing is ever moved or removed by itself. Plans are registered under
-//! their numbers for as long as an answer may name them.
+//! Keys are secret hashes of the fields that a retransmission repeats; two INVITEs share a key by chance once in
+//! 2⁶⁴ pairs. An answer is the second in which it was given and the number of its plan. Answers are in
+//! generations of at most 32 s. The newest generation takes new answers, and each is dropped as a whole 32 s
+//! after its last answer was entered, so no answer is ever moved or removed alone. A plan is registered under its
+//! number for as long as an answer may name it.
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -19,16 +19,16 @@ use ringback_index::Generation;
 
 use crate::redirect::plan::{SharedPlan, UNREGISTERED};
 
-/// The INVITEs of the last 32 s, at most twice that.
+/// The INVITEs of the last 32 s, and of at most 64 s.
 #[derive(Debug)]
 pub(crate) struct ReplyCache {
-    /// What was answered.
+    /// The answers.
     generations: ArcSwap<Generations>,
     /// The plans that answers name.
     plans: DashMap<u32, Arc<SharedPlan>, RandomState>,
     /// The number of the next plan.
     next: AtomicU32,
-    /// Cache lines of all generations, at most.
+    /// The most cache lines of all generations together.
     limit: usize,
 }
 
@@ -36,17 +36,17 @@ pub(crate) struct ReplyCache {
 #[derive(Clone, Debug)]
 pub(crate) struct Generations(Vec<Arc<Generation>>);
 
-/// An answer that was given.
+/// An answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Given {
-    /// When, in seconds since the start.
+    /// When it was given, in seconds since the server started.
     second: u32,
     /// The number of its plan.
     plan: u32,
 }
 
 impl Given {
-    /// In one word.
+    /// The answer in one word.
     const fn pack(self) -> u64 {
         (self.second as u64) << 32 | self.plan as u64
     }
@@ -59,19 +59,19 @@ impl Given {
         }
     }
 
-    /// Whether it still counts.
+    /// Whether it is recent enough to be used.
     const fn counts(self, now: u32) -> bool {
         now.saturating_sub(self.second) <= FORGOTTEN_SECONDS
     }
 }
 
 impl ReplyCache {
-    /// An empty memory.
+    /// An empty cache.
     pub(crate) fn new() -> Self {
         Self::with_limit(MOST_LINES)
     }
 
-    /// An empty memory that forgets early rather than to hold more than so many cache lines.
+    /// An empty cache with at most this many cache lines; at the limit, answers are forgotten early.
     fn with_limit(limit: usize) -> Self {
         let first = Generation::new(LEAST_LINES.min(limit), || {});
         Self {
@@ -82,12 +82,12 @@ impl ReplyCache {
         }
     }
 
-    /// What was answered, to be looked at for as long as a few INVITEs take.
+    /// The generations, to be kept only while a few INVITEs are handled.
     pub(crate) fn generations(&self) -> Guard<Arc<Generations>> {
         self.generations.load()
     }
 
-    /// What the INVITE was answered with.
+    /// The plan of the earlier answer to the INVITE.
     pub(crate) fn find(
         &self,
         answered: &Generations,
@@ -98,7 +98,7 @@ impl ReplyCache {
         self.plan(Given::unpack(given), now)
     }
 
-    /// Remembers an answer, unless another was given in the meantime: that one then counts.
+    /// Remembers an answer, unless another thread has entered one meanwhile; then returns that one.
     pub(crate) fn remember(
         &self,
         answered: &Generations,
@@ -115,18 +115,18 @@ impl ReplyCache {
         self.plan(Given::unpack(earlier), now)
     }
 
-    /// Forgets what is old, and makes room for what will come. To be called a few times a second, by
-    /// one thread. `clock` tells the seconds since the start; `pause` is called while much room is made,
-    /// which takes seconds where it waits, so that others have the processor.
+    /// Drops old generations, and makes room for new answers. Call it a few times a second, from one thread.
+    /// `clock` returns the seconds since the server started. `pause` is called again and again while memory is
+    /// prepared, which takes seconds if it waits, so that other threads get the processor.
     pub(crate) fn tick(&self, clock: impl Fn() -> u32, pause: impl Fn()) {
         let mut generations = self.generations.load().0.clone();
         let next = generations
             .first()
             .and_then(|newest| self.next(newest, clock(), pause));
-        // Until now the newest one took answers.
+        // Until now the newest generation took answers.
         let now = clock();
         let before = generations.len();
-        // Each took its last answer when the next one began.
+        // Each generation took its last answer when the next one began.
         let mut ended_at = now;
         generations.retain(|generation| {
             let is_young = now.saturating_sub(ended_at) <= KEPT_SECONDS;
@@ -138,37 +138,37 @@ impl ReplyCache {
         generations.splice(0..0, begun.map(Arc::new));
         let mut lines = 0;
         generations.retain(|generation| {
-            // What is forgotten early may be asked for again; better than to run out of memory.
+            // A retransmission may then be decided again; that is better than running out of memory.
             lines += generation.lines();
             lines <= self.limit
         });
         if is_new || generations.len() != before {
             let old = self.generations.swap(Arc::new(Generations(generations)));
-            // It is given back here, which can take long, and not by the last one to look at it.
+            // Free it here, which can take long, and not in the last thread that reads it.
             while Arc::strong_count(&old) > 1 {
                 std::thread::yield_now();
             }
         }
         self.plans.retain(|_, plan| {
             let given_at = plan.given_at.load(Ordering::Relaxed);
-            // Nobody but us has it, so that no answer will be given by it any more.
+            // Nobody else holds the plan, so it will give no more answers.
             Arc::strong_count(plan) > 1 || now.saturating_sub(given_at) <= FORGOTTEN_SECONDS
         });
     }
 
-    /// The generation to follow this one, if it is time for it.
+    /// The next generation, if it is time for it.
     fn next(&self, newest: &Generation, now: u32, pause: impl Fn()) -> Option<Generation> {
         let is_old = now.saturating_sub(newest.began_at()) >= KEPT_SECONDS;
         let is_needed = newest.used() > 0 || newest.lines() > LEAST_LINES;
         let lines = if newest.is_filling() {
             GROWTH * newest.lines()
         } else if is_old && is_needed {
-            // As many again leave it half full.
+            // With as many answers again it will be half full.
             newest.used() * 2 / Generation::CELLS
         } else {
             return None;
         };
-        // Two of the greatest may stand beside each other.
+        // Two generations of the greatest size may exist at once.
         let lines = lines.max(LEAST_LINES).min(self.limit / 2).max(1);
         Some(Generation::new(lines, pause))
     }
@@ -179,13 +179,13 @@ impl ReplyCache {
         generations.0.iter().map(|each| each.used()).sum()
     }
 
-    /// The plan of an answer, if it still counts.
+    /// The plan of an answer, if the answer is recent enough.
     fn plan(&self, given: Given, now: u32) -> Option<Arc<SharedPlan>> {
         let plan = self.plans.get(&given.plan).filter(|_| given.counts(now))?;
         Some(Arc::clone(&plan))
     }
 
-    /// The number of a plan that an answer is given by now.
+    /// The number of a plan that gives an answer now.
     fn register(&self, plan: &Arc<SharedPlan>, now: u32) -> u32 {
         if plan.given_at.load(Ordering::Relaxed) != now {
             plan.given_at.store(now, Ordering::Relaxed);
@@ -196,13 +196,13 @@ impl ReplyCache {
         }
     }
 
-    /// Gives a plan its number.
+    /// Registers a plan under a new number.
     #[cold]
     fn register_new(&self, plan: &Arc<SharedPlan>) -> u32 {
         loop {
             let number = self.next.fetch_add(1, Ordering::Relaxed);
-            // A number comes back after four thousand million others.
-            // No packed answer is 0.
+            // A number is reused after four thousand million others. It is never 0, so that no packed answer is
+            // 0.
             let is_usable = number != UNREGISTERED && number != 0;
             let (true, Entry::Vacant(entry)) = (is_usable, self.plans.entry(number)) else {
                 continue;
@@ -226,8 +226,7 @@ impl ReplyCache {
 }
 
 impl Generations {
-    /// Prepares for a search for these, which is about to follow: where that waits for memory, it waits
-    /// once for all of them.
+    /// Prepares to look up these fingerprints: reads from memory overlap.
     pub(crate) fn warm(&self, fingerprints: impl Iterator<Item = u64>) {
         let touched = fingerprints.fold(0, |touched, fingerprint| {
             let generations = self.0.iter();
@@ -244,26 +243,25 @@ impl Generations {
     }
 }
 
-/// A fingerprint as a generation takes it, which has a use of its own for 0.
+/// A fingerprint as a key of a generation, in which 0 marks an empty cell.
 fn key(fingerprint: u64) -> u64 {
     fingerprint.max(1)
 }
 
-/// How long an answer is remembered at least (RFC 3261 Timer B and F: 64 × T1).
+/// The shortest time for which an answer is remembered, in seconds (RFC 3261 Timer B and F: 64 × T1).
 pub(crate) const KEPT_SECONDS: u32 = 32;
 
-/// After how long an answer counts no more, whether it is still there or not.
+/// The time after which an answer is not used any more, even if it is still there.
 const FORGOTTEN_SECONDS: u32 = 2 * KEPT_SECONDS;
 
 /// Cache lines of the smallest generation: two megabytes, for 82,000 calls until a greater one is made.
 const LEAST_LINES: usize = 32_768;
 
-/// How much greater a generation is than one that filled up before its time. Few generations are few
-/// lines to look at; but memory that is made ready long before it is needed takes the processor from a
-/// flood of calls just when it is short.
+/// How much larger a generation is than one that filled up early. Fewer generations mean fewer lines to read. But
+/// preparing memory long before it is needed takes processor time during a flood of calls, when it is short.
 const GROWTH: usize = 2;
 
-/// Cache lines of all generations, 512 MB: enough for 250,000 calls a second.
+/// The most cache lines of all generations, 512 MB: enough for 250,000 calls per second.
 const MOST_LINES: usize = 8_388_608;
 
 #[cfg(test)]
@@ -273,17 +271,17 @@ mod tests {
     use super::*;
     use crate::redirect::plan::Plan;
 
-    /// A plan to be told from others.
+    /// A plan that the tests can recognize by its next hop.
     fn plan(next_hop: &str) -> Arc<SharedPlan> {
         Arc::new(SharedPlan::new(Plan::for_tests(next_hop)))
     }
 
-    /// At this second, without pauses.
+    /// Ticks at this second, without pauses.
     fn tick(reply_cache: &ReplyCache, second: u32) {
         reply_cache.tick(|| second, || {});
     }
 
-    /// As a thread of its own would.
+    /// Remembers as a thread of its own would.
     fn remember(
         reply_cache: &ReplyCache,
         fingerprint: u64,
@@ -295,7 +293,7 @@ mod tests {
         known.or_else(|| reply_cache.remember(&answered, fingerprint, plan, now))
     }
 
-    /// As a thread of its own would.
+    /// Looks up as a thread of its own would.
     fn find(reply_cache: &ReplyCache, fingerprint: u64, now: u32) -> Option<Arc<SharedPlan>> {
         reply_cache.find(&reply_cache.generations(), fingerprint, now)
     }
@@ -347,7 +345,7 @@ mod tests {
         let (first, second) = (plan("first"), plan("second"));
         assert!(remember(&reply_cache, 7, &first, 0).is_none());
         tick(&reply_cache, 32);
-        // Another generation takes new answers now.
+        // Another generation takes the new answers now.
         let counted = remember(&reply_cache, 7, &second, 32).unwrap();
         assert!(Arc::ptr_eq(&counted, &first));
         tick(&reply_cache, 65);
@@ -384,8 +382,8 @@ mod tests {
         assert_eq!(lines(), LEAST_LINES);
     }
 
-    // A generation was said to begin when its making began, so that answers given meanwhile were
-    // forgotten by so much too early.
+    // A generation used to begin when the preparation of its memory began, so answers given meanwhile were
+    // forgotten too early by that time.
     #[test]
     fn answers_given_while_room_is_made_are_remembered_for_32_seconds_too() {
         let reply_cache = ReplyCache::new();
@@ -418,7 +416,7 @@ mod tests {
         let reply_cache = ReplyCache::with_limit(1_000);
         let plan = plan("any");
         for number in 0..10_000 {
-            // A hundred a second.
+            // A hundred per second.
             remember(&reply_cache, fingerprint(number), &plan, number / 100);
             if number % 100 == 99 {
                 tick(&reply_cache, number / 100);

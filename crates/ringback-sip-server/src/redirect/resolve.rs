@@ -1,11 +1,11 @@
-//! Finding out whose number was dialed, and by its rules who calls.
+//! Finds the dialed number's entry, and reads the caller by its environment's rules.
 
 use ringback_routing::Directory;
 
 use crate::identity;
 use crate::redirect::Call;
 
-/// Resolves the numbers of INVITEs that were read together: every dialed number first, so that their ways through
+/// Resolves the numbers of INVITEs that were read together: all dialed numbers first, so that the reads from
 /// memory overlap.
 pub(crate) fn resolve<'r>(calls: &mut [Call<'_, 'r>], directory: &'r Directory) {
     for call in &mut *calls {

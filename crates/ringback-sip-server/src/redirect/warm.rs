@@ -1,4 +1,4 @@
-//! Fetching from memory what answers will look up, for all INVITEs of a batch at once.
+//! Fetches the data for answers from memory, for all INVITEs of a batch at once.
 
 use std::hint::black_box;
 
@@ -7,8 +7,8 @@ use ringback_routing::{AgentSlot, Contacts, E164, EnvironmentSlot};
 
 use crate::redirect::{Call, Snapshot};
 
-/// Fetches what the answers to these INVITEs, which are resolved, will look up: whether they were answered before,
-/// the remembered calls of those who call, and the agents of these.
+/// Fetches the data for the answers to these resolved INVITEs: earlier answers, the remembered calls of the
+/// callers, and the agents of these calls.
 pub(crate) fn warm<C: Contacts, const N: usize>(
     snapshot: Snapshot<'_, C>,
     calls: &ArrayVec<Call<'_, '_>, N>,
@@ -21,7 +21,7 @@ pub(crate) fn warm<C: Contacts, const N: usize>(
     if contacts.len() < WORTH_FOLLOWING {
         return;
     }
-    // The same for the agents that called, and those that claim their calls.
+    // Then the agents that called, and the agents whose roles claim their calls.
     let latest = |(environment, contact): &(EnvironmentSlot, E164)| {
         snapshot.contacts.likely_source(*environment, *contact)
     };
@@ -36,11 +36,11 @@ pub(crate) fn warm<C: Contacts, const N: usize>(
     }
 }
 
-/// Whose remembered calls the decision looks up, if any.
+/// The contact whose calls the decision will look up, if any.
 fn contact(call: &Call<'_, '_>) -> Option<(EnvironmentSlot, E164)> {
     Some((call.number?.environment.slot, call.caller.number()?))
 }
 
-/// From how many contacts on their agents are fetched beforehand too: for fewer, following the way twice
-/// takes longer than is won.
+/// From this many contacts on, their agents are fetched too. For fewer, doing the lookups twice costs more time
+/// than it saves.
 const WORTH_FOLLOWING: usize = 4;

@@ -1,8 +1,8 @@
-//! Accepting connections, the same for SIP and HEP: who may open one and how many, and what comes before
-//! the first message, which is the PROXY protocol and TLS.
+//! Accepts connections, for SIP and HEP alike: who may open one and how many, and what comes before the first
+//! message: the PROXY protocol and TLS.
 //!
-//! A connection of a load balancer counts among all connections from the start, and among those of a
-//! peer once it is known for whom it was opened.
+//! A connection of a load balancer counts among all connections from the start, and among those of a peer once
+//! the header names the peer.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener};
@@ -31,9 +31,9 @@ use crate::transport::stream::{self, SipStream};
 pub(crate) struct Acceptor<P> {
     /// The socket.
     listener: tokio::net::TcpListener,
-    /// What it is for.
+    /// The protocol of its connections.
     service: Service,
-    /// What all listeners share.
+    /// The state shared by all listeners.
     shared: Arc<Shared<P>>,
 }
 
@@ -63,7 +63,7 @@ impl<P: Program> Acceptor<P> {
                 Ok((stream, source)) => {
                     let mut stream = Some(stream);
                     if let Err(refused) = self.admit(&mut stream, source) {
-                        // Before it is closed, so that whoever sees that finds it counted.
+                        // Before the connection is closed, so that a client that sees the close finds it counted.
                         self.shared.metrics.connection(refused);
                     }
                 }
@@ -72,7 +72,7 @@ impl<P: Program> Acceptor<P> {
                     metrics.connection(Connection::AcceptFailed);
                     tracing::debug!(%error, "a connection could not be accepted");
                     if !is_of_one_connection(&error) {
-                        // Out of descriptors: waiting is all that helps.
+                        // Out of file descriptors: only waiting helps.
                         tokio::time::sleep(ACCEPT_PAUSE).await;
                     }
                 }
@@ -80,7 +80,7 @@ impl<P: Program> Acceptor<P> {
         }
     }
 
-    /// Takes a connection and serves it, or leaves it to be closed at once.
+    /// Serves a connection, or drops it, which closes it at once.
     fn admit(
         &self,
         accepted: &mut Option<TcpStream>,
@@ -162,9 +162,9 @@ fn admit<P: Program>(
 
 /// A slot among a limited number, given back when dropped.
 struct Slot<T> {
-    /// What counts the slots.
+    /// The owner of the counter.
     counted: Arc<T>,
-    /// The number of those taken.
+    /// The counter of slots in use.
     count: fn(&T) -> &AtomicUsize,
 }
 
@@ -186,11 +186,10 @@ impl<T> Drop for Slot<T> {
     }
 }
 
-/// Finds out whose connection it is, agrees on TLS if that is asked for, and serves the connection to
-/// its end.
+/// Finds the peer of a connection, does the TLS handshake if needed, and serves the connection to its end.
 ///
 /// # Errors
-/// It ends before it is served.
+/// The connection ends before it is served.
 async fn open<P: Program>(
     shared: &Arc<Shared<P>>,
     mut stream: TcpStream,
@@ -212,13 +211,13 @@ async fn open<P: Program>(
         }
     };
     shared.metrics.connection(Connection::Opened);
-    // A reply is one write; waiting for more to send would only delay it.
+    // A reply is one write; waiting for more data would only delay it.
     let _best_effort = stream.set_nodelay(true);
     let protocol = SipStream::new(shared, source, transport);
     if transport != Transport::Tls {
         return Ok(stream::serve(shared, stream, protocol).await);
     }
-    // In a box of its own, so that connections without TLS are small.
+    // In a box, so that connections without TLS stay small.
     Box::pin(async {
         let certificates = shared.certificates.load_full();
         let acceptor = tokio_rustls::TlsAcceptor::from(certificates.ok_or(Connection::Handshake)?);
@@ -232,7 +231,7 @@ async fn open<P: Program>(
     .await
 }
 
-/// Waits for a part of opening a connection, but not for long, nor longer than the server runs.
+/// Waits for a step of opening a connection, with a limit, and no longer than the server runs.
 async fn in_time<P, T>(
     shared: &Shared<P>,
     opening: impl Future<Output = T>,
@@ -245,8 +244,8 @@ async fn in_time<P, T>(
     }
 }
 
-/// Reads for whom a balancer has opened a connection, and nothing behind that; `Some(None)`: for itself,
-/// `None`: it does not say so.
+/// Reads the PROXY protocol header of a load balancer, and nothing behind it. `Some(None)`: the connection is for
+/// the balancer itself; `None`: there is no usable header.
 async fn named_source(stream: &mut TcpStream) -> Option<Option<SocketAddr>> {
     let mut header = Vec::new();
     loop {
@@ -264,7 +263,7 @@ async fn named_source(stream: &mut TcpStream) -> Option<Option<SocketAddr>> {
     }
 }
 
-/// Has the system find out when a mirror is gone: it may be silent for long.
+/// Lets the system detect that a mirror is gone: it may be silent for long.
 fn keep_alive(stream: &TcpStream) {
     let probes = TcpKeepalive::new()
         .with_time(KEEP_ALIVE_IDLE)
@@ -272,7 +271,7 @@ fn keep_alive(stream: &TcpStream) {
     let _best_effort = SockRef::from(stream).set_tcp_keepalive(&probes);
 }
 
-/// Whether only the connection that was to be accepted is at fault.
+/// Whether the error concerns only the connection that was to be accepted.
 fn is_of_one_connection(error: &io::Error) -> bool {
     matches!(
         error.kind(),
@@ -282,19 +281,19 @@ fn is_of_one_connection(error: &io::Error) -> bool {
     )
 }
 
-/// Connections that wait to be accepted.
+/// The most connections that wait to be accepted.
 pub(crate) const BACKLOG: i32 = 4_096;
 
-/// How long the header of a balancer may take, and how long TLS.
+/// How long the header of a balancer may take, and how long the TLS handshake.
 const OPENING_TIME: Duration = Duration::from_secs(10);
 
-/// Bytes of a balancer's header that are read at once.
+/// How many bytes of a balancer's header are read at once.
 const HEADER_PIECE: usize = 256;
 
-/// How long a mirror is silent before the system asks whether it is still there.
+/// How long a mirror may be silent before the system probes it.
 const KEEP_ALIVE_IDLE: Duration = Duration::from_secs(60);
 
-/// How often the system asks again.
+/// The time between two probes.
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(15);
 
 /// How long to wait when no connection can be accepted.

@@ -1,4 +1,4 @@
-//! HEPv3 over UDP and TCP: what other programs mirror is learned from, and never answered.
+//! HEPv3 over UDP and TCP: mirrored messages are learned from and never answered.
 
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
@@ -19,11 +19,11 @@ use crate::shared::Shared;
 use crate::transport::service::Service;
 use crate::transport::stream::{Handled, Protocol};
 
-/// Takes packets off a UDP socket until told to stop.
+/// Receives packets from a UDP socket until told to stop.
 pub(crate) fn serve_udp<P: Program>(shared: &Shared<P>, socket: &UdpSocket, stopping: &AtomicBool) {
     let mut room = vec![0; MAX_PACKET];
     while !stopping.load(Ordering::Relaxed) {
-        // The socket's timeout lets the thread look whether it should stop.
+        // The socket has a timeout, so that the thread checks whether it should stop.
         if let Ok((length, source)) = socket.recv_from(&mut room) {
             take(shared, source, room.get(..length).unwrap_or_default());
         }
@@ -32,11 +32,11 @@ pub(crate) fn serve_udp<P: Program>(shared: &Shared<P>, socket: &UdpSocket, stop
 
 /// HEP on a connection.
 pub(crate) struct Mirror<P> {
-    /// What all listeners share.
+    /// The state shared by all listeners.
     shared: Arc<Shared<P>>,
-    /// Who mirrors.
+    /// The address of the mirror.
     source: SocketAddr,
-    /// Finds the packets.
+    /// Finds the packets in the stream.
     framer: HepFramer,
 }
 
@@ -141,8 +141,8 @@ fn take<P: Program>(shared: &Shared<P>, source: SocketAddr, bytes: &[u8]) {
     }
 }
 
-/// Reads a mirrored message. It is one message, however it was carried, and what is wrong with its framing does not
-/// matter as long as its headers are whole: capture agents cut bodies off.
+/// Reads a mirrored message. It is always one message, and errors in its framing do not matter as long as its
+/// headers are complete: capture agents cut off bodies.
 fn whole(bytes: &[u8]) -> Option<Message<'_>> {
     let message = Message::parse(bytes, Framing::Datagram).ok()?;
     (message.fault() != Some(Fault::Unterminated)).then_some(message)
@@ -158,8 +158,8 @@ fn unreadable<P: Program>(shared: &Shared<P>, source: SocketAddr, error: HepErro
     tracing::debug!(%source, %error, "HEP packet cannot be read");
 }
 
-/// When a packet was captured: as it says, unless its clock is clearly wrong, and then now. A clock that
-/// stands at 1970 must not make every call expire, nor one that is ahead make calls of tomorrow.
+/// When a packet was captured: by its own clock, unless that is clearly wrong, then now. A clock at 1970 must not
+/// make every call expire, and a clock that is ahead must not record calls of tomorrow.
 fn captured_at(packet: &HepPacket<'_>, now: Timestamp) -> Timestamp {
     let said = packet
         .captured_at()
@@ -171,23 +171,23 @@ fn captured_at(packet: &HepPacket<'_>, now: Timestamp) -> Timestamp {
         .unwrap_or(now)
 }
 
-/// The longest datagram.
+/// The longest datagram, in bytes.
 const MAX_PACKET: usize = 65_536;
 
-/// How long a mirror may have nothing to say; the system finds out when it is gone.
+/// How long a mirror may be silent; the system detects that it is gone.
 const IDLE_TIME: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// How far ahead a capture time may lie, as that of a call that is reported over HTTP.
+/// How far ahead a capture time may be, as for a call reported over HTTP.
 const MAX_AHEAD_MILLIS: i64 = 5 * 60 * 1_000;
 
-/// How far back a capture time may lie.
+/// How far back a capture time may be.
 const MAX_BACK_MILLIS: i64 = 24 * 60 * 60 * 1_000;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    // A capture clock at 1970 made every call expire at once.
+    // A capture clock at 1970 used to make every call expire at once.
     #[test]
     fn a_capture_time_that_is_clearly_wrong_is_replaced_by_the_arrival() {
         let now = Timestamp::from_millis(1_800_000_000_250);

@@ -1,11 +1,11 @@
-//! What connections and packets of a listener are for.
+//! The protocol of a listener's connections or packets.
 
 use ringback_sip_proto::Transport;
 
 use crate::observation::strangers::StrangerTransport;
 use crate::policy::Source;
 
-/// What connections to a listener are for.
+/// The protocol of connections to a listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Service {
     /// SIP over TCP or TLS.

@@ -1,9 +1,8 @@
-//! One connection, whatever it carries: reading, answering, and the limits that hold for every one.
+//! One connection of any protocol: reading, answering, and the common limits.
 //!
-//! A connection answers what it reads before it reads on, so replies are in order and a peer that
-//! does not take them is not served further: nothing queues up beyond one read and its replies. A
-//! connection that waits for a message holds no buffer, and a message that has begun is whole within
-//! [`MESSAGE_TIME`] or never.
+//! A connection answers what it has read before it reads on, so replies are in order, and a peer that does not
+//! read them is not served further: nothing queues up beyond one read and its replies. A connection that waits
+//! for a message holds no buffer. A message that has begun must be complete within [`MESSAGE_TIME`].
 
 use std::future::poll_fn;
 use std::io;
@@ -24,27 +23,27 @@ use crate::redirect::plan::Plans;
 use crate::redirect::{Received, Snapshot, WorkerContext};
 use crate::shared::{Phase, Shared, reached};
 
-/// What is spoken on a connection.
+/// The protocol of a connection.
 pub(crate) trait Protocol {
     /// How long a connection may be silent between messages.
     fn idle_time(&self) -> Duration;
 
-    /// Takes what was read.
+    /// Adds bytes that were read.
     fn push(&mut self, bytes: &[u8]);
 
-    /// Handles every whole message that was read; replies are appended to `out`.
+    /// Handles every complete message; replies are appended to `out`.
     fn handle(&mut self, out: &mut Outbox) -> Handled;
 
-    /// Bytes that wait for the rest of their message.
+    /// How many bytes wait for the rest of their message.
     fn pending(&self) -> usize;
 }
 
-/// What became of the bytes of one read.
+/// The result of handling the bytes of one read.
 #[derive(Debug, Default)]
 pub(crate) struct Handled {
     /// Messages and keep-alives found in them.
     pub(crate) frames: usize,
-    /// Why the connection has to end, if it has to.
+    /// Why the connection must end, if it must.
     pub(crate) end: Option<Connection>,
 }
 
@@ -77,7 +76,7 @@ pub(crate) async fn serve<P: Program>(
                 Ok(Err(_)) => return Connection::Peer,
                 Err(_) => return Connection::SlowReader,
             }
-            // An idle connection keeps no buffer.
+            // An idle connection holds no buffer.
             out = Outbox::default();
         }
         match handled.end {
@@ -90,16 +89,16 @@ pub(crate) async fn serve<P: Program>(
     }
 }
 
-/// How long the next read may take: a message that has begun has its time as a whole, however many
-/// pieces it comes in.
+/// How long the next read may take: a message that has begun has a limit as a whole, in however many pieces it
+/// arrives.
 #[derive(Debug, Default)]
 struct MessageTimer {
-    /// When the message began that is not whole yet.
+    /// When the incomplete message began, if there is one.
     began: Option<Instant>,
 }
 
 impl MessageTimer {
-    /// Until when the next bytes have to come.
+    /// The latest time for the next bytes.
     fn deadline(&self, now: Instant, idle_time: Duration) -> Instant {
         match self.began {
             Some(began) => began + MESSAGE_TIME,
@@ -107,7 +106,7 @@ impl MessageTimer {
         }
     }
 
-    /// Takes note of what became of a read: so many whole messages, so many bytes of one that is not.
+    /// Notes the result of a read: how many complete messages, and how many bytes of an incomplete one.
     fn handled(&mut self, frames: usize, pending: usize, now: Instant) {
         self.began = match self.began {
             _ if pending == 0 => None,
@@ -116,7 +115,7 @@ impl MessageTimer {
         };
     }
 
-    /// How a connection ends whose bytes did not come in time.
+    /// How a connection ends if its bytes did not arrive in time.
     fn too_late(&self) -> Connection {
         match self.began {
             Some(_) => Connection::SlowSender,
@@ -127,13 +126,13 @@ impl MessageTimer {
 
 /// SIP on a connection.
 pub(crate) struct SipStream<P> {
-    /// What all listeners share.
+    /// The state shared by all listeners.
     shared: Arc<Shared<P>>,
-    /// Whose connection it is.
+    /// The address of the peer.
     source: SocketAddr,
     /// TCP or TLS.
     transport: Transport,
-    /// Finds the messages.
+    /// Finds the messages in the stream.
     framer: StreamFramer,
 }
 
@@ -183,7 +182,7 @@ impl<P: Program> Protocol for SipStream<P> {
             let mut worker = WorkerContext {
                 plans: Plans::Shared(&shared.plans),
                 pressure: None,
-                // On a stream everything goes where the request came from.
+                // On a stream every reply goes to the source of the request.
                 out,
             };
             let received = Received {
@@ -219,7 +218,7 @@ impl<P: Program> Protocol for SipStream<P> {
     }
 }
 
-/// Reads what is there, by way of the stack: who waits holds no buffer.
+/// Reads what has arrived through a buffer on the stack, so that a connection that waits holds none.
 async fn read_into(
     stream: &mut (impl AsyncRead + Unpin),
     mut take: impl FnMut(&[u8]),
@@ -240,14 +239,14 @@ async fn write_out(stream: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) -> io::
     stream.flush().await
 }
 
-/// Ends a connection in good manners, but not at any price.
+/// Closes a connection properly, with a time limit.
 async fn close(mut stream: impl AsyncWrite + Unpin, end: Connection) -> Connection {
     let _best_effort = timeout(CLOSE_TIME, stream.shutdown()).await;
     end
 }
 
-/// Ends a connection whose peer still sends: what it sends is read for a while, for the answer would
-/// be lost in the reset that unread bytes cause.
+/// Closes a connection whose peer still sends. Its data is read for a while, because unread bytes cause a reset,
+/// and the reset would discard our answer.
 async fn drain_and_close(
     mut stream: impl AsyncRead + AsyncWrite + Unpin,
     end: Connection,
@@ -266,26 +265,26 @@ async fn drain_and_close(
     end
 }
 
-/// Bytes read at once.
+/// How many bytes are read at once.
 const READ_BYTES: usize = 16 * 1024;
 
-/// Bytes read and thrown away after the framing is lost.
+/// The most bytes read and discarded after the framing is lost.
 const DRAINED_BYTES: usize = 1024 * 1024;
 
-/// How long a message may take to come once it has begun.
+/// How long a message may take from its first byte to its last.
 const MESSAGE_TIME: Duration = Duration::from_secs(10);
 
-/// How long replies may take to be taken.
+/// How long the peer may take to read replies.
 const WRITE_TIME: Duration = Duration::from_secs(10);
 
-/// How long the end of a connection may take.
+/// How long closing a connection may take.
 const CLOSE_TIME: Duration = Duration::from_secs(2);
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    // A byte of a HEP packet gave it another ten seconds, and so a connection for good.
+    // Each byte of a HEP packet used to allow another ten seconds, and so a connection without end.
     #[test]
     fn a_byte_does_not_give_a_message_more_time() {
         let start = Instant::now();
@@ -299,7 +298,7 @@ mod tests {
             assert_eq!(timer.deadline(at(second), idle), at(10));
         }
         assert_eq!(timer.too_late(), Connection::SlowSender);
-        // It became whole, and the next one begins.
+        // The message is complete, and the next one begins.
         timer.handled(1, 1, at(9));
         assert_eq!(timer.deadline(at(9), idle), at(19));
         timer.handled(1, 0, at(12));

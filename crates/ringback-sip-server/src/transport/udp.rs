@@ -1,9 +1,8 @@
-//! The UDP path: threads that receive a batch, answer it, and send the replies.
+//! UDP: threads that receive a batch, answer it, and send the replies.
 //!
-//! One socket and one thread per core; the system spreads sources over the sockets (`SO_REUSEPORT`),
-//! so the retransmissions of a call meet the thread that answered it. Once warm, nothing is
-//! allocated here. Every datagram bears the time at which the system took it in, so that a queue that
-//! stands can be told from a stall of the machine.
+//! One socket and one thread per core; the system spreads sources over the sockets (`SO_REUSEPORT`), so the
+//! retransmissions of a call reach the thread that answered it. After a warm-up nothing is allocated here. Every
+//! datagram has the system's time of arrival, so that a queue that stands differs from a stall of the machine.
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, SocketAddrV4, SocketAddrV6, UdpSocket};
@@ -37,7 +36,7 @@ use crate::redirect::warm::warm;
 use crate::redirect::{Call, Read, Received, Snapshot, WorkerContext};
 use crate::shared::Shared;
 
-/// Opens a UDP socket; with `shared`, several may listen on one address.
+/// Opens a UDP socket; with `shared`, several sockets may listen on one address.
 pub(crate) fn bind(address: SocketAddr, shared: bool) -> io::Result<UdpSocket> {
     let socket = Socket::new(
         Domain::for_address(address),
@@ -50,14 +49,14 @@ pub(crate) fn bind(address: SocketAddr, shared: bool) -> io::Result<UdpSocket> {
     if shared {
         socket.set_reuse_port(true)?;
     }
-    // Beyond the limit of ordinary users, if we may; else as much as there is.
+    // Beyond the limit of ordinary users, if the process may; else up to the limit.
     if setsockopt(&socket, sockopt::RcvBufForce, &RECEIVE_BYTES).is_err() {
         socket.set_recv_buffer_size(RECEIVE_BYTES)?;
     }
     socket.set_send_buffer_size(SEND_BYTES)?;
     setsockopt(&socket, sockopt::ReceiveTimestampns, &true)?;
     if address.ip().is_unspecified() {
-        // Replies have to leave from the address that was asked (RFC 3581 §4).
+        // A reply must leave from the address to which the request was sent (RFC 3581 §4).
         if address.is_ipv4() {
             setsockopt(&socket, sockopt::Ipv4PacketInfo, &true)?;
         } else {
@@ -65,7 +64,7 @@ pub(crate) fn bind(address: SocketAddr, shared: bool) -> io::Result<UdpSocket> {
         }
     }
     if let Err(error) = PacketFilter::default().attach(&socket) {
-        // They are then absorbed here.
+        // Without the filter, ACKs are received and ignored.
         tracing::debug!(%error, "the system does not filter ACKs");
     }
     socket.bind(&address.into())?;
@@ -73,41 +72,41 @@ pub(crate) fn bind(address: SocketAddr, shared: bool) -> io::Result<UdpSocket> {
     Ok(socket.into())
 }
 
-/// Ends the wait of whoever receives from this socket; what it has still is received before.
+/// Wakes the threads that receive from this socket; datagrams that have arrived are received first.
 pub(crate) fn wake(socket: &UdpSocket) {
-    // The system says that the socket is not connected, and wakes its receivers nevertheless.
+    // The system reports that the socket is not connected, but wakes its receivers all the same.
     let _not_connected = SockRef::from(socket).shutdown(Shutdown::Read);
 }
 
-/// One socket and what its thread works with.
+/// One socket and the state of its thread.
 #[derive(Debug)]
 pub(crate) struct Worker<P> {
     /// The socket.
     pub(crate) socket: UdpSocket,
-    /// What all threads share.
+    /// The state shared by all threads.
     pub(crate) shared: Arc<Shared<P>>,
-    /// Which counters are the thread's own.
+    /// The index of the thread's counters.
     pub(crate) shard: usize,
-    /// Set when the thread has to end.
+    /// Set when the thread must end.
     pub(crate) stopping: Arc<AtomicBool>,
 }
 
-/// What is known of a datagram besides its bytes.
+/// A received datagram, without its bytes.
 #[derive(Clone, Copy, Debug)]
 struct Datagram {
     /// How long it is.
     length: usize,
     /// Where it came from.
     source: SocketAddr,
-    /// Which of our addresses it was sent to, if the socket has several.
+    /// The local address it was sent to, if the socket has several.
     local: Option<LocalAddress>,
-    /// When the system took it in, since 1970.
+    /// When it arrived, by the system, since 1970.
     at: Duration,
 }
 
 impl<P: Program> Worker<P> {
-    /// Serves until told to stop, by `stopping` and then [`wake`]: a timer for each wait would cost
-    /// more than a hundredth of a call.
+    /// Serves until told to stop, by `stopping` and then [`wake`]. There is no timer, because a timer for each
+    /// wait would cost more than a hundredth of a call.
     pub(crate) fn run(self) {
         let has_many_addresses = self
             .socket
@@ -138,7 +137,7 @@ impl<P: Program> Worker<P> {
                     continue;
                 }
             }
-            // No message may end the thread, whatever mistake of ours it finds.
+            // No message may end the thread, even if it triggers a bug of ours.
             let batch = AssertUnwindSafe(|| {
                 self.answer(&receiver, &received, &mut pressure, &mut plans, &mut sender);
             });
@@ -155,11 +154,11 @@ impl<P: Program> Worker<P> {
         }
     }
 
-    /// Lets everything pass again: INVITEs are held back before the socket, and nothing has come for so long that there
-    /// is no reason left. Where all that comes is held back, nothing else would tell that the overload is over.
+    /// Removes the filter: INVITEs are held back before the socket, and nothing has arrived for so long that
+    /// there is no reason left. If everything is held back, nothing else would show that the overload is over.
     fn lift(&self, pressure: &mut Pressure) {
         if let Err(error) = PacketFilter::default().attach(&self.socket) {
-            // The same is tried again when nothing has come for as long once more.
+            // Tried again after the next time without datagrams.
             tracing::debug!(%error, "the system does not let INVITEs pass again");
             return;
         }
@@ -167,7 +166,7 @@ impl<P: Program> Worker<P> {
         self.shared.metrics.shard(self.shard).set_overloaded(false);
     }
 
-    /// Counts how long the requests of a batch took that were answered, as the system took them in.
+    /// Counts how long the answered requests of a batch took, from their arrival.
     fn count_latencies(&self, answered: &mut ArrayVec<Duration, BATCH>) {
         if answered.is_empty() {
             return;
@@ -207,8 +206,8 @@ impl<P: Program> Worker<P> {
             pressure: Some(pressure),
             out: &mut sender.outbox,
         };
-        // Nothing but an INVITE or an ACK is read before the INVITEs that came before it are answered: it
-        // may be a reply to one of them, to be learned from.
+        // Other messages wait until the INVITEs before them are answered: a message may be a reply to one of
+        // them, to be learned from. ACKs need not wait.
         let may_be_read = |datagram: &(usize, &Datagram)| {
             let bytes = receiver.bytes(datagram.0, datagram.1.length);
             bytes.starts_with(b"INVITE ") || bytes.starts_with(b"ACK ")
@@ -252,14 +251,14 @@ impl<P: Program> Worker<P> {
         }
     }
 
-    /// Tells `pressure` of a batch of so many datagrams, the first of which has waited so long, and has INVITEs held
-    /// back before the socket as it asks for.
+    /// Reports a batch of this many datagrams to `pressure`, the first of which waited this long, and attaches
+    /// the packet filter that it returns.
     fn admit(&self, pressure: &mut Pressure, now: Now, waited: Duration, count: usize) {
         let shard = self.shared.metrics.shard(self.shard);
         let count = u32::try_from(count).unwrap_or(u32::MAX);
         let filter = pressure.batch(now.uptime, waited, count);
         if let Some(Err(error)) = filter.map(|filter| filter.attach(&self.socket)) {
-            // What is taken in is bounded all the same, at a higher price.
+            // The number of INVITEs is still limited, at a higher cost.
             tracing::debug!(%error, "the system does not hold INVITEs back for us");
             pressure.filter_failed();
         }
@@ -268,7 +267,7 @@ impl<P: Program> Worker<P> {
 }
 
 impl Datagram {
-    /// Where it came from.
+    /// The source of the datagram, and its transport.
     fn origin(&self) -> Origin {
         Origin {
             address: self.source,
@@ -276,7 +275,7 @@ impl Datagram {
         }
     }
 
-    /// How long it has waited; zero where the system gave no time.
+    /// How long it has waited; zero if the system gave no time of arrival.
     fn waited(&self, now: Now) -> Duration {
         if self.at > Duration::ZERO {
             now.since_epoch.saturating_sub(self.at)
@@ -285,7 +284,7 @@ impl Datagram {
         }
     }
 
-    /// Notes when it came if it is answered, so that it can be told how long that took.
+    /// Notes its arrival if it is answered, to measure how long the answer took.
     fn note_answered(&self, outcome: &Outcome<'_, '_>, answered: &mut ArrayVec<Duration, BATCH>) {
         if outcome.status.is_some() && self.at > Duration::ZERO {
             // There are never more answers than datagrams.
@@ -296,16 +295,16 @@ impl Datagram {
 
 /// Receives batches.
 struct Receiver {
-    /// Room for the datagrams of a batch.
+    /// Buffers for the datagrams of a batch.
     room: Vec<u8>,
-    /// Room for their sources and control messages.
+    /// Buffers for their sources and control messages.
     headers: MultiHeaders<SockaddrStorage>,
-    /// How many to ask for: where few come at a time, a short list is cheaper.
+    /// How many datagrams to request: if few arrive at a time, a short list is cheaper.
     wanted: usize,
 }
 
 impl Receiver {
-    /// Makes room for batches.
+    /// Allocates the buffers.
     fn new(has_many_addresses: bool) -> Self {
         let control = if has_many_addresses {
             nix::cmsg_space!(TimeSpec, nix::libc::in6_pktinfo)
@@ -319,7 +318,7 @@ impl Receiver {
         }
     }
 
-    /// Waits for a datagram, for so long at most; takes it and those behind it. None if none came.
+    /// Waits for a datagram, at most this long; receives it and those behind it. `None` if none arrived.
     fn receive(
         &mut self,
         socket: &UdpSocket,
@@ -328,7 +327,7 @@ impl Receiver {
     ) -> Result<(), Errno> {
         received.clear();
         if let Some(most) = most {
-            // Beyond what the system can count, it is as good as forever.
+            // A longer time than the system can count is as good as forever.
             let timeout = PollTimeout::try_from(most).unwrap_or(PollTimeout::MAX);
             let mut sockets = [PollFd::new(socket.as_fd(), PollFlags::POLLIN)];
             if poll(&mut sockets, timeout)? == 0 {
@@ -336,12 +335,12 @@ impl Receiver {
             }
         }
         let flags = if most.is_some() {
-            // What was there may turn out to be broken, and then nothing is.
+            // The waiting datagram may turn out to be broken, and then nothing is there.
             MsgFlags::MSG_DONTWAIT
         } else {
             MsgFlags::MSG_WAITFORONE
         };
-        // To list every buffer takes longer than to receive one datagram does.
+        // Listing every buffer takes longer than receiving one datagram.
         if self.wanted == 1 {
             self.receive_up_to::<1>(socket, flags, received)
         } else {
@@ -349,7 +348,7 @@ impl Receiver {
         }
     }
 
-    /// Takes the datagrams that are there, up to a limit.
+    /// Receives the datagrams that have arrived, up to a limit.
     fn receive_up_to<const LIMIT: usize>(
         &mut self,
         socket: &UdpSocket,
@@ -398,7 +397,7 @@ impl Receiver {
         self.wanted = match received.len() {
             // There may be more.
             full if full == self.wanted => (4 * full).min(BATCH),
-            // Looking for a second one would find nothing, as it did just now.
+            // Looking for a second one would find nothing again.
             1 => 1,
             some => (2 * some).min(BATCH),
         };
@@ -414,24 +413,23 @@ impl Receiver {
 
 /// Sends batches.
 ///
-/// Replies of one length to one destination leave as one large datagram that the system cuts into
-/// pieces (`UDP_SEGMENT`): it then walks through its layers once for all of them.
+/// Replies of one length to one destination leave as one large datagram that the system cuts into pieces
+/// (`UDP_SEGMENT`): it then processes all of them in one pass.
 struct Sender {
-    /// What is to be sent.
+    /// The packets to be sent.
     outbox: Outbox,
-    /// When the system took in what they answer, as far as it told.
+    /// When the requests arrived that these packets answer, if the system reported it.
     answered: ArrayVec<Duration, BATCH>,
     /// Whether the system cuts datagrams for us.
     can_cut: bool,
-    /// Room for the system's view of replies as they are: without an address of ours, with an IPv4
-    /// one, with an IPv6 one.
+    /// Buffers for sending replies one by one: without a local address, with an IPv4 one, with an IPv6 one.
     whole: [MultiHeaders<SockaddrStorage>; 3],
-    /// The same for replies that are to be cut.
+    /// Buffers for sending replies that are cut from one datagram.
     cut: [MultiHeaders<SockaddrStorage>; 3],
 }
 
 impl Sender {
-    /// Makes room for batches.
+    /// Allocates the buffers.
     fn new() -> Self {
         use nix::libc::{in_pktinfo, in6_pktinfo};
         let whole = |control| MultiHeaders::preallocate(BATCH, control);
@@ -453,7 +451,7 @@ impl Sender {
         }
     }
 
-    /// Sends everything; gives how many packets the system did not take.
+    /// Sends everything; returns how many packets the system did not accept.
     fn flush(&mut self, socket: &UdpSocket) -> usize {
         let (buffer, packets) = self.outbox.packets();
         let failed = match packets.as_slice() {
@@ -481,12 +479,13 @@ impl Sender {
     }
 }
 
-/// What two packets must have in common to be cut from one datagram.
+/// The fields that packets must share to be cut from one datagram.
 fn group(packet: &Transmit) -> (Option<LocalAddress>, SocketAddr, usize) {
     (packet.local, packet.destination, packet.length())
 }
 
-/// Sends packets that can be cut from one datagram, and takes them off the list; false if the interface cannot cut.
+/// Sends packets that can be cut from one datagram, and removes them from the list; false if the interface cannot
+/// cut.
 fn send_alike(
     socket: &UdpSocket,
     buffer: &[u8],
@@ -509,14 +508,14 @@ fn send_alike(
                 packets.drain(at..at + count);
             }
             Err(Errno::EIO) => return false,
-            // It has to do with these packets.
+            // The error concerns only these packets.
             Err(_) => at += count,
         }
     }
     true
 }
 
-/// Sends what is left on the list; gives how many packets the system did not take.
+/// Sends the rest of the list; returns how many packets the system did not accept.
 fn send_rest(
     socket: &UdpSocket,
     buffer: &[u8],
@@ -533,7 +532,7 @@ fn send_rest(
             Ok(sent) => sent,
             Err(Errno::EINTR) => 0,
             Err(error) => {
-                // The first one cannot be sent; those behind it may.
+                // The first one cannot be sent; the ones behind it may.
                 tracing::debug!(%error, "a reply was not sent");
                 failed += 1;
                 1
@@ -544,7 +543,7 @@ fn send_rest(
     failed
 }
 
-/// Sends replies that leave from one address, each on its own; gives how many were sent.
+/// Sends replies that leave from one local address, each as a datagram; returns how many were sent.
 fn send_whole(
     socket: &UdpSocket,
     buffer: &[u8],
@@ -574,7 +573,7 @@ fn send_whole(
     })
 }
 
-/// Sends replies of one length, one destination and one address of ours as one datagram to be cut.
+/// Sends replies of one length, one destination and one local address as one datagram to be cut.
 fn send_cut(
     socket: &UdpSocket,
     buffer: &[u8],
@@ -603,8 +602,8 @@ fn send_cut(
     })
 }
 
-/// Calls with the control messages that make replies leave from an address of ours, and be cut into
-/// pieces of this length; and with the index of the headers that have room for the address.
+/// Runs `call` with the control messages for a local address and a length of pieces, and with the index of the
+/// buffers that have room for the address.
 fn with_control<T>(
     local: Option<LocalAddress>,
     piece: Option<u16>,
@@ -640,7 +639,7 @@ fn with_control<T>(
     call(index, &control)
 }
 
-/// An address as the system gives it.
+/// Reads an address of the system.
 fn read_address(address: &SockaddrStorage) -> Option<SocketAddr> {
     if let Some(v4) = address.as_sockaddr_in() {
         return Some(SocketAddrV4::from(*v4).into());
@@ -649,37 +648,36 @@ fn read_address(address: &SockaddrStorage) -> Option<SocketAddr> {
     Some(SocketAddrV6::from(*v6).into())
 }
 
-/// Stands for a source that the system did not tell; nobody's address.
+/// The source of a datagram for which the system gave none.
 const NOWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
 
-/// Datagrams received at once.
+/// How many datagrams are received at once.
 const BATCH: usize = 64;
 
-/// INVITEs whose lookups overlap: enough for the processor to wait for them all at once, and few
-/// enough for all of them to stay in its nearest cache meanwhile.
+/// How many INVITEs have overlapping lookups: enough for the processor to wait for them all at once, and few
+/// enough for all of them to stay in its first-level cache.
 const OVERLAPPED: usize = 8;
 
-/// Room for one datagram. Not a power of two, or all datagrams would compete for the same lines of
-/// the processor's caches.
+/// The buffer size for one datagram. Not a power of two, or all datagrams would compete for the same lines of the
+/// processor's caches.
 const STRIDE: usize = 65_536 + 17 * 64;
 
-/// The longest datagram that the system is given to cut.
+/// The longest datagram that the system is asked to cut, in bytes.
 const MAX_CUT_BYTES: usize = 64_000;
 
-/// The longest reply that is cut from another datagram: a piece must fit into one packet, which a
-/// whole reply need not.
+/// The longest reply that is cut from a larger datagram: a piece must fit into one packet, unlike a whole reply.
 const MAX_PIECE_BYTES: usize = 1_400;
 
-/// Requested of the system for what waits to be received: room for what comes until a flood is noticed
-/// and held back, so that others do not lose anything meanwhile.
+/// The receive buffer requested from the system: room for the datagrams of a flood until it is noticed and held
+/// back, so that other peers lose nothing meanwhile.
 const RECEIVE_BYTES: usize = 16 * 1024 * 1024;
 
-/// Requested of the system for what waits to be sent.
+/// The send buffer requested from the system.
 const SEND_BYTES: usize = 4 * 1024 * 1024;
 
-/// Room for the replies to a batch; grows if need be.
+/// Initial room for the replies to a batch; it grows if needed.
 const REPLIES_BYTES: usize = BATCH * 2_048;
 
-/// How long a thread waits for a HEP packet before it looks whether it should stop, and any after an
-/// error.
+/// How long a thread waits for a HEP packet before it checks whether it should stop, and how long any thread
+/// waits after an error.
 const PATIENCE: Duration = Duration::from_millis(200);

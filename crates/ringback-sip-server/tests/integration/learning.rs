@@ -96,7 +96,7 @@ fn only_what_names_an_outbound_agent_is_recorded() {
     assert_eq!(learned[1].contact, number("+5511912345679"));
 }
 
-// Replies that came together with their INVITEs were read before these, and so belonged to no call.
+// Replies that came in one batch with their INVITEs used to be read first, and so belonged to no call.
 #[test]
 fn a_reply_right_behind_its_invite_is_learned_from() {
     let server = TestServer::start(LEARNING);
@@ -120,7 +120,7 @@ fn hep(message: &str, seconds: u32, key: Option<&str>) -> Vec<u8> {
     hep_packet((15, message.as_bytes()), seconds, key)
 }
 
-/// The same with a payload in the chunk of this type.
+/// A HEPv3 packet with a payload in the chunk of this type.
 fn hep_packet(payload: (u16, &[u8]), seconds: u32, key: Option<&str>) -> Vec<u8> {
     let mut chunks = Vec::new();
     let mut chunk = |kind: u16, value: &[u8]| {
@@ -169,7 +169,7 @@ fn mirrored(more: &str) -> (TestServer, UdpSocket) {
     (server, mirror)
 }
 
-/// How many HEP packets have been looked at.
+/// How many HEP packets have been handled.
 fn looked_at(server: &TestServer) -> u64 {
     ["taken", "other", "stranger", "key", "malformed", "hepv2"]
         .iter()
@@ -189,7 +189,7 @@ fn a_mirrored_call_and_its_end_are_recorded() {
         hep(&response(100, &message), at, None),
         hep(&response(180, &message), at, None),
         hep(&response(183, &message), at, None),
-        // A fork of it fails; that is not the end.
+        // A fork of it fails; the call goes on.
         hep(
             &response(486, &message).replace("z9hG4bK-", "z9hG4bK-fork"),
             at,
@@ -333,7 +333,7 @@ fn hep_comes_over_tcp_too() {
     assert!(matches!(closed, Ok(0) | Err(_)));
 }
 
-/// A message with a body, of which a capture agent has left only a part.
+/// A message whose body was partly cut off by a capture agent.
 fn cut(message: &str) -> String {
     message.replace(
         "Content-Length: 0\r\n\r\n",
@@ -341,8 +341,8 @@ fn cut(message: &str) -> String {
     )
 }
 
-// What agents without reassembly send, and FreeSWITCH of what it has over TCP, taught nothing: the body
-// was shorter than Content-Length says.
+// Agents without reassembly cut bodies off, and so does FreeSWITCH over TCP. Nothing was learned from them,
+// because the body was shorter than Content-Length.
 #[test]
 fn messages_cut_behind_their_headers_are_learned() {
     let (server, mirror) = mirrored("");
@@ -379,7 +379,7 @@ fn messages_cut_behind_their_headers_are_learned() {
     assert!(server.program.learned.lock().is_empty());
 }
 
-// A reply that overtook its INVITE was lost.
+// A reply that overtook its INVITE used to be lost.
 #[test]
 fn a_final_reply_before_its_invite_counts() {
     let (server, mirror) = mirrored("");
@@ -389,7 +389,7 @@ fn a_final_reply_before_its_invite_counts() {
         .replace("z9hG4bK-", "z9hG4bK-2");
     for packet in [
         response(407, &message),
-        // Of a fork that is never the call's own INVITE.
+        // The reply of a fork is never that of the call's own INVITE.
         response(503, &message).replace("z9hG4bK-", "z9hG4bK-fork"),
         message.clone(),
         response(486, &again),
@@ -414,8 +414,8 @@ fn a_final_reply_before_its_invite_counts() {
     assert_eq!(server.metric("learned_total{event=\"status\"}"), 2);
 }
 
-// Calls of a mirror whose clock stands at 1970 expired at once, and could not be recorded where it is far
-// ahead.
+// Calls of a mirror whose clock is at 1970 used to expire at once, and calls of one far ahead could not be
+// recorded.
 #[test]
 fn a_wrong_capture_clock_is_replaced_by_the_arrival() {
     let (server, mirror) = mirrored("");
@@ -449,7 +449,7 @@ fn a_wrong_capture_clock_is_replaced_by_the_arrival() {
     }
 }
 
-// Both counted as malformed.
+// Both used to count as malformed.
 #[test]
 fn compressed_hep_is_read_and_hepv2_is_counted_as_such() {
     let (server, mirror) = mirrored("");
@@ -488,7 +488,7 @@ fn compressed_hep_is_read_and_hepv2_is_counted_as_such() {
     assert_eq!(statuses, [CallStatus::Initiated, CallStatus::Busy]);
 }
 
-// Call-IDs of 60 kB were stored whole.
+// Call-IDs of 60 kB used to be stored whole.
 #[test]
 fn a_long_call_id_is_routed_and_not_learned() {
     let server = TestServer::start(&format!("{LEARNING}[hep]\nlisten = [\"127.0.0.1:0\"]\n"));
@@ -508,7 +508,7 @@ fn a_long_call_id_is_routed_and_not_learned() {
         .client()
         .ask(invite(OURS, CONTACT, "returned").replace("ID: returned", &format!("ID: {long}")));
     assert_eq!(values(&reply, "X-Ringback-Outcome"), ["callback"]);
-    // Neither by HEP, where each byte that is no UTF-8 would take three.
+    // Nor over HEP, where each byte that is no UTF-8 would take three.
     let mirror = UdpSocket::bind("127.0.0.2:0").unwrap();
     mirror.connect(server.server.addresses().hep[0]).unwrap();
     let message = outbound(NEW, &OUTBOUND.to_string(), "mirrored");
@@ -523,8 +523,8 @@ fn a_long_call_id_is_routed_and_not_learned() {
     assert_eq!(server.metric("learned_total{event=\"long_call_id\"}"), 4);
 }
 
-// An empty header was taken for the name of an agent that does not exist, so that an Asterisk with an
-// unset variable taught nothing.
+// An empty header used to be read as the name of an agent that does not exist, so that nothing was learned from
+// an Asterisk with an unset variable.
 #[test]
 fn an_empty_agent_header_is_no_header() {
     let server = TestServer::start(LEARNING);
@@ -593,7 +593,7 @@ fn add_environment(server: &TestServer) -> (EnvironmentId, AgentId, &'static str
     (environment, outbound, number)
 }
 
-// The second call was taken for the first one sent again.
+// The second call used to be taken for a repeat of the first one.
 #[test]
 fn the_same_call_id_in_two_environments_is_two_calls() {
     let (server, mirror) = mirrored("");
@@ -626,7 +626,7 @@ fn the_same_call_id_in_two_environments_is_two_calls() {
             (ENVIRONMENT, CallStatus::Answered),
         ]
     );
-    // Two callbacks, of which the second is answered.
+    // Two callbacks; the second one is answered.
     for (dialed, outcome) in [(OURS, "callback"), (ours, "callback")] {
         let message = invite(dialed, NEW, "same-back")
             .replace("z9hG4bK-", &format!("z9hG4bK-{}", &dialed[1..]));

@@ -1,4 +1,4 @@
-//! What the operator is told beside counters: strangers, refused calls, the state of the server.
+//! What the operator sees besides counters: strangers, refused calls, the state of the server.
 
 use std::net::TcpStream;
 
@@ -6,7 +6,7 @@ use ringback_sip_server::{RefusedCall, StrangerTransport};
 
 use crate::support::*;
 
-/// The refused calls, as far as they do not depend on ports and times.
+/// The refused calls, without ports and times.
 fn refused(server: &TestServer) -> Vec<(String, &'static str, Option<u16>, u64)> {
     let to = |call: &RefusedCall| call.to.map_or_else(String::new, |to| to.to_string());
     let calls = server.server.refused_calls(100);
@@ -58,7 +58,7 @@ fn refused_calls_are_shown_with_peer_and_number() {
     let server = TestServer::start("[[peers]]\nname = \"carrier-a\"\naddress = [\"127.0.0.1\"]");
     let client = server.client();
     assert_eq!(status(&client.ask(invite(UNKNOWN, CONTACT, "1"))), 404);
-    // Sent again, it is one call.
+    // Sent again, it is still one call.
     assert_eq!(status(&client.ask(invite(UNKNOWN, CONTACT, "1"))), 404);
     assert_eq!(
         status(&client.ask(invite("reception", "anonymous", "2"))),
@@ -66,7 +66,7 @@ fn refused_calls_are_shown_with_peer_and_number() {
     );
     let malformed = invite(OURS, CONTACT, "3").replace("CSeq: 1", "CSeq: x");
     assert_eq!(status(&client.ask(malformed)), 400);
-    // What is served, and what is no call, is not there.
+    // Calls that are served, and messages that are no calls, are not listed.
     assert_eq!(status(&client.ask(invite(OURS, CONTACT, "4"))), 302);
     assert_eq!(status(&client.ask(request("BYE", OURS, "5"))), 405);
     assert_eq!(

@@ -52,7 +52,7 @@ fn identity_is_read_in_the_order_and_with_the_trust_of_the_peer() {
     let server = TestServer::start(&format!(
         "{}{}{}{}",
         peer("127.0.0.1", "trust-identity = true"),
-        // Nobody is believed who is not to be.
+        // A peer that is not trusted is not believed.
         peer("127.0.0.2", ""),
         peer(
             "127.0.0.3",
@@ -200,7 +200,7 @@ fn numbers_are_read_by_the_rules_of_the_peer() {
         let accounted = format!("X-Dialed: <sip:{accounted}@h>\r\n");
         assert_eq!(ask("127.0.0.4", "account", CONTACT, &accounted), returned);
     }
-    // E.164 without its plus, on both sides; by national rules it would be nobody's.
+    // E.164 without its plus, on both sides; by national rules the number would not be ours.
     let bare = CONTACT.trim_start_matches('+');
     assert_eq!(ask("127.0.0.5", "551130000000", bare, ""), returned);
     assert_eq!(ask("127.0.0.2", "551130000000", bare, ""), "number_unknown");
@@ -227,7 +227,7 @@ fn a_rate_holds_for_new_invites_alone() {
             }
             other => panic!("{other}"),
         }
-        // Neither retransmissions, nor ACKs, nor other methods are of that budget.
+        // Retransmissions, ACKs and other methods do not use that budget.
         assert_eq!(client.ask(&first), reply);
         client.send(request("ACK", OURS, "rate"));
     }

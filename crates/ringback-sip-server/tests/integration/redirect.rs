@@ -1,4 +1,4 @@
-//! What each request gets, and gets again.
+//! The reply to each request, and to its retransmission.
 
 use ringback_routing::{AgentStatus, Caller, Outcome, Reason};
 
@@ -205,20 +205,20 @@ fn draining_shows_in_options_and_calls_are_served() {
 #[test]
 fn several_listeners_of_both_families_answer_from_the_address_asked() {
     let server = TestServer::start("udp = [\"0.0.0.0:0\", \"[::]:0\"]");
-    for (place, ours, ours_bound) in [(0, "127.0.0.7", "127.0.0.1:0"), (1, "::1", "[::1]:0")] {
+    for (index, ours, ours_bound) in [(0, "127.0.0.7", "127.0.0.1:0"), (1, "::1", "[::1]:0")] {
         let client = Client {
             socket: std::net::UdpSocket::bind(ours_bound).unwrap(),
         };
-        let port = server.server.addresses().udp[place].port();
-        // A connected socket takes datagrams from this very address alone.
+        let port = server.server.addresses().udp[index].port();
+        // A connected socket receives datagrams only from this address.
         client.socket.connect((ours, port)).unwrap();
         client.socket.set_read_timeout(Some(PATIENCE)).unwrap();
         for call in 0..3 {
-            let reply = client.ask(invite(OURS, CONTACT, &format!("family-{place}-{call}")));
+            let reply = client.ask(invite(OURS, CONTACT, &format!("family-{index}-{call}")));
             assert_eq!(status(&reply), 302);
         }
         for call in 0..20 {
-            client.send(invite(OURS, CONTACT, &format!("burst-{place}-{call}")));
+            client.send(invite(OURS, CONTACT, &format!("burst-{index}-{call}")));
         }
         for _ in 0..20 {
             assert_eq!(status(&client.receive()), 302);
@@ -272,11 +272,11 @@ fn a_maddr_that_is_no_peer_is_not_followed() {
             reply.contains(&format!("Call-ID: {call_id}\r\n")),
             "{reply}"
         );
-        // Another peer asked for it, or one that has the same address and another port.
+        // From another peer, or one with the same address and another port.
         client.send(with("127.0.0.5"));
         assert!(other_peer.recv(&mut room).is_ok());
     }
-    // Everything was answered by now.
+    // Everything was answered before.
     client.assert_silence();
     assert!(
         third_party.recv(&mut room).is_err(),
@@ -289,7 +289,7 @@ fn what_routing_does_not_need_is_no_reason_to_refuse() {
     let server = TestServer::start("");
     let client = server.client();
     let port = client.socket.local_addr().unwrap().port();
-    for (place, (old, new)) in [
+    for (index, (old, new)) in [
         (
             "Max-Forwards",
             "Require: 100rel\r\nProxy-Require: x\r\nMax-Forwards",
@@ -312,7 +312,7 @@ fn what_routing_does_not_need_is_no_reason_to_refuse() {
     .into_iter()
     .enumerate()
     {
-        let message = invite(OURS, CONTACT, &format!("needless-{place}"));
+        let message = invite(OURS, CONTACT, &format!("needless-{index}"));
         let reply = client.ask(message.replacen(old, new, 1));
         assert_eq!(status(&reply), 302, "{new}: {reply}");
         assert_eq!(
@@ -359,7 +359,7 @@ fn placeholders_of_targets_are_filled_in_for_each_call() {
         .change_agent(CALLBACK, |agent| agent.targets.clear());
     assert_eq!(client.ask(&message), first, "a retransmission");
 
-    // Nobody's call is returned here, so nothing stands for a source agent.
+    // No call is returned here, so the placeholder of the source agent has no value.
     server.program.change_agent(DEFAULT, |agent| {
         agent.targets = vec![
             target("sip:{source_agent_id}@c.example.com", 0, 0),
@@ -427,7 +427,7 @@ fn long_requests_are_redirected_over_udp_and_tcp() {
     use std::io::{Read, Write};
     let server = TestServer::start("");
     let client = server.client();
-    for (place, (old, new)) in [
+    for (index, (old, new)) in [
         ("branch=z9hG4bK", "branch=z9hG4bK~"),
         (
             "Max-Forwards",
@@ -440,7 +440,7 @@ fn long_requests_are_redirected_over_udp_and_tcp() {
     .into_iter()
     .enumerate()
     {
-        let message = invite(OURS, CONTACT, &format!("long-{place}"))
+        let message = invite(OURS, CONTACT, &format!("long-{index}"))
             .replacen(old, new, 1)
             .replace('~', &"l".repeat(60_000));
         let reply = client.ask(&message);

@@ -53,7 +53,7 @@ impl<S: Read + Write> Flow<S> {
         length
     }
 
-    /// Holds that the server closes the connection without a further word.
+    /// Asserts that the server closes the connection without sending more.
     fn assert_closed(&mut self) {
         while self.fill() > 0 {}
         assert_eq!(String::from_utf8_lossy(&self.read), "");
@@ -71,7 +71,7 @@ fn connect_from(ip: &str, address: SocketAddr) -> Flow<TcpStream> {
     Flow::new(TcpStream::from(socket))
 }
 
-/// A request as it is sent over a stream.
+/// A request in the form for a stream.
 fn over_tcp(message: &str) -> String {
     message.replace("SIP/2.0/UDP", "SIP/2.0/TCP")
 }
@@ -198,7 +198,7 @@ fn a_strangers_connection_is_closed_and_peers_are_limited() {
         assert_eq!(server.metric(&name), count, "{event}");
     }
     drop(one);
-    server.eventually("the place is free", |server| {
+    server.eventually("a connection is free", |server| {
         server.metric("connections") == 2
     });
     works(&mut from("127.0.0.1"));
@@ -239,7 +239,7 @@ fn certificate(directory: &std::path::Path, name: &str) -> rcgen::Certificate {
     certificate
 }
 
-/// The section that has TLS listen with this certificate.
+/// The section that makes TLS listen with this certificate.
 fn tls_section(directory: &std::path::Path, name: &str) -> String {
     format!(
         "[tls]\nlisten = [\"127.0.0.1:0\"]\ncertificate = \"{0}/{name}.pem\"\n\
@@ -248,7 +248,7 @@ fn tls_section(directory: &std::path::Path, name: &str) -> String {
     )
 }
 
-/// A TLS connection that trusts this certificate alone, and shows one if it has one.
+/// A TLS connection that trusts only this certificate, and shows a client certificate if it has one.
 fn connect_tls(
     address: SocketAddr,
     trusted: &rcgen::Certificate,
@@ -347,7 +347,7 @@ fn slow_senders_do_not_disturb_others() {
     drop(slow);
 }
 
-// HEP connections were not counted, whoever opened them.
+// HEP connections used not to be counted.
 #[test]
 fn hep_connections_have_the_same_limits() {
     let server = TestServer::start(
@@ -362,7 +362,7 @@ fn hep_connections_have_the_same_limits() {
     let opened = |count: u64| {
         server.eventually("opened", |_| counts("opened") == count);
     };
-    // It may not mirror, and a stranger neither.
+    // This peer may not mirror, and neither may a stranger.
     connect_from("127.0.0.3", hep).assert_closed();
     connect_from("127.0.0.4", hep).assert_closed();
     let one = connect_from("127.0.0.1", hep);
@@ -386,7 +386,7 @@ fn hep_connections_have_the_same_limits() {
     });
     let mut again = connect_from("127.0.0.1", hep);
     opened(4);
-    // Old HEP cannot be found in a stream.
+    // Packets of older HEP versions cannot be found in a stream.
     again.send([2, 16, 2, 17]);
     again.assert_closed();
     assert_eq!(server.metric("hep_packets_total{event=\"hepv2\"}"), 1);
@@ -453,7 +453,7 @@ fn a_balancer_names_the_peer() {
     let idle = || server.eventually("closed", |server| server.metric("connections") == 0);
     let mut messages = [0; 5];
     let v1 = b"PROXY TCP4 203.0.113.9 192.0.2.1 45060 5060\r\n";
-    for (number, (header, peer, place)) in [
+    for (number, (header, peer, index)) in [
         (&v1[..], "a", 0),
         (b"PROXY TCP6 2001:db8::9 2001:db8::1 45060 5060\r\n", "b", 1),
         (b"PROXY UNKNOWN\r\n", "balancer", 3),
@@ -469,11 +469,11 @@ fn a_balancer_names_the_peer() {
             flow.send(over_tcp(&invite(OURS, CONTACT, &call_id)));
             let reply = flow.receive();
             assert_eq!(status(&reply), 302, "{peer}");
-            messages[place] += 1;
+            messages[index] += 1;
             let metric = format!("peer_messages_total{{peer=\"{peer}\"}}");
-            assert_eq!(server.metric(&metric), messages[place]);
-            // The address in Via is that of the client too (RFC 3261 §18.2.1).
-            if place == 0 {
+            assert_eq!(server.metric(&metric), messages[index]);
+            // `received` is the address of the client too (RFC 3261 §18.2.1).
+            if index == 0 {
                 let via = values(&reply, "Via")[0];
                 assert!(via.contains("received=203.0.113."), "{via}");
             }
@@ -481,7 +481,7 @@ fn a_balancer_names_the_peer() {
             idle();
         }
     }
-    // The message may come right behind the header, and the limit is that of the peer that was named.
+    // The message may follow the header at once, and the limit is that of the peer in the header.
     let mut first = through(
         &[v1, over_tcp(&request("OPTIONS", OURS, "one")).as_bytes()].concat(),
         500,
@@ -510,13 +510,13 @@ fn a_balancer_names_the_peer() {
         let name = format!("connections_total{{event=\"{event}\"}}");
         let before = server.metric(&name);
         let mut flow = connect_from("127.0.0.9", server.address());
-        // It may be closed before it is written whole.
+        // The server may close before it is written completely.
         let _closed_already = flow.stream.write_all(header);
         flow.assert_closed();
         server.eventually("counted", |server| server.metric(&name) == before + 1);
     }
     idle();
-    // From others the header is not read: it is no SIP.
+    // The header of other sources is not read: it is not SIP.
     let mut direct = connect_from("127.0.0.1", server.address());
     direct.send([v1, over_tcp(&request("OPTIONS", OURS, "direct")).as_bytes()].concat());
     while direct.fill() > 0 {}

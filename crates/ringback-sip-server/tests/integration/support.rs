@@ -1,4 +1,4 @@
-//! A server with a directory to play with, and clients to ask it.
+//! A server with a directory for tests, and clients.
 
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use uuid::Uuid;
 pub(crate) const OURS: &str = "+551130000000";
 /// A contact that the first outbound agent called from [`OURS`] a minute ago.
 pub(crate) const CONTACT: &str = "+5511987654321";
-/// Nobody's.
+/// A number of no environment.
 pub(crate) const UNKNOWN: &str = "+551139999999";
 
 /// The environment.
@@ -33,10 +33,10 @@ pub(crate) const DEFAULT: AgentId = AgentId(Uuid::from_u128(0x30));
 /// The number's entry.
 const NUMBER: NumberId = NumberId(Uuid::from_u128(0x40));
 
-/// A decision that the server told: outcome, reason, dialed number, caller, Call-ID.
+/// A decision reported by the server: outcome, reason, dialed number, caller, Call-ID.
 pub(crate) type Decided = (Outcome, Reason, Option<E164>, Caller, String);
 
-/// What the server asks and tells.
+/// The state for the server, and the events it reported.
 #[derive(Debug)]
 pub(crate) struct Program {
     pub(crate) directory: ArcSwap<Directory>,
@@ -217,9 +217,9 @@ impl Client {
         self.receive()
     }
 
-    /// Holds that nothing has been answered: the next reply is the one to a question of its own.
+    /// Asserts that nothing was answered: the next reply is the one to a request sent here.
     pub(crate) fn assert_silence(&self) {
-        // Twice, for the replies of one batch may change places.
+        // Twice, because the replies of one batch may be reordered.
         for _ in 0..2 {
             let unique = Uuid::new_v4();
             let reply = self.ask(request("OPTIONS", OURS, &format!("probe-{unique}")));
@@ -227,7 +227,7 @@ impl Client {
         }
     }
 
-    /// The next datagram, whatever bytes it holds; none if none comes.
+    /// The next datagram, with any bytes; `None` if none arrives.
     pub(crate) fn receive_any(&self) -> Option<String> {
         let mut room = [0; 65_536];
         let length = self.socket.recv(&mut room).ok()?;
@@ -235,7 +235,7 @@ impl Client {
     }
 }
 
-/// A request without anything special.
+/// A plain request.
 pub(crate) fn request(method: &str, dialed: &str, call_id: &str) -> String {
     format!(
         "{method} sip:{dialed}@192.0.2.1 SIP/2.0\r\n\
@@ -249,7 +249,7 @@ pub(crate) fn request(method: &str, dialed: &str, call_id: &str) -> String {
     )
 }
 
-/// A returned call, or another one to us.
+/// A returned call, or another call to us.
 pub(crate) fn invite(dialed: &str, caller: &str, call_id: &str) -> String {
     request("INVITE", dialed, call_id).replace(
         &format!("From: <sip:{CONTACT}@"),
@@ -365,7 +365,7 @@ pub(crate) fn program() -> Program {
     program
 }
 
-/// So many seconds ago.
+/// This many seconds ago.
 pub(crate) fn ago(seconds: i64) -> Timestamp {
     let now = std::time::SystemTime::now()
         .duration_since(std::time::UNIX_EPOCH)

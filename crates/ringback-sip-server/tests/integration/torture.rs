@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use crate::support::*;
 
-/// A message and what it must get.
+/// A message and its required reply.
 struct Row {
     file: String,
     bytes: Vec<u8>,
@@ -48,7 +48,7 @@ fn is_as_required(reply: &str, required: &str) -> bool {
 #[test]
 fn every_message_gets_its_reply_over_udp() {
     let server = TestServer::start("");
-    // Where the top Via of nearly every message sends its reply; another run of the tests may have the first.
+    // The address in the top Via of nearly every message; another run of the tests may use the first one.
     let mut addresses = (1..=250).map(|host| Ipv4Addr::new(127, 0, 78, host));
     let socket = addresses.find_map(|address| UdpSocket::bind((address, 5060)).ok());
     let socket = socket.expect("a free port 5060");
@@ -57,7 +57,7 @@ fn every_message_gets_its_reply_over_udp() {
     let client = Client { socket };
     let mut asked = 0;
     for row in rows() {
-        // To other ports, or other machines.
+        // Replies to other ports or machines.
         let elsewhere = [
             "203.0.113.9:5062",
             "203.0.113.9:99999",
