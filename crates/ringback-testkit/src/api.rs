@@ -1,4 +1,4 @@
-//! A client of the HTTP API that checks nothing but what it is told to.
+//! A client of the HTTP API that checks only what it is told to.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use ureq::http::Request;
 /// A client with one token.
 #[derive(Clone, Debug)]
 pub struct Api {
-    /// Keeps connections.
+    /// Keeps connections open between requests.
     agent: ureq::Agent,
     /// `http://HOST:PORT`.
     base: String,
@@ -21,7 +21,7 @@ pub struct Api {
 pub struct Reply {
     /// The status.
     pub status: u16,
-    /// The body; `null` if there is none, or no JSON.
+    /// The body; `null` if there is none, or if it is not JSON.
     pub body: Value,
 }
 
@@ -92,15 +92,14 @@ impl Api {
         self.send("DELETE", path, None)
     }
 
-    /// Posts lines to `/api/v1/calls/batch`; `None`: the server was gone before it had answered.
+    /// Posts lines to `/api/v1/calls/batch`; `None`: the server ended before it had answered.
     #[must_use]
     pub fn batch(&self, lines: &str) -> Option<Reply> {
         self.exchange("POST", "/api/v1/calls/batch", "application/x-ndjson", lines)
             .ok()
     }
 
-    /// Makes an agent from its name and direction, owner of these numbers, and publishes it; gives
-    /// its id.
+    /// Creates an agent with its name and direction, assigns these numbers, and publishes it; returns its id.
     ///
     /// # Panics
     /// The server refuses.
@@ -122,7 +121,7 @@ impl Api {
         id
     }
 
-    /// Enters a number; gives its id.
+    /// Creates a number; returns its id.
     ///
     /// # Panics
     /// The server refuses.
@@ -169,7 +168,7 @@ impl Api {
     }
 }
 
-/// A text in an object.
+/// A text field of an object.
 fn text(object: &Value, key: &str) -> String {
     let text = object.get(key).and_then(Value::as_str);
     text.unwrap_or_else(|| panic!("no {key} in {object}"))

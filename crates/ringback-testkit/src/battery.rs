@@ -1,6 +1,6 @@
-//! What every journal has to do, whatever is behind it: memory, files, or a log that several nodes share.
+//! The requirements for every journal, in memory, in files, or on a log that several nodes share.
 //!
-//! A crate with a journal says how it is opened and how it crashes ([`Rig`]), and has all of this run by
+//! A crate with a journal implements how it is opened and how it crashes ([`Rig`]), and runs all tests with
 //! [`journal_battery!`](crate::journal_battery).
 
 use std::collections::BTreeMap;
@@ -21,24 +21,24 @@ use uuid::Uuid;
 
 use crate::model::{Model, Shown, routed_since};
 
-/// A place where a journal is kept, empty at first.
+/// Storage for one journal, empty at first.
 pub trait Rig {
     /// The journal.
     type Journal: Journal;
 
-    /// Opens the journal with all that was ever committed to it.
+    /// Opens the journal with everything that was committed to it.
     fn open(&mut self) -> Self::Journal;
 
-    /// Ends a journal, whose archives are dropped, as a crash of its process does.
+    /// Ends a journal as a crash of its process would; its archives are dropped before.
     fn crash(&mut self, journal: Self::Journal);
 
-    /// Ends a journal as it should be ended.
+    /// Ends a journal properly.
     fn close(&mut self, journal: Self::Journal) {
         drop(journal);
     }
 }
 
-/// Makes a test of each requirement; the argument makes a [`Rig`].
+/// Defines a test for each requirement; the argument makes a [`Rig`].
 #[macro_export]
 macro_rules! journal_battery {
     ($rig:expr) => {
@@ -69,7 +69,7 @@ macro_rules! journal_battery {
     };
 }
 
-/// Appends facts behind everything, and takes what the journal has up to them.
+/// Appends facts as the next entry, and reads that entry back.
 fn append(journal: &mut impl Journal, facts: &[Change]) -> Sequence {
     let mut list = facts.to_vec();
     let sequence = journal
@@ -83,21 +83,21 @@ fn append(journal: &mut impl Journal, facts: &[Change]) -> Sequence {
     sequence
 }
 
-/// Takes all that a journal has, as an engine does when it starts.
+/// Reads all entries of a journal, as an engine does when it starts.
 fn take_all(journal: &mut impl Journal) {
     while let Some(entry) = journal.committed().expect("readable") {
         assert_eq!(journal.position(), entry.sequence);
     }
 }
 
-/// Opens what is there.
+/// Opens the journal and reads all its entries.
 fn open<R: Rig>(rig: &mut R) -> R::Journal {
     let mut journal = rig.open();
     take_all(&mut journal);
     journal
 }
 
-/// Every entry is given out once, behind all those before it, with the facts that were appended.
+/// Every entry is returned once, behind all those before it, with the facts that were appended.
 pub fn entries_come_out_once_in_order_and_as_they_went_in(rig: &mut impl Rig) {
     let mut journal = open(rig);
     let mut last = journal.position();
@@ -115,7 +115,7 @@ pub fn entries_come_out_once_in_order_and_as_they_went_in(rig: &mut impl Rig) {
     rig.crash(journal);
 }
 
-/// Facts that were checked on an older state are refused, stay with who appends them, and leave no trace.
+/// Facts checked on an older state are refused, remain in the caller's list, and leave no trace.
 pub fn a_stale_append_is_a_conflict_and_leaves_nothing(rig: &mut impl Rig) {
     let mut journal = open(rig);
     let stale = journal.position();
@@ -129,7 +129,7 @@ pub fn a_stale_append_is_a_conflict_and_leaves_nothing(rig: &mut impl Rig) {
     model.assert_shown_by(&*journal.archive());
     rig.crash(journal);
 
-    // It is refused, not broken: what is checked again is taken.
+    // The journal is not broken: after a new check the facts are accepted.
     let mut journal = open(rig);
     model.assert_shown_by(&*journal.archive());
     append(&mut journal, &late);
@@ -138,7 +138,7 @@ pub fn a_stale_append_is_a_conflict_and_leaves_nothing(rig: &mut impl Rig) {
     rig.crash(journal);
 }
 
-/// Sequences go on where they were, and the archive shows everything, however a journal ended.
+/// Sequences continue, and the archive shows everything, however a journal ended.
 pub fn what_was_appended_survives_crashes_and_closings(rig: &mut impl Rig) {
     let mut model = Model::default();
     let mut last = None;
@@ -161,7 +161,7 @@ pub fn what_was_appended_survives_crashes_and_closings(rig: &mut impl Rig) {
     rig.crash(journal);
 }
 
-/// Durable is what `append` has returned for, although nobody has seen it when the process ends.
+/// An entry is durable once `append` has returned, even if nobody has read it when the process ends.
 pub fn what_was_appended_and_not_taken_comes_after_a_crash(rig: &mut impl Rig) {
     let mut journal = open(rig);
     let mut facts = vec![put_call("unseen", 1, 1), Change::Counted(counter(1), 3)];
@@ -177,7 +177,7 @@ pub fn what_was_appended_and_not_taken_comes_after_a_crash(rig: &mut impl Rig) {
     }
 }
 
-/// What each kind of fact leads to is shown, at once and after a crash, alone and with all the others.
+/// The archive shows the result of each kind of fact, at once and after a crash, alone and with all others.
 pub fn every_kind_of_fact_is_read_back(rig: &mut impl Rig) {
     let samples = samples();
     let mut kinds: Vec<_> = samples.iter().map(std::mem::discriminant).collect();
@@ -199,7 +199,7 @@ pub fn every_kind_of_fact_is_read_back(rig: &mut impl Rig) {
     rig.crash(journal);
 }
 
-/// All but counters and events, which each entry adds to, is the same when the same facts come again.
+/// Applying the same facts again changes nothing but counters and events, which each entry adds to.
 pub fn facts_applied_again_change_nothing(rig: &mut impl Rig) {
     let mut facts = samples();
     facts.retain(|fact| {
@@ -223,7 +223,7 @@ pub fn facts_applied_again_change_nothing(rig: &mut impl Rig) {
     rig.crash(journal);
 }
 
-/// No entry is lost from the counters or contained in them twice, whenever the process ends.
+/// No entry is missing from the counters or in them twice, whenever the process ends.
 pub fn counters_contain_every_entry_once(rig: &mut impl Rig) {
     let mut counts = BTreeMap::new();
     for round in 1..=20 {
@@ -259,7 +259,7 @@ pub fn counters_contain_every_entry_once(rig: &mut impl Rig) {
     rig.crash(journal);
 }
 
-/// Tokens end with their environment, those of the same entry too, and no others.
+/// Tokens end with their environment, also those of the same entry, and no others.
 pub fn a_removed_environment_takes_its_tokens(rig: &mut impl Rig) {
     let mut journal = open(rig);
     let before = [
@@ -283,7 +283,7 @@ pub fn a_removed_environment_takes_its_tokens(rig: &mut impl Rig) {
     rig.crash(journal);
     let mut journal = open(rig);
     assert_eq!(tokens(&journal), [token(2, 2)]);
-    // They do not come back with an environment of the same identifier.
+    // They do not come back with a new environment of the same identifier.
     append(
         &mut journal,
         &[Change::EnvironmentRemoved(environment(2).id)],
@@ -293,7 +293,8 @@ pub fn a_removed_environment_takes_its_tokens(rig: &mut impl Rig) {
     rig.crash(journal);
 }
 
-/// Who is assigned again keeps the place, who comes back stands last; a number that goes takes its assignments.
+/// An agent that is assigned again keeps its position; after an unassignment it comes last. Removing a number
+/// removes its assignments.
 pub fn owners_of_a_number_stand_in_the_order_of_assignment(rig: &mut impl Rig) {
     let mut journal = open(rig);
     let owners = |journal: &dyn Journal, line: u64| -> Vec<AgentId> {
@@ -359,7 +360,8 @@ pub fn owners_of_a_number_stand_in_the_order_of_assignment(rig: &mut impl Rig) {
     rig.crash(journal);
 }
 
-/// Calls to a contact go in both spellings, and its number in what was decided; nobody else's do.
+/// Calls to a contact are removed in both spellings, and its number is removed from decisions; other contacts
+/// keep theirs.
 pub fn an_erased_contact_leaves_nothing(rig: &mut impl Rig) {
     let spellings = [5_215_555_550_142, 525_555_550_142].map(e164);
     let calls = || {
@@ -391,7 +393,7 @@ pub fn an_erased_contact_leaves_nothing(rig: &mut impl Rig) {
     let erasure = Change::ContactForgotten(environment(1).id, spellings[1]);
     let mut model = Model::default();
     let mut journal = open(rig);
-    // What is there before, and what comes in the same entry.
+    // With facts from before, and with facts of the same entry.
     append(&mut journal, &facts);
     model.commit(&facts);
     facts.push(erasure);
@@ -421,7 +423,7 @@ pub fn an_erased_contact_leaves_nothing(rig: &mut impl Rig) {
     rig.crash(journal);
 }
 
-/// Who starts learns of a call before the answer to it, in the order of time, and can leave old ones out.
+/// Events are shown by time, a call before its answer, and old ones can be left out.
 pub fn routed_events_come_by_time_and_answers_behind_calls(rig: &mut impl Rig) {
     let mut journal = open(rig);
     let answered = |sid_hash, at| {
@@ -457,7 +459,7 @@ pub fn routed_events_come_by_time_and_answers_behind_calls(rig: &mut impl Rig) {
     rig.crash(journal);
 }
 
-/// What is dropped follows from the fact and from what was there: the contacts, the cutoff, agents that are gone.
+/// A sweep depends only on the fact and on the state: contacts, cutoff, and deleted agents.
 pub fn a_sweep_drops_old_calls_of_the_contacts_that_it_names(rig: &mut impl Rig) {
     let mut journal = open(rig);
     let mut facts = vec![
@@ -490,7 +492,8 @@ pub fn a_sweep_drops_old_calls_of_the_contacts_that_it_names(rig: &mut impl Rig)
     append(&mut journal, &facts);
     append(&mut journal, std::slice::from_ref(&sweep));
     model.commit(std::slice::from_ref(&sweep));
-    // What comes later stays, as old as it may be, until another sweep; so does what an entry has behind one.
+    // Calls recorded after a sweep stay until the next one, however old they are; also calls behind it in the
+    // same entry.
     let later = [put_call("old", 1, 1), sweep, put_call("later", 1, 1)];
     append(&mut journal, &later);
     model.commit(&later);
@@ -514,7 +517,7 @@ pub fn a_sweep_drops_old_calls_of_the_contacts_that_it_names(rig: &mut impl Rig)
     rig.crash(journal);
 }
 
-/// What is stored of calls that the counters lack stays until they have them, a day or not.
+/// Stored calls that the counters lack stay until the counters contain them, even beyond a day.
 pub fn a_sweep_of_events_keeps_batches_that_counters_lack(rig: &mut impl Rig) {
     let mut journal = open(rig);
     let event = Change::Routed(vec![RoutedEvent::Routed(routed(
@@ -557,7 +560,7 @@ pub fn a_sweep_of_events_keeps_batches_that_counters_lack(rig: &mut impl Rig) {
     rig.crash(journal);
 }
 
-/// However many threads share the contacts, each is seen by one of them, with all of its calls.
+/// With any number of threads, each contact is visited by one of them, with all of its calls.
 pub fn contacts_are_visited_once_in_any_number_of_parts(rig: &mut impl Rig) {
     let mut journal = open(rig);
     let mut facts = Vec::new();
@@ -606,13 +609,13 @@ pub fn contacts_are_visited_once_in_any_number_of_parts(rig: &mut impl Rig) {
     rig.crash(journal);
 }
 
-/// How many kinds of facts there are: every one stands in this list, or it does not compile.
+/// The number of kinds of facts: every one is in this list, or it does not compile.
 const KINDS: usize = 19;
 
-/// A fact of every kind, kinds one behind the other; each builds on what those before have led to.
+/// A fact of every kind, by kind; each builds on the results of the facts before it.
 #[must_use]
 pub fn samples() -> Vec<Change> {
-    // A new kind is to be added to the list below, and counted.
+    // Add a new kind to the list below, and count it.
     let _every_kind = |fact: &Change| match fact {
         Change::EnvironmentPut(_)
         | Change::EnvironmentRemoved(_)
@@ -766,7 +769,7 @@ fn number(number: u64) -> PhoneNumber {
     }
 }
 
-/// That a number is assigned to an agent.
+/// The assignment of a number to an agent.
 fn assignment(line: u64, owner: u64) -> Assignment {
     Assignment {
         number: number(line).id,
@@ -792,7 +795,7 @@ fn put_call(sid: &str, contact: u64, second: u64) -> Change {
     Change::CallPut(call(sid, contact, second))
 }
 
-/// A call that came in, and what was decided for it.
+/// An incoming call, and its decision.
 fn routed(sid_hash: u64, millis: i64, contact: E164) -> RoutedCall {
     let named = |number| NamedAgent {
         id: agent(number).id,

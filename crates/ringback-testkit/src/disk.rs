@@ -5,8 +5,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// A small file system in memory, unmounted when dropped. Mounting is for root, or for `sudo` without a
-/// password.
+/// A small file system in memory, unmounted when dropped. Mounting needs root, or `sudo` without a password.
 #[derive(Debug)]
 pub struct SmallDisk {
     /// Where it is mounted.
@@ -14,7 +13,7 @@ pub struct SmallDisk {
 }
 
 impl SmallDisk {
-    /// Mounts one of so many kibibytes on this directory, which everybody may write to.
+    /// Mounts a file system of this many kibibytes on this directory, writable for everybody.
     ///
     /// # Panics
     /// It cannot be mounted here.
@@ -33,10 +32,10 @@ impl SmallDisk {
         }
     }
 
-    /// Takes all the space that is left.
+    /// Uses up all free space.
     ///
     /// # Panics
-    /// It cannot be written to in another way than for lack of space.
+    /// Writing fails for another reason than lack of space.
     pub fn fill(&self) {
         let mut ballast = File::create(self.ballast()).expect("a file can be made");
         for block in [64 << 10, 4 << 10, 1] {
@@ -44,10 +43,10 @@ impl SmallDisk {
         }
     }
 
-    /// Gives the space back that [`Self::fill`] took.
+    /// Frees the space that [`Self::fill`] took.
     ///
     /// # Panics
-    /// It was not taken.
+    /// [`Self::fill`] was not called.
     pub fn free(&self) {
         fs::remove_file(self.ballast()).expect("the ballast can be removed");
     }
@@ -55,7 +54,7 @@ impl SmallDisk {
     /// Makes it read-only, or writable again. Fails while a file is open for writing.
     ///
     /// # Errors
-    /// Why it could not be done.
+    /// The message of the failed command.
     pub fn set_read_only(&self, read_only: bool) -> Result<(), String> {
         let mode = if read_only {
             "remount,ro"
@@ -65,7 +64,7 @@ impl SmallDisk {
         privileged(&["mount", "-o", mode], &self.path)
     }
 
-    /// The file that takes space.
+    /// The file that uses up the space.
     fn ballast(&self) -> PathBuf {
         self.path.join("ballast")
     }
@@ -81,7 +80,7 @@ impl Drop for SmallDisk {
     }
 }
 
-/// Runs a command on a path as whoever this is, and if that fails, by `sudo`.
+/// Runs a command on a path as the current user, and if that fails, with `sudo`.
 fn privileged(command: &[&str], path: &Path) -> Result<(), String> {
     let mut failures = String::new();
     for prefix in [&[][..], &["sudo", "-n"]] {

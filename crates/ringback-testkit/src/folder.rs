@@ -3,10 +3,10 @@
 use std::fs;
 use std::path::Path;
 
-/// Copies a folder with all that is in it.
+/// Copies a folder with everything in it.
 ///
 /// # Panics
-/// Something cannot be read, or not be written.
+/// Something cannot be read or written.
 pub fn copy_folder(from: &Path, to: &Path) {
     fs::create_dir_all(to).expect("a folder can be made");
     for entry in fs::read_dir(from).expect("the folder can be read") {

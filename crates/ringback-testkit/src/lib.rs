@@ -1,9 +1,8 @@
-//! Test support: a running server as a process, clients of its API, peers that speak SIP to it, a
-//! journal in memory for tests of what stands on an engine, the battery that every journal passes, and broken
-//! messages.
+//! Test support: a running server as a process, clients of its API, peers that speak SIP to it, a journal in
+//! memory for tests of the engine and its users, the battery that every journal passes, and broken messages.
 //!
-//! Whatever goes wrong here is the test's failure, so functions panic and say what they saw. Nothing
-//! sleeps: a server is ready when it says so, a reply is waited for with a deadline.
+//! Any failure here fails the test, so functions panic and report what they saw. Nothing sleeps: a server is
+//! ready when it says so, and every reply has a deadline.
 
 mod api;
 pub mod battery;

@@ -1,4 +1,4 @@
-//! What a server logs, readable while it still runs.
+//! The log of a server, readable while the server runs.
 
 use std::io::{BufRead, BufReader, Read};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -8,13 +8,13 @@ use std::time::Duration;
 /// The log so far.
 #[derive(Debug, Default)]
 pub(crate) struct Log {
-    /// What was read.
+    /// The lines read so far.
     read: Mutex<Lines>,
-    /// Tells that there is more, or that there will be none.
+    /// Signaled when there are more lines, or when the stream has ended.
     grown: Condvar,
 }
 
-/// Lines and whether they are all.
+/// Lines, and whether the stream has ended.
 #[derive(Debug, Default)]
 struct Lines {
     /// The lines, with their ends.
@@ -41,7 +41,7 @@ impl Log {
         log
     }
 
-    /// Waits for the end of the stream, and gives everything.
+    /// Waits for the end of the stream, and returns all of it.
     pub(crate) fn whole(&self) -> String {
         self.wait(|read| read.ended.then(|| read.lines.concat()))
             .unwrap_or_else(|so_far| so_far)
@@ -50,7 +50,7 @@ impl Log {
     /// Waits for a line with this text.
     ///
     /// # Panics
-    /// There is none in time, or there can be none any more.
+    /// There is none in time, or the stream ends without it.
     pub(crate) fn line_with(&self, text: &str) -> String {
         let found = self.wait(|read| {
             let line = read.lines.iter().find(|line| line.contains(text)).cloned();
@@ -63,7 +63,7 @@ impl Log {
         }
     }
 
-    /// Waits until something can be found; else gives what was logged so far.
+    /// Waits until `find` finds something; at the limit, returns the log so far.
     fn wait<T>(&self, mut find: impl FnMut(&Lines) -> Option<T>) -> Result<T, String> {
         let mut found = None;
         let read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
@@ -77,12 +77,12 @@ impl Log {
         found.ok_or_else(|| read.lines.concat())
     }
 
-    /// Changes what was read and tells so.
+    /// Changes the lines and wakes all threads that wait.
     fn change(&self, change: impl FnOnce(&mut Lines)) {
         change(&mut self.read.lock().unwrap_or_else(PoisonError::into_inner));
         self.grown.notify_all();
     }
 }
 
-/// How long a line may take to come.
+/// How long a line may take to appear.
 const LIMIT: Duration = Duration::from_secs(30);

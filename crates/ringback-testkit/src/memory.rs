@@ -1,4 +1,4 @@
-//! A journal in memory, as naive as possible and failing on demand, and a clock that stands still.
+//! A journal in memory, as simple as possible and failing on demand, and a clock that stands still.
 
 use std::collections::{HashMap, VecDeque};
 use std::ops::{ControlFlow, Range};
@@ -14,69 +14,69 @@ use ringback_routing::{E164, EnvironmentId, Timestamp};
 
 use crate::model::{Model, is_to};
 
-/// One node of a log in memory. Clones share the node's state, as a restarted engine shares its data
-/// directory; [`Self::beside`] makes another node of the same log.
+/// One node of a log in memory. Clones share the node's state, as a restarted engine shares its data directory.
+/// [`Self::beside`] makes another node on the same log.
 #[derive(Clone, Default)]
 pub struct MemoryJournal {
     /// The log, which all nodes share.
     log: Arc<Mutex<SharedLog>>,
-    /// Which node this is.
+    /// The number of this node.
     node: usize,
-    /// What the node has taken from the log.
+    /// The entries that the node has read from the log.
     state: Arc<Mutex<NodeState>>,
-    /// What happens before something is appended.
+    /// Actions to run before appends.
     interposed: Arc<Mutex<VecDeque<Interposed>>>,
     /// Whether writes fail.
     failing: Arc<AtomicBool>,
     /// The contact that cannot be read.
     damaged: Arc<Mutex<Option<E164>>>,
-    /// How many calls were read for single contacts.
+    /// The number of calls read for single contacts.
     visited: Arc<AtomicU64>,
     /// Where the loading of contacts is held.
     gate: Arc<Gate>,
 }
 
-/// What happens before something is appended.
+/// An action to run before an append.
 type Interposed = Box<dyn FnOnce() + Send>;
 
 /// A log that several nodes append to.
 #[derive(Default)]
 struct SharedLog {
-    /// The entries, and which node has appended each.
+    /// The entries, and which node appended each.
     entries: Vec<(usize, Vec<Change>)>,
-    /// How many nodes were made beside the first.
+    /// How many nodes were made in addition to the first.
     others: usize,
-    /// Whom to tell of entries, and which node that is.
+    /// The functions to call for new entries, and the node of each.
     watchers: Vec<(usize, Arc<dyn Fn() + Send + Sync>)>,
 }
 
-/// What a node has taken from the log.
+/// The state of a node.
 #[derive(Default)]
 struct NodeState {
-    /// How many entries.
+    /// How many entries it has read.
     position: usize,
-    /// What they have led to.
+    /// The result of these entries.
     model: Model,
 }
 
-/// How far the loading of contacts may go, or has come.
+/// A point in the loading of contacts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Load {
-    /// What is stored has been read, nothing of it shown.
+    /// Everything was read from the store; nothing was shown yet.
     Read,
-    /// Every contact has been shown; the end has not been told.
+    /// Every contact was shown; the visit has not ended.
     Shown,
-    /// To the end.
+    /// The visit has ended.
     #[default]
     Done,
 }
 
-/// Holds those that load contacts.
+/// Stops threads that load contacts at a point.
 #[derive(Default)]
 struct Gate {
-    /// How far they may go, and how many of them have shown their contacts.
+    /// The point up to which they may go, and how many of them have shown their contacts.
     state: Mutex<(Load, usize)>,
-    /// Signaled when that changes.
+    /// Signaled when the state changes.
     changed: Condvar,
 }
 
@@ -89,7 +89,7 @@ impl Gate {
         }
     }
 
-    /// Notes that one of them has shown its contacts.
+    /// Notes that one thread has shown its contacts.
     fn visited(&self) {
         self.state.lock().1 += 1;
         self.changed.notify_all();
@@ -97,7 +97,7 @@ impl Gate {
 }
 
 impl MemoryJournal {
-    /// Another node of the same log, which has taken nothing from it yet.
+    /// Another node on the same log, which has read nothing from it yet.
     pub fn beside(&self) -> Self {
         let mut log = self.log.lock();
         log.others += 1;
@@ -108,12 +108,12 @@ impl MemoryJournal {
         }
     }
 
-    /// Has this done before the next append, once for each time that it is asked for: what others do meanwhile.
+    /// Runs this before the next append, as an action of another node. Each call adds one for one more append.
     pub fn interpose(&self, other: impl FnOnce() + Send + 'static) {
         self.interposed.lock().push_back(Box::new(other));
     }
 
-    /// Drops what was to be done before an append and was not, because there was none.
+    /// Drops the actions that no append has run.
     pub fn clear_interposed(&self) {
         self.interposed.lock().clear();
     }
@@ -147,14 +147,14 @@ impl MemoryJournal {
         self.visited.load(Ordering::SeqCst)
     }
 
-    /// Holds whoever loads contacts at this point, or lets them go on to it.
+    /// Lets threads that load contacts go to this point and no further.
     pub fn hold_load(&self, point: Load) {
         let mut state = self.gate.state.lock();
         state.0 = point;
         self.gate.changed.notify_all();
     }
 
-    /// Waits until so many loaders have shown all their contacts, since the journal was made.
+    /// Waits until this many loaders have shown all their contacts, counted since the journal was made.
     pub fn wait_for_loaders(&self, loaders: usize) {
         let mut state = self.gate.state.lock();
         while state.1 < loaders {
@@ -322,15 +322,15 @@ impl Archive for MemoryJournal {
     }
 }
 
-/// Into how many shares contacts can be divided.
+/// The number of shares into which contacts can be divided.
 const SHARES: u64 = 256;
 
-/// A clock that stands until it is moved.
+/// A clock that stands still until it is moved.
 #[derive(Clone)]
 pub struct StillClock(Arc<AtomicI64>);
 
 impl StillClock {
-    /// A clock that stands at this second since 1970.
+    /// A clock at this second since 1970.
     pub fn at(second: i64) -> Self {
         Self(Arc::new(AtomicI64::new(second * 1_000)))
     }

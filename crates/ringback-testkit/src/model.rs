@@ -1,4 +1,4 @@
-//! What an archive ought to show, kept in the plainest way.
+//! The expected content of an archive, kept in the simplest way.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::ControlFlow;
@@ -9,16 +9,16 @@ use ringback_routing::{
     Agent, AgentId, Assignment, E164, Environment, EnvironmentId, PhoneNumber, Timestamp, Token,
 };
 
-/// Everything that facts have led to.
+/// The result of all facts.
 #[derive(Clone, Debug, Default)]
 pub struct Model {
-    /// What is shown of it, but for events.
+    /// Everything that an archive shows, without events.
     pub(crate) shown: Shown,
-    /// What happened to incoming calls: what was committed together, and the time of the latest of it.
+    /// Events of incoming calls: those of each commit, and the latest time among them.
     routed: Vec<(Timestamp, Vec<RoutedEvent>)>,
 }
 
-/// All that an archive shows.
+/// Everything that an archive shows.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Shown {
     pub(crate) environments: Vec<Environment>,
@@ -120,7 +120,7 @@ impl Model {
             }
             Change::RoutedSwept(before) => {
                 let complete = shown.mark.complete;
-                // What happened over SIP counts from its batch until the counters have it.
+                // SIP calls are counted from their batches until the counters contain them.
                 self.routed.retain(|(latest, events)| {
                     *latest >= before
                         || matches!(&**events, [RoutedEvent::Batch(batch)] if batch.number >= complete)
@@ -138,7 +138,7 @@ impl Model {
         }
     }
 
-    /// Forgets a contact in what was decided for its calls.
+    /// Removes a contact from the decisions on its calls.
     fn forget_in_decisions(&mut self, environment: EnvironmentId, contact: E164) {
         for event in self.routed.iter_mut().flat_map(|(_, events)| events) {
             if let RoutedEvent::Routed(call) = event
@@ -164,7 +164,7 @@ impl Model {
         calls.chain(events().filter(is_answer)).cloned().collect()
     }
 
-    /// All that an archive ought to show.
+    /// Everything that an archive should show.
     pub fn shown(&self) -> Shown {
         Shown {
             routed: self.routed_since(Timestamp::from_millis(i64::MIN)),
@@ -172,7 +172,7 @@ impl Model {
         }
     }
 
-    /// Checks that an archive shows this in every way that it can be asked.
+    /// Checks that an archive shows this in every way in which it can be read.
     pub fn assert_shown_by(&self, archive: &dyn Archive) {
         let shown = self.shown();
         assert_eq!(Shown::read(archive), shown);
@@ -185,7 +185,7 @@ impl Model {
 }
 
 impl Shown {
-    /// Reads an archive to the end.
+    /// Reads everything from an archive.
     pub fn read(archive: &dyn Archive) -> Self {
         let directory = archive.directory().expect("readable");
         let mut calls = BTreeMap::new();
@@ -248,7 +248,7 @@ pub(crate) fn is_to(call: &Call, environment: EnvironmentId, contact: E164) -> b
     (call.environment, call.contact.subscriber()) == (environment, contact.subscriber())
 }
 
-/// Replaces the record with the same id in its place, or adds it at the end.
+/// Replaces the record with the same id where it is, or adds it at the end.
 fn put<T, I: PartialEq>(records: &mut Vec<T>, new: T, id: impl Fn(&T) -> I) {
     match records.iter_mut().find(|one| id(one) == id(&new)) {
         Some(existing) => *existing = new,

@@ -1,34 +1,34 @@
-//! Broken messages, without end and repeatable: those of `fixtures/sip`, each changed in a few places.
+//! Broken messages, unlimited and repeatable: the messages of `fixtures/sip`, each with a few changes.
 
 use std::path::Path;
 
-/// Makes cases of a corpus.
+/// Makes test cases from a corpus of messages.
 #[derive(Debug)]
 pub struct Mutator {
-    /// What is broken.
+    /// The messages to break.
     corpus: Vec<Vec<u8>>,
 }
 
-/// One broken input and the door that it goes to.
+/// One broken input, by the listener that receives it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Case {
     /// One datagram.
     Datagram(Vec<u8>),
-    /// Bytes of a stream, and the lengths of the pieces in which they come, over and over.
+    /// Bytes of a stream, and the lengths of the pieces in which they are sent, in turn.
     Stream(Vec<u8>, [usize; 2]),
     /// A HEPv3 packet.
     Hep(Vec<u8>),
 }
 
 impl Case {
-    /// The bytes.
+    /// The bytes of the input.
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
         let (Self::Datagram(bytes) | Self::Stream(bytes, _) | Self::Hep(bytes)) = self;
         bytes
     }
 
-    /// What metrics and people call the door.
+    /// The name of the listener in metrics and messages.
     #[must_use]
     pub fn door(&self) -> &'static str {
         match self {
@@ -40,7 +40,7 @@ impl Case {
 }
 
 impl Mutator {
-    /// One of the messages in `fixtures/sip`.
+    /// The messages in `fixtures/sip`.
     ///
     /// # Panics
     /// They cannot be read.
@@ -52,7 +52,7 @@ impl Mutator {
             .map(|entry| entry.expect("the fixtures can be listed").path())
             .filter(|path| path.extension().is_some_and(|kind| kind == "sip"))
             .collect();
-        // A seed must mean the same everywhere.
+        // Sorted, so that a seed means the same on every machine.
         paths.sort();
         let corpus = paths
             .iter()
@@ -62,7 +62,7 @@ impl Mutator {
         Self { corpus }
     }
 
-    /// Adds a message to those that are broken.
+    /// Adds a message to the corpus.
     pub fn add(&mut self, message: impl Into<Vec<u8>>) {
         self.corpus.push(message.into());
     }
@@ -95,14 +95,14 @@ impl Mutator {
         wrap(&mut random, &message)
     }
 
-    /// How many cases to run: as many as `RINGBACK_FUZZ_CASES` says, or else so many.
+    /// How many cases to run: the value of `RINGBACK_FUZZ_CASES`, or else this default.
     #[must_use]
     pub fn cases(unless_told: u64) -> u64 {
         number("RINGBACK_FUZZ_CASES").unwrap_or(unless_told)
     }
 
-    /// Hands so many seeds over, from the one that `RINGBACK_FUZZ_SEED` says on. The one that fails is
-    /// printed: set, it is the first.
+    /// Passes this many seeds on, starting with `RINGBACK_FUZZ_SEED`. The seed that fails is printed: set the
+    /// variable to it to start there.
     pub fn seeds(cases: u64, mut handle: impl FnMut(u64)) {
         let first = number("RINGBACK_FUZZ_SEED").unwrap_or(FIRST_SEED);
         for case in 0..cases {
@@ -112,20 +112,20 @@ impl Mutator {
         }
     }
 
-    /// Takes a message and breaks it in one to five places; now and then it swells, too.
+    /// Takes a message and breaks it in one to five positions; some messages are also made very long.
     fn broken(&self, random: &mut Random) -> Vec<u8> {
         let mut message = self.any(random).clone();
         for _ in 0..=random.below(5) {
             self.change(random, &mut message);
         }
-        // What takes time or memory by the square is only seen in what is long.
+        // Quadratic time or memory shows only in long messages.
         if random.below(64) == 0 {
             swell(random, &mut message);
         }
         message
     }
 
-    /// Breaks a message in one place.
+    /// Breaks a message in one position.
     fn change(&self, random: &mut Random, message: &mut Vec<u8>) {
         let at = random.below(message.len() + 1);
         let end = at + random.below((message.len() - at).min(60) + 1);
@@ -154,14 +154,14 @@ impl Mutator {
                 message.truncate(at);
                 message.extend_from_slice(&other[from..]);
             }
-            // Another line of another message.
+            // Insert a line of another message.
             6 => {
                 let other = self.any(random);
                 let lines: Vec<_> = other.split_inclusive(|&byte| byte == b'\n').collect();
                 let line = lines.get(random.below(lines.len())).copied();
-                let place = message[at..].iter().position(|&byte| byte == b'\n');
-                let place = place.map_or(message.len(), |found| at + found + 1);
-                message.splice(place..place, line.unwrap_or_default().iter().copied());
+                let index = message[at..].iter().position(|&byte| byte == b'\n');
+                let index = index.map_or(message.len(), |found| at + found + 1);
+                message.splice(index..index, line.unwrap_or_default().iter().copied());
             }
             _ => {
                 let token = TOKENS[random.below(TOKENS.len())];
@@ -193,7 +193,7 @@ impl Drop for TellSeed {
     }
 }
 
-/// SplitMix64: small, seeded, and good enough to choose places.
+/// SplitMix64: small, seeded, and random enough to choose positions.
 struct Random(u64);
 
 impl Random {
@@ -217,16 +217,16 @@ impl Random {
     }
 }
 
-/// Repeats a line, some bytes or a token until the message is long, up to the longest there is.
+/// Repeats a line, some bytes or a token until the message is long, at most as long as the longest allowed.
 fn swell(random: &mut Random, message: &mut Vec<u8>) {
     let at = random.below(message.len() + 1);
-    let (piece, place) = match random.below(3) {
+    let (piece, index) = match random.below(3) {
         0 => {
             let lines: Vec<_> = message.split_inclusive(|&byte| byte == b'\n').collect();
             let chosen = random.below(lines.len());
-            let place = lines.iter().take(chosen).map(|line| line.len()).sum();
+            let index = lines.iter().take(chosen).map(|line| line.len()).sum();
             let line = lines.get(chosen).copied().unwrap_or_default();
-            (line.to_vec(), place)
+            (line.to_vec(), index)
         }
         1 => {
             let end = at + random.below((message.len() - at).min(60) + 1);
@@ -236,10 +236,10 @@ fn swell(random: &mut Random, message: &mut Vec<u8>) {
     };
     let room = random.below(LONGEST_MESSAGE.saturating_sub(message.len()));
     let repeated = piece.repeat(room / piece.len().max(1));
-    message.splice(place..place, repeated);
+    message.splice(index..index, repeated);
 }
 
-/// A HEP packet around the message, then broken in up to two places, or cut off.
+/// A HEP packet around the message, then broken in up to two positions, or cut off.
 fn wrap(random: &mut Random, message: &[u8]) -> Vec<u8> {
     let mut packet = hep_packet(message);
     for _ in 0..random.below(3) {
@@ -265,7 +265,7 @@ fn hep_packet(message: &[u8]) -> Vec<u8> {
         (0, 11, &[1]),
         (0, 12, &2001_u32.to_be_bytes()),
         (9, 15, b"a chunk of another vendor"),
-        // What is too long for its length field is one more way to be broken.
+        // A message too long for its length field is one more kind of broken packet.
         (0, 15, message),
     ];
     for (vendor, kind, value) in chunks {
@@ -280,21 +280,21 @@ fn hep_packet(message: &[u8]) -> Vec<u8> {
     packet
 }
 
-/// A number in the environment.
+/// The value of an environment variable, if it is a number.
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
 }
 
-/// Where a run begins.
+/// The seed of the first case.
 const FIRST_SEED: u64 = 0x5eed;
 
-/// Longer fixtures would take most of the time.
+/// Longer fixtures are left out: they would take most of the time.
 const LONGEST_SEED: usize = 8_192;
 
-/// A little over the longest message that is read.
+/// A little more than the longest message that is read.
 const LONGEST_MESSAGE: usize = 66_000;
 
-/// What parsers stumble over.
+/// Tokens that parsers often get wrong.
 const TOKENS: [&[u8]; 32] = [
     b"\r\n",
     b"\r\n ",

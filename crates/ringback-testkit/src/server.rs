@@ -14,7 +14,7 @@ use tempfile::TempDir;
 use crate::Api;
 use crate::log::Log;
 
-/// How a server is to be started.
+/// How to start a server.
 #[derive(Debug)]
 pub struct ServerBuilder {
     /// The program.
@@ -23,9 +23,9 @@ pub struct ServerBuilder {
     data_dir: Option<PathBuf>,
     /// The configuration file's text.
     config: Option<String>,
-    /// Arguments besides.
+    /// Further arguments.
     args: Vec<String>,
-    /// Environment variables besides.
+    /// Further environment variables.
     variables: Vec<(String, String)>,
 }
 
@@ -85,7 +85,7 @@ impl ServerBuilder {
     /// Starts it and waits until it is ready, or has ended.
     ///
     /// # Errors
-    /// It has ended: what it said.
+    /// It has ended: its exit code and output.
     ///
     /// # Panics
     /// It takes too long.
@@ -127,7 +127,7 @@ impl ServerBuilder {
             let mut lines = BufReader::new(stdout);
             let _ended = lines.read_line(&mut text);
             let _gone = line.send(text);
-            // Whatever comes after is read, so that nobody waits for room.
+            // Read all further output, so that the server never waits for room in the pipe.
             let _ended = std::io::copy(&mut lines, &mut std::io::sink());
         });
         let line = ready.recv_timeout(READY_LIMIT);
@@ -162,15 +162,15 @@ impl ServerBuilder {
 pub struct Server {
     /// The process.
     child: Child,
-    /// Ends with this process, and the server with it.
+    /// Closed when this process ends; then the server ends too.
     input: Option<ChildStdin>,
-    /// Collects what it logs.
+    /// Collects its log.
     log: Arc<Log>,
     /// The ready line.
     pub ready: Value,
     /// Its data directory.
     data_dir: PathBuf,
-    /// Removed afterwards.
+    /// The directory for the test's files, removed afterwards.
     scratch: TempDir,
 }
 
@@ -196,7 +196,7 @@ impl Server {
     /// The address that listens for this kind, as named in the ready line.
     ///
     /// # Panics
-    /// Nothing does.
+    /// There is no such listener.
     #[must_use]
     pub fn address(&self, kind: &str) -> SocketAddr {
         self.ready
@@ -215,7 +215,7 @@ impl Server {
     /// The administrator token.
     ///
     /// # Panics
-    /// There is no file that has it.
+    /// The file with the token cannot be read.
     #[must_use]
     pub fn admin_token(&self) -> String {
         let path = self.data_dir.join("admin.token");
@@ -235,7 +235,7 @@ impl Server {
         Api::new(&self.url(), token)
     }
 
-    /// Makes an environment with these settings, and a token for it.
+    /// Creates an environment with these settings, and a token for it.
     ///
     /// # Panics
     /// The server refuses.
@@ -251,7 +251,7 @@ impl Server {
         self.api(token["token"].as_str().expect("a new token is shown"))
     }
 
-    /// Sends a signal by name, as `TERM`.
+    /// Sends a signal by its name, such as `TERM`.
     ///
     /// # Panics
     /// It cannot be sent.
@@ -263,7 +263,7 @@ impl Server {
         assert!(status.success(), "SIG{name} cannot be sent");
     }
 
-    /// Waits until it has logged this text, and gives the line that has it.
+    /// Waits until the server has logged this text, and returns the line with it.
     ///
     /// # Panics
     /// It does not in time.
@@ -272,7 +272,7 @@ impl Server {
         self.log.line_with(text)
     }
 
-    /// Kills it at once, as power loss would, and gives its data directory.
+    /// Kills the server at once, as power loss would; its data directory stays.
     ///
     /// # Panics
     /// It cannot be killed.
@@ -281,7 +281,7 @@ impl Server {
         self.child.wait().expect("the server can be waited for");
     }
 
-    /// Waits for its end, and gives exit code and log.
+    /// Waits for its end, and returns exit code and log.
     ///
     /// # Panics
     /// It takes too long.
@@ -314,7 +314,7 @@ impl Drop for Server {
     }
 }
 
-/// What a command said when it ended.
+/// The output of a command.
 #[derive(Clone, Debug)]
 pub struct Output {
     /// The exit code; `None`: a signal ended it.
@@ -377,7 +377,7 @@ pub fn run(binary: &Path, variables: &[(&str, &str)], args: &[&str], input: &[u8
     }
 }
 
-/// Takes away what the environment would say.
+/// Removes everything that the environment could change.
 fn clean(command: &mut Command) -> &mut Command {
     for (name, _) in std::env::vars_os() {
         let name_text = name.to_string_lossy();
@@ -386,7 +386,7 @@ fn clean(command: &mut Command) -> &mut Command {
             command.env_remove(name);
         }
     }
-    // A developer's own contexts say nothing here.
+    // A developer's own contexts must not matter.
     command.env("XDG_CONFIG_HOME", "/nonexistent")
 }
 
@@ -425,6 +425,5 @@ const STOP_LIMIT: Duration = Duration::from_secs(30);
 /// How long a command may take.
 const RUN_LIMIT: Duration = Duration::from_secs(120);
 
-/// How often it is looked whether a process has ended: the standard library has no wait with a
-/// limit.
+/// How often to check whether a process has ended: the standard library has no wait with a time limit.
 const POLL: Duration = Duration::from_millis(5);

@@ -1,5 +1,5 @@
-//! A SIP peer on UDP: sends requests, reads replies. Its parser is its own, so that it does not
-//! make the server's mistakes.
+//! A SIP peer on UDP: sends requests, reads replies. It has a parser of its own, so that it does not repeat
+//! mistakes of the server.
 
 use std::net::{SocketAddr, UdpSocket};
 use std::time::Duration;
@@ -24,7 +24,7 @@ pub struct SipReply {
     pub phrase: String,
     /// Header fields in order; names in lower case.
     pub headers: Vec<(String, String)>,
-    /// As it came.
+    /// The whole reply, as received.
     pub text: String,
 }
 
@@ -32,7 +32,7 @@ impl SipReply {
     /// Reads a reply.
     ///
     /// # Panics
-    /// It is none.
+    /// It is not a reply.
     #[must_use]
     pub fn read(text: &str) -> Self {
         let head = text.split("\r\n\r\n").next().unwrap_or_default();
@@ -100,8 +100,7 @@ impl SipPeer {
         Self { socket, local }
     }
 
-    /// An INVITE to a dialed number from a caller; a caller without `+` stands for itself, as
-    /// `anonymous`.
+    /// An INVITE to a dialed number from a caller; a caller without `+` is sent as it is, such as `anonymous`.
     #[must_use]
     pub fn invite_text(&self, dialed: &str, caller: &str, call_id: &str) -> String {
         let local = self.local;
@@ -124,7 +123,7 @@ impl SipPeer {
         )
     }
 
-    /// Sends an INVITE and waits for the reply, sending again as RFC 3261 §17.1.1.2 says.
+    /// Sends an INVITE and waits for the reply, with retransmissions by RFC 3261 §17.1.1.2.
     ///
     /// # Panics
     /// There is none in time.
@@ -134,8 +133,8 @@ impl SipPeer {
         self.exchange(&self.invite_text(dialed, caller, &call_id), &call_id)
     }
 
-    /// Places a call until it is served: on a machine that is busy with other things, an INVITE may
-    /// be refused as too late (503), and a caller tries again.
+    /// Sends INVITEs until one is served: on a machine that is busy with other work, an INVITE may be refused as
+    /// too late (503), and a caller tries again.
     ///
     /// # Panics
     /// There is no reply in time, or every one is 503.
@@ -169,7 +168,7 @@ impl SipPeer {
     /// # Panics
     /// It cannot be sent.
     pub fn send(&self, text: &str) {
-        // A server that is gone shows as an error on the socket; the missing reply tells as much.
+        // If the server is gone, the socket reports an error; the missing reply shows the same.
         let _refused = self.socket.send(text.as_bytes());
     }
 
@@ -200,8 +199,8 @@ impl SipPeer {
     }
 }
 
-/// How long a reply is waited for before the request is sent again.
+/// How long to wait for a reply before the request is sent again.
 const REPLY_LIMIT: Duration = Duration::from_millis(500);
 
-/// How often a request is sent.
+/// How often a request is sent at most.
 const REPEATS: usize = 20;
