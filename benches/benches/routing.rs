@@ -1,5 +1,5 @@
-//! Micro-benchmarks of the routing core: decisions, index updates and number reading, with the plain
-//! maps beside them. Callers are drawn at random among a million contacts.
+//! Micro-benchmarks of the routing core: decisions, index updates and number reading, compared with plain maps.
+//! Callers are drawn at random from a million contacts.
 
 use std::collections::HashMap;
 use std::hint::black_box;
@@ -20,10 +20,10 @@ use ringback_routing::{Agent, AgentId, Caller, Country, NumberRules};
 use ringback_sip_proto::Identity;
 use uuid::Uuid;
 
-/// How many contacts are remembered.
+/// The number of contacts in the index.
 const CONTACTS: u64 = 1_000_000;
 
-/// Decisions, rung by rung, beside the plain maps' lookups of the same keys.
+/// Decisions, rung by rung, compared with lookups of the same keys in plain maps.
 fn decisions(criterion: &mut Criterion) {
     let world = World::new(CONTACTS);
     let mut group = criterion.benchmark_group("decision");
@@ -121,7 +121,7 @@ fn decisions(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// Index updates, beside the plain map's.
+/// Index updates, compared with those of a plain map.
 fn updates(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("upsert");
     let directory = directory(&Population::SMALL);
@@ -178,8 +178,7 @@ fn updates(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// Times updates of ever new contacts, a million to a map, so that growth is part of it and memory
-/// stays bounded.
+/// Times updates of new contacts, a million per map, so that growth is included and memory stays bounded.
 fn in_rounds<M>(iterations: u64, empty: impl Fn() -> M, update: impl Fn(&M, u64)) -> Duration {
     let mut elapsed = Duration::ZERO;
     let mut left = iterations;
@@ -222,8 +221,8 @@ fn numbers(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// One change of the directory as the writer makes it (copy, change, publish, drop the copy before), at
-/// several sizes.
+/// One change of the directory as the writer makes it (copy, change, publish, drop the old copy), at several
+/// sizes.
 fn directory_changes(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("directory");
     for environments in [5, 50, 500, 5_000] {

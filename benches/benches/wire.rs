@@ -1,5 +1,5 @@
-//! Micro-benchmarks of the wire: reading a carrier's INVITE of 918 bytes, and the whole way from it to
-//! the 302 in memory, callers drawn at random among a million contacts.
+//! Micro-benchmarks of the wire: reading a carrier's INVITE of 918 bytes, and the whole path from it to the 302
+//! in memory. Callers are drawn at random from a million contacts.
 
 use std::hint::black_box;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use ringback_benches::world::{CallPath, World, input};
 use ringback_sip_proto::message::Framing;
 use ringback_sip_proto::{Message, Redirector, rsip};
 
-/// How many contacts are remembered.
+/// The number of contacts in the index.
 const CONTACTS: u64 = 1_000_000;
 
 /// Reading one message.

@@ -1,4 +1,4 @@
-//! UDP with many datagrams to one system call.
+//! UDP with many datagrams per system call.
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::net::{SocketAddr, SocketAddrV4, UdpSocket};
@@ -8,19 +8,19 @@ use nix::sys::socket::{MsgFlags, MultiHeaders, SockaddrIn, recvmmsg};
 use rustix::net::{MMsgHdr, SendAncillaryBuffer, SendFlags, SocketAddrAny, sendmmsg};
 use socket2::{Domain, Socket, Type};
 
-/// How many datagrams one system call moves at most.
+/// The most datagrams per system call.
 pub const BATCH: usize = 64;
 
-/// Room for one datagram.
+/// The buffer size for one datagram, in bytes.
 const ROOM: usize = 2_048;
 
-/// How much the kernel may buffer of what arrives, in bytes, if it lets us.
+/// The receive buffer requested from the kernel, in bytes.
 const RECEIVE_BUFFER: usize = 4 << 20;
 
 /// Opens a UDP socket with a large receive buffer.
 ///
 /// # Errors
-/// If the address is taken or not ours.
+/// The address is in use or not ours.
 pub fn open(address: SocketAddr) -> io::Result<UdpSocket> {
     let socket = Socket::new(Domain::for_address(address), Type::DGRAM, None)?;
     socket.set_recv_buffer_size(RECEIVE_BUFFER)?;
@@ -31,16 +31,16 @@ pub fn open(address: SocketAddr) -> io::Result<UdpSocket> {
 /// Receives datagrams in batches.
 #[derive(Debug)]
 pub struct Receiver {
-    /// Where the kernel notes lengths and senders.
+    /// Headers for lengths and senders.
     headers: MultiHeaders<SockaddrIn>,
-    /// Where it puts the datagrams.
+    /// Buffers for the datagrams.
     buffers: Box<[[u8; ROOM]; BATCH]>,
-    /// Length and sender of each datagram received last.
+    /// Length and sender of each datagram of the last batch.
     received: Vec<(usize, SocketAddrV4)>,
 }
 
 impl Receiver {
-    /// Makes room for a batch.
+    /// Allocates the buffers for a batch.
     #[must_use]
     pub fn new() -> Self {
         Self {
@@ -50,11 +50,11 @@ impl Receiver {
         }
     }
 
-    /// Receives what is there, at most a batch; waits for the first datagram if the socket blocks.
-    /// Tells how many there are; none if the socket does not block and nothing is there.
+    /// Receives the datagrams that have arrived, at most a batch; waits for the first one if the socket blocks.
+    /// Returns their number; 0 if the socket does not block and none has arrived.
     ///
     /// # Errors
-    /// Whatever the system call fails with, a refusal by the peer's host excepted.
+    /// Any failure of the system call, except a refusal by the peer's host.
     pub fn receive(&mut self, socket: &UdpSocket) -> io::Result<usize> {
         self.received.clear();
         let mut places = self
@@ -82,7 +82,7 @@ impl Receiver {
         Ok(self.received.len())
     }
 
-    /// The datagrams received last, with their senders.
+    /// The datagrams of the last batch, with their senders.
     pub fn datagrams(&self) -> impl Iterator<Item = (&[u8], SocketAddrV4)> {
         self.received
             .iter()
@@ -97,11 +97,11 @@ impl Default for Receiver {
     }
 }
 
-/// Sends datagrams in one system call, as far as the kernel takes them at once; tells how many it took.
-/// Without an address a datagram goes where the socket is connected to.
+/// Sends datagrams in one system call, as many as the kernel accepts at once; returns how many that are. A
+/// datagram without an address goes to the address that the socket is connected to.
 ///
 /// # Errors
-/// Whatever the system call fails with, a refusal by the peer's host excepted.
+/// Any failure of the system call, except a refusal by the peer's host.
 pub fn send(socket: &UdpSocket, datagrams: &[(&[u8], Option<SocketAddrAny>)]) -> io::Result<usize> {
     let mut control: [_; BATCH] = std::array::from_fn(|_| SendAncillaryBuffer::default());
     let parts: smallvec::SmallVec<[[IoSlice<'_>; 1]; BATCH]> = datagrams

@@ -6,21 +6,21 @@ use std::time::Duration;
 
 use crate::cpu::with_descendants;
 
-/// What a server does in a second.
+/// Work of a server per second.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct PerSecond {
     /// System calls.
     pub system_calls: f64,
-    /// Allocations through the C library, moves of grown ones included.
+    /// Allocations by the C library, including reallocations.
     pub allocations: f64,
 }
 
-/// Probes that are in place; removed when dropped.
+/// Installed probes; removed when dropped.
 #[derive(Debug)]
 pub struct Probes(());
 
 impl Probes {
-    /// Puts probes into the C library of a process; `None` if `perf` cannot.
+    /// Installs probes in the C library of a process; `None` if `perf` cannot.
     #[must_use]
     pub fn add(process: u32) -> Option<Self> {
         let library = c_library(process)?;
@@ -57,12 +57,12 @@ impl Probes {
             else {
                 continue;
             };
-            let place = if event.starts_with("raw_syscalls") {
+            let target = if event.starts_with("raw_syscalls") {
                 &mut result.system_calls
             } else {
                 &mut result.allocations
             };
-            *place += count / duration.as_secs_f64();
+            *target += count / duration.as_secs_f64();
         }
         Some(result)
     }
@@ -92,7 +92,7 @@ fn c_library(process: u32) -> Option<String> {
         .map(str::to_owned)
 }
 
-/// Runs `perf`; gives what it prints, where it succeeds.
+/// Runs `perf`; returns its output if it succeeds.
 fn perf(arguments: &[&str]) -> Option<String> {
     let output = Command::new("perf").args(arguments).output().ok()?;
     output

@@ -1,4 +1,4 @@
-//! How much processor time a server took, and which core a process may use.
+//! The processor time of a server, and the core of a process.
 
 use std::collections::HashMap;
 use std::fs;
@@ -33,7 +33,7 @@ impl CpuTimes {
         Self(times)
     }
 
-    /// What was taken since, in nanoseconds. Threads that ended in between are left out.
+    /// The time since then, in nanoseconds. Threads that ended in between are left out.
     #[must_use]
     pub fn since(&self, before: &Self) -> u64 {
         self.0
@@ -45,12 +45,12 @@ impl CpuTimes {
 
 /// User and system time of a thread, in nanoseconds.
 fn thread_time(process: u32, thread: u32) -> Option<u64> {
-    // The scheduler's own account, to the nanosecond.
+    // The scheduler's own count, in nanoseconds.
     let precise = fs::read_to_string(format!("/proc/{process}/task/{thread}/schedstat"));
     if let Ok(precise) = precise {
         return precise.split_whitespace().next()?.parse().ok();
     }
-    // Ticks of a hundredth of a second.
+    // Else ticks of a hundredth of a second.
     let stat = fs::read_to_string(format!("/proc/{process}/task/{thread}/stat")).ok()?;
     let ticks: u64 = stat
         .rsplit(')')
@@ -63,8 +63,8 @@ fn thread_time(process: u32, thread: u32) -> Option<u64> {
     Some(ticks * 10_000_000)
 }
 
-/// User and system time of this process with threads that have ended, and of processes that it started
-/// and that have ended; in nanoseconds, to a hundredth of a second.
+/// User and system time of this process and its ended threads, and of its child processes that have ended; in
+/// nanoseconds, accurate to a hundredth of a second.
 #[must_use]
 pub fn own_time() -> Option<u64> {
     let stat = fs::read_to_string("/proc/self/stat").ok()?;
@@ -73,7 +73,7 @@ pub fn own_time() -> Option<u64> {
     Some(ticks * 10_000_000)
 }
 
-/// The processes, and those that they started.
+/// The processes and all their descendants.
 #[must_use]
 pub fn with_descendants(processes: &[u32]) -> Vec<u32> {
     let mut found = processes.to_vec();
@@ -104,7 +104,7 @@ pub fn resident(process: u32) -> Option<u64> {
     Some(kibibytes * 1_024)
 }
 
-/// Bytes that a process had the disk write so far.
+/// Bytes that a process has written to disk so far.
 #[must_use]
 pub fn written(process: u32) -> Option<u64> {
     let io = fs::read_to_string(format!("/proc/{process}/io")).ok()?;
@@ -115,7 +115,7 @@ pub fn written(process: u32) -> Option<u64> {
 /// Keeps this thread, and threads that it starts, on one core.
 ///
 /// # Errors
-/// If there is no such core.
+/// There is no such core.
 pub fn pin(core: usize) -> io::Result<()> {
     let mut cores = CpuSet::new();
     cores.set(core)?;

@@ -21,7 +21,7 @@ impl Figure {
         self.0.len()
     }
 
-    /// The middle of the measurements; NaN if there is none.
+    /// The median; NaN without a measurement.
     #[must_use]
     pub fn median(&self) -> f64 {
         let mut sorted = self.0.clone();
@@ -48,13 +48,13 @@ impl Figure {
         self.0.iter().copied().fold(f64::NAN, f64::max)
     }
 
-    /// Each round of this by the same round of another: noise that both saw cancels out.
+    /// The ratio of each round to the same round of another figure: noise in both cancels out.
     #[must_use]
     pub fn by(&self, other: &Self) -> Self {
         Self(self.0.iter().zip(&other.0).map(|(a, b)| a / b).collect())
     }
 
-    /// Median and spread, such as `10.5 (10.2–11.0)`; empty if it was never measured.
+    /// Median and spread, such as `10.5 (10.2–11.0)`; empty without a measurement.
     #[must_use]
     pub fn text(&self, decimals: usize) -> String {
         match self.0.len() {
@@ -81,10 +81,10 @@ impl Figure {
     }
 }
 
-/// A histogram of times from a nanosecond to a minute, to one in a thousand.
+/// A histogram of times from a nanosecond to a minute, accurate to one in a thousand.
 ///
 /// # Errors
-/// Never: the bounds are sound.
+/// Never: the bounds are valid.
 pub fn times() -> Result<Histogram<u64>, CreationError> {
     Histogram::new_with_bounds(1, 60_000_000_000, 3)
 }

@@ -1,10 +1,9 @@
-//! Kamailio doing the same job: calls out of shared memory, tuned and as Debian ships it, and calls
-//! out of Redis.
+//! Kamailio for the same task: calls from shared memory, tuned and as packaged by Debian, and calls from Redis.
 //!
-//! What tuning means here, all of it found to matter: the memory manager tlsf for package and shared
-//! memory in place of q_malloc; a receive buffer of 4 MiB; as many slots as contacts; and tables that
-//! are empty at the start and then loaded by the control process, because a worker that was forked
-//! after the tables were loaded inherits a fragmented heap and never recovers from it.
+//! Tuning means four settings that all matter: the memory manager tlsf for package and shared memory instead of
+//! q_malloc; a receive buffer of 4 MiB; as many slots as contacts; and tables that are empty at the start and
+//! then loaded by the control process. A worker that is forked after the tables were loaded inherits a fragmented
+//! heap and never recovers from it.
 
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
@@ -16,7 +15,7 @@ use std::time::{Duration, Instant};
 use crate::population::{self, Population};
 use crate::server::{Process, pinned};
 
-/// What to set Kamailio up with.
+/// A set-up of Kamailio.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Setup {
     /// Shared memory, tuned.
@@ -65,21 +64,21 @@ pub const PACKAGES: [&str; 5] = [
     "redis-server",
 ];
 
-/// Kamailio at work, and Redis where it needs it. Ends when dropped.
+/// A running Kamailio, with Redis if it needs that. Ends when dropped.
 #[derive(Debug)]
 pub struct Kamailio {
     /// The processes; Kamailio's main process last.
     processes: Vec<Process>,
-    /// Where it listens.
+    /// Its address.
     pub address: SocketAddr,
 }
 
 impl Kamailio {
-    /// Starts it on a core, with so many contacts, and waits until it answers. `sources` holds the
-    /// configuration, `run` takes files of the run.
+    /// Starts it on a core, with this many contacts, and waits until it answers. `sources` is the folder of the
+    /// configuration, `run` the folder for files of the run.
     ///
     /// # Errors
-    /// If a program or file is missing, or Kamailio does not come up.
+    /// A program or file is missing, or Kamailio does not start.
     pub fn start(
         setup: Setup,
         sources: &Path,
@@ -154,7 +153,7 @@ impl Kamailio {
         Ok(kamailio)
     }
 
-    /// The processes whose time counts.
+    /// The processes whose time is measured.
     #[must_use]
     pub fn process_ids(&self) -> Vec<u32> {
         self.processes.iter().map(Process::id).collect()
@@ -184,7 +183,7 @@ impl Kamailio {
     }
 }
 
-/// Makes a database with the tables of so many contacts.
+/// Makes a database with the tables of this many contacts.
 fn make_database(
     path: &Path,
     run: &Path,
@@ -250,7 +249,7 @@ fn make_database(
     )
 }
 
-/// Starts Redis with so many contacts.
+/// Starts Redis with this many contacts.
 fn start_redis(
     run: &Path,
     core: usize,
@@ -300,7 +299,7 @@ fn start_redis(
     Ok(process)
 }
 
-/// Runs a program to its end, with what is written as its input.
+/// Runs a program to its end, with the output of `write` as its input.
 fn feed(
     command: &mut Command,
     write: impl FnOnce(&mut dyn Write) -> io::Result<()>,

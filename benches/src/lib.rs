@@ -1,4 +1,4 @@
-//! What the micro-benchmarks, the load generator and the comparison share.
+//! Code shared by the micro-benchmarks, the load generator and the comparison.
 
 pub mod batch;
 pub mod counts;

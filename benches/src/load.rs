@@ -1,9 +1,9 @@
 //! The load generator: returning calls over UDP against any SIP redirect server.
 //!
-//! One call is an INVITE, the 302, and the ACK. The generator never sleeps: it has a core of its own
-//! and polls, so that waking *it* up costs the server nothing and intended times are kept. In the
-//! open loop, latency counts from the time that a call was *meant* to start, so a stall delays every
-//! call behind it on the books too (no coordinated omission).
+//! One call is an INVITE, the 302, and the ACK. The generator never sleeps: it has a core of its own and polls.
+//! So the server spends no time on waking *it* up, and calls start on time. In the open loop, latency counts from
+//! the time at which a call was *meant* to start, so a stall also delays every call behind it (no coordinated
+//! omission).
 
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
@@ -23,74 +23,74 @@ use crate::sip::{Call, Reply, Template};
 /// When calls start.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Arrivals {
-    /// Closed loop: so many at once, each followed by the next.
+    /// Closed loop: this many calls at once, each followed by the next.
     InFlight(usize),
-    /// Open loop, so many a second, at equal distances.
+    /// Open loop: this many calls per second, at equal distances.
     Even(f64),
-    /// Open loop, so many a second on average, each independent of all others.
+    /// Open loop: this many calls per second on average, each independent of all others.
     Poisson(f64),
 }
 
-/// What counts as the right answer.
+/// Which answers are right.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Expect {
-    /// 302 to the target of the line that the caller was called on.
+    /// 302 to the target of the line that called the caller.
     Target,
-    /// 302 to anything: the floor responder knows no callers.
+    /// 302 to any target: the floor responder knows no callers.
     AnyTarget,
 }
 
 /// A run of load.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// Where the server listens.
+    /// The server's address.
     pub server: SocketAddr,
     /// Processes whose time is measured, their descendants included.
     pub processes: Vec<u32>,
-    /// Who may call whom.
+    /// The contacts and lines to draw from.
     pub population: Population,
     /// How callers are drawn.
     pub callers: Callers,
-    /// Whether other calls are among them: of 100, ten from strangers and five anonymous ones; and one INVITE
-    /// in 100 is sent twice. Open loop alone.
+    /// Whether to mix other calls in: of 100 calls, ten come from strangers and five from anonymous callers; and
+    /// one INVITE in 100 is sent twice. Only in the open loop.
     pub mixed: bool,
-    /// From how many ports the calls come.
+    /// The number of ports that calls are sent from.
     pub sockets: usize,
     /// When calls start.
     pub arrivals: Arrivals,
-    /// How long the load runs before anything counts.
+    /// How long the load runs before measuring starts.
     pub warm_up: Duration,
-    /// How long it runs then.
+    /// How long measuring lasts.
     pub duration: Duration,
-    /// What counts as the right answer.
+    /// Which answers are right.
     pub expect: Expect,
     /// Seed of callers and arrivals.
     pub seed: u64,
 }
 
-/// What came of a run.
+/// The result of a run.
 #[derive(Clone, Debug)]
 pub struct Outcome {
-    /// Calls answered while it counted.
+    /// Calls answered while measuring.
     pub answered: u64,
-    /// How long it counted.
+    /// The measured time, in seconds.
     pub seconds: f64,
     /// Calls started in that time.
     pub started: u64,
     /// Of those, calls that got no answer within half a second.
     pub lost: u64,
-    /// Answers that were not what they must be.
+    /// Wrong answers.
     pub wrong: u64,
     /// Processor time of the server in that time, in nanoseconds.
     pub server_time: u64,
     /// Time from the intended start to the answer, in nanoseconds.
     pub latency: Histogram<u64>,
-    /// How late the generator itself was, in nanoseconds; open loop alone.
+    /// How late the generator itself was, in nanoseconds; only in the open loop.
     pub lateness: Histogram<u64>,
 }
 
 impl Outcome {
-    /// Processor time of the server to a call, in microseconds.
+    /// Processor time of the server per call, in microseconds.
     #[must_use]
     pub fn cpu_per_call(&self) -> f64 {
         self.server_time as f64 / 1e3 / self.answered.max(1) as f64
@@ -102,7 +102,7 @@ impl Outcome {
         self.server_time as f64 / 1e9 / self.seconds
     }
 
-    /// Calls answered a second.
+    /// Calls answered per second.
     #[must_use]
     pub fn rate(&self) -> f64 {
         self.answered as f64 / self.seconds
@@ -114,7 +114,7 @@ impl Outcome {
         self.lost as f64 / self.started.max(1) as f64
     }
 
-    /// Everything, for machines.
+    /// All figures as JSON.
     #[must_use]
     pub fn to_json(&self) -> Value {
         let microseconds = |histogram: &Histogram<u64>, quantile| {
@@ -149,16 +149,16 @@ impl Outcome {
 /// Runs a plan to its end.
 ///
 /// # Errors
-/// If a socket fails, or nothing at all is answered.
+/// A socket fails, or nothing is answered at all.
 pub fn run(plan: &Plan) -> io::Result<Outcome> {
     Generator::new(plan)?.run()
 }
 
-/// The highest rate, in even arrivals a second, at which less than one call in a thousand is lost;
-/// to about two in a hundred.
+/// The highest rate, in even arrivals per second, at which less than one call in a thousand is lost; accurate to
+/// about two in a hundred.
 ///
 /// # Errors
-/// Like [`run`].
+/// As [`run`].
 pub fn most(plan: &Plan, from: f64) -> io::Result<Outcome> {
     let attempt = |rate: f64| {
         run(&Plan {
@@ -196,16 +196,16 @@ pub fn most(plan: &Plan, from: f64) -> io::Result<Outcome> {
     Ok(best)
 }
 
-/// After this long a call is lost.
+/// A call is lost after this time.
 const PATIENCE: Duration = Duration::from_millis(500);
 
-/// How many calls the open loop keeps track of at once.
+/// How many calls the open loop tracks at once.
 const OPEN_SLOTS: usize = 1 << 20;
 
 /// A call that waits for its answer.
 #[derive(Clone, Copy, Debug, Default)]
 struct Slot {
-    /// Its id; 0: nothing waits here.
+    /// Its id; 0: the slot is free.
     id: u64,
     /// The line that was dialed.
     line: u32,
@@ -229,7 +229,7 @@ impl Slot {
 
 /// One port that calls come from.
 struct Endpoint {
-    /// Connected to the server.
+    /// The socket, connected to the server.
     socket: UdpSocket,
     /// Receives the replies.
     receiver: Receiver,
@@ -239,7 +239,7 @@ struct Endpoint {
     ack: Template,
     /// ACKs to be sent.
     acks: Vec<Vec<u8>>,
-    /// How many of them are in use.
+    /// How many of `acks` are in use.
     ack_count: usize,
 }
 
@@ -290,15 +290,15 @@ impl Endpoint {
     }
 }
 
-/// INVITEs to be sent, in memory that is used again.
+/// INVITEs to be sent, in reused memory.
 struct InviteQueue {
-    /// Those of callers with a number.
+    /// INVITEs of callers with a number.
     numbered: Vec<Template>,
-    /// How many of them are in use.
+    /// How many of `numbered` are in use.
     numbered_count: usize,
-    /// Those of anonymous callers.
+    /// INVITEs of anonymous callers.
     anonymous: Vec<Template>,
-    /// How many of them are in use.
+    /// How many of `anonymous` are in use.
     anonymous_count: usize,
 }
 
@@ -328,7 +328,7 @@ impl InviteQueue {
         }
     }
 
-    /// Whether an INVITE that is sent twice might not fit any more.
+    /// Whether an INVITE that is sent twice might not fit.
     fn is_full(&self) -> bool {
         self.numbered_count.max(self.anonymous_count) + 2 > BATCH
     }
@@ -338,14 +338,14 @@ impl InviteQueue {
         self.numbered_count + self.anonymous_count == 0
     }
 
-    /// What is queued.
+    /// The queued INVITEs.
     fn queued(&self) -> impl Iterator<Item = &[u8]> {
         let numbered = self.numbered.iter().take(self.numbered_count);
         let anonymous = self.anonymous.iter().take(self.anonymous_count);
         numbered.chain(anonymous).map(Template::bytes)
     }
 
-    /// Forgets what was sent.
+    /// Empties the queue.
     fn clear(&mut self) {
         (self.numbered_count, self.anonymous_count) = (0, 0);
     }
@@ -354,7 +354,7 @@ impl InviteQueue {
 /// A call that is about to be made.
 #[derive(Clone, Copy, Debug)]
 struct Dialing {
-    /// What stands in the INVITE.
+    /// The varying fields of the INVITE.
     call: Call,
     /// The line that is dialed.
     line: u64,
@@ -409,23 +409,24 @@ impl Dialing {
 
 /// A run in progress.
 struct Generator<'p> {
-    /// What is to be done.
+    /// The plan of the run.
     plan: &'p Plan,
     /// The ports.
     endpoints: Vec<Endpoint>,
-    /// Calls that wait for their answers; call `id` is at `id` modulo the length.
+    /// Calls that wait for their answers; call `id` is at index `id` modulo the length.
     slots: Vec<Slot>,
     /// The targets by line.
     targets: Vec<String>,
-    /// Callers and arrivals.
+    /// The random numbers for callers and arrivals.
     random: SmallRng,
     /// When the run began.
     begin: Instant,
-    /// From when on calls count, in nanoseconds since the start of the run; before that, at the end of time.
+    /// Calls count from this time on, in nanoseconds since the start of the run; until it is known, the end of
+    /// time.
     counts_from: u64,
     /// Calls meant to start after this do not count.
     counts_until: u64,
-    /// What has come of it so far.
+    /// The result so far.
     outcome: Outcome,
 }
 
@@ -466,7 +467,7 @@ impl<'p> Generator<'p> {
 
     /// Runs to the end.
     fn run(mut self) -> io::Result<Outcome> {
-        // Ids must differ from those of earlier runs, or a server that remembers answers would cheat.
+        // Ids must differ from those of earlier runs: a server that remembers answers would not have to decide.
         let mut next_id =
             (self.random.random::<u64>() >> 1) / self.slots.len() as u64 * self.slots.len() as u64;
         next_id = next_id.max(self.slots.len() as u64);
@@ -554,9 +555,9 @@ impl<'p> Generator<'p> {
     /// Queues the INVITE of a new call.
     fn start_call(&mut self, id: u64, intended: u64) -> io::Result<()> {
         let dialing = Dialing::draw(self.plan, &mut self.random, id);
-        let place = (id % self.slots.len() as u64) as usize;
+        let index = (id % self.slots.len() as u64) as usize;
         let counts = intended >= self.counts_from;
-        let Some(slot) = self.slots.get_mut(place) else {
+        let Some(slot) = self.slots.get_mut(index) else {
             return Ok(());
         };
         if slot.id != 0 && slot.intended >= self.counts_from {
@@ -566,7 +567,7 @@ impl<'p> Generator<'p> {
         if counts {
             self.outcome.started += 1;
         }
-        let endpoint = place % self.endpoints.len();
+        let endpoint = index % self.endpoints.len();
         if let Some(endpoint) = self.endpoints.get_mut(endpoint) {
             if endpoint.invites.is_full() {
                 endpoint.flush()?;
@@ -586,8 +587,8 @@ impl<'p> Generator<'p> {
         Ok(())
     }
 
-    /// Takes the replies that are there, and sends their ACKs; `go_on` starts a new call in the place
-    /// of each that is done.
+    /// Receives the replies that have arrived, and sends their ACKs; if `go_on` is set, starts a new call for
+    /// each that is done.
     fn receive(&mut self, go_on: bool) -> io::Result<()> {
         for index in 0..self.endpoints.len() {
             let Some(endpoint) = self.endpoints.get_mut(index) else {
@@ -601,8 +602,8 @@ impl<'p> Generator<'p> {
                 let Some(reply) = Reply::read(datagram) else {
                     continue;
                 };
-                let place = (reply.id % self.slots.len() as u64) as usize;
-                let Some(slot) = self.slots.get_mut(place) else {
+                let index = (reply.id % self.slots.len() as u64) as usize;
+                let Some(slot) = self.slots.get_mut(index) else {
                     continue;
                 };
                 if slot.id != reply.id || reply.status < 200 {
@@ -645,7 +646,7 @@ impl<'p> Generator<'p> {
                 if go_on {
                     let id = id + self.slots.len() as u64;
                     let dialing = Dialing::draw(self.plan, &mut self.random, id);
-                    if let Some(slot) = self.slots.get_mut(place) {
+                    if let Some(slot) = self.slots.get_mut(index) {
                         *slot = Slot::new(&dialing, now);
                     }
                     if now >= self.counts_from {
@@ -659,10 +660,10 @@ impl<'p> Generator<'p> {
         Ok(())
     }
 
-    /// Closed loop: gives up calls that wait too long, and starts others in their place.
+    /// Closed loop: gives up calls that wait too long, and starts others instead.
     fn restart_lost(&mut self, now: u64) -> io::Result<()> {
-        for place in 0..self.slots.len() {
-            let Some(slot) = self.slots.get(place).copied() else {
+        for index in 0..self.slots.len() {
+            let Some(slot) = self.slots.get(index).copied() else {
                 continue;
             };
             if now.saturating_sub(slot.intended) > nanoseconds(PATIENCE) {

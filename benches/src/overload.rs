@@ -1,9 +1,9 @@
-//! Several peers at once, one or more of which send more than a server can answer.
+//! Several peers at once; at least one sends more than a server can answer.
 //!
-//! The generator in [`load`](crate::load) pays for each datagram; this one hands the kernel up to 64
-//! INVITEs in one large datagram that it cuts (`UDP_SEGMENT`), so that one core can offer several
-//! times what another one serves. It keeps no list of calls: when a call was meant to start, and
-//! where it must be sent to, stands in its id, which the reply brings back.
+//! The generator in [`load`](crate::load) needs a system call's work for each datagram. This one passes up to 64
+//! INVITEs to the kernel in one large datagram that the kernel cuts (`UDP_SEGMENT`), so one core can offer
+//! several times what another one serves. It keeps no list of calls: the id of a call contains its intended start
+//! and its target, and the reply brings the id back.
 
 use std::fs;
 use std::io::{self, IoSlice};
@@ -25,22 +25,22 @@ use crate::load::Arrivals;
 use crate::population::{self, Population};
 use crate::sip::{Call, Reply, Template};
 
-/// What one peer sends from one port.
+/// The stream of one peer from one port.
 #[derive(Clone, Copy, Debug)]
 pub struct Stream {
-    /// What the report calls it.
+    /// Its name in the report.
     pub name: &'static str,
     /// The peer's address; one of loopback.
     pub address: Ipv4Addr,
-    /// What it sends.
+    /// The kind of request.
     pub request: Request,
-    /// When; in the closed loop and at even distances alone.
+    /// When requests start; only the closed loop and even arrivals.
     pub arrivals: Arrivals,
-    /// Whether it begins only when the load begins to count, so that its onset counts too.
+    /// Whether it starts only when measuring starts, so that the start of the flood is measured too.
     pub sudden: bool,
 }
 
-/// What is sent.
+/// A kind of request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Request {
     /// Returning calls; every final response gets its ACK.
@@ -49,42 +49,42 @@ pub enum Request {
     Options,
 }
 
-/// Streams that run side by side.
+/// Streams that run at the same time.
 #[derive(Clone, Debug)]
 pub struct Mix<'s> {
-    /// Where the server listens.
+    /// The server's address.
     pub server: SocketAddr,
     /// Processes whose time is measured.
     pub processes: &'s [u32],
-    /// Callers are drawn from so many contacts.
+    /// Callers are drawn from this many contacts.
     pub contacts: u64,
-    /// How long the load runs before anything counts.
+    /// How long the load runs before measuring starts.
     pub warm_up: Duration,
-    /// How long it counts.
+    /// How long measuring lasts.
     pub duration: Duration,
-    /// What runs; at most 16.
+    /// The streams; at most 16.
     pub streams: &'s [Stream],
 }
 
-/// What came of a mix.
+/// The result of a mix.
 #[derive(Clone, Debug)]
 pub struct Outcome {
     /// By stream.
     pub streams: Vec<Tally>,
-    /// How long it counted.
+    /// The measured time, in seconds.
     pub seconds: f64,
     /// Processor time of the server in that time, in nanoseconds.
     pub server_time: u64,
-    /// Datagrams that the kernel did not put into the server's sockets, from the start.
+    /// Datagrams that the kernel dropped at the server's sockets, from the start.
     pub kernel_drops: u64,
 }
 
-/// What came of a stream. Requests count by the time at which they were meant to be sent.
+/// The result of a stream. Requests count by the time at which they were meant to be sent.
 #[derive(Clone, Debug)]
 pub struct Tally {
-    /// What the report calls it.
+    /// Its name in the report.
     pub name: &'static str,
-    /// What it sent.
+    /// The kind of request.
     pub request: Request,
     /// Requests sent.
     pub sent: u64,
@@ -92,14 +92,14 @@ pub struct Tally {
     pub served: u64,
     /// Of those: answered with 503.
     pub refused: u64,
-    /// Of those: answered in another way.
+    /// Of those: answered with another status or target.
     pub wrong: u64,
     /// Time from the intended start to the answer of served requests, in nanoseconds.
     pub latency: Histogram<u64>,
 }
 
 impl Tally {
-    /// Nothing yet.
+    /// Empty figures.
     fn new(stream: &Stream) -> io::Result<Self> {
         Ok(Self {
             name: stream.name,
@@ -133,14 +133,14 @@ impl Tally {
 }
 
 impl Outcome {
-    /// INVITEs served a second, of all streams.
+    /// INVITEs served per second, of all streams.
     #[must_use]
     pub fn served_per_second(&self) -> f64 {
         let served: u64 = self.calls().map(|tally| tally.served).sum();
         served as f64 / self.seconds
     }
 
-    /// INVITEs sent a second, of all streams.
+    /// INVITEs sent per second, of all streams.
     #[must_use]
     pub fn offered_per_second(&self) -> f64 {
         let sent: u64 = self.calls().map(|tally| tally.sent).sum();
@@ -153,7 +153,7 @@ impl Outcome {
         self.server_time as f64 / 1e9 / self.seconds
     }
 
-    /// Everything, for machines.
+    /// All figures as JSON.
     #[must_use]
     pub fn to_json(&self) -> Value {
         let streams: Vec<Value> = self
@@ -193,11 +193,11 @@ impl Outcome {
     }
 }
 
-/// Runs a mix to its end. `epoch` must be the same for all runs against one server, and has to be
-/// later than what any server before has seen: ids are times since then, and must never return.
+/// Runs a mix to its end. `epoch` must be the same for all runs against one server, and later than that of any
+/// server before: ids are times since then, and must never repeat.
 ///
 /// # Errors
-/// If a socket fails.
+/// A socket fails.
 pub fn run(mix: &Mix<'_>, epoch: Instant) -> io::Result<Outcome> {
     let mut senders = mix
         .streams
@@ -253,41 +253,41 @@ pub fn run(mix: &Mix<'_>, epoch: Instant) -> io::Result<Outcome> {
     })
 }
 
-/// After this long without an answer a request is lost.
+/// A request without an answer is lost after this time.
 const PATIENCE: Duration = Duration::from_millis(500);
 
-/// What of an id tells the stream.
+/// The bits of an id for the stream.
 const STREAM_BITS: u32 = 4;
 
-/// What of an id tells the microsecond at which the call was meant to start.
+/// The bits of an id for the microsecond at which the call was meant to start.
 const TIME_BITS: u32 = 33;
 
-/// What of an id tells calls of one microsecond apart.
+/// The bits of an id that distinguish calls of one microsecond.
 const SEQUENCE_BITS: u32 = 20;
 
-/// What of an id tells the line that the caller was called on.
+/// The bits of an id for the line that called the caller.
 const LINE_BITS: u32 = 7;
 
-/// Who calls whom: as many lines as fit into an id.
+/// The population: as many lines as fit into an id.
 pub const WORLD: Population = Population::SMALL;
 
-/// How many microseconds of arrears are made up for; the rest is not offered, and not counted.
+/// Requests up to this many microseconds late are still sent; older ones are neither sent nor counted.
 const ARREARS: f64 = 20_000.0;
 
-/// A stream that sends less often than so many times a second sends one by one.
+/// A stream with fewer requests per second sends them one by one.
 const FAST: f64 = 5_000.0;
 
 /// Microseconds since the first run against a server.
 struct Clock(Instant);
 
 impl Clock {
-    /// This moment.
+    /// The current time.
     fn now(&self) -> u64 {
         self.0.elapsed().as_micros() as u64
     }
 }
 
-/// Requests meant to be sent from and until when count.
+/// The range of intended times of requests that count.
 #[derive(Clone, Copy, Debug)]
 struct Window {
     /// The first moment.
@@ -297,34 +297,34 @@ struct Window {
 }
 
 impl Window {
-    /// Whether what is meant for this moment counts.
+    /// Whether a request meant for this time counts.
     const fn holds(&self, at: u64) -> bool {
         at >= self.from && at < self.until
     }
 }
 
-/// What an id says.
+/// The fields of an id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Id {
     /// The stream.
     stream: u64,
     /// When the call was meant to start, in microseconds.
     at: u64,
-    /// Tells calls of one microsecond apart.
+    /// Distinguishes calls of one microsecond.
     sequence: u64,
-    /// The line that the caller was called on.
+    /// The line that called the caller.
     line: u64,
 }
 
 impl Id {
-    /// As a number.
+    /// The id as a number.
     const fn write(self) -> u64 {
         let time = self.at & ((1 << TIME_BITS) - 1);
         let sequence = self.sequence & ((1 << SEQUENCE_BITS) - 1);
         ((self.stream << TIME_BITS | time) << SEQUENCE_BITS | sequence) << LINE_BITS | self.line
     }
 
-    /// From a number.
+    /// The id of a number.
     const fn read(id: u64) -> Self {
         Self {
             stream: id >> (TIME_BITS + SEQUENCE_BITS + LINE_BITS),
@@ -335,13 +335,13 @@ impl Id {
     }
 }
 
-/// A stream at work.
+/// A running stream.
 struct Sender {
-    /// What it sends.
+    /// What it sends, and when.
     stream: Stream,
-    /// Stands in its ids.
+    /// Its number in ids.
     index: u64,
-    /// Connected to the server.
+    /// The socket, connected to the server.
     socket: UdpSocket,
     /// Receives the replies.
     receiver: Receiver,
@@ -351,17 +351,17 @@ struct Sender {
     ack: Template,
     /// ACKs to be sent, one behind the other.
     acks: Vec<u8>,
-    /// The length of each; they are sent when one of another length comes.
+    /// The length of each ACK; when one of another length comes, the others are sent first.
     ack_length: usize,
     /// The targets by line.
     targets: Vec<String>,
-    /// Callers.
+    /// The random numbers for callers.
     random: SmallRng,
-    /// Callers are drawn from so many contacts.
+    /// Callers are drawn from this many contacts.
     contacts: u64,
     /// Open loop: when the first request was due.
     due_from: u64,
-    /// Open loop: requests sent, and those that were given up for being in arrears.
+    /// Open loop: requests sent, and those given up because they were late.
     done: f64,
     /// Requests sent, whether they count or not.
     sequence: u64,
@@ -369,7 +369,7 @@ struct Sender {
     waiting: usize,
     /// When the last answer came.
     answered_at: u64,
-    /// What came of it so far.
+    /// The result so far.
     tally: Tally,
 }
 
@@ -411,13 +411,13 @@ impl Sender {
         })
     }
 
-    /// Sends a batch of what is due.
+    /// Sends a batch of the requests that are due.
     fn send(&mut self, clock: &Clock, window: &Window) -> io::Result<()> {
         let now = clock.now();
         match self.stream.arrivals {
             Arrivals::InFlight(most) => {
                 if self.waiting > 0 && now.saturating_sub(self.answered_at) > 200_000 {
-                    // What is lost is not waited for.
+                    // Do not wait for lost requests.
                     (self.waiting, self.answered_at) = (0, now);
                 }
                 let free = most.saturating_sub(self.waiting).min(BATCH);
@@ -437,14 +437,14 @@ impl Sender {
                 let count = count.min(BATCH);
                 let first = self.due_from as f64 + self.done * period;
                 self.done += count as f64;
-                self.send_batch(count, window, |place| {
-                    (first + place as f64 * period) as u64
+                self.send_batch(count, window, |index| {
+                    (first + index as f64 * period) as u64
                 })
             }
         }
     }
 
-    /// Sends so many requests, which were meant to be sent at these times.
+    /// Sends this many requests, which were meant to be sent at these times.
     fn send_batch(
         &mut self,
         count: usize,
@@ -454,12 +454,12 @@ impl Sender {
         if count == 0 {
             return Ok(());
         }
-        for (place, request) in self.requests.iter_mut().take(count).enumerate() {
+        for (index, request) in self.requests.iter_mut().take(count).enumerate() {
             let contact = population::random_contact(&mut self.random, self.contacts);
             self.sequence += 1;
             let id = Id {
                 stream: self.index,
-                at: at(place),
+                at: at(index),
                 sequence: self.sequence,
                 line: WORLD.line(contact),
             };
@@ -477,7 +477,7 @@ impl Sender {
         send_cut(&self.socket, &slices, length)
     }
 
-    /// Takes the replies that are there, and sends their ACKs.
+    /// Receives the replies that have arrived, and sends their ACKs.
     fn receive(&mut self, clock: &Clock, window: &Window) -> io::Result<()> {
         for _ in 0..4 {
             let count = self.receiver.receive(&self.socket)?;
@@ -494,8 +494,8 @@ impl Sender {
                 if id.stream != self.index {
                     continue;
                 }
-                // Answers come in order but for those of one batch: what was sent before is answered
-                // or lost, and not waited for.
+                // Answers come in order, except within a batch: earlier requests are answered or lost, so do not
+                // wait for them.
                 let behind = self.sequence.wrapping_sub(id.sequence) & ((1 << SEQUENCE_BITS) - 1);
                 self.waiting = self.waiting.min(behind as usize);
                 if window.holds(id.at) {
@@ -551,7 +551,7 @@ fn send_buffer(socket: &UdpSocket, buffer: &mut Vec<u8>, length: usize) -> io::R
     Ok(())
 }
 
-/// Sends datagrams of one length as one that the kernel cuts.
+/// Sends datagrams of one length as a large one that the kernel cuts.
 fn send_cut(socket: &UdpSocket, parts: &[IoSlice<'_>], length: usize) -> io::Result<()> {
     let piece = u16::try_from(length).map_err(io::Error::other)?;
     let control = [ControlMessage::UdpGsoSegments(&piece)];
@@ -566,7 +566,7 @@ fn send_cut(socket: &UdpSocket, parts: &[IoSlice<'_>], length: usize) -> io::Res
     }
 }
 
-/// Datagrams for this port that the kernel dropped: for lack of room, or by a filter.
+/// Datagrams for this port that the kernel dropped, without room or by a filter.
 fn kernel_drops(port: u16) -> u64 {
     let table = fs::read_to_string("/proc/net/udp").unwrap_or_default();
     let local = format!(":{port:04X}");

@@ -1,27 +1,26 @@
-//! The synthetic contacts, agents and numbers that every server under test is loaded with.
+//! The synthetic contacts, agents and numbers that every tested server gets.
 //!
-//! A *line* is an outbound agent that calls from one number of its environment, and the inbound agent
-//! that holds the callback role for it, owns the same number, and takes the calls that come back. Contact
-//! `i` was called once, on line `line(i)`. So the right answer to a call is known from the contact alone,
-//! whoever gives it.
+//! A *line* is an outbound agent that calls from one number of its environment, together with the inbound agent
+//! that has the callback role for it, owns the same number, and takes the calls that come back. Contact `i` was
+//! called once, on line `line(i)`. So the contact alone determines the right answer to a call, for every server.
 
 use rand::Rng;
 use rand::rngs::SmallRng;
 use rand_distr::{Distribution, Zipf};
 
-/// How many of everything there are.
+/// The size of a population.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Population {
-    /// Tenants.
+    /// The number of tenants.
     pub environments: u64,
-    /// Numbers of each tenant.
+    /// Numbers per tenant.
     pub numbers: u64,
-    /// Lines of each tenant: as many outbound agents, and as many inbound agents with a role.
+    /// Lines per tenant: as many outbound agents, and as many inbound agents with a role.
     pub lines: u64,
 }
 
 impl Population {
-    /// A laboratory: one tenant with 100 numbers, a line on each.
+    /// A laboratory: one tenant with 100 numbers and one line on each.
     pub const SMALL: Self = Self {
         environments: 1,
         numbers: 100,
@@ -59,7 +58,7 @@ impl Population {
         line / self.lines
     }
 
-    /// Which number a line calls from and is called back at, counted over all tenants.
+    /// The number that a line calls from and is called back at, as an index over all tenants.
     #[must_use]
     pub const fn number_index(&self, line: u64) -> u64 {
         self.environment(line) * self.numbers + line % self.lines % self.numbers
@@ -71,15 +70,14 @@ impl Population {
         number(self.number_index(line))
     }
 
-    /// The line whose inbound agent takes the calls to this line's number that nobody has claimed: the
-    /// one that was assigned to it first.
+    /// The line whose inbound agent takes calls to this line's number that no role claims: the agent that was
+    /// assigned first.
     #[must_use]
     pub const fn default_line(&self, line: u64) -> u64 {
         self.environment(line) * self.lines + line % self.lines % self.numbers
     }
 
-    /// Where calls that come back to a line must go: first choice first. Every fourth line of a larger
-    /// population has a second choice.
+    /// The targets of calls that come back to a line, in order. Every fourth line of a larger population has two.
     #[must_use]
     pub fn targets(&self, line: u64) -> Vec<String> {
         let mut targets = vec![target(line)];
@@ -90,12 +88,12 @@ impl Population {
     }
 }
 
-/// How callers are drawn from the contacts.
+/// How callers are drawn from contacts.
 #[derive(Clone, Copy, Debug)]
 pub enum Callers {
-    /// Each contact as often as any other.
+    /// Each contact equally often.
     Even(u64),
-    /// Few contacts often, most of them rarely: Zipf's law.
+    /// A few contacts often, most of them rarely: Zipf's law.
     Zipf(Zipf<f64>),
 }
 
@@ -106,7 +104,7 @@ impl Callers {
     /// The first `count` contacts by Zipf's law.
     ///
     /// # Panics
-    /// If `count` is 0.
+    /// `count` is 0.
     #[must_use]
     pub fn zipf(count: u64) -> Self {
         match Zipf::new(count as f64, Self::EXPONENT) {
@@ -124,18 +122,18 @@ impl Callers {
     }
 }
 
-/// How many different contacts there can be.
+/// The most different contacts.
 pub const MOST_CONTACTS: u64 = 100_000_000;
 
-/// The digits of contact `index` (below [`MOST_CONTACTS`]): a Brazilian mobile number. Different for
-/// every index, in no visible order.
+/// The digits of contact `index` (below [`MOST_CONTACTS`]): a Brazilian mobile number. Every index has its own,
+/// in no visible order.
 #[must_use]
 pub const fn contact(index: u64) -> u64 {
-    // A step that shares no factor with the number of contacts visits each once.
+    // A step that shares no factor with the number of contacts visits each contact once.
     5_511_900_000_000 + (index * 61_803_399 + 17) % MOST_CONTACTS
 }
 
-/// The digits of a number that nobody was ever called at.
+/// The digits of a number that was never called.
 #[must_use]
 pub const fn stranger(index: u64) -> u64 {
     5_521_900_000_000 + (index * 61_803_399 + 17) % MOST_CONTACTS
@@ -147,7 +145,7 @@ pub const fn number(index: u64) -> u64 {
     551_130_000_000 + index
 }
 
-/// Where calls that come back to a line must go first.
+/// The first target of calls that come back to a line.
 #[must_use]
 pub fn target(line: u64) -> String {
     format!("sip:callback-{line:03}@agents.example.net:5060")

@@ -1,4 +1,4 @@
-//! Results of record: a folder for each day and machine, and what must be told beside the figures.
+//! Recorded results: a folder for each day and machine, and the facts that belong beside the figures.
 
 use std::fs;
 use std::io;
@@ -7,7 +7,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-/// Keeps a report and the raw data behind it in `benches/runs/<date>-<machine>/`, under this name.
+/// Saves a report and its raw data in `benches/runs/<date>-<machine>/`, under this name.
 ///
 /// # Errors
 /// If the folder cannot be written to.
@@ -58,19 +58,19 @@ pub fn record(
     Ok(folder)
 }
 
-/// The raw data that was recorded today for this machine under this name, if any.
+/// The raw data recorded today for this machine under this name, if any.
 #[must_use]
 pub fn recorded(machine: &str, name: &str) -> Option<Value> {
     let text = fs::read_to_string(folder(machine).join(format!("{name}.json"))).ok()?;
     serde_json::from_str(&text).ok()
 }
 
-/// Where today's results for this machine are kept.
+/// The folder of today's results for this machine.
 fn folder(machine: &str) -> PathBuf {
     Path::new("benches/runs").join(format!("{}-{machine}", shell("date -u +%F")))
 }
 
-/// What a shell command prints; nothing if it fails.
+/// The output of a shell command; empty if it fails.
 fn shell(command: &str) -> String {
     Command::new("sh")
         .args(["-c", command])

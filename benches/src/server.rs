@@ -1,4 +1,4 @@
-//! Servers as processes: started on a core, ended when dropped; and Ringback through its own API.
+//! Servers as processes: started on a core, ended when dropped; and Ringback by its own API.
 
 use std::fmt::Write as _;
 use std::io::{self, BufRead, BufReader, Read, Write as _};
@@ -22,7 +22,7 @@ pub fn pinned(core: usize, program: impl AsRef<std::ffi::OsStr>) -> Command {
     command
 }
 
-/// A running program. Told to end when dropped, and made to if it does not.
+/// A running program. It is told to end when dropped, and killed if it does not.
 #[derive(Debug)]
 pub struct Process(Child);
 
@@ -40,16 +40,16 @@ impl Process {
         })
     }
 
-    /// Its number.
+    /// Its process id.
     #[must_use]
     pub fn id(&self) -> u32 {
         self.0.id()
     }
 
-    /// Reads the line in which it says what it listens on.
+    /// Reads the line in which it reports its addresses.
     ///
     /// # Errors
-    /// If it ends before.
+    /// It ends before.
     pub fn ready(&mut self) -> io::Result<Value> {
         let Some(output) = self.0.stdout.take() else {
             return Err(io::Error::other("its output is not ours"));
@@ -57,13 +57,13 @@ impl Process {
         let mut output = BufReader::new(output);
         let mut line = String::new();
         output.read_line(&mut line)?;
-        // It must not fail for a closed pipe later.
+        // The program must not fail later because of a closed pipe.
         self.0.stdout = Some(output.into_inner());
         serde_json::from_str(&line)
             .map_err(|_| io::Error::other(format!("it is not ready, but says: {line:?}")))
     }
 
-    /// Ends it at once, as a crash would.
+    /// Kills it at once, as a crash would.
     ///
     /// # Errors
     /// If it cannot be waited for.
@@ -72,7 +72,7 @@ impl Process {
         self.0.wait().map(|_| ())
     }
 
-    /// Asks it to end, and waits.
+    /// Tells it to end, and waits.
     ///
     /// # Errors
     /// If it cannot be waited for.
@@ -97,7 +97,7 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // Nobody is left to tell.
+        // A destructor cannot report an error.
         let _failed = self.stop();
     }
 }
@@ -120,15 +120,15 @@ pub fn start_floor(program: &Path, calls: &str, core: usize) -> io::Result<(Proc
 pub struct Ringback {
     /// The process.
     pub process: Process,
-    /// Where it takes calls.
+    /// Its SIP address.
     pub sip: SocketAddr,
-    /// Where it takes requests.
+    /// Its HTTP address.
     pub http: SocketAddr,
-    /// What it says when it is ready.
+    /// The time from the start to its ready line.
     pub ready_after: Duration,
 }
 
-/// How many environments are entered at once.
+/// How many environments are created at once.
 const POPULATED_AT_ONCE: u64 = 8;
 
 /// The administrator's token of every server that is started here.
@@ -143,7 +143,7 @@ impl Ringback {
         Self::start_configured(program, data, core, None)
     }
 
-    /// The same with a configuration file.
+    /// Starts it as [`Self::start`], with a configuration file.
     ///
     /// # Errors
     /// If it does not come up.
@@ -180,7 +180,7 @@ impl Ringback {
         })
     }
 
-    /// Enters the environments, agents, numbers and roles of a population, several tenants at once.
+    /// Creates the environments, agents, numbers and roles of a population, several tenants at once.
     ///
     /// # Errors
     /// If the server refuses.
@@ -213,7 +213,7 @@ impl Ringback {
         })
     }
 
-    /// Enters one environment with what belongs to it.
+    /// Creates one environment with everything in it.
     fn tenant(&self, population: &Population, index: u64) -> io::Result<Tenant> {
         let environment = self.post(
             "environments",
@@ -274,7 +274,7 @@ impl Ringback {
         })
     }
 
-    /// Whether it says that its index is whole.
+    /// Whether it reports that its index is loaded.
     #[must_use]
     pub fn is_index_whole(&self) -> bool {
         ureq::get(format!("http://{}/readyz", self.http))
@@ -284,7 +284,7 @@ impl Ringback {
             .is_some_and(|answer| answer["index"] == "whole")
     }
 
-    /// Sends a request that must succeed; gives `data`.
+    /// Sends a request that must succeed; returns `data`.
     fn post(&self, path: &str, token: &str, body: &Value) -> io::Result<Value> {
         let mut response = ureq::post(format!("http://{}/api/v1/{path}", self.http))
             .header("authorization", format!("Bearer {token}"))
@@ -297,8 +297,7 @@ impl Ringback {
         Ok(answer["data"].take())
     }
 
-    /// Records the call of each contact in the range that this tenant called, as one batch; gives how many
-    /// were accepted.
+    /// Records the calls of one tenant to contacts in this range, as one batch; returns how many were accepted.
     ///
     /// # Errors
     /// If the server refuses.
@@ -332,7 +331,7 @@ impl Ringback {
         Ok(accepted)
     }
 
-    /// The same for all tenants and the first so many contacts, over several connections at once.
+    /// Records the calls of all tenants to this many contacts, over several connections at once.
     ///
     /// # Errors
     /// If the server refuses.
@@ -343,7 +342,8 @@ impl Ringback {
         connections: u64,
     ) -> io::Result<u64> {
         let environments = tenants.population.environments;
-        // A lone tenant's contacts are shared out among the connections; many tenants are, whole.
+        // The contacts of a single tenant are divided among the connections; of several tenants, each is one
+        // piece.
         let pieces: Vec<(u64, std::ops::Range<u64>)> = if environments == 1 {
             let share = contacts.div_ceil(connections.max(1));
             (0..connections)
@@ -382,9 +382,8 @@ impl Ringback {
         })
     }
 
-    /// Records calls at a steady rate, a hundredth of a second's calls of one tenant at a time over one
-    /// connection, tenant after tenant, until told to stop; gives the contact to go on with. The contacts are new
-    /// ones, from this one on.
+    /// Records calls at a steady rate until told to stop, a hundredth of a second's calls at a time, over one
+    /// connection and tenant by tenant. The contacts are new ones from this one on; returns the next one.
     ///
     /// # Errors
     /// If the server refuses.
@@ -433,8 +432,8 @@ impl Ringback {
         Ok(first)
     }
 
-    /// Changes the configuration so many times a second, until told to stop: in turn an agent gets another label
-    /// and a role is set again as it was; gives how many changes were made.
+    /// Changes the configuration this many times per second until told to stop: in turn an agent gets another
+    /// label, and a role is set again unchanged. Returns the number of changes.
     ///
     /// # Errors
     /// If the server refuses.
@@ -474,11 +473,11 @@ impl Ringback {
     }
 }
 
-/// One connection to the API that waits for each answer.
+/// One connection to the API, for one request at a time.
 struct Connection {
     /// The connection.
     stream: TcpStream,
-    /// What was received of the answer.
+    /// The part of the answer received so far.
     answer: Vec<u8>,
 }
 
@@ -513,7 +512,7 @@ impl Connection {
     }
 }
 
-/// Whether an answer with `Content-Length` is there in full.
+/// Whether an answer with `Content-Length` is complete.
 #[must_use]
 pub fn is_whole(answer: &[u8]) -> bool {
     let text = String::from_utf8_lossy(answer);
@@ -531,16 +530,16 @@ pub fn is_whole(answer: &[u8]) -> bool {
 /// The environments of a population on a server.
 #[derive(Clone, Debug)]
 pub struct Tenants {
-    /// Who is there.
+    /// The population that was created.
     pub population: Population,
-    /// By environment.
+    /// The environments, by index.
     tenants: Vec<Tenant>,
 }
 
 /// One environment.
 #[derive(Clone, Debug)]
 struct Tenant {
-    /// Opens it.
+    /// Its token.
     token: String,
     /// The outbound agents of its lines.
     outbound: Vec<String>,
@@ -555,7 +554,7 @@ impl Tenants {
         self.population.environment(self.population.line(contact))
     }
 
-    /// What opens an environment.
+    /// The token of an environment.
     #[must_use]
     pub fn token(&self, environment: u64) -> &str {
         self.tenants
@@ -579,7 +578,7 @@ impl Tenants {
         )
     }
 
-    /// The call that contact `contact` got, as a line of JSON.
+    /// The outbound call to contact `contact`, as a line of JSON.
     pub fn write_call(&self, contact: u64, to: &mut String) {
         let line = self.population.line(contact);
         let (agent, _) = self.agents(line);
@@ -593,15 +592,15 @@ impl Tenants {
     }
 }
 
-/// The calls of a range of contacts that one tenant called as NDJSON, made as they are read.
+/// The calls of one tenant to a range of contacts as NDJSON, made while they are read.
 struct CallLines {
     /// All tenants.
     tenants: Tenants,
-    /// Whose calls.
+    /// The environment of the calls.
     environment: u64,
-    /// Which contacts are still to come.
+    /// The contacts still to come.
     contacts: std::ops::Range<u64>,
-    /// Text that is made and not yet read.
+    /// Text that is not read yet.
     pending: Vec<u8>,
     /// How much of it was read.
     sent: usize,
@@ -631,7 +630,7 @@ impl Read for CallLines {
     }
 }
 
-/// Where cargo puts the programs that belong together: beside the one that is running.
+/// The path of a program that cargo built beside the running one.
 ///
 /// # Errors
 /// If the running program cannot be found.
@@ -659,14 +658,14 @@ pub fn stored_bytes(folder: &Path) -> io::Result<u64> {
 
 /// An address of the line in which a server says that it is ready.
 fn address(ready: &Value, key: &str) -> io::Result<SocketAddr> {
-    // Several addresses come as a list.
+    // Several addresses are a list.
     let value = ready[key].as_str().or_else(|| ready[key][0].as_str());
     value
         .and_then(|value| value.parse().ok())
         .ok_or_else(|| io::Error::other(format!("no {key} in {ready}")))
 }
 
-/// A text of an answer.
+/// A text field of an answer.
 fn text(answer: &Value, key: &str) -> io::Result<String> {
     answer[key]
         .as_str()

@@ -1,24 +1,24 @@
-//! The messages of one returning call as a carrier sends them, prebuilt, with the varying digits at
-//! fixed places; and just enough of a reader to judge the reply.
+//! The messages of one returning call as a carrier sends them, prebuilt, with the varying digits at fixed
+//! offsets; and a minimal reader to judge the reply.
 
 use crate::population::{self, Population};
 
 /// Length of the INVITE, in bytes.
 pub const INVITE_BYTES: usize = 918;
 
-/// What varies from call to call.
+/// The fields that vary from call to call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Call {
     /// Unique among all calls of a run.
     pub id: u64,
-    /// Digits of the caller; they stand in no message of an anonymous caller.
+    /// Digits of the caller; messages of anonymous callers do not contain them.
     pub caller: u64,
     /// Digits of the dialed number.
     pub dialed: u64,
 }
 
 impl Call {
-    /// The call by which contact `contact` calls back.
+    /// The call from contact `contact`, who calls back.
     #[must_use]
     pub const fn returning(population: &Population, id: u64, contact: u64) -> Self {
         Self {
@@ -29,16 +29,16 @@ impl Call {
     }
 }
 
-/// A message whose varying parts stand at known places.
+/// A message whose varying fields are at known offsets.
 #[derive(Clone, Debug)]
 pub struct Template {
-    /// The message, with the digits of some call.
+    /// The message, with the fields of some call.
     bytes: Vec<u8>,
-    /// Where the id stands, 16 hexadecimal digits each.
+    /// Offsets of the id, 16 hexadecimal digits each.
     ids: Vec<usize>,
-    /// Where the caller stands, 13 decimal digits each.
+    /// Offsets of the caller, 13 decimal digits each.
     callers: Vec<usize>,
-    /// Where the dialed number stands, 12 decimal digits each.
+    /// Offsets of the dialed number, 12 decimal digits each.
     dialed: Vec<usize>,
 }
 
@@ -97,7 +97,7 @@ impl Template {
         Self::new(message(&"Carrier-SBC/10.2 ".repeat(60)[..missing.max(1)]))
     }
 
-    /// The ACK up to the value of its `To`, which comes from the reply.
+    /// The ACK up to the value of its `To`, which is copied from the reply.
     #[must_use]
     pub fn ack(port: u16) -> Self {
         Self::new(format!(
@@ -111,7 +111,7 @@ impl Template {
         ))
     }
 
-    /// The OPTIONS by which a peer asks whether we are there.
+    /// The OPTIONS by which a peer checks whether the server is there.
     #[must_use]
     pub fn options(port: u16) -> Self {
         Self::new(format!(
@@ -126,11 +126,10 @@ impl Template {
         ))
     }
 
-    /// What stands behind the value of the `To` of an ACK.
+    /// The rest of an ACK behind the value of its `To`.
     pub const ACK_END: &'static [u8] = b"\r\nContent-Length: 0\r\n\r\n";
 
-    /// The 302 that a responder without any work sends; the id alone varies, for the sender of the
-    /// INVITE tells its calls apart by it.
+    /// The 302 of a responder that does no work. Only the id varies, because the generator finds its call by it.
     #[must_use]
     pub fn fixed_reply(port: u16) -> Self {
         Self::new(format!(
@@ -146,24 +145,24 @@ impl Template {
         ))
     }
 
-    /// Finds the places that vary.
+    /// Finds the offsets of the varying fields.
     fn new(message: String) -> Self {
-        let places = |marker: &str| message.match_indices(marker).map(|(at, _)| at).collect();
+        let offsets = |marker: &str| message.match_indices(marker).map(|(at, _)| at).collect();
         Self {
-            ids: places("IIIIIIIIIIIIIIII"),
-            callers: places("CCCCCCCCCCCCC"),
-            dialed: places("DDDDDDDDDDDD"),
+            ids: offsets("IIIIIIIIIIIIIIII"),
+            callers: offsets("CCCCCCCCCCCCC"),
+            dialed: offsets("DDDDDDDDDDDD"),
             bytes: message.into_bytes(),
         }
     }
 
-    /// The message as it stands.
+    /// The current message.
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
     }
 
-    /// Writes a call into the message.
+    /// Writes the fields of a call into the message.
     pub fn set(&mut self, call: &Call) {
         let Self {
             bytes,
@@ -183,14 +182,14 @@ impl Template {
         }
     }
 
-    /// Where the id stands first.
+    /// The offset of the first id.
     #[must_use]
     pub fn id_at(&self) -> usize {
         self.ids.first().copied().unwrap_or_default()
     }
 }
 
-/// What a reply says, as far as the generator asks.
+/// The fields of a reply that the generator checks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reply<'m> {
     /// The status code.
@@ -204,7 +203,7 @@ pub struct Reply<'m> {
 }
 
 impl<'m> Reply<'m> {
-    /// Reads a reply to one of our calls; `None` if it is none.
+    /// Reads a reply to one of our calls; `None` if it is another message.
     #[must_use]
     pub fn read(message: &'m [u8]) -> Option<Self> {
         let status = message.strip_prefix(b"SIP/2.0 ")?.get(..3)?;
@@ -244,10 +243,10 @@ impl<'m> Reply<'m> {
     }
 }
 
-/// Writes the text at each of the places.
-fn write_all(bytes: &mut [u8], places: &[usize], text: &[u8]) {
-    for place in places {
-        if let Some(field) = bytes.get_mut(*place..*place + text.len()) {
+/// Writes the text at each of the offsets.
+fn write_all(bytes: &mut [u8], offsets: &[usize], text: &[u8]) {
+    for offset in offsets {
+        if let Some(field) = bytes.get_mut(*offset..*offset + text.len()) {
             field.copy_from_slice(text);
         }
     }

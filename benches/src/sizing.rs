@@ -1,58 +1,58 @@
-//! What a node needs: measured unit costs, and the tables of `docs/operations/sizing.md`, which a test
-//! compares with the page.
+//! What a node needs: measured unit costs, and the tables of `docs/operations/sizing.md`, which a test compares
+//! with the page.
 
 use crate::figures::table;
 
 /// Resident memory of a node without contacts, in bytes, once its write buffers and caches are in use.
 pub const BASE_BYTES: f64 = 80e6;
 
-/// Bytes of the index to a contact of one call: 16 of key and value in cells that are four fifths full.
+/// Bytes of the index per contact with one call: 16 of key and value in cells that are four fifths full.
 pub const INDEX_BYTES: f64 = 20.2;
 
-/// The same after sweeps, which leave the cells seven tenths full.
+/// Bytes of the index per contact after sweeps, which leave the cells seven tenths full.
 pub const INDEX_SWEPT_BYTES: f64 = 23.0;
 
-/// Memory to a stored call, in bytes: 1.5 to 3 of the filter of call ids, the rest what the trees keep in
+/// Memory per stored call, in bytes: 1.5 to 3 of the filter of call ids, the rest is what the trees keep in
 /// memory of their files.
 pub const STORED_BYTES: f64 = 5.0;
 
-/// Bytes on disk to a stored call, its `sid` of 12 bytes included.
+/// Bytes on disk per stored call, its `sid` of 12 bytes included.
 pub const DISK_BYTES: f64 = 102.0;
 
-/// Bytes written to disk to a recorded call: log, tables and their merging.
+/// Bytes written to disk per recorded call: log, tables and their merging.
 pub const WRITTEN_BYTES: f64 = 330.0;
 
-/// Bytes written to disk to a returning call over SIP: counters and the routed call.
+/// Bytes written to disk per returning call over SIP: counters and the routed call.
 pub const ROUTED_WRITTEN_BYTES: f64 = 21.0;
 
-/// Bytes of the smallest generation of the reply memory.
+/// Bytes of the smallest generation of the reply cache.
 pub const REPLY_LEAST_BYTES: f64 = 2_097_152.0;
 
-/// How much greater a generation is than one that filled up before its time.
+/// How much larger a generation is than one that filled up early.
 pub const REPLY_GROWTH: f64 = 2.0;
 
-/// Bytes of the reply memory at most; a generation has half of them at most.
+/// The most bytes of the reply cache; a generation has at most half of them.
 pub const REPLY_MOST_BYTES: f64 = 536_870_912.0;
 
-/// Bytes of a place for an INVITE in the reply memory; with five eighths of them in use a generation is full.
+/// Bytes per INVITE in the reply cache; with five eighths of its cells in use a generation is full.
 pub const REPLY_PLACE_BYTES: f64 = 16.0;
 
-/// Seconds that a generation of the reply memory lasts, and for which it is kept afterwards.
+/// Seconds that a generation of the reply cache takes answers, and for which it is kept afterwards.
 pub const REPLY_SECONDS: f64 = 32.0;
 
-/// Bytes of the table of routed calls to a call: 36 of the map, 17 of the order.
+/// Bytes of the table of routed calls per call: 36 of the map, 17 of the order.
 pub const ROUTED_BYTES: f64 = 53.0;
 
-/// How many routed calls are known at most.
+/// The most routed calls that are known.
 pub const ROUTED_MOST: f64 = 4e6;
 
-/// Processor time of a returning call over UDP where each wakes the server up, in microseconds.
+/// Processor time of a returning call over UDP if each one wakes the server up, in microseconds.
 pub const CALL_ALONE_MICROSECONDS: f64 = 21.5;
 
-/// Processor time of a returning call where a core is always busy, in microseconds.
+/// Processor time of a returning call if a core is always busy, in microseconds.
 pub const CALL_BUSY_MICROSECONDS: f64 = 4.3;
 
-/// Calls a second up to which each wakes the server up.
+/// Up to this many calls per second, each one wakes the server up.
 pub const CALLS_ALONE: f64 = 10_000.0;
 
 /// Processor time of a call recorded in a batch, in microseconds.
@@ -70,10 +70,10 @@ pub const CALL_WIRE_BYTES: [f64; 3] = [918.0 + 42.0, 359.0 + 42.0, 602.0 + 42.0]
 /// Bytes of a call in a batch.
 pub const LINE_BYTES: f64 = 139.0;
 
-/// Seconds until the index is whole after a start, to a stored call.
+/// Seconds from the start until the index is loaded, per stored call.
 pub const START_SECONDS: f64 = 0.8e-6;
 
-/// Days that a call is kept: the default recency window, and a day.
+/// Days that a call is kept: the default recency window, and one more.
 pub const DAYS_KEPT: f64 = 31.0;
 
 /// Memory of the contact index, one call to a contact, in bytes.
@@ -82,14 +82,13 @@ pub fn index_bytes(contacts: f64) -> f64 {
     contacts * INDEX_BYTES
 }
 
-/// Memory of a node with so many contacts of one call each, without calls coming in.
+/// Memory of a node with this many contacts of one call each, without incoming calls.
 #[must_use]
 pub fn resident_bytes(contacts: f64) -> f64 {
     BASE_BYTES + index_bytes(contacts) + contacts * STORED_BYTES
 }
 
-/// Memory of what must be known of recent returning calls, after so many seconds at this rate: replies
-/// and routed calls.
+/// Memory for recent returning calls after this many seconds at this rate: replies and routed calls.
 #[must_use]
 pub fn recent_bytes(rate: f64, seconds: f64) -> (f64, f64) {
     let replies = reply_bytes(rate, seconds);
@@ -97,9 +96,10 @@ pub fn recent_bytes(rate: f64, seconds: f64) -> (f64, f64) {
     (replies, routed)
 }
 
-/// Memory of the reply memory after so many seconds at this rate; see `ringback-sip-server/src/redirect/reply_cache.rs`.
+/// Memory of the reply cache after this many seconds at this rate; see
+/// `ringback-sip-server/src/redirect/reply_cache.rs`.
 fn reply_bytes(rate: f64, seconds: f64) -> f64 {
-    // Generations with the time at which each ended; the rate is steady, so a few minutes are as good as a day.
+    // Generations with the time at which each ended. The rate is steady, so a few minutes show the same as a day.
     let mut kept: Vec<(f64, f64)> = Vec::new();
     let (mut bytes, mut began_at, mut now) = (REPLY_LEAST_BYTES, 0.0, 0.0);
     while now < seconds.min(7.5 * REPLY_SECONDS) {
@@ -311,12 +311,12 @@ pub fn costs_table() -> String {
     )
 }
 
-/// A number with its thousands set apart.
+/// A number with its thousands separated.
 fn thousands(value: f64) -> String {
     let digits = format!("{value:.0}");
     let mut text = String::new();
-    for (place, digit) in digits.chars().enumerate() {
-        if place > 0 && (digits.len() - place).is_multiple_of(3) {
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
             text.push(',');
         }
         text.push(digit);
@@ -384,7 +384,7 @@ mod tests {
         let least = REPLY_LEAST_BYTES;
         assert_eq!(reply_bytes(1.0, 10.0), least);
         assert_eq!(reply_bytes(1.0, DAY_SECONDS), 2.0 * least);
-        // Full at 81,920 calls, looked at four times a second.
+        // Full at 81,920 calls, and checked four times per second.
         assert_eq!(reply_bytes(10_000.0, 9.0), 3.0 * least);
         let steady = reply_bytes(100_000.0, DAY_SECONDS);
         assert!((1.9..2.1).contains(&(steady / (32.0 * 3.2e6))), "{steady}");

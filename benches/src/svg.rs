@@ -5,7 +5,7 @@ use std::fmt::Write;
 /// A line and its name.
 #[derive(Clone, Debug)]
 pub struct Line {
-    /// What it is called.
+    /// Its name.
     pub name: String,
     /// Its points, x ascending and above zero.
     pub points: Vec<(f64, f64)>,
@@ -61,7 +61,7 @@ pub fn chart(title: &str, x_title: &str, y_title: &str, lines: &[Line]) -> Strin
         );
         exponent += 1.0;
     }
-    // Labels stand at the end of their lines, moved apart where they would meet.
+    // Labels are at the end of their lines, moved apart if they overlap.
     let mut labels: Vec<(f64, &str, &str)> = Vec::new();
     for (line, color) in lines.iter().zip(COLORS.iter().cycle()) {
         let path: Vec<String> = line
@@ -124,12 +124,12 @@ fn count(value: f64) -> String {
     }
 }
 
-/// Text as XML wants it.
+/// Text escaped for XML.
 fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;")
 }
 
-/// Colors that differ for everybody, the most important first.
+/// Colors that everybody can tell apart, the most important first.
 const COLORS: [&str; 5] = ["#0063a6", "#c1510b", "#6a3d9a", "#6b6b6b", "#2e7d32"];
 
 /// Width of the picture.

@@ -18,13 +18,13 @@ use uuid::Uuid;
 
 use crate::population::{self, Population};
 
-/// When everything here happens.
+/// The time of everything in this world.
 pub const NOW: Timestamp = Timestamp::from_seconds(1_800_000_000);
 
 /// The environment of the small population.
 pub const ENVIRONMENT: EnvironmentSlot = EnvironmentSlot(0);
 
-/// A number that all inbound agents of the first environment own and no call was made from.
+/// A number that all inbound agents of the first environment own, and that no call was made from.
 #[must_use]
 pub fn shared_number() -> E164 {
     e164(population::number(SHARED_NUMBER))
@@ -33,13 +33,13 @@ pub fn shared_number() -> E164 {
 /// Its index: beyond those of every population.
 const SHARED_NUMBER: u64 = 1_000_000;
 
-/// Digits as a number; the population's digits all are.
+/// Digits as a number; all digits of the population are valid.
 #[must_use]
 pub fn e164(digits: u64) -> E164 {
     E164::from_digits(digits).unwrap_or_else(|| unreachable!("{digits} has 7 to 15 digits"))
 }
 
-/// The directory of a population, with [`shared_number`] besides.
+/// The directory of a population, plus [`shared_number`].
 #[must_use]
 pub fn directory(population: &Population) -> Directory {
     let environment_id = |index: u64| EnvironmentId(Uuid::from_u128(1 + u128::from(index)));
@@ -144,10 +144,10 @@ pub fn sources(directory: &Directory) -> Vec<AgentSlot> {
         .collect()
 }
 
-/// The call that contact `contact` got, so many seconds ago.
+/// The call to contact `contact`, this many seconds ago.
 ///
 /// # Panics
-/// If `sources` are not those of the directory.
+/// `sources` are not those of the directory.
 #[must_use]
 pub fn call(
     population: &Population,
@@ -164,7 +164,7 @@ pub fn call(
     }
 }
 
-/// The directory and an index that remembers so many contacts.
+/// The directory and an index with this many contacts.
 #[derive(Debug)]
 pub struct World {
     /// Agents, numbers and roles.
@@ -174,13 +174,13 @@ pub struct World {
 }
 
 impl World {
-    /// The small population, with so many contacts.
+    /// The small population, with this many contacts.
     #[must_use]
     pub fn new(contacts: u64) -> Self {
         Self::of(&Population::SMALL, contacts)
     }
 
-    /// A population, with so many contacts.
+    /// A population, with this many contacts.
     #[must_use]
     pub fn of(population: &Population, contacts: u64) -> Self {
         let directory = directory(population);
@@ -216,16 +216,16 @@ impl World {
 pub struct CallPath {
     /// Reads requests and writes replies.
     redirector: Redirector,
-    /// How numbers are read.
+    /// The rules for numbers.
     rules: NumberRules,
-    /// Answers written out, by agent, source agent and reason.
+    /// Prepared answers, by agent, source agent and reason.
     plans: Mutex<HashMap<PlanKey, Plan>>,
 }
 
-/// What tells two answers apart.
+/// The key of a prepared answer.
 type PlanKey = (Option<AgentSlot>, Option<AgentSlot>, Reason);
 
-/// An answer written out, and its targets.
+/// A prepared answer, and its targets.
 type Plan = (PreparedAnswer, Vec<PreparedTarget>);
 
 /// Reads a number by these rules, as the server does.
@@ -254,7 +254,7 @@ impl CallPath {
         }
     }
 
-    /// Takes a datagram; gives the reply, if there is one.
+    /// Handles a datagram; returns the reply, if there is one.
     pub fn handle(&self, world: &World, datagram: &[u8], out: &mut Vec<u8>) -> Option<Reply> {
         match self.redirector.handle(input(datagram), out) {
             Action::Reply(reply) => Some(reply),
@@ -292,7 +292,7 @@ impl CallPath {
     }
 }
 
-/// Writes out the answer of a decision, as the server does when it meets it first.
+/// Prepares the answer of a decision, as the server does for the first call with it.
 fn plan(decision: &Decision<'_>) -> Plan {
     let agent = decision.agent.map(|agent| agent.record.id.0.to_string());
     let source = decision.source_agent.map(|it| it.record.id.0.to_string());

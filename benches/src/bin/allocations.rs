@@ -1,7 +1,7 @@
-//! Counts allocations of the warm call path, and fails if there is any.
+//! Counts allocations of the warm call path, and fails if there are any.
 //!
-//! The path in memory, that is: read, check, decide, write the reply. `benches/compare --counts` counts
-//! those of the whole server, from outside.
+//! This is the path in memory: read, check, decide, write the reply. `benches/compare --counts` counts the
+//! allocations of the whole server, from outside.
 #![expect(
     clippy::print_stdout,
     reason = "the figures are what this program is for"
@@ -19,13 +19,13 @@ use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
-/// A kind of call: its name, the status it is answered with, and how it is made.
+/// A kind of call: its name, the status of its answer, and how to make it.
 type Kind = (&'static str, u16, fn(u64) -> Call);
 
-/// How many messages of each kind are handled while it counts.
+/// How many messages of each kind are handled while counting.
 const ROUNDS: u64 = 10_000;
 
-/// How many contacts are remembered.
+/// The number of contacts in the index.
 const CONTACTS: u64 = 100_000;
 
 fn main() -> ExitCode {
@@ -95,9 +95,9 @@ fn main() -> ExitCode {
     }
 }
 
-/// Handles a message many times, the first half of them without counting; tells whether it failed.
+/// Handles a message many times, the first half of them without counting; returns whether it failed.
 fn count(name: &str, mut handle: impl FnMut(u64) -> bool) -> bool {
-    // Each answer is written out when it is first met; then the path is warm.
+    // The first call prepares each answer; after that the path is warm.
     for id in 0..ROUNDS {
         handle(id);
     }

@@ -1,5 +1,5 @@
-//! The table of ratios: the floor responder, Kamailio and Ringback do the same job, in turn, several
-//! rounds, each on one core with the load generator on another.
+//! The table of ratios: the floor responder, Kamailio and Ringback do the same task in turn, for several rounds,
+//! each on one core with the load generator on another.
 #![expect(clippy::print_stdout, reason = "the table is what this program is for")]
 #![expect(clippy::print_stderr, reason = "progress goes there")]
 
@@ -30,22 +30,22 @@ struct Arguments {
     /// How often each server is measured at each point
     #[arg(long, default_value_t = 5)]
     rounds: usize,
-    /// Seconds that count, of each measurement
+    /// Measured seconds of each measurement
     #[arg(long, default_value_t = 4.0)]
     seconds: f64,
-    /// Seconds before that
+    /// Seconds of load before that
     #[arg(long, default_value_t = 1.0)]
     warm_up: f64,
-    /// How many contacts are remembered
+    /// Number of contacts
     #[arg(long, default_value_t = 1_000_000)]
     contacts: u64,
-    /// Who calls whom
+    /// The population of agents and contacts
     #[arg(long, value_enum, default_value = "real")]
     world: World,
-    /// Which servers; those of Kamailio that are not installed are left out
+    /// The servers; set-ups of Kamailio that are not installed are left out
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = Server::ALL)]
     servers: Vec<Server>,
-    /// Under which load
+    /// The loads
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Point::Saturated, Point::Poisson, Point::Even, Point::Mixed, Point::Recording])]
     points: Vec<Point>,
     /// Core of the servers
@@ -57,13 +57,13 @@ struct Arguments {
     /// The program `ringback`; default: beside this one
     #[arg(long)]
     ringback: Option<PathBuf>,
-    /// Where the configuration of Kamailio is
+    /// Folder of Kamailio's configuration
     #[arg(long, default_value = "benches/kamailio")]
     kamailio: PathBuf,
     /// Install Kamailio, Redis and SQLite first (Debian; needs root)
     #[arg(long)]
     install: bool,
-    /// Also count system calls and allocations to a call (needs `perf` and root)
+    /// Also count system calls and allocations per call (needs `perf` and root)
     #[arg(long)]
     counts: bool,
     /// Keep the results in `benches/runs/<date>-<NAME>/`
@@ -71,7 +71,7 @@ struct Arguments {
     record: Option<String>,
 }
 
-/// Who calls whom.
+/// The population of agents and contacts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum World {
     /// 100 environments with 10 numbers, 100 outbound and 100 inbound agents each
@@ -89,7 +89,7 @@ impl World {
         }
     }
 
-    /// What the table calls it.
+    /// Its name in the table.
     const fn title(self) -> &'static str {
         match self {
             Self::Real => "100 environments, 1,000 numbers, 20,000 agents, 10,000 roles",
@@ -98,12 +98,12 @@ impl World {
     }
 }
 
-/// What is compared.
+/// The servers that are compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 enum Server {
-    /// No work; one datagram to a system call
+    /// No work; one datagram per system call
     FloorSingle,
-    /// No work; up to 64 datagrams to a system call
+    /// No work; up to 64 datagrams per system call
     Floor,
     /// No work; equal replies in one UDP_SEGMENT datagram
     FloorSegmented,
@@ -120,7 +120,7 @@ enum Server {
 }
 
 impl Server {
-    /// All of them.
+    /// Every server.
     const ALL: [Self; 8] = [
         Self::FloorSingle,
         Self::Floor,
@@ -132,7 +132,7 @@ impl Server {
         Self::Ringback,
     ];
 
-    /// What the table calls it.
+    /// Its name in the table.
     const fn title(self) -> &'static str {
         match self {
             Self::FloorSingle => "no work, single calls",
@@ -147,27 +147,27 @@ impl Server {
     }
 }
 
-/// Under which load.
+/// The loads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 enum Point {
     /// 64 calls at once
     Saturated,
-    /// 20,000 calls a second, Poisson arrivals
+    /// 20,000 calls per second, Poisson arrivals
     Poisson,
-    /// 10,000 calls a second, even arrivals
+    /// 10,000 calls per second, even arrivals
     Even,
-    /// Like `poisson`, with callers by Zipf's law, strangers, anonymous callers and retransmissions; Kamailio is
-    /// left out, whose configuration knows no default agent
+    /// Like `poisson`, with callers by Zipf's law, strangers, anonymous callers and retransmissions; without
+    /// Kamailio, whose configuration has no default agent
     Mixed,
-    /// Like `poisson`, while 1,000 calls are recorded and 10 changes of the configuration made a second; the floor
-    /// records none, Kamailio is left out
+    /// Like `poisson`, while 1,000 calls are recorded and 10 changes of the configuration are made per second;
+    /// the floor records none, Kamailio is left out
     Recording,
     /// The highest rate with less than 0.1 % lost
     Most,
 }
 
 impl Point {
-    /// What the table calls it.
+    /// Its name in the table.
     const fn title(self) -> &'static str {
         match self {
             Self::Saturated => "saturated core, 64 calls in flight",
@@ -183,7 +183,7 @@ impl Point {
         }
     }
 
-    /// When calls start; the search begins at some rate.
+    /// When calls start; for the search, its first rate.
     const fn arrivals(self) -> Arrivals {
         match self {
             Self::Saturated => Arrivals::InFlight(64),
@@ -194,17 +194,17 @@ impl Point {
     }
 }
 
-/// A server that is up.
+/// A running server.
 struct Running {
-    /// Which one.
+    /// The server that is running.
     server: Server,
-    /// Where it takes calls.
+    /// Its SIP address.
     address: SocketAddr,
-    /// Whose time counts.
+    /// The processes whose time is measured.
     processes: Vec<u32>,
-    /// Resident memory when it was loaded, in bytes.
+    /// Resident memory after loading, in bytes.
     resident: u64,
-    /// Keeps it up.
+    /// Keeps the server running.
     keeper: Keeper,
 }
 
@@ -261,10 +261,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Results by point and server, one to a round.
+/// Results by point and server, one per round.
 type Outcomes = BTreeMap<(Point, Server), Vec<Outcome>>;
 
-/// Starts a server and loads it.
+/// Starts a server and loads the population.
 fn start(server: Server, arguments: &Arguments, folder: &Path) -> io::Result<Running> {
     let core = arguments.server_core;
     let kamailio = |setup: Setup| {
@@ -368,7 +368,7 @@ fn measure(arguments: &Arguments, running: &[Running]) -> Result<Outcomes, Box<d
     Ok(outcomes)
 }
 
-/// Runs a plan while calls are recorded, where the server can; `recorded` counts contacts.
+/// Runs a plan while calls are recorded, if the server can; `recorded` counts contacts.
 fn run_recording(plan: &Plan, up: &Running, recorded: &mut u64) -> io::Result<Outcome> {
     let Keeper::Ringback { server, tenants } = &up.keeper else {
         return load::run(plan);
@@ -387,13 +387,13 @@ fn run_recording(plan: &Plan, up: &Running, recorded: &mut u64) -> io::Result<Ou
     outcome
 }
 
-/// Changes of the configuration a second while calls are recorded.
+/// Changes of the configuration per second while calls are recorded.
 const CHANGED_A_SECOND: u64 = 10;
 
-/// Calls recorded a second while latency is measured.
+/// Calls recorded per second while latency is measured.
 const RECORDED_A_SECOND: u64 = 1_000;
 
-/// One measurement.
+/// The plan of one measurement.
 fn plan(arguments: &Arguments, up: &Running, point: Point) -> Result<Plan, Box<dyn Error>> {
     Ok(Plan {
         server: up.address,
@@ -419,7 +419,7 @@ fn plan(arguments: &Arguments, up: &Running, point: Point) -> Result<Plan, Box<d
     })
 }
 
-/// System calls and allocations to a call, with 64 calls in flight.
+/// System calls and allocations per call, with 64 calls in flight.
 fn counts(arguments: &Arguments, running: &[Running]) -> Result<String, Box<dyn Error>> {
     let mut rows = Vec::new();
     for up in running {
@@ -541,7 +541,7 @@ fn report(arguments: &Arguments, running: &[Running], outcomes: &Outcomes) -> St
     text
 }
 
-/// Everything, for machines.
+/// All figures as JSON.
 fn to_json(arguments: &Arguments, running: &[Running], outcomes: &Outcomes) -> Value {
     let servers: Vec<Value> = running
         .iter()
@@ -573,9 +573,9 @@ fn to_json(arguments: &Arguments, running: &[Running], outcomes: &Outcomes) -> V
     })
 }
 
-/// Installs what Kamailio's set-ups need, without starting any of it.
+/// Installs the packages of Kamailio's set-ups, without starting any server.
 fn install() -> io::Result<()> {
-    // Debian asks this script whether a package may start its server.
+    // Debian runs this script to ask whether a package may start its server.
     let guard = Path::new("/usr/sbin/policy-rc.d");
     let is_ours = !guard.exists();
     if is_ours {
@@ -602,7 +602,7 @@ fn install() -> io::Result<()> {
 struct RunFolder(PathBuf);
 
 impl RunFolder {
-    /// Makes it.
+    /// Creates the folder.
     fn new() -> io::Result<Self> {
         let path = std::env::temp_dir().join(format!("ringback-compare-{}", std::process::id()));
         fs::create_dir_all(&path)?;
@@ -612,7 +612,7 @@ impl RunFolder {
 
 impl Drop for RunFolder {
     fn drop(&mut self) {
-        // What cannot be removed stays for the system to clear.
+        // A file that cannot be removed is left for the system to clear.
         let _failed = fs::remove_dir_all(&self.0);
     }
 }

@@ -1,7 +1,7 @@
-//! A responder that does no work: receives, and sends fixed bytes. What is left is the price of UDP.
+//! A responder that does no work: it receives, and sends fixed bytes. Its cost is the cost of UDP.
 //!
-//! The reply is fixed but for the 16 characters of the call's id, which are copied from a fixed place
-//! of the request, so that the generator can tell its calls apart. ACKs get no reply.
+//! The reply is fixed except for the 16 characters of the call's id, which are copied from a fixed offset of the
+//! request, so that the generator can match replies to calls. ACKs get no reply.
 #![expect(
     clippy::print_stdout,
     reason = "the ready line is this program's interface"
@@ -36,11 +36,11 @@ struct Arguments {
 /// How datagrams are moved.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Calls {
-    /// One to a system call
+    /// One per system call
     Single,
-    /// Up to 64 to a system call
+    /// Up to 64 per system call
     Batched,
-    /// Up to 64 to a system call; ACKs are dropped by a filter before the socket
+    /// Up to 64 per system call; ACKs are dropped by a filter before the socket
     Filtered,
     /// Received in batches; the replies to one peer sent as one datagram that the kernel cuts (UDP_SEGMENT)
     Segmented,
@@ -69,10 +69,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Has the kernel drop datagrams that begin with `ACK `.
+/// Makes the kernel drop datagrams that begin with `ACK `.
 fn drop_acks(socket: &UdpSocket) -> io::Result<()> {
     let step = |code: u32, skipped: u8, value: u32| SockFilter::new(code as u16, 0, skipped, value);
-    // A filter of a UDP socket sees the UDP header, 8 bytes, in front of the payload.
+    // A filter of a UDP socket sees the UDP header, 8 bytes, before the payload.
     let program = [
         step(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 8),
         step(
@@ -86,12 +86,12 @@ fn drop_acks(socket: &UdpSocket) -> io::Result<()> {
     SockRef::from(socket).attach_filter(&program)
 }
 
-/// Whether the datagram asks for a reply.
+/// Whether the datagram needs a reply.
 fn is_invite(datagram: &[u8]) -> bool {
     datagram.first() == Some(&b'I')
 }
 
-/// One datagram to a system call.
+/// One datagram per system call.
 fn single(socket: &UdpSocket) -> io::Result<()> {
     let id_at = Template::invite(0).id_at();
     let mut reply = Template::fixed_reply(0);
@@ -106,7 +106,7 @@ fn single(socket: &UdpSocket) -> io::Result<()> {
     }
 }
 
-/// Up to a batch of datagrams to a system call.
+/// Up to a batch of datagrams per system call.
 fn batched(socket: &UdpSocket) -> io::Result<()> {
     let id_at = Template::invite(0).id_at();
     let mut replies = vec![Template::fixed_reply(0); BATCH];

@@ -1,4 +1,4 @@
-//! The hot functions, one at a time, for counting instructions: see `benches/instructions`.
+//! The hot functions, one at a time, to count their instructions: see `benches/instructions`.
 
 use std::hint::black_box;
 use std::process::ExitCode;
@@ -12,7 +12,7 @@ use ringback_routing::{Caller, NumberRules};
 use ringback_sip_proto::message::Framing;
 use ringback_sip_proto::{Identity, Message, Redirector};
 
-/// How many contacts are remembered.
+/// The number of contacts in the index.
 const CONTACTS: u64 = 10_000;
 
 /// How often a function is called while instructions are counted; the script divides by it.
@@ -112,7 +112,7 @@ fn measure(mut each: impl FnMut(u64)) {
     counted(&mut each);
 }
 
-/// What happens in here is counted.
+/// Instructions in this function are counted.
 #[inline(never)]
 fn counted(each: &mut impl FnMut(u64)) {
     for id in 0..ROUNDS {

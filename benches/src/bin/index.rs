@@ -1,4 +1,4 @@
-//! The contact index from ten thousand contacts up: memory, time, pauses, beside a plain map and beside
+//! The contact index from ten thousand contacts up: memory, time and pauses, compared with a plain map and with
 //! one random read of memory; on request with huge pages as well.
 #![expect(
     clippy::print_stdout,
@@ -31,19 +31,19 @@ use serde_json::{Value, json};
 /// Measures the contact index
 #[derive(Debug, Parser)]
 struct Arguments {
-    /// How many contacts; at most 100 million
+    /// Numbers of contacts; at most 100 million
     #[arg(value_delimiter = ',', default_value = "10000,100000,1000000,10000000")]
     contacts: Vec<u64>,
-    /// New contacts a second while pauses are watched
+    /// New contacts per second while pauses are measured
     #[arg(long, default_value_t = 50_000)]
     upserts: u64,
-    /// How long pauses are watched, in seconds
+    /// How long pauses are measured, in seconds
     #[arg(long, default_value_t = 5)]
     seconds: u64,
-    /// How often everything is measured, in alternation; 0 writes the tables of what is recorded again
+    /// How often everything is measured, in alternation; 0 writes the tables of recorded results again
     #[arg(long, default_value_t = 1)]
     rounds: u64,
-    /// What to measure; a run of one thing completes a recorded round that lacks it
+    /// What to measure; a run of one subject completes a recorded round that lacks it
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Subject::Index, Subject::Map, Subject::Memory])]
     subjects: Vec<Subject>,
     /// Measure everything with transparent huge pages too, in alternation
@@ -55,15 +55,15 @@ struct Arguments {
     /// Print JSON instead of a table
     #[arg(long)]
     json: bool,
-    /// Keep the results in `benches/runs/<date>-<NAME>/`, beside the rounds that are there already
+    /// Keep the results in `benches/runs/<date>-<NAME>/`, with the rounds that are there already
     #[arg(long, value_name = "NAME")]
     record: Option<String>,
-    /// Measure this alone, in this process, and print JSON
+    /// Measure only this, in this process, and print JSON
     #[arg(long, hide = true)]
     only: Option<Subject>,
 }
 
-/// What is measured.
+/// The subject of a measurement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Subject {
     /// The contact index
@@ -75,7 +75,7 @@ enum Subject {
 }
 
 impl Subject {
-    /// What it is called on the command line and in the results.
+    /// Its name on the command line and in the results.
     const fn name(self) -> &'static str {
         match self {
             Self::Index => "index",
@@ -128,18 +128,18 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// The rounds measured with so many contacts, among all that is measured; contacts ascending.
+/// The rounds measured with this many contacts, in a list with contacts ascending.
 fn row_of(rows: &mut Value, contacts: u64) -> &mut Value {
     let all = rows.as_array().map_or(&[][..], Vec::as_slice);
-    let place = all.partition_point(|row| row["contacts"].as_u64() < Some(contacts));
-    let is_new = all.get(place).map(|row| &row["contacts"]) != Some(&json!(contacts));
+    let position = all.partition_point(|row| row["contacts"].as_u64() < Some(contacts));
+    let is_new = all.get(position).map(|row| &row["contacts"]) != Some(&json!(contacts));
     if let (true, Some(rows)) = (is_new, rows.as_array_mut()) {
-        rows.insert(place, json!({"contacts": contacts, "rounds": []}));
+        rows.insert(position, json!({"contacts": contacts, "rounds": []}));
     }
-    &mut rows[place]["rounds"]
+    &mut rows[position]["rounds"]
 }
 
-/// Adds a round; where there is one that lacks just what this one has, completes that.
+/// Adds a round; if an existing round lacks just this subject, completes that one.
 fn enter(rounds: &mut Value, measured: Value) {
     let lacks = |round: &Value| {
         let mut subjects = measured.as_object().into_iter().flat_map(|all| all.keys());
@@ -161,7 +161,7 @@ fn push(list: &mut Value, value: Value) {
     }
 }
 
-/// One round: everything once.
+/// One round: every subject once.
 fn measure(contacts: u64, arguments: &Arguments) -> Result<Value, Box<dyn Error>> {
     let mut round = json!({});
     for subject in &arguments.subjects {
@@ -175,7 +175,7 @@ fn measure(contacts: u64, arguments: &Arguments) -> Result<Value, Box<dyn Error>
     Ok(round)
 }
 
-/// Measures in a process of its own, which inherits no memory; its C library may be told something.
+/// Measures in a process of its own, which inherits no memory; it may get a setting for its C library.
 fn measure_apart(
     contacts: u64,
     subject: Subject,
@@ -246,38 +246,38 @@ fn measure_index(contacts: u64, arguments: &Arguments) -> Result<Value, Box<dyn 
     }))
 }
 
-/// Lookups of random contacts in batches that need nothing of each other, warmed up beforehand or not;
-/// nanoseconds to a lookup, warming included, the least of three passes.
+/// Lookups of random contacts in independent batches, warmed up before or not; nanoseconds per lookup, warming
+/// included, the least of three passes.
 fn batched(contacts: u64, index: &ContactIndex, warmed: bool) -> f64 {
     let pass = |seed: u64| {
-        let mut place = seed;
+        let mut number = seed;
         let begin = Instant::now();
         for _ in 0..LOOKUPS / BATCH as u64 {
             let batch: [_; BATCH] = std::array::from_fn(|_| {
-                place = mix(place);
-                (ENVIRONMENT, e164(contact(place % contacts)))
+                number = mix(number);
+                (ENVIRONMENT, e164(contact(number % contacts)))
             });
             if warmed {
                 index.warm(batch);
             }
             for (environment, contact) in batch {
                 let calls = index.calls(environment, contact);
-                place ^= calls
+                number ^= calls
                     .iter()
                     .next()
                     .map_or(0, |call| u64::from(call.source.0));
             }
         }
-        black_box(place);
+        black_box(number);
         begin.elapsed().as_nanos() as f64 / LOOKUPS as f64
     };
     (1..=3).map(pass).fold(f64::MAX, f64::min)
 }
 
-/// How many lookups a batch has.
+/// The number of lookups in a batch.
 const BATCH: usize = 32;
 
-/// Drops about half of the contacts; tells how many are left, and nanoseconds to a contact that was looked at.
+/// Drops about half of the contacts; returns how many are left, and nanoseconds per contact checked.
 fn sweep(index: &ContactIndex) -> (usize, f64) {
     let before = index.len();
     let mut seen = 0;
@@ -310,8 +310,8 @@ fn decided(directory: &Directory, index: &ContactIndex, i: u64) -> u64 {
         .map_or(0, |call: RememberedCall| call.started_at.millis() as u64)
 }
 
-/// Lookups while new contacts arrive at a steady rate; beside them, the pauses of a loop that touches
-/// nothing, which are the machine's own.
+/// Lookups while new contacts arrive at a steady rate; for comparison, the pauses of an idle loop, which are the
+/// machine's own.
 fn watch(
     contacts: u64,
     index: &ContactIndex,
@@ -342,12 +342,12 @@ fn watch(
             Ok::<_, hdrhistogram::CreationError>(times)
         });
         let mut times = figures::times()?;
-        let mut place = 1;
+        let mut number = 1;
         let begin = Instant::now();
         let mut last = Duration::ZERO;
         while last < duration {
-            place = mix(place) % contacts;
-            black_box(index.calls(ENVIRONMENT, e164(contact(place))));
+            number = mix(number) % contacts;
+            black_box(index.calls(ENVIRONMENT, e164(contact(number))));
             let now = begin.elapsed();
             times.saturating_record((now - last).as_nanos() as u64);
             last = now;
@@ -356,7 +356,7 @@ fn watch(
         let upserts = writer.join().map_err(|_| "the writer panicked")??;
         Ok::<_, Box<dyn Error>>((times, upserts))
     })?;
-    // Two threads here too, lest one have the machine to itself.
+    // Two threads here too, so that neither loop has the machine to itself.
     let idle = std::thread::scope(|scope| {
         let other = scope.spawn(|| pauses_of_nothing(duration));
         let mut idle = pauses_of_nothing(duration)?;
@@ -381,7 +381,7 @@ fn watch(
     }))
 }
 
-/// Times between two looks at the clock, with nothing in between.
+/// Times between two readings of the clock, with nothing in between.
 fn pauses_of_nothing(duration: Duration) -> Result<Histogram<u64>, hdrhistogram::CreationError> {
     let mut idle = figures::times()?;
     let begin = Instant::now();
@@ -413,14 +413,14 @@ fn measure_map(contacts: u64) -> Result<Value, Box<dyn Error>> {
     }))
 }
 
-/// One random read of as much memory as a packed table of the contacts would take.
+/// One random read from as much memory as a packed table of the contacts would take.
 fn measure_memory(contacts: u64) -> Value {
     let cells: Vec<u64> = (0..contacts * 2).map(mix).collect();
     let read = chained(contacts * 2, |i| cells[i as usize]);
     json!({"hit_ns": read})
 }
 
-/// Calls a function for each number below `count`; gives nanoseconds to a call, and the longest call in
+/// Calls a function for each number below `count`; returns nanoseconds per call, and the longest call in
 /// microseconds.
 fn timed(count: u64, mut each: impl FnMut(u64)) -> (f64, f64) {
     let begin = Instant::now();
@@ -437,22 +437,22 @@ fn timed(count: u64, mut each: impl FnMut(u64)) -> (f64, f64) {
     )
 }
 
-/// Calls a function with random numbers below `count`, each known only after the call before;
-/// nanoseconds to a call, the least of three passes.
+/// Calls a function with random numbers below `count`, each derived from the result before; nanoseconds per call,
+/// the least of three passes.
 fn chained(count: u64, read: impl Fn(u64) -> u64) -> f64 {
     let pass = |seed: u64| {
-        let mut place = seed;
+        let mut number = seed;
         let begin = Instant::now();
         for _ in 0..LOOKUPS {
-            place = mix(place ^ black_box(read(place % count)));
+            number = mix(number ^ black_box(read(number % count)));
         }
-        black_box(place);
+        black_box(number);
         begin.elapsed().as_nanos() as f64 / LOOKUPS as f64
     };
     (1..=3).map(pass).fold(f64::MAX, f64::min)
 }
 
-/// How many lookups a pass makes.
+/// The number of lookups in a pass.
 const LOOKUPS: u64 = 2_000_000;
 
 /// Resident memory of this process.

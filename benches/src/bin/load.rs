@@ -1,4 +1,4 @@
-//! Drives a SIP redirect server with returning calls over UDP.
+//! Sends returning calls over UDP to a SIP redirect server.
 #![expect(
     clippy::print_stdout,
     reason = "the figures are what this program is for"
@@ -17,19 +17,19 @@ use ringback_benches::population::{Callers, Population};
 /// Returning calls over UDP: INVITE, 302, ACK.
 #[derive(Debug, Parser)]
 struct Arguments {
-    /// Where the server listens
+    /// Address of the server
     #[arg(default_value = "127.0.0.1:5060")]
     server: SocketAddr,
     /// When calls start
     #[arg(long, value_enum, default_value = "closed")]
     arrivals: Kind,
-    /// Calls a second, in the open loop; where the search begins
+    /// Calls per second, in the open loop; the first rate of a search
     #[arg(long, default_value_t = 10_000.0)]
     rate: f64,
     /// Calls at once, in the closed loop
     #[arg(long, default_value_t = 64)]
     in_flight: usize,
-    /// Draw callers from so many contacts
+    /// Draw callers from this many contacts
     #[arg(long, default_value_t = 1_000_000)]
     contacts: u64,
     /// Expect the population of one environment and 100 lines, not that of 100 environments
@@ -38,16 +38,16 @@ struct Arguments {
     /// Draw callers by Zipf's law with exponent 1.1
     #[arg(long)]
     zipf: bool,
-    /// Let strangers, anonymous callers and retransmissions be among the calls of an open loop
+    /// Mix strangers, anonymous callers and retransmissions into the calls of an open loop
     #[arg(long)]
     mixed: bool,
-    /// Send from so many ports
+    /// Send from this many ports
     #[arg(long, default_value_t = 1)]
     sockets: usize,
-    /// Seconds before anything counts
+    /// Seconds of load before measuring
     #[arg(long, default_value_t = 1.0)]
     warm_up: f64,
-    /// Seconds that count
+    /// Measured seconds
     #[arg(long, default_value_t = 5.0)]
     seconds: f64,
     /// Process of the server, with its descendants; may be repeated
@@ -56,7 +56,7 @@ struct Arguments {
     /// Core to run on
     #[arg(long)]
     core: Option<usize>,
-    /// Take any target for the right one
+    /// Accept any target as the right one
     #[arg(long)]
     any_target: bool,
     /// Seed of callers and arrivals; the default differs from run to run
@@ -70,7 +70,7 @@ struct Arguments {
 /// When calls start.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Kind {
-    /// So many at once, each followed by the next
+    /// A fixed number of calls at once, each followed by the next
     Closed,
     /// At equal distances
     Even,

@@ -1,9 +1,10 @@
-//! Puts mutated messages through the wire layer and tells what the worst of them took: processor time
-//! of the thread, and memory that stayed.
+//! Runs mutated messages through the wire layer and reports what the worst of them took: processor time of the
+//! thread, and memory that was not freed.
 //!
-//! Tests assert what cannot depend on the machine: nothing panics, nothing stays. How long a message
-//! takes does depend on it, so it is reported here. Times are processor time of the thread, with the
-//! checks that the test makes of every reply. On a shared machine some of it is another's, so the worst
+//! Tests assert what does not depend on the machine: nothing panics, no memory is kept. The time of a message
+//! does depend on it, so it is reported here: processor time of the thread, including the checks of the test for
+//! every reply. On a shared machine other programs disturb the measurement, so the worst messages are tried
+//! again: the least of these times counts.
 //! messages are tried again: what a message takes is the least of these times.
 #![expect(
     clippy::print_stdout,
@@ -24,14 +25,14 @@ use ringback_testkit::{Case, Mutator};
 use rustix::time::{ClockId, clock_gettime};
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
 
-/// Counts what is allocated.
+/// Counts allocations.
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
-/// Puts mutated messages through the wire layer.
+/// Runs mutated messages through the wire layer.
 #[derive(Debug, Parser)]
 struct Arguments {
-    /// How many
+    /// Number of messages
     #[arg(long, default_value_t = 1_000_000)]
     cases: u64,
     /// The first seed; each message has its own
@@ -44,7 +45,7 @@ struct Arguments {
 struct Worst {
     /// Nanoseconds.
     took: u64,
-    /// What it was made of.
+    /// The seed of the message.
     seed: u64,
 }
 
@@ -111,14 +112,14 @@ fn main() -> Result<ExitCode, Box<dyn std::error::Error>> {
 
 /// Memory in use.
 struct Memory {
-    /// Bytes allocated and not given back.
+    /// Bytes allocated and not freed.
     live: usize,
     /// Resident memory of the process, in bytes.
     resident: u64,
 }
 
 impl Memory {
-    /// At this moment.
+    /// The current state.
     fn now() -> Self {
         let resident = cpu::resident(std::process::id()).unwrap_or_default();
         let counts = ALLOCATOR.stats();
@@ -136,7 +137,7 @@ impl std::fmt::Display for Memory {
     }
 }
 
-/// Puts a message through; gives the nanoseconds that it took this thread.
+/// Handles a message; returns the nanoseconds that it took this thread.
 fn time(case: &Case) -> u64 {
     let begin = clock_gettime(ClockId::ThreadCPUTime);
     match case {
@@ -158,14 +159,14 @@ fn micros(nanoseconds: u64) -> f64 {
     nanoseconds as f64 / 1_000.0
 }
 
-/// Messages before anything is counted.
+/// Messages before counting starts.
 const WARM_UP: u64 = 10_000;
 
-/// How many of the longest are tried again.
+/// How many of the slowest messages are tried again.
 const KEPT: usize = 10;
 
-/// How often.
+/// How often each is tried again.
 const AGAIN: usize = 9;
 
-/// What no message should take, in nanoseconds.
+/// The longest time that a message should take, in nanoseconds.
 const LIMIT: u64 = 10_000_000;

@@ -1,5 +1,5 @@
-//! Offers Ringback more calls than it can answer, from one peer or several, and looks what becomes of
-//! them, and of the calls and OPTIONS of peers that behave.
+//! Offers Ringback more calls than it can answer, from one peer or several, and reports what happens to them, and
+//! to the calls and OPTIONS of well-behaved peers.
 #![expect(
     clippy::print_stdout,
     reason = "the figures are what this program is for"
@@ -27,13 +27,13 @@ struct Arguments {
     /// Seconds that each load lasts
     #[arg(long, default_value_t = 3.0)]
     seconds: f64,
-    /// How many contacts are remembered
+    /// Number of contacts
     #[arg(long, default_value_t = 1_000_000)]
     contacts: u64,
     /// Only the loads whose names contain this
     #[arg(long, default_value = "")]
     only: String,
-    /// Calls a second taken for the capacity; measured by default
+    /// The capacity to assume, in calls per second; measured by default
     #[arg(long)]
     capacity: Option<f64>,
     /// The configured rate of the peers that have one
@@ -56,13 +56,13 @@ struct Arguments {
 /// A peer of the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Peer {
-    /// What the configuration and the report call it.
+    /// Its name in the configuration and the report.
     name: &'static str,
     /// Its address.
     address: Ipv4Addr,
     /// Whether its rate is limited.
     limited: bool,
-    /// What its refused INVITEs get.
+    /// The reply to its refused INVITEs.
     refuse: &'static str,
 }
 
@@ -78,19 +78,19 @@ const LIMITED: Peer = peer("limited", 4, true, "answer");
 /// Floods, but has a rate; its refusals are silent.
 const LIMITED_SILENT: Peer = peer("limited-silent", 5, true, "silence");
 
-/// Behaves: calls, and OPTIONS.
+/// Well-behaved: calls, and OPTIONS.
 const GOOD: Peer = peer("good-a", 6, false, "answer");
 
-/// Behaves: calls.
+/// Well-behaved: calls.
 const OTHER: Peer = peer("good-b", 7, false, "answer");
 
 /// Every peer.
 const PEERS: [Peer; 6] = [FLOOD, SILENT, LIMITED, LIMITED_SILENT, GOOD, OTHER];
 
-/// Calls a second of each peer that behaves.
+/// Calls per second of each well-behaved peer.
 const GOOD_CALLS: f64 = 200.0;
 
-/// OPTIONS a second.
+/// OPTIONS per second.
 const OPTIONS: f64 = 100.0;
 
 /// Seconds for which the capacity is measured before and after each load.
@@ -106,13 +106,13 @@ const fn peer(name: &'static str, host: u8, limited: bool, refuse: &'static str)
     }
 }
 
-/// A load: who floods, and how many calls a second; and what each peer that behaves sends.
+/// A load: which peers flood, with how many calls per second; and what each well-behaved peer sends.
 struct Load {
-    /// What the report calls it.
+    /// Its name in the report.
     name: String,
-    /// Who floods.
+    /// The peers that flood, with their calls per second.
     floods: Vec<(Peer, f64)>,
-    /// Calls a second of each peer that behaves.
+    /// Calls per second of each well-behaved peer.
     good_calls: f64,
 }
 
@@ -198,11 +198,11 @@ fn measure(arguments: &Arguments, folder: &Path) -> Result<Value, Box<dyn Error>
                 .map(|(peer, rate)| calls(*peer, Arrivals::Even(*rate), true)),
         );
         eprintln!("{}", load.name);
-        // A shared machine is not the same from one second to the next: what it can do is measured
-        // right before each load, and right after.
+        // A shared machine changes from one second to the next: measure its capacity right before and right after
+        // each load.
         let before = closed_loop(best, BESIDE)?.served_per_second();
         let outcome = run(&streams, 0.5, arguments.seconds)?;
-        // What the last load left behind has to be over.
+        // Wait until the effects of the last load are over.
         std::thread::sleep(Duration::from_millis(300));
         let after = closed_loop(best, BESIDE)?.served_per_second();
         measured.push(described(&load.name, &outcome, [before, after]));
@@ -272,7 +272,7 @@ fn calls(peer: Peer, arrivals: Arrivals, sudden: bool) -> Stream {
     }
 }
 
-/// What the peers that behave send.
+/// The streams of the well-behaved peers.
 fn good(rate: f64) -> Vec<Stream> {
     vec![
         calls(GOOD, Arrivals::Even(rate), false),
@@ -305,7 +305,7 @@ fn configured(rate: u32) -> String {
         .collect()
 }
 
-/// An outcome under its name, with the capacity that was measured before and after.
+/// An outcome with its name, and the capacity measured before and after it.
 fn described(name: &str, outcome: &Outcome, beside: [f64; 2]) -> Value {
     let capacity = f64::midpoint(beside[0], beside[1]);
     let mut value = outcome.to_json();

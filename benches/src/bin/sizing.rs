@@ -1,5 +1,4 @@
-//! What a node needs: prints the tables of `docs/operations/sizing.md`, or compares what they say with a
-//! real server.
+//! What a node needs: prints the tables of `docs/operations/sizing.md`, or compares them with a real server.
 #![expect(
     clippy::print_stdout,
     reason = "the figures are what this program is for"
@@ -24,13 +23,13 @@ use serde_json::{Value, json};
 /// Prints the tables of docs/operations/sizing.md
 #[derive(Debug, Parser)]
 struct Arguments {
-    /// Load a server, and print how far it is from what the tables say
+    /// Load a server, and print how far it is from the tables
     #[arg(long)]
     check: bool,
-    /// How many contacts it is loaded with, one step after the other
+    /// Numbers of contacts to load, step by step
     #[arg(long, value_delimiter = ',', default_value = "1000000,3000000")]
     contacts: Vec<u64>,
-    /// Returning calls a second
+    /// Returning calls per second
     #[arg(long, default_value_t = 10_000.0)]
     rate: f64,
     /// Seconds of returning calls
@@ -39,7 +38,7 @@ struct Arguments {
     /// The program `ringback`; default: beside this one
     #[arg(long)]
     ringback: Option<PathBuf>,
-    /// Where data is put
+    /// Folder for the data
     #[arg(long)]
     folder: Option<PathBuf>,
     /// Keep the results of the check in `benches/runs/<date>-<NAME>/`
@@ -78,7 +77,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Loads a server step by step, calls it, starts it again; gives what was predicted and measured.
+/// Loads a server step by step, calls it and restarts it; returns predicted and measured values.
 fn check(arguments: &Arguments, data: &Path) -> Result<Vec<Value>, Box<dyn Error>> {
     let program = match &arguments.ringback {
         Some(program) => program.clone(),
@@ -109,7 +108,7 @@ fn check(arguments: &Arguments, data: &Path) -> Result<Vec<Value>, Box<dyn Error
         );
     }
     let total = before.max(1) as f64;
-    // What is merged in the background belongs to the calls that were recorded.
+    // Merging in the background is part of the cost of recorded calls.
     settle(process, data)?;
     let cpu = CpuTimes::read(&[process]).since(&cpu_before) as f64;
     row(
@@ -213,7 +212,7 @@ fn record(server: &Ringback, tenants: &Tenants, from: u64, to: u64) -> io::Resul
     })
 }
 
-/// Waits until two seconds go by in which nothing is written, a minute at most.
+/// Waits for two seconds without a write to disk, at most a minute.
 fn settle(process: u32, data: &Path) -> io::Result<()> {
     let state = || Ok::<_, io::Error>((cpu::written(process), stored_bytes(data).ok()));
     let begin = Instant::now();

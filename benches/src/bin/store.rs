@@ -1,5 +1,4 @@
-//! Writing and starting: durable calls through the HTTP API, an import, and how soon a server that is
-//! started again answers.
+//! Writing and starting: durable calls through the HTTP API, an import, and how soon a restarted server answers.
 #![expect(
     clippy::print_stdout,
     reason = "the figures are what this program is for"
@@ -28,7 +27,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 /// Measures writing to a Ringback server, and starting one
 #[derive(Debug, Parser)]
 struct Arguments {
-    /// How many contacts are recorded, imported and started with
+    /// Number of contacts to record, import and start with
     #[arg(long, default_value_t = 1_000_000)]
     contacts: u64,
     /// What to measure
@@ -46,7 +45,7 @@ struct Arguments {
     /// The program `ringback`; default: beside this one
     #[arg(long)]
     ringback: Option<PathBuf>,
-    /// Where data is put; the disk matters
+    /// Folder for the data; the disk matters
     #[arg(long)]
     folder: Option<PathBuf>,
     /// Keep the results in `benches/runs/<date>-<NAME>/`
@@ -54,16 +53,16 @@ struct Arguments {
     record: Option<String>,
 }
 
-/// What is measured.
+/// A part of the measurement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Part {
     /// `POST /calls/batch`, several connections
     Batch,
-    /// `POST /calls`, one call to a request, many connections
+    /// `POST /calls`, one call per request, many connections
     Single,
     /// `ringback import calls` of a CSV file
     Import,
-    /// From start to the first right answer and the whole index
+    /// From start to the first right answer, and to the loaded index
     Start,
 }
 
@@ -120,7 +119,7 @@ fn measure(arguments: &Arguments, folder: &Path) -> Result<Value, Box<dyn Error>
     Ok(raw)
 }
 
-/// What the disk itself takes: append a little, make it durable.
+/// The time of the disk itself: append a little, make it durable.
 fn disk(folder: &Path) -> Result<Value, Box<dyn Error>> {
     let path = folder.join("disk");
     let mut file = File::create(&path)?;
@@ -140,7 +139,7 @@ fn disk(folder: &Path) -> Result<Value, Box<dyn Error>> {
     }))
 }
 
-/// Processor time of the server, and of everything that drives it.
+/// Processor time of the server, and of the clients.
 struct Clock {
     /// The server.
     server: u32,
@@ -153,7 +152,7 @@ struct Clock {
 }
 
 impl Clock {
-    /// Starts it.
+    /// Starts the clocks.
     fn start(server: u32) -> Self {
         Self {
             server,
@@ -163,7 +162,7 @@ impl Clock {
         }
     }
 
-    /// Seconds, and microseconds to a call: of the server, and of everything that drove it.
+    /// Seconds, and microseconds per call: of the server, and of the clients.
     fn stop(&self, calls: u64) -> Value {
         let seconds = self.begin.elapsed().as_secs_f64();
         let server = CpuTimes::read(&[self.server]).since(&self.server_before);
@@ -195,7 +194,7 @@ fn batch(arguments: &Arguments, program: &Path, data: &Path) -> Result<Value, Bo
     Ok(measured)
 }
 
-/// One call to a request over many connections.
+/// One call per request over many connections.
 fn single(arguments: &Arguments, program: &Path, data: &Path) -> Result<Value, Box<dyn Error>> {
     let server = Ringback::start(program, data, None)?;
     let tenants = server.populate(Population::SMALL)?;
@@ -228,7 +227,7 @@ fn single(arguments: &Arguments, program: &Path, data: &Path) -> Result<Value, B
     Ok(measured)
 }
 
-/// One connection that sends one call after the other; gives how long each took, in nanoseconds.
+/// One connection that sends one call after the other; returns how long each took, in nanoseconds.
 async fn send_singles(
     address: SocketAddr,
     tenants: &Tenants,
@@ -315,7 +314,7 @@ fn import(
     Ok(measured)
 }
 
-/// Starts a server on what was recorded, and asks it at once.
+/// Starts a server on the recorded data, and asks it at once.
 fn start(arguments: &Arguments, program: &Path, data: &Path) -> Result<Value, Box<dyn Error>> {
     let begin = Instant::now();
     let server = Ringback::start(program, data, None)?;
@@ -329,7 +328,7 @@ fn start(arguments: &Arguments, program: &Path, data: &Path) -> Result<Value, Bo
     let mut wrong = 0;
     let mut asked = 0_u64;
     while (first_reply.is_none() || whole.is_none()) && begin.elapsed() < Duration::from_secs(300) {
-        // Spread over all contacts, so that some are in what is loaded last.
+        // Spread over all contacts, so that some are among those that are loaded last.
         let contact = population::mix(asked) % arguments.contacts;
         asked += 1;
         invite.set(&Call::returning(&Population::SMALL, asked, contact));
