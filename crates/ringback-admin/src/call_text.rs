@@ -243,9 +243,9 @@ fn read_plain_time(text: &[u8]) -> Option<Timestamp> {
         b"Z" => 0,
         [b'.', fraction @ .., b'Z'] if (1..=9).contains(&fraction.len()) => {
             let mut millis = 0;
-            for place in 0..3 {
+            for index in 0..3 {
                 millis = millis * 10
-                    + i64::from(fraction.get(place).unwrap_or(&b'0').wrapping_sub(b'0'));
+                    + i64::from(fraction.get(index).unwrap_or(&b'0').wrapping_sub(b'0'));
             }
             if !fraction.iter().all(u8::is_ascii_digit) {
                 return None;

@@ -139,7 +139,7 @@ pub struct Counts {
 /// The data directory.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StorageStatus {
-    /// Where it is.
+    /// Path of the directory.
     pub path: String,
     /// How large it is, in bytes, if the system tells.
     pub bytes: Option<u64>,

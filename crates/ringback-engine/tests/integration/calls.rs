@@ -298,7 +298,7 @@ async fn outcome(calls: &[Made], batch: usize) -> Vec<Kept> {
             result.expect("recorded");
         }
     }
-    let place = |id: AgentId| {
+    let position = |id: AgentId| {
         sources
             .iter()
             .position(|source| *source == id)
@@ -313,7 +313,7 @@ async fn outcome(calls: &[Made], batch: usize) -> Vec<Kept> {
             let sid = call.sid.trim_start_matches("sid-").parse().expect("ours");
             let from = call.from.map(|from| from.digits() - 5_511_400_000_000);
             let millis = call.started_at.millis() - (NOW * 1_000 - 10_000);
-            (place(call.agent), from, millis, sid, call.status)
+            (position(call.agent), from, millis, sid, call.status)
         })
         .collect();
     // The index says the same, to the second.
@@ -328,7 +328,12 @@ async fn outcome(calls: &[Made], batch: usize) -> Vec<Kept> {
         .map(|call| {
             let agent = directory.agent(call.source).expect("it is there").record.id;
             let from = call.from.map(|from| from.digits() - 5_511_400_000_000);
-            (place(agent), from, call.started_at.seconds(), call.status)
+            (
+                position(agent),
+                from,
+                call.started_at.seconds(),
+                call.status,
+            )
         })
         .collect();
     let seconds = |millis: i64| (NOW * 1_000 - 10_000 + millis) / 1_000;

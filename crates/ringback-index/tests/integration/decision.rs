@@ -40,14 +40,14 @@ fn check(world: &World, order: &[usize]) {
     // Every call comes in an order of its own, and some come twice.
     let shuffled: Vec<ModelCall> = order
         .iter()
-        .filter_map(|place| world.calls.get(place % world.calls.len().max(1)).cloned())
+        .filter_map(|at| world.calls.get(at % world.calls.len().max(1)).cloned())
         .chain(world.calls.iter().cloned())
         .collect();
     fill(&index, &directory, &shuffled);
     let usable = |target: &Target, _: &Placeholders| target.uri != UNUSABLE;
     for dialed in (0..5).map(number) {
         let callers = (0..4)
-            .map(|place| (Caller::Number(contact(place)), Ok(contact(place))))
+            .map(|at| (Caller::Number(contact(at)), Ok(contact(at))))
             .chain([
                 (Caller::Anonymous, Err(Reason::CallerAnonymous)),
                 (Caller::Invalid, Err(Reason::CallerInvalid)),

@@ -16,7 +16,7 @@ use super::{Spec, VERSION, version_problem};
 
 /// A file that has been read.
 pub(super) struct ConfigFile<'t> {
-    /// Where it is.
+    /// Path of the file, as given.
     path: PathBuf,
     /// Its text.
     text: &'t str,

@@ -70,7 +70,7 @@ impl Fingerprint {
 
 /// The file that remembers.
 pub(crate) struct PositionFile {
-    /// Where it is.
+    /// Path of the file.
     path: PathBuf,
     /// Which import it is about.
     fingerprint: Fingerprint,
@@ -118,7 +118,7 @@ impl PositionFile {
         fs::remove_file(&new)
     }
 
-    /// Where it is.
+    /// Path of the file.
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
