@@ -1,4 +1,4 @@
-//! The battery that every journal passes, on the journal in memory: what tests of the engine stand on.
+//! The battery that every journal passes, on the journal in memory, which the engine's tests use.
 
 use ringback_testkit::battery::Rig;
 use ringback_testkit::journal_battery;

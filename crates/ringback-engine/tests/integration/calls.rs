@@ -167,7 +167,7 @@ async fn a_token_that_has_ended_writes_nothing_even_within_one_commit() {
             calls: vec![new(source, sid)],
         },
     };
-    // Handed over together: the end of the token lies between the two.
+    // Submitted together: the end of the token comes between the two.
     let before = engine.enqueue(by_token("a")).await.expect("taken");
     let end = DeleteToken {
         environment: here,
@@ -229,7 +229,7 @@ proptest! {
         seed in any::<u64>(),
         batch in 1..6_usize,
     ) {
-        // One call to a call id: the first made is the one that counts.
+        // One call per call id: the first one counts.
         let mut unique: Vec<Made> = Vec::new();
         for call in calls {
             match unique.iter().find(|other| other.3 == call.3) {
@@ -316,7 +316,7 @@ async fn outcome(calls: &[Made], batch: usize) -> Vec<Kept> {
             (position(call.agent), from, millis, sid, call.status)
         })
         .collect();
-    // The index says the same, to the second.
+    // The index has the same calls, to the second.
     let directory = engine.directory();
     let slot = directory.environment_by_id(here).expect("it is there").slot;
     let indexed = engine

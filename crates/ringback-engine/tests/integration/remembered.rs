@@ -1,5 +1,5 @@
-//! What is remembered of a contact: bounded work for every call, places that deletions free, and the same
-//! view for decisions, for `GET /contacts` and after a restart.
+//! What is remembered of a contact: bounded work for every call, room that deletions free, and the same view for
+//! decisions, for `GET /contacts` and after a restart.
 
 use proptest::prelude::*;
 use ringback_engine::{
@@ -78,7 +78,7 @@ async fn shown(engine: &Running, environment: EnvironmentId) -> Vec<AgentId> {
         .collect()
 }
 
-/// Ties within a second read the whole contact for every call: ten thousand calls took a minute.
+/// Ties within a second used to read the whole contact for every call: ten thousand calls took a minute.
 #[tokio::test]
 async fn one_more_call_reads_no_more_however_many_its_contact_has() {
     const CALLS: i64 = 3_000;
@@ -105,13 +105,13 @@ async fn one_more_call_reads_no_more_however_many_its_contact_has() {
             .await;
         assert!(recorded.expect("storage takes it").refused.is_empty());
     }
-    // The first tie reads what has been committed so far, and no later one reads anything.
+    // The first tie reads the calls committed so far; no later one reads anything.
     assert!(memory.calls_visited() <= 100, "{}", memory.calls_visited());
     assert_eq!(shown(&engine, here).await.len(), 4);
     assert_eq!(decide_by(&engine, here), shown(&engine, here).await);
 }
 
-/// A, B and C called, A was deleted, D and E were recorded: the place of A stayed taken until a restart.
+/// A, B and C called, A was deleted, D and E were recorded: A used to take up room until a restart.
 #[tokio::test]
 async fn the_place_of_a_deleted_agent_is_free_at_once() {
     let (memory, clock) = (MemoryJournal::default(), StillClock::at(NOW));
@@ -122,7 +122,7 @@ async fn the_place_of_a_deleted_agent_is_free_at_once() {
     for name in ["a", "b", "c", "d", "e"] {
         sources.push(agent(&engine, here, name, Direction::Outbound, &[]).await);
     }
-    // Each is older than the one before, so that the last one is the first to be crowded out.
+    // Each is older than the one before, so the last one is crowded out first.
     let call = |index: usize| {
         let millis = 10_000 - 1_000 * i64::try_from(index).expect("small");
         at(sources[index], millis, format!("{index}"))
@@ -177,7 +177,7 @@ async fn what_was_crowded_out_stays_forgotten_until_it_is_recorded_again() {
     );
 }
 
-/// A contact erased in the first second came back until the index was whole.
+/// A contact erased in the first second used to come back until the index was loaded.
 #[tokio::test]
 async fn what_changes_while_the_index_is_loaded_stays_changed() {
     let (memory, clock) = (MemoryJournal::default(), StillClock::at(NOW));
@@ -227,7 +227,7 @@ async fn what_changes_while_the_index_is_loaded_stays_changed() {
         (decide_by(&engine, here), statuses(&engine)),
         (Vec::new(), kept.to_vec())
     );
-    // Every loader has shown all that it had read before, and none has come to its end.
+    // Every loader has shown everything that it read before, and none has ended.
     memory.hold_load(Load::Shown);
     memory.wait_for_loaders(std::thread::available_parallelism().map_or(1, std::num::NonZero::get));
     assert!(!engine.health().index_whole);
@@ -332,7 +332,7 @@ async fn a_learned_call_that_waits_does_not_come_back_after_its_contact_was_forg
     forget(&engine, here).await;
     assert_eq!(decide_by(&engine, here), []);
     assert_eq!(shown(&engine, here).await, []);
-    // How the call went on, seen after the erasure, is about a call that is forgotten.
+    // A later status of the call, seen after the erasure, belongs to a forgotten call.
     let answered = engine.learned_over_sip(LearnedCall {
         status: CallStatus::Answered,
         is_new: false,
@@ -381,7 +381,7 @@ async fn a_learned_call_that_is_refused_is_shown_no_longer() {
     assert_eq!(shown(&engine, here).await, [source]);
 }
 
-/// What is done to the contact.
+/// An action on the contact.
 #[derive(Clone, Debug)]
 enum Step {
     /// A call: agent, calling number, millisecond.

@@ -1,4 +1,4 @@
-//! Roles, numbers and agents keep to the rules.
+//! Roles, numbers and agents follow the rules.
 
 use ringback_engine::{
     CommandError, ConstraintCheck, ConstraintProblem, DeleteAgent, DeleteEnvironment, DeleteNumber,
@@ -178,7 +178,7 @@ async fn a_role_needs_inbound_and_published_outbound_sources() {
         fault,
     });
     assert_eq!(wrong, rejected(CommandError::Invalid(problems.to_vec())));
-    // A draft that is inbound, too: of two faults the first is told.
+    // An inbound draft: of two faults the first is reported.
     let unpublish = PublishAgent {
         environment: here,
         id: taker,
@@ -353,8 +353,8 @@ async fn numbers_are_unique_in_use_and_lose_their_default_with_its_agent() {
         .expect("it is empty");
 }
 
-/// An environment whose agent `source` called the contact, whose call back goes to the agent `taker`: the
-/// three of them.
+/// An environment in which agent `source` called the contact, and agent `taker` takes the call back; returns all
+/// three.
 async fn called_back(engine: &Running) -> (EnvironmentId, AgentId, AgentId) {
     let here = environment(engine).await;
     let line = number(engine, here, DIALED).await;
@@ -413,8 +413,8 @@ async fn routed_calls_count_once_per_sid_and_answered_ones_once() {
     for _retransmitted in 0..2 {
         engine.decided_over_sip(&over_sip, Some(e164(DIALED)), returned, b"z", engine.now());
     }
-    // The call "z" used to be stored behind the answer to it, if that came at once; after a restart the
-    // answer was forgotten, and counted again.
+    // The call "z" used to be stored behind its answer if the answer came at once; after a restart the answer was
+    // forgotten, and counted again.
     for sid in ["z", "x", "x", "z", "y"] {
         let answered = ReportAnswered {
             environment: here,

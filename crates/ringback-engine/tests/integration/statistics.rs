@@ -1,4 +1,4 @@
-//! Counters agree with their rows, whoever is deleted meanwhile.
+//! Counters agree with their rows, even if agents are deleted meanwhile.
 
 use ringback_engine::{
     Archive, DeleteAgent, NewCall, PublishAgent, RecordCalls, ReportAnswered, RoleFields, RoleMode,
@@ -84,7 +84,7 @@ fn counted(engine: &Running, environment: EnvironmentId) -> (u64, u64, Vec<(Stri
     )
 }
 
-/// A call was decided by a directory that knew its source; it was counted by one that did not.
+/// A call used to be decided by a directory that knew its source, and counted by one that did not.
 #[tokio::test]
 async fn a_callback_decided_before_its_source_was_deleted_counts_in_total_and_row() {
     let (memory, clock) = (MemoryJournal::default(), StillClock::at(NOW));
@@ -107,7 +107,7 @@ async fn a_callback_decided_before_its_source_was_deleted_counts_in_total_and_ro
     let rows = |answered| (1, answered, vec![("source".to_owned(), 1)]);
     assert_eq!(counted(&engine, world.here), rows(0));
 
-    // Answered callbacks count although both agents are gone, after a restart too.
+    // Answered callbacks count although both agents are deleted, also after a restart.
     engine.answered_over_sip(world.here, b"late", engine.now());
     assert_eq!(counted(&engine, world.here), rows(1));
     drop(engine);
@@ -155,7 +155,7 @@ async fn an_answer_counts_after_a_restart_without_the_agents() {
     );
 }
 
-/// Each node counts what the other has routed, once, and goes on counting after a restart.
+/// Each node counts the calls of the other one, once, and goes on counting after a restart.
 #[test]
 fn callbacks_that_one_node_routes_are_counted_by_all() {
     let runtime = tokio::runtime::Builder::new_current_thread().build();
@@ -183,7 +183,7 @@ fn callbacks_that_one_node_routes_are_counted_by_all() {
             avoided: UserSet::NONE,
             usable: &|_: &Target, _: &ringback_routing::Placeholders| true,
         };
-        // Until the other node has all that the first was told.
+        // Wait until the other node has everything that the first one acknowledged.
         let directory = loop {
             let directory = engine.directory().clone();
             let decision = decide(&directory, engine.contacts(), &question).expect("readable");
@@ -205,7 +205,7 @@ fn callbacks_that_one_node_routes_are_counted_by_all() {
             wait(&engines, 2);
         }
     }
-    // Whichever node it is reported to; the counters of both contain everything when they have ended.
+    // The answer may be reported to either node; in the end the counters of both contain everything.
     let report = ReportAnswered {
         environment: world.here,
         sid: "call 1".to_owned(),

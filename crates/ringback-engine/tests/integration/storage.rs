@@ -106,7 +106,7 @@ async fn learned_call_counts_before_it_is_durable() {
     };
     let tickets = [call, again].map(|call| engine.learned_over_sip(call).expect("taken"));
     assert_eq!(shown(), 1);
-    // It waits until storage takes writes.
+    // The call waits until storage accepts writes.
     let failed = engine.record_learned(here, &tickets).await;
     assert!(matches!(failed, Err(SubmitError::StorageUnavailable)));
     assert_eq!(shown(), 1);
@@ -201,7 +201,7 @@ async fn every_answer_is_right_while_contacts_are_loaded_and_written() {
 
 #[tokio::test]
 async fn storage_that_heals_is_noticed_without_a_write() {
-    // Nobody wrote to a node that was not ready, and so it stayed that way for good.
+    // A node that is not ready gets no writes, and so it used to stay that way for good.
     let memory = MemoryJournal::default();
     let engine = open(&memory, &StillClock::at(NOW));
     memory.fail(true);
@@ -216,8 +216,8 @@ async fn storage_that_heals_is_noticed_without_a_write() {
 
 #[tokio::test]
 async fn a_contact_that_cannot_be_read_has_no_answer_until_it_can() {
-    // What could not be read was taken for a contact that was never called, and the part of the index that
-    // it belongs to was never loaded.
+    // A contact that could not be read used to be treated as never called, and its part of the index was never
+    // loaded.
     const CONTACTS: u64 = 200;
     const DAMAGED: u64 = 7;
     let memory = MemoryJournal::default();
@@ -272,7 +272,7 @@ async fn a_contact_that_cannot_be_read_has_no_answer_until_it_can() {
     }
     assert!(!engine.health().index_damaged);
 
-    // With the index whole, a change that cannot be followed leaves it out of date.
+    // With the index loaded, a change that cannot be read back leaves the index out of date.
     memory.damage(Some(contact(DAMAGED)));
     record(&engine, vec![call(DAMAGED, "again")]).await;
     assert!(engine.health().index_damaged);

@@ -1,10 +1,10 @@
-//! An engine over a journal in memory, and what tests fill it with.
+//! An engine over a journal in memory, and functions to fill it.
 
 use ringback_engine::{CreateAgent, CreateEnvironment, CreateNumber, Engine, PublishAgent};
 use ringback_routing::{AgentId, AgentStatus, Direction, E164, EnvironmentId, NumberId, Target};
 pub(crate) use ringback_testkit::{MemoryJournal, StillClock};
 
-/// Ends its engine when a test is over, however it ends.
+/// Shuts its engine down when a test ends, also by a panic.
 pub(crate) struct Running(pub(crate) Engine);
 
 impl std::ops::Deref for Running {

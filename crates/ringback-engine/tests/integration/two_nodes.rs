@@ -1,5 +1,5 @@
-//! Two engines over one log: whatever one does while the other is about to append, both end with the same, and
-//! nothing that was acknowledged is lost.
+//! Two engines on one log: whatever one does just before the other appends, both end in the same state, and
+//! nothing acknowledged is lost.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use tokio::runtime::Runtime;
 
 use crate::support::{MemoryJournal, NOW, Running, StillClock, e164, environment, open};
 
-/// What a client asks one of the nodes; agents, numbers and contacts are those of this index, if there are any.
+/// A request of a client to one of the nodes. Agents, numbers and contacts are given by index, if there are any.
 #[derive(Clone, Debug)]
 enum Ask {
     Agent(bool, usize),
@@ -54,20 +54,20 @@ fn ask() -> impl Strategy<Value = Ask> {
     ]
 }
 
-/// What was acknowledged.
+/// The changes that were acknowledged.
 #[derive(Default)]
 struct Acknowledged {
-    /// The agents that were made, in the order of their answers, and those that were deleted.
+    /// The agents that were created, in the order of the answers, and those that were deleted.
     agents: Vec<AgentId>,
     deleted: Vec<AgentId>,
-    /// The numbers that were entered, by whom they are found, and those that were deleted.
+    /// The numbers that were created, with their ids, and those that were deleted.
     numbers: Vec<(NumberId, E164)>,
     deleted_numbers: Vec<NumberId>,
-    /// The highest status that was taken for each call, until its contact is forgotten.
+    /// The highest status accepted for each call, until its contact is forgotten.
     calls: HashMap<u8, (AgentId, E164, CallStatus)>,
 }
 
-/// Two nodes, and what clients know of them.
+/// Two nodes, and the changes that their clients know of.
 struct World {
     engines: [Arc<Running>; 2],
     journals: [MemoryJournal; 2],
@@ -75,14 +75,14 @@ struct World {
     acknowledged: Arc<Mutex<Acknowledged>>,
 }
 
-/// What runs a client.
+/// The runtime of a client.
 fn runtime() -> Runtime {
     tokio::runtime::Builder::new_current_thread()
         .build()
         .expect("it needs nothing")
 }
 
-/// Submits from a thread of its own, because the one that asks may stand in the other node's writer.
+/// Submits from a thread of its own, because the caller may be running in the other node's writer.
 fn submit<C: Command>(engine: &Engine, command: C) -> Result<C::Output, SubmitError> {
     std::thread::scope(|scope| {
         let run = || runtime().block_on(engine.submit(command));
@@ -90,7 +90,7 @@ fn submit<C: Command>(engine: &Engine, command: C) -> Result<C::Output, SubmitEr
     })
 }
 
-/// Asks a node, and notes what it acknowledges.
+/// Sends a request to a node, and notes what it acknowledges.
 fn carry_out(engine: &Engine, here: EnvironmentId, known: &Mutex<Acknowledged>, ask: &Ask) {
     let agent = |index: usize| known.lock().agents.get(index).copied();
     let number = |index: usize| known.lock().numbers.get(index).map(|(id, _)| *id);
@@ -248,14 +248,14 @@ impl World {
         world
     }
 
-    /// Waits until each node has what the log has.
+    /// Waits until each node has applied the whole log.
     fn settle(&self) {
         let last = || self.journals.iter().map(MemoryJournal::position).max();
         for (engine, journal) in self.engines.iter().zip(&self.journals) {
             while Some(journal.position()) < last() {
                 std::thread::yield_now();
             }
-            // The entry is taken from the log before it is shown, and commands come behind that.
+            // A node reads an entry before it applies it, and runs later commands only after that.
             let nothing = RecordCalls {
                 environment: self.here,
                 calls: Vec::new(),
@@ -264,7 +264,7 @@ impl World {
         }
     }
 
-    /// Asks a node for the first; when it is about to append, others happen on the other node.
+    /// Sends the first request to a node. When that node is about to append, the others run on the other node.
     fn race(&self, node: usize, first: &Ask, others: Vec<Ask>) {
         let other = Arc::clone(&self.engines[1 - node]);
         let (here, known) = (self.here, Arc::clone(&self.acknowledged));
@@ -274,11 +274,11 @@ impl World {
             }
         });
         carry_out(&self.engines[node], self.here, &self.acknowledged, first);
-        // A command that changes nothing appends nothing. Two nodes that wait for one another would wait for ever.
+        // A command that changes nothing appends nothing. Then two nodes would wait for each other without end.
         self.journals[node].clear_interposed();
     }
 
-    /// Both nodes show the same, and all that was acknowledged.
+    /// Both nodes show the same state, with everything that was acknowledged.
     fn check(&self) {
         self.settle();
         let [first, second] = [0, 1].map(|node| Shown::read(&*self.journals[node].archive()));
@@ -296,7 +296,7 @@ impl World {
                 .filter(|(id, _)| !known.deleted_numbers.contains(id))
                 .collect();
             for (id, number) in &left {
-                // One owner, and the same for whoever asks by the number or by its identifier.
+                // One owner, and the same one by the number and by its identifier.
                 assert_eq!(left.iter().filter(|(_, other)| other == number).count(), 1);
                 let found = directory.number(*number).expect("entered");
                 assert_eq!(found.record.id, *id);
@@ -345,7 +345,7 @@ proptest! {
             world.race(node, &first, others);
         }
         world.check();
-        // A node that comes later, or comes back, gets there too.
+        // A node that comes later, or comes back, reaches the same state.
         let clock = StillClock::at(NOW);
         let third = world.journals[0].beside();
         let late = open(&third, &clock);
@@ -361,7 +361,7 @@ proptest! {
     }
 }
 
-/// Whoever loses every race is told so at last, and has changed nothing.
+/// A command that loses every race gets an error in the end, and has changed nothing.
 #[test]
 fn a_command_that_always_comes_late_is_answered_in_the_end() {
     let world = World::new();

@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::*;
 
-/// What is durable, as a journal would have it.
+/// The durable state, as in a journal.
 #[derive(Default)]
 struct Stored {
     counts: StoredCounts,
@@ -19,7 +19,7 @@ struct Stored {
 }
 
 impl Stored {
-    /// Commits.
+    /// Commits changes.
     fn commit(&mut self, changes: &[Change]) {
         for change in changes {
             match change {
@@ -37,7 +37,7 @@ impl Stored {
         }
     }
 
-    /// A tally that starts from it.
+    /// A tally that starts from this state.
     fn open(&self, directory: &Directory) -> Tally {
         let mut tally = Tally::new(self.counts.clone(), self.mark);
         for event in &self.events {
@@ -95,14 +95,14 @@ fn shown(tally: &Tally, directory: &Directory) -> StoredCounts {
     counts
 }
 
-/// What happens.
+/// A step of the model.
 #[derive(Clone, Debug)]
 enum Event {
-    /// Calls are routed: the first number, how many, from which agent and to which, when.
+    /// Calls are routed: first number, how many, source agent, agent, and second.
     Arrive(u64, u64, usize, usize, u32),
     /// A call is answered.
     Answer(u64),
-    /// The writer makes something durable, or fails to; the roll-up may begin.
+    /// The writer commits what is pending, or fails to; a roll-up may begin.
     Tick { roll_up: bool, fails: bool },
     /// The writer looks counters up.
     LookUp,
@@ -169,8 +169,8 @@ fn directory(agents: &BTreeSet<usize>) -> Directory {
     Directory::load(7, environments, agents, Vec::new(), Vec::new(), Vec::new())
 }
 
-/// The way of a call to this agent from that one or its neighbor, who is of the same environment; both may
-/// have been deleted since. None where the agent has had no slot in this run.
+/// The route of a call to this agent, from this source or its neighbor in the same environment; both may have
+/// been deleted since. `None` if the agent had no slot in this run.
 fn route(
     directory: &Directory,
     slots: &HashMap<usize, AgentSlot>,
@@ -194,7 +194,7 @@ fn route(
     })
 }
 
-/// Runs a model beside a tally.
+/// Runs a model and a tally side by side.
 struct Run {
     stored: Stored,
     alive: BTreeSet<usize>,
@@ -284,7 +284,7 @@ impl Run {
         }
     }
 
-    /// Commits what is pending, or fails; tells whether there was anything.
+    /// Commits what is pending, or fails; returns whether there was anything.
     fn tick(&mut self, roll_up: bool, fails: bool) -> bool {
         let changes = self.tally.take_pending(&self.directory, roll_up);
         let any = !changes.is_empty();
@@ -343,7 +343,7 @@ proptest! {
             }
             run.check();
         }
-        // In the end the stored counters have everything, and none of it is counted again.
+        // In the end the stored counters contain everything, and nothing is counted again.
         while run.tick(true, false) || run.tally.is_rolling_up() {
             run.tally.prepare_roll_up(&run.directory);
         }
@@ -357,7 +357,7 @@ proptest! {
     }
 }
 
-/// With a mark only behind the last piece, a crash between two pieces would count the first one twice.
+/// If only the last piece had a mark, a crash between two pieces would count the first one twice.
 #[test]
 fn a_crash_between_two_pieces_counts_nothing_twice() {
     let mut run = Run::new();
@@ -371,7 +371,7 @@ fn a_crash_between_two_pieces_counts_nothing_twice() {
         if run.stored.mark.partial.is_some() {
             crashes += 1;
             run.crash();
-            // Calls that come in between belong to the next roll-up.
+            // Calls that arrive in between belong to the next roll-up.
             run.arrive(1_000 + crashes, 0, 1, 87_000);
         }
         run.check();
@@ -380,7 +380,7 @@ fn a_crash_between_two_pieces_counts_nothing_twice() {
     assert_eq!(run.stored.counts, count(&run.calls));
 }
 
-/// The answer to a call was durable, and counted, before the call itself, where more calls waited than one commit takes.
+/// If more calls waited than one commit takes, an answer used to become durable, and counted, before its call.
 #[test]
 fn an_answer_becomes_durable_with_its_call_or_after_it() {
     let mut run = Run::new();
@@ -393,7 +393,7 @@ fn an_answer_becomes_durable_with_its_call_or_after_it() {
     run.check();
 }
 
-/// A call for which no agent was found is known after a restart too, unless its environment is gone.
+/// A call without an agent is known after a restart too, unless its environment was removed.
 #[test]
 fn calls_without_an_agent_are_known_after_a_restart() {
     let mut run = Run::new();
