@@ -595,9 +595,9 @@ fn report(rows: &[Value]) -> String {
         format!("\nWith transparent huge pages (`GLIBC_TUNABLES={HUGE_PAGES}`):\n\n{table}")
     };
     format!(
-        "Median and spread of the rounds. Bytes are resident memory to a contact with one call. Hits, misses \
-         and decisions are random, and each needs the one before; those of a batch of 32 need nothing of each \
-         other, and are overlapped when the index is told of the batch first. A sweep drops half of the contacts.\n\n{lookups}\n\
+        "Median and spread of the rounds. Bytes are resident memory per contact with one call. Hits, misses \
+         and decisions are random, and each needs the result of the one before; those of a batch of 32 are \
+         independent, and overlap if the batch is warmed up first. A sweep drops half of the contacts.\n\n{lookups}\n\
          Pauses in microseconds, and how many were over a millisecond, while new contacts arrive at a \
          steady rate; nothing is two threads that only read the clock, so its pauses are the machine's own.\n\n\
          {pauses}{huge}"
