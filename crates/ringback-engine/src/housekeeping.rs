@@ -59,8 +59,8 @@ fn finish_loading(shared: &Shared, began: Instant) {
         );
     } else {
         tracing::error!(
-            "stored contacts cannot be read: questions about them are answered with 503 until the data \
-             directory is mended; every other contact is served"
+            "stored contacts cannot be read: calls of these contacts are answered with 503 until the \
+             data directory is repaired; all others are served"
         );
     }
 }
@@ -147,7 +147,7 @@ fn sweep(shared: &Shared, jobs: &mpsc::Sender<Job>, now: Timestamp) {
         return;
     }
     if let Err(error) = shared.archive.tidy(routed_before) {
-        tracing::error!(%error, "what is swept cannot leave storage yet");
+        tracing::error!(%error, "old events cannot be removed from storage yet");
     }
     let cutoffs = cutoffs(&directory, now);
     let mut swept = 0;
@@ -170,7 +170,7 @@ fn sweep(shared: &Shared, jobs: &mpsc::Sender<Job>, now: Timestamp) {
                     ControlFlow::Continue(())
                 });
         if let Err(error) = visited {
-            tracing::error!(%error, "old calls could not be looked for");
+            tracing::error!(%error, "old calls could not be searched for");
             return;
         }
         for (environment, contacts) in old {
@@ -191,7 +191,7 @@ fn sweep(shared: &Shared, jobs: &mpsc::Sender<Job>, now: Timestamp) {
     if swept > 0 {
         tracing::info!(
             contacts = swept,
-            "calls past every recency window were dropped"
+            "dropped calls that are older than every recency window"
         );
     }
 }

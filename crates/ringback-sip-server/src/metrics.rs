@@ -203,7 +203,7 @@ impl Metrics {
         page.head(
             "reply_duration_seconds",
             "histogram",
-            "Time from a request to its reply; over UDP from when the system took it in",
+            "Time from a request to its reply; over UDP from its arrival in the system",
         );
         for (index, name) in TRANSPORTS.iter().enumerate() {
             let mut count = 0;
@@ -246,19 +246,19 @@ impl Metrics {
         for (name, help, names, counters) in [
             (
                 "connections_total",
-                "TCP, TLS and HEP connections by what became of them",
+                "TCP, TLS and HEP connections, by event",
                 Connection::NAMES,
                 self.connections.as_slice(),
             ),
             (
                 "hep_packets_total",
-                "HEP packets",
+                "HEP packets, by result",
                 Hep::NAMES,
                 self.hep.as_slice(),
             ),
             (
                 "learned_total",
-                "What was learned",
+                "Messages that calls were learned from, by result",
                 LearnedEvent::NAMES,
                 self.learned.as_slice(),
             ),
@@ -349,7 +349,7 @@ const SERVER_TOTALS: [ServerValue; 2] = [
     ),
     (
         "socket_drops_total",
-        "Datagrams that the system dropped: ACKs, what was held back on overload, and where no room was left",
+        "Datagrams that the system dropped: ACKs, INVITEs held back on overload, and datagrams without room",
         |_, gauges| gauges.socket_drops,
     ),
 ];
@@ -440,12 +440,12 @@ impl Page<'_> {
             ),
             (
                 "peer_refused_total",
-                "INVITEs of a peer refused for their number",
+                "INVITEs of a peer refused because they were over a limit",
                 PeerCounters::refused_in_all,
             ),
             (
                 "peer_dropped_total",
-                "Other messages of a peer dropped for their number",
+                "Other messages of a peer dropped because they were over their limit",
                 |shard| shard.dropped.get(),
             ),
         ];

@@ -139,7 +139,7 @@ impl<P: Program> SipServer<P> {
         {
             tracing::warn!(
                 %address,
-                "no [[sip.peers]] are configured: only this machine is served, everybody else is a stranger"
+                "no [[sip.peers]] are configured: only this machine is served; all other sources are dropped as strangers"
             );
         }
         let shards = sockets.udp.len() + 1;

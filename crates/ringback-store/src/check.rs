@@ -134,13 +134,13 @@ impl Alarm {
                     file = %damage.path.display(),
                     byte = damage.offset,
                     found = damage.what,
-                    "stored data is damaged: what cannot be read is answered with 503; stop the server and put the \
-                     data directory, or this file, back from a copy"
+                    "stored data is damaged: calls that need it are answered with 503; stop the server and restore \
+                     the data directory, or this file, from a backup"
                 );
                 state.damage.insert(path, damage);
             }
             None if state.damage.remove(&path).is_some() => {
-                tracing::info!(file = %path.display(), "a damaged file is sound again");
+                tracing::info!(file = %path.display(), "a damaged file is readable again");
             }
             _ => {}
         }

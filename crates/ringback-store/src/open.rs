@@ -46,7 +46,7 @@ impl Store {
             };
             let written = format.write(directory);
             written.map_err(|error| failure(unavailable(error)))?;
-            tracing::info!(format = FORMAT, "the data directory has today's format");
+            tracing::info!(format = FORMAT, "the data directory has the current format");
             store.skip_to_end();
         }
         Ok(store)

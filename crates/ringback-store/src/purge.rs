@@ -47,7 +47,7 @@ impl Tables {
                 state.due = wait.map(|wait| Instant::now() + wait);
                 drop(state);
                 if wait.is_none() {
-                    tracing::info!("erased contacts are gone from the files");
+                    tracing::info!("erased contacts were removed from the files");
                 }
             }
             Err(error) => {
@@ -56,7 +56,7 @@ impl Tables {
                 if !self.progress.lock().closing {
                     tracing::warn!(
                         error = %describe(&error),
-                        "erased contacts cannot leave the files yet; it is tried again"
+                        "erased contacts cannot be removed from the files yet; trying again"
                     );
                 }
             }

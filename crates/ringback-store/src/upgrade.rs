@@ -46,7 +46,7 @@ pub(crate) fn current_format(
         rewrite(directory, &format, settings)?;
     }
     move_in(directory, &new).map_err(failure)?;
-    tracing::info!(format = FORMAT, "the data directory has today's format");
+    tracing::info!(format = FORMAT, "the data directory has the current format");
     Format::read(directory)
 }
 
@@ -59,7 +59,7 @@ fn rewrite(
     tracing::info!(
         found = format.version,
         format = FORMAT,
-        "the data directory is of an older version and is rewritten; that needs as much room again"
+        "the data directory has an older format and is rewritten; that needs as much free disk as it takes now"
     );
     let failure = |error| OpenStoreError::from_journal(directory.to_owned(), error);
     let io_failure = |error: io::Error| failure(unavailable(error));

@@ -113,7 +113,7 @@ impl<P: Program> Worker<P> {
             .local_addr()
             .is_ok_and(|address| address.ip().is_unspecified());
         if let Err(error) = self.socket.set_read_timeout(None) {
-            tracing::warn!(%error, "waiting over UDP keeps a timer");
+            tracing::warn!(%error, "the UDP socket keeps its receive timeout");
         }
         let mut receiver = Receiver::new(has_many_addresses);
         let mut sender = Sender::new();
@@ -159,7 +159,7 @@ impl<P: Program> Worker<P> {
     fn lift(&self, pressure: &mut Pressure) {
         if let Err(error) = PacketFilter::default().attach(&self.socket) {
             // Tried again after the next time without datagrams.
-            tracing::debug!(%error, "the system does not let INVITEs pass again");
+            tracing::debug!(%error, "the packet filter that holds INVITEs back cannot be removed yet");
             return;
         }
         pressure.lift();
@@ -259,7 +259,7 @@ impl<P: Program> Worker<P> {
         let filter = pressure.batch(now.uptime, waited, count);
         if let Some(Err(error)) = filter.map(|filter| filter.attach(&self.socket)) {
             // The number of INVITEs is still limited, at a higher cost.
-            tracing::debug!(%error, "the system does not hold INVITEs back for us");
+            tracing::debug!(%error, "the packet filter that holds INVITEs back cannot be attached");
             pressure.filter_failed();
         }
         shard.set_overloaded(pressure.is_high());
