@@ -139,7 +139,7 @@ pub enum SubmitError {
     StorageUnavailable,
     /// Changes of other nodes came first again and again, so the command was never committed: the same command
     /// may succeed later. Happens only if several nodes share a log.
-    #[error("lost against the changes of others too often")]
+    #[error("changes of other nodes came first too often")]
     Conflict,
     /// The engine has been shut down.
     #[error("shutting down")]

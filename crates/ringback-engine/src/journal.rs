@@ -77,7 +77,7 @@ pub struct Entry {
 pub enum AppendError {
     /// The log has entries behind the expected last one, and the facts may contradict them: apply those entries
     /// and check again.
-    #[error("the log has gone on")]
+    #[error("the log has newer entries")]
     Conflict,
     /// Storage failed.
     #[error(transparent)]

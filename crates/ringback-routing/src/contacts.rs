@@ -29,7 +29,7 @@ pub trait Contacts {
 /// What is remembered of a contact cannot be read at present, because storage is damaged or fails. Do not answer
 /// as if nothing were remembered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("what is remembered of the contact cannot be read")]
+#[error("the remembered calls of the contact cannot be read")]
 pub struct ContactUnreadable;
 
 /// A remembered outbound call.

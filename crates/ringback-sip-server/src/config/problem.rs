@@ -71,10 +71,10 @@ pub enum ConfigProblem {
     InternationalPrefix(String),
     /// Write `sip:host`, `sip:host:port`, `sip:{dialed}@host` or the like: without headers, and with a user only
     /// of placeholders.
-    #[error("`{0}` is not a SIP URI without a user, or with one of placeholders")]
+    #[error("`{0}` is not a SIP URI without a user, or with a user of placeholders only")]
     NextHop(String),
     /// TLS listens, but this key is missing.
-    #[error("is needed where TLS listens")]
+    #[error("is required if TLS listens")]
     Needed,
     /// The file cannot be read, or holds no PEM of this kind.
     #[error("`{path}` holds no usable PEM: {cause}")]

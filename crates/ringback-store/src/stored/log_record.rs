@@ -133,7 +133,7 @@ struct StoredOwners {
 
 /// Why changes cannot be written.
 #[derive(Debug, thiserror::Error)]
-#[error("changes cannot be written down: {0}")]
+#[error("changes cannot be encoded: {0}")]
 pub(crate) struct Unwritable(String);
 
 /// Appends changes to the buffer.
