@@ -3,27 +3,21 @@
 use ringback_routing::{
     Caller, DialedNumber, Directory, E164, Environment, NumberRulesRef, WrittenNumber,
 };
-use ringback_sip_proto::{Identity, Message};
+use ringback_sip_proto::{Identity, Invite, Message};
 
 use crate::peers::{DialedSource, Peer};
 
-/// The dialed number: the first of the peer's sources that reads as a number. `request_uri` is the identity in
-/// the request URI.
+/// The dialed number: the first of the peer's sources that reads as a number.
 ///
 /// Without a country of the peer the number needs `+` or the international prefix, unless the peer sends E.164
 /// without plus: its environment is not known yet.
-pub(crate) fn first_dialed(
-    message: &Message<'_>,
-    request_uri: Identity,
-    peer: &Peer,
-) -> Option<E164> {
-    dialed_numbers(message, request_uri, peer, peer.rules.borrowed()).next()
+pub(crate) fn first_dialed(invite: &Invite<'_>, peer: &Peer) -> Option<E164> {
+    dialed_of_invite(invite, peer).next()
 }
 
 /// If the first number is not ours: the first number of the peer's further sources that is.
 pub(crate) fn further_dialed<'d>(
-    message: &Message<'_>,
-    request_uri: Identity,
+    invite: &Invite<'_>,
     peer: &Peer,
     directory: &'d Directory,
 ) -> Option<(E164, DialedNumber<'d>)> {
@@ -31,7 +25,7 @@ pub(crate) fn further_dialed<'d>(
     if matches!(*peer.dialed_order, [DialedSource::RequestUri]) {
         return None;
     }
-    dialed_numbers(message, request_uri, peer, peer.rules.borrowed())
+    dialed_of_invite(invite, peer)
         .skip(1)
         .find_map(|number| Some((number, directory.dialed(number)?)))
 }
@@ -90,7 +84,17 @@ fn rules<'p>(peer: &'p Peer, environment: Option<&Environment>) -> NumberRulesRe
     rules
 }
 
-/// The dialed numbers in the peer's sources that read as numbers.
+/// The dialed numbers of an INVITE, by the peer's own rules.
+fn dialed_of_invite<'m>(
+    invite: &'m Invite<'m>,
+    peer: &'m Peer,
+) -> impl Iterator<Item = E164> + use<'m> {
+    let request_uri = invite.request_uri_identity(&peer.strip_prefixes);
+    dialed_numbers(invite.message(), request_uri, peer, peer.rules.borrowed())
+}
+
+/// The dialed numbers in the peer's sources that read as numbers. `request_uri` is the identity in the request
+/// URI.
 fn dialed_numbers<'m>(
     message: &'m Message<'m>,
     request_uri: Identity,

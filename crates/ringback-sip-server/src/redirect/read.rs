@@ -108,11 +108,7 @@ impl<'m, 'r> Call<'m, 'r> {
     /// A call whose numbers are not looked up yet.
     fn new(invite: Invite<'m>, source: Source<'r>, gate: Gate<'r>, excess: Option<Excess>) -> Self {
         Self {
-            dialed: identity::first_dialed(
-                invite.message(),
-                invite.request_uri_identity(&source.peer.strip_prefixes),
-                source.peer,
-            ),
+            dialed: identity::first_dialed(&invite, source.peer),
             invite,
             source,
             gate,

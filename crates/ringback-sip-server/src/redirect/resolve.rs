@@ -12,15 +12,14 @@ pub(crate) fn resolve<'r>(calls: &mut [Call<'_, 'r>], directory: &'r Directory) 
         call.number = call.dialed.and_then(|dialed| directory.dialed(dialed));
     }
     for call in calls {
-        let (message, peer) = (call.invite.message(), call.source.peer);
+        let peer = call.source.peer;
         if call.number.is_none() && call.dialed.is_some() {
-            let request_uri = call.invite.request_uri_identity(&peer.strip_prefixes);
-            let ours = identity::further_dialed(message, request_uri, peer, directory);
+            let ours = identity::further_dialed(&call.invite, peer, directory);
             if let Some((dialed, number)) = ours {
                 (call.dialed, call.number) = (Some(dialed), Some(number));
             }
         }
         let environment = call.number.map(|number| &number.environment.record);
-        call.caller = identity::caller(message, peer, environment);
+        call.caller = identity::caller(call.invite.message(), peer, environment);
     }
 }
