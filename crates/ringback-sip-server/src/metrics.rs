@@ -74,19 +74,17 @@ impl Metrics {
 
     /// The sums over all threads.
     pub(crate) fn totals(&self) -> Totals {
-        let sum = |count: fn(&CounterShard) -> u64| self.shards.iter().map(count).sum();
-        let all = |counters: &[Counter]| -> u64 { counters.iter().map(Counter::get).sum() };
+        let all = |counters: fn(&CounterShard) -> &[Counter]| {
+            self.sum(|shard| counters(shard).iter().map(Counter::get).sum())
+        };
+        let decided = all(|shard| shard.decisions.as_flattened());
         Totals {
-            messages: self.shards.iter().map(|shard| all(&shard.received)).sum(),
-            calls: self
-                .shards
-                .iter()
-                .map(|shard| all(shard.decisions.as_flattened()) + shard.forwarded.get())
-                .sum(),
-            retransmissions: sum(|shard| shard.retransmissions.get()),
-            replies: self.shards.iter().map(|shard| all(&shard.replies)).sum(),
-            refused: self.shards.iter().map(|shard| all(&shard.refused)).sum(),
-            dropped: self.shards.iter().map(|shard| all(&shard.dropped)).sum(),
+            messages: all(|shard| &shard.received),
+            calls: decided + self.sum(|shard| shard.forwarded.get()),
+            retransmissions: self.sum(|shard| shard.retransmissions.get()),
+            replies: all(|shard| &shard.replies),
+            refused: all(|shard| &shard.refused),
+            dropped: all(|shard| &shard.dropped),
         }
     }
 
@@ -98,21 +96,7 @@ impl Metrics {
         rates: Rates,
         strangers: StrangersStatus,
     ) -> SipStatus {
-        type Count<'m> = &'m dyn Fn(&CounterShard, usize) -> u64;
-        let sum =
-            |count: Count<'_>, index| self.shards.iter().map(|shard| count(shard, index)).sum();
-        let named = |names: &[&'static str], count: Count<'_>| -> BTreeMap<&'static str, u64> {
-            let counts = names.iter().enumerate();
-            counts
-                .map(|(index, name)| (*name, sum(count, index)))
-                .collect()
-        };
-        let occurred = |names: &[&'static str], count: Count<'_>| {
-            let mut counts = named(names, count);
-            counts.retain(|_, count| *count > 0);
-            counts
-        };
-        let read = |counters: &[Counter], index: usize| counters.get(index).map_or(0, Counter::get);
+        let occurred = |(_, count): &(&str, u64)| *count > 0;
         let peer = |(peer, state): (&Peer, &PeerState)| {
             let shards = state.shards();
             let mut refused = BTreeMap::new();
@@ -135,9 +119,9 @@ impl Metrics {
             overloaded: gauges.overloaded,
             draining: gauges.draining,
             rates,
-            messages: named(&TRANSPORTS, &|shard, index| read(&shard.received, index)),
-            dropped: occurred(Dropped::NAMES, &|shard, index| read(&shard.dropped, index)),
-            refused: occurred(Refused::NAMES, &|shard, index| read(&shard.refused, index)),
+            messages: self.values(&MESSAGES).collect(),
+            dropped: self.values(&DROPPED).filter(occurred).collect(),
+            refused: self.values(&REFUSED).filter(occurred).collect(),
             socket_drops: gauges.socket_drops,
             connections: gauges.connections,
             peers: policy.peers().map(peer).collect(),
@@ -173,14 +157,21 @@ impl Metrics {
         self.shards.iter().map(count).sum()
     }
 
+    /// The names of a metric's label, each with its value.
+    fn values(&self, metric: &Labelled) -> impl Iterator<Item = (&'static str, u64)> {
+        let read = metric.read;
+        metric.names.iter().enumerate().map(move |(index, name)| {
+            let count = self.sum(|shard| read(shard).get(index).map_or(0, Counter::get));
+            (*name, count)
+        })
+    }
+
     /// Appends a metric with a value for each name of a label.
     fn write_labelled(&self, metric: &Labelled, page: &mut Page<'_>) {
         page.head(metric.name, "counter", metric.help);
-        for (index, name) in metric.names.iter().enumerate() {
+        for (name, value) in self.values(metric) {
             let labels = format!("{}=\"{name}\"", metric.label);
-            let read =
-                |shard: &CounterShard| (metric.read)(shard).get(index).map_or(0, Counter::get);
-            page.line(metric.name, &labels, self.sum(read));
+            page.line(metric.name, &labels, value);
         }
     }
 
