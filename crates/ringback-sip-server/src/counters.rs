@@ -41,10 +41,7 @@ impl Writers {
 impl Counter {
     /// Adds one to the counter of a shard.
     pub(crate) fn bump(&self, writers: Writers) {
-        match writers {
-            Writers::One => self.0.store(self.get() + 1, Ordering::Relaxed),
-            Writers::Many => self.bump_shared(),
-        }
+        self.add(1, writers);
     }
 
     /// Adds to the counter of a shard.
@@ -61,7 +58,7 @@ impl Counter {
 
     /// Adds one to a counter that all threads share.
     pub(crate) fn bump_shared(&self) {
-        self.0.fetch_add(1, Ordering::Relaxed);
+        self.add(1, Writers::Many);
     }
 
     /// The current value.
@@ -82,7 +79,6 @@ macro_rules! label {
         impl $name {
             /// The name of each value in metrics.
             pub(crate) const NAMES: &[&str] = &[$($text),+];
-
         }
     };
 }
@@ -420,13 +416,8 @@ impl CounterShard {
 
     /// A decision was made.
     pub(crate) fn decided(&self, outcome: Outcome, reason: Reason) {
-        let outcome = match outcome {
-            Outcome::Callback => 0,
-            Outcome::Default => 1,
-            Outcome::Fallback => 2,
-            Outcome::Refused => 3,
-        };
-        if let Some(counter) = self.decisions[outcome].get(reason as usize) {
+        let counters = self.decisions.get(outcome as usize);
+        if let Some(counter) = counters.and_then(|counters| counters.get(reason as usize)) {
             counter.bump(self.writers);
         }
     }
