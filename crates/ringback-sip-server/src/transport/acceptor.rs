@@ -87,24 +87,9 @@ impl<P: Program> Acceptor<P> {
         source: SocketAddr,
     ) -> Result<(), Connection> {
         let policy = self.shared.policy.load();
-        let transport = match self.service {
-            Service::Sip(transport) => transport,
-            Service::Hep => {
-                let of_peer = admit(self.service, &self.shared, &policy, source.ip())?;
-                let of_all = self.take_slot(&policy)?;
-                let Some(stream) = accepted.take() else {
-                    return Ok(());
-                };
-                let shared = Arc::clone(&self.shared);
-                self.spawn((of_all, of_peer), source, async move {
-                    shared.metrics.connection(Connection::Opened);
-                    keep_alive(&stream);
-                    stream::serve(&shared, stream, Mirror::new(&shared, source)).await
-                });
-                return Ok(());
-            }
-        };
-        let of_peer = if policy.is_balancer(source.ip()) {
+        // A load balancer names the peer of a connection once that is open.
+        let is_named_later = self.service != Service::Hep && policy.is_balancer(source.ip());
+        let of_peer = if is_named_later {
             None
         } else {
             Some(admit(self.service, &self.shared, &policy, source.ip())?)
@@ -114,10 +99,17 @@ impl<P: Program> Acceptor<P> {
             return Ok(());
         };
         let shared = Arc::clone(&self.shared);
-        self.spawn(of_all, source, async move {
-            let opened = open(&shared, stream, source, transport, of_peer).await;
-            opened.unwrap_or_else(|end| end)
-        });
+        match self.service {
+            Service::Sip(transport) => self.spawn(of_all, source, async move {
+                let opened = open(&shared, stream, source, transport, of_peer).await;
+                opened.unwrap_or_else(|end| end)
+            }),
+            Service::Hep => self.spawn((of_all, of_peer), source, async move {
+                shared.metrics.connection(Connection::Opened);
+                keep_alive(&stream);
+                stream::serve(&shared, stream, Mirror::new(&shared, source)).await
+            }),
+        }
         Ok(())
     }
 
