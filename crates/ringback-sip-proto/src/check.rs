@@ -296,7 +296,7 @@ fn check_request<'m>(
     let cseq = message.cseq().map_err(refuse)?;
     let from = message.from().map_err(refuse)?;
     let to = message.to().map_err(refuse)?;
-    message.max_forwards().map_err(refuse)?;
+    let hops = message.max_forwards().map_err(refuse)?;
     if message.count(HeaderName::ContentType) > 1 {
         return Err(header_error(HeaderName::ContentType, Problem::Duplicate));
     }
@@ -308,7 +308,7 @@ fn check_request<'m>(
     }
     let goal = match role {
         Role::Redirect => redirect_goal(message, method, to.tag().is_some(), uri.scheme())?,
-        Role::Proxy => proxy_goal(message, method, uri.scheme())?,
+        Role::Proxy => proxy_goal(message, method, uri.scheme(), hops)?,
     };
     let request = Request {
         method,
@@ -347,11 +347,12 @@ fn redirect_goal(
     Ok(goal)
 }
 
-/// What a proxy looks at besides: RFC 3261 §16.3.
+/// What a proxy looks at besides: RFC 3261 §16.3. `hops` is `Max-Forwards`, if it is there.
 fn proxy_goal(
     message: &Message<'_>,
     method: Option<Method>,
     scheme: Scheme,
+    hops: Option<u8>,
 ) -> Result<Goal, Refusal> {
     if scheme == Scheme::Other {
         return Err(Refusal::UriScheme);
@@ -359,7 +360,7 @@ fn proxy_goal(
     if matches!(method, Some(Method::Ack | Method::Cancel)) {
         return Ok(Goal::Route);
     }
-    let may_go_on = message.max_forwards().is_ok_and(|hops| hops != Some(0));
+    let may_go_on = hops != Some(0);
     if !may_go_on && method != Some(Method::Options) {
         return Err(Refusal::TooManyHops);
     }
