@@ -314,8 +314,11 @@ impl Contacts for ContactIndex {
     }
 
     fn likely_source(&self, environment: EnvironmentSlot, contact: E164) -> Option<AgentSlot> {
-        let calls = self.calls(environment, contact);
-        calls.iter().next().map(|call| call.source)
+        // The table itself holds the newest call, so the further ones are not read.
+        let newest = self
+            .newest
+            .read(pack_contact(environment, contact), |first| first);
+        newest.map(|first| self.source(PackedCall(first)))
     }
 }
 

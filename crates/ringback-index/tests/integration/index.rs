@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 use ringback_index::{ContactIndex, Observed};
 use ringback_routing::{
-    AgentSlot, CallStatus, E164, EnvironmentSlot, RecentCalls, RememberedCall, Timestamp,
+    AgentSlot, CallStatus, Contacts, E164, EnvironmentSlot, RecentCalls, RememberedCall, Timestamp,
 };
 
 use crate::model::{SEED, contact, number};
@@ -69,6 +69,8 @@ proptest! {
             for to in 0..4 {
                 let there: Vec<RememberedCall> =
                     index.calls(HERE, contact(to)).iter().copied().collect();
+                let likely = index.likely_source(HERE, contact(to));
+                prop_assert_eq!(likely, there.first().map(|call| call.source));
                 prop_assert_eq!(there, expected(&told, to));
             }
             prop_assert_eq!(index.calls(EnvironmentSlot(0), contact(0)), RecentCalls::default());
