@@ -60,13 +60,7 @@ impl Identity {
         Self::from_value_without(value, NO_PREFIXES)
     }
 
-    /// Who a URI names.
-    #[must_use]
-    pub fn from_uri(uri: &Uri<'_>) -> Self {
-        Self::from_uri_without(uri, NO_PREFIXES)
-    }
-
-    /// The same, prefixes taken off its user.
+    /// Who a URI names, prefixes taken off its user.
     pub(crate) fn from_uri_without(uri: &Uri<'_>, prefixes: &[Box<str>]) -> Self {
         if uri.scheme() == Scheme::Other {
             return Self::from_broken(uri.as_bytes(), prefixes);

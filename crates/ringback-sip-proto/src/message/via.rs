@@ -162,12 +162,6 @@ impl<'m> Via<'m> {
         self.received
     }
 
-    /// True if replies are asked to come back to the source port (RFC 3581).
-    #[must_use]
-    pub fn wants_rport(&self) -> bool {
-        self.rport.is_some()
-    }
-
     /// True if nothing in the value breaks the grammar.
     #[must_use]
     pub fn is_sound(&self) -> bool {
