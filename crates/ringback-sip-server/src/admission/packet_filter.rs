@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sieve_is_taken_away_again() {
+    fn a_packet_filter_is_taken_away_again() {
         let server = UdpSocket::bind("127.0.0.1:0").unwrap();
         server.set_nonblocking(true).unwrap();
         let address = server.local_addr().unwrap();
@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_sieve_is_taken() {
+    fn a_full_packet_filter_is_accepted() {
         let mut filter = PacketFilter::default();
         for index in 0..MOST_SOURCES {
             let ip = format!("2001:db8::{index:x}").parse().unwrap();

@@ -687,7 +687,7 @@ mod tests {
         /// For each peer, the fraction of an INVITE that has passed the packet filter so far.
         passed: Vec<f64>,
         /// Whether the system has a packet filter.
-        can_sieve: bool,
+        can_filter: bool,
         /// How many datagrams the socket has room for.
         room: usize,
     }
@@ -740,7 +740,7 @@ mod tests {
                 queue: VecDeque::new(),
                 next: vec![10.0; peers],
                 passed: vec![0.0; peers],
-                can_sieve: true,
+                can_filter: true,
                 room: ROOM,
             }
         }
@@ -759,7 +759,7 @@ mod tests {
                     let source_filter =
                         source_filters.find(|source_filter| source_filter.ip == Self::ip(index));
                     let part = source_filter
-                        .filter(|_| self.can_sieve)
+                        .filter(|_| self.can_filter)
                         .map_or(1.0, |source_filter| {
                             f64::from(source_filter.passes) / f64::from(u32::MAX)
                         });
@@ -808,7 +808,7 @@ mod tests {
                 let waited = Duration::from_secs_f64((self.now - first).max(0.0));
                 let count = u32::try_from(batch.len()).unwrap();
                 let filter = self.pressure.batch(now, waited, count);
-                if filter.is_some() && !self.can_sieve {
+                if filter.is_some() && !self.can_filter {
                     self.pressure.filter_failed();
                 }
                 for (at, index) in batch {
@@ -918,9 +918,9 @@ mod tests {
     }
 
     #[test]
-    fn without_a_sieve_what_is_taken_in_is_bounded() {
+    fn without_a_packet_filter_what_is_taken_in_is_bounded() {
         let mut model = Model::new(2);
-        model.can_sieve = false;
+        model.can_filter = false;
         let peers = [peer(1.5 * CAPACITY), peer(1_000.0)];
         model.run(2.0, &peers);
         let met = model.run(1.0, &peers);
@@ -931,7 +931,7 @@ mod tests {
     }
 
     #[test]
-    fn the_sieve_goes_when_the_flood_is_over() {
+    fn the_packet_filter_goes_when_the_flood_is_over() {
         let mut model = Model::new(1);
         model.run(0.5, &[peer(3.0 * CAPACITY)]);
         assert_eq!(model.pressure.filter.sources.len(), 1);
