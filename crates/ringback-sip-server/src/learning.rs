@@ -24,8 +24,8 @@ use std::time::Duration;
 use foldhash::fast::RandomState;
 use parking_lot::Mutex;
 use ringback_routing::{
-    AgentId, CallStatus, Caller, Direction, Directory, DirectoryAgent, E164, EnvironmentId,
-    LearnedCall, Timestamp,
+    AgentId, CallStatus, Direction, Directory, DirectoryAgent, E164, EnvironmentId, LearnedCall,
+    Timestamp,
 };
 use ringback_sip_proto::Message;
 use ringback_sip_proto::message::StartLine;
@@ -64,8 +64,8 @@ pub(crate) struct Sighting<'s> {
 /// What was learned from one message.
 #[derive(Debug)]
 pub(crate) struct Learned<'m> {
-    /// Whether it is the INVITE of an outbound call.
-    pub(crate) is_outbound: bool,
+    /// The agent that calls, if it is the INVITE of an outbound call.
+    pub(crate) outbound_agent: Option<AgentId>,
     /// Its `Call-ID`.
     pub(crate) call_id: &'m [u8],
     /// When it was captured.
@@ -214,25 +214,26 @@ impl Learning {
         if to.tag().is_some() {
             return None;
         }
-        let learned = |is_outbound, lesson| Learned {
-            is_outbound,
+        let learned = |outbound_agent, lesson| Learned {
+            outbound_agent,
             call_id,
             at: sighting.at,
             lessons: SmallVec::from_iter([lesson]),
         };
-        // An outbound call that is not recorded, for this reason.
-        let unrecorded = |event| Some(learned(true, Lesson::Nothing(event)));
-        let directory = sighting.directory;
-        let (agent, from) = match calling_agent(message, sighting) {
-            Ok(found) => found,
+        let agent = match calling_agent(message, sighting) {
+            Ok(agent) => agent,
             Err(NoAgent::Unnamed) => return None,
             Err(NoAgent::Unknown) => {
                 let lesson = Lesson::Nothing(LearnedEvent::UnknownAgent);
-                return Some(learned(false, lesson));
+                return Some(learned(None, lesson));
             }
         };
+        let outbound = |lesson| Some(learned(Some(agent.record.id), lesson));
+        // An outbound call that is not recorded, for this reason.
+        let unrecorded = |event| outbound(Lesson::Nothing(event));
         let environment = agent.record.environment;
-        let home = directory
+        let home = sighting
+            .directory
             .environment(agent.environment)
             .map(|environment| &environment.record);
         let Some(contact) = identity::dialed_outbound(message, sighting.peer, home) else {
@@ -246,7 +247,7 @@ impl Learning {
             environment,
             agent: agent.record.id,
             contact,
-            from,
+            from: identity::caller(message, sighting.peer, home).number(),
             started_at: sighting.at,
         };
         let key = self.hasher.hash_one(call_id);
@@ -272,7 +273,7 @@ impl Learning {
                 known.leg = leg;
                 let status = early.take(key, leg, sighting.now.uptime);
                 if let Some(call) = status.and_then(|status| known.advance(status, call_id)) {
-                    return Some(learned(true, Lesson::Status(call)));
+                    return outbound(Lesson::Status(call));
                 }
             }
             return unrecorded(LearnedEvent::Repeated);
@@ -287,7 +288,7 @@ impl Learning {
         }
         let call = watched.told(&sid, true);
         seen.insert(key, watched);
-        Some(learned(true, Lesson::Call(call?)))
+        outbound(Lesson::Call(call?))
     }
 
     /// Watches an INVITE that was routed as callback, because its answer counts.
@@ -384,7 +385,7 @@ impl Learned<'_> {
     /// Nothing learned.
     fn nothing(sighting: &Sighting<'_>) -> Self {
         Self {
-            is_outbound: false,
+            outbound_agent: None,
             call_id: &[],
             at: sighting.at,
             lessons: SmallVec::new(),
@@ -560,46 +561,38 @@ enum NoAgent {
     Unnamed,
 }
 
-/// The outbound agent that calls, and the number that it calls from.
+/// The outbound agent that calls.
 ///
 /// # Errors
 /// No outbound agent is named.
 fn calling_agent<'d>(
     message: &Message<'_>,
     sighting: &Sighting<'d>,
-) -> Result<(&'d DirectoryAgent, Option<E164>), NoAgent> {
+) -> Result<&'d DirectoryAgent, NoAgent> {
     let directory = sighting.directory;
     // A dial plan without an agent sends an empty header: it names nobody.
     let named = message
         .header(sighting.agent_header)
         .map(|value| value.as_bytes().trim_ascii())
         .find(|value| !value.is_empty());
-    let agent = match named {
+    match named {
         Some(value) => {
             let id = std::str::from_utf8(value).ok();
             let id = id.and_then(|id| id.parse::<AgentId>().ok());
             id.and_then(|id| directory.agent_by_id(id))
                 .filter(|agent| agent.record.direction == Direction::Outbound)
-                .ok_or(NoAgent::Unknown)?
+                .ok_or(NoAgent::Unknown)
         }
         None => {
             let from = identity::caller(message, sighting.peer, None).number();
             from.and_then(|from| sole_outbound_owner(directory, from))
-                .ok_or(NoAgent::Unnamed)?
+                .ok_or(NoAgent::Unnamed)
         }
-    };
-    let home = directory
-        .environment(agent.environment)
-        .map(|environment| &environment.record);
-    let from = match identity::caller(message, sighting.peer, home) {
-        Caller::Number(from) => Some(from),
-        Caller::Anonymous | Caller::Invalid => None,
-    };
-    Ok((agent, from))
+    }
 }
 
 /// The outbound agent that owns a number, if exactly one does.
-pub(crate) fn sole_outbound_owner(directory: &Directory, number: E164) -> Option<&DirectoryAgent> {
+fn sole_outbound_owner(directory: &Directory, number: E164) -> Option<&DirectoryAgent> {
     let owners = directory.number(number)?.owners();
     let mut outbound = owners
         .filter_map(|slot| directory.agent(slot))

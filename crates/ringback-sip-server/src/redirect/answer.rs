@@ -3,17 +3,14 @@
 use std::sync::Arc;
 
 use ringback_routing::{
-    AgentId, Contacts, Directory, Outcome as DecidedOutcome, Placeholders, Question, Reason,
-    Target, UserSet, decide_dialed, order_targets,
+    Contacts, Outcome as DecidedOutcome, Placeholders, Question, Reason, Target, UserSet,
+    decide_dialed, order_targets,
 };
 use ringback_sip_proto::{Reply, Scheme};
 use smallvec::SmallVec;
-use uuid::Uuid;
 
 use crate::counters::Refused;
-use crate::learning;
 use crate::outbox::Outbox;
-use crate::policy::Policy;
 use crate::program::DecidedCall;
 use crate::redirect::effect::{Effect, Effects, Outcome, UnservedCall};
 use crate::redirect::plan::{Plan, SharedPlan};
@@ -182,12 +179,17 @@ impl Redirect {
         }
         let sighting = sighting(snapshot, call.source);
         let learned = self.learning.outbound(call.invite.message(), &sighting)?;
-        let is_outbound = learned.is_outbound;
+        let agent = learned.outbound_agent;
         effects.push(Effect::Learned(learned));
-        let plan = call.source.forward.filter(|_| is_outbound)?;
+        let plan = call.source.forward.filter(|_| agent.is_some())?;
         match plan.plan() {
             Plan::Forward { next_hop } if Placeholders::are_in(next_hop) => {
-                let filling = outbound_placeholders(snapshot.policy, snapshot.directory, call);
+                let filling = Placeholders {
+                    agent,
+                    source_agent: agent,
+                    dialed: call.dialed,
+                    caller: call.caller,
+                };
                 // A next hop with a placeholder that has no value is not used.
                 let next_hop = filling.fill(next_hop).unwrap_or_default().into();
                 Some(Arc::new(SharedPlan::new(Plan::Forward { next_hop })))
@@ -213,30 +215,5 @@ impl Redirect {
         let contacts = ordered.iter().map(|target| &target.contact);
         self.redirector
             .answer(invite, &decided.answer, contacts, &mut out.bytes)
-    }
-}
-
-/// The values of placeholders in a next hop. Both agents are the one that calls: the agent named in the header,
-/// or else the only outbound agent that owns the calling number.
-fn outbound_placeholders(
-    policy: &Policy,
-    directory: &Directory,
-    call: &Call<'_, '_>,
-) -> Placeholders {
-    let mut named = call
-        .invite
-        .message()
-        .header(&policy.agent_header)
-        .filter_map(|value| Uuid::try_parse(value.text().trim()).ok());
-    let calling = || {
-        let owner = learning::sole_outbound_owner(directory, call.caller.number()?)?;
-        Some(owner.record.id)
-    };
-    let agent = named.next().map(AgentId).or_else(calling);
-    Placeholders {
-        agent,
-        source_agent: agent,
-        dialed: call.dialed,
-        caller: call.caller,
     }
 }

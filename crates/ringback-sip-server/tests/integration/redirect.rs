@@ -407,19 +407,22 @@ fn placeholders_of_a_next_hop_are_filled_in() {
         "[[peers]]\naddress = [\"127.0.0.1\"]\nlearn = true\nnext-hop = \"{hop}\""
     ));
     let client = server.client();
-    let message = invite("+5521988887777", OURS, "hop").replace(
+    let named = invite("+5521988887777", OURS, "hop").replace(
         "Max-Forwards",
         &format!("X-Ringback-Agent: {}\r\nMax-Forwards", OUTBOUND.0),
     );
-    let reply = client.ask(&message);
-    assert_eq!(
-        values(&reply, "Contact"),
-        [format!(
-            "<sip:+5521988887777@gw.example.net;from={OURS};agent={}>",
-            OUTBOUND.0
-        )]
-    );
-    assert_eq!(client.ask(&message), reply);
+    let by_calling_number = invite("+5521988887777", OURS, "hop-by-number");
+    for message in [named, by_calling_number] {
+        let reply = client.ask(&message);
+        assert_eq!(
+            values(&reply, "Contact"),
+            [format!(
+                "<sip:+5521988887777@gw.example.net;from={OURS};agent={}>",
+                OUTBOUND.0
+            )]
+        );
+        assert_eq!(client.ask(&message), reply);
+    }
 }
 
 #[test]
