@@ -157,13 +157,16 @@ impl Ledger {
         let is_due = self
             .reported
             .is_none_or(|reported| uptime.saturating_sub(reported) >= REPORT_EACH);
+        if !is_due {
+            return None;
+        }
         let mut new: Vec<_> = self
             .entries
             .iter()
             .filter(|(_, entry)| entry.unreported > 0)
             .map(|(&(ip, transport), entry)| (ip, transport, entry.unreported))
             .collect();
-        if !is_due || (new.is_empty() && self.unreported_others == 0) {
+        if new.is_empty() && self.unreported_others == 0 {
             return None;
         }
         self.reported = Some(uptime);
