@@ -264,7 +264,7 @@ impl Preparation<'_> {
         erased.insert(part_id(&self.tables.decisions, DECISIONS, &prefix));
         // Ids of calls dropped earlier may be in any part of `sids` that calls were dropped from.
         erased.extend(self.tables.erasures.swept(SIDS));
-        let found = self.calls_under(&prefix)?;
+        let found = self.calls_under(&HashSet::from([prefix]))?;
         let calls = found.into_iter().map(|(call_key, value)| {
             let call = key::decode_call(&call_key, &value, |_| Some(Uuid::nil()))
                 .ok_or_else(|| self.tables.calls.damaged())?;
@@ -276,15 +276,21 @@ impl Preparation<'_> {
         Ok(())
     }
 
-    /// The calls with this key prefix, also those of this commit.
-    fn calls_under(&self, prefix: &[u8]) -> Result<HashMap<Slice, Slice>, JournalError> {
+    /// The calls to the contacts with these key prefixes, also those of this commit.
+    fn calls_under(
+        &self,
+        prefixes: &HashSet<[u8; 15]>,
+    ) -> Result<HashMap<Slice, Slice>, JournalError> {
         let mut found: HashMap<Slice, Slice> = HashMap::new();
-        for item in self.tables.calls.prefix(prefix) {
-            let (call_key, value) = item?;
-            found.insert(call_key, value);
+        for prefix in prefixes {
+            for item in self.tables.calls.prefix(prefix) {
+                found.extend([item?]);
+            }
         }
+        // A commit may have many calls, so they are looked through once for all contacts.
         for (call_key, value) in self.writes.calls.iter() {
-            if call_key.starts_with(prefix) {
+            let prefix = call_key.first_chunk();
+            if prefix.is_some_and(|prefix| prefixes.contains(prefix)) {
                 match value {
                     Some(value) => found.insert(call_key.into(), value.into()),
                     None => found.remove(call_key),
@@ -331,23 +337,22 @@ impl Preparation<'_> {
         let environment = self.intern(sweep.environment.0);
         let mut agents: HashMap<Uuid, bool> = HashMap::new();
         let mut old = Vec::new();
-        for contact in &sweep.contacts {
-            let prefix = key::contact_prefix(environment, *contact);
-            for (call_key, value) in self.calls_under(&prefix)? {
-                let call = key::decode_call(&call_key, &value, |number| self.resolve(number))
-                    .ok_or_else(|| self.tables.calls.damaged())?;
-                let has_agent = match agents.get(&call.agent.0) {
-                    Some(has_agent) => *has_agent,
-                    None => {
-                        let agent_key = key::record_key(key::AGENT, call.agent.0).into();
-                        let has_agent = self.read_state(&agent_key)?.is_some();
-                        agents.insert(call.agent.0, has_agent);
-                        has_agent
-                    }
-                };
-                if !has_agent || !sweep.keeps(call.started_at) {
-                    old.push((call_key, call));
+        let contacts = sweep.contacts.iter();
+        let prefixes = contacts.map(|contact| key::contact_prefix(environment, *contact));
+        for (call_key, value) in self.calls_under(&prefixes.collect())? {
+            let call = key::decode_call(&call_key, &value, |number| self.resolve(number))
+                .ok_or_else(|| self.tables.calls.damaged())?;
+            let has_agent = match agents.get(&call.agent.0) {
+                Some(has_agent) => *has_agent,
+                None => {
+                    let agent_key = key::record_key(key::AGENT, call.agent.0).into();
+                    let has_agent = self.read_state(&agent_key)?.is_some();
+                    agents.insert(call.agent.0, has_agent);
+                    has_agent
                 }
+            };
+            if !has_agent || !sweep.keeps(call.started_at) {
+                old.push((call_key, call));
             }
         }
         // Unlike an erasure, a sweep may leave their bytes in files for longer: see `crate::purge`.
