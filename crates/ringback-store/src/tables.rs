@@ -294,15 +294,7 @@ impl Tables {
         let mut generation = self.generation.lock();
         loop {
             let mut progress = self.progress.lock();
-            while progress.sealed.is_some() {
-                if let Some(failing) = &progress.failing {
-                    return Err(unavailable(failing.clone()));
-                }
-                if progress.closing {
-                    return Err(unavailable("the store is closed"));
-                }
-                self.changed.wait(&mut progress);
-            }
+            self.wait_written(&mut progress)?;
             if generation.size == 0 {
                 return Ok(());
             }
