@@ -150,6 +150,12 @@ fn sweep(shared: &Shared, jobs: &mpsc::Sender<Job>, now: Timestamp) {
         tracing::error!(%error, "old events cannot be removed from storage yet");
     }
     let cutoffs = cutoffs(&directory, now);
+    // An environment that this directory lacks is newer, and its calls must stay; or it was removed, and its agents
+    // before it. So no call in it is old; the journal drops those whose agents it does not have either.
+    let cutoff = |environment: EnvironmentId| {
+        let cutoff = cutoffs.get(&environment).copied();
+        cutoff.unwrap_or(Timestamp::from_seconds(0))
+    };
     let mut swept = 0;
     for part in 0..SMALLEST_SHARE {
         let mut old: HashMap<EnvironmentId, Vec<E164>> = HashMap::new();
@@ -160,10 +166,9 @@ fn sweep(shared: &Shared, jobs: &mpsc::Sender<Job>, now: Timestamp) {
                     if shared.stopping.load(Ordering::Relaxed) {
                         return ControlFlow::Break(());
                     }
-                    let cutoff = cutoffs.get(&id);
+                    let before = cutoff(id);
                     if calls.iter().any(|call| {
-                        cutoff.is_none_or(|cutoff| call.started_at < *cutoff)
-                            || directory.agent_of(id, call.agent).is_none()
+                        call.started_at < before || directory.agent_of(id, call.agent).is_none()
                     }) {
                         old.entry(id).or_default().push(contact);
                     }
@@ -174,12 +179,11 @@ fn sweep(shared: &Shared, jobs: &mpsc::Sender<Job>, now: Timestamp) {
             return;
         }
         for (environment, contacts) in old {
-            let before = cutoffs.get(&environment).copied();
             for contacts in contacts.chunks(SWEPT_AT_ONCE) {
                 swept += contacts.len();
                 let sweep = CallsSwept {
                     environment,
-                    before: before.unwrap_or(now),
+                    before: cutoff(environment),
                     contacts: contacts.to_vec(),
                 };
                 if !append(jobs, Change::CallsSwept(sweep)) {

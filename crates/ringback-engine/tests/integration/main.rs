@@ -7,4 +7,5 @@ mod roles;
 mod statistics;
 mod storage;
 mod support;
+mod sweep;
 mod two_nodes;
