@@ -185,7 +185,7 @@ pub trait Archive: Send + Sync + 'static {
 }
 
 /// The stored part of the directory, each kind in the order of its creation.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct StoredDirectory {
     /// Environments.
     pub environments: Vec<Environment>,

@@ -233,16 +233,7 @@ impl Journal for MemoryJournal {
 
 impl Archive for MemoryJournal {
     fn directory(&self) -> Result<StoredDirectory, JournalError> {
-        let state = self.state.lock();
-        let shown = &state.model.shown;
-        Ok(StoredDirectory {
-            environments: shown.environments.clone(),
-            agents: shown.agents.clone(),
-            numbers: shown.numbers.clone(),
-            assignments: shown.assignments.clone(),
-            tokens: shown.tokens.clone(),
-            departed: shown.departed.clone(),
-        })
+        Ok(self.state.lock().model.shown.directory.clone())
     }
 
     fn counts(&self) -> Result<StoredCounts, JournalError> {

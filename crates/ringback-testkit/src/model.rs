@@ -1,13 +1,13 @@
 //! The expected content of an archive, kept in the simplest way.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use ringback_engine::{Archive, Call, Change, CountMark, RoutedEvent, StoredCounts};
-use ringback_routing::{
-    Agent, AgentId, Assignment, E164, Environment, EnvironmentId, PhoneNumber, Timestamp, Token,
+use ringback_engine::{
+    Archive, Call, Change, CountMark, RoutedEvent, StoredCounts, StoredDirectory,
 };
+use ringback_routing::{Assignment, E164, EnvironmentId, Timestamp};
 
 /// The result of all facts.
 #[derive(Clone, Debug, Default)]
@@ -21,12 +21,7 @@ pub struct Model {
 /// Everything that an archive shows.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Shown {
-    pub(crate) environments: Vec<Environment>,
-    pub(crate) agents: Vec<Agent>,
-    pub(crate) numbers: Vec<PhoneNumber>,
-    pub(crate) assignments: Vec<Assignment>,
-    pub(crate) tokens: Vec<Token>,
-    pub(crate) departed: HashMap<AgentId, String>,
+    pub(crate) directory: StoredDirectory,
     pub(crate) counts: StoredCounts,
     pub(crate) mark: CountMark,
     pub(crate) calls: BTreeMap<(EnvironmentId, Arc<str>), Call>,
@@ -53,35 +48,36 @@ impl Model {
     /// Applies one change.
     fn apply(&mut self, change: &Change) {
         let shown = &mut self.shown;
+        let directory = &mut shown.directory;
         match change.clone() {
-            Change::EnvironmentPut(new) => put(&mut shown.environments, new, |one| one.id),
+            Change::EnvironmentPut(new) => put(&mut directory.environments, new, |one| one.id),
             Change::EnvironmentRemoved(id) => {
-                shown.environments.retain(|one| one.id != id);
-                shown.tokens.retain(|one| one.environment != id);
+                directory.environments.retain(|one| one.id != id);
+                directory.tokens.retain(|one| one.environment != id);
             }
-            Change::TokenPut(new) => put(&mut shown.tokens, new, |one| one.id),
-            Change::TokenRemoved(_, id) => shown.tokens.retain(|one| one.id != id),
+            Change::TokenPut(new) => put(&mut directory.tokens, new, |one| one.id),
+            Change::TokenRemoved(_, id) => directory.tokens.retain(|one| one.id != id),
             Change::AgentPut(new) => {
-                shown.departed.remove(&new.id);
-                put(&mut shown.agents, new, |one| one.id);
+                directory.departed.remove(&new.id);
+                put(&mut directory.agents, new, |one| one.id);
             }
             Change::AgentRemoved(_, id, name) => {
-                shown.agents.retain(|one| one.id != id);
-                shown.departed.insert(id, name);
+                directory.agents.retain(|one| one.id != id);
+                directory.departed.insert(id, name);
             }
-            Change::NumberPut(new) => put(&mut shown.numbers, new, |one| one.id),
+            Change::NumberPut(new) => put(&mut directory.numbers, new, |one| one.id),
             Change::NumberRemoved(_, id) => {
-                shown.numbers.retain(|one| one.id != id);
-                shown.assignments.retain(|one| one.number != id);
+                directory.numbers.retain(|one| one.id != id);
+                directory.assignments.retain(|one| one.number != id);
             }
             Change::Assigned(new) => {
-                if !shown.assignments.contains(&new) {
-                    shown.assignments.push(new);
+                if !directory.assignments.contains(&new) {
+                    directory.assignments.push(new);
                 }
             }
-            Change::Unassigned(old) => shown.assignments.retain(|one| *one != old),
+            Change::Unassigned(old) => directory.assignments.retain(|one| *one != old),
             Change::OwnersSet(number, agents) => {
-                shown
+                directory
                     .assignments
                     .retain(|one| one.number != number || agents.contains(&one.agent));
                 for agent in agents {
@@ -99,7 +95,7 @@ impl Model {
                 self.forget_in_decisions(environment, contact);
             }
             Change::CallsSwept(sweep) => {
-                let agents = &shown.agents;
+                let agents = &directory.agents;
                 shown.calls.retain(|_, call| {
                     !sweep
                         .contacts
@@ -187,7 +183,6 @@ impl Model {
 impl Shown {
     /// Reads everything from an archive.
     pub fn read(archive: &dyn Archive) -> Self {
-        let directory = archive.directory().expect("readable");
         let mut calls = BTreeMap::new();
         for part in 0..3 {
             archive
@@ -203,12 +198,7 @@ impl Shown {
                 .expect("readable");
         }
         Self {
-            environments: directory.environments,
-            agents: directory.agents,
-            numbers: directory.numbers,
-            assignments: directory.assignments,
-            tokens: directory.tokens,
-            departed: directory.departed,
+            directory: archive.directory().expect("readable"),
             counts: archive.counts().expect("readable"),
             mark: archive.count_mark().expect("readable"),
             routed: routed_since(archive, Timestamp::from_millis(i64::MIN)),
