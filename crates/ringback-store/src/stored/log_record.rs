@@ -193,13 +193,12 @@ pub(crate) fn read(mut bytes: &[u8]) -> Result<Vec<Change>, String> {
 
 /// Appends one change to the buffer, and returns its kind.
 fn write_one(change: &Change, to: Vec<u8>) -> Result<(Kind, Vec<u8>), Unwritable> {
-    let unwritable = |error: postcard::Error| Unwritable(error.to_string());
     let removal = |environment: EnvironmentId, id: Uuid, to| {
         let removal = StoredRemoval {
             environment: environment.0.into_bytes(),
             id: id.into_bytes(),
         };
-        postcard::to_extend(&removal, to).map_err(unwritable)
+        encode(&removal, to)
     };
     Ok(match change {
         Change::EnvironmentPut(record) => (Kind::EnvironmentPut, put(record, to)?),
@@ -219,51 +218,39 @@ fn write_one(change: &Change, to: Vec<u8>) -> Result<(Kind, Vec<u8>), Unwritable
                 id: id.0.into_bytes(),
                 name,
             };
-            let to = postcard::to_extend(&departure, to).map_err(unwritable)?;
-            (Kind::AgentRemoved, to)
+            (Kind::AgentRemoved, encode(&departure, to)?)
         }
-        Change::Assigned(assignment) => {
-            let assignment = StoredAssignment::new(assignment);
-            let to = postcard::to_extend(&assignment, to).map_err(unwritable)?;
-            (Kind::Assigned, to)
-        }
-        Change::Unassigned(assignment) => {
-            let assignment = StoredAssignment::new(assignment);
-            let to = postcard::to_extend(&assignment, to).map_err(unwritable)?;
-            (Kind::Unassigned, to)
-        }
+        Change::Assigned(assignment) => (
+            Kind::Assigned,
+            encode(&StoredAssignment::new(assignment), to)?,
+        ),
+        Change::Unassigned(assignment) => (
+            Kind::Unassigned,
+            encode(&StoredAssignment::new(assignment), to)?,
+        ),
         Change::OwnersSet(number, agents) => {
             let owners = StoredOwners {
                 number: number.0.into_bytes(),
                 agents: agents.iter().map(|agent| agent.0.into_bytes()).collect(),
             };
-            let to = postcard::to_extend(&owners, to).map_err(unwritable)?;
-            (Kind::OwnersSet, to)
+            (Kind::OwnersSet, encode(&owners, to)?)
         }
-        Change::CallPut(call) => {
-            let to = postcard::to_extend(&StoredCall::new(call), to).map_err(unwritable)?;
-            (Kind::CallPut, to)
-        }
+        Change::CallPut(call) => (Kind::CallPut, encode(&StoredCall::new(call), to)?),
         Change::ContactForgotten(environment, contact) => {
             let erasure = StoredErasure {
                 environment: environment.0.into_bytes(),
                 contact: contact.digits(),
             };
-            let to = postcard::to_extend(&erasure, to).map_err(unwritable)?;
-            (Kind::ContactForgotten, to)
+            (Kind::ContactForgotten, encode(&erasure, to)?)
         }
         Change::Routed(events) => (
             Kind::Routed,
-            write_events(events, true, to).map_err(unwritable)?,
+            write_events(events, true, to).map_err(|error| Unwritable(error.to_string()))?,
         ),
-        Change::BatchRouted(batch) => {
-            let to = postcard::to_extend(&StoredBatch::new(batch), to).map_err(unwritable)?;
-            (Kind::BatchRouted, to)
-        }
+        Change::BatchRouted(batch) => (Kind::BatchRouted, encode(&StoredBatch::new(batch), to)?),
         Change::BatchesCounted(counted) => {
             let counted = StoredBatchesCounted::new(counted);
-            let to = postcard::to_extend(&counted, to).map_err(unwritable)?;
-            (Kind::BatchesCounted, to)
+            (Kind::BatchesCounted, encode(&counted, to)?)
         }
         Change::CallsSwept(sweep) => {
             let sweep = StoredSweep {
@@ -271,21 +258,19 @@ fn write_one(change: &Change, to: Vec<u8>) -> Result<(Kind, Vec<u8>), Unwritable
                 before: sweep.before.millis(),
                 contacts: sweep.contacts.iter().map(|one| one.digits()).collect(),
             };
-            let to = postcard::to_extend(&sweep, to).map_err(unwritable)?;
-            (Kind::CallsSwept, to)
+            (Kind::CallsSwept, encode(&sweep, to)?)
         }
-        Change::RoutedSwept(before) => {
-            let to = postcard::to_extend(&before.millis(), to).map_err(unwritable)?;
-            (Kind::RoutedSwept, to)
-        }
+        Change::RoutedSwept(before) => (Kind::RoutedSwept, encode(&before.millis(), to)?),
         Change::Counted(counter, increment) => {
             let counted = (key::count_key(counter), increment);
-            (
-                Kind::Counted,
-                postcard::to_extend(&counted, to).map_err(unwritable)?,
-            )
+            (Kind::Counted, encode(&counted, to)?)
         }
     })
+}
+
+/// Appends the stored form of a change to the buffer.
+fn encode(stored: &impl Serialize, to: Vec<u8>) -> Result<Vec<u8>, Unwritable> {
+    postcard::to_extend(stored, to).map_err(|error| Unwritable(error.to_string()))
 }
 
 /// Appends a record of the directory to the buffer.
@@ -300,6 +285,10 @@ fn read_one(kind: Kind, body: &[u8]) -> Option<Change> {
         let removal: StoredRemoval = postcard::from_bytes(body).ok()?;
         let environment = EnvironmentId(Uuid::from_bytes(removal.environment));
         Some((environment, Uuid::from_bytes(removal.id)))
+    };
+    let assignment = || {
+        let assignment: StoredAssignment = postcard::from_bytes(body).ok()?;
+        Some(assignment.read())
     };
     Some(match kind {
         Kind::EnvironmentPut => Change::EnvironmentPut(directory::read(body)?),
@@ -323,13 +312,8 @@ fn read_one(kind: Kind, body: &[u8]) -> Option<Change> {
                 departure.name.to_owned(),
             )
         }
-        Kind::Assigned | Kind::Unassigned => {
-            let assignment: StoredAssignment = postcard::from_bytes(body).ok()?;
-            match kind {
-                Kind::Assigned => Change::Assigned(assignment.read()),
-                _ => Change::Unassigned(assignment.read()),
-            }
-        }
+        Kind::Assigned => Change::Assigned(assignment()?),
+        Kind::Unassigned => Change::Unassigned(assignment()?),
         Kind::OwnersSet => {
             let owners: StoredOwners = postcard::from_bytes(body).ok()?;
             let agents = owners.agents.into_iter();
