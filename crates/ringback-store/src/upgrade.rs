@@ -195,19 +195,18 @@ fn copy_state(
     copier: &mut Copier<'_>,
 ) -> Result<Known, JournalError> {
     records(state, key::ENVIRONMENT, copier, |json| {
-        format1::read_environment(json).map(Change::EnvironmentPut)
+        format1::read_environment(json).map(|environment| [Change::EnvironmentPut(environment)])
     })?;
     records(state, key::AGENT, copier, |json| {
-        format1::read_agent(json).map(Change::AgentPut)
+        format1::read_agent(json).map(|agent| [Change::AgentPut(agent)])
     })?;
     records(state, key::NUMBER, copier, |json| {
-        format1::read_number(json).map(|(number, _)| Change::NumberPut(number))
-    })?;
-    records(state, key::NUMBER, copier, |json| {
-        format1::read_number(json).map(|(number, owners)| Change::OwnersSet(number.id, owners))
+        let (number, owners) = format1::read_number(json)?;
+        let owners = Change::OwnersSet(number.id, owners);
+        Some([Change::NumberPut(number), owners])
     })?;
     records(state, key::TOKEN, copier, |json| {
-        format1::read_token(json).map(Change::TokenPut)
+        format1::read_token(json).map(|token| [Change::TokenPut(token)])
     })?;
     for item in state.prefix(&[key::DEPARTED]) {
         let (item_key, name) = item?;
@@ -258,11 +257,11 @@ fn copy_state(
 }
 
 /// Copies the records of this kind, in the order of their creation.
-fn records(
+fn records<const CHANGES: usize>(
     state: &Table,
     kind: u8,
     copier: &mut Copier<'_>,
-    read: impl Fn(&[u8]) -> Option<Change>,
+    read: impl Fn(&[u8]) -> Option<[Change; CHANGES]>,
 ) -> Result<(), JournalError> {
     let mut records: Vec<([u8; 12], Slice)> = Vec::new();
     for item in state.prefix(&[kind]) {
@@ -272,8 +271,10 @@ fn records(
     }
     records.sort_unstable_by_key(|(creation, _)| *creation);
     for (creation, value) in records {
-        let record = value.get(creation.len()..).and_then(&read);
-        copier.push(record.ok_or_else(|| state.damaged())?)?;
+        let changes = value.get(creation.len()..).and_then(&read);
+        for change in changes.ok_or_else(|| state.damaged())? {
+            copier.push(change)?;
+        }
     }
     Ok(())
 }
