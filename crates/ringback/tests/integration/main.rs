@@ -21,6 +21,7 @@ mod operation;
 mod operator;
 mod presets;
 mod serve;
+mod store;
 mod tls;
 mod verbs;
 
