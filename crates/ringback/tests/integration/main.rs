@@ -42,6 +42,11 @@ fn server() -> Server {
     ServerBuilder::new(BINARY).start()
 }
 
+/// The contact of a call, of many.
+fn contact(index: usize) -> String {
+    format!("+5511{:09}", 900_000_000 + index)
+}
+
 /// Runs the program as a client of the server, with this token.
 fn client(server: &Server, token: &str, args: &[&str]) -> Output {
     client_with_input(server, token, args, b"")
