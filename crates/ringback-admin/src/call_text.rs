@@ -274,7 +274,7 @@ enum Text<'a> {
     Absent,
     /// A text.
     Given(Cow<'a, str>),
-    /// A value that is no text.
+    /// Something that is no JSON object.
     Other,
 }
 

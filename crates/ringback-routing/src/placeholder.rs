@@ -64,13 +64,15 @@ impl Placeholders {
     }
 
     /// Whether the filled-in URI depends on the dialed number.
-    pub(crate) fn dialed_is_in(uri: &str) -> bool {
-        uri.contains("{dialed}")
+    #[must_use]
+    pub fn dialed_is_in(uri: &str) -> bool {
+        Self::are_in(uri) && uri.contains("{dialed}")
     }
 
     /// Whether the filled-in URI depends on the caller.
-    pub(crate) fn caller_is_in(uri: &str) -> bool {
-        uri.contains("{caller}")
+    #[must_use]
+    pub fn caller_is_in(uri: &str) -> bool {
+        Self::are_in(uri) && uri.contains("{caller}")
     }
 }
 

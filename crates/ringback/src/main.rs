@@ -15,7 +15,6 @@ mod manual;
 mod output;
 mod serve;
 mod show;
-mod store;
 mod verb;
 
 use std::process::ExitCode;

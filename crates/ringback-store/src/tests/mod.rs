@@ -5,7 +5,6 @@ mod damage;
 mod failing_files;
 mod formats;
 mod full_disk;
-mod inspect;
 mod opening;
 mod properties;
 mod purge;

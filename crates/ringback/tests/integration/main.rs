@@ -21,7 +21,6 @@ mod operation;
 mod operator;
 mod presets;
 mod serve;
-mod store;
 mod tls;
 mod verbs;
 
@@ -40,11 +39,6 @@ fn ringback(args: &[&str]) -> Output {
 /// A server on free ports.
 fn server() -> Server {
     ServerBuilder::new(BINARY).start()
-}
-
-/// The contact of a call, of many.
-fn contact(index: usize) -> String {
-    format!("+5511{:09}", 900_000_000 + index)
 }
 
 /// Runs the program as a client of the server, with this token.

@@ -1,0 +1,13 @@
+//! The log of Ringback on a NATS JetStream stream that several nodes share.
+//!
+//! [`replica`] decides everything and touches nothing: a state machine that gets messages, acknowledgements and the
+//! time, and says what to publish, read and apply. Its tests run several nodes over a stream with faults on virtual
+//! time. `docs/design/cluster.md` tells why it is as it is.
+
+pub mod replica;
+mod wire;
+
+#[cfg(test)]
+mod simulation;
+
+pub use wire::{AppendId, Chain, MessageError, Place};

@@ -1,0 +1,935 @@
+//! One node's part in the log: what to publish, what to read, what to apply, and what to answer.
+//!
+//! Nothing here has a socket, a clock or chance in it. Whoever runs a replica hands it what happened
+//! ([`Replica::handle`], [`Replica::append`]) and then does what it says ([`Replica::poll_output`]) until it says
+//! when it wants to be called next. Times are durations since any one instant.
+//!
+//! The rules, all of which follow from what nats-server does under faults:
+//! - An append is a message that is accepted only where the log ends as its author believes. So it has one possible
+//!   sequence, and what the log has there decides: the same append, or another one (a conflict).
+//! - An acknowledgement says that a message is kept. Without one for a while the log is looked at before the
+//!   message is sent again. An append that nobody has confirmed in time is answered as *unconfirmed*; a fence is then
+//!   published in its place, and nothing else is appended until the log has one of the two.
+//! - Message n + 1 is applied after n and nothing else, and only if it carries the chain up to n. Whatever is missing
+//!   or does not fit stops the node from reading on and from writing; routing goes on from what it has.
+
+mod append;
+mod nodes;
+mod reader;
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use crate::wire::HEADER_LENGTH;
+use crate::{AppendId, MessageError, Place};
+
+pub use nodes::{Neighbor, Presence};
+
+use append::{Append, Wait};
+use nodes::Nodes;
+use reader::{Broken, Next, Reader, Taken};
+
+/// What a replica is told once.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The name of this node.
+    pub node: String,
+    /// The run of this node: never the same twice.
+    pub instance: u64,
+    /// When this run began, in milliseconds since 1970.
+    pub started_at: i64,
+    /// The version of this program.
+    pub version: String,
+    /// Where this node's HTTP API is.
+    pub url: String,
+    /// How long a write waits for the log.
+    pub write_wait: Duration,
+    /// The longest message that the servers accept, in bytes.
+    pub max_payload: usize,
+}
+
+/// Something that happened.
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// There is a connection to the servers.
+    Connected,
+    /// There is none any more. Answers that are under way may be lost.
+    Disconnected,
+    /// The stream has delivered a message.
+    Delivered {
+        /// Its sequence.
+        sequence: u64,
+        /// Its bytes.
+        message: Vec<u8>,
+    },
+    /// The stream will deliver no more messages: a new delivery must be asked for.
+    DeliveryEnded,
+    /// The stream has answered an attempt to publish.
+    Published {
+        /// Which one.
+        attempt: u64,
+        /// The sequence of the message, or why it is not in the log.
+        result: Result<u64, Refusal>,
+    },
+    /// The leader of the stream was asked for a message and has it, or has not.
+    Found {
+        /// The sequence asked for.
+        sequence: u64,
+        /// The message.
+        message: Option<Vec<u8>>,
+    },
+    /// The leader of the stream was asked for its state.
+    Inspected(StreamState),
+    /// Another node says something of itself.
+    Heard(Presence),
+    /// It is time for what [`Output::Timeout`] has named.
+    Time,
+}
+
+/// Why a message was not taken into the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// The log does not end where the message says.
+    NotLast,
+    /// Nobody answers for the stream at present.
+    NoLeader,
+    /// The log has reached its greatest size.
+    Full,
+    /// The servers refuse the message for another reason, by this code of theirs.
+    Other(u64),
+}
+
+/// The state of the stream, as its leader tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StreamState {
+    /// The first sequence that it has.
+    pub first: u64,
+    /// The last sequence.
+    pub last: u64,
+}
+
+/// What whoever runs a replica does next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// Publish a message on the condition that `after` is the last sequence of the stream.
+    Publish {
+        /// To be named in [`Input::Published`].
+        attempt: u64,
+        /// The condition.
+        after: u64,
+        /// The message.
+        message: Vec<u8>,
+    },
+    /// Ask the leader of the stream for a message: [`Input::Found`]. Without an answer nothing is to be said.
+    Read(u64),
+    /// Ask the leader of the stream for its state: [`Input::Inspected`]. Without an answer nothing is to be said.
+    Inspect,
+    /// Have messages delivered from this sequence on, included, and nothing else any more.
+    Follow(u64),
+    /// Apply facts. They are in the log for good.
+    Apply(Applied),
+    /// An append was answered.
+    Answer(AppendId, Answer),
+    /// An append that was answered as unconfirmed is decided: whether it is in the log. If it is, its facts were
+    /// applied before.
+    Settled(AppendId, bool),
+    /// Tell the other nodes.
+    Announce(Presence),
+    /// The log cannot be read on: the node must not write any more, and says why.
+    Stopped(Fault),
+    /// Nothing more is to be done before this time.
+    Timeout(Duration),
+}
+
+/// Facts that came out of the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Applied {
+    /// The place of the log behind them.
+    pub place: Place,
+    /// Which append they come from.
+    pub append: AppendId,
+    /// The facts, as they were appended.
+    pub facts: Vec<u8>,
+}
+
+/// What became of an append.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// It is in the log with this sequence, for good, and was applied.
+    Committed(u64),
+    /// Facts that it may contradict came first: check again behind them. It never comes into the log.
+    Conflict,
+    /// The stream could not be reached, or this node may not write. It never comes into the log.
+    Unavailable,
+    /// The log is full. It never comes into the log.
+    Full,
+    /// Nobody knows whether it will come into the log: see [`Output::Settled`].
+    Unconfirmed,
+}
+
+/// Why a node does not read on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Fault {
+    /// The log ends before what was read: it was restored, damaged or made again.
+    #[error("the log went back: it ends at {last}, and this node has read up to {read}")]
+    WentBack {
+        /// Where it ends.
+        last: u64,
+        /// How far it was read.
+        read: u64,
+    },
+    /// A message is not the one that was read, or does not follow the one before it.
+    #[error("message {0} of the log does not follow the ones that this node has read")]
+    Rewritten(u64),
+    /// A message is missing although older ones are there.
+    #[error("message {0} of the log is missing")]
+    Missing(u64),
+    /// The log begins behind the place where this node has to go on.
+    #[error("the log begins at {first}, and this node has to go on at {needed}")]
+    Trimmed {
+        /// The first sequence that it has.
+        first: u64,
+        /// The sequence that is needed.
+        needed: u64,
+    },
+    /// A message cannot be read.
+    #[error("message {0} of the log cannot be read: {1}")]
+    Unreadable(u64, MessageError),
+    /// Another node that began earlier has the same name.
+    #[error("another node has the name of this one")]
+    NameTaken,
+}
+
+/// One node's part in the log.
+#[derive(Debug)]
+pub struct Replica {
+    /// What it was told.
+    settings: Settings,
+    /// Whether there is a connection.
+    is_connected: bool,
+    /// The end of the log as far as it was read.
+    reader: Reader,
+    /// The sequence of the last facts.
+    position: u64,
+    /// The last sequence that the stream had when this run first saw it: behind it, the node is current.
+    target: Option<u64>,
+    /// The append under way.
+    append: Option<Append>,
+    /// The number of the next append.
+    next_append: u64,
+    /// The number of the next attempt to publish.
+    next_attempt: u64,
+    /// The sequence that is missing, since when it is known to be, and how often the leader has denied it.
+    gap: Option<Gap>,
+    /// Looks at the stream.
+    watch: Watch,
+    /// When the node says something of itself next.
+    announce_at: Duration,
+    /// The other nodes.
+    nodes: Nodes,
+    /// Why it stopped.
+    fault: Option<Fault>,
+    /// What is to be done.
+    outputs: VecDeque<Output>,
+}
+
+/// A message that was not delivered although a later one was.
+#[derive(Clone, Copy, Debug)]
+struct Gap {
+    /// Its sequence.
+    sequence: u64,
+    /// When it is asked for again.
+    read_at: Duration,
+    /// When the leader first said that it does not have it.
+    denied_since: Option<Duration>,
+}
+
+/// Looks at the state of the stream.
+#[derive(Clone, Copy, Debug, Default)]
+struct Watch {
+    /// When to look next.
+    at: Duration,
+    /// The last state.
+    state: Option<StreamState>,
+    /// How far the log was read at the last look, if the stream had more.
+    behind: Option<u64>,
+    /// Since when the stream has ended before what was read.
+    short_since: Option<Duration>,
+}
+
+impl Replica {
+    /// A replica that goes on behind this place.
+    #[must_use]
+    pub fn new(settings: Settings, place: Place, now: Duration) -> Self {
+        Self {
+            settings,
+            is_connected: false,
+            reader: Reader::new(place),
+            position: place.sequence,
+            target: None,
+            append: None,
+            next_append: 1,
+            next_attempt: 1,
+            gap: None,
+            watch: Watch::default(),
+            announce_at: now,
+            nodes: Nodes::default(),
+            fault: None,
+            outputs: VecDeque::new(),
+        }
+    }
+
+    /// How far the log was read.
+    #[must_use]
+    pub const fn place(&self) -> Place {
+        self.reader.tail()
+    }
+
+    /// The sequence of the last facts: what the next append is checked on.
+    #[must_use]
+    pub const fn position(&self) -> u64 {
+        self.position
+    }
+
+    /// Whether there is a connection to the servers.
+    #[must_use]
+    pub const fn is_connected(&self) -> bool {
+        self.is_connected
+    }
+
+    /// Whether everything was read that the stream had when this run first saw it, and nothing is wrong.
+    #[must_use]
+    pub fn is_current(&self) -> bool {
+        self.fault.is_none()
+            && self
+                .target
+                .is_some_and(|target| self.place().sequence >= target)
+    }
+
+    /// Why the node does not read on.
+    #[must_use]
+    pub const fn fault(&self) -> Option<Fault> {
+        self.fault
+    }
+
+    /// The state of the stream when it was last looked at.
+    #[must_use]
+    pub const fn stream(&self) -> Option<StreamState> {
+        self.watch.state
+    }
+
+    /// The other nodes.
+    pub fn neighbors(&self) -> impl Iterator<Item = &Neighbor> {
+        self.nodes.iter()
+    }
+
+    /// Drops a node that will not return; returns whether it was known.
+    pub fn forget(&mut self, node: &str) -> bool {
+        self.nodes.forget(node)
+    }
+
+    /// Whether an append was answered as unconfirmed and is not decided yet: until then every other is refused.
+    #[must_use]
+    pub fn is_unsettled(&self) -> bool {
+        self.append
+            .as_ref()
+            .is_some_and(|append| append.is_given_up)
+    }
+
+    /// Appends facts that were checked on the state at `position`. One append at a time: the next one may come once
+    /// this one was answered by [`Output::Answer`].
+    pub fn append(&mut self, now: Duration, position: u64, facts: &[u8]) -> AppendId {
+        let id = AppendId {
+            instance: self.settings.instance,
+            number: self.next_append,
+        };
+        self.next_append += 1;
+        if self.append.is_some() || !self.is_current() {
+            self.answer(id, Answer::Unavailable);
+        } else if position != self.position {
+            self.answer(id, Answer::Conflict);
+        } else {
+            let part_bytes = self.settings.max_payload.saturating_sub(HEADER_LENGTH);
+            let deadline = now + self.settings.write_wait;
+            let tail = self.place();
+            self.append = Some(Append::new(id, facts, part_bytes, tail, now, deadline));
+            self.push_append(now);
+        }
+        id
+    }
+
+    /// Takes what happened.
+    pub fn handle(&mut self, now: Duration, input: Input) {
+        match input {
+            Input::Connected => self.connected(now),
+            Input::Disconnected => self.is_connected = false,
+            Input::DeliveryEnded => self.follow(),
+            Input::Delivered { sequence, message } => self.take(now, sequence, &message),
+            Input::Published { attempt, result } => self.published(now, attempt, result),
+            Input::Found { sequence, message } => self.found(now, sequence, message),
+            Input::Inspected(state) => self.inspected(now, state),
+            Input::Heard(presence) => self.heard(now, presence),
+            Input::Time => {}
+        }
+        self.pass_time(now);
+    }
+
+    /// What to do next. [`Output::Timeout`] is the last, until something happens.
+    pub fn poll_output(&mut self) -> Output {
+        if let Some(output) = self.outputs.pop_front() {
+            return output;
+        }
+        let mut next = self.announce_at;
+        if let Some(append) = &self.append {
+            if !append.is_given_up {
+                next = next.min(append.deadline);
+            }
+            if self.may_ask() {
+                next = next.min(match append.wait {
+                    Wait::Send(at) | Wait::Answer(at) | Wait::Look(at) => at,
+                });
+            }
+        }
+        if self.may_ask() {
+            next = next.min(self.watch.at);
+            if let Some(gap) = self.gap {
+                next = next.min(gap.read_at);
+            }
+        }
+        Output::Timeout(next)
+    }
+
+    /// Whether the stream is asked for anything.
+    const fn may_ask(&self) -> bool {
+        self.is_connected && self.fault.is_none()
+    }
+
+    /// Begins anew on a new connection.
+    fn connected(&mut self, now: Duration) {
+        self.is_connected = true;
+        self.watch.at = now;
+        self.watch.behind = None;
+        self.follow();
+        if let Some(append) = &mut self.append {
+            match append.wait {
+                // Whatever was to be answered is lost.
+                Wait::Answer(_) | Wait::Look(_) => append.wait = Wait::Look(now),
+                Wait::Send(_) => append.wait = Wait::Send(now),
+            }
+        }
+    }
+
+    /// Has messages delivered from the last one on that was read: it is delivered again, so that a log that is not
+    /// the same any more is noticed. A log that is not there any more is noticed by [`Self::inspected`].
+    fn follow(&mut self) {
+        if self.may_ask() {
+            self.gap = None;
+            self.outputs
+                .push_back(Output::Follow(self.place().sequence.max(1)));
+        }
+    }
+
+    /// Takes a message of the log.
+    fn take(&mut self, now: Duration, sequence: u64, message: &[u8]) {
+        if self.fault.is_some() {
+            return;
+        }
+        match self.reader.take(sequence, message) {
+            Ok(Taken::Before) => {}
+            Ok(Taken::Ahead) => self.miss(now),
+            Ok(Taken::Next(next)) => self.advance(now, next),
+            Err(Broken::Rewritten(sequence)) => self.stop(Fault::Rewritten(sequence)),
+            Err(Broken::Unreadable(sequence, error)) => {
+                self.stop(Fault::Unreadable(sequence, error));
+            }
+        }
+    }
+
+    /// Applies the message that was just read, and decides the append that waited for its sequence.
+    fn advance(&mut self, now: Duration, next: Next) {
+        let place = self.place();
+        let append = next.append;
+        if let Some(facts) = next.facts {
+            self.position = place.sequence;
+            self.outputs.push_back(Output::Apply(Applied {
+                place,
+                append,
+                facts,
+            }));
+        }
+        let Some(mut waiting) = self.append.take() else {
+            return;
+        };
+        if waiting.is_read {
+            // A later message. If another part was to come, it comes too late.
+            if waiting.is_last() {
+                self.append = Some(waiting);
+            } else {
+                self.decide(&waiting, Answer::Conflict);
+            }
+        } else if append == waiting.id && next.part == Some(waiting.part()) {
+            waiting.is_read = true;
+            self.append = Some(waiting);
+            self.push_append(now);
+        } else {
+            // Another append, or a fence. Of another append this may be only a part, without effect so far; the next
+            // try goes behind it.
+            self.decide(&waiting, Answer::Conflict);
+        }
+    }
+
+    /// Ends an append.
+    fn decide(&mut self, append: &Append, answer: Answer) {
+        if append.is_given_up {
+            let is_committed = matches!(answer, Answer::Committed(_));
+            self.outputs
+                .push_back(Output::Settled(append.id, is_committed));
+        } else {
+            self.answer(append.id, answer);
+        }
+        self.append = None;
+    }
+
+    /// Answers an append.
+    fn answer(&mut self, id: AppendId, answer: Answer) {
+        self.outputs.push_back(Output::Answer(id, answer));
+    }
+
+    /// Asks for the message that should have come next.
+    fn miss(&mut self, now: Duration) {
+        let sequence = self.place().sequence + 1;
+        if self.gap.is_none_or(|gap| gap.sequence != sequence) {
+            self.gap = Some(Gap {
+                sequence,
+                read_at: now,
+                denied_since: None,
+            });
+        }
+    }
+
+    /// Takes the answer to an attempt to publish.
+    fn published(&mut self, now: Duration, attempt: u64, result: Result<u64, Refusal>) {
+        let Some(append) = &mut self.append else {
+            return;
+        };
+        match result {
+            Ok(sequence) if append.has_sent(attempt) => {
+                if sequence == append.sequence() {
+                    append.is_kept = true;
+                    self.push_append(now);
+                } else {
+                    self.stop(Fault::Rewritten(sequence));
+                }
+            }
+            // A fence is in the log: reading decides.
+            Ok(_) => {}
+            Err(refusal) => {
+                append.refused(attempt);
+                self.refused(now, refusal);
+            }
+        }
+    }
+
+    /// Takes the refusal of an attempt.
+    fn refused(&mut self, now: Duration, refusal: Refusal) {
+        let Some(append) = &mut self.append else {
+            return;
+        };
+        match refusal {
+            // There is something else in the log; it also says so if that is still on its way.
+            Refusal::NotLast => {
+                append.wait = Wait::Look(now);
+                self.watch.at = self.watch.at.min(now + LOOK_AGAIN);
+            }
+            Refusal::NoLeader => append.wait = Wait::Send(now + SEND_AGAIN),
+            Refusal::Full | Refusal::Other(_) if append.is_open() || append.is_given_up => {
+                append.wait = Wait::Look(now + LOOK_AGAIN);
+            }
+            Refusal::Full => self.drop_append(Answer::Full),
+            Refusal::Other(_) => self.drop_append(Answer::Unavailable),
+        }
+    }
+
+    /// Ends the append under way.
+    fn drop_append(&mut self, answer: Answer) {
+        if let Some(append) = self.append.take() {
+            self.decide(&append, answer);
+        }
+    }
+
+    /// Takes what the leader has at a sequence.
+    fn found(&mut self, now: Duration, sequence: u64, message: Option<Vec<u8>>) {
+        let is_gap = self.gap.is_some_and(|gap| gap.sequence == sequence);
+        let Some(message) = message else {
+            if let Some(append) = &mut self.append
+                && append.sequence() == sequence
+                && matches!(append.wait, Wait::Look(_))
+                && !append.is_read
+            {
+                append.wait = Wait::Send(now + SEND_AGAIN);
+            }
+            if is_gap {
+                self.denied(now);
+            }
+            return;
+        };
+        self.take(now, sequence, &message);
+        if let Some(append) = &mut self.append
+            && append.sequence() == sequence
+            && append.is_read
+        {
+            // The leader has it, and the append was read at this sequence.
+            append.is_kept = true;
+            self.push_append(now);
+        }
+        if is_gap {
+            self.follow();
+        }
+    }
+
+    /// Notes that the leader does not have the message that is missing.
+    fn denied(&mut self, now: Duration) {
+        let Some(gap) = &mut self.gap else { return };
+        let since = *gap.denied_since.get_or_insert(now);
+        let sequence = gap.sequence;
+        if now.saturating_sub(since) < SURE_AFTER {
+            return;
+        }
+        match self.watch.state {
+            Some(state) if state.first > sequence => self.stop(Fault::Trimmed {
+                first: state.first,
+                needed: sequence,
+            }),
+            Some(state) if state.last >= sequence => self.stop(Fault::Missing(sequence)),
+            _ => {}
+        }
+    }
+
+    /// Takes the state of the stream.
+    fn inspected(&mut self, now: Duration, state: StreamState) {
+        let read = self.place().sequence;
+        self.watch.state = Some(state);
+        self.target.get_or_insert(state.last);
+        if state.last < read {
+            // An old leader without a majority answers too, so one answer is not enough.
+            let since = *self.watch.short_since.get_or_insert(now);
+            if now.saturating_sub(since) >= SURE_AFTER {
+                self.stop(Fault::WentBack {
+                    last: state.last,
+                    read,
+                });
+            }
+        } else {
+            self.watch.short_since = None;
+        }
+        if state.first > read + 1 {
+            self.stop(Fault::Trimmed {
+                first: state.first,
+                needed: read + 1,
+            });
+        }
+        let is_behind = state.last > read;
+        if is_behind && self.watch.behind == Some(read) && self.gap.is_none() {
+            // Nothing has come since the last look.
+            self.follow();
+        }
+        self.watch.behind = is_behind.then_some(read);
+        let is_settled = !is_behind && state.last >= read;
+        self.watch.at = now + if is_settled { WATCH_EVERY } else { LOOK_AGAIN };
+    }
+
+    /// Takes what another node says.
+    fn heard(&mut self, now: Duration, presence: Presence) {
+        if presence.node == self.settings.node {
+            let own = (self.settings.started_at, self.settings.instance);
+            if presence.instance != self.settings.instance
+                && self.nodes.heard_namesake(now, presence.instance)
+                && (presence.started_at, presence.instance) < own
+            {
+                self.stop(Fault::NameTaken);
+            }
+            return;
+        }
+        let chain = self.reader.chain_at(presence.place.sequence);
+        let agrees = chain.map(|chain| chain == presence.place.chain);
+        self.nodes.heard(now, presence, agrees);
+    }
+
+    /// Stops reading and writing.
+    fn stop(&mut self, fault: Fault) {
+        if self.fault.is_some() {
+            return;
+        }
+        self.fault = Some(fault);
+        self.outputs.push_back(Output::Stopped(fault));
+        if let Some(append) = &mut self.append
+            && !append.is_given_up
+        {
+            if append.is_open() {
+                append.is_given_up = true;
+                let id = append.id;
+                self.answer(id, Answer::Unconfirmed);
+            } else {
+                self.drop_append(Answer::Unavailable);
+            }
+        }
+    }
+
+    /// Does what is due.
+    fn pass_time(&mut self, now: Duration) {
+        self.push_append(now);
+        if self.may_ask() {
+            if now >= self.watch.at {
+                self.outputs.push_back(Output::Inspect);
+                self.watch.at = now + LOOK_AGAIN;
+            }
+            if let Some(gap) = &mut self.gap
+                && now >= gap.read_at
+            {
+                gap.read_at = now + LOOK_AGAIN;
+                self.outputs.push_back(Output::Read(gap.sequence));
+            }
+        }
+        if now >= self.announce_at {
+            self.announce_at = now + ANNOUNCE_EVERY;
+            let presence = Presence {
+                node: self.settings.node.clone(),
+                instance: self.settings.instance,
+                started_at: self.settings.started_at,
+                version: self.settings.version.clone(),
+                url: self.settings.url.clone(),
+                place: self.place(),
+                is_current: self.is_current(),
+            };
+            self.outputs.push_back(Output::Announce(presence));
+        }
+    }
+
+    /// Brings the append under way as far as it goes now.
+    fn push_append(&mut self, now: Duration) {
+        let tail = self.place();
+        let may_ask = self.may_ask();
+        let Some(append) = &mut self.append else {
+            return;
+        };
+        if append.is_read && append.is_kept {
+            if append.is_last() {
+                let sequence = append.sequence();
+                return self.drop_append(Answer::Committed(sequence));
+            }
+            if append.is_given_up {
+                return self.drop_append(Answer::Conflict);
+            }
+            append.next_part(tail, now);
+        }
+        if now >= append.deadline && !append.is_given_up {
+            if !append.is_open() {
+                return self.drop_append(Answer::Unavailable);
+            }
+            append.is_given_up = true;
+            let id = append.id;
+            self.outputs
+                .push_back(Output::Answer(id, Answer::Unconfirmed));
+        }
+        if append.is_given_up && !append.is_open() {
+            // Every attempt was refused after all.
+            return self.drop_append(Answer::Conflict);
+        }
+        if !may_ask {
+            return;
+        }
+        let sequence = append.sequence();
+        match append.wait {
+            // Only its acknowledgement is missing, or only its delivery: it need not be sent.
+            Wait::Send(at) if now >= at && (append.is_read || append.is_kept) => {
+                append.wait = Wait::Look(now);
+            }
+            Wait::Send(at) if now >= at => {
+                let attempt = self.next_attempt;
+                self.next_attempt += 1;
+                append.wait = Wait::Answer(now + LOOK_AFTER);
+                let message = append.message(attempt);
+                self.outputs.push_back(Output::Publish {
+                    attempt,
+                    after: sequence - 1,
+                    message,
+                });
+            }
+            Wait::Answer(at) | Wait::Look(at) if now >= at => {
+                append.wait = Wait::Look(now + LOOK_AGAIN);
+                self.outputs.push_back(Output::Read(sequence));
+            }
+            Wait::Send(_) | Wait::Answer(_) | Wait::Look(_) => {}
+        }
+    }
+}
+
+/// After how long without an acknowledgement the log is looked at.
+const LOOK_AFTER: Duration = Duration::from_secs(2);
+
+/// After how long a look at the log is repeated.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
+/// After how long a message is sent again that found no leader.
+const SEND_AGAIN: Duration = Duration::from_millis(250);
+
+/// How often the stream is looked at.
+const WATCH_EVERY: Duration = Duration::from_secs(10);
+
+/// For how long the stream must say the same before it is believed that messages are gone.
+const SURE_AFTER: Duration = Duration::from_secs(15);
+
+/// How often a node says something of itself.
+const ANNOUNCE_EVERY: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::Chain;
+
+    /// A current replica of an empty log, and what it does first is done.
+    fn replica() -> Replica {
+        let settings = Settings {
+            node: "a".to_owned(),
+            instance: 1,
+            started_at: 0,
+            version: String::new(),
+            url: String::new(),
+            write_wait: Duration::from_secs(10),
+            max_payload: 1_000,
+        };
+        let place = Place {
+            sequence: 0,
+            chain: Chain::start(Uuid::nil()),
+        };
+        let mut replica = Replica::new(settings, place, Duration::ZERO);
+        replica.handle(Duration::ZERO, Input::Connected);
+        let empty = StreamState { first: 1, last: 0 };
+        replica.handle(Duration::ZERO, Input::Inspected(empty));
+        assert!(replica.is_current());
+        drain(&mut replica);
+        replica
+    }
+
+    /// What a replica says, without the time and what it tells others.
+    fn drain(replica: &mut Replica) -> Vec<Output> {
+        let mut outputs = Vec::new();
+        loop {
+            match replica.poll_output() {
+                Output::Timeout(_) => return outputs,
+                Output::Announce(_) | Output::Inspect => {}
+                output => outputs.push(output),
+            }
+        }
+    }
+
+    /// The message and the attempt that were published.
+    fn published(outputs: &[Output]) -> (u64, Vec<u8>) {
+        match outputs {
+            [
+                Output::Publish {
+                    attempt, message, ..
+                },
+            ] => (*attempt, message.clone()),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Appends, and has the log take it.
+    fn commit(replica: &mut Replica, now: Duration) {
+        let position = replica.position();
+        replica.append(now, position, b"facts");
+        let (attempt, message) = published(&drain(replica));
+        let sequence = replica.place().sequence + 1;
+        let result = Ok(sequence);
+        replica.handle(now, Input::Published { attempt, result });
+        assert_eq!(drain(replica), [], "acknowledged, and not read yet");
+        replica.handle(now, Input::Delivered { sequence, message });
+        let outputs = drain(replica);
+        assert!(
+            matches!(
+                outputs.as_slice(),
+                [Output::Apply(applied), Output::Answer(_, Answer::Committed(at))]
+                    if applied.facts == b"facts" && *at == sequence
+            ),
+            "{outputs:?}"
+        );
+    }
+
+    #[test]
+    fn an_append_is_applied_before_it_is_answered() {
+        let mut replica = replica();
+        commit(&mut replica, Duration::ZERO);
+        commit(&mut replica, Duration::from_secs(1));
+        assert_eq!(replica.position(), 2);
+    }
+
+    #[test]
+    fn facts_that_were_checked_on_an_older_state_are_a_conflict() {
+        let mut replica = replica();
+        commit(&mut replica, Duration::ZERO);
+        let id = replica.append(Duration::ZERO, 0, b"late");
+        assert_eq!(drain(&mut replica), [Output::Answer(id, Answer::Conflict)]);
+    }
+
+    #[test]
+    fn a_full_log_is_said_at_once_and_nothing_is_in_doubt() {
+        let mut replica = replica();
+        let id = replica.append(Duration::ZERO, 0, b"facts");
+        let (attempt, _) = published(&drain(&mut replica));
+        let result = Err(Refusal::Full);
+        replica.handle(Duration::ZERO, Input::Published { attempt, result });
+        assert_eq!(drain(&mut replica), [Output::Answer(id, Answer::Full)]);
+        assert!(!replica.is_unsettled());
+    }
+
+    #[test]
+    fn what_was_never_sent_is_not_in_doubt() {
+        let mut replica = replica();
+        replica.handle(Duration::ZERO, Input::Disconnected);
+        let id = replica.append(Duration::ZERO, 0, b"facts");
+        assert_eq!(drain(&mut replica), []);
+        replica.handle(Duration::from_secs(10), Input::Time);
+        assert_eq!(
+            drain(&mut replica),
+            [Output::Answer(id, Answer::Unavailable)]
+        );
+    }
+
+    #[test]
+    fn an_unanswered_append_is_looked_up_and_then_fenced() {
+        let mut replica = replica();
+        let seconds = Duration::from_secs;
+        let id = replica.append(seconds(0), 0, b"facts");
+        published(&drain(&mut replica));
+        replica.handle(seconds(2), Input::Time);
+        assert_eq!(drain(&mut replica), [Output::Read(1)]);
+        replica.handle(seconds(10), Input::Time);
+        assert_eq!(
+            drain(&mut replica),
+            [Output::Answer(id, Answer::Unconfirmed), Output::Read(1)]
+        );
+        assert!(replica.is_unsettled());
+        let second = replica.append(seconds(11), 0, b"more");
+        let refused = Output::Answer(second, Answer::Unavailable);
+        assert!(drain(&mut replica).contains(&refused));
+        let none = Input::Found {
+            sequence: 1,
+            message: None,
+        };
+        replica.handle(seconds(12), none);
+        replica.handle(seconds(13), Input::Time);
+        let (_, fence) = published(&drain(&mut replica));
+        let delivered = Input::Delivered {
+            sequence: 1,
+            message: fence,
+        };
+        replica.handle(seconds(13), delivered);
+        assert_eq!(drain(&mut replica), [Output::Settled(id, false)]);
+        commit(&mut replica, seconds(14));
+    }
+}
