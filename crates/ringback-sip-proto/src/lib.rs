@@ -85,6 +85,6 @@ pub use origin::{Origin, Transport};
 pub use prepared::{Answer, PreparedAnswer, PreparedTarget, Settings};
 pub use proxy_protocol::ProxyHeader;
 pub use redirect::{Action, Input, Invite, Redirector};
-pub use reply::{MAX_DATAGRAM, Reply};
+pub use reply::{MAX_DATAGRAM, Reply, Responder};
 pub use rsip;
 pub use uri::{PLACEHOLDERS, Scheme, TargetError, Uri, validate_target};

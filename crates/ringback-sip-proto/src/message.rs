@@ -215,6 +215,12 @@ impl<'m> Message<'m> {
         self.index.body.of(self.bytes)
     }
 
+    /// Where the body ends in [`Self::bytes`]; what follows in a datagram does not belong to the message.
+    #[must_use]
+    pub fn end(&self) -> usize {
+        self.index.body.range().end
+    }
+
     /// The method of a request, as sent; empty for a response.
     #[must_use]
     pub fn method_bytes(&self) -> &'m [u8] {
@@ -379,6 +385,13 @@ impl<'m> Message<'m> {
     /// Bytes of the whole message, line ends before it included, if the head says how many.
     pub(crate) fn length(&self) -> Option<usize> {
         self.index.length
+    }
+
+    /// Where the first line of this header stands in [`Self::bytes`], its folds and its end included.
+    #[must_use]
+    pub fn first_line(&self, name: HeaderName) -> Option<std::ops::Range<usize>> {
+        let slot = self.index.slot(name);
+        (slot.count > 0).then(|| slot.line.range())
     }
 
     /// Where the first line of this header stands in [`Self::bytes`], its end included, if it may stand in a reply

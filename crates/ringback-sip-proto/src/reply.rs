@@ -249,6 +249,49 @@ impl Answered<'_, '_> {
     }
 }
 
+/// Writes the replies that a transaction makes itself. Holds no state but its key, so each worker may have a copy.
+#[derive(Clone, Debug)]
+pub struct Responder {
+    /// Stands for randomness in To tags.
+    key: TagKey,
+}
+
+impl Responder {
+    /// With the key of the [`Redirector`](crate::Redirector) beside it, both give a request the same To tag.
+    #[must_use]
+    pub const fn new(key: [u8; 16]) -> Self {
+        Self {
+            key: TagKey::new(key),
+        }
+    }
+
+    /// Appends a reply without a body to a request that passed every check. `headers` are whole lines, each with
+    /// its end. A To tag is added where the request has none, but not to a 100 (RFC 3261 §8.2.6.2).
+    pub fn respond(
+        &self,
+        message: &Message<'_>,
+        request: &Request<'_>,
+        origin: Origin,
+        status: (u16, &str),
+        headers: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Reply {
+        let fingerprint = fingerprint(self.key, message, &request.via);
+        let mut answered = Answered::accepted(message, request, origin, fingerprint);
+        let (code, phrase) = status;
+        answered.has_to_tag |= code == 100;
+        out.extend_from_slice(b"SIP/2.0 ");
+        write_number(u64::from(code), out);
+        out.push(b' ');
+        out.extend_from_slice(phrase.as_bytes());
+        out.extend_from_slice(b"\r\n");
+        answered.write_copied(self.key, out);
+        out.extend_from_slice(headers);
+        write_end(out);
+        answered.reply(code)
+    }
+}
+
 /// Appends the header that names the option tags that are not understood.
 fn write_unsupported<'m>(tags: impl Iterator<Item = Value<'m>>, out: &mut Vec<u8>) {
     out.extend_from_slice(b"Unsupported: ");

@@ -130,6 +130,8 @@ pub struct HeaderLine<'m> {
     pub name: &'m [u8],
     /// The value, which may be a list.
     pub value: Value<'m>,
+    /// The whole line as sent, its folds and its end included: what a proxy copies.
+    pub raw: &'m [u8],
 }
 
 impl HeaderLine<'_> {
@@ -288,7 +290,11 @@ pub(crate) fn split_usual(line: &[u8]) -> Option<(Option<HeaderName>, &[u8])> {
 pub(crate) fn split_line(line: &[u8]) -> Option<HeaderLine<'_>> {
     let (name, rest) = split_name(line)?;
     let value = Value::new(rest);
-    Some(HeaderLine { name, value })
+    Some(HeaderLine {
+        name,
+        value,
+        raw: line,
+    })
 }
 
 /// The same; what follows the colon keeps the white space around it.

@@ -40,7 +40,8 @@ impl<'m> Value<'m> {
     }
 
     /// The first value of the list, and the rest of the line with the comma that starts it.
-    pub(crate) fn split_first(self) -> (Self, &'m [u8]) {
+    #[must_use]
+    pub fn split_first(self) -> (Self, &'m [u8]) {
         let end = value_end(self.0);
         let (first, rest) = lex::split(self.0, end);
         (Self::new(first), rest)

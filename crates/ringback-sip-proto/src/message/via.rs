@@ -204,11 +204,23 @@ impl<'m> Via<'m> {
         is_one_machine.then_some(SocketAddr::new(address, port))
     }
 
-    /// Appends the value as the top `Via` of a reply: `received` and `rport` filled in.
+    /// The source port that an earlier hop saw.
+    #[must_use]
+    pub fn rport(&self) -> Option<u16> {
+        let at = self.rport?;
+        let mut cursor = Cursor::new(lex::tail(self.value.as_bytes(), at));
+        cursor.skip_space();
+        let _sign = cursor.eat(b'=');
+        cursor.skip_space();
+        crate::uri::port(cursor.take_while(|byte| byte.is_ascii_digit()))
+    }
+
+    /// Appends the value as the top `Via` of a reply, or as the second one of a request that is forwarded:
+    /// `received` and `rport` filled in, folds undone.
     ///
     /// RFC 3261 §18.2.1 asks for `received` where the sent-by is another address than the source,
     /// RFC 3581 §4 wherever `rport` is there. What the sender wrote there does not stay.
-    pub(crate) fn write_answered(&self, origin: Origin, out: &mut Vec<u8>) {
+    pub fn write_answered(&self, origin: Origin, out: &mut Vec<u8>) {
         let bytes = self.value.as_bytes();
         let source = origin.ip();
         let names_source = self.rport.is_none() && self.host.ip() == Some(source);
@@ -406,4 +418,25 @@ pub(crate) fn write_number(number: u64, out: &mut Vec<u8>) {
         }
     }
     out.extend_from_slice(lex::tail(&digits, start));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_source_port_is_read_where_a_hop_wrote_it() {
+        for (params, port) in [
+            (";rport=5070;received=192.0.2.1", Some(5_070)),
+            (";branch=1; RPORT = 7", Some(7)),
+            (";rport", None),
+            (";rport=70000", None),
+            (";branch=rport=1", None),
+            ("", None),
+        ] {
+            let text = format!("SIP/2.0/UDP h{params}");
+            let via = Via::parse(Value::new(text.as_bytes())).unwrap();
+            assert_eq!(via.rport(), port, "{text}");
+        }
+    }
 }
