@@ -274,7 +274,7 @@ enum Text<'a> {
     Absent,
     /// A text.
     Given(Cow<'a, str>),
-    /// Something that is no JSON object.
+    /// A value that is no text.
     Other,
 }
 

@@ -17,6 +17,13 @@ use crate::reply;
 pub(crate) struct FieldErrors(pub(crate) BTreeMap<String, Vec<String>>);
 
 impl FieldErrors {
+    /// What a command found wrong.
+    fn of(problems: &[FieldProblem]) -> Self {
+        let mut errors = Self::default();
+        errors.add_problems(problems);
+        errors
+    }
+
     /// Adds a message to a field.
     pub(crate) fn add(&mut self, field: impl Into<String>, message: impl Into<String>) {
         self.0.entry(field.into()).or_default().push(message.into());
@@ -341,11 +348,7 @@ fn command_error(error: &CommandError) -> Response {
             let message = call_mismatch(*difference);
             return failure(StatusCode::CONFLICT, &message, Some("CALL_MISMATCH"));
         }
-        CommandError::Invalid(problems) => {
-            let mut errors = FieldErrors::default();
-            errors.add_problems(problems);
-            return invalid(errors);
-        }
+        CommandError::Invalid(problems) => return invalid(FieldErrors::of(problems)),
         CommandError::StorageUnavailable => {
             let (status, message, code) = ApiError::StorageUnavailable.public();
             return failure(status, message, code);
@@ -362,11 +365,7 @@ fn command_error(error: &CommandError) -> Response {
 /// What a batch says of a call that was not recorded.
 pub(crate) fn call_rejection(error: &CommandError) -> String {
     match error {
-        CommandError::Invalid(problems) => {
-            let mut errors = FieldErrors::default();
-            errors.add_problems(problems);
-            field_messages(&errors)
-        }
+        CommandError::Invalid(problems) => field_messages(&FieldErrors::of(problems)),
         CommandError::CallMismatch(difference) => call_mismatch(*difference),
         other => other.to_string(),
     }

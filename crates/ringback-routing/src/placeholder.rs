@@ -64,15 +64,13 @@ impl Placeholders {
     }
 
     /// Whether the filled-in URI depends on the dialed number.
-    #[must_use]
-    pub fn dialed_is_in(uri: &str) -> bool {
-        Self::are_in(uri) && uri.contains("{dialed}")
+    pub(crate) fn dialed_is_in(uri: &str) -> bool {
+        uri.contains("{dialed}")
     }
 
     /// Whether the filled-in URI depends on the caller.
-    #[must_use]
-    pub fn caller_is_in(uri: &str) -> bool {
-        Self::are_in(uri) && uri.contains("{caller}")
+    pub(crate) fn caller_is_in(uri: &str) -> bool {
+        uri.contains("{caller}")
     }
 }
 

@@ -21,6 +21,9 @@ pub enum OpenStoreError {
     /// Another process has the directory open: stop it, or use another directory.
     #[error("the store in {0} is in use by another process")]
     InUse(PathBuf),
+    /// There is no store in the directory.
+    #[error("there is no data of Ringback in {0}")]
+    NoStore(PathBuf),
     /// The data was written by a newer version: use that version.
     #[error(
         "the store in {path} has format {found}, this program supports format {supported}: use a newer version"

@@ -12,6 +12,7 @@ mod erasures;
 mod error;
 mod files;
 mod format;
+mod inspect;
 mod interner;
 mod interrupt;
 mod key;
@@ -33,5 +34,6 @@ mod writes;
 mod tests;
 
 pub use error::OpenStoreError;
+pub use inspect::{RecordCounts, StoreInfo};
 pub use settings::StoreSettings;
 pub use store::Store;

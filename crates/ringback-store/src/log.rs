@@ -20,9 +20,8 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use ringback_engine::{Change, JournalError};
 pub(crate) use segment::HEADER_LENGTH;
-use segment::{
-    Damage, OpenedSegment, RECORD_HEADER_LENGTH, Record, Segment, SegmentHeader, finish_record,
-};
+pub(crate) use segment::Record;
+use segment::{Damage, OpenedSegment, RECORD_HEADER_LENGTH, Segment, SegmentHeader, finish_record};
 
 use crate::error::unavailable;
 use crate::files::{AppendFile, Files};

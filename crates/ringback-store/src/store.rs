@@ -18,6 +18,7 @@ use crate::prepare::prepare;
 use crate::settings::StoreSettings;
 use crate::table::{Table, describe};
 use crate::tables::Tables;
+use crate::upgrade;
 use crate::writes::Writes;
 
 /// The embedded store: a [`Journal`] whose changes survive power loss.
@@ -58,6 +59,14 @@ impl Store {
             OpenStoreError::from_journal(directory.to_owned(), unavailable(error))
         };
         create_directory(directory).map_err(failure)?;
+        Self::lock_existing(directory)
+    }
+
+    /// Locks other processes out of a directory for as long as the file is open.
+    pub(crate) fn lock_existing(directory: &Path) -> Result<File, OpenStoreError> {
+        let failure = |error: io::Error| {
+            OpenStoreError::from_journal(directory.to_owned(), unavailable(error))
+        };
         let lock = File::open(directory).map_err(failure)?;
         match lock.try_lock() {
             Ok(()) => Ok(lock),
@@ -138,10 +147,7 @@ impl Store {
         if stored_format.is_none() {
             if store.log.lock().next_sequence() > 1 {
                 store.abandon();
-                return Err(OpenStoreError::Damaged(format!(
-                    "{} is missing, but there is data",
-                    directory.join("FORMAT").display()
-                )));
+                return Err(upgrade::format_missing(directory));
             }
             format.write(directory).map_err(io_failure)?;
         }

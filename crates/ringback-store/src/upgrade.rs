@@ -50,6 +50,19 @@ pub(crate) fn current_format(
     Format::read(directory)
 }
 
+/// Whether an upgrade of this directory was cut short after the new data were complete.
+pub(crate) fn is_broken_off(directory: &Path) -> bool {
+    directory.join(NEW).exists()
+}
+
+/// The error for a directory with data but without a format.
+pub(crate) fn format_missing(directory: &Path) -> OpenStoreError {
+    OpenStoreError::Damaged(format!(
+        "{} is missing, but there is data",
+        directory.join("FORMAT").display()
+    ))
+}
+
 /// Writes the directory's content in the current format, with the same secrets.
 fn rewrite(
     directory: &Path,

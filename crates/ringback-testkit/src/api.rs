@@ -121,6 +121,38 @@ impl Api {
         id
     }
 
+    /// Creates an outbound agent and an inbound one that takes its calls back, of these names and with this number;
+    /// returns their ids.
+    ///
+    /// # Panics
+    /// The server refuses.
+    pub fn callback_pair(
+        &self,
+        [source, taker]: [&str; 2],
+        number_id: &str,
+        target: &str,
+    ) -> [String; 2] {
+        let source = self.agent(source, "outbound", &[number_id], "");
+        let taker = self.agent(taker, "inbound", &[number_id], target);
+        let set = self.post(
+            &format!("/api/v1/agents/{taker}/callback"),
+            serde_json::json!({"source_agent_ids": [source]}),
+        );
+        assert_eq!(set.status, 200, "{}", set.body);
+        [source, taker]
+    }
+
+    /// Takes a published agent out of routing and deletes it.
+    ///
+    /// # Panics
+    /// The server refuses.
+    pub fn remove_agent(&self, id: &str) {
+        let path = format!("/api/v1/agents/{id}");
+        let unpublished = self.post(&format!("{path}/unpublish"), serde_json::json!({}));
+        assert_eq!(unpublished.status, 200, "{}", unpublished.body);
+        assert_eq!(self.delete(&path).status, 200);
+    }
+
     /// Creates a number; returns its id.
     ///
     /// # Panics

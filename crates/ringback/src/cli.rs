@@ -10,7 +10,7 @@ use crate::exit::Failure;
 use crate::import::ImportArgs;
 use crate::serve::ServeArgs;
 use crate::verb::{agent, call, callback, contact, environment, number, route, status};
-use crate::{config, context, demo, import, manual, serve};
+use crate::{config, context, demo, import, manual, serve, store};
 
 /// Routes the returning call.
 ///
@@ -61,6 +61,8 @@ enum Command {
     Status(status::StatusArgs),
     /// Make a server read its configuration and certificates again
     Reload(status::ReloadArgs),
+    /// Look into the data directory of a server that is stopped
+    Store(store::StoreArgs),
     /// Keep servers and their tokens under names
     Context(context::ContextArgs),
     /// Write manual pages into a folder
@@ -90,6 +92,7 @@ impl Cli {
             Command::Import(args) => import::run(&args)?,
             Command::Status(args) => status::run(&args)?,
             Command::Reload(args) => status::reload(&args)?,
+            Command::Store(args) => store::run(&args)?,
             Command::Context(args) => context::run(&args)?,
             Command::Man(args) => manual::write(&args, Self::command())?,
             Command::Completions { shell } => {

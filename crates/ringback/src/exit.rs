@@ -5,6 +5,7 @@ use std::io;
 use std::process::ExitCode;
 
 use ringback_api::Problem;
+use ringback_store::OpenStoreError;
 
 use crate::client::ClientError;
 use crate::config::ConfigError;
@@ -24,6 +25,9 @@ pub(crate) enum Failure {
     /// The server could not start or go on.
     #[error(transparent)]
     Serve(#[from] ServeError),
+    /// The data directory cannot be read, or is damaged; the message names the place.
+    #[error(transparent)]
+    Store(#[from] OpenStoreError),
     /// The API did not do what was asked.
     #[error(transparent)]
     Client(#[from] ClientError),
@@ -59,6 +63,7 @@ impl Failure {
             Self::Client(error) => client_code(error),
             Self::Context(error) => context_code(error),
             Self::Import(error) => import_code(error),
+            Self::Store(error) => store_code(error),
             Self::Status(error) => error.code,
             Self::Declined => USAGE,
             Self::Serve(_) | Self::Demo(_) | Self::Write(..) | Self::Output(_) => INTERNAL,
@@ -76,6 +81,7 @@ impl Failure {
             Self::Client(error) => error.name(),
             Self::Context(_) => "CONTEXT",
             Self::Import(_) => "IMPORT",
+            Self::Store(error) => store_word(error),
             Self::Status(_) => "STATUS",
             Self::Declined => "DECLINED",
             Self::Serve(_) | Self::Demo(_) | Self::Write(..) | Self::Output(_) => "INTERNAL",
@@ -111,6 +117,27 @@ fn client_code(error: &ClientError) -> u8 {
             429 | 500.. => UNAVAILABLE,
             _ => REFUSED,
         },
+    }
+}
+
+/// The exit code of a data directory that cannot be read.
+fn store_code(error: &OpenStoreError) -> u8 {
+    match error {
+        OpenStoreError::InUse(_) => USAGE,
+        OpenStoreError::NoStore(_) => NOT_FOUND,
+        OpenStoreError::NewerFormat { .. } => CONFIGURATION,
+        _ => INTERNAL,
+    }
+}
+
+/// The word for a data directory that cannot be read.
+fn store_word(error: &OpenStoreError) -> &'static str {
+    match error {
+        OpenStoreError::InUse(_) => "DATA_IN_USE",
+        OpenStoreError::NoStore(_) => "NO_DATA",
+        OpenStoreError::NewerFormat { .. } => "NEWER_FORMAT",
+        OpenStoreError::Damaged(_) => "DATA_DAMAGED",
+        _ => "DATA_UNAVAILABLE",
     }
 }
 

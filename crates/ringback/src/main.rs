@@ -15,6 +15,7 @@ mod manual;
 mod output;
 mod serve;
 mod show;
+mod store;
 mod verb;
 
 use std::process::ExitCode;

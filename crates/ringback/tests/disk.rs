@@ -53,11 +53,7 @@ impl World {
         let server = start(&data_dir(scratch.path()));
         let api = server.environment(json!({"name": "acme"}));
         let number = api.number(DIALED);
-        let source = api.agent("source", "outbound", &[&number], "");
-        let taker = api.agent("taker", "inbound", &[&number], "sip:taker@192.0.2.1");
-        let role = format!("/api/v1/agents/{taker}/callback");
-        let set = api.post(&role, json!({"source_agent_ids": [source]}));
-        assert_eq!(set.status, 200);
+        let [source, _] = api.callback_pair(["source", "taker"], &number, "sip:taker@192.0.2.1");
         let mut world = Self {
             token: api.token().to_owned(),
             scratch,

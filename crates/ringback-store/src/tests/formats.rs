@@ -24,7 +24,7 @@ use crate::stored::{log_record, routed};
 use crate::{OpenStoreError, Store};
 
 /// A file of the fixtures of stored data.
-fn fixture(name: &str) -> PathBuf {
+pub(super) fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("../../fixtures/store")
         .join(name)

@@ -5,6 +5,7 @@ mod damage;
 mod failing_files;
 mod formats;
 mod full_disk;
+mod inspect;
 mod opening;
 mod properties;
 mod purge;

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use ringback_testkit::{Server, ServerBuilder, SipPeer};
 use serde_json::json;
 
-use crate::BINARY;
+use crate::{BINARY, contact};
 
 /// Some files of the tables in a data directory.
 fn table_files(data_dir: &Path) -> Vec<PathBuf> {
@@ -21,11 +21,6 @@ fn table_files(data_dir: &Path) -> Vec<PathBuf> {
     }
     found.sort();
     found
-}
-
-/// The contact of a call.
-fn contact(index: usize) -> String {
-    format!("+5511{:09}", 900_000_000 + index)
 }
 
 /// What `/readyz` says of the index, with its status.
@@ -52,14 +47,7 @@ fn a_flipped_bit_in_a_table_gives_no_wrong_decision() {
     let mut server = builder().start();
     let api = server.environment(json!({"name": "acme"}));
     let number = api.number(DIALED);
-    let source = api.agent("source", "outbound", &[&number], "");
-    let taker = api.agent("taker", "inbound", &[&number], "sip:taker@192.0.2.1");
-    let role = format!("/api/v1/agents/{taker}/callback");
-    assert_eq!(
-        api.post(&role, json!({"source_agent_ids": [source]}))
-            .status,
-        200
-    );
+    let [source, _] = api.callback_pair(["source", "taker"], &number, "sip:taker@192.0.2.1");
     let mut lines = String::new();
     for index in 0..CONTACTS {
         let _infallible = writeln!(

@@ -10,7 +10,7 @@ use ringback_testkit::{Api, Server, ServerBuilder, SipPeer};
 use serde_json::json;
 use uuid::Uuid;
 
-use crate::BINARY;
+use crate::{BINARY, contact};
 
 /// Two campaigns on one number, each with an agent that takes the returning calls.
 struct Campaigns {
@@ -26,12 +26,10 @@ impl Campaigns {
         let api = server.environment(json!({"name": "acme"}));
         let number = api.number(DIALED);
         let sources = ["a", "b"].map(|name| {
-            let source = api.agent(&format!("source {name}"), "outbound", &[&number], "");
+            let names = ["source", "taker"].map(|kind| format!("{kind} {name}"));
+            let names = names.each_ref().map(String::as_str);
             let target = format!("sip:{name}@192.0.2.1");
-            let taker = api.agent(&format!("taker {name}"), "inbound", &[&number], &target);
-            let path = format!("/api/v1/agents/{taker}/callback");
-            let body = json!({"source_agent_ids": [source]});
-            assert_eq!(api.post(&path, body).status, 200);
+            let [source, _] = api.callback_pair(names, &number, &target);
             source
         });
         Self { api, sources }
@@ -50,11 +48,6 @@ impl Campaigns {
         }
         lines
     }
-}
-
-/// The contact of a call.
-fn contact(index: usize) -> String {
-    format!("+5511{:09}", 900_000_000 + index)
 }
 
 /// Where the contact's call must go.

@@ -38,11 +38,7 @@ fn answers_given_to_an_erased_contact_are_given_again_without_its_number() {
     let mut server = start();
     let api = server.environment(json!({"name": "acme"}));
     let number = api.number(DIALED);
-    let source = api.agent("source", "outbound", &[&number], "");
-    let taker = api.agent("taker", "inbound", &[&number], "sip:{caller}@192.0.2.1");
-    let role = format!("/api/v1/agents/{taker}/callback");
-    let set = api.post(&role, json!({"source_agent_ids": [source]}));
-    assert_eq!(set.status, 200);
+    let [source, _] = api.callback_pair(["source", "taker"], &number, "sip:{caller}@192.0.2.1");
     for contact in [ERASED, OTHER] {
         let sid = format!("out-{contact}");
         let call = json!({"sid": sid, "agent_id": source, "to": contact, "from": DIALED});

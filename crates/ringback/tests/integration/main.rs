@@ -21,6 +21,7 @@ mod operation;
 mod operator;
 mod presets;
 mod serve;
+mod store;
 mod tls;
 mod verbs;
 
@@ -39,6 +40,11 @@ fn ringback(args: &[&str]) -> Output {
 /// A server on free ports.
 fn server() -> Server {
     ServerBuilder::new(BINARY).start()
+}
+
+/// The contact of a call, of many.
+fn contact(index: usize) -> String {
+    format!("+5511{:09}", 900_000_000 + index)
 }
 
 /// Runs the program as a client of the server, with this token.

@@ -66,15 +66,9 @@ fn server(settings: &str) -> Server {
     ServerBuilder::new(BINARY).config(peer).start()
 }
 
-/// An agent that calls from a number, and one that takes its calls back; gives the former's id.
-fn campaign(api: &Api, number: &str) -> String {
-    let number = api.number(number);
-    let source = api.agent("Sales", "outbound", &[&number], "");
-    let taker = api.agent("Desk", "inbound", &[&number], "sip:desk@192.0.2.1");
-    let role = format!("/api/v1/agents/{taker}/callback");
-    let set = api.post(&role, json!({"source_agent_ids": [source]}));
-    assert_eq!(set.status, 200, "{}", set.body);
-    source
+/// An agent that calls from a number, and one that takes its calls back; gives their ids.
+fn campaign(api: &Api, number: &str) -> [String; 2] {
+    api.callback_pair(["Sales", "Desk"], number, "sip:desk@192.0.2.1")
 }
 
 /// The reason of the decision for a call over SIP.
@@ -102,7 +96,7 @@ fn what_is_written_for_a_contact_is_that_contact_or_nobody_through_every_entranc
         let api = server.environment(json!({
             "name": "acme", "default_country": rules.country, "number_form": rules.form,
         }));
-        let agent = campaign(&api, DIALED);
+        let [agent, _] = campaign(&api, &api.number(DIALED));
         let mut csv = "sid,agent,to,from\n".to_owned();
         let mut rejects = "line,field,value,reason\n".to_owned();
         for (index, (written, meant)) in rules.written.iter().enumerate() {
@@ -181,11 +175,7 @@ fn two_spellings_of_a_subscriber_are_one_contact_and_one_number_of_ours() {
             let id = api.number(recorded);
             let taken = api.post("/api/v1/phone-numbers", json!({"number": other}));
             assert_eq!(taken.status, 409, "{other}: {}", taken.body);
-            let source = api.agent("Sales", "outbound", &[&id], "");
-            let taker = api.agent("Desk", "inbound", &[&id], "sip:desk@192.0.2.1");
-            let role = format!("/api/v1/agents/{taker}/callback");
-            let set = api.post(&role, json!({"source_agent_ids": [source]}));
-            assert_eq!(set.status, 200, "{}", set.body);
+            let [source, taker] = campaign(&api, &id);
             let call = json!({"sid": recorded, "agent_id": source, "to": recorded, "from": other});
             assert_eq!(api.post("/api/v1/calls", call).status, 201);
             for (dialed, caller) in [(recorded, other), (other, recorded)] {
@@ -205,12 +195,7 @@ fn two_spellings_of_a_subscriber_are_one_contact_and_one_number_of_ours() {
                 "as the older of its calls has it"
             );
             for agent in [source, taker] {
-                let path = format!("/api/v1/agents/{agent}");
-                assert_eq!(
-                    api.post(&format!("{path}/unpublish"), json!({})).status,
-                    200
-                );
-                assert_eq!(api.delete(&path).status, 200);
+                api.remove_agent(&agent);
             }
             assert_eq!(
                 api.delete(&format!("/api/v1/phone-numbers/{id}")).status,

@@ -184,17 +184,26 @@ fn what_others_have_written_never_steers_the_terminal() {
     let refusal = format!(
         r#"{{"success":false,"message":"{odd}","code":"{odd}","errors":{{"{odd}":["{odd}"]}}}}"#
     );
-    let list = format!(r#"{{"success":true,"data":[{{"id":"{odd}","name":"{odd}"}}]}}"#);
-    for (status, body) in [
-        ("422 Unprocessable Content", &refusal),
-        ("500 Internal Server Error", &odd),
-        ("200 OK", &list),
-        ("200 OK", &odd),
+    let list = |formatted: &str, agent: &str| {
+        let id = "01900000-0000-7000-8000-000000000000";
+        format!(
+            r#"{{"success":true,"data":[{{"id":"{id}","number":"+12025550100","country_code":"US",
+            "formatted_number":"{formatted}","agents":[{{"id":"{id}","name":"{agent}","direction":"inbound"}}],
+            "default_agent_id":null,"created_at":"2026-01-31T12:00:00Z"}}]}}"#
+        )
+    };
+    for (status, body, code) in [
+        ("422 Unprocessable Content", &refusal, 65),
+        ("500 Internal Server Error", &odd, 69),
+        ("200 OK", &list(&odd, &odd), 0),
+        ("200 OK", &odd, 69),
     ] {
         for option in [&[][..], &["--json"], &["--quiet"]] {
             let (url, answering) = answering(status, body);
             let args = [&["number", "list", "--url", &url], option].concat();
-            check(&args, &with(&[("RINGBACK_TOKEN", "talq_x")], &args));
+            let output = with(&[("RINGBACK_TOKEN", "talq_x")], &args);
+            assert_eq!(output.code, Some(code), "{output:?}");
+            check(&args, &output);
             answering.join().unwrap();
         }
     }

@@ -62,10 +62,7 @@ fn campaign(server: &Server) -> (Api, BTreeMap<String, String>) {
 /// Deletes the agents with all their calls, and the numbers: a number belongs to one environment.
 fn clear(api: &Api, agents: &BTreeMap<String, String>) {
     for id in agents.keys() {
-        let path = format!("/api/v1/agents/{id}");
-        let unpublished = api.post(&format!("{path}/unpublish"), json!({}));
-        assert_eq!(unpublished.status, 200, "{}", unpublished.body);
-        assert_eq!(api.delete(&path).status, 200);
+        api.remove_agent(id);
     }
     for number in api
         .get("/api/v1/phone-numbers")
