@@ -57,6 +57,7 @@ mod reply;
 mod router;
 mod server;
 mod status;
+mod streamed;
 mod wire;
 
 pub use api::Api;

@@ -23,8 +23,8 @@ use crate::body::Drained;
 use crate::docs;
 use crate::error::ApiError;
 use crate::handler::{
-    self, agents, batch, callback, calls, contacts, decisions, environments, lookup, numbers,
-    reload, statistics, status,
+    self, agents, backup, batch, callback, calls, contacts, decisions, environments, lookup,
+    numbers, reload, statistics, status,
 };
 use crate::ignored::{self, IgnoredFields};
 
@@ -184,6 +184,7 @@ fn routes() -> Routes {
         )
         .add(Administrator, M::POST, "/api/v1/reload", reload::reload)
         .add(Administrator, M::GET, "/api/v1/status", status::show)
+        .add(Administrator, M::GET, "/api/v1/backup", backup::backup)
         .add(
             Administrator,
             M::GET,

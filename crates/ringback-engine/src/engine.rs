@@ -19,8 +19,9 @@ use crate::observed::{Arrival, Observed, Route, count_kind};
 use crate::shared::{ROUTED_KNOWN_MILLIS, Shared};
 use crate::writer::Writer;
 use crate::{
-    AnsweredCall, Call, CallbackStatistics, Clock, Command, DecisionRecord, Journal, JournalError,
-    LearnedRecorded, LearnedTicket, NewCall, SubmitError, Surface, hash_sid, housekeeping,
+    AnsweredCall, BackupError, Call, CallbackStatistics, Clock, Command, DecisionRecord, Journal,
+    JournalError, LearnedRecorded, LearnedTicket, NewCall, SubmitError, Surface, hash_sid,
+    housekeeping,
 };
 
 /// The engine's handle; clones share one engine.
@@ -355,6 +356,15 @@ impl Engine {
     #[must_use]
     pub fn subscribe_decisions(&self) -> watch::Receiver<u64> {
         self.shared.observed.subscribe()
+    }
+
+    /// Writes one state of everything that is stored as a stream; see [`Archive::write_backup`](crate::Archive).
+    /// Blocks for as long as the stream takes.
+    ///
+    /// # Errors
+    /// Storage cannot be read, or the stream cannot be written.
+    pub fn write_backup(&self, to: &mut dyn std::io::Write) -> Result<(), BackupError> {
+        self.shared.archive.write_backup(self.now(), to)
     }
 
     /// The condition of storage and index.

@@ -5,6 +5,7 @@
 //! can replace it without a change to routing, SIP or HTTP. All of them pass the battery in `ringback-testkit`.
 
 use std::collections::HashMap;
+use std::io;
 use std::ops::{ControlFlow, Range};
 use std::sync::Arc;
 
@@ -178,6 +179,16 @@ pub trait Archive: Send + Sync + 'static {
         Ok(())
     }
 
+    /// Writes one state of everything as a stream from which storage can be made again, while readers and the writer
+    /// go on. It has every entry that the archive showed before the call. `at` is the time to note in it.
+    ///
+    /// # Errors
+    /// Storage cannot be read, the stream cannot be written, or this archive keeps nothing that could be restored.
+    /// The stream is then not whole, and readers of it notice.
+    fn write_backup(&self, _at: Timestamp, _to: &mut dyn io::Write) -> Result<(), BackupError> {
+        Err(BackupError::Unsupported)
+    }
+
     /// The number of damaged positions known in storage, met by a read or found by a check.
     fn damaged_places(&self) -> u64 {
         0
@@ -207,6 +218,21 @@ pub(crate) const ALL_TIMES: Range<Timestamp> =
 
 /// The counters.
 pub type StoredCounts = HashMap<CountKey, u64>;
+
+/// Why a backup could not be written.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BackupError {
+    /// Storage cannot be read.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// The stream cannot be written: whoever reads it has gone.
+    #[error("the backup cannot be written")]
+    Write(#[source] io::Error),
+    /// Nothing is stored that could be restored.
+    #[error("this storage cannot be backed up")]
+    Unsupported,
+}
 
 /// Why storage failed.
 #[derive(Debug, thiserror::Error)]

@@ -43,7 +43,8 @@ pub use draft::Draft;
 pub use engine::{Engine, Health, OpenError};
 pub use error::{CallDifference, CommandError, Fault, Field, FieldProblem, SubmitError};
 pub use journal::{
-    AppendError, Archive, Entry, Journal, JournalError, Sequence, StoredCounts, StoredDirectory,
+    AppendError, Archive, BackupError, Entry, Journal, JournalError, Sequence, StoredCounts,
+    StoredDirectory,
 };
 pub use learned::{LearnedRecorded, LearnedTicket};
 pub use observed::{CallbackStatistics, DecisionRecord, SourceCount, Surface, hash_sid};

@@ -1,17 +1,19 @@
 //! Reading back what was committed.
 
 use std::collections::HashMap;
+use std::io;
 use std::ops::{ControlFlow, Range};
 use std::sync::Arc;
 
 use lsm_tree::Slice;
 use ringback_engine::{
-    Archive, Call, CountMark, JournalError, RoutedDecision, RoutedEvent, StoredCounts,
+    Archive, BackupError, Call, CountMark, JournalError, RoutedDecision, RoutedEvent, StoredCounts,
     StoredDirectory,
 };
 use ringback_routing::{AgentId, Assignment, E164, EnvironmentId, Timestamp};
 use uuid::Uuid;
 
+use crate::backup;
 use crate::batch::{read_batch, read_mark};
 use crate::interner::Interner;
 use crate::key;
@@ -130,6 +132,10 @@ impl Archive for Tables {
             }
         }
         Ok(())
+    }
+
+    fn write_backup(&self, at: Timestamp, to: &mut dyn io::Write) -> Result<(), BackupError> {
+        backup::write(self, at, to)
     }
 
     fn tidy(&self, routed_before: Timestamp) -> Result<(), JournalError> {

@@ -37,6 +37,7 @@ impl Tables {
             match written {
                 Ok(()) => {
                     progress.sealed = None;
+                    progress.on_disk = sealed;
                     progress.failing = None;
                     progress.written += 1;
                     self.changed.notify_all();

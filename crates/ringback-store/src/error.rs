@@ -24,6 +24,9 @@ pub enum OpenStoreError {
     /// There is no store in the directory.
     #[error("there is no data of Ringback in {0}")]
     NoStore(PathBuf),
+    /// A restore into the directory did not come to its end: restore again.
+    #[error("a restore into {0} was broken off: restore again")]
+    RestoreBrokenOff(PathBuf),
     /// The data was written by a newer version: use that version.
     #[error(
         "the store in {path} has format {found}, this program supports format {supported}: use a newer version"

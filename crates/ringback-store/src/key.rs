@@ -224,6 +224,11 @@ pub(crate) fn call_environment(key: &[u8]) -> Option<u32> {
     Some(u32::from_be_bytes(*key.get(4..)?.first_chunk()?))
 }
 
+/// The agent number in a value in `calls`.
+pub(crate) fn call_agent(value: &[u8]) -> Option<u32> {
+    Some(u32::from_be_bytes(*value.first_chunk()?))
+}
+
 /// The key in `sids` of a sid.
 pub(crate) fn sid_key(secret: &[u8; 16], environment: u32, sid: &str) -> [u8; 16] {
     let mut hasher = SipHasher13::new_with_key(secret);

@@ -2,10 +2,12 @@
 //!
 //! [`Store`] is the engine's [`Journal`](ringback_engine::Journal); its tables are the
 //! [`Archive`](ringback_engine::Archive). A commit is appended to a log and synced, then put into
-//! tables in memory, which are written to disk in the background.
+//! tables in memory, which are written to disk in the background. A backup is one state of all of it as a stream, of
+//! which [`Store::restore`] makes a directory.
 
 mod archive;
 mod background;
+mod backup;
 mod batch;
 mod check;
 mod erasures;
@@ -21,8 +23,10 @@ mod lsm_files;
 mod open;
 mod prepare;
 mod purge;
+mod restore;
 mod settings;
 mod sid_filter;
+mod snapshot;
 mod store;
 mod stored;
 mod table;
@@ -33,7 +37,9 @@ mod writes;
 #[cfg(test)]
 mod tests;
 
+pub use backup::{BackupProgress, BackupReader, ReadBackupError};
 pub use error::OpenStoreError;
 pub use inspect::{RecordCounts, StoreInfo};
+pub use restore::RestoreError;
 pub use settings::StoreSettings;
 pub use store::Store;

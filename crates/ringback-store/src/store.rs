@@ -159,6 +159,16 @@ impl Store {
         &self.tables.state
     }
 
+    /// Has the next commit follow the one with this sequence. Nothing may have been written yet.
+    pub(crate) fn continue_from(&self, sequence: u64) {
+        self.tables.generation.lock().applied = sequence;
+    }
+
+    /// Writes records past the log: they are durable once the store is closed.
+    pub(crate) fn write_unlogged(&self, writes: Writes) -> Result<(), JournalError> {
+        self.tables.apply_unlogged(|| Ok((writes, ())))
+    }
+
     /// Sixteen random bytes, made with the store: the same at every start.
     #[must_use]
     pub fn node_secret(&self) -> [u8; 16] {

@@ -267,6 +267,26 @@ impl Table {
         })
     }
 
+    /// Every key and value in the trees as they are now, whatever is written to them later, in order. Memory is
+    /// left out.
+    pub(crate) fn on_disk<'a>(
+        &'a self,
+    ) -> impl Iterator<Item = Result<(Slice, Slice), JournalError>> + use<'a> {
+        let opened = self.reading(|| {
+            let ranges = self
+                .parts
+                .iter()
+                .map(|part| part.tree.range::<&[u8], _>(.., SeqNo::MAX, None));
+            Ok(ranges.collect::<Vec<_>>())
+        });
+        StoredRange {
+            table: self,
+            iterator: opened
+                .map(|ranges| ranges.into_iter().flatten())
+                .map_err(Some),
+        }
+    }
+
     /// Every key and value whose key starts with these bytes.
     pub(crate) fn prefix<'a>(
         &'a self,

@@ -85,6 +85,10 @@ pub(crate) struct Progress {
     pub(crate) written: u64,
     /// The last attempt to merge failed, so writing must not wait for merging.
     pub(crate) merging_fails: bool,
+    /// The last commit of the generations that are on disk.
+    pub(crate) on_disk: u64,
+    /// How many snapshots wait for what is in memory: until they are opened, commits seal no generation.
+    pub(crate) snapshots: usize,
     /// The threads must end.
     pub(crate) closing: bool,
 }
@@ -151,7 +155,10 @@ impl Tables {
                 applied: lowest,
                 size: 0,
             }),
-            progress: Mutex::default(),
+            progress: Mutex::new(Progress {
+                on_disk: lowest,
+                ..Progress::default()
+            }),
             changed: Condvar::new(),
             generation_bytes: settings.generation_bytes.max(1),
             alarm,
@@ -188,7 +195,8 @@ impl Tables {
         if generation.size >= self.generation_bytes.saturating_mul(OVERFLOW) {
             self.wait_written(&mut progress)?;
         }
-        Ok(self.turn_over(&mut generation, progress))
+        // A snapshot comes first: otherwise commits could seal one generation after the other before it.
+        Ok(progress.snapshots == 0 && self.turn_over(&mut generation, progress))
     }
 
     /// Waits until the sealed generation is on disk.
@@ -271,6 +279,12 @@ impl Tables {
         if progress.sealed.is_some() {
             return false;
         }
+        self.seal(generation, &mut progress);
+        true
+    }
+
+    /// Seals the generation; the one before it must be on disk.
+    pub(crate) fn seal(&self, generation: &mut Generation, progress: &mut Progress) {
         for table in self.in_order() {
             let mut memory = table.memory.write();
             let mut active = std::mem::take(&mut memory.active);
@@ -281,7 +295,6 @@ impl Tables {
         generation.size = 0;
         progress.sealed = Some(generation.applied);
         self.changed.notify_all();
-        true
     }
 
     /// Why the sealed generation cannot be written to disk at present; `None`: it can.

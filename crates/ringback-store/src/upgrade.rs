@@ -33,9 +33,15 @@ pub(crate) fn current_format(
     settings: &StoreSettings,
 ) -> Result<Option<Format>, OpenStoreError> {
     let failure = |error| OpenStoreError::from_journal(directory.to_owned(), unavailable(error));
+    let restored = directory.join(RESTORED);
     let Some(format) = Format::read(directory)? else {
+        if restored.exists() {
+            return Err(OpenStoreError::RestoreBrokenOff(directory.to_owned()));
+        }
         return Ok(None);
     };
+    // The last step of a restore may have left it behind.
+    remove_folder(&restored).map_err(failure)?;
     let new = directory.join(NEW);
     if format.version >= SAME_LAYOUT_SINCE {
         // The last step of an earlier upgrade may have left these folders behind.
@@ -339,7 +345,7 @@ impl Copier<'_> {
 
 /// Replaces the directory's content by the folder's, which is complete. A crash may interrupt it at any step; it
 /// then starts again.
-fn move_in(directory: &Path, folder: &Path) -> io::Result<()> {
+pub(crate) fn move_in(directory: &Path, folder: &Path) -> io::Result<()> {
     for name in ["tables", "log"] {
         let new = folder.join(name);
         if new.exists() {
@@ -354,12 +360,15 @@ fn move_in(directory: &Path, folder: &Path) -> io::Result<()> {
 }
 
 /// Removes a folder with all that it holds, if it is there.
-fn remove_folder(path: &Path) -> io::Result<()> {
+pub(crate) fn remove_folder(path: &Path) -> io::Result<()> {
     match fs::remove_dir_all(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         removed => removed,
     }
 }
+
+/// Folder of the data of a restore until they are complete.
+pub(crate) const RESTORED: &str = "restore.unfinished";
 
 /// Folder of the new data while they are written.
 const UNFINISHED: &str = "upgrade.unfinished";

@@ -10,7 +10,7 @@ use crate::exit::Failure;
 use crate::import::ImportArgs;
 use crate::serve::ServeArgs;
 use crate::verb::{agent, call, callback, contact, environment, number, route, status};
-use crate::{config, context, demo, import, manual, serve, store};
+use crate::{backup, config, context, demo, import, manual, serve, store};
 
 /// Routes the returning call.
 ///
@@ -61,6 +61,10 @@ enum Command {
     Status(status::StatusArgs),
     /// Make a server read its configuration and certificates again
     Reload(status::ReloadArgs),
+    /// Write the state of a server into a file; needs the administrator token
+    Backup(backup::BackupArgs),
+    /// Make a data directory from a backup
+    Restore(backup::RestoreArgs),
     /// Look into the data directory of a server that is stopped
     Store(store::StoreArgs),
     /// Keep servers and their tokens under names
@@ -92,6 +96,8 @@ impl Cli {
             Command::Import(args) => import::run(&args)?,
             Command::Status(args) => status::run(&args)?,
             Command::Reload(args) => status::reload(&args)?,
+            Command::Backup(args) => backup::back_up(&args)?,
+            Command::Restore(args) => backup::restore(&args)?,
             Command::Store(args) => store::run(&args)?,
             Command::Context(args) => context::run(&args)?,
             Command::Man(args) => manual::write(&args, Self::command())?,

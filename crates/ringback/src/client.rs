@@ -422,6 +422,36 @@ impl Client {
         }
     }
 
+    /// Asks for a stream, which may take as long as it likes as long as something comes.
+    pub(crate) fn download(
+        &self,
+        path: &ApiPath,
+    ) -> Result<ureq::BodyReader<'static>, ClientError> {
+        let unreachable = |source| ClientError::Unreachable {
+            url: self.base.clone(),
+            source: Box::new(source),
+        };
+        let request = Request::get(format!("{}/api/v1/{}", self.base, path.0))
+            .header("Authorization", format!("Bearer {}", self.token))
+            .body(())
+            .map_err(|error| unreachable(ureq::Error::Http(error)))?;
+        let request = self
+            .agent
+            .configure_request(request)
+            .timeout_recv_body(None)
+            .timeout_per_read(Some(Duration::from_secs(60)))
+            .build();
+        let response = self.agent.run(request).map_err(unreachable)?;
+        let status = response.status().as_u16();
+        let mut body = response.into_body();
+        if status == 200 {
+            return Ok(body.into_reader());
+        }
+        let text = body.read_to_string().map_err(unreachable)?;
+        let refused: Result<Answer<serde_json::Value>, _> = self.read(status, &text);
+        Err(refused.err().unwrap_or_else(|| self.unreadable(status)))
+    }
+
     /// Sends a request with or without a JSON body.
     fn send<T: DeserializeOwned>(
         &self,

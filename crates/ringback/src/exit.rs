@@ -5,8 +5,9 @@ use std::io;
 use std::process::ExitCode;
 
 use ringback_api::Problem;
-use ringback_store::OpenStoreError;
+use ringback_store::{OpenStoreError, RestoreError};
 
+use crate::backup::BackupFailure;
 use crate::client::ClientError;
 use crate::config::ConfigError;
 use crate::context::ContextError;
@@ -28,6 +29,9 @@ pub(crate) enum Failure {
     /// The data directory cannot be read, or is damaged; the message names the place.
     #[error(transparent)]
     Store(#[from] OpenStoreError),
+    /// There is no backup, or no directory made of it.
+    #[error(transparent)]
+    Backup(#[from] BackupFailure),
     /// The API did not do what was asked.
     #[error(transparent)]
     Client(#[from] ClientError),
@@ -64,6 +68,7 @@ impl Failure {
             Self::Context(error) => context_code(error),
             Self::Import(error) => import_code(error),
             Self::Store(error) => store_code(error),
+            Self::Backup(error) => backup_code(error),
             Self::Status(error) => error.code,
             Self::Declined => USAGE,
             Self::Serve(_) | Self::Demo(_) | Self::Write(..) | Self::Output(_) => INTERNAL,
@@ -82,6 +87,7 @@ impl Failure {
             Self::Context(_) => "CONTEXT",
             Self::Import(_) => "IMPORT",
             Self::Store(error) => store_word(error),
+            Self::Backup(error) => backup_word(error),
             Self::Status(_) => "STATUS",
             Self::Declined => "DECLINED",
             Self::Serve(_) | Self::Demo(_) | Self::Write(..) | Self::Output(_) => "INTERNAL",
@@ -138,6 +144,36 @@ fn store_word(error: &OpenStoreError) -> &'static str {
         OpenStoreError::NewerFormat { .. } => "NEWER_FORMAT",
         OpenStoreError::Damaged(_) => "DATA_DAMAGED",
         _ => "DATA_UNAVAILABLE",
+    }
+}
+
+/// The exit code of a backup that is not made, or not restored.
+fn backup_code(error: &BackupFailure) -> u8 {
+    match error {
+        BackupFailure::Backup(error) if error.is_newer() => CONFIGURATION,
+        BackupFailure::Backup(_) => INTERNAL,
+        BackupFailure::Restore { source, .. } => match source {
+            RestoreError::NotEmpty(_) => USAGE,
+            RestoreError::Store(error) => store_code(error),
+            _ => INTERNAL,
+        },
+        BackupFailure::File { .. } => NOT_FOUND,
+        BackupFailure::Terminal => USAGE,
+    }
+}
+
+/// The word for a backup that is not made, or not restored.
+fn backup_word(error: &BackupFailure) -> &'static str {
+    match error {
+        BackupFailure::Backup(error) if error.is_newer() => "NEWER_FORMAT",
+        BackupFailure::Backup(_) => "BACKUP_NOT_WHOLE",
+        BackupFailure::Restore { source, .. } => match source {
+            RestoreError::NotEmpty(_) => "NOT_EMPTY",
+            RestoreError::Store(error) => store_word(error),
+            _ => "BACKUP_NOT_WHOLE",
+        },
+        BackupFailure::File { .. } => "NOT_FOUND",
+        BackupFailure::Terminal => "USAGE",
     }
 }
 

@@ -3,6 +3,7 @@
 //! This crate is the program: it reads the command line and the configuration, wires the crates
 //! that do the work, and turns every failure into a message and an exit code.
 
+mod backup;
 mod cli;
 mod client;
 mod config;

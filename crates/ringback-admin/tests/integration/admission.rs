@@ -86,7 +86,13 @@ async fn every_route_asks_for_the_right_kind_of_token() {
                 "{method} {path} {authorization:?}"
             );
         }
-        let administrators = ["/environments", "/status", "/refused-calls", "/reload"];
+        let administrators = [
+            "/environments",
+            "/status",
+            "/refused-calls",
+            "/reload",
+            "/backup",
+        ];
         let wrong = if administrators.iter().any(|part| path.contains(part)) {
             &tenant.token
         } else {

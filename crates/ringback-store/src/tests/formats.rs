@@ -415,7 +415,7 @@ fn a_record_of_a_newer_version_is_refused_by_its_number() {
 }
 
 /// Opens a store and checks that it holds what `fixtures/store/write` writes.
-fn assert_written(directory: &Path) {
+pub(super) fn assert_written(directory: &Path) {
     let mut store = super::open(directory);
     let archive = store.archive();
     let stored = archive.directory().unwrap();

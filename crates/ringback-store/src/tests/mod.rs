@@ -1,5 +1,6 @@
 //! The whole store, compared with a naive model, through crashes, failing files and damage.
 
+mod backup;
 mod battery;
 mod damage;
 mod failing_files;
