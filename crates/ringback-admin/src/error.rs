@@ -108,6 +108,10 @@ pub(crate) enum ApiError {
     ConfigurationRefused(Vec<String>),
     /// Storage takes no writes now, or cannot be read.
     StorageUnavailable,
+    /// The log of the cluster has not confirmed the change, which may still take effect.
+    ClusterUnavailable,
+    /// The log of the cluster is full.
+    LogFull,
     /// The changes of other nodes came first again and again.
     Conflict,
     /// The server is going down.
@@ -127,6 +131,8 @@ impl From<SubmitError> for ApiError {
         match error {
             SubmitError::Rejected(error) => Self::Rejected(error),
             SubmitError::StorageUnavailable => Self::StorageUnavailable,
+            SubmitError::ClusterUnavailable => Self::ClusterUnavailable,
+            SubmitError::LogFull => Self::LogFull,
             SubmitError::Conflict => Self::Conflict,
             SubmitError::ShuttingDown => Self::ShuttingDown,
             other => {
@@ -148,6 +154,7 @@ impl IntoResponse for ApiError {
         let retry_after = match self {
             Self::RateLimited(seconds) => Some(seconds),
             Self::TooManyOpenRequests | Self::TooManyConnections | Self::Conflict => Some(1),
+            Self::ClusterUnavailable | Self::LogFull => Some(5),
             _ => None,
         };
         // Where places are short, the client's connection is one of them.
@@ -252,6 +259,16 @@ impl ApiError {
                 StatusCode::SERVICE_UNAVAILABLE,
                 "Storage is unavailable",
                 Some("STORAGE_UNAVAILABLE"),
+            ),
+            Self::ClusterUnavailable => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "The cluster has not confirmed the change; it may still take effect",
+                Some("CLUSTER_UNAVAILABLE"),
+            ),
+            Self::LogFull => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "The log of the cluster is full",
+                Some("LOG_FULL"),
             ),
             Self::Conflict => (
                 StatusCode::CONFLICT,

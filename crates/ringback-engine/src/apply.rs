@@ -55,7 +55,8 @@ pub(crate) fn apply_to_directory(directory: &mut Directory, fact: &Change) {
         | Change::RoutedSwept(_)
         | Change::BatchRouted(_)
         | Change::Counted(..)
-        | Change::BatchesCounted(_) => {}
+        | Change::BatchesCounted(_)
+        | Change::Placed(_) => {}
     }
 }
 
@@ -89,5 +90,6 @@ pub(crate) const fn concerns_directory(fact: &Change) -> bool {
             | Change::BatchRouted(_)
             | Change::Counted(..)
             | Change::BatchesCounted(_)
+            | Change::Placed(_)
     )
 }

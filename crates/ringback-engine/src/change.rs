@@ -9,6 +9,7 @@ use ringback_routing::{
     Agent, AgentId, Assignment, CallStatus, Caller, E164, Environment, EnvironmentId, NumberId,
     Outcome, PhoneNumber, Placeholders, Reason, Target, Timestamp, Token, TokenId,
 };
+use uuid::Uuid;
 
 /// One change of the stored state.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,6 +54,9 @@ pub enum Change {
     /// Events of incoming calls before this instant are forgotten, except batches of SIP calls that the stored
     /// counters do not contain yet.
     RoutedSwept(Timestamp),
+    /// The store of this node has everything of a log that nodes share, up to this place; `None`: it follows no such
+    /// log any more.
+    Placed(Option<LogPlace>),
 }
 
 impl Change {
@@ -60,8 +64,19 @@ impl Change {
     /// several nodes share applies it only on the node that appended it.
     #[must_use]
     pub const fn is_local(&self) -> bool {
-        matches!(self, Self::BatchesCounted(_))
+        matches!(self, Self::BatchesCounted(_) | Self::Placed(_))
     }
+}
+
+/// A place in a log that nodes share.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogPlace {
+    /// The cluster that has the log.
+    pub cluster: Uuid,
+    /// The sequence of the last entry.
+    pub sequence: u64,
+    /// The hash of everything up to there.
+    pub chain: [u8; 16],
 }
 
 /// Old calls of some contacts were dropped.
@@ -358,8 +373,6 @@ pub(crate) fn day_of(at: Timestamp) -> i32 {
 
 #[cfg(test)]
 mod tests {
-    use uuid::Uuid;
-
     use super::*;
 
     /// A mark stored by an earlier version says for each counter whether it contains a batch. It uses this order,

@@ -137,6 +137,13 @@ pub enum SubmitError {
     /// Storage accepts no writes now; the same command may succeed later.
     #[error("storage is unavailable")]
     StorageUnavailable,
+    /// The log that nodes share has not confirmed the command in time. It may still take effect, unless it is known
+    /// that nothing was sent; the same command may succeed later.
+    #[error("the cluster is unavailable")]
+    ClusterUnavailable,
+    /// The log that nodes share is full.
+    #[error("the log of the cluster is full")]
+    LogFull,
     /// Changes of other nodes came first again and again, so the command was never committed: the same command
     /// may succeed later. Happens only if several nodes share a log.
     #[error("changes of other nodes came first too often")]

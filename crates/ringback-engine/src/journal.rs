@@ -13,7 +13,7 @@ use ringback_routing::{
     Agent, AgentId, Assignment, E164, Environment, EnvironmentId, PhoneNumber, Timestamp, Token,
 };
 
-use crate::{Call, Change, CountKey, CountMark, RoutedEvent};
+use crate::{Call, Change, CountKey, CountMark, LogPlace, RoutedEvent};
 
 /// A log of facts. One thread uses it: it appends facts, and applies every entry that the log returns.
 pub trait Journal: Send + 'static {
@@ -30,8 +30,9 @@ pub trait Journal: Send + 'static {
     ///
     /// # Errors
     /// The list is unchanged. After [`AppendError::Conflict`] try again on a newer state, from
-    /// [`Self::committed`]. After any other error this entry is never returned, and the journal refuses to append
-    /// until [`Self::recover`] has succeeded.
+    /// [`Self::committed`]. After [`AppendError::Unconfirmed`] the entry may still be returned, after any other error
+    /// never. After that one and [`AppendError::Journal`] the journal refuses to append until [`Self::recover`] has
+    /// succeeded.
     fn append(
         &mut self,
         expected: Sequence,
@@ -49,7 +50,8 @@ pub trait Journal: Send + 'static {
     /// a single writer never calls it.
     fn watch(&mut self, _wake: Box<dyn Fn() + Send + Sync>) {}
 
-    /// Tries to make a failed journal usable again; cheap if nothing is wrong.
+    /// Tries to make a failed journal usable again; cheap if nothing is wrong. Once it succeeds, an entry that was
+    /// unconfirmed comes from [`Self::committed`] before any other, or never.
     ///
     /// # Errors
     /// Storage still accepts no writes.
@@ -70,6 +72,8 @@ pub struct Entry {
     pub sequence: Sequence,
     /// The facts, in the order in which to apply them.
     pub facts: Vec<Change>,
+    /// Whether this node has appended it since the journal was opened.
+    pub is_own: bool,
 }
 
 /// Why facts were not appended.
@@ -80,6 +84,15 @@ pub enum AppendError {
     /// and check again.
     #[error("the log has newer entries")]
     Conflict,
+    /// The log that nodes share cannot be reached, or this node must not write to it. May pass.
+    #[error("the log cannot be reached")]
+    Unreachable,
+    /// The log that nodes share takes no more.
+    #[error("the log is full")]
+    Full,
+    /// Nobody knows whether the log that nodes share has the entry, or will have it.
+    #[error("the log has not confirmed the entry")]
+    Unconfirmed,
     /// Storage failed.
     #[error(transparent)]
     Journal(#[from] JournalError),
@@ -104,6 +117,12 @@ pub trait Archive: Send + Sync + 'static {
     /// # Errors
     /// Storage cannot be read, or is damaged.
     fn count_mark(&self) -> Result<CountMark, JournalError>;
+
+    /// The place in a log that nodes share, by the latest [`Change::Placed`].
+    ///
+    /// # Errors
+    /// Storage cannot be read, or is damaged.
+    fn place(&self) -> Result<Option<LogPlace>, JournalError>;
 
     /// Shows every event of incoming calls since this instant: first the calls, then the answers. Both are
     /// ordered by the latest event of their commit, and for equal times by commit. The visitor gets each event

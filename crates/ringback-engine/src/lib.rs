@@ -26,8 +26,8 @@ mod writer;
 
 pub use change::{
     AnsweredCall, BatchCall, BatchRoute, BatchesCounted, Call, CallsSwept, Change, CountKey,
-    CountKind, CountMark, NamedAgent, RoutedBatch, RoutedCall, RoutedDecision, RoutedEvent,
-    RoutedOverSip,
+    CountKind, CountMark, LogPlace, NamedAgent, RoutedBatch, RoutedCall, RoutedDecision,
+    RoutedEvent, RoutedOverSip,
 };
 pub use clock::{Clock, SystemClock};
 pub use command::{

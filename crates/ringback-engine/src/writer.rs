@@ -26,6 +26,8 @@ pub(crate) struct Writer {
     /// The entry that was appended here and is not applied yet, and how many of its facts are observations, which
     /// are visible already.
     own: Option<(Sequence, usize)>,
+    /// The observations of an entry that was appended here and not confirmed: they are visible already.
+    doubtful: Option<Vec<Change>>,
     /// Memory of an earlier batch, for the next one.
     memory: Memory,
     /// When recovery of failed storage was last tried.
@@ -42,6 +44,7 @@ impl Writer {
             position: journal.position(),
             journal,
             own: None,
+            doubtful: None,
             memory: Memory::default(),
             probed: Instant::now(),
             // Calls that an earlier run left uncounted are counted at once.
@@ -81,6 +84,7 @@ impl Writer {
     /// was to stop.
     fn batch(&mut self, jobs: &mut impl Iterator<Item = Job>) -> bool {
         self.try_follow();
+        self.settle();
         let shared = Arc::clone(&self.shared);
         let mut draft = self.draft(&shared);
         let mut tasks = Vec::new();
@@ -135,7 +139,9 @@ impl Writer {
         self.memory = memory;
         let commanded = facts.len();
         let mut observed = 0;
-        if ticked || stop || facts.iter().any(concerns_routed_calls) {
+        // While an entry may still come, nothing can be checked on it and numbered behind it.
+        let is_certain = self.doubtful.is_none();
+        if is_certain && (ticked || stop || facts.iter().any(concerns_routed_calls)) {
             // In front: a call must be stored before the answer to it, because they are read back in this order.
             let pending = self.take_observed(ticked);
             observed = pending.len();
@@ -144,6 +150,8 @@ impl Writer {
         let appended = if facts.is_empty() {
             self.probe();
             Ok(())
+        } else if !is_certain {
+            Err(SubmitError::ClusterUnavailable)
         } else {
             self.append(&mut facts, observed)
         };
@@ -163,6 +171,18 @@ impl Writer {
             }
             // A command without changes needs no storage, so its answer stands.
             Err(error) => Some(error).filter(|_| commanded > 0),
+        }
+    }
+
+    /// Finds out what became of an entry that was not confirmed, if there is one. While nobody knows, nothing else
+    /// is appended.
+    fn settle(&mut self) {
+        if self.doubtful.is_none() || self.journal.recover().is_err() || !self.try_follow() {
+            return;
+        }
+        // It would have come by now.
+        if let Some(observed) = self.doubtful.take() {
+            self.shared.observed.give_back(observed);
         }
     }
 
@@ -189,7 +209,7 @@ impl Writer {
             std::thread::yield_now();
         }
         for _ in 0..COMMITS_AT_ONCE {
-            if !shared.observed.has_much_pending() {
+            if self.doubtful.is_some() || !shared.observed.has_much_pending() {
                 break;
             }
             std::thread::yield_now();
@@ -209,6 +229,9 @@ impl Writer {
         let shared = Arc::clone(&self.shared);
         self.rolled_up = None;
         for _ in 0..COMMITS_AT_END {
+            if self.doubtful.is_some() {
+                return;
+            }
             let observed = self.take_observed(true);
             if observed.is_empty() || !self.commit_observed(observed) {
                 return;
@@ -253,9 +276,11 @@ impl Writer {
         let Entry {
             sequence,
             mut facts,
+            is_own,
         } = entry;
         let own = self.own.take_if(|(own, _)| *own == sequence);
-        if let Some((_, observed)) = own {
+        let confirmed = self.doubtful.take_if(|_| is_own).map(|kept| kept.len());
+        if let Some(observed) = own.map(|(_, observed)| observed).or(confirmed) {
             // Observations of this node are visible already.
             let observed = facts.drain(..observed.min(facts.len())).collect();
             self.shared.observed.made_durable(observed);
@@ -312,9 +337,17 @@ impl Writer {
             }
             Err(error) => {
                 let observed = facts.drain(..observed).collect();
-                self.shared.observed.give_back(observed);
+                if matches!(error, AppendError::Unconfirmed) {
+                    self.doubtful = Some(observed);
+                } else {
+                    self.shared.observed.give_back(observed);
+                }
                 match error {
                     AppendError::Conflict => Err(SubmitError::Conflict),
+                    AppendError::Unreachable | AppendError::Unconfirmed => {
+                        Err(SubmitError::ClusterUnavailable)
+                    }
+                    AppendError::Full => Err(SubmitError::LogFull),
                     AppendError::Journal(error) => {
                         self.note_failure(&error);
                         Err(SubmitError::StorageUnavailable)

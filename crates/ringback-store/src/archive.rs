@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use lsm_tree::Slice;
 use ringback_engine::{
-    Archive, BackupError, Call, CountMark, JournalError, RoutedDecision, RoutedEvent, StoredCounts,
-    StoredDirectory,
+    Archive, BackupError, Call, CountMark, JournalError, LogPlace, RoutedDecision, RoutedEvent,
+    StoredCounts, StoredDirectory,
 };
 use ringback_routing::{AgentId, Assignment, E164, EnvironmentId, Timestamp};
 use uuid::Uuid;
@@ -19,6 +19,7 @@ use crate::interner::Interner;
 use crate::key;
 use crate::sid_filter::SidHash;
 use crate::stored::directory::{self, DirectoryRecord};
+use crate::stored::place::read_place;
 use crate::stored::routed::{read_decision, read_events};
 use crate::table::Table;
 use crate::tables::{SHARDS, Tables};
@@ -39,6 +40,17 @@ impl Archive for Tables {
         let read = || match self.state.get(&[key::COUNT_MARK])? {
             None => Ok(CountMark::default()),
             Some(value) => read_mark(&value).ok_or_else(|| self.state.damaged()),
+        };
+        read().map_err(|error| self.state.located(error))
+    }
+
+    fn place(&self) -> Result<Option<LogPlace>, JournalError> {
+        let read = || match self.state.get(&[key::PLACE])? {
+            None => Ok(None),
+            Some(value) => {
+                let place = read_place(&value).ok_or_else(|| self.state.damaged())?;
+                Ok(Some(place))
+            }
         };
         read().map_err(|error| self.state.located(error))
     }

@@ -166,7 +166,8 @@ pub(crate) fn write(tables: &Tables, at: Timestamp, to: &mut dyn Write) -> Resul
     for item in snapshot.state {
         let (item_key, value) = item.map_err(|error| tables.state.located(error))?;
         match item_key.first().copied().unwrap_or_default() {
-            0 | key::ERASED | key::PURGED | key::SWEPT => continue,
+            // A restored copy is no node of a cluster: two nodes would have one place.
+            0 | key::ERASED | key::PURGED | key::SWEPT | key::PLACE => continue,
             key::AGENT => {
                 let agent = value.get(12..).and_then(directory::read::<Agent>);
                 let agent = agent.ok_or_else(|| tables.state.damaged())?;

@@ -25,6 +25,7 @@ use crate::prepare::prepare;
 use crate::settings::StoreSettings;
 use crate::store::Store;
 use crate::stored::directory;
+use crate::stored::place::read_place;
 use crate::stored::routed::{read_decision, read_events};
 use crate::table::{Opening, bloom};
 use crate::tables::Tables;
@@ -290,6 +291,7 @@ impl Tables {
                         && key::decode_count_value(&value).is_some()
                 }
                 key::COUNT_MARK => read_mark(&value).is_some(),
+                key::PLACE => read_place(&value).is_some(),
                 key::ROUTED => match read_events(&value) {
                     Some(events) => {
                         counts.routed_calls += events.len() as u64;

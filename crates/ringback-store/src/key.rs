@@ -49,6 +49,8 @@ pub(crate) const BATCH: u8 = b'b';
 pub(crate) const COUNT: u8 = b'n';
 /// `state`: one byte → which batches of SIP calls the counters contain.
 pub(crate) const COUNT_MARK: u8 = b'm';
+/// `state`: one byte → the place in a log that nodes share.
+pub(crate) const PLACE: u8 = b'l';
 
 /// `state`: table (1) ‖ part (1) → the sequence of the latest commit that erased something of it.
 pub(crate) const ERASED: u8 = b'z';

@@ -12,6 +12,7 @@ mod batch;
 mod check;
 mod erasures;
 mod error;
+mod facts;
 mod files;
 mod format;
 mod inspect;
@@ -39,6 +40,7 @@ mod tests;
 
 pub use backup::{BackupProgress, BackupReader, ReadBackupError};
 pub use error::OpenStoreError;
+pub use facts::{read_facts, write_facts};
 pub use inspect::{RecordCounts, StoreInfo};
 pub use restore::RestoreError;
 pub use settings::StoreSettings;

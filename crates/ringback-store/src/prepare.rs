@@ -19,6 +19,7 @@ use crate::batch::{batch_number, read_mark, write_batch, write_mark};
 use crate::error::unavailable;
 use crate::key::{self, PartId};
 use crate::stored::directory::{self, DirectoryRecord};
+use crate::stored::place::write_place;
 use crate::stored::routed::{read_decision, write_decision, write_events};
 use crate::table::Table;
 use crate::tables::{CALLS, DECISIONS, SIDS, Tables};
@@ -130,6 +131,11 @@ impl Preparation<'_> {
             Change::BatchesCounted(counted) => self.count_batches(counted),
             Change::CallsSwept(sweep) => self.sweep_calls(sweep),
             Change::RoutedSwept(before) => self.sweep_routed(*before),
+            Change::Placed(place) => {
+                let place = place.as_ref().map(|place| write_place(place).into());
+                self.write_state([key::PLACE].into(), place);
+                Ok(())
+            }
         }
     }
 

@@ -293,7 +293,11 @@ impl Journal for Store {
         self.commit(facts)?;
         let sequence = Sequence(last.0 + 1);
         let facts = std::mem::take(facts);
-        self.committed.push_back(Entry { sequence, facts });
+        self.committed.push_back(Entry {
+            sequence,
+            facts,
+            is_own: true,
+        });
         Ok(sequence)
     }
 

@@ -10,6 +10,7 @@ pub(crate) mod batch_record;
 pub(crate) mod directory;
 pub(crate) mod format1;
 pub(crate) mod log_record;
+pub(crate) mod place;
 pub(crate) mod routed;
 
 use ringback_routing::{CallStatus, Caller, E164, Outcome, Reason};

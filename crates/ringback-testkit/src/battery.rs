@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use ringback_engine::{
     AnsweredCall, AppendError, BatchCall, BatchRoute, BatchesCounted, Call, CallsSwept, Change,
-    CountKey, CountKind, CountMark, Journal, NamedAgent, RoutedBatch, RoutedCall, RoutedDecision,
-    RoutedEvent, Sequence,
+    CountKey, CountKind, CountMark, Journal, LogPlace, NamedAgent, RoutedBatch, RoutedCall,
+    RoutedDecision, RoutedEvent, Sequence,
 };
 use ringback_routing::{
     Agent, AgentId, AgentStatus, Assignment, CallStatus, CallbackRole, Caller, Direction, E164,
@@ -610,7 +610,7 @@ pub fn contacts_are_visited_once_in_any_number_of_parts(rig: &mut impl Rig) {
 }
 
 /// The number of kinds of facts: every one is in this list, or it does not compile.
-const KINDS: usize = 19;
+const KINDS: usize = 20;
 
 /// A fact of every kind, by kind; each builds on the results of the facts before it.
 #[must_use]
@@ -635,7 +635,8 @@ pub fn samples() -> Vec<Change> {
         | Change::RoutedSwept(_)
         | Change::Counted(..)
         | Change::BatchRouted(_)
-        | Change::BatchesCounted(_) => {}
+        | Change::BatchesCounted(_)
+        | Change::Placed(_) => {}
     };
     let contact = e164(525_555_550_142);
     vec![
@@ -687,6 +688,12 @@ pub fn samples() -> Vec<Change> {
                 partial: Some((1, counter(1))),
             },
         }),
+        Change::Placed(None),
+        Change::Placed(Some(LogPlace {
+            cluster: id(9, 1),
+            sequence: 1 << 40,
+            chain: [0xfe; 16],
+        })),
     ]
 }
 

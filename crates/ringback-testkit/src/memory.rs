@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 
 use parking_lot::{Condvar, Mutex};
 use ringback_engine::{
-    AppendError, Archive, Call, Change, Clock, CountMark, Entry, Journal, JournalError,
+    AppendError, Archive, Call, Change, Clock, CountMark, Entry, Journal, JournalError, LogPlace,
     RoutedEvent, Sequence, StoredCounts, StoredDirectory,
 };
 use ringback_routing::{E164, EnvironmentId, Timestamp};
@@ -28,12 +28,26 @@ pub struct MemoryJournal {
     interposed: Arc<Mutex<VecDeque<Interposed>>>,
     /// Whether writes fail.
     failing: Arc<AtomicBool>,
+    /// Whether an append gets no answer.
+    confirmation: Arc<Mutex<Confirmation>>,
     /// The contact that cannot be read.
     damaged: Arc<Mutex<Option<E164>>>,
     /// The number of calls read for single contacts.
     visited: Arc<AtomicU64>,
     /// Where the loading of contacts is held.
     gate: Arc<Gate>,
+}
+
+/// Whether appends are confirmed.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Confirmation {
+    /// All are.
+    #[default]
+    Given,
+    /// The next one is not; the log has it, or not.
+    WillLack(bool),
+    /// One was not, and nobody knows what became of it.
+    Lacking,
 }
 
 /// An action to run before an append.
@@ -123,6 +137,17 @@ impl MemoryJournal {
         self.failing.store(failing, Ordering::SeqCst);
     }
 
+    /// Leaves the next append unconfirmed, and shows nothing more of the log, until [`Self::confirm`]; the log has
+    /// it, or not.
+    pub fn leave_unconfirmed(&self, is_kept: bool) {
+        *self.confirmation.lock() = Confirmation::WillLack(is_kept);
+    }
+
+    /// Lets it be known what became of an append that was not confirmed.
+    pub fn confirm(&self) {
+        *self.confirmation.lock() = Confirmation::Given;
+    }
+
     /// Lets every read of this contact's calls fail from now on.
     pub fn damage(&self, contact: Option<E164>) {
         *self.damaged.lock() = contact;
@@ -187,12 +212,23 @@ impl Journal for MemoryJournal {
             interposed();
         }
         self.check()?;
+        let mut confirmation = self.confirmation.lock();
+        if *confirmation == Confirmation::Lacking {
+            return Err(AppendError::Unreachable);
+        }
         let mut log = self.log.lock();
         if expected != Sequence(log.entries.len() as u64) {
             return Err(AppendError::Conflict);
         }
         if facts.is_empty() {
             return Ok(expected);
+        }
+        if let Confirmation::WillLack(is_kept) = *confirmation {
+            *confirmation = Confirmation::Lacking;
+            if is_kept {
+                log.entries.push((self.node, facts.clone()));
+            }
+            return Err(AppendError::Unconfirmed);
         }
         log.entries.push((self.node, std::mem::take(facts)));
         let sequence = Sequence(log.entries.len() as u64);
@@ -205,17 +241,25 @@ impl Journal for MemoryJournal {
     }
 
     fn committed(&mut self) -> Result<Option<Entry>, JournalError> {
+        if *self.confirmation.lock() == Confirmation::Lacking {
+            return Ok(None);
+        }
         let mut state = self.state.lock();
         let log = self.log.lock();
         let Some((node, facts)) = log.entries.get(state.position) else {
             return Ok(None);
         };
+        let is_own = *node == self.node;
         let mut facts = facts.clone();
-        facts.retain(|fact| *node == self.node || !fact.is_local());
+        facts.retain(|fact| is_own || !fact.is_local());
         state.position += 1;
         state.model.commit(&facts);
         let sequence = Sequence(state.position as u64);
-        Ok(Some(Entry { sequence, facts }))
+        Ok(Some(Entry {
+            sequence,
+            facts,
+            is_own,
+        }))
     }
 
     fn watch(&mut self, wake: Box<dyn Fn() + Send + Sync>) {
@@ -223,6 +267,9 @@ impl Journal for MemoryJournal {
     }
 
     fn recover(&mut self) -> Result<(), JournalError> {
+        if *self.confirmation.lock() == Confirmation::Lacking {
+            return Err(JournalError::Unavailable("told to be silent".into()));
+        }
         self.check()
     }
 
@@ -242,6 +289,10 @@ impl Archive for MemoryJournal {
 
     fn count_mark(&self) -> Result<CountMark, JournalError> {
         Ok(self.state.lock().model.shown.mark)
+    }
+
+    fn place(&self) -> Result<Option<LogPlace>, JournalError> {
+        Ok(self.state.lock().model.place)
     }
 
     fn visit_routed(

@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use ringback_engine::{
-    Archive, Call, Change, CountMark, RoutedEvent, StoredCounts, StoredDirectory,
+    Archive, Call, Change, CountMark, LogPlace, RoutedEvent, StoredCounts, StoredDirectory,
 };
 use ringback_routing::{Assignment, E164, EnvironmentId, Timestamp};
 
@@ -14,6 +14,8 @@ use ringback_routing::{Assignment, E164, EnvironmentId, Timestamp};
 pub struct Model {
     /// Everything that an archive shows, without events.
     pub(crate) shown: Shown,
+    /// The place in a log that nodes share. Not compared: in a cluster the journal sets it.
+    pub(crate) place: Option<LogPlace>,
     /// Events of incoming calls: those of each commit, and the latest time among them.
     routed: Vec<(Timestamp, Vec<RoutedEvent>)>,
 }
@@ -131,6 +133,7 @@ impl Model {
                 }
                 shown.mark = counted.mark;
             }
+            Change::Placed(place) => self.place = place,
         }
     }
 

@@ -2,7 +2,7 @@
 
 use ringback_engine::{
     Archive, DeleteAgent, NewCall, PublishAgent, RecordCalls, ReportAnswered, RoleFields, RoleMode,
-    SetCallbackRole,
+    SetCallbackRole, SubmitError,
 };
 use ringback_routing::{
     AgentId, AgentStatus, Caller, Direction, EnvironmentId, Outcome, Question, Target, UserSet,
@@ -153,6 +153,52 @@ async fn an_answer_counts_after_a_restart_without_the_agents() {
         counted(&engine, world.here),
         (2, 2, vec![("source".to_owned(), 2)])
     );
+}
+
+/// Nobody knows whether the log has an entry: its calls are counted once, whether it comes or never comes, and until
+/// then nothing else is appended.
+#[test]
+fn calls_of_an_unconfirmed_entry_are_counted_once() {
+    let runtime = tokio::runtime::Builder::new_current_thread().build();
+    let runtime = runtime.expect("it needs nothing");
+    for is_kept in [true, false] {
+        let clock = StillClock::at(NOW);
+        let memory = MemoryJournal::default();
+        let engine = open(&memory, &clock);
+        let world = runtime.block_on(world(&engine));
+        let caller = Caller::Number(e164(CONTACT));
+        let directory = engine.directory().clone();
+        let question = Question {
+            dialed: Some(e164(DIALED)),
+            caller,
+            now: engine.now(),
+            avoided: UserSet::NONE,
+            usable: &|_: &Target, _: &ringback_routing::Placeholders| true,
+        };
+        let decision = decide(&directory, engine.contacts(), &question).expect("readable");
+        memory.leave_unconfirmed(is_kept);
+        engine.decided_over_sip(&decision, question.dialed, caller, b"one", engine.now());
+        // The call goes with the answer, or before it.
+        let report = || ReportAnswered {
+            environment: world.here,
+            sid: "one".to_owned(),
+        };
+        for _again in 0..2 {
+            let refused = runtime.block_on(engine.submit(report())).map(drop);
+            assert_eq!(refused, Err(SubmitError::ClusterUnavailable));
+        }
+        engine.decided_over_sip(&decision, question.dialed, caller, b"two", engine.now());
+        assert_eq!(counted(&engine, world.here).0, 2, "they count at once");
+        memory.confirm();
+        runtime.block_on(engine.submit(report())).expect("known");
+        let rows = (2, 1, vec![("source".to_owned(), 2)]);
+        assert_eq!(counted(&engine, world.here), rows);
+        drop(engine);
+        let engine = open(&memory, &clock);
+        assert_eq!(counted(&engine, world.here), rows, "kept: {is_kept}");
+        let other = open(&memory.beside(), &clock);
+        assert_eq!(counted(&other, world.here), rows, "kept: {is_kept}");
+    }
 }
 
 /// Each node counts the calls of the other one, once, and goes on counting after a restart.

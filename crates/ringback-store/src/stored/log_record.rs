@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use super::batch_record::{StoredBatch, StoredBatchesCounted};
 use super::directory::{self, DirectoryRecord};
+use super::place::{read_place, write_place};
 use super::routed::{read_events, write_events};
 use super::{Id, StoredCall};
 use crate::key;
@@ -35,10 +36,11 @@ enum Kind {
     Assigned = 17,
     Unassigned = 18,
     OwnersSet = 19,
+    Placed = 20,
 }
 
 impl Kind {
-    const ALL: [Self; 19] = [
+    const ALL: [Self; 20] = [
         Self::EnvironmentPut,
         Self::EnvironmentRemoved,
         Self::TokenPut,
@@ -58,6 +60,7 @@ impl Kind {
         Self::Assigned,
         Self::Unassigned,
         Self::OwnersSet,
+        Self::Placed,
     ];
 }
 
@@ -260,6 +263,11 @@ fn write_one(change: &Change, to: Vec<u8>) -> Result<(Kind, Vec<u8>), Unwritable
             };
             (Kind::CallsSwept, encode(&sweep, to)?)
         }
+        Change::Placed(place) => {
+            let mut to = to;
+            to.extend(place.iter().flat_map(write_place));
+            (Kind::Placed, to)
+        }
         Change::RoutedSwept(before) => (Kind::RoutedSwept, encode(&before.millis(), to)?),
         Change::Counted(counter, increment) => {
             let counted = (key::count_key(counter), increment);
@@ -351,6 +359,8 @@ fn read_one(kind: Kind, body: &[u8]) -> Option<Change> {
                 contacts: contacts.collect::<Option<_>>()?,
             })
         }
+        Kind::Placed if body.is_empty() => Change::Placed(None),
+        Kind::Placed => Change::Placed(Some(read_place(body)?)),
         Kind::RoutedSwept => {
             Change::RoutedSwept(Timestamp::from_millis(postcard::from_bytes(body).ok()?))
         }

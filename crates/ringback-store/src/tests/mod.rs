@@ -14,7 +14,7 @@ mod purge;
 use std::path::Path;
 
 use proptest::test_runner::Config as ProptestConfig;
-use ringback_engine::{Call, Change, Journal};
+use ringback_engine::{Call, Change, Journal, LogPlace};
 use ringback_routing::{AgentId, CallStatus, E164, EnvironmentId, Timestamp};
 use tempfile::TempDir;
 use uuid::Uuid;
@@ -75,6 +75,30 @@ fn call(number: u64) -> Call {
 /// The change that records such a call.
 fn put(number: u64) -> Change {
     Change::CallPut(call(number))
+}
+
+#[test]
+fn the_latest_place_in_a_shared_log_is_kept() {
+    let directory = scratch();
+    let place = |sequence| LogPlace {
+        cluster: Uuid::from_u128(5),
+        sequence,
+        chain: [6; 16],
+    };
+    let steps = [None, Some(place(1)), Some(place(1 << 40)), None];
+    let mut before = None;
+    for next in steps {
+        let mut store = open(directory.path());
+        assert_eq!(store.archive().place().unwrap(), before);
+        store.commit(&[put(1), Change::Placed(next)]).unwrap();
+        assert_eq!(store.archive().place().unwrap(), next);
+        before = next;
+        if next.is_none() {
+            store.close().unwrap();
+        } else {
+            store.abandon();
+        }
+    }
 }
 
 #[test]

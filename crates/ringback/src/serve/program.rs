@@ -190,11 +190,12 @@ impl Recorder {
                 counters.rejected.fetch_add(rejected, Ordering::Relaxed);
                 true
             }
-            Err(SubmitError::StorageUnavailable | SubmitError::Conflict)
-                if !self.queue.is_closed() =>
-            {
-                false
-            }
+            Err(
+                SubmitError::StorageUnavailable
+                | SubmitError::ClusterUnavailable
+                | SubmitError::LogFull
+                | SubmitError::Conflict,
+            ) if !self.queue.is_closed() => false,
             Err(error) => {
                 if !matches!(error, SubmitError::ShuttingDown) {
                     tracing::warn!(%error, count, "learned calls were not recorded");
