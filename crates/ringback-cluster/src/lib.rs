@@ -4,10 +4,21 @@
 //! time, and says what to publish, read and apply. Its tests run several nodes over a stream with faults on virtual
 //! time. `docs/design/cluster.md` tells why it is as it is.
 
+mod jetstream;
+mod journal;
+mod link;
 pub mod replica;
 mod wire;
 
 #[cfg(test)]
 mod simulation;
+#[cfg(test)]
+mod tests;
 
+pub use jetstream::{
+    Access, ClusterHandle, ClusterSettings, ClusterStatus, Condition, Data, ForgetError,
+    JetStreamLink, JoinError, Member, NodeStatus, StreamStatus, join,
+};
+pub use journal::{ClusterJournal, Codec};
+pub use link::Link;
 pub use wire::{AppendId, Chain, MessageError, Place};

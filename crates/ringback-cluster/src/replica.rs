@@ -255,6 +255,8 @@ struct Watch {
     state: Option<StreamState>,
     /// How far the log was read at the last look, if the stream had more.
     behind: Option<u64>,
+    /// When its leader last answered.
+    heard_at: Option<Duration>,
     /// Since when the stream has ended before what was read.
     short_since: Option<Duration>,
 }
@@ -318,6 +320,27 @@ impl Replica {
     #[must_use]
     pub const fn stream(&self) -> Option<StreamState> {
         self.watch.state
+    }
+
+    /// What this node says of itself.
+    #[must_use]
+    pub fn presence(&self) -> Presence {
+        Presence {
+            node: self.settings.node.clone(),
+            instance: self.settings.instance,
+            started_at: self.settings.started_at,
+            version: self.settings.version.clone(),
+            url: self.settings.url.clone(),
+            place: self.place(),
+            is_current: self.is_current(),
+        }
+    }
+
+    /// Whether there is a connection, and the leader of the stream has told of it lately.
+    #[must_use]
+    pub fn is_reachable(&self, now: Duration) -> bool {
+        let heard = self.watch.heard_at;
+        self.is_connected && heard.is_some_and(|at| now.saturating_sub(at) < UNREACHABLE_AFTER)
     }
 
     /// The other nodes.
@@ -611,6 +634,7 @@ impl Replica {
     fn inspected(&mut self, now: Duration, state: StreamState) {
         let read = self.place().sequence;
         self.watch.state = Some(state);
+        self.watch.heard_at = Some(now);
         self.target.get_or_insert(state.last);
         if state.last < read {
             // An old leader without a majority answers too, so one answer is not enough.
@@ -694,16 +718,7 @@ impl Replica {
         }
         if now >= self.announce_at {
             self.announce_at = now + ANNOUNCE_EVERY;
-            let presence = Presence {
-                node: self.settings.node.clone(),
-                instance: self.settings.instance,
-                started_at: self.settings.started_at,
-                version: self.settings.version.clone(),
-                url: self.settings.url.clone(),
-                place: self.place(),
-                is_current: self.is_current(),
-            };
-            self.outputs.push_back(Output::Announce(presence));
+            self.outputs.push_back(Output::Announce(self.presence()));
         }
     }
 
@@ -780,6 +795,9 @@ const WATCH_EVERY: Duration = Duration::from_secs(10);
 
 /// For how long the stream must say the same before it is believed that messages are gone.
 const SURE_AFTER: Duration = Duration::from_secs(15);
+
+/// After how long without an answer of its leader the stream counts as unreachable.
+const UNREACHABLE_AFTER: Duration = Duration::from_secs(15);
 
 /// How often a node says something of itself.
 const ANNOUNCE_EVERY: Duration = Duration::from_secs(1);

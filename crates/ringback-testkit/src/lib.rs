@@ -12,6 +12,7 @@ mod log;
 mod memory;
 mod model;
 mod mutation;
+mod nats;
 mod server;
 mod sip;
 
@@ -21,5 +22,6 @@ pub use folder::copy_folder;
 pub use memory::{Load, MemoryJournal, StillClock};
 pub use model::{Model, Shown, routed_since};
 pub use mutation::{Case, Mutator};
+pub use nats::NatsServers;
 pub use server::{Output, Server, ServerBuilder, run};
 pub use sip::{SipPeer, SipReply};

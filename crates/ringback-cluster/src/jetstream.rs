@@ -1,0 +1,434 @@
+//! The log on a JetStream stream: the connection, the stream, and the task that runs the replica.
+
+mod driver;
+mod durability;
+mod presence;
+mod status;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use async_nats::jetstream::context::GetStreamErrorKind;
+use async_nats::jetstream::stream::{Config, DiscardPolicy, Info, StorageType};
+use async_nats::jetstream::{Context, ErrorCode};
+use async_nats::{Client, ConnectOptions};
+use futures_util::StreamExt;
+use tokio::sync::{mpsc, oneshot};
+use uuid::Uuid;
+
+pub use status::{ClusterStatus, Condition, NodeStatus, StreamStatus};
+
+use crate::link::Link;
+use crate::replica::{Answer, Applied, Input, Replica, Settings};
+use crate::{AppendId, Chain, Place};
+use driver::{Ask, Driver, Event, Queue, Subjects};
+use durability::{Durability, MOST_PAYLOAD};
+
+/// How a node takes part in a cluster.
+#[derive(Clone, Debug)]
+pub struct ClusterSettings {
+    /// The addresses of NATS servers: `nats://` or `tls://`.
+    pub servers: Vec<String>,
+    /// The name of the cluster.
+    pub name: String,
+    /// The name of this node.
+    pub node: String,
+    /// Where other nodes reach this node's HTTP API.
+    pub advertise: String,
+    /// How this node proves who it is.
+    pub access: Access,
+    /// The authority that servers are checked against; none: that of the system.
+    pub ca: Option<PathBuf>,
+    /// The certificate of this node and its private key, for servers that ask for one.
+    pub certificate: Option<(PathBuf, PathBuf)>,
+    /// How many servers keep the log.
+    pub replicas: usize,
+    /// The monitoring ports of the servers.
+    pub monitor: Vec<String>,
+    /// How long a write waits for the log.
+    pub write_wait: Duration,
+    /// How large the log grows, in bytes.
+    pub retain_bytes: u64,
+    /// Whether to write although servers may lose what they acknowledge.
+    pub insecure_durability: bool,
+    /// The version of this program.
+    pub version: String,
+}
+
+/// How a node proves to the servers who it is.
+#[derive(Clone, Debug, Default)]
+pub enum Access {
+    /// Not at all.
+    #[default]
+    Open,
+    /// By the text of a file of credentials.
+    Credentials(String),
+    /// By a name and a password.
+    Password(String, String),
+}
+
+/// A node that takes part in a cluster.
+#[derive(Debug)]
+pub struct Member {
+    /// What the journal works with.
+    pub link: JetStreamLink,
+    /// What the API asks.
+    pub handle: ClusterHandle,
+    /// The cluster.
+    pub cluster: Uuid,
+}
+
+/// Why a node cannot take part in a cluster.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum JoinError {
+    /// The settings for the connection cannot be used.
+    #[error("the connection to NATS cannot be set up: {0}")]
+    Connection(String),
+    /// This node has no data of the cluster, and the cluster cannot be reached.
+    #[error("the cluster cannot be reached, and this node has no data of it: {0}")]
+    Unreachable(String),
+    /// Servers may lose what they have acknowledged, and this node has no data of the cluster.
+    #[error("the servers may lose what they have acknowledged (cluster.insecure-durability starts although they may): {}", .0.join("; "))]
+    Unsafe(Vec<String>),
+    /// There is a stream that is not one of ours.
+    #[error("the stream {0} was not made by ringback")]
+    ForeignStream(String),
+    /// The data of this node belong to another cluster.
+    #[error(
+        "CLUSTER_MISMATCH: the data of this node belong to cluster {ours}, and the stream to {found}"
+    )]
+    Mismatch {
+        /// The cluster of the data.
+        ours: Uuid,
+        /// The cluster of the stream.
+        found: Uuid,
+    },
+    /// The data of this node belong to no cluster.
+    #[error(
+        "DATA_NOT_OF_THIS_CLUSTER: this node has data of its own: begin with an empty data directory"
+    )]
+    OwnData,
+}
+
+/// What a node has in its data directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Data {
+    /// Nothing.
+    None,
+    /// Data that belong to no cluster.
+    Own,
+    /// The data of this cluster, up to this place of its log.
+    Of(Uuid, Place),
+}
+
+/// Takes part in a cluster. A node that has data of it goes on there, whether or not servers can be reached; a new
+/// one needs them, and founds the cluster if there is none.
+///
+/// # Errors
+/// See [`JoinError`].
+pub async fn join(settings: &ClusterSettings, data: Data) -> Result<Member, JoinError> {
+    let (events, inputs) = mpsc::unbounded_channel();
+    let client = connect(settings, events.clone()).await?;
+    let mut context = async_nats::jetstream::new(client.clone());
+    context.set_timeout(ANSWER_WAIT);
+    let subjects = Subjects::of(&settings.name);
+    let mut durability = Durability::new(
+        settings.replicas,
+        settings.monitor.clone(),
+        settings.insecure_durability,
+    );
+    let (cluster, place) = match data {
+        Data::Own => return Err(JoinError::OwnData),
+        Data::Of(ours, place) => {
+            // Whatever cannot be found out now is found out later.
+            let found = tokio::time::timeout(ANSWER_WAIT, context.get_stream(&subjects.stream));
+            if let Ok(Ok(stream)) = found.await
+                && let Some(found) = cluster_of(stream.cached_info())
+                && found != ours
+            {
+                return Err(JoinError::Mismatch { ours, found });
+            }
+            (ours, place)
+        }
+        Data::None => {
+            let info = find_or_found(&context, settings, &subjects).await?;
+            durability.read_stream(&info, &client.server_info(), &subjects.all);
+            durability.read_servers(durability::look_at(durability.addresses()).await);
+            if durability.forbids_writes() {
+                return Err(JoinError::Unsafe(durability.problems()));
+            }
+            let cluster = cluster_of(&info)
+                .ok_or_else(|| JoinError::ForeignStream(subjects.stream.clone()))?;
+            let chain = Chain::start(cluster);
+            (cluster, Place { sequence: 0, chain })
+        }
+    };
+    let stream = context.get_stream_no_info(&subjects.stream).await;
+    let stream = stream.map_err(|error| JoinError::Connection(error.to_string()))?;
+    let started_at = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    let replica = Replica::new(
+        Settings {
+            node: settings.node.clone(),
+            instance: Uuid::new_v4().as_u64_pair().0,
+            started_at: i64::try_from(started_at.as_millis()).unwrap_or(i64::MAX),
+            version: settings.version.clone(),
+            url: settings.advertise.clone(),
+            write_wait: settings.write_wait,
+            max_payload: MOST_PAYLOAD,
+        },
+        place,
+        Duration::ZERO,
+    );
+    let queue = Arc::new(Queue::default());
+    let (asks, asked) = mpsc::unbounded_channel();
+    listen(&client, &subjects, &events);
+    let driver = Driver {
+        client,
+        context,
+        stream,
+        subjects,
+        replica,
+        cluster,
+        epoch: Instant::now(),
+        durability,
+        queue: Arc::clone(&queue),
+        asks: asked,
+        inputs: (events, inputs),
+        delivery: None,
+        waiting: None,
+        info: None,
+        monitor_at: Instant::now(),
+    };
+    tokio::spawn(driver.run());
+    Ok(Member {
+        link: JetStreamLink {
+            queue,
+            asks: asks.clone(),
+        },
+        handle: ClusterHandle { asks },
+        cluster,
+    })
+}
+
+/// Connects, now or later: connections are made again and again.
+async fn connect(
+    settings: &ClusterSettings,
+    events: mpsc::UnboundedSender<Event>,
+) -> Result<Client, JoinError> {
+    let failure = |error: &dyn std::error::Error| JoinError::Connection(error.to_string());
+    let mut options = ConnectOptions::new()
+        .name(format!("ringback {}", settings.node))
+        .retry_on_initial_connect()
+        .ping_interval(PING_EVERY)
+        .connection_timeout(CONNECT_WAIT)
+        .event_callback(move |event| {
+            let input = match event {
+                async_nats::Event::Connected => Some(Input::Connected),
+                async_nats::Event::Disconnected => Some(Input::Disconnected),
+                other => {
+                    tracing::debug!(%other, "NATS");
+                    None
+                }
+            };
+            if let Some(input) = input {
+                let _gone = events.send(Event::Input(input));
+            }
+            std::future::ready(())
+        });
+    options = match &settings.access {
+        Access::Open => options,
+        Access::Credentials(text) => options.credentials(text).map_err(|error| failure(&error))?,
+        Access::Password(user, password) => {
+            options.user_and_password(user.clone(), password.clone())
+        }
+    };
+    if let Some(ca) = &settings.ca {
+        options = options.add_root_certificates(ca.clone());
+    }
+    if let Some((certificate, key)) = &settings.certificate {
+        options = options.add_client_certificate(certificate.clone(), key.clone());
+    }
+    let connected = options.connect(&settings.servers).await;
+    connected.map_err(|error| failure(&error))
+}
+
+/// The stream of the cluster; makes it if there is none.
+async fn find_or_found(
+    context: &Context,
+    settings: &ClusterSettings,
+    subjects: &Subjects,
+) -> Result<Info, JoinError> {
+    let config = Config {
+        name: subjects.stream.clone(),
+        subjects: vec![subjects.all.clone()],
+        max_bytes: i64::try_from(settings.retain_bytes).unwrap_or(i64::MAX),
+        discard: DiscardPolicy::New,
+        storage: StorageType::File,
+        num_replicas: settings.replicas,
+        metadata: [(CLUSTER_ID.to_owned(), Uuid::new_v4().to_string())].into(),
+        ..Config::default()
+    };
+    let begun = Instant::now();
+    loop {
+        let error = match context.get_stream(&subjects.stream).await {
+            Ok(stream) => return Ok(stream.cached_info().clone()),
+            Err(error) => match error.kind() {
+                GetStreamErrorKind::JetStream(code)
+                    if code.error_code() == ErrorCode::STREAM_NOT_FOUND =>
+                {
+                    match context.create_stream(config.clone()).await {
+                        Ok(stream) => return Ok(stream.cached_info().clone()),
+                        // Another node may have made it just now.
+                        Err(error) => error.to_string(),
+                    }
+                }
+                _ => error.to_string(),
+            },
+        };
+        if begun.elapsed() > FIND_WAIT {
+            return Err(JoinError::Unreachable(error));
+        }
+        tokio::time::sleep(FIND_AGAIN).await;
+    }
+}
+
+/// The cluster that a stream belongs to.
+fn cluster_of(info: &Info) -> Option<Uuid> {
+    info.config.metadata.get(CLUSTER_ID)?.parse().ok()
+}
+
+/// Listens to what other nodes say of themselves.
+fn listen(client: &Client, subjects: &Subjects, events: &mpsc::UnboundedSender<Event>) {
+    let (client, subject, events) = (client.clone(), subjects.presence.clone(), events.clone());
+    tokio::spawn(async move {
+        let Ok(mut messages) = client.subscribe(subject).await else {
+            return;
+        };
+        while let Some(message) = messages.next().await {
+            if let Some(presence) = presence::read(&message.payload)
+                && events.send(Event::Input(Input::Heard(presence))).is_err()
+            {
+                return;
+            }
+        }
+    });
+}
+
+/// A log on a JetStream stream.
+pub struct JetStreamLink {
+    /// What the task gives out.
+    queue: Arc<Queue>,
+    /// Asks the task.
+    asks: mpsc::UnboundedSender<Ask>,
+}
+
+impl std::fmt::Debug for JetStreamLink {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("JetStreamLink")
+            .finish_non_exhaustive()
+    }
+}
+
+impl Link for JetStreamLink {
+    fn append(&mut self, position: u64, facts: Vec<u8>) -> (AppendId, Answer) {
+        let (reply, answer) = std::sync::mpsc::channel();
+        let ask = Ask::Append {
+            position,
+            facts,
+            reply,
+        };
+        let _ended = self.asks.send(ask);
+        // The task answers in time, whatever the servers do, or has ended.
+        answer.recv().unwrap_or((
+            AppendId {
+                instance: 0,
+                number: 0,
+            },
+            Answer::Unavailable,
+        ))
+    }
+
+    fn next(&mut self) -> Option<Applied> {
+        self.queue.pop()
+    }
+
+    fn is_settled(&mut self) -> bool {
+        self.queue.is_settled()
+    }
+
+    fn watch(&mut self, wake: Box<dyn Fn() + Send + Sync>) {
+        self.queue.watch(wake);
+    }
+}
+
+/// Asks about the cluster; clones ask the same one.
+#[derive(Clone)]
+pub struct ClusterHandle {
+    /// Asks the task.
+    asks: mpsc::UnboundedSender<Ask>,
+}
+
+impl std::fmt::Debug for ClusterHandle {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("ClusterHandle")
+            .finish_non_exhaustive()
+    }
+}
+
+impl ClusterHandle {
+    /// How things are; none if the node is being shut down.
+    pub async fn status(&self) -> Option<ClusterStatus> {
+        let (reply, answer) = oneshot::channel();
+        self.asks.send(Ask::Status(reply)).ok()?;
+        answer.await.ok()
+    }
+
+    /// Drops a node that will not return.
+    ///
+    /// # Errors
+    /// It is heard, or nobody knows it.
+    pub async fn forget(&self, node: &str) -> Result<(), ForgetError> {
+        let (reply, answer) = oneshot::channel();
+        let _ended = self.asks.send(Ask::Forget(node.to_owned(), reply));
+        match answer.await {
+            Ok(Some(true)) => Ok(()),
+            Ok(None) => Err(ForgetError::IsCurrent),
+            Ok(Some(false)) | Err(_) => Err(ForgetError::Unknown),
+        }
+    }
+}
+
+/// Why a node is not dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ForgetError {
+    /// It is heard.
+    #[error("the node is heard")]
+    IsCurrent,
+    /// Nobody knows it.
+    #[error("no such node")]
+    Unknown,
+}
+
+/// The key of the cluster's identifier among the stream's metadata.
+const CLUSTER_ID: &str = "ringback-cluster-id";
+
+/// How long an answer about the stream is waited for.
+const ANSWER_WAIT: Duration = Duration::from_secs(3);
+
+/// How long a server is waited for.
+const CONNECT_WAIT: Duration = Duration::from_secs(3);
+
+/// How often a server is asked whether it lives; two silent ones end the connection.
+const PING_EVERY: Duration = Duration::from_secs(2);
+
+/// How long a new node looks for the stream.
+const FIND_WAIT: Duration = Duration::from_secs(20);
+
+/// How often it does.
+const FIND_AGAIN: Duration = Duration::from_millis(500);

@@ -1,0 +1,90 @@
+//! What nodes tell one another, as JSON.
+
+use serde::{Deserialize, Serialize};
+
+use crate::replica::Presence;
+use crate::{Chain, Place};
+
+/// The message.
+#[derive(Serialize, Deserialize)]
+struct Text {
+    /// The name of the node.
+    node: String,
+    /// Its run.
+    instance: u64,
+    /// When this run began.
+    started_at: i64,
+    /// The version of its program.
+    version: String,
+    /// Where its API is.
+    url: String,
+    /// How far it has read the log.
+    sequence: u64,
+    /// The chain there, as hex digits.
+    chain: String,
+    /// Whether it is current.
+    current: bool,
+}
+
+/// The bytes of a message.
+pub(super) fn write(presence: &Presence) -> Vec<u8> {
+    let text = Text {
+        node: presence.node.clone(),
+        instance: presence.instance,
+        started_at: presence.started_at,
+        version: presence.version.clone(),
+        url: presence.url.clone(),
+        sequence: presence.place.sequence,
+        chain: presence.place.chain.to_string(),
+        current: presence.is_current,
+    };
+    serde_json::to_vec(&text).expect("strings and numbers are written as JSON")
+}
+
+/// Reads a message; none if it is not one of ours. Fields that newer versions add are ignored.
+pub(super) fn read(bytes: &[u8]) -> Option<Presence> {
+    let text: Text = serde_json::from_slice(bytes).ok()?;
+    let mut chain = [0; 16];
+    if text.chain.len() != 32 || !text.chain.is_ascii() {
+        return None;
+    }
+    for (index, byte) in chain.iter_mut().enumerate() {
+        *byte = u8::from_str_radix(text.chain.get(2 * index..2 * index + 2)?, 16).ok()?;
+    }
+    Some(Presence {
+        node: text.node,
+        instance: text.instance,
+        started_at: text.started_at,
+        version: text.version,
+        url: text.url,
+        place: Place {
+            sequence: text.sequence,
+            chain: Chain(chain),
+        },
+        is_current: text.current,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_presence_is_read_as_it_was_written() {
+        let presence = Presence {
+            node: "a".to_owned(),
+            instance: u64::MAX,
+            started_at: 5,
+            version: "1".to_owned(),
+            url: "http://192.0.2.1".to_owned(),
+            place: Place {
+                sequence: 9,
+                chain: Chain([0xa5; 16]),
+            },
+            is_current: true,
+        };
+        assert_eq!(read(&write(&presence)), Some(presence));
+        assert_eq!(read(b"{}"), None);
+        assert_eq!(read(b"hello"), None);
+    }
+}

@@ -1,0 +1,207 @@
+//! The journal of a node in a cluster: entries come from the shared log, and its own store keeps what they lead to.
+
+use std::sync::Arc;
+
+use ringback_engine::{
+    AppendError, Archive, Change, Entry, Journal, JournalError, LogPlace, Sequence,
+};
+use uuid::Uuid;
+
+use crate::link::Link;
+use crate::replica::{Answer, Applied};
+use crate::{AppendId, Chain, Place};
+
+/// How facts are written and read: the store's way.
+#[derive(Clone, Copy, Debug)]
+pub struct Codec {
+    /// The bytes of facts.
+    pub write: fn(&[Change]) -> Result<Vec<u8>, JournalError>,
+    /// The facts in bytes, or what cannot be read.
+    pub read: fn(&[u8]) -> Result<Vec<Change>, String>,
+}
+
+/// A journal whose log is shared by several nodes, and whose archive is the store of this one.
+///
+/// Sequences are those of the log. With each entry the store keeps the place in the log, in one commit, so that a
+/// node goes on where its store is.
+#[derive(Debug)]
+pub struct ClusterJournal<S, L> {
+    /// The store of this node.
+    store: S,
+    /// The log.
+    link: L,
+    /// How facts are written.
+    codec: Codec,
+    /// The cluster.
+    cluster: Uuid,
+    /// The last entry that the store has.
+    position: Sequence,
+    /// Facts that were taken from the log and are not in the store yet.
+    taken: Option<Applied>,
+    /// What was appended here last and has not come back yet. The log does not have the facts that concern only
+    /// this node.
+    own: Option<(AppendId, Vec<Change>)>,
+}
+
+impl<S: Journal, L: Link> ClusterJournal<S, L> {
+    /// A journal that goes on where its store is.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn new(store: S, link: L, codec: Codec, cluster: Uuid) -> Result<Self, JournalError> {
+        let place = store.archive().place()?;
+        Ok(Self {
+            store,
+            link,
+            codec,
+            cluster,
+            position: Sequence(place.map_or(0, |place| place.sequence)),
+            taken: None,
+            own: None,
+        })
+    }
+
+    /// Where a store is in the log of its cluster, and which cluster this is.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn place_of(store: &S) -> Result<Option<(Uuid, Place)>, JournalError> {
+        let stored = store.archive().place()?;
+        Ok(stored.map(|stored| {
+            let place = Place {
+                sequence: stored.sequence,
+                chain: Chain(stored.chain),
+            };
+            (stored.cluster, place)
+        }))
+    }
+
+    /// The store.
+    pub const fn store(&self) -> &S {
+        &self.store
+    }
+
+    /// Puts an entry into the store, and returns its facts: what was appended here, or what the log has.
+    fn keep(&mut self, applied: &Applied) -> Result<Entry, JournalError> {
+        let own = self.own.take_if(|(own, _)| *own == applied.append);
+        let is_own = own.is_some();
+        let mut facts = match own {
+            Some((_, facts)) => facts,
+            None => self.read(applied)?,
+        };
+        let sequence = Sequence(applied.place.sequence);
+        facts.push(Change::Placed(Some(LogPlace {
+            cluster: self.cluster,
+            sequence: sequence.0,
+            chain: applied.place.chain.0,
+        })));
+        if let Err(error) = self.store.append(self.store.position(), &mut facts) {
+            facts.pop();
+            self.own = is_own.then_some((applied.append, facts));
+            return Err(match error {
+                AppendError::Journal(error) => error,
+                error => JournalError::Unavailable(Box::new(error)),
+            });
+        }
+        let entry = self.store.committed()?;
+        let mut facts = entry.map(|entry| entry.facts).unwrap_or_default();
+        facts.pop();
+        Ok(Entry {
+            sequence,
+            facts,
+            is_own,
+        })
+    }
+
+    /// Reads the facts of an entry that concern all nodes.
+    fn read(&self, applied: &Applied) -> Result<Vec<Change>, JournalError> {
+        let mut facts = (self.codec.read)(&applied.facts).map_err(|what| {
+            JournalError::Damaged(format!("entry {}: {what}", applied.place.sequence))
+        })?;
+        facts.retain(|fact| !fact.is_local());
+        Ok(facts)
+    }
+
+    /// The bytes of the facts that concern all nodes.
+    fn write(&self, facts: &[Change]) -> Result<Vec<u8>, JournalError> {
+        if facts.iter().any(Change::is_local) {
+            let shared = facts.iter().filter(|fact| !fact.is_local()).cloned();
+            (self.codec.write)(&shared.collect::<Vec<_>>())
+        } else {
+            (self.codec.write)(facts)
+        }
+    }
+}
+
+impl<S: Journal, L: Link> Journal for ClusterJournal<S, L> {
+    fn position(&self) -> Sequence {
+        self.position
+    }
+
+    fn append(
+        &mut self,
+        expected: Sequence,
+        facts: &mut Vec<Change>,
+    ) -> Result<Sequence, AppendError> {
+        if expected != self.position {
+            return Err(AppendError::Conflict);
+        }
+        if facts.is_empty() {
+            return Ok(expected);
+        }
+        if !self.link.is_settled() {
+            return Err(AppendError::Unreachable);
+        }
+        let bytes = self.write(facts)?;
+        let (id, answer) = self.link.append(expected.0, bytes);
+        match answer {
+            Answer::Committed(sequence) => {
+                self.own = Some((id, std::mem::take(facts)));
+                Ok(Sequence(sequence))
+            }
+            Answer::Unconfirmed => {
+                self.own = Some((id, facts.clone()));
+                Err(AppendError::Unconfirmed)
+            }
+            Answer::Conflict => Err(AppendError::Conflict),
+            Answer::Unavailable => Err(AppendError::Unreachable),
+            Answer::Full => Err(AppendError::Full),
+        }
+    }
+
+    fn committed(&mut self) -> Result<Option<Entry>, JournalError> {
+        let next = self.taken.take().or_else(|| self.link.next());
+        let Some(applied) = next else {
+            return Ok(None);
+        };
+        match self.keep(&applied) {
+            Ok(entry) => {
+                self.position = entry.sequence;
+                Ok(Some(entry))
+            }
+            Err(error) => {
+                self.taken = Some(applied);
+                Err(error)
+            }
+        }
+    }
+
+    fn watch(&mut self, wake: Box<dyn Fn() + Send + Sync>) {
+        self.link.watch(wake);
+    }
+
+    fn recover(&mut self) -> Result<(), JournalError> {
+        self.store.recover()?;
+        if self.link.is_settled() {
+            Ok(())
+        } else {
+            Err(JournalError::Unavailable(Box::new(
+                AppendError::Unconfirmed,
+            )))
+        }
+    }
+
+    fn archive(&self) -> Arc<dyn Archive> {
+        self.store.archive()
+    }
+}

@@ -1,0 +1,5 @@
+//! A node's journal on real NATS servers.
+
+mod battery;
+mod faults;
+mod support;
