@@ -123,6 +123,8 @@ pub enum Refusal {
     ProxyExtension,
     /// It may not be forwarded any more.
     TooManyHops,
+    /// It has been here before, and nothing has changed since.
+    Loop,
     /// No new work is taken.
     Draining,
     /// More work than can be done in time.

@@ -113,6 +113,20 @@ impl PreparedAnswer {
             tail: tail.into(),
         }
     }
+
+    /// Whether it is answered with 404 or 480, wherever the request would go.
+    #[must_use]
+    pub fn is_refusal(&self) -> bool {
+        self.is_refusal
+    }
+
+    /// The header lines that tell the decision, each with its end; empty if they are not wanted.
+    #[must_use]
+    pub fn header_lines(&self) -> &[u8] {
+        let mut end = Vec::new();
+        write_end(&mut end);
+        self.tail.strip_suffix(&*end).unwrap_or_default()
+    }
 }
 
 impl PreparedTarget {

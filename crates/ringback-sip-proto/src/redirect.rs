@@ -288,13 +288,8 @@ impl Redirector {
         answered.write_head(self.key, MOVED, out);
         out.extend_from_slice(b"Contact: <");
         let contact = out.len();
-        let shortfall = match usable(invite, next_hop) {
-            Ok(hop) => {
-                if hop.user().is_some() {
-                    out.extend_from_slice(hop.as_bytes());
-                } else {
-                    write_with_user(&hop, &invite.request.uri, out);
-                }
+        let shortfall = match write_next_hop(invite, next_hop, out) {
+            Ok(()) => {
                 let written = lex::tail(out, contact);
                 let points_back =
                     Uri::parse(written).is_ok_and(|uri| uri.is_equivalent(&invite.request.uri));
@@ -315,6 +310,30 @@ impl Redirector {
         out.extend_from_slice(b">\r\n");
         write_end(out);
         answered.fit(self.key, answered.reply(302), start, out)
+    }
+
+    /// The URI that an INVITE has at a next hop: the hop's, with the user of the request URI unless it has one of its
+    /// own. `None` if the next hop is no usable target.
+    #[must_use]
+    pub fn next_hop_uri(&self, invite: &Invite<'_>, next_hop: &str) -> Option<Vec<u8>> {
+        let mut uri = Vec::new();
+        write_next_hop(invite, next_hop, &mut uri).ok()?;
+        Some(uri)
+    }
+
+    /// Refuses an INVITE that passed the checks of a redirect server, for a reason of whoever would send it on.
+    pub fn refuse_invite(&self, invite: &Invite<'_>, refusal: Refusal, out: &mut Vec<u8>) -> Reply {
+        let answered = invite.answered();
+        let start = out.len();
+        let reply = answered.write_refusal(self.key, refusal, None, out);
+        answered.fit(self.key, reply, start, out)
+    }
+
+    /// What a CANCEL has in common with its INVITE, and that with its retransmissions: see
+    /// [`Invite::fingerprint`].
+    #[must_use]
+    pub fn fingerprint(&self, message: &Message<'_>, request: &Request<'_>) -> u64 {
+        fingerprint(self.key, message, &request.via)
     }
 
     /// Answers 503, with `Retry-After` only if the peer is configured for it: it would make a proxy
@@ -485,6 +504,17 @@ fn write_q(thousandths: u16, out: &mut Vec<u8>) {
     if !thousandths.is_multiple_of(10) {
         out.push(digit(1));
     }
+}
+
+/// Appends the URI of a next hop, with the user of the request URI unless it has one of its own.
+fn write_next_hop(invite: &Invite<'_>, next_hop: &str, out: &mut Vec<u8>) -> Result<(), Unusable> {
+    let hop = usable(invite, next_hop)?;
+    if hop.user().is_some() {
+        out.extend_from_slice(hop.as_bytes());
+    } else {
+        write_with_user(&hop, &invite.request.uri, out);
+    }
+    Ok(())
 }
 
 /// Appends the hop, which has no user, with that of the request URI.

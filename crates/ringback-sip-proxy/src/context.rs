@@ -59,7 +59,7 @@ pub(crate) struct Work<'w> {
     /// Writes replies of our own.
     pub(crate) responder: &'w Responder,
     /// The worker, in the names of branches.
-    pub(crate) worker: u8,
+    pub(crate) worker: u16,
     /// Gives names to new branches, and takes them down for this context.
     pub(crate) name: &'w mut dyn FnMut(u16) -> u64,
     /// What goes out.
@@ -499,7 +499,12 @@ impl Context {
             self.finish(work);
         } else if !is_late {
             let fails_over = is_own || work.settings.failover.contains(outcome.status);
-            if !(fails_over && self.start_next(work)) {
+            if fails_over && self.start_next(work) {
+                work.out.event(Event::Failover {
+                    token: self.token,
+                    cause: outcome.cause,
+                });
+            } else {
                 self.finish(work);
             }
         }
@@ -621,7 +626,7 @@ impl Context {
         &self,
         index: usize,
         out: &mut Vec<u8>,
-        worker: u8,
+        worker: u16,
         write: impl FnOnce(&Forwarded<'_, '_>, &mut Vec<u8>),
     ) {
         let Some(branch) = self.branches.get(index) else {

@@ -18,7 +18,7 @@ pub struct Keys {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BranchName {
     /// The worker that the branch belongs to.
-    pub worker: u8,
+    pub worker: u16,
     /// Which branch of that worker.
     pub id: u64,
     /// What makes a loop (RFC 5393 §4.2).
@@ -90,8 +90,12 @@ impl Keys {
     }
 
     /// A name that nobody can guess.
-    pub(crate) fn branch(&self, worker: u8, seed: u64, counter: u64) -> u64 {
-        let parts = [&[worker][..], &seed.to_be_bytes(), &counter.to_be_bytes()];
+    pub(crate) fn branch(&self, worker: u16, seed: u64, counter: u64) -> u64 {
+        let parts = [
+            &worker.to_be_bytes()[..],
+            &seed.to_be_bytes(),
+            &counter.to_be_bytes(),
+        ];
         self.hash(Purpose::Branch, &parts)
     }
 
@@ -118,6 +122,28 @@ impl Keys {
             write_part(&mut hasher, value.as_bytes());
         }
         hasher.finish()
+    }
+
+    /// Whether a new INVITE has been here before, and would be decided as it was then (RFC 5393 §4.2). `numbers` is
+    /// as in [`Invited`](crate::Invited); `is_own` says whether a sent-by, with its port, is one of ours.
+    #[must_use]
+    pub fn is_loop(
+        &self,
+        message: &Message<'_>,
+        request: &Request<'_>,
+        numbers: &[u8],
+        is_own: impl Fn(&[u8], Option<u16>) -> bool,
+    ) -> bool {
+        let mut before = message
+            .vias()
+            .flatten()
+            .filter_map(|via| Some((via, BranchName::parse(via.branch()?)?)))
+            .filter(|(via, _)| is_own(via.sent_by().as_bytes(), via.port()))
+            .peekable();
+        before.peek().is_some() && {
+            let hash = self.loop_hash(message, request, numbers);
+            before.any(|(_, branch)| branch.loop_hash == hash)
+        }
     }
 
     /// Hashes these parts.
@@ -148,14 +174,14 @@ impl BranchName {
     #[must_use]
     pub fn parse(text: &[u8]) -> Option<Self> {
         let text = text.strip_prefix(PREFIX)?;
-        let (worker, rest) = text.split_at_checked(2)?;
+        let (worker, rest) = text.split_at_checked(4)?;
         let (id, rest) = rest.split_at_checked(16)?;
         let loop_hash = rest.strip_prefix(b".")?;
         if loop_hash.len() != 16 {
             return None;
         }
         Some(Self {
-            worker: u8::try_from(hex(worker)?).ok()?,
+            worker: u16::try_from(hex(worker)?).ok()?,
             id: hex(id)?,
             loop_hash: hex(loop_hash)?,
         })
@@ -164,7 +190,7 @@ impl BranchName {
     /// Appends it as it stands in a `Via`.
     pub(crate) fn write(self, out: &mut Vec<u8>) {
         out.extend_from_slice(PREFIX);
-        write_hex(u64::from(self.worker), 2, out);
+        write_hex(u64::from(self.worker), 4, out);
         write_hex(self.id, 16, out);
         out.push(b'.');
         write_hex(self.loop_hash, 16, out);
@@ -217,7 +243,7 @@ mod tests {
     #[test]
     fn a_branch_reads_as_it_was_written() {
         let name = BranchName {
-            worker: 0xa7,
+            worker: 0x1a7,
             id: 0x0123_4567_89ab_cdef,
             loop_hash: 42,
         };
@@ -226,10 +252,10 @@ mod tests {
         assert_eq!(BranchName::parse(&text), Some(name));
         for other in [
             &b"z9hG4bKf"[..],
-            b"z9hG4bKfa70123456789abcdef.",
-            b"z9hG4bKfa70123456789ABCDEF.000000000000002a",
-            b"z9hG4bKfa70123456789abcdef.000000000000002a0",
-            b"z9hG4bKga70123456789abcdef.000000000000002a",
+            b"z9hG4bKf01a70123456789abcdef.",
+            b"z9hG4bKf01a70123456789ABCDEF.000000000000002a",
+            b"z9hG4bKf01a70123456789abcdef.000000000000002a0",
+            b"z9hG4bKg01a70123456789abcdef.000000000000002a",
         ] {
             assert_eq!(BranchName::parse(other), None);
         }

@@ -48,6 +48,13 @@ pub enum Way {
 pub enum Event {
     /// A target has been tried.
     Attempt(Attempt),
+    /// Another target is tried, because the one before did not take the call.
+    Failover {
+        /// Which call.
+        token: u64,
+        /// Why it did not.
+        cause: Cause,
+    },
     /// The first 2xx went up.
     Answered {
         /// Which call.

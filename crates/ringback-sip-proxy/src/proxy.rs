@@ -60,7 +60,7 @@ pub struct Proxy {
     /// Writes replies of our own.
     responder: Responder,
     /// This thread, in the names of branches.
-    worker: u8,
+    worker: u16,
     /// What is different at each start, so that no branch has a name twice.
     seed: u64,
     /// How many branches there have been.
@@ -120,7 +120,7 @@ impl Hasher for Hashed {
 impl Proxy {
     /// Without calls. `key` is secret, and the same for all workers of a node; `seed` is another one at each start.
     #[must_use]
-    pub fn new(settings: Settings, key: [u8; 16], worker: u8, seed: u64) -> Self {
+    pub fn new(settings: Settings, key: [u8; 16], worker: u16, seed: u64) -> Self {
         Self {
             settings,
             keys: Keys::new(key),
@@ -179,30 +179,6 @@ impl Proxy {
             _ => Taken::No,
         })
         .unwrap_or(Taken::No)
-    }
-
-    /// Whether a new INVITE has been here before, and would be decided as it was then (RFC 5393 §4.2). `is_own` says
-    /// whether a sent-by, with its port, is one of ours.
-    #[must_use]
-    pub fn is_loop(
-        &self,
-        arrived: Arrived<'_, '_>,
-        numbers: &[u8],
-        is_own: impl Fn(&[u8], Option<u16>) -> bool,
-    ) -> bool {
-        let mut before = arrived
-            .message
-            .vias()
-            .flatten()
-            .filter(|via| is_own(via.sent_by().as_bytes(), via.port()))
-            .filter_map(|via| BranchName::parse(via.branch()?))
-            .peekable();
-        before.peek().is_some() && {
-            let hash = self
-                .keys
-                .loop_hash(arrived.message, arrived.request, numbers);
-            before.any(|branch| branch.loop_hash == hash)
-        }
     }
 
     /// Takes a new INVITE, which belongs to no transaction, and sends it on.

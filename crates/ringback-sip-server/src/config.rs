@@ -1,5 +1,6 @@
 //! The configuration that the server runs on: the `[sip]` section, checked and compiled.
 
+pub(crate) mod forward;
 pub(crate) mod problem;
 
 use std::net::SocketAddr;
@@ -10,6 +11,7 @@ use ringback_routing::{Country, NumberForm, NumberRules, Timestamp};
 use ringback_sip_proto::IdentitySource;
 use ringback_sip_proto::message::is_header_name;
 
+use crate::config::forward::ForwardConfig;
 use crate::config::problem::{Problems, problem};
 use crate::peers::{DialedSource, Peer, PeerTable, Refusal, TransportSet};
 use crate::spec::{PeerSpec, SipSpec, TlsSpec};
@@ -40,6 +42,8 @@ pub struct SipConfig {
     pub(crate) contact_headers: bool,
     /// The header in which an outbound INVITE names its agent.
     pub(crate) agent_header: Box<str>,
+    /// How calls are sent on.
+    pub(crate) forward: ForwardConfig,
     /// UDP workers per listener; at least one.
     pub(crate) workers: usize,
     /// Networks of the load balancers that name the peer of a connection.
@@ -99,10 +103,11 @@ impl TryFrom<SipSpec> for SipConfig {
             certificates,
             certificate_expires_at: spec.tls.certificate.as_deref().and_then(tls::expires_at),
             hep: listeners("sip.hep.listen", &spec.hep.listen, problems),
-            hep_key: spec.hep.key.map(|key| key.into_bytes().into_boxed_slice()),
+            hep_key: spec.hep.key.as_ref().map(|key| key.as_bytes().into()),
             decision_headers: spec.decision_headers,
             contact_headers: spec.contact_headers,
             agent_header: problems.or_default(header_name("sip.agent-header", &spec.agent_header)),
+            forward: ForwardConfig::read(&spec, problems),
             workers: match spec.workers {
                 0 => std::thread::available_parallelism().map_or(1, usize::from),
                 workers => workers,
@@ -112,7 +117,7 @@ impl TryFrom<SipSpec> for SipConfig {
             max_connections_per_peer: spec.max_connections_per_peer,
             idle_timeout: Duration::from_secs(spec.idle_timeout),
             serves_loopback_alone: spec.peers.is_empty(),
-            peers: read_peers(&spec.peers, problems),
+            peers: read_peers(&spec, problems),
         };
         match std::mem::take(&mut problems.0) {
             none if none.is_empty() => Ok(config),
@@ -181,11 +186,13 @@ fn header_name(key: &str, text: &str) -> Result<Box<str>, SipConfigError> {
 }
 
 /// Reads all peers.
-fn read_peers(specs: &[PeerSpec], problems: &mut Problems) -> PeerTable {
+fn read_peers(sip: &SipSpec, problems: &mut Problems) -> PeerTable {
+    let specs = &*sip.peers;
+    let forwards = forward::mode("sip.mode", &sip.mode, problems);
     let mut table = PeerTable::default();
     for (index, spec) in specs.iter().enumerate() {
         let key = format!("sip.peers[{index}]");
-        let peer = read_peer(&key, spec, problems);
+        let peer = read_peer(&key, spec, forwards, problems);
         if table.iter().any(|other| other.name == peer.name) {
             let name = peer.name.to_string();
             problems.add(format!("{key}.name"), ConfigProblem::SharedName(name));
@@ -207,7 +214,7 @@ fn read_peers(specs: &[PeerSpec], problems: &mut Problems) -> PeerTable {
     }
     if specs.is_empty() {
         NumberRules::default().borrowed().warm_up();
-        table.serve_loopback();
+        table.serve_loopback(forwards);
     }
     table
 }
@@ -242,7 +249,7 @@ pub(crate) fn read_network(text: &str) -> Result<ipnet::IpNet, ConfigProblem> {
 }
 
 /// Reads one peer without its addresses.
-fn read_peer(key: &str, spec: &PeerSpec, problems: &mut Problems) -> Peer {
+fn read_peer(key: &str, spec: &PeerSpec, forwards: bool, problems: &mut Problems) -> Peer {
     let name = match &spec.name {
         Some(name) => name.clone(),
         None => spec.address.first().cloned().unwrap_or_default(),
@@ -306,6 +313,11 @@ fn read_peer(key: &str, spec: &PeerSpec, problems: &mut Problems) -> Peer {
         learn: spec.learn,
         mirrors: spec.learn,
         next_hop: problems.or_default(read_next_hop(key, spec)),
+        forwards: spec.mode.as_ref().map_or(forwards, |word| {
+            forward::mode(&format!("{key}.mode"), word, problems)
+        }),
+        is_trusted: spec.trusted,
+        trusts_identity: spec.trust_identity,
         rate: spec.rate,
         refuse,
         retry_after: spec.retry_after,
@@ -617,6 +629,22 @@ mod tests {
                 "sip.peers[0].international-prefix",
             ),
             (peer("next-hop = \"sip:a@b\""), "sip.peers[0].next-hop"),
+            (peer("mode = \"proxy\""), "sip.peers[0].mode"),
+            ("mode = \"\"".to_owned(), "sip.mode"),
+            (
+                "advertise = { udp = \"0.0.0.0:5060\", tcp = \"h:5060\" }".to_owned(),
+                "sip.advertise.udp sip.advertise.tcp",
+            ),
+            (
+                "[forward]\nreply-timeout = 0\nring-timeout = 0\ninvite-timeout = 179\nfailover = [503, 200, 600]"
+                    .to_owned(),
+                "sip.forward.reply-timeout sip.forward.ring-timeout sip.forward.invite-timeout \
+                 sip.forward.failover[1] sip.forward.failover[2]",
+            ),
+            (
+                "[forward]\nring-timeout = 99999999".to_owned(),
+                "sip.forward.ring-timeout",
+            ),
             (peer("next-hop = \"tel:+1\""), "sip.peers[0].next-hop"),
             (peer("rate = 0"), "sip.peers[0].rate"),
             (peer("refuse = \"no\""), "sip.peers[0].refuse"),

@@ -162,6 +162,12 @@ label! {
         MalformedHeader = "malformed_header",
         /// `CSeq` names another method.
         CSeqMethod = "cseq_method",
+        /// It has been here before, and nothing has changed since.
+        Loop = "loop",
+        /// It may not be forwarded any more.
+        TooManyHops = "too_many_hops",
+        /// Too many calls are open.
+        Transactions = "transactions",
         /// Anything else.
         Other = "other",
     }
@@ -321,6 +327,18 @@ pub(crate) struct PeerCounters {
     pub(crate) refused: [Counter; Excess::ALL.len()],
 }
 
+impl Latencies {
+    /// Counts one time, from any thread.
+    pub(crate) fn count(&self, took: Duration) {
+        let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        let bucket = LATENCY_BOUNDS.partition_point(|(bound, _)| *bound < micros);
+        if let Some(counter) = self.buckets.get(bucket) {
+            counter.bump_shared();
+        }
+        self.micros.add(micros, Writers::Many);
+    }
+}
+
 impl PeerCounters {
     /// Nothing counted yet.
     pub(crate) fn new(writers: Writers) -> Self {
@@ -463,7 +481,9 @@ impl From<Refusal> for Refused {
             Refusal::NoDialog => return Self::NoDialog,
             Refusal::MethodNotAllowed => return Self::MethodNotAllowed,
             Refusal::UriScheme => return Self::UriScheme,
-            Refusal::Extension => return Self::Extension,
+            Refusal::Extension | Refusal::ProxyExtension => return Self::Extension,
+            Refusal::Loop => return Self::Loop,
+            Refusal::TooManyHops => return Self::TooManyHops,
             Refusal::Draining => return Self::Draining,
             _ => return Self::Other,
         };

@@ -27,7 +27,7 @@ pub(crate) struct Transmit {
 }
 
 /// One of our own addresses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum LocalAddress {
     /// IPv4.
     V4([u8; 4]),

@@ -31,6 +31,12 @@ pub(crate) struct Peer {
     pub(crate) mirrors: bool,
     /// Where learned INVITEs are redirected.
     pub(crate) next_hop: Option<Box<str>>,
+    /// Whether its INVITEs are sent on, and not redirected.
+    pub(crate) forwards: bool,
+    /// Whether it may send, and is shown, what is meant for our own.
+    pub(crate) is_trusted: bool,
+    /// Whether the identities that it asserts are believed.
+    pub(crate) trusts_identity: bool,
     /// New INVITEs per second; `None`: no limit.
     pub(crate) rate: Option<u32>,
     /// The reply to refused INVITEs.
@@ -152,8 +158,8 @@ impl PeerTable {
     }
 
     /// Serves loopback, for a configuration without peers: with every default, and HEP is accepted.
-    pub(crate) fn serve_loopback(&mut self) {
-        let index = self.push(Peer::loopback());
+    pub(crate) fn serve_loopback(&mut self, forwards: bool) {
+        let index = self.push(Peer::loopback(forwards));
         for network in ["127.0.0.0/8", "::1/128"] {
             if let Ok(network) = network.parse() {
                 self.assign(network, index);
@@ -164,7 +170,7 @@ impl PeerTable {
 
 impl Peer {
     /// The peer for this machine, if no peers are configured.
-    fn loopback() -> Self {
+    fn loopback(forwards: bool) -> Self {
         Self {
             name: "loopback".into(),
             transports: TransportSet::ALL,
@@ -176,6 +182,9 @@ impl Peer {
             learn: false,
             mirrors: true,
             next_hop: None,
+            forwards,
+            is_trusted: false,
+            trusts_identity: false,
             rate: None,
             refuse: Refusal::Answer,
             retry_after: None,
@@ -208,7 +217,7 @@ mod tests {
         ] {
             let peer = Peer {
                 name: network.into(),
-                ..Peer::loopback()
+                ..Peer::loopback(false)
             };
             let index = table.push(peer);
             assert!(table.assign(network.parse().unwrap(), index));

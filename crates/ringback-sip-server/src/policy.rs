@@ -12,6 +12,7 @@ use ringback_sip_proto::Settings;
 use crate::admission::excess::Excess;
 use crate::admission::rate::Bucket;
 use crate::config::SipConfig;
+use crate::config::forward::ForwardConfig;
 use crate::counters::{PeerCounters, Writers};
 use crate::peers::{Peer, PeerTable};
 use crate::redirect::plan::{Plan, SharedPlan};
@@ -31,6 +32,10 @@ pub(crate) struct Policy {
     pub(crate) agent_header: Box<str>,
     /// The key without which HEP packets are ignored.
     pub(crate) hep_key: Option<Box<[u8]>>,
+    /// Whether the INVITEs of some peer are sent on.
+    pub(crate) has_forwarding: bool,
+    /// How calls are sent on.
+    pub(crate) forward: ForwardConfig,
     /// Whether replies to INVITEs may pass by, so that calls must be watched.
     pub(crate) watches: bool,
     /// Networks of the load balancers that name the peer of a connection.
@@ -83,6 +88,7 @@ impl Policy {
             let next_hop = peer.next_hop.clone()?;
             Some(Arc::new(SharedPlan::new(Plan::Forward { next_hop })))
         };
+        let has_forwarding = peers.iter().any(|peer| peer.forwards);
         Self {
             states: peers.iter().map(state_of).collect(),
             forwards: peers.iter().map(forward_of).collect(),
@@ -92,7 +98,9 @@ impl Policy {
             },
             agent_header: config.agent_header.clone(),
             hep_key: config.hep_key.clone(),
-            watches: !config.hep.is_empty() || peers.iter().any(|peer| peer.learn),
+            has_forwarding,
+            forward: config.forward.clone(),
+            watches: !config.hep.is_empty() || peers.iter().any(|peer| peer.learn || peer.forwards),
             balancers: config.proxy_protocol.clone(),
             max_connections: config.max_connections,
             max_connections_per_peer: config.max_connections_per_peer,

@@ -5,10 +5,10 @@
 //! no counter, no list and no program is reached from here. For INVITEs that came together, each step is done for
 //! all of them before the next one: one fetch from memory takes as long as many that overlap.
 
-mod answer;
+pub(crate) mod answer;
 pub(crate) mod effect;
 pub(crate) mod plan;
-mod read;
+pub(crate) mod read;
 pub(crate) mod reply_cache;
 pub(crate) mod resolve;
 pub(crate) mod warm;
@@ -25,7 +25,7 @@ use crate::clock::Now;
 use crate::learning::Learning;
 use crate::outbox::Outbox;
 use crate::policy::{Policy, Source};
-use crate::redirect::effect::Outcome;
+use crate::redirect::effect::{Outcome, UnservedCall};
 use crate::redirect::plan::Plans;
 use crate::redirect::reply_cache::{Generations, ReplyCache};
 use crate::redirect::resolve::resolve;
@@ -34,7 +34,7 @@ use crate::redirect::resolve::resolve;
 #[derive(Debug)]
 pub(crate) struct Redirect {
     /// Checks messages and writes replies.
-    redirector: Redirector,
+    pub(crate) redirector: Redirector,
     /// INVITEs answered lately.
     pub(crate) reply_cache: ReplyCache,
     /// Calls whose end is waited for.
@@ -105,19 +105,19 @@ pub(crate) enum Read<'m, 'r> {
 #[derive(Debug)]
 pub(crate) struct Call<'m, 'r> {
     /// The parsed message.
-    invite: Invite<'m>,
+    pub(crate) invite: Invite<'m>,
     /// The peer that sent it, with the peer's budgets and counters.
-    source: Source<'r>,
+    pub(crate) source: Source<'r>,
     /// The limits that it must pass if it is new.
     gate: Gate<'r>,
     /// Why it is refused if it is new.
     excess: Option<Excess>,
     /// The dialed number, if it can be read; before it is [resolved](resolve), from the request URI alone.
-    dialed: Option<E164>,
+    pub(crate) dialed: Option<E164>,
     /// The dialed number's entry, if it is ours.
     number: Option<DialedNumber<'r>>,
     /// The caller, once the INVITE is resolved.
-    caller: Caller,
+    pub(crate) caller: Caller,
 }
 
 impl Redirect {
@@ -158,6 +158,22 @@ impl<'m, 'r> Call<'m, 'r> {
     /// Where it came from.
     pub(crate) fn origin(&self) -> Origin {
         self.invite.origin()
+    }
+
+    /// Whether it is sent on, and not redirected.
+    pub(crate) fn forwards(&self) -> bool {
+        self.source.peer.forwards
+    }
+
+    /// The call as it is shown to the operator if it gets no target.
+    pub(crate) fn unserved(&self, now: Now, reason: &'static str) -> UnservedCall<'m> {
+        UnservedCall {
+            at: now.wall,
+            user: self.invite.uri().user().unwrap_or_default(),
+            dialed: self.dialed,
+            from: self.caller.number(),
+            reason,
+        }
     }
 }
 

@@ -12,6 +12,7 @@ use ringback_routing::Timestamp;
 use ringback_sip_proto::Transport;
 use socket2::{Domain, Protocol, Socket, Type};
 
+use crate::admission::packet_filter::PacketFilter;
 use crate::config::SipConfig;
 use crate::metrics::Gauges;
 use crate::observation::refused::RefusedCall;
@@ -144,7 +145,7 @@ impl<P: Program> SipServer<P> {
         }
         let shards = sockets.udp.len() + 1;
         let policy = Policy::new(&config, shards, None);
-        let shared = Shared::new(program, key, policy, shards);
+        let shared = Shared::new(program, key, policy, &addresses, shards);
         shared.certificates.store(config.certificates);
         Self {
             shared: Arc::new(shared),
@@ -175,6 +176,19 @@ impl<P: Program> SipServer<P> {
         let mut threads = Vec::new();
         let receiving: io::Result<Vec<_>> = sockets.udp.iter().map(UdpSocket::try_clone).collect();
         let receiving = receiving?;
+        if self.shared.forward.is_on {
+            let sending: io::Result<Box<[_]>> =
+                sockets.udp.iter().map(UdpSocket::try_clone).collect();
+            let _first = self.shared.forward.sockets.set(sending?);
+            let runtime = tokio::runtime::Handle::current();
+            let _first = self.shared.forward.streams.runtime.set(runtime);
+            for socket in &sockets.udp {
+                // ACKs end transactions.
+                if let Err(error) = PacketFilter::default().attach(socket, true) {
+                    tracing::debug!(%error, "the packet filter cannot be changed");
+                }
+            }
+        }
         let started = self.start(sockets, &stopping, &mut threads);
         if started.is_ok() {
             reached(&mut self.shared.phase(), Phase::Stopped).await;
@@ -201,6 +215,11 @@ impl<P: Program> SipServer<P> {
         let shared = &self.shared;
         let before = shared.policy.load_full();
         let policy = Policy::new(&config, shared.shards(), Some(&before));
+        if policy.has_forwarding && !shared.forward.is_on {
+            tracing::warn!(
+                "no peer was in forward mode at the start: calls are redirected until the next one"
+            );
+        }
         shared.policy.store(Arc::new(policy));
         if config.certificates.is_some() {
             self.shared.certificates.store(config.certificates);
@@ -212,6 +231,13 @@ impl<P: Program> SipServer<P> {
     /// From now on OPTIONS gets 503 and new connections are refused; calls are still served.
     pub fn drain(&self) {
         self.shared.enter(Phase::Draining);
+        self.shared.forward.wake();
+    }
+
+    /// Forwarded calls that have no final reply, some moments after the server began to [drain](Self::drain).
+    #[must_use]
+    pub fn ringing(&self) -> usize {
+        self.shared.forward.ringing()
     }
 
     /// Stops everything; [`run`](Self::run) returns soon.
@@ -225,6 +251,7 @@ impl<P: Program> SipServer<P> {
         shared
             .metrics
             .write(&shared.policy.load(), &self.gauges(), out);
+        shared.forward.counters.write(shared.forward.open(), out);
     }
 
     /// The status of the server, and its totals since the start.

@@ -8,11 +8,13 @@ use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
 use crate::clock::{Clock, Now};
+use crate::forward::Forward;
 use crate::metrics::Metrics;
 use crate::observation::Observations;
 use crate::policy::Policy;
 use crate::redirect::Redirect;
 use crate::redirect::plan::PlanCache;
+use crate::server::BoundAddresses;
 
 /// The state shared by all threads and connections of a server.
 #[derive(Debug)]
@@ -25,6 +27,8 @@ pub(crate) struct Shared<P> {
     pub(crate) policy: ArcSwap<Policy>,
     /// The counters.
     pub(crate) metrics: Metrics,
+    /// Calls that are sent on.
+    pub(crate) forward: Forward,
     /// Strangers and refused calls.
     pub(crate) observations: Observations,
     /// Plans of calls over connections.
@@ -59,8 +63,15 @@ pub(crate) enum Phase {
 impl<P> Shared<P> {
     /// A server that has not seen anything yet, with this many sets of counters. `key` is the secret behind To
     /// tags and fingerprints.
-    pub(crate) fn new(program: P, key: [u8; 16], policy: Policy, shards: usize) -> Self {
+    pub(crate) fn new(
+        program: P,
+        key: [u8; 16],
+        policy: Policy,
+        addresses: &BoundAddresses,
+        shards: usize,
+    ) -> Self {
         Self {
+            forward: Forward::new(key, &policy, addresses, shards - 1),
             program,
             redirect: Redirect::new(key),
             policy: ArcSwap::from_pointee(policy),

@@ -18,6 +18,12 @@ pub struct SipSpec {
     /// Addresses or CIDRs of load balancers that send a PROXY protocol header, version 1 or 2, before SIP on TCP
     /// and before the handshake on TLS; default none. The address in the header is the peer's.
     pub proxy_protocol: Vec<String>,
+    /// What a peer gets that does not say: `redirect` or `forward`; default `redirect`. See [`PeerSpec::mode`].
+    pub mode: String,
+    /// `sip.advertise`: our addresses in messages that are sent on.
+    pub advertise: AdvertiseSpec,
+    /// `[sip.forward]`.
+    pub forward: ForwardSpec,
     /// `[sip.tls]`.
     pub tls: TlsSpec,
     /// `[sip.hep]`.
@@ -39,6 +45,33 @@ pub struct SipSpec {
     pub idle_timeout: u64,
     /// `[[sip.peers]]`: the peers that are served; default none: only loopback is served.
     pub peers: Vec<PeerSpec>,
+}
+
+/// The `[sip.forward]` section: how calls are sent on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct ForwardSpec {
+    /// Seconds that a target may take to its first reply; default 4.
+    pub reply_timeout: u64,
+    /// Seconds that a target may ring while another one follows; default 20.
+    pub ring_timeout: u64,
+    /// Seconds that the last target may ring (Timer C); default 180, and not less.
+    pub invite_timeout: u64,
+    /// Final replies after which the next target is tried, of 300 to 599; default 408, 500, 502, 503, 504, 580.
+    pub failover: Vec<u16>,
+    /// Calls that may be open at once, those included that ended less than half a minute ago; default 0: by memory.
+    pub max_transactions: usize,
+}
+
+/// `sip.advertise`: an address with port for each transport; default: that of the listener, and where that is a
+/// wildcard the local address on the way to the target.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct AdvertiseSpec {
+    /// Over UDP.
+    pub udp: Option<String>,
+    /// Over TCP.
+    pub tcp: Option<String>,
 }
 
 /// The `[sip.tls]` section.
@@ -100,6 +133,12 @@ pub struct PeerSpec {
     /// SIP URI without a user to which learned outbound INVITEs are redirected; default none: they are answered
     /// like any other.
     pub next_hop: Option<String>,
+    /// `redirect`: its INVITEs are answered with a 302. `forward`: they are sent on to the target. Default: as
+    /// `mode` of `[sip]` says.
+    pub mode: Option<String>,
+    /// Whether it may send, and is shown, what is meant for our own: `X-Ringback-*` of others and
+    /// `P-Asserted-Identity`; default false.
+    pub trusted: bool,
     /// New INVITEs per second, with a burst of one second; default none: no limit.
     pub rate: Option<u32>,
     /// The reply to an INVITE over the rate or on overload: `answer` (503) or `silence`; default `answer`.
@@ -114,6 +153,9 @@ impl Default for SipSpec {
             udp: vec!["127.0.0.1:5060".to_owned()],
             tcp: Vec::new(),
             proxy_protocol: Vec::new(),
+            mode: "redirect".to_owned(),
+            advertise: AdvertiseSpec::default(),
+            forward: ForwardSpec::default(),
             tls: TlsSpec::default(),
             hep: HepSpec::default(),
             decision_headers: true,
@@ -124,6 +166,18 @@ impl Default for SipSpec {
             max_connections_per_peer: 16_384,
             idle_timeout: 300,
             peers: Vec::new(),
+        }
+    }
+}
+
+impl Default for ForwardSpec {
+    fn default() -> Self {
+        Self {
+            reply_timeout: 4,
+            ring_timeout: 20,
+            invite_timeout: 180,
+            failover: vec![408, 500, 502, 503, 504, 580],
+            max_transactions: 0,
         }
     }
 }
@@ -145,6 +199,8 @@ impl Default for PeerSpec {
             international_prefix: None,
             learn: false,
             next_hop: None,
+            mode: None,
+            trusted: false,
             rate: None,
             refuse: "answer".to_owned(),
             retry_after: None,

@@ -278,7 +278,7 @@ async fn serve(
     let down = async {
         // Time for proxies to see 503 to their OPTIONS; who tells twice is in a hurry.
         tokio::select! {
-            () = tokio::time::sleep(DRAIN_WINDOW) => {}
+            () = drained(&sip) => {}
             () = signals.stop() => {}
         }
         let _panicked = http_running.await;
@@ -293,6 +293,17 @@ async fn serve(
     }
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Waits until proxies have seen that the server drains, and forwarded calls have ended.
+async fn drained(sip: &SipServer<EngineProgram>) {
+    tokio::time::sleep(DRAIN_WINDOW).await;
+    let ended = async {
+        while sip.ringing() > 0 {
+            tokio::time::sleep(RINGING_CHECK).await;
+        }
+    };
+    let _still_ringing = tokio::time::timeout(RINGING_LIMIT, ended).await;
 }
 
 /// Says what listens.
@@ -424,6 +435,12 @@ impl Signals {
 
 /// How long calls are still served while OPTIONS is answered with 503.
 const DRAIN_WINDOW: Duration = Duration::from_secs(1);
+
+/// How long forwarded calls may go on ringing after that; then they are answered with 503.
+const RINGING_LIMIT: Duration = Duration::from_secs(6);
+
+/// How often is looked whether one still rings.
+const RINGING_CHECK: Duration = Duration::from_millis(100);
 
 /// How long going down may take; with what comes before and after it stays below ten seconds.
 const DRAIN_LIMIT: Duration = Duration::from_secs(9);

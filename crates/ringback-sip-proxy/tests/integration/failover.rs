@@ -79,6 +79,11 @@ fn a_target_that_refuses_the_connection_makes_room_for_the_next_one() {
     bench.fail(&first, Cause::Refused);
     assert_eq!(bench.short(), ["T2 INVITE"]);
     assert_eq!(attempts(&bench), [(0, None, Some(Cause::Refused))]);
+    let failover = Event::Failover {
+        token: 42,
+        cause: Cause::Refused,
+    };
+    assert_eq!(bench.events.last(), Some(&failover));
 }
 
 #[test]

@@ -484,7 +484,8 @@ impl World {
                 Output::Event(event) => {
                     let token = match event {
                         Event::Attempt(attempt) => attempt.token,
-                        Event::Answered { token, .. }
+                        Event::Failover { token, .. }
+                        | Event::Answered { token, .. }
                         | Event::Failed { token, .. }
                         | Event::Closed { token } => token,
                     };

@@ -1,7 +1,7 @@
 //! A packet filter before a socket: datagrams that the system drops before it wakes a thread.
 //!
-//! It drops every ACK. Half of all messages are ACKs, and a redirect server ignores them, because it keeps no
-//! transaction that an ACK could end (RFC 3261 §17.1.1.3). On overload it also drops a part of the INVITEs from
+//! It drops every ACK, unless calls are sent on. Half of all messages are ACKs, and a redirect server ignores them,
+//! because it keeps no transaction that an ACK could end (RFC 3261 §17.1.1.3). On overload it also drops a part of the INVITEs from
 //! some sources.
 //!
 //! Receiving a datagram only to drop it costs about a third of serving it. So a server that drops by itself
@@ -38,13 +38,14 @@ pub(crate) struct SourceFilter {
 }
 
 impl PacketFilter {
-    /// Attaches the packet filter to a socket, in place of the one before it.
-    pub(crate) fn attach(&self, socket: &impl AsFd) -> io::Result<()> {
-        SockRef::from(socket).attach_filter(&self.program())
+    /// Attaches the packet filter to a socket, in place of the one before it. Where calls are sent on, ACKs pass:
+    /// they end transactions.
+    pub(crate) fn attach(&self, socket: &impl AsFd, acks_pass: bool) -> io::Result<()> {
+        SockRef::from(socket).attach_filter(&self.program(acks_pass))
     }
 
     /// The program for the system's packet filter. It sees the datagram from its UDP header on.
-    fn program(&self) -> Vec<SockFilter> {
+    fn program(&self, acks_pass: bool) -> Vec<SockFilter> {
         let mut program = vec![
             // A datagram too short to read is neither an ACK nor an INVITE.
             SockFilter::new((libc::BPF_LD | libc::BPF_W | libc::BPF_LEN) as u16, 0, 0, 0),
@@ -52,7 +53,7 @@ impl PacketFilter {
             verdict(PASS),
             load(UDP_HEADER),
             skip_if(libc::BPF_JEQ, u32::from_be_bytes(*b"ACK "), 0, 1),
-            verdict(DROP),
+            verdict(if acks_pass { PASS } else { DROP }),
             skip_if(libc::BPF_JEQ, u32::from_be_bytes(*b"INVI"), 1, 0),
             verdict(PASS),
         ];
@@ -132,7 +133,7 @@ mod tests {
     fn arrives(filter: &PacketFilter, to: &str, messages: &[(&str, &str)]) -> Vec<String> {
         let server = UdpSocket::bind((to, 0)).unwrap();
         server.set_nonblocking(true).unwrap();
-        filter.attach(&server).unwrap();
+        filter.attach(&server, false).unwrap();
         // On loopback a datagram has arrived when the send returns.
         for (from, message) in messages {
             let peer = UdpSocket::bind((*from, 0)).unwrap();
@@ -224,10 +225,10 @@ mod tests {
         server.set_nonblocking(true).unwrap();
         let address = server.local_addr().unwrap();
         let none = PacketFilter::default();
-        none.attach(&server).unwrap();
-        filter(&[("127.0.0.1", 0)]).attach(&server).unwrap();
+        none.attach(&server, false).unwrap();
+        filter(&[("127.0.0.1", 0)]).attach(&server, false).unwrap();
         server.send_to(b"INVITE 1", address).unwrap();
-        none.attach(&server).unwrap();
+        none.attach(&server, false).unwrap();
         server.send_to(b"INVITE 2", address).unwrap();
         let mut buffer = [0; 100];
         let length = server.recv(&mut buffer).unwrap();

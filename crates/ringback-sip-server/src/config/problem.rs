@@ -57,6 +57,20 @@ pub enum ConfigProblem {
         /// The greatest value allowed.
         most: usize,
     },
+    /// Write a greater number.
+    #[error("{value} is under the least that is allowed, {least}")]
+    TooSmall {
+        /// The value.
+        value: u64,
+        /// The least value allowed.
+        least: u64,
+    },
+    /// Write final statuses that may lead to another target: 300 to 599.
+    #[error("{0} is not a status from 300 to 599")]
+    Status(u16),
+    /// Write an address that others can reach, and its port: `203.0.113.5:5060`.
+    #[error("`{0}` is not an address with a port that others can reach")]
+    Advertised(String),
     /// The value is too long, or would not fit on one line of a message.
     #[error("`{0}` cannot be used here")]
     Unusable(String),

@@ -12,15 +12,17 @@ use smallvec::SmallVec;
 use crate::counters::Refused;
 use crate::outbox::Outbox;
 use crate::program::DecidedCall;
-use crate::redirect::effect::{Effect, Effects, Outcome, UnservedCall};
+use crate::redirect::effect::{Effect, Effects, Outcome};
 use crate::redirect::plan::{Plan, SharedPlan};
 use crate::redirect::read::{send, sighting};
 use crate::redirect::{Call, Redirect, Snapshot, WorkerContext};
 
 /// The answer to an INVITE.
-enum Verdict {
+pub(crate) enum Verdict {
     /// The reply that a plan makes, and the reason if it was decided just now.
     Plan(Arc<SharedPlan>, Option<Reason>),
+    /// The INVITE was here before: the reply that its plan makes.
+    Known(Arc<SharedPlan>),
     /// 503.
     Overloaded,
     /// No reply.
@@ -37,32 +39,41 @@ impl Redirect {
         call: &Call<'m, 'r>,
         outcome: &mut Outcome<'m, 'r>,
     ) {
+        let verdict = self.verdict(worker, snapshot, call, &mut outcome.effects);
+        self.reply(verdict, worker, snapshot, call, outcome);
+    }
+
+    /// Writes and sends the reply to an INVITE, if it gets one.
+    pub(crate) fn reply<'m, 'r, C: Contacts>(
+        &self,
+        verdict: Verdict,
+        worker: &mut WorkerContext<'_>,
+        snapshot: Snapshot<'r, C>,
+        call: &Call<'m, 'r>,
+        outcome: &mut Outcome<'m, 'r>,
+    ) {
         let start = worker.out.bytes.len();
-        let reply = match self.verdict(worker, snapshot, call, &mut outcome.effects) {
-            Verdict::Plan(plan, decided) => {
-                let reply = self.write(plan.plan(), call, worker.out);
-                // A reply that does not fit into a datagram becomes a refusal.
-                if let Some(refusal) = reply.refusal {
-                    outcome.effects.push(Effect::Refused(refusal.into()));
-                }
-                if let Some(reason) = decided.filter(|_| reply.status >= 400) {
-                    let unserved = Effect::Unserved(UnservedCall {
-                        at: snapshot.now.wall,
-                        user: call.invite.uri().user().unwrap_or_default(),
-                        dialed: call.dialed,
-                        from: call.caller.number(),
-                        reason: reason.name(),
-                    });
-                    outcome.effects.push(unserved);
-                }
-                reply
-            }
-            Verdict::Overloaded => {
-                let retry_after = call.source.peer.retry_after;
-                let out = &mut worker.out.bytes;
-                self.redirector.overloaded(&call.invite, retry_after, out)
-            }
+        let (plan, decided) = match verdict {
+            Verdict::Plan(plan, decided) => (Some(plan), decided),
+            Verdict::Known(plan) => (Some(plan), None),
+            Verdict::Overloaded => (None, None),
             Verdict::Silence => return,
+        };
+        let reply = if let Some(plan) = plan {
+            let reply = self.write(plan.plan(), call, worker.out);
+            // A reply that does not fit into a datagram becomes a refusal.
+            if let Some(refusal) = reply.refusal {
+                outcome.effects.push(Effect::Refused(refusal.into()));
+            }
+            if let Some(reason) = decided.filter(|_| reply.status >= 400) {
+                let unserved = call.unserved(snapshot.now, reason.name());
+                outcome.effects.push(Effect::Unserved(unserved));
+            }
+            reply
+        } else {
+            let retry_after = call.source.peer.retry_after;
+            let out = &mut worker.out.bytes;
+            self.redirector.overloaded(&call.invite, retry_after, out)
         };
         let transport = call.origin().transport;
         send(
@@ -77,7 +88,7 @@ impl Redirect {
 
     /// The answer to an INVITE: the earlier one if there is one; else, unless it is over a limit, a decision,
     /// which is remembered.
-    fn verdict<'m, 'r, C: Contacts>(
+    pub(crate) fn verdict<'m, 'r, C: Contacts>(
         &self,
         worker: &mut WorkerContext<'_>,
         snapshot: Snapshot<'r, C>,
@@ -91,7 +102,7 @@ impl Redirect {
             .find(snapshot.answered, fingerprint, second);
         if let Some(plan) = known {
             effects.push(Effect::Retransmitted);
-            return Verdict::Plan(plan, None);
+            return Verdict::Known(plan);
         }
         if let Some(excess) = call.excess.or_else(|| call.gate.new_invite()) {
             effects.push(Effect::Excess(excess));
@@ -109,15 +120,17 @@ impl Redirect {
         if let Some(plan) = self.next_hop(snapshot, call, effects) {
             if let Some(earlier) = remember(&plan) {
                 effects.push(Effect::Retransmitted);
-                return Verdict::Plan(earlier, None);
+                return Verdict::Known(earlier);
             }
             effects.push(Effect::Forwarded);
             return Verdict::Plan(plan, None);
         }
+        // A call that is sent on may go to its own request URI: that is where the target is.
+        let may_point_back = call.source.peer.forwards;
         let usable = |target: &Target, filling: &Placeholders| {
             filling
                 .fill(&target.uri)
-                .is_some_and(|uri| !call.invite.points_back(uri.as_bytes()))
+                .is_some_and(|uri| may_point_back || !call.invite.points_back(uri.as_bytes()))
         };
         let question = Question {
             dialed: call.dialed,
@@ -147,7 +160,7 @@ impl Redirect {
         let plan = worker.plans.of(&decision, &placeholders, settings);
         if let Some(earlier) = remember(&plan) {
             effects.push(Effect::Retransmitted);
-            return Verdict::Plan(earlier, None);
+            return Verdict::Known(earlier);
         }
         if snapshot.policy.watches
             && decision.outcome == DecidedOutcome::Callback

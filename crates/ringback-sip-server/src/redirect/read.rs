@@ -120,7 +120,7 @@ impl<'m, 'r> Call<'m, 'r> {
 }
 
 /// How to read a message of this peer for learning.
-pub(super) fn sighting<'r, C>(snapshot: Snapshot<'r, C>, source: Source<'r>) -> Sighting<'r> {
+pub(crate) fn sighting<'r, C>(snapshot: Snapshot<'r, C>, source: Source<'r>) -> Sighting<'r> {
     Sighting {
         peer: source.peer,
         agent_header: &snapshot.policy.agent_header,
@@ -132,7 +132,7 @@ pub(super) fn sighting<'r, C>(snapshot: Snapshot<'r, C>, source: Source<'r>) -> 
 
 /// Sends the reply written from `start` on, unless it is too long for a datagram. It goes to the source, unless
 /// `maddr` is the address of a peer.
-pub(super) fn send(
+pub(crate) fn send(
     reply: &Reply,
     transport: Transport,
     start: usize,

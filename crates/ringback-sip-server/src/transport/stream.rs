@@ -12,15 +12,23 @@ use std::sync::Arc;
 use std::task::{Poll, ready};
 use std::time::Duration;
 
-use ringback_sip_proto::{Frame, Origin, PONG, StreamFramer, Transport};
+use ringback_routing::Contacts;
+use ringback_sip_proto::message::Framing;
+use ringback_sip_proto::{Frame, Message, Origin, PONG, StreamFramer, Transport};
+use ringback_sip_proxy::Keys;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::counters::Connection;
+use crate::forward::inbox::{Arrival, Flow, Handed};
+use crate::forward::streams::Accepted;
 use crate::outbox::Outbox;
 use crate::program::Program;
+use crate::redirect::effect::{Effect, Outcome};
 use crate::redirect::plan::Plans;
-use crate::redirect::{Received, Snapshot, WorkerContext};
+use crate::redirect::resolve::resolve;
+use crate::redirect::{Read, Received, Snapshot, WorkerContext};
 use crate::shared::{Phase, Shared, reached};
 
 /// The protocol of a connection.
@@ -36,6 +44,11 @@ pub(crate) trait Protocol {
 
     /// How many bytes wait for the rest of their message.
     fn pending(&self) -> usize;
+
+    /// What is written to the connection besides the replies of [`Self::handle`].
+    fn outgoing(&mut self) -> Option<mpsc::Receiver<Box<[u8]>>> {
+        None
+    }
 }
 
 /// The result of handling the bytes of one read.
@@ -56,10 +69,18 @@ pub(crate) async fn serve<P: Program>(
     let mut phase = shared.phase();
     let mut out = Outbox::default();
     let mut timer = MessageTimer::default();
+    let mut outgoing = protocol.outgoing();
     loop {
         let deadline = timer.deadline(Instant::now(), protocol.idle_time());
         let read = tokio::select! {
             read = timeout_at(deadline, read_into(&mut stream, |bytes| protocol.push(bytes))) => read,
+            Some(bytes) = next(&mut outgoing) => {
+                match timeout(WRITE_TIME, write_out(&mut stream, &bytes)).await {
+                    Ok(Ok(())) => continue,
+                    Ok(Err(_)) => return Connection::Peer,
+                    Err(_) => return Connection::SlowReader,
+                }
+            }
             _ = reached(&mut phase, Phase::Stopped) => {
                 return close(stream, Connection::Stopped).await;
             }
@@ -134,16 +155,30 @@ pub(crate) struct SipStream<P> {
     transport: Transport,
     /// Finds the messages in the stream.
     framer: StreamFramer,
+    /// The connection among those that forwarded calls come over, if its peer is in forward mode.
+    accepted: Option<Accepted<P>>,
+    /// What is written to it then, until somebody takes it.
+    outgoing: Option<mpsc::Receiver<Box<[u8]>>>,
 }
 
 impl<P: Program> SipStream<P> {
     /// Nothing was read yet.
     pub(crate) fn new(shared: &Arc<Shared<P>>, source: SocketAddr, transport: Transport) -> Self {
+        let policy = shared.policy.load();
+        let forwards = shared.forward.is_on
+            && policy
+                .source(source.ip())
+                .is_some_and(|source| source.peer.forwards);
+        let (accepted, outgoing) = forwards
+            .then(|| shared.forward.streams.accept(shared))
+            .unzip();
         Self {
             shared: Arc::clone(shared),
             source,
             transport,
             framer: StreamFramer::new(),
+            accepted,
+            outgoing,
         }
     }
 }
@@ -190,7 +225,12 @@ impl<P: Program> Protocol for SipStream<P> {
                 origin,
                 waited: Duration::ZERO,
             };
-            let mut outcome = shared.redirect.handle(&mut worker, snapshot, received);
+            let forwarded = self
+                .accepted
+                .as_ref()
+                .and_then(|accepted| forward(shared, &mut worker, snapshot, received, accepted.id));
+            let mut outcome = forwarded
+                .unwrap_or_else(|| shared.redirect.handle(&mut worker, snapshot, received));
             if outcome.status.is_some() {
                 let took = shared.now().uptime.saturating_sub(snapshot.now.uptime);
                 shared.metrics.shard(shard).took(origin.transport, took);
@@ -215,6 +255,81 @@ impl<P: Program> Protocol for SipStream<P> {
 
     fn pending(&self) -> usize {
         self.framer.pending()
+    }
+
+    fn outgoing(&mut self) -> Option<mpsc::Receiver<Box<[u8]>>> {
+        self.outgoing.take()
+    }
+}
+
+/// Takes a message of a peer in forward mode: hands what belongs to calls to their owners. `None`: it is treated as
+/// everywhere.
+fn forward<'m, 'r, P: Program, C: Contacts>(
+    shared: &Shared<P>,
+    worker: &mut WorkerContext<'_>,
+    snapshot: Snapshot<'r, C>,
+    received: Received<'m>,
+    connection: u64,
+) -> Option<Outcome<'m, 'r>> {
+    let from = Arrival {
+        origin: received.origin,
+        flow: Flow::Connection(connection),
+    };
+    let bytes = received.bytes;
+    let message = || Message::parse(bytes, Framing::Stream).ok();
+    if bytes.starts_with(b"SIP/2.0 ") {
+        let branch = Keys::branch_of(&message()?)?;
+        shared
+            .forward
+            .hand(branch.worker, Handed::Reply(bytes.into()));
+        return Some(Outcome::new(Ok(snapshot
+            .policy
+            .source(from.origin.ip())?)));
+    }
+    let source = snapshot.policy.source(from.origin.ip())?;
+    if !source.peer.forwards || !source.peer.transports.contains(from.origin.transport) {
+        return None;
+    }
+    if bytes.starts_with(b"ACK ") || bytes.starts_with(b"CANCEL ") {
+        let owner = shared.forward.owner(message()?.call_id().ok()?);
+        let handed = Handed::Request {
+            bytes: bytes.into(),
+            from,
+            tries: 0,
+        };
+        shared.forward.hand(owner, handed);
+        return Some(Outcome::new(Ok(source)).with(Effect::Absorbed));
+    }
+    if !bytes.starts_with(b"INVITE ") {
+        return None;
+    }
+    let mut call = match shared.redirect.read(worker, snapshot, received) {
+        Read::Done(outcome) => return Some(outcome),
+        Read::Invite(call) => call,
+    };
+    resolve(std::slice::from_mut(&mut call), snapshot.directory);
+    let mut outcome = call.outcome();
+    let forward = &shared.forward;
+    let plan = shared
+        .redirect
+        .forward(forward, worker, snapshot, &call, &mut outcome);
+    if let Some(plan) = plan {
+        let handed = Handed::Begin {
+            bytes: bytes.into(),
+            from,
+            numbers: call.numbers(),
+            plan,
+        };
+        forward.hand(forward.owner(call.invite.call_id()), handed);
+    }
+    Some(outcome)
+}
+
+/// What is written next, if anything ever is.
+async fn next(outgoing: &mut Option<mpsc::Receiver<Box<[u8]>>>) -> Option<Box<[u8]>> {
+    match outgoing {
+        Some(outgoing) => outgoing.recv().await,
+        None => std::future::pending().await,
     }
 }
 

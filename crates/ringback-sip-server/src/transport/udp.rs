@@ -6,7 +6,7 @@
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, SocketAddrV4, SocketAddrV6, UdpSocket};
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -27,9 +27,10 @@ use crate::admission::packet_filter::PacketFilter;
 use crate::admission::pressure::Pressure;
 use crate::clock::Now;
 use crate::counters::Dropped;
+use crate::forward::worker::Forwarding;
 use crate::outbox::{LocalAddress, Outbox, Transmit};
 use crate::program::Program;
-use crate::redirect::effect::Outcome;
+use crate::redirect::effect::{Effect, Outcome};
 use crate::redirect::plan::{PlanCache, Plans};
 use crate::redirect::resolve::resolve;
 use crate::redirect::warm::warm;
@@ -63,7 +64,7 @@ pub(crate) fn bind(address: SocketAddr, shared: bool) -> io::Result<UdpSocket> {
             setsockopt(&socket, sockopt::Ipv6RecvPacketInfo, &true)?;
         }
     }
-    if let Err(error) = PacketFilter::default().attach(&socket) {
+    if let Err(error) = PacketFilter::default().attach(&socket, false) {
         // Without the filter, ACKs are received and ignored.
         tracing::debug!(%error, "the system does not filter ACKs");
     }
@@ -89,6 +90,23 @@ pub(crate) struct Worker<P> {
     pub(crate) shard: usize,
     /// Set when the thread must end.
     pub(crate) stopping: Arc<AtomicBool>,
+}
+
+/// How long nothing has arrived: a thread with forwarded calls wakes up for other reasons meanwhile.
+#[derive(Debug, Default)]
+struct Quiet(Duration);
+
+impl Quiet {
+    /// What is left of this time.
+    fn left(&self, deadline: Option<Duration>) -> Option<Duration> {
+        Some(deadline?.saturating_sub(self.0))
+    }
+
+    /// Another wait without datagrams has ended; whether it was the one that was left.
+    fn is_over(&mut self, left: Option<Duration>, waited: Option<Duration>) -> bool {
+        self.0 += waited.unwrap_or_default();
+        left.is_some() && left == waited
+    }
 }
 
 /// A received datagram, without its bytes.
@@ -122,11 +140,24 @@ impl<P: Program> Worker<P> {
         let mut pressure = Pressure::new(room.unwrap_or(0));
         let mut received = ArrayVec::new();
         let counters = self.shared.metrics.shard(self.shard);
+        let mut forwarding = Forwarding::new(&self.shared, self.shard);
+        let mut quiet = Quiet::default();
         while !self.stopping.load(Ordering::Relaxed) {
-            let wait = pressure.deadline();
-            match receiver.receive(&self.socket, wait, &mut received) {
+            let lifts_in = quiet.left(pressure.deadline());
+            let wait = match &forwarding {
+                None => lifts_in,
+                Some(forwarding) => {
+                    let patience = forwarding.patience(self.shared.now());
+                    Some(lifts_in.map_or(patience, |lifts_in| lifts_in.min(patience)))
+                }
+            };
+            let bell = forwarding.as_ref().and_then(Forwarding::bell);
+            match receiver.receive(&self.socket, wait, bell, &mut received) {
                 Ok(()) if received.is_empty() => {
-                    self.lift(&mut pressure);
+                    if quiet.is_over(lifts_in, wait) {
+                        self.lift(&mut pressure);
+                    }
+                    self.turn(forwarding.as_mut(), &mut sender);
                     continue;
                 }
                 Ok(()) => {}
@@ -139,25 +170,64 @@ impl<P: Program> Worker<P> {
             }
             // No message may end the thread, even if it triggers a bug of ours.
             let batch = AssertUnwindSafe(|| {
-                self.answer(&receiver, &received, &mut pressure, &mut plans, &mut sender);
+                let forwarding = forwarding.as_mut();
+                self.answer(
+                    &receiver,
+                    &received,
+                    &mut pressure,
+                    &mut plans,
+                    &mut sender,
+                    forwarding,
+                );
             });
+            quiet = Quiet::default();
             if catch_unwind(batch).is_err() {
                 counters.dropped(Dropped::Internal);
                 tracing::error!("answering a batch of datagrams panicked");
                 plans = PlanCache::default();
             }
-            let failed = sender.flush(&self.socket);
-            self.count_latencies(&mut sender.answered);
-            for _ in 0..failed {
-                counters.dropped(Dropped::SendFailed);
+            if forwarding.is_some() {
+                self.turn(forwarding.as_mut(), &mut sender);
+            } else {
+                self.flush(&mut sender);
             }
+            self.count_latencies(&mut sender.answered);
+        }
+        if let Some(forwarding) = &mut forwarding {
+            let policy = self.shared.policy.load();
+            forwarding.shut_down(&policy, &mut sender.outbox);
+            self.flush(&mut sender);
+        }
+    }
+
+    /// Does what is due for forwarded calls, and sends everything.
+    fn turn(&self, forwarding: Option<&mut Forwarding<P>>, sender: &mut Sender) {
+        let Some(forwarding) = forwarding else {
+            return;
+        };
+        let policy = self.shared.policy.load();
+        let turn = AssertUnwindSafe(|| forwarding.turn(&policy, &mut sender.outbox));
+        if catch_unwind(turn).is_err() {
+            let counters = self.shared.metrics.shard(self.shard);
+            counters.dropped(Dropped::Internal);
+            tracing::error!("forwarding calls panicked");
+        }
+        self.flush(sender);
+    }
+
+    /// Sends everything.
+    fn flush(&self, sender: &mut Sender) {
+        let counters = self.shared.metrics.shard(self.shard);
+        for _ in 0..sender.flush(&self.socket) {
+            counters.dropped(Dropped::SendFailed);
         }
     }
 
     /// Removes the filter: INVITEs are held back before the socket, and nothing has arrived for so long that
     /// there is no reason left. If everything is held back, nothing else would show that the overload is over.
     fn lift(&self, pressure: &mut Pressure) {
-        if let Err(error) = PacketFilter::default().attach(&self.socket) {
+        if let Err(error) = PacketFilter::default().attach(&self.socket, self.shared.forward.is_on)
+        {
             // Tried again after the next time without datagrams.
             tracing::debug!(%error, "the packet filter that holds INVITEs back cannot be removed yet");
             return;
@@ -186,6 +256,7 @@ impl<P: Program> Worker<P> {
         pressure: &mut Pressure,
         plans: &mut PlanCache,
         sender: &mut Sender,
+        mut forwarding: Option<&mut Forwarding<P>>,
     ) {
         let shared = &*self.shared;
         let now = shared.now();
@@ -225,6 +296,15 @@ impl<P: Program> Worker<P> {
                     origin: datagram.origin(),
                     waited: datagram.waited(now),
                 };
+                if let Some(forwarding) = &mut forwarding
+                    && let Some(taken) = forwarding.datagram(snapshot, message, datagram.local)
+                {
+                    match taken {
+                        Some(mut outcome) => shared.drain(self.shard, message.origin, &mut outcome),
+                        None => shared.metrics.shard(self.shard).received(Transport::Udp),
+                    }
+                    continue;
+                }
                 worker.out.leave_from(datagram.local);
                 match shared.redirect.read(&mut worker, snapshot, message) {
                     Read::Invite(call) => {
@@ -242,9 +322,24 @@ impl<P: Program> Worker<P> {
             for (call, datagram) in calls.iter().zip(asked) {
                 worker.out.leave_from(datagram.local);
                 let mut outcome = call.outcome();
-                shared
-                    .redirect
-                    .answer(&mut worker, snapshot, call, &mut outcome);
+                match &mut forwarding {
+                    Some(forwarding) if call.forwards() => {
+                        if forwarding.is_known(now, call, datagram.local) {
+                            outcome.effects.push(Effect::Retransmitted);
+                        } else if let Some(plan) = shared.redirect.forward(
+                            &shared.forward,
+                            &mut worker,
+                            snapshot,
+                            call,
+                            &mut outcome,
+                        ) {
+                            forwarding.begin(now, call, datagram.local, plan);
+                        }
+                    }
+                    _ => shared
+                        .redirect
+                        .answer(&mut worker, snapshot, call, &mut outcome),
+                }
                 datagram.note_answered(&outcome, &mut sender.answered);
                 shared.drain(self.shard, call.origin(), &mut outcome);
             }
@@ -257,7 +352,8 @@ impl<P: Program> Worker<P> {
         let shard = self.shared.metrics.shard(self.shard);
         let count = u32::try_from(count).unwrap_or(u32::MAX);
         let filter = pressure.batch(now.uptime, waited, count);
-        if let Some(Err(error)) = filter.map(|filter| filter.attach(&self.socket)) {
+        let acks_pass = self.shared.forward.is_on;
+        if let Some(Err(error)) = filter.map(|filter| filter.attach(&self.socket, acks_pass)) {
             // The number of INVITEs is still limited, at a higher cost.
             tracing::debug!(%error, "the packet filter that holds INVITEs back cannot be attached");
             pressure.filter_failed();
@@ -318,19 +414,26 @@ impl Receiver {
         }
     }
 
-    /// Waits for a datagram, at most this long; receives it and those behind it. `None` if none arrived.
+    /// Waits for a datagram, at most this long, or until the bell rings; receives it and those behind it. None if none
+    /// arrived.
     fn receive(
         &mut self,
         socket: &UdpSocket,
         most: Option<Duration>,
+        bell: Option<BorrowedFd<'_>>,
         received: &mut ArrayVec<Datagram, BATCH>,
     ) -> Result<(), Errno> {
         received.clear();
         if let Some(most) = most {
             // A longer time than the system can count is as good as forever.
             let timeout = PollTimeout::try_from(most).unwrap_or(PollTimeout::MAX);
-            let mut sockets = [PollFd::new(socket.as_fd(), PollFlags::POLLIN)];
-            if poll(&mut sockets, timeout)? == 0 {
+            let socket = PollFd::new(socket.as_fd(), PollFlags::POLLIN);
+            let mut sources: ArrayVec<PollFd<'_>, 2> = ArrayVec::new();
+            sources.push(socket);
+            sources.extend(bell.map(|bell| PollFd::new(bell, PollFlags::POLLIN)));
+            poll(&mut sources, timeout)?;
+            let arrived = sources.first().and_then(PollFd::any);
+            if arrived != Some(true) {
                 return Ok(());
             }
         }

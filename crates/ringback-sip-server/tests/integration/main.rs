@@ -1,6 +1,8 @@
 //! The server as its peers see it: real sockets on free ports, a real directory and index.
 
 #[cfg(test)]
+mod forward;
+#[cfg(test)]
 mod learning;
 mod observation;
 #[cfg(test)]

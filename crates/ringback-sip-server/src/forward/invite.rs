@@ -1,0 +1,161 @@
+//! A new INVITE of a peer in forward mode: what it is decided to, and the plan by which it is sent on.
+
+use std::sync::Arc;
+
+use ringback_routing::{Contacts, order_targets};
+use ringback_sip_proto::{Refusal, Scheme};
+use ringback_sip_proxy::{Plan as ProxyPlan, Target};
+use smallvec::SmallVec;
+
+use crate::counters::Refused;
+use crate::forward::Forward;
+use crate::redirect::answer::Verdict;
+use crate::redirect::effect::{Effect, Outcome};
+use crate::redirect::plan::Plan;
+use crate::redirect::read::send;
+use crate::redirect::{Call, Redirect, Snapshot, WorkerContext};
+
+impl Redirect {
+    /// Decides an INVITE whose numbers were resolved, and which belongs to no transaction. Gives the plan by which
+    /// it is sent on; `None`: it was refused, with a reply in the outbox of the worker, or it is not answered.
+    pub(crate) fn forward<'m, 'r, C: Contacts>(
+        &self,
+        forward: &Forward,
+        worker: &mut WorkerContext<'_>,
+        snapshot: Snapshot<'r, C>,
+        call: &Call<'m, 'r>,
+        outcome: &mut Outcome<'m, 'r>,
+    ) -> Option<ProxyPlan> {
+        if let Some((refusal, cause)) = forward.refusal(snapshot, call) {
+            let start = worker.out.bytes.len();
+            let out = &mut worker.out.bytes;
+            let reply = self.redirector.refuse_invite(&call.invite, refusal, out);
+            outcome.effects.push(Effect::Refused(cause));
+            let unserved = call.unserved(snapshot.now, cause.name());
+            outcome.effects.push(Effect::Unserved(unserved));
+            let transport = call.origin().transport;
+            send(
+                &reply,
+                transport,
+                start,
+                snapshot.policy,
+                worker.out,
+                outcome,
+            );
+            return None;
+        }
+        let verdict = self.verdict(worker, snapshot, call, &mut outcome.effects);
+        let plan = match &verdict {
+            Verdict::Plan(plan, _) => self.plan(forward, snapshot, call, plan.plan()),
+            Verdict::Known(plan) => {
+                if self.plan(forward, snapshot, call, plan.plan()).is_some() {
+                    // Its transaction is another thread's, and it is absorbed as it would be there.
+                    return None;
+                }
+                None
+            }
+            Verdict::Overloaded | Verdict::Silence => None,
+        };
+        if plan.is_none() {
+            self.reply(verdict, worker, snapshot, call, outcome);
+        }
+        plan
+    }
+
+    /// The plan of the proxy; `None`: the call goes nowhere.
+    fn plan<C: Contacts>(
+        &self,
+        forward: &Forward,
+        snapshot: Snapshot<'_, C>,
+        call: &Call<'_, '_>,
+        plan: &Plan,
+    ) -> Option<ProxyPlan> {
+        let sender = call.source.peer;
+        let target = |uri: &[u8]| forward.ways.target(uri, sender, snapshot.policy);
+        let (targets, headers): (Vec<Target>, Arc<[u8]>) = match plan {
+            Plan::Forward { next_hop } => {
+                let uri = self.redirector.next_hop_uri(&call.invite, next_hop)?;
+                (vec![target(&uri)?], Arc::from(*b""))
+            }
+            Plan::Decided(decided) if decided.answer.is_refusal() => return None,
+            Plan::Decided(decided) => {
+                let mut ordered = SmallVec::new();
+                order_targets(&decided.targets, call.invite.call_id(), &mut ordered);
+                let uris = ordered.iter().map(|planned| planned.contact.uri());
+                let targets = usable(uris, call.invite.is_sips());
+                let targets = targets.into_iter().filter_map(target).collect();
+                (targets, decided.answer.header_lines().into())
+            }
+        };
+        (!targets.is_empty()).then(|| ProxyPlan {
+            targets: targets.into(),
+            headers,
+            record_route: Arc::from(*b""),
+            is_trusted: sender.is_trusted,
+        })
+    }
+}
+
+impl Forward {
+    /// Why an INVITE is not sent on, whatever would be decided.
+    fn refusal<C: Contacts>(
+        &self,
+        snapshot: Snapshot<'_, C>,
+        call: &Call<'_, '_>,
+    ) -> Option<(Refusal, Refused)> {
+        let message = call.invite.message();
+        let cause = |refusal: Refusal| Some((refusal, Refused::from(refusal)));
+        if snapshot.is_draining {
+            return cause(Refusal::Draining);
+        }
+        // The checks of a redirect server read it already.
+        if message.max_forwards() == Ok(Some(0)) {
+            return cause(Refusal::TooManyHops);
+        }
+        let is_own = |host: &[u8], port| self.ways.is_own(host, port);
+        let numbers = call.numbers();
+        if self
+            .keys
+            .is_loop(message, call.invite.request(), &numbers, is_own)
+        {
+            return cause(Refusal::Loop);
+        }
+        if message.required_of_proxies().next().is_some() {
+            return cause(Refusal::ProxyExtension);
+        }
+        if self.open() >= snapshot.policy.forward.max_transactions {
+            return Some((Refusal::Overload, Refused::Transactions));
+        }
+        None
+    }
+}
+
+impl Call<'_, '_> {
+    /// What the decision depends on besides the request URI: caller and dialed number.
+    pub(crate) fn numbers(&self) -> [u8; 16] {
+        let dialed = self.dialed.map_or(0, |number| number.digits());
+        let caller = self.caller.number().map_or(0, |number| number.digits());
+        let mut numbers = [0; 16];
+        for (place, byte) in numbers
+            .iter_mut()
+            .zip([dialed.to_be_bytes(), caller.to_be_bytes()].as_flattened())
+        {
+            *place = *byte;
+        }
+        numbers
+    }
+}
+
+/// The targets that a call may go to: of a `sips:` request `sips:` ones alone (RFC 5630 §3.3); of another `sips:` ones
+/// only if there is no other.
+fn usable<'t>(uris: impl Iterator<Item = &'t [u8]> + Clone, is_sips: bool) -> Vec<&'t [u8]> {
+    let is_secure = |uri: &&[u8]| {
+        ringback_sip_proto::Uri::parse(uri).is_ok_and(|uri| uri.scheme() == Scheme::Sips)
+    };
+    let (secure, other): (Vec<&[u8]>, Vec<&[u8]>) = uris.partition(is_secure);
+    if is_sips || other.is_empty() {
+        secure
+    } else {
+        other
+    }
+}

@@ -1,0 +1,143 @@
+//! What is counted of forwarded calls; all names start with `ringback_forward_`.
+
+use std::fmt::Write;
+use std::time::Duration;
+
+use ringback_sip_proxy::Cause;
+
+use crate::counters::{Counter, LATENCY_BOUNDS, Latencies};
+
+/// What is counted of forwarded calls.
+#[derive(Debug)]
+pub(crate) struct ForwardCounters {
+    /// Calls that ended, by final status from 200 on.
+    calls: Box<[Counter]>,
+    /// Failovers, by cause.
+    failovers: [Counter; CAUSES.len()],
+    /// How long targets took to their first reply.
+    first_reply: Latencies,
+    /// Replies that match no branch.
+    strays: Counter,
+}
+
+impl Default for ForwardCounters {
+    fn default() -> Self {
+        Self {
+            calls: (0..STATUSES).map(|_| Counter::default()).collect(),
+            failovers: Default::default(),
+            first_reply: Latencies::default(),
+            strays: Counter::default(),
+        }
+    }
+}
+
+impl ForwardCounters {
+    /// A call ended with this final reply.
+    pub(crate) fn ended(&self, status: u16) {
+        let index = usize::from(status).checked_sub(FIRST_STATUS);
+        if let Some(counter) = index.and_then(|index| self.calls.get(index)) {
+            counter.bump_shared();
+        }
+    }
+
+    /// Another target was tried.
+    pub(crate) fn failed_over(&self, cause: Cause) {
+        let index = CAUSES.iter().position(|(known, _)| *known == cause);
+        if let Some(counter) = index.and_then(|index| self.failovers.get(index)) {
+            counter.bump_shared();
+        }
+    }
+
+    /// A target gave its first reply after this long.
+    pub(crate) fn first_reply(&self, took: Duration) {
+        self.first_reply.count(took);
+    }
+
+    /// A reply matched no branch.
+    pub(crate) fn stray(&self) {
+        self.strays.bump_shared();
+    }
+
+    /// Appends all metrics; `open` is the number of calls.
+    pub(crate) fn write(&self, open: usize, out: &mut String) {
+        let head = |out: &mut String, name: &str, kind: &str, help: &str| {
+            let _infallible = write!(
+                out,
+                "# HELP ringback_forward_{name} {help}\n# TYPE ringback_forward_{name} {kind}\n"
+            );
+        };
+        let line = |out: &mut String, name: &str, value: &dyn std::fmt::Display| {
+            let _infallible = writeln!(out, "ringback_forward_{name} {value}");
+        };
+        head(
+            out,
+            "calls_total",
+            "counter",
+            "Forwarded calls that ended, by final status",
+        );
+        for (index, counter) in self.calls.iter().enumerate() {
+            let count = counter.get();
+            if count > 0 {
+                let name = format!("calls_total{{status=\"{}\"}}", index + FIRST_STATUS);
+                line(out, &name, &count);
+            }
+        }
+        head(
+            out,
+            "failovers_total",
+            "counter",
+            "Targets that were tried because the one before did not take the call, by cause",
+        );
+        for ((_, cause), counter) in CAUSES.iter().zip(&self.failovers) {
+            line(
+                out,
+                &format!("failovers_total{{cause=\"{cause}\"}}"),
+                &counter.get(),
+            );
+        }
+        head(
+            out,
+            "strays_total",
+            "counter",
+            "Replies that match no forwarded call",
+        );
+        line(out, "strays_total", &self.strays.get());
+        head(
+            out,
+            "transactions",
+            "gauge",
+            "Forwarded calls that are open, those included that ended less than 32 s ago",
+        );
+        line(out, "transactions", &open);
+        const FIRST: &str = "first_reply_seconds";
+        head(
+            out,
+            FIRST,
+            "histogram",
+            "Time from an INVITE to the first reply of its target",
+        );
+        let mut count = 0;
+        for (index, bucket) in self.first_reply.buckets.iter().enumerate() {
+            count += bucket.get();
+            let bound = LATENCY_BOUNDS.get(index).map_or("+Inf", |(_, text)| text);
+            line(out, &format!("{FIRST}_bucket{{le=\"{bound}\"}}"), &count);
+        }
+        let seconds = Duration::from_micros(self.first_reply.micros.get()).as_secs_f64();
+        line(out, &format!("{FIRST}_sum"), &seconds);
+        line(out, &format!("{FIRST}_count"), &count);
+    }
+}
+
+/// The causes of a failover, and their names.
+const CAUSES: [(Cause, &str); 4] = [
+    (Cause::Timeout, "timeout"),
+    (Cause::Refused, "refused"),
+    (Cause::Transport, "transport"),
+    (Cause::Status, "status"),
+];
+
+/// The first final status.
+const FIRST_STATUS: usize = 200;
+
+/// How many there are.
+const STATUSES: usize = 500;

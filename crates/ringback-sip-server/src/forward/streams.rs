@@ -1,0 +1,258 @@
+//! Connections: replies go back over the one that a request came with, requests to targets over one that is opened
+//! once and used again.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use dashmap::DashMap;
+use dashmap::mapref::entry::Entry;
+use foldhash::fast::RandomState;
+use ringback_sip_proto::message::Framing;
+use ringback_sip_proto::{Frame, Message, PONG, StreamFramer, Transport};
+use ringback_sip_proxy::{Cause, Keys, Transmit};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::runtime::Handle;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, timeout, timeout_at};
+
+use crate::forward::inbox::Handed;
+use crate::program::Program;
+use crate::shared::{Phase, Shared, reached};
+
+/// The connections that forwarded calls go over.
+#[derive(Debug, Default)]
+pub(crate) struct Streams {
+    /// Those that were accepted.
+    accepted: DashMap<u64, mpsc::Sender<Box<[u8]>>, RandomState>,
+    /// The number of the next one.
+    next: AtomicU64,
+    /// Those that we opened, by the address that was dialled.
+    opened: DashMap<(Transport, SocketAddr), mpsc::Sender<Outgoing>, RandomState>,
+    /// Where their tasks run.
+    pub(crate) runtime: OnceLock<Handle>,
+}
+
+/// A request for a target.
+#[derive(Debug)]
+struct Outgoing {
+    /// The request.
+    bytes: Box<[u8]>,
+    /// Its branch, and the thread that the branch belongs to.
+    branch: (u16, u64),
+}
+
+/// An accepted connection over which forwarded calls may come.
+#[derive(Debug)]
+pub(crate) struct Accepted<P> {
+    /// The state shared by all listeners.
+    shared: Arc<Shared<P>>,
+    /// Its number.
+    pub(crate) id: u64,
+}
+
+impl<P> Drop for Accepted<P> {
+    fn drop(&mut self) {
+        self.shared.forward.streams.accepted.remove(&self.id);
+    }
+}
+
+impl Streams {
+    /// Takes in an accepted connection; gives what is to be written to it.
+    pub(crate) fn accept<P>(
+        &self,
+        shared: &Arc<Shared<P>>,
+    ) -> (Accepted<P>, mpsc::Receiver<Box<[u8]>>) {
+        let (sender, receiver) = mpsc::channel(MOST_WAITING);
+        let id = self.next.fetch_add(1, Ordering::Relaxed);
+        self.accepted.insert(id, sender);
+        let accepted = Accepted {
+            shared: Arc::clone(shared),
+            id,
+        };
+        (accepted, receiver)
+    }
+
+    /// Sends something back over an accepted connection. If that is gone, or does not read, nothing can be done.
+    pub(crate) fn send_back(&self, id: u64, bytes: &[u8]) {
+        let sender = self.accepted.get(&id).map(|sender| sender.clone());
+        let sent = sender.map(|sender| sender.try_send(bytes.into()));
+        if !matches!(sent, Some(Ok(()))) {
+            tracing::debug!(
+                id,
+                "a reply was not sent: its connection is gone or does not read"
+            );
+        }
+    }
+
+    /// Sends a request to a target, over the connection that is open, or a new one.
+    pub(crate) fn send_out<P: Program>(
+        &self,
+        shared: &Arc<Shared<P>>,
+        transmit: &Transmit<'_>,
+        branch: (u16, u64),
+    ) {
+        let outgoing = Outgoing {
+            bytes: transmit.bytes.into(),
+            branch,
+        };
+        let key = (transmit.transport, transmit.address);
+        let outgoing = match self.opened.get(&key) {
+            None => outgoing,
+            Some(sender) => match sender.try_send(outgoing) {
+                Ok(()) => return,
+                Err(mpsc::error::TrySendError::Full(outgoing)) => {
+                    return failed(shared, outgoing.branch, Cause::Transport);
+                }
+                // It has just ended.
+                Err(mpsc::error::TrySendError::Closed(outgoing)) => outgoing,
+            },
+        };
+        let Some(runtime) = self.runtime.get().filter(|_| key.0 == Transport::Tcp) else {
+            return failed(shared, branch, Cause::Transport);
+        };
+        let (sender, receiver) = mpsc::channel(MOST_WAITING);
+        match self.opened.entry(key) {
+            Entry::Occupied(mut other) if !other.get().is_closed() => {
+                // Another thread was faster.
+                if let Err(error) = other.get_mut().try_send(outgoing) {
+                    failed(shared, error.into_inner().branch, Cause::Transport);
+                }
+                return;
+            }
+            entry => {
+                let _fits = sender.try_send(outgoing);
+                entry.insert(sender.clone());
+            }
+        }
+        let shared = Arc::clone(shared);
+        let tasks = shared.tasks.clone();
+        tasks.spawn_on(
+            async move {
+                let mut connection = Connection {
+                    shared,
+                    address: key.1,
+                    waiting: receiver,
+                    open: HashMap::default(),
+                };
+                let cause = connection.run().await;
+                connection.waiting.close();
+                let opened = &connection.shared.forward.streams.opened;
+                opened.remove_if(&key, |_, current| current.same_channel(&sender));
+                connection.fail(cause);
+            },
+            runtime,
+        );
+    }
+}
+
+/// A connection to a target.
+struct Connection<P> {
+    /// The state shared by all threads.
+    shared: Arc<Shared<P>>,
+    /// The target.
+    address: SocketAddr,
+    /// What is to be sent.
+    waiting: mpsc::Receiver<Outgoing>,
+    /// Branches that were sent over it and had no reply.
+    open: HashMap<(u16, u64), (), RandomState>,
+}
+
+impl<P: Program> Connection<P> {
+    /// Opens it, and serves it to its end; gives why it ended.
+    async fn run(&mut self) -> Cause {
+        let mut stream = match timeout(OPENING_TIME, TcpStream::connect(self.address)).await {
+            Ok(Ok(stream)) => stream,
+            Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => {
+                return Cause::Refused;
+            }
+            Ok(Err(_)) | Err(_) => return Cause::Transport,
+        };
+        let _best_effort = stream.set_nodelay(true);
+        let mut phase = self.shared.phase();
+        let mut framer = StreamFramer::new();
+        let mut room = vec![0; READ_BYTES];
+        let mut used_at = Instant::now();
+        loop {
+            let idle = self.shared.policy.load().idle_timeout;
+            tokio::select! {
+                outgoing = self.waiting.recv() => {
+                    let Some(outgoing) = outgoing else { return Cause::Transport };
+                    self.open.insert(outgoing.branch, ());
+                    let written = timeout(WRITE_TIME, stream.write_all(&outgoing.bytes)).await;
+                    if !matches!(written, Ok(Ok(()))) {
+                        return Cause::Transport;
+                    }
+                    used_at = Instant::now();
+                }
+                read = timeout_at(used_at + idle, stream.read(&mut room)) => {
+                    let Ok(Ok(length @ 1..)) = read else { return Cause::Transport };
+                    used_at = Instant::now();
+                    framer.push(room.get(..length).unwrap_or_default());
+                    if !self.take(&mut framer, &mut stream).await {
+                        return Cause::Transport;
+                    }
+                }
+                _ = reached(&mut phase, Phase::Stopped) => return Cause::Transport,
+            }
+        }
+    }
+
+    /// Takes every complete message; false if the connection must end. Requests of a target are not served.
+    async fn take(&mut self, framer: &mut StreamFramer, stream: &mut TcpStream) -> bool {
+        loop {
+            match framer.next_frame() {
+                Frame::Incomplete => return true,
+                Frame::Ping => {
+                    if stream.write_all(PONG).await.is_err() {
+                        return false;
+                    }
+                }
+                Frame::Message(bytes) => {
+                    let branch = Message::parse(bytes, Framing::Stream)
+                        .ok()
+                        .and_then(|message| Keys::branch_of(&message));
+                    if let Some(branch) = branch.filter(|_| bytes.starts_with(b"SIP/2.0 ")) {
+                        self.open.remove(&(branch.worker, branch.id));
+                        let reply = Handed::Reply(bytes.into());
+                        self.shared.forward.hand(branch.worker, reply);
+                    }
+                }
+                Frame::Broken(..) => return false,
+            }
+        }
+    }
+
+    /// Tells the owners of all requests that had no reply.
+    fn fail(&mut self, cause: Cause) {
+        let mut branches: Vec<(u16, u64)> = self.open.drain().map(|(branch, ())| branch).collect();
+        while let Ok(outgoing) = self.waiting.try_recv() {
+            branches.push(outgoing.branch);
+        }
+        for branch in branches {
+            failed(&self.shared, branch, cause);
+        }
+    }
+}
+
+/// Tells the owner of a branch that a request was not sent.
+fn failed<P>(shared: &Shared<P>, (thread, branch): (u16, u64), cause: Cause) {
+    shared.forward.hand(thread, Handed::Failed(branch, cause));
+}
+
+/// How many messages may wait to be written to a connection.
+const MOST_WAITING: usize = 4_096;
+
+/// How long a connection may take to open.
+const OPENING_TIME: Duration = Duration::from_secs(1);
+
+/// How long a target may take to read a request.
+const WRITE_TIME: Duration = Duration::from_secs(10);
+
+/// How many bytes are read at once.
+const READ_BYTES: usize = 16 * 1024;

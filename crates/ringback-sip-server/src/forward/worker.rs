@@ -1,0 +1,475 @@
+//! The proxy of one UDP thread: what is shown to it, and what it sends.
+
+use std::net::UdpSocket;
+use std::os::fd::BorrowedFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ringback_routing::Contacts;
+use ringback_sip_proto::check::{Role, Verdict, check};
+use ringback_sip_proto::message::Framing;
+use ringback_sip_proto::rsip::Method;
+use ringback_sip_proto::{Message, Origin, Responder, Transport};
+use ringback_sip_proxy::{
+    Arrived, Attempt, Event, Invited, Keys, Output, Plan, Proxy, Taken, Transmit, Way,
+};
+
+use crate::clock::Now;
+use crate::forward::inbox::{Arrival, Flow, Handed};
+use crate::outbox::{LocalAddress, Outbox};
+use crate::policy::Policy;
+use crate::program::Program;
+use crate::redirect::effect::{Effect, Outcome};
+use crate::redirect::read::sighting;
+use crate::redirect::{Call, Received, Snapshot};
+use crate::shared::Shared;
+
+/// The proxy of one UDP thread.
+pub(crate) struct Forwarding<P> {
+    /// The state shared by all threads.
+    shared: Arc<Shared<P>>,
+    /// Which thread this is.
+    thread: usize,
+    /// Its calls.
+    proxy: Proxy,
+    /// Writes replies to CANCELs that belong to no call.
+    responder: Responder,
+    /// The ways back that are not connections; their places stand for them in the proxy.
+    flows: Vec<Flow>,
+    /// What was handed over, while it is worked off.
+    handed: Vec<Handed>,
+}
+
+impl<P: Program> Forwarding<P> {
+    /// Without calls; `None`: nothing is forwarded, or this thread owns no calls.
+    pub(crate) fn new(shared: &Arc<Shared<P>>, thread: usize) -> Option<Self> {
+        let forward = &shared.forward;
+        let worker = u16::try_from(thread).ok().filter(|_| forward.is_on)?;
+        let settings = shared.policy.load().forward.settings.clone();
+        let seed = shared.now().since_epoch.as_nanos() as u64;
+        Some(Self {
+            shared: Arc::clone(shared),
+            thread,
+            proxy: Proxy::new(settings, forward.key, worker, seed),
+            responder: Responder::new(forward.key),
+            flows: Vec::new(),
+            handed: Vec::new(),
+        })
+    }
+
+    /// What wakes the thread when something is handed over.
+    pub(crate) fn bell(&self) -> Option<BorrowedFd<'_>> {
+        self.shared.forward.inboxes.get(self.thread)?.bell()
+    }
+
+    /// How long the thread may wait.
+    pub(crate) fn patience(&self, now: Now) -> Duration {
+        let deadline = self.proxy.deadline();
+        let wait = deadline.map_or(LONGEST_WAIT, |at| at.saturating_sub(now.uptime));
+        wait.min(LONGEST_WAIT)
+    }
+
+    /// Takes a datagram that is a reply to a branch of ours, whoever sent it, because nobody can guess a branch; or
+    /// the ACK or CANCEL of a peer in forward mode, with the outcome of that. `None`: it is treated as everywhere.
+    pub(crate) fn datagram<'m, 'r, C: Contacts>(
+        &mut self,
+        snapshot: Snapshot<'r, C>,
+        received: Received<'m>,
+        local: Option<LocalAddress>,
+    ) -> Option<Option<Outcome<'m, 'r>>> {
+        let bytes = received.bytes;
+        if bytes.starts_with(b"SIP/2.0 ") {
+            return self.reply(snapshot.now, bytes).then_some(None);
+        }
+        if !bytes.starts_with(b"ACK ") && !bytes.starts_with(b"CANCEL ") {
+            return None;
+        }
+        let source = snapshot.policy.source(received.origin.address.ip())?;
+        if !source.peer.forwards || !source.peer.transports.contains(Transport::Udp) {
+            return None;
+        }
+        let thread = u16::try_from(self.thread).unwrap_or_default();
+        let from = Arrival {
+            origin: received.origin,
+            flow: Flow::Udp(thread, local),
+        };
+        self.request(snapshot.now, bytes, from, 0);
+        Some(Some(Outcome::new(Ok(source)).with(Effect::Absorbed)))
+    }
+
+    /// Shows an INVITE to the transactions; true if it came again.
+    pub(crate) fn is_known(
+        &mut self,
+        now: Now,
+        call: &Call<'_, '_>,
+        local: Option<LocalAddress>,
+    ) -> bool {
+        let arrived = self.arrived(call, local);
+        self.proxy.request(now.uptime, arrived) != Taken::No
+    }
+
+    /// Sends an INVITE on.
+    pub(crate) fn begin(
+        &mut self,
+        now: Now,
+        call: &Call<'_, '_>,
+        local: Option<LocalAddress>,
+        plan: Plan,
+    ) {
+        let arrived = self.arrived(call, local);
+        let invited = Invited {
+            token: 0,
+            numbers: &call.numbers(),
+        };
+        self.proxy.begin(now.uptime, arrived, invited, plan);
+    }
+
+    /// Does what is due and what was handed over, and puts what is to be sent into the outbox of the thread.
+    pub(crate) fn turn(&mut self, policy: &Policy, out: &mut Outbox) {
+        let shared = Arc::clone(&self.shared);
+        let now = shared.now();
+        // A reload may have changed them.
+        self.proxy.set(policy.forward.settings.clone());
+        let mut handed = std::mem::take(&mut self.handed);
+        if let Some(inbox) = shared.forward.inboxes.get(self.thread) {
+            inbox.take(&mut handed);
+        }
+        for handed in handed.drain(..) {
+            self.take(now, handed);
+        }
+        self.handed = handed;
+        self.proxy.timeout(now.uptime);
+        self.flush(now, policy, out);
+        shared.forward.set_open(self.thread, self.proxy.calls());
+        if shared.is_draining() {
+            shared
+                .forward
+                .set_ringing(self.thread, self.proxy.ringing());
+        }
+    }
+
+    /// The server ends: what rings is cancelled and answered.
+    pub(crate) fn shut_down(&mut self, policy: &Policy, out: &mut Outbox) {
+        let now = self.shared.now();
+        self.proxy.shut_down(now.uptime);
+        self.flush(now, policy, out);
+    }
+
+    /// An INVITE as it is shown to the proxy.
+    fn arrived<'c, 'm>(
+        &mut self,
+        call: &'c Call<'m, '_>,
+        local: Option<LocalAddress>,
+    ) -> Arrived<'c, 'm> {
+        let thread = u16::try_from(self.thread).unwrap_or_default();
+        Arrived {
+            message: call.invite.message(),
+            request: call.invite.request(),
+            origin: call.origin(),
+            flow: self.number(Flow::Udp(thread, local)),
+        }
+    }
+
+    /// Takes what another thread handed over.
+    fn take(&mut self, now: Now, handed: Handed) {
+        match handed {
+            Handed::Begin {
+                bytes,
+                from,
+                numbers,
+                plan,
+            } => {
+                let flow = self.number(from.flow);
+                with_request(&bytes, from.origin, |message, request| {
+                    let arrived = Arrived {
+                        message,
+                        request,
+                        origin: from.origin,
+                        flow,
+                    };
+                    if self.proxy.request(now.uptime, arrived) == Taken::No {
+                        let invited = Invited {
+                            token: 0,
+                            numbers: &numbers,
+                        };
+                        self.proxy.begin(now.uptime, arrived, invited, plan);
+                    }
+                });
+            }
+            Handed::Request { bytes, from, tries } => self.request(now, &bytes, from, tries),
+            Handed::Reply(bytes) => {
+                self.reply(now, &bytes);
+            }
+            Handed::Failed(branch, cause) => self.proxy.failed(now.uptime, branch, cause),
+        }
+    }
+
+    /// Takes a reply, or hands it to its owner; false if it is to none of our branches.
+    fn reply(&mut self, now: Now, bytes: &[u8]) -> bool {
+        let Ok(message) = Message::parse(bytes, Framing::Datagram) else {
+            return false;
+        };
+        let Some(branch) = Keys::branch_of(&message) else {
+            return false;
+        };
+        let forward = &self.shared.forward;
+        if !matches!(check(&message, Role::Proxy), Verdict::Response(_)) {
+            forward.counters.stray();
+        } else if usize::from(branch.worker) != self.thread {
+            forward.hand(branch.worker, Handed::Reply(bytes.into()));
+        } else if !self.proxy.reply(now.uptime, branch, &message) {
+            forward.counters.stray();
+        }
+        true
+    }
+
+    /// Takes an ACK or a CANCEL, or hands it on until a thread knows it.
+    fn request(&mut self, now: Now, bytes: &[u8], from: Arrival, tries: usize) {
+        let flow = self.number(from.flow);
+        with_request(bytes, from.origin, |message, request| {
+            let arrived = Arrived {
+                message,
+                request,
+                origin: from.origin,
+                flow,
+            };
+            if self.proxy.request(now.uptime, arrived) != Taken::No {
+                return;
+            }
+            let forward = &self.shared.forward;
+            if tries + 1 < forward.owners() {
+                let next = (self.thread + 1) % forward.owners();
+                let handed = Handed::Request {
+                    bytes: bytes.into(),
+                    from,
+                    tries: tries + 1,
+                };
+                forward.hand(u16::try_from(next).unwrap_or_default(), handed);
+            } else if request.method == Some(Method::Cancel) {
+                // An INVITE that was refused has been answered for good: its CANCEL is accepted all the same.
+                let redirect = &self.shared.redirect;
+                let fingerprint = redirect.redirector.fingerprint(message, request);
+                let answered = redirect.reply_cache.generations();
+                let known = redirect
+                    .reply_cache
+                    .find(&answered, fingerprint, now.second());
+                let status = if known.is_some() {
+                    (200, "OK")
+                } else {
+                    (481, "Call/Transaction Does Not Exist")
+                };
+                let mut reply = Vec::new();
+                let written =
+                    self.responder
+                        .respond(message, request, from.origin, status, &[], &mut reply);
+                self.send_back(from.flow, written.destination, &reply, None);
+            }
+        });
+    }
+
+    /// Puts what the proxy sends into the outbox, or on its way otherwise.
+    fn flush(&mut self, now: Now, policy: &Policy, out: &mut Outbox) {
+        let shared = Arc::clone(&self.shared);
+        let directory = shared.program.directory();
+        let answered = shared.redirect.reply_cache.generations();
+        let snapshot = Snapshot {
+            policy,
+            directory: &directory,
+            contacts: shared.program.contacts(),
+            answered: &answered,
+            now,
+            is_draining: shared.is_draining(),
+        };
+        let own = shared.forward.ways.listener_of(self.thread);
+        let mut unsent = Vec::new();
+        while let Some(output) = self.proxy.poll_output() {
+            match output {
+                Output::Event(event) => count(&shared, event),
+                Output::Transmit(transmit) => match transmit.way {
+                    Way::Back(flow) => {
+                        learn(&shared, snapshot, &transmit);
+                        let flow = flow_of(&self.flows, flow);
+                        send_back(&shared, self.thread, flow, &transmit, Some(&mut *out));
+                    }
+                    Way::Out { socket, branch } => {
+                        if transmit.transport != Transport::Udp {
+                            let thread = u16::try_from(self.thread).unwrap_or_default();
+                            shared
+                                .forward
+                                .streams
+                                .send_out(&shared, &transmit, (thread, branch));
+                        } else if socket == own {
+                            put(out, None, &transmit);
+                        } else {
+                            let thread = shared.forward.ways.thread_of(socket);
+                            if let Err(error) = send_by(&shared, thread, &transmit) {
+                                tracing::debug!(%error, "a request was not sent");
+                                unsent.push(branch);
+                            }
+                        }
+                    }
+                },
+            }
+        }
+        if unsent.is_empty() {
+            return;
+        }
+        for branch in unsent {
+            let cause = ringback_sip_proxy::Cause::Transport;
+            self.proxy.failed(now.uptime, branch, cause);
+        }
+        self.flush(now, policy, out);
+    }
+
+    /// Sends a reply of our own back.
+    fn send_back(
+        &self,
+        flow: Flow,
+        address: std::net::SocketAddr,
+        bytes: &[u8],
+        out: Option<&mut Outbox>,
+    ) {
+        let transmit = Transmit {
+            bytes,
+            transport: Transport::Udp,
+            address,
+            way: Way::Back(0),
+        };
+        send_back(&self.shared, self.thread, flow, &transmit, out);
+    }
+
+    /// The number that stands for a way back in the proxy.
+    fn number(&mut self, flow: Flow) -> u64 {
+        if let Flow::Connection(id) = flow {
+            return CONNECTION | id;
+        }
+        let known = self.flows.iter().position(|known| *known == flow);
+        let index = known.unwrap_or_else(|| {
+            if self.flows.len() < MOST_FLOWS {
+                self.flows.push(flow);
+                return self.flows.len() - 1;
+            }
+            // More addresses than any machine has: the system chooses one.
+            0
+        });
+        index as u64
+    }
+}
+
+/// The way back with this number.
+fn flow_of(flows: &[Flow], number: u64) -> Flow {
+    if number & CONNECTION != 0 {
+        return Flow::Connection(number & !CONNECTION);
+    }
+    let index = usize::try_from(number).unwrap_or(usize::MAX);
+    flows.get(index).copied().unwrap_or(Flow::Udp(0, None))
+}
+
+/// Sends something back where a request came from.
+fn send_back<P: Program>(
+    shared: &Arc<Shared<P>>,
+    thread: usize,
+    flow: Flow,
+    transmit: &Transmit<'_>,
+    out: Option<&mut Outbox>,
+) {
+    match (flow, out) {
+        (Flow::Connection(id), _) => shared.forward.streams.send_back(id, transmit.bytes),
+        (Flow::Udp(from, local), Some(out)) if usize::from(from) == thread => {
+            put(out, local, transmit);
+        }
+        (Flow::Udp(from, _), _) => {
+            if let Err(error) = send_by(shared, usize::from(from), transmit) {
+                tracing::debug!(%error, "a reply was not sent");
+            }
+        }
+    }
+}
+
+/// Puts a message into the outbox of this thread.
+fn put(out: &mut Outbox, local: Option<LocalAddress>, transmit: &Transmit<'_>) {
+    let start = out.bytes.len();
+    out.bytes.extend_from_slice(transmit.bytes);
+    out.leave_from(local);
+    out.transmit(start, transmit.address);
+}
+
+/// Sends a message from the socket of another thread.
+fn send_by<P>(
+    shared: &Shared<P>,
+    thread: usize,
+    transmit: &Transmit<'_>,
+) -> std::io::Result<usize> {
+    let sockets: &[UdpSocket] = shared.forward.sockets.get().map_or(&[], |all| all);
+    let socket = sockets
+        .get(thread)
+        .ok_or(std::io::ErrorKind::AddrNotAvailable)?;
+    socket.send_to(transmit.bytes, transmit.address)
+}
+
+/// Learns from the final reply that goes up: how an outbound call ended, and that a callback was answered.
+fn learn<P: Program, C: Contacts>(
+    shared: &Shared<P>,
+    snapshot: Snapshot<'_, C>,
+    transmit: &Transmit<'_>,
+) {
+    let is_final = transmit
+        .bytes
+        .strip_prefix(b"SIP/2.0 ")
+        .and_then(<[u8]>::first)
+        .is_some_and(|digit| *digit != b'1');
+    if !is_final {
+        return;
+    }
+    let Some(source) = snapshot.policy.source(transmit.address.ip()) else {
+        return;
+    };
+    if let Ok(message) = Message::parse(transmit.bytes, Framing::Datagram) {
+        let sighting = sighting(snapshot, source);
+        if let Some(learned) = shared.redirect.learning.observe(&message, &sighting) {
+            shared.tell(learned);
+        }
+    }
+}
+
+/// Counts what happened.
+fn count<P>(shared: &Shared<P>, event: Event) {
+    let counters = &shared.forward.counters;
+    match event {
+        Event::Attempt(Attempt {
+            first_reply: Some(took),
+            ..
+        }) => counters.first_reply(took),
+        Event::Failover { cause, .. } => counters.failed_over(cause),
+        Event::Answered { .. } => counters.ended(200),
+        Event::Failed { status, .. } => counters.ended(status),
+        Event::Attempt(_) | Event::Closed { .. } => {}
+    }
+}
+
+/// Reads a request that is in good order; of another nothing is done.
+fn with_request(
+    bytes: &[u8],
+    origin: Origin,
+    run: impl FnOnce(&Message<'_>, &ringback_sip_proto::check::Request<'_>),
+) {
+    let framing = if origin.transport.is_stream() {
+        Framing::Stream
+    } else {
+        Framing::Datagram
+    };
+    if let Ok(message) = Message::parse(bytes, framing)
+        && let Verdict::Route(request) = check(&message, Role::Proxy)
+    {
+        run(&message, &request);
+    }
+}
+
+/// Marks the number of a connection.
+const CONNECTION: u64 = 1 << 63;
+
+/// How many ways back are kept apart.
+const MOST_FLOWS: usize = 4_096;
+
+/// How long a thread sleeps at most: then it looks whether there are other settings.
+const LONGEST_WAIT: Duration = Duration::from_secs(1);

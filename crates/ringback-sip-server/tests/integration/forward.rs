@@ -1,0 +1,442 @@
+//! Calls of peers in forward mode, sent on over real sockets.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+
+use ringback_routing::CallStatus;
+
+use crate::support::{
+    CALLBACK, CONTACT, Client, ENVIRONMENT, OURS, OUTBOUND, PATIENCE, TestServer, UNKNOWN, invite,
+    request, status, target, values,
+};
+
+/// A target of calls.
+struct Agent {
+    socket: UdpSocket,
+}
+
+impl Agent {
+    fn new() -> Self {
+        let socket = UdpSocket::bind("127.0.0.2:0").unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        Self { socket }
+    }
+
+    fn uri(&self) -> String {
+        format!("sip:agent@{}", self.socket.local_addr().unwrap())
+    }
+
+    /// The next request.
+    fn receive(&self) -> (String, SocketAddr) {
+        let mut room = [0; 65_536];
+        let (length, from) = self.socket.recv_from(&mut room).expect("a request");
+        (String::from_utf8(room[..length].to_vec()).unwrap(), from)
+    }
+
+    /// The next request, which has this method.
+    fn expect(&self, method: &str) -> (String, SocketAddr) {
+        let (request, from) = self.receive();
+        assert!(request.starts_with(method), "{request}");
+        (request, from)
+    }
+
+    fn reply(&self, (request, from): &(String, SocketAddr), status: &str) {
+        let reply = reply_to(request, status);
+        self.socket.send_to(reply.as_bytes(), from).unwrap();
+    }
+}
+
+/// The reply to a request.
+fn reply_to(request: &str, status: &str) -> String {
+    let mut reply = format!("SIP/2.0 {status}\r\n");
+    for line in request.lines() {
+        let name = line.split(':').next().unwrap();
+        if ["Via", "From", "Call-ID", "CSeq"].contains(&name) {
+            reply += &format!("{line}\r\n");
+        } else if name == "To" {
+            reply += &format!("{line};tag=agent\r\n");
+        }
+    }
+    reply + "Contact: <sip:agent@127.0.0.2>\r\nContent-Length: 0\r\n\r\n"
+}
+
+/// A server whose peers are in forward mode, with these targets of the callback agent.
+fn start(toml: &str, targets: &[String]) -> TestServer {
+    let server = TestServer::start(&format!("mode = \"forward\"\n{toml}"));
+    set_targets(&server, targets);
+    server
+}
+
+fn set_targets(server: &TestServer, targets: &[String]) {
+    server.program.change_agent(CALLBACK, |agent| {
+        agent.targets = (0..)
+            .zip(targets)
+            .map(|(priority, uri)| target(uri, priority, 0))
+            .collect();
+    });
+}
+
+/// Waits for a reply with this status; others before it are provisional.
+fn wait_for(client: &Client, wanted: u16) -> String {
+    loop {
+        let reply = client.receive();
+        if status(&reply) == wanted {
+            return reply;
+        }
+        assert!(status(&reply) < 200, "{reply}");
+    }
+}
+
+/// A value of a metric of forwarding; 0 if there is none.
+fn metric(server: &TestServer, name: &str) -> u64 {
+    let mut page = String::new();
+    server.server.write_metrics(&mut page);
+    let prefix = format!("ringback_forward_{name} ");
+    let line = page.lines().find_map(|line| line.strip_prefix(&prefix));
+    line.map_or(0, |value| value.parse().unwrap())
+}
+
+#[test]
+fn a_call_is_sent_on_with_its_decision_and_its_replies_come_back() {
+    let agent = Agent::new();
+    let server = start("", &[agent.uri()]);
+    let client = server.client();
+    client.send(invite(OURS, CONTACT, "call"));
+    assert_eq!(status(&client.receive()), 100);
+    let asked = agent.expect("INVITE");
+    assert!(
+        asked
+            .0
+            .starts_with(&format!("INVITE {} SIP/2.0\r\n", agent.uri())),
+        "{}",
+        asked.0
+    );
+    assert_eq!(values(&asked.0, "X-Ringback-Outcome"), ["callback"]);
+    assert_eq!(values(&asked.0, "Max-Forwards"), ["69"]);
+    assert_eq!(values(&asked.0, "Via").len(), 2);
+    agent.reply(&asked, "180 Ringing");
+    let ringing = client.receive();
+    assert_eq!(status(&ringing), 180);
+    assert_eq!(values(&ringing, "Via").len(), 1);
+    agent.reply(&asked, "200 OK");
+    let answer = client.receive();
+    assert_eq!(status(&answer), 200);
+    assert_eq!(values(&answer, "Contact"), ["<sip:agent@127.0.0.2>"]);
+    server.eventually("the answer is counted", |server| {
+        server.program.answered.lock().len() == 1
+    });
+    assert_eq!(
+        *server.program.answered.lock(),
+        [(ENVIRONMENT, "call".to_owned())]
+    );
+    let decided = server.program.decided.lock().len();
+    assert_eq!(decided, 1);
+    assert_eq!(metric(&server, "calls_total{status=\"200\"}"), 1);
+    assert_eq!(metric(&server, "first_reply_seconds_count"), 1);
+    assert_eq!(metric(&server, "transactions"), 1);
+}
+
+#[test]
+fn a_refusal_goes_up_until_it_is_acknowledged() {
+    let agent = Agent::new();
+    let server = start("", &[agent.uri()]);
+    let client = server.client();
+    let call = invite(OURS, CONTACT, "busy");
+    client.send(&call);
+    let asked = agent.expect("INVITE");
+    agent.reply(&asked, "486 Busy Here");
+    agent.expect("ACK");
+    let busy = wait_for(&client, 486);
+    assert_eq!(client.receive(), busy, "sent again until the ACK comes");
+    client.send(call.replace("INVITE", "ACK"));
+    client.assert_silence();
+    assert_eq!(metric(&server, "calls_total{status=\"486\"}"), 1);
+}
+
+#[test]
+fn the_next_target_is_tried() {
+    let (first, second) = (Agent::new(), Agent::new());
+    let server = start("", &[first.uri(), second.uri()]);
+    let client = server.client();
+    client.send(invite(OURS, CONTACT, "failover"));
+    let asked = first.expect("INVITE");
+    first.reply(&asked, "503 Busy");
+    first.expect("ACK");
+    let asked = second.expect("INVITE");
+    second.reply(&asked, "200 OK");
+    wait_for(&client, 200);
+    assert_eq!(metric(&server, "failovers_total{cause=\"status\"}"), 1);
+}
+
+#[test]
+fn a_silent_target_makes_room_for_the_next_one() {
+    let (first, second) = (Agent::new(), Agent::new());
+    let server = start("[forward]\nreply-timeout = 1", &[first.uri(), second.uri()]);
+    let client = server.client();
+    client.send(invite(OURS, CONTACT, "silent"));
+    first.expect("INVITE");
+    let asked = second.expect("INVITE");
+    second.reply(&asked, "200 OK");
+    wait_for(&client, 200);
+    first.expect("INVITE");
+    assert_eq!(metric(&server, "failovers_total{cause=\"timeout\"}"), 1);
+}
+
+#[test]
+fn a_caller_can_hang_up() {
+    let agent = Agent::new();
+    let server = start("", &[agent.uri()]);
+    let client = server.client();
+    let call = invite(OURS, CONTACT, "cancel");
+    client.send(&call);
+    let asked = agent.expect("INVITE");
+    agent.reply(&asked, "180 Ringing");
+    wait_for(&client, 180);
+    client.send(call.replace("INVITE", "CANCEL"));
+    let cancelled = agent.expect("CANCEL");
+    agent.reply(&cancelled, "200 OK");
+    agent.reply(&asked, "487 Request Terminated");
+    agent.expect("ACK");
+    let mut replies = [client.receive(), client.receive()];
+    replies.sort();
+    assert_eq!(replies.each_ref().map(|reply| status(reply)), [200, 487]);
+    assert_eq!(values(&replies[0], "CSeq"), ["1 CANCEL"]);
+    let unknown = request("CANCEL", OURS, "unknown");
+    assert_eq!(status(&client.ask(unknown)), 481);
+    client.send(call.replace("INVITE", "ACK"));
+    client.assert_silence();
+}
+
+#[test]
+fn messages_reach_the_thread_that_owns_their_call() {
+    let agent = Agent::new();
+    let server = start("", &[agent.uri()]);
+    // The system spreads callers over the threads, and all replies come from one source.
+    let clients: Vec<Client> = (0..16).map(|_| server.client()).collect();
+    for (number, client) in clients.iter().enumerate() {
+        client.send(invite(OURS, CONTACT, &format!("call-{number}")));
+        let asked = agent.expect("INVITE");
+        agent.reply(&asked, "180 Ringing");
+        wait_for(client, 180);
+        // From another port, as behind an address translation.
+        let other = server.client();
+        other.send(request("CANCEL", OURS, &format!("call-{number}")));
+        assert_eq!(status(&other.receive()), 200);
+        let cancelled = agent.expect("CANCEL");
+        agent.reply(&cancelled, "200 OK");
+        agent.reply(&asked, "487 Request Terminated");
+        agent.expect("ACK");
+        wait_for(client, 487);
+        other.send(request("ACK", OURS, &format!("call-{number}")));
+    }
+}
+
+#[test]
+fn what_gets_no_target_is_refused_as_in_redirect_mode() {
+    let server = start("", &["sip:agent@127.0.0.2:9".to_owned()]);
+    let client = server.client();
+    let unknown = invite(UNKNOWN, CONTACT, "unknown");
+    let refused = client.ask(&unknown);
+    assert_eq!(status(&refused), 404);
+    assert_eq!(client.ask(&unknown), refused);
+    let cancel = unknown.replace("INVITE", "CANCEL");
+    assert_eq!(status(&client.ask(cancel)), 200, "it was answered for good");
+    for (what, message, expected) in [
+        ("hops", "Max-Forwards: 0", 483),
+        ("extension", "Max-Forwards: 70\r\nProxy-Require: foo", 420),
+    ] {
+        let message = invite(OURS, CONTACT, what).replace("Max-Forwards: 70", message);
+        assert_eq!(status(&client.ask(message)), expected, "{what}");
+    }
+    let in_dialog =
+        invite(OURS, CONTACT, "dialog").replace("@192.0.2.1>\r\nCall", "@192.0.2.1>;tag=x\r\nCall");
+    assert_eq!(status(&client.ask(in_dialog)), 481);
+    assert_eq!(
+        status(&client.ask(request("OPTIONS", OURS, "options"))),
+        200
+    );
+    assert_eq!(server.metric("refused_total{cause=\"too_many_hops\"}"), 1);
+}
+
+#[test]
+fn a_call_that_comes_back_unchanged_is_refused() {
+    let agent = Agent::new();
+    let server = start("", &[agent.uri()]);
+    let client = server.client();
+    let call = invite(OURS, CONTACT, "loop");
+    client.send(&call);
+    let (asked, _) = agent.expect("INVITE");
+    let ours = values(&asked, "Via")[0];
+    let back = call.replace(
+        "Via:",
+        &format!("Via: SIP/2.0/UDP 127.0.0.9;branch=z9hG4bKx;rport\r\nVia: {ours}\r\nVia:"),
+    );
+    let other = server.client();
+    assert_eq!(status(&other.ask(back)), 482);
+}
+
+#[test]
+fn a_target_that_leads_back_to_us_counts_as_a_503() {
+    let server = start("", &[]);
+    let own = format!("sip:agent@{}", server.address());
+    set_targets(&server, &[own]);
+    let client = server.client();
+    client.send(invite(OURS, CONTACT, "self"));
+    wait_for(&client, 500);
+}
+
+#[test]
+fn each_peer_has_a_mode() {
+    let agent = Agent::new();
+    let peers = "[[peers]]\naddress = [\"127.0.0.1\"]\n[[peers]]\naddress = [\"127.0.0.3\"]\nmode = \"redirect\"";
+    let server = start(peers, &[agent.uri()]);
+    let redirected = server.client_at("127.0.0.3");
+    let reply = redirected.ask(invite(OURS, CONTACT, "redirected"));
+    assert_eq!(status(&reply), 302);
+    let cancel = request("CANCEL", OURS, "nothing");
+    assert_eq!(status(&redirected.ask(cancel)), 200);
+    let client = server.client();
+    client.send(invite(OURS, CONTACT, "forwarded"));
+    agent.expect("INVITE");
+}
+
+#[test]
+fn no_more_calls_are_open_than_allowed() {
+    let agent = Agent::new();
+    let server = start("[forward]\nmax-transactions = 1", &[agent.uri()]);
+    let client = server.client();
+    client.send(invite(OURS, CONTACT, "one"));
+    let asked = agent.expect("INVITE");
+    agent.reply(&asked, "180 Ringing");
+    wait_for(&client, 180);
+    server.eventually("the call is counted", |server| {
+        metric(server, "transactions") == 1
+    });
+    assert_eq!(status(&client.ask(invite(OURS, CONTACT, "two"))), 503);
+    assert_eq!(server.metric("refused_total{cause=\"transactions\"}"), 1);
+}
+
+#[test]
+fn an_outbound_call_is_sent_to_the_next_hop_and_learned() {
+    let gateway = Agent::new();
+    let hop = gateway.socket.local_addr().unwrap();
+    let peers =
+        format!("[[peers]]\naddress = [\"127.0.0.1\"]\nlearn = true\nnext-hop = \"sip:{hop}\"");
+    let server = start(&peers, &[]);
+    let client = server.client();
+    let id = OUTBOUND.0;
+    let call = invite(UNKNOWN, OURS, "outbound").replace(
+        "Content-Length",
+        &format!("X-Ringback-Agent: {id}\r\nContent-Length"),
+    );
+    client.send(&call);
+    let asked = gateway.expect("INVITE");
+    assert!(
+        asked
+            .0
+            .starts_with(&format!("INVITE sip:{UNKNOWN}@{hop} SIP/2.0\r\n")),
+        "{}",
+        asked.0
+    );
+    assert!(!asked.0.contains("X-Ringback"), "{}", asked.0);
+    gateway.reply(&asked, "486 Busy Here");
+    gateway.expect("ACK");
+    wait_for(&client, 486);
+    server.eventually("the status is learned", |server| {
+        let learned = server.program.learned.lock();
+        learned
+            .last()
+            .is_some_and(|call| call.status == CallStatus::Busy)
+    });
+}
+
+/// The next message on a stream, which has no body.
+fn read_message(stream: &mut TcpStream) -> String {
+    let mut text = Vec::new();
+    let mut byte = [0];
+    while !text.ends_with(b"\r\n\r\n") {
+        stream.read_exact(&mut byte).expect("a message");
+        text.push(byte[0]);
+    }
+    String::from_utf8(text).unwrap()
+}
+
+#[test]
+fn calls_go_over_tcp_both_ways() {
+    let listener = TcpListener::bind("127.0.0.2:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let server = start("", &[format!("sip:agent@{address};transport=tcp")]);
+    let mut caller = TcpStream::connect(server.address()).unwrap();
+    caller.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut accepted: Option<TcpStream> = None;
+    for number in 0..3 {
+        let call = invite(OURS, CONTACT, &format!("tcp-{number}")).replace("/UDP", "/TCP");
+        caller.write_all(call.as_bytes()).unwrap();
+        assert_eq!(status(&read_message(&mut caller)), 100);
+        let agent = accepted.get_or_insert_with(|| {
+            let (stream, _) = listener.accept().unwrap();
+            stream.set_read_timeout(Some(PATIENCE)).unwrap();
+            stream
+        });
+        let asked = read_message(agent);
+        assert!(asked.starts_with("INVITE"), "{asked}");
+        assert!(
+            values(&asked, "Via")[0].starts_with("SIP/2.0/TCP"),
+            "{asked}"
+        );
+        agent
+            .write_all(reply_to(&asked, "180 Ringing").as_bytes())
+            .unwrap();
+        assert_eq!(status(&read_message(&mut caller)), 180);
+        caller
+            .write_all(call.replace("INVITE", "CANCEL").as_bytes())
+            .unwrap();
+        assert_eq!(status(&read_message(&mut caller)), 200);
+        let cancel = read_message(agent);
+        assert!(cancel.starts_with("CANCEL"), "{cancel}");
+        let replies = reply_to(&cancel, "200 OK") + &reply_to(&asked, "487 Request Terminated");
+        agent.write_all(replies.as_bytes()).unwrap();
+        assert!(read_message(agent).starts_with("ACK"));
+        assert_eq!(status(&read_message(&mut caller)), 487);
+        caller
+            .write_all(call.replace("INVITE", "ACK").as_bytes())
+            .unwrap();
+    }
+}
+
+#[test]
+fn a_refused_connection_leads_to_the_next_target_at_once() {
+    let closed = TcpListener::bind("127.0.0.2:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    let agent = Agent::new();
+    let closed = format!("sip:agent@{closed};transport=tcp");
+    let server = start("[forward]\nreply-timeout = 60", &[closed, agent.uri()]);
+    let client = server.client();
+    client.send(invite(OURS, CONTACT, "refused"));
+    let asked = agent.expect("INVITE");
+    agent.reply(&asked, "200 OK");
+    wait_for(&client, 200);
+    assert_eq!(metric(&server, "failovers_total{cause=\"refused\"}"), 1);
+}
+
+#[test]
+fn when_the_server_stops_what_rings_is_answered() {
+    let agent = Agent::new();
+    let server = start("", &[agent.uri()]);
+    let client = server.client();
+    client.send(invite(OURS, CONTACT, "stop"));
+    let asked = agent.expect("INVITE");
+    agent.reply(&asked, "180 Ringing");
+    wait_for(&client, 180);
+    server.server.drain();
+    let refused = client.ask(invite(OURS, CONTACT, "late"));
+    assert_eq!(status(&refused), 503);
+    server.eventually("the call is seen to ring", |server| {
+        server.server.ringing() == 1
+    });
+    server.server.stop();
+    wait_for(&client, 503);
+    agent.expect("CANCEL");
+}
