@@ -10,7 +10,7 @@ use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use ringback_engine::{ByToken, hash_secret};
+use ringback_engine::{ByToken, CommandError, hash_secret};
 use ringback_routing::{EnvironmentId, TokenHash, TokenId};
 use subtle::ConstantTimeEq;
 
@@ -48,6 +48,8 @@ pub(crate) enum Audience {
     Tenants,
     /// The administrator's.
     Administrator,
+    /// Both kinds.
+    AnyToken,
 }
 
 /// Who a token belongs to; also whose share of requests it uses up.
@@ -77,6 +79,15 @@ pub(crate) async fn administrator_only(
     admit(&api, Audience::Administrator, request, next).await
 }
 
+/// Lets every token through.
+pub(crate) async fn anyone_with_a_token(
+    Extension(api): Extension<Api>,
+    request: Request,
+    next: Next,
+) -> Response {
+    admit(&api, Audience::AnyToken, request, next).await
+}
+
 /// In the extensions of a request on a connection beyond the limit: none that needs a token is answered.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Reserved;
@@ -95,13 +106,13 @@ async fn admit(api: &Api, audience: Audience, mut request: Request, next: Next) 
         _ if share.as_ref().is_some_and(|share| share.exhausted) => {
             ApiError::RateLimited(share.as_ref().map_or(1, |share| share.reset)).into_response()
         }
-        (Audience::Tenants, Principal::Tenant(environment, token)) => {
+        (Audience::Tenants | Audience::AnyToken, Principal::Tenant(environment, token)) => {
             request
                 .extensions_mut()
                 .insert(Tenant { environment, token });
             run(api, principal, &hash, request, next).await
         }
-        (Audience::Administrator, Principal::Administrator) => {
+        (Audience::Administrator | Audience::AnyToken, Principal::Administrator) => {
             run(api, principal, &hash, request, next).await
         }
         _ => ApiError::Forbidden.into_response(),
@@ -188,5 +199,48 @@ impl FromRequestParts<Api> for Tenant {
             .get()
             .copied()
             .ok_or(ApiError::Unauthenticated)
+    }
+}
+
+/// Whoever asks, on a path that both kinds of token open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Asker {
+    /// The administrator, who sees all environments.
+    Administrator,
+    /// An environment, which sees itself.
+    Tenant(Tenant),
+}
+
+impl Asker {
+    /// The one environment to show, if it is not all of them: the tenant's own, or the one that the request names
+    /// (`Some(None)`: by something that is no identifier).
+    ///
+    /// # Errors
+    /// The one that is named is not there, or is another tenant's.
+    pub(crate) fn environment(
+        self,
+        api: &Api,
+        named: Option<Option<EnvironmentId>>,
+    ) -> Result<Option<EnvironmentId>, ApiError> {
+        let known = |id: EnvironmentId| api.engine().directory().environment_by_id(id).is_some();
+        let own = match self {
+            Self::Administrator => None,
+            Self::Tenant(tenant) => Some(tenant.environment),
+        };
+        match named {
+            None => Ok(own),
+            Some(Some(id)) if own.is_none_or(|own| own == id) && known(id) => Ok(Some(id)),
+            Some(_) => Err(CommandError::EnvironmentNotFound.into()),
+        }
+    }
+}
+
+impl FromRequestParts<Api> for Asker {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _api: &Api) -> Result<Self, ApiError> {
+        // Who got here without a tenant's token has shown the administrator's.
+        let tenant = parts.extensions.get().copied();
+        Ok(tenant.map_or(Self::Administrator, Self::Tenant))
     }
 }

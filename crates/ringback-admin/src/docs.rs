@@ -88,6 +88,7 @@ mod tests {
                 let token = match operation["security"].as_array().map(Vec::as_slice) {
                     None => "environment token",
                     Some([]) => "no token",
+                    Some([_, _]) => "environment token or administrator token",
                     Some(_) => "administrator token",
                 };
                 assert!(text.contains(&format!("\n{token}\n")), "{name}: {text}");

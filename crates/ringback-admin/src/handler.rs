@@ -8,6 +8,7 @@ pub(crate) mod calls;
 pub(crate) mod contacts;
 pub(crate) mod decisions;
 pub(crate) mod environments;
+pub(crate) mod export;
 pub(crate) mod lookup;
 pub(crate) mod numbers;
 pub(crate) mod probes;

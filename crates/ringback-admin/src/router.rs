@@ -18,13 +18,13 @@ use tower_http::catch_panic::CatchPanicLayer;
 use uuid::Uuid;
 
 use crate::api::Api;
-use crate::auth::{Audience, administrator_only, tenants_only};
+use crate::auth::{Audience, administrator_only, anyone_with_a_token, tenants_only};
 use crate::body::Drained;
 use crate::docs;
 use crate::error::ApiError;
 use crate::handler::{
-    self, agents, backup, batch, callback, calls, contacts, decisions, environments, lookup,
-    numbers, reload, statistics, status,
+    self, agents, backup, batch, callback, calls, contacts, decisions, environments, export,
+    lookup, numbers, reload, statistics, status,
 };
 use crate::ignored::{self, IgnoredFields};
 
@@ -72,7 +72,7 @@ fn probe_routes() -> Routes {
 
 /// Every path.
 fn routes() -> Routes {
-    use Audience::{Administrator, Anyone, Tenants};
+    use Audience::{Administrator, AnyToken, Anyone, Tenants};
     use MethodFilter as M;
 
     probe_routes()
@@ -183,6 +183,7 @@ fn routes() -> Routes {
             decisions::follow,
         )
         .add(Administrator, M::POST, "/api/v1/reload", reload::reload)
+        .add(AnyToken, M::GET, "/api/v1/export/{kind}", export::export)
         .add(Administrator, M::GET, "/api/v1/status", status::show)
         .add(Administrator, M::GET, "/api/v1/backup", backup::backup)
         .add(
@@ -271,6 +272,7 @@ impl Routes {
             Audience::Administrator => {
                 endpoint.route_layer(middleware::from_fn(administrator_only))
             }
+            Audience::AnyToken => endpoint.route_layer(middleware::from_fn(anyone_with_a_token)),
         };
         self.router = self.router.route(path, endpoint);
         self.listed.push((audience, method, path));
@@ -390,6 +392,7 @@ mod tests {
                     None => "tenants",
                     Some([]) => "anyone",
                     Some([one]) if one.get("administrator").is_some() => "administrator",
+                    Some([_, _]) => "any token",
                     Some(other) => panic!("{other:?}"),
                 };
                 described.insert((method.unwrap().1, path.clone(), audience));
@@ -409,6 +412,7 @@ mod tests {
                     Audience::Anyone => "anyone",
                     Audience::Tenants => "tenants",
                     Audience::Administrator => "administrator",
+                    Audience::AnyToken => "any token",
                 };
                 (method, (*path).to_owned(), audience)
             })

@@ -100,6 +100,18 @@ pub(crate) fn callback_config(agent: &Agent) -> Result<api::CallbackConfig, ApiE
     })
 }
 
+/// An agent with a callback role; `None`: it has none.
+pub(crate) fn callback_agent(agent: &Agent) -> Option<api::CallbackAgent> {
+    Some(api::CallbackAgent {
+        id: agent.id,
+        name: agent.name.clone(),
+        label: agent.label.clone(),
+        direction: agent.direction,
+        current_status: agent.status,
+        callback_config: callback_config(agent).ok()?,
+    })
+}
+
 /// An agent by name.
 pub(crate) fn agent_name(agent: &DirectoryAgent) -> api::AgentName {
     api::AgentName {

@@ -1,6 +1,7 @@
 //! The engine: the state for readers, and the entry for commands.
 
 use std::hash::{BuildHasher, RandomState};
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -356,6 +357,25 @@ impl Engine {
     #[must_use]
     pub fn subscribe_decisions(&self) -> watch::Receiver<u64> {
         self.shared.observed.subscribe()
+    }
+
+    /// Shows every stored call of an agent that exists, each once, in no order, until the visitor stops. Reads the
+    /// store, and blocks for as long as that takes; calls that are recorded meanwhile may be shown or not.
+    ///
+    /// # Errors
+    /// Storage cannot be read, or is damaged.
+    pub fn visit_calls(
+        &self,
+        visitor: &mut dyn FnMut(&Call) -> ControlFlow<()>,
+    ) -> Result<(), JournalError> {
+        let archive = &self.shared.archive;
+        archive.visit_contacts(0, 1, &mut |environment, _, calls| {
+            let directory = self.shared.directory.load();
+            calls
+                .iter()
+                .filter(|call| directory.agent_of(environment, call.agent).is_some())
+                .try_for_each(&mut *visitor)
+        })
     }
 
     /// Writes one state of everything that is stored as a stream; see [`Archive::write_backup`](crate::Archive).

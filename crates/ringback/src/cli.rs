@@ -10,7 +10,7 @@ use crate::exit::Failure;
 use crate::import::ImportArgs;
 use crate::serve::ServeArgs;
 use crate::verb::{agent, call, callback, contact, environment, number, route, status};
-use crate::{backup, config, context, demo, import, manual, serve, store};
+use crate::{backup, config, context, demo, export, import, manual, serve, store};
 
 /// Routes the returning call.
 ///
@@ -57,6 +57,8 @@ enum Command {
     Route(route::RouteArgs),
     /// Import recorded outbound calls from a file
     Import(ImportArgs),
+    /// Export calls, agents, numbers, roles or decisions, line by line
+    Export(export::ExportArgs),
     /// Show the state of a server: health, rates, drops, and sources that are no peer
     Status(status::StatusArgs),
     /// Make a server read its configuration and certificates again
@@ -94,6 +96,7 @@ impl Cli {
             Command::Contact(args) => contact::run(&args)?,
             Command::Route(args) => route::run(&args)?,
             Command::Import(args) => import::run(&args)?,
+            Command::Export(args) => export::run(&args)?,
             Command::Status(args) => status::run(&args)?,
             Command::Reload(args) => status::reload(&args)?,
             Command::Backup(args) => backup::back_up(&args)?,

@@ -12,6 +12,7 @@ use crate::client::ClientError;
 use crate::config::ConfigError;
 use crate::context::ContextError;
 use crate::demo::DemoError;
+use crate::export::ExportError;
 use crate::import::ImportError;
 use crate::output::{escaped_json, escaped_lines, notice};
 use crate::serve::ServeError;
@@ -41,6 +42,9 @@ pub(crate) enum Failure {
     /// The import did not go through in full.
     #[error(transparent)]
     Import(#[from] ImportError),
+    /// The export is not whole.
+    #[error(transparent)]
+    Export(#[from] ExportError),
     /// The demonstration did not show what it should.
     #[error(transparent)]
     Demo(#[from] DemoError),
@@ -71,7 +75,11 @@ impl Failure {
             Self::Backup(error) => backup_code(error),
             Self::Status(error) => error.code,
             Self::Declined => USAGE,
-            Self::Serve(_) | Self::Demo(_) | Self::Write(..) | Self::Output(_) => INTERNAL,
+            Self::Serve(_)
+            | Self::Demo(_)
+            | Self::Export(_)
+            | Self::Write(..)
+            | Self::Output(_) => INTERNAL,
         }
     }
 
@@ -90,6 +98,7 @@ impl Failure {
             Self::Backup(error) => backup_word(error),
             Self::Status(_) => "STATUS",
             Self::Declined => "DECLINED",
+            Self::Export(_) => "EXPORT_NOT_WHOLE",
             Self::Serve(_) | Self::Demo(_) | Self::Write(..) | Self::Output(_) => "INTERNAL",
         };
         object(&chain(self), code)

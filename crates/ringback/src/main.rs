@@ -10,6 +10,7 @@ mod config;
 mod context;
 mod demo;
 mod exit;
+mod export;
 mod import;
 mod logging;
 mod manual;

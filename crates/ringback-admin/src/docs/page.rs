@@ -60,6 +60,7 @@ impl Operation<'_> {
         match self.json.get("security").map(Json::list) {
             Some([]) => "no token",
             Some([one]) if one.get("administrator").is_some() => "administrator token",
+            Some([_, _]) => "environment token or administrator token",
             _ => "environment token",
         }
     }
@@ -196,7 +197,7 @@ fn write_answers(out: &mut String, description: &Json, operation: &Operation<'_>
     for (status, answer) in good {
         let about = answer.text("description").unwrap_or_default();
         let _infallible = writeln!(out, "<h4>{status}: {}</h4>", inline(about));
-        if let Some((content_type, body)) = content(Some(answer)) {
+        for (content_type, body) in answer.get("content").map_or(&[][..], Json::entries) {
             if let Some(data) = body.get("schema").and_then(data) {
                 let _infallible = writeln!(
                     out,

@@ -69,17 +69,7 @@ pub(crate) async fn list(State(api): State<Api>, tenant: Tenant) -> Result<Respo
     let directory = api.engine().directory();
     let agents: Vec<CallbackAgent> = directory
         .agents_of(tenant.environment)
-        .filter_map(|agent| {
-            let agent = &agent.record;
-            Some(CallbackAgent {
-                id: agent.id,
-                name: agent.name.clone(),
-                label: agent.label.clone(),
-                direction: agent.direction,
-                current_status: agent.status,
-                callback_config: wire::callback_config(agent).ok()?,
-            })
-        })
+        .filter_map(|agent| wire::callback_agent(&agent.record))
         .collect();
     Ok(reply::ok(agents))
 }

@@ -12,6 +12,7 @@ mod damage;
 mod demo;
 mod durability;
 mod erasure;
+mod export;
 mod formats;
 mod import;
 mod ipv6;
