@@ -632,14 +632,18 @@ mod tests {
             (peer("mode = \"proxy\""), "sip.peers[0].mode"),
             ("mode = \"\"".to_owned(), "sip.mode"),
             (
-                "advertise = { udp = \"0.0.0.0:5060\", tcp = \"h:5060\" }".to_owned(),
-                "sip.advertise.udp sip.advertise.tcp",
+                "advertise = { udp = \"0.0.0.0:5060\", tcp = \"h:5060\", tls = \"[::1]:0\" }".to_owned(),
+                "sip.advertise.udp sip.advertise.tcp sip.advertise.tls",
             ),
             (
                 "[forward]\nreply-timeout = 0\nring-timeout = 0\ninvite-timeout = 179\nfailover = [503, 200, 600]"
                     .to_owned(),
                 "sip.forward.reply-timeout sip.forward.ring-timeout sip.forward.invite-timeout \
                  sip.forward.failover[1] sip.forward.failover[2]",
+            ),
+            (
+                "[forward]\nca = \"/nonexistent\"".to_owned(),
+                "sip.forward.ca",
             ),
             (
                 "[forward]\nring-timeout = 99999999".to_owned(),

@@ -7,6 +7,7 @@
 pub(crate) mod inbox;
 pub(crate) mod invite;
 pub(crate) mod metrics;
+pub(crate) mod names;
 pub(crate) mod streams;
 pub(crate) mod target;
 pub(crate) mod worker;
@@ -21,6 +22,7 @@ use ringback_sip_proxy::Keys;
 
 use crate::forward::inbox::{Handed, Inbox};
 use crate::forward::metrics::ForwardCounters;
+use crate::forward::names::Names;
 use crate::forward::streams::Streams;
 use crate::forward::target::Ways;
 use crate::policy::Policy;
@@ -37,6 +39,8 @@ pub(crate) struct Forward {
     pub(crate) keys: Keys,
     /// Where our listeners are, and where targets lead.
     pub(crate) ways: Ways,
+    /// What the names of targets stand for.
+    pub(crate) names: Names,
     /// What was handed to each UDP thread.
     inboxes: Box<[Inbox]>,
     /// How many calls each of them has.
@@ -71,6 +75,7 @@ impl Forward {
             key,
             keys: Keys::new(key),
             ways: Ways::new(&policy.forward, addresses, threads),
+            names: Names::default(),
             inboxes: (0..owners).map(|_| Inbox::new()).collect(),
             open: (0..owners).map(|_| AtomicUsize::new(0)).collect(),
             ringing: (0..owners).map(|_| AtomicUsize::new(0)).collect(),

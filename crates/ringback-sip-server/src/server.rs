@@ -14,6 +14,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::admission::packet_filter::PacketFilter;
 use crate::config::SipConfig;
+use crate::forward::names;
 use crate::metrics::Gauges;
 use crate::observation::refused::RefusedCall;
 use crate::policy::Policy;
@@ -234,6 +235,11 @@ impl<P: Program> SipServer<P> {
         self.shared.forward.wake();
     }
 
+    /// Asks this server for names, and not the one that the system asks. To be called before [`run`](Self::run).
+    pub fn resolve_by(&self, name_server: SocketAddr) {
+        *self.shared.forward.names.server.lock() = Some(name_server);
+    }
+
     /// Forwarded calls that have no final reply, some moments after the server began to [drain](Self::drain).
     #[must_use]
     pub fn ringing(&self) -> usize {
@@ -251,7 +257,10 @@ impl<P: Program> SipServer<P> {
         shared
             .metrics
             .write(&shared.policy.load(), &self.gauges(), out);
-        shared.forward.counters.write(shared.forward.open(), out);
+        let forward = &shared.forward;
+        forward
+            .counters
+            .write(forward.open(), forward.names.states(), out);
     }
 
     /// The status of the server, and its totals since the start.
@@ -336,6 +345,9 @@ impl<P: Program> SipServer<P> {
             }
         };
         threads.push(spawn("sip-upkeep".to_owned(), forget)?);
+        if shared.forward.is_on {
+            shared.tasks.spawn(names::run(Arc::clone(shared)));
+        }
         let phase = || self.shared.phase();
         for (listeners, service) in [
             (sockets.tcp, Service::Sip(Transport::Tcp)),

@@ -61,6 +61,8 @@ pub struct ForwardSpec {
     pub failover: Vec<u16>,
     /// Calls that may be open at once, those included that ended less than half a minute ago; default 0: by memory.
     pub max_transactions: usize,
+    /// PEM file: the roots by which the certificates of targets are verified; default: those of the system.
+    pub ca: Option<PathBuf>,
 }
 
 /// `sip.advertise`: an address with port for each transport; default: that of the listener, and where that is a
@@ -72,6 +74,8 @@ pub struct AdvertiseSpec {
     pub udp: Option<String>,
     /// Over TCP.
     pub tcp: Option<String>,
+    /// Over TLS.
+    pub tls: Option<String>,
 }
 
 /// The `[sip.tls]` section.
@@ -178,6 +182,7 @@ impl Default for ForwardSpec {
             invite_timeout: 180,
             failover: vec![408, 500, 502, 503, 504, 580],
             max_transactions: 0,
+            ca: None,
         }
     }
 }

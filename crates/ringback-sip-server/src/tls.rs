@@ -55,6 +55,45 @@ fn server_config(
     builder.with_single_cert(chain, key).map(Arc::new)
 }
 
+/// Loads how targets are reached over TLS: by the roots in a file, or those of the system, and with our own
+/// certificate where one is asked for.
+///
+/// # Errors
+/// The roots cannot be used. A wrong certificate of our own has been told of already.
+pub(crate) fn client(
+    ca: Option<&Path>,
+    own: Option<(&Path, &Path)>,
+) -> Result<Arc<rustls::ClientConfig>, Option<SipConfigError>> {
+    const KEY: &str = "sip.forward.ca";
+    let mut roots = RootCertStore::empty();
+    if let Some(path) = ca {
+        for root in certificates(KEY, path).map_err(Some)? {
+            roots
+                .add(root)
+                .map_err(|error| Some(pem(KEY, path, error)))?;
+        }
+    } else {
+        // Without any, no target is reached over TLS, and each attempt says why.
+        let found = rustls_native_certs::load_native_certs();
+        roots.add_parsable_certificates(found.certs);
+    }
+    let builder = rustls::ClientConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .map_err(|_| None)?
+        .with_root_certificates(roots);
+    let config = match own {
+        None => builder.with_no_client_auth(),
+        Some((certificate, key)) => {
+            let chain = certificates("sip.tls.certificate", certificate).map_err(|_| None)?;
+            let key = PrivateKeyDer::from_pem_file(key).map_err(|_| None)?;
+            builder
+                .with_client_auth_cert(chain, key)
+                .map_err(|_| None)?
+        }
+    };
+    Ok(Arc::new(config))
+}
+
 /// The verifier of client certificates by the roots in a file.
 fn client_roots(path: &Path) -> Result<Arc<dyn ClientCertVerifier>, SipConfigError> {
     const KEY: &str = "sip.tls.client-ca";

@@ -1,6 +1,7 @@
 //! How calls are sent on: `sip.mode`, `sip.advertise` and `[sip.forward]`, checked.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ringback_sip_proxy::Settings;
@@ -8,6 +9,7 @@ use ringback_sip_proxy::Settings;
 use crate::config::problem::{ConfigProblem, Problems};
 use crate::config::word_problem;
 use crate::spec::SipSpec;
+use crate::tls;
 
 /// How calls are sent on.
 #[derive(Clone, Debug)]
@@ -16,10 +18,10 @@ pub(crate) struct ForwardConfig {
     pub(crate) settings: Settings,
     /// Calls that may be open at once.
     pub(crate) max_transactions: usize,
-    /// Our address over UDP in what is sent on, if it is not the listener's.
-    pub(crate) advertised_udp: Option<SocketAddr>,
-    /// The same over TCP.
-    pub(crate) advertised_tcp: Option<SocketAddr>,
+    /// Our addresses over UDP, TCP and TLS in what is sent on, where they are not the listeners'.
+    pub(crate) advertised: [Option<SocketAddr>; 3],
+    /// How targets are reached over TLS; `None`: nothing is sent on.
+    pub(crate) tls: Option<Arc<rustls::ClientConfig>>,
 }
 
 impl ForwardConfig {
@@ -68,8 +70,12 @@ impl ForwardConfig {
                 0 => by_memory(),
                 most => most,
             },
-            advertised_udp: advertised("udp", &spec.advertise.udp),
-            advertised_tcp: advertised("tcp", &spec.advertise.tcp),
+            advertised: [
+                advertised("udp", &spec.advertise.udp),
+                advertised("tcp", &spec.advertise.tcp),
+                advertised("tls", &spec.advertise.tls),
+            ],
+            tls: read_tls(spec, problems),
         }
     }
 }
@@ -81,6 +87,31 @@ pub(super) fn mode(key: &str, word: &str, problems: &mut Problems) -> bool {
         problems.0.push(problem);
     }
     word == "forward"
+}
+
+/// Reads how targets are reached over TLS, if there may be any.
+fn read_tls(spec: &SipSpec, problems: &mut Problems) -> Option<Arc<rustls::ClientConfig>> {
+    let forwards = |mode: &String| mode == "forward";
+    let is_on = forwards(&spec.mode)
+        || spec
+            .peers
+            .iter()
+            .any(|peer| peer.mode.as_ref().is_some_and(forwards));
+    if !is_on && spec.forward.ca.is_none() {
+        return None;
+    }
+    let own = spec
+        .tls
+        .certificate
+        .as_deref()
+        .zip(spec.tls.private_key.as_deref());
+    match tls::client(spec.forward.ca.as_deref(), own) {
+        Ok(config) => Some(config),
+        Err(problem) => {
+            problems.0.extend(problem);
+            None
+        }
+    }
 }
 
 /// Calls for which a quarter of the machine's memory is enough.

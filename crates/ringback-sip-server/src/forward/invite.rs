@@ -9,6 +9,7 @@ use smallvec::SmallVec;
 
 use crate::counters::Refused;
 use crate::forward::Forward;
+use crate::forward::target::Sending;
 use crate::redirect::answer::Verdict;
 use crate::redirect::effect::{Effect, Outcome};
 use crate::redirect::plan::Plan;
@@ -71,20 +72,29 @@ impl Redirect {
         plan: &Plan,
     ) -> Option<ProxyPlan> {
         let sender = call.source.peer;
-        let target = |uri: &[u8]| forward.ways.target(uri, sender, snapshot.policy);
-        let (targets, headers): (Vec<Target>, Arc<[u8]>) = match plan {
+        let sending = Sending {
+            sender,
+            call_id: call.invite.call_id(),
+            policy: snapshot.policy,
+            names: &forward.names,
+        };
+        let mut targets: Vec<Target> = Vec::new();
+        let mut add = |uri: &[u8]| forward.ways.add_targets(uri, sending, &mut targets);
+        let headers: Arc<[u8]> = match plan {
             Plan::Forward { next_hop } => {
                 let uri = self.redirector.next_hop_uri(&call.invite, next_hop)?;
-                (vec![target(&uri)?], Arc::from(*b""))
+                add(&uri);
+                Arc::from(*b"")
             }
             Plan::Decided(decided) if decided.answer.is_refusal() => return None,
             Plan::Decided(decided) => {
                 let mut ordered = SmallVec::new();
                 order_targets(&decided.targets, call.invite.call_id(), &mut ordered);
                 let uris = ordered.iter().map(|planned| planned.contact.uri());
-                let targets = usable(uris, call.invite.is_sips());
-                let targets = targets.into_iter().filter_map(target).collect();
-                (targets, decided.answer.header_lines().into())
+                usable(uris, call.invite.is_sips())
+                    .into_iter()
+                    .for_each(add);
+                decided.answer.header_lines().into()
             }
         };
         (!targets.is_empty()).then(|| ProxyPlan {

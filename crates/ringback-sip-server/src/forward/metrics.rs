@@ -58,8 +58,8 @@ impl ForwardCounters {
         self.strays.bump_shared();
     }
 
-    /// Appends all metrics; `open` is the number of calls.
-    pub(crate) fn write(&self, open: usize, out: &mut String) {
+    /// Appends all metrics; `open` is the number of calls, `names` of names by [`NAME_STATES`].
+    pub(crate) fn write(&self, open: usize, names: [usize; 3], out: &mut String) {
         let head = |out: &mut String, name: &str, kind: &str, help: &str| {
             let _infallible = write!(
                 out,
@@ -109,6 +109,15 @@ impl ForwardCounters {
             "Forwarded calls that are open, those included that ended less than 32 s ago",
         );
         line(out, "transactions", &open);
+        head(
+            out,
+            "names",
+            "gauge",
+            "Names of targets, by whether they lead anywhere",
+        );
+        for (state, count) in NAME_STATES.iter().zip(names) {
+            line(out, &format!("names{{state=\"{state}\"}}"), &count);
+        }
         const FIRST: &str = "first_reply_seconds";
         head(
             out,
@@ -135,6 +144,9 @@ const CAUSES: [(Cause, &str); 4] = [
     (Cause::Transport, "transport"),
     (Cause::Status, "status"),
 ];
+
+/// The states of the names of targets.
+pub(crate) const NAME_STATES: [&str; 3] = ["resolved", "nowhere", "unknown"];
 
 /// The first final status.
 const FIRST_STATUS: usize = 200;

@@ -15,11 +15,14 @@ use foldhash::fast::RandomState;
 use ringback_sip_proto::message::Framing;
 use ringback_sip_proto::{Frame, Message, PONG, StreamFramer, Transport};
 use ringback_sip_proxy::{Cause, Keys, Transmit};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use rustls_pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout, timeout_at};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 use crate::forward::inbox::Handed;
 use crate::program::Program;
@@ -33,10 +36,13 @@ pub(crate) struct Streams {
     /// The number of the next one.
     next: AtomicU64,
     /// Those that we opened, by the address that was dialled.
-    opened: DashMap<(Transport, SocketAddr), mpsc::Sender<Outgoing>, RandomState>,
+    opened: DashMap<Dialled, mpsc::Sender<Outgoing>, RandomState>,
     /// Where their tasks run.
     pub(crate) runtime: OnceLock<Handle>,
 }
+
+/// What a connection that we opened is known by.
+type Dialled = (Transport, SocketAddr, u32);
 
 /// A request for a target.
 #[derive(Debug)]
@@ -90,18 +96,20 @@ impl Streams {
         }
     }
 
-    /// Sends a request to a target, over the connection that is open, or a new one.
+    /// Sends a request to a target, over the connection that is open, or a new one. `socket` is that of the
+    /// [`Hop`](ringback_sip_proxy::Hop).
     pub(crate) fn send_out<P: Program>(
         &self,
         shared: &Arc<Shared<P>>,
         transmit: &Transmit<'_>,
+        socket: u32,
         branch: (u16, u64),
     ) {
         let outgoing = Outgoing {
             bytes: transmit.bytes.into(),
             branch,
         };
-        let key = (transmit.transport, transmit.address);
+        let key = (transmit.transport, transmit.address, socket);
         let outgoing = match self.opened.get(&key) {
             None => outgoing,
             Some(sender) => match sender.try_send(outgoing) {
@@ -113,7 +121,7 @@ impl Streams {
                 Err(mpsc::error::TrySendError::Closed(outgoing)) => outgoing,
             },
         };
-        let Some(runtime) = self.runtime.get().filter(|_| key.0 == Transport::Tcp) else {
+        let Some(runtime) = self.runtime.get() else {
             return failed(shared, branch, Cause::Transport);
         };
         let (sender, receiver) = mpsc::channel(MOST_WAITING);
@@ -136,7 +144,7 @@ impl Streams {
             async move {
                 let mut connection = Connection {
                     shared,
-                    address: key.1,
+                    dialled: key,
                     waiting: receiver,
                     open: HashMap::default(),
                 };
@@ -156,7 +164,7 @@ struct Connection<P> {
     /// The state shared by all threads.
     shared: Arc<Shared<P>>,
     /// The target.
-    address: SocketAddr,
+    dialled: Dialled,
     /// What is to be sent.
     waiting: mpsc::Receiver<Outgoing>,
     /// Branches that were sent over it and had no reply.
@@ -166,7 +174,8 @@ struct Connection<P> {
 impl<P: Program> Connection<P> {
     /// Opens it, and serves it to its end; gives why it ended.
     async fn run(&mut self) -> Cause {
-        let mut stream = match timeout(OPENING_TIME, TcpStream::connect(self.address)).await {
+        let (transport, address, socket) = self.dialled;
+        let stream = match timeout(OPENING_TIME, TcpStream::connect(address)).await {
             Ok(Ok(stream)) => stream,
             Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => {
                 return Cause::Refused;
@@ -174,6 +183,30 @@ impl<P: Program> Connection<P> {
             Ok(Err(_)) | Err(_) => return Cause::Transport,
         };
         let _best_effort = stream.set_nodelay(true);
+        if transport != Transport::Tls {
+            return self.serve(stream).await;
+        }
+        match timeout(HANDSHAKE_TIME, self.secure(stream, socket)).await {
+            Ok(Ok(stream)) => self.serve(stream).await,
+            Ok(Err(error)) => {
+                tracing::warn!(%address, %error, "a target cannot be reached over TLS");
+                Cause::Transport
+            }
+            Err(_) => Cause::Transport,
+        }
+    }
+
+    /// Does the handshake of TLS.
+    async fn secure(&self, stream: TcpStream, socket: u32) -> io::Result<TlsStream<TcpStream>> {
+        let config = self.shared.policy.load().forward.tls.clone();
+        let name = self.shared.forward.ways.certified(socket);
+        let (config, name) = config.zip(name).ok_or(io::ErrorKind::NotConnected)?;
+        let name = ServerName::try_from(name.to_string()).map_err(io::Error::other)?;
+        TlsConnector::from(config).connect(name, stream).await
+    }
+
+    /// Serves it to its end.
+    async fn serve(&mut self, mut stream: impl AsyncRead + AsyncWrite + Unpin) -> Cause {
         let mut phase = self.shared.phase();
         let mut framer = StreamFramer::new();
         let mut room = vec![0; READ_BYTES];
@@ -184,7 +217,11 @@ impl<P: Program> Connection<P> {
                 outgoing = self.waiting.recv() => {
                     let Some(outgoing) = outgoing else { return Cause::Transport };
                     self.open.insert(outgoing.branch, ());
-                    let written = timeout(WRITE_TIME, stream.write_all(&outgoing.bytes)).await;
+                    let written = timeout(WRITE_TIME, async {
+                        stream.write_all(&outgoing.bytes).await?;
+                        stream.flush().await
+                    });
+                    let written = written.await;
                     if !matches!(written, Ok(Ok(()))) {
                         return Cause::Transport;
                     }
@@ -204,12 +241,16 @@ impl<P: Program> Connection<P> {
     }
 
     /// Takes every complete message; false if the connection must end. Requests of a target are not served.
-    async fn take(&mut self, framer: &mut StreamFramer, stream: &mut TcpStream) -> bool {
+    async fn take(
+        &mut self,
+        framer: &mut StreamFramer,
+        stream: &mut (impl AsyncWrite + Unpin),
+    ) -> bool {
         loop {
             match framer.next_frame() {
                 Frame::Incomplete => return true,
                 Frame::Ping => {
-                    if stream.write_all(PONG).await.is_err() {
+                    if stream.write_all(PONG).await.is_err() || stream.flush().await.is_err() {
                         return false;
                     }
                 }
@@ -250,6 +291,9 @@ const MOST_WAITING: usize = 4_096;
 
 /// How long a connection may take to open.
 const OPENING_TIME: Duration = Duration::from_secs(1);
+
+/// How long the handshake of TLS may take.
+const HANDSHAKE_TIME: Duration = Duration::from_secs(3);
 
 /// How long a target may take to read a request.
 const WRITE_TIME: Duration = Duration::from_secs(10);

@@ -1,4 +1,4 @@
-//! Where a target leads: from its URI to an address, a transport, and our own address on that way.
+//! Where a target leads: from its URI to addresses, a transport, and our own address on that way.
 
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::Arc;
@@ -6,10 +6,13 @@ use std::sync::Arc;
 use dashmap::DashMap;
 use foldhash::fast::RandomState;
 use parking_lot::RwLock;
+use ringback_routing::order_targets;
 use ringback_sip_proto::{Scheme, Transport, Uri};
 use ringback_sip_proxy::{Hop, Target};
+use smallvec::SmallVec;
 
 use crate::config::forward::ForwardConfig;
+use crate::forward::names::{Named, Names};
 use crate::peers::Peer;
 use crate::policy::Policy;
 use crate::server::BoundAddresses;
@@ -21,14 +24,42 @@ pub(crate) struct Ways {
     udp: Vec<SocketAddr>,
     /// TCP listeners.
     tcp: Vec<SocketAddr>,
-    /// Our addresses in what is sent on, if not the listeners'.
-    advertised: [Option<SocketAddr>; 2],
+    /// TLS listeners.
+    tls: Vec<SocketAddr>,
+    /// Our addresses over UDP, TCP and TLS in what is sent on, if not the listeners'.
+    advertised: [Option<SocketAddr>; 3],
     /// UDP threads of each UDP listener.
     threads_of_listener: usize,
     /// Our addresses that have been in a `Via`.
     own: RwLock<Vec<SocketAddr>>,
     /// The ways known already; `None`: it leads back to ourselves, or there is none.
-    hops: DashMap<(Transport, SocketAddr), Option<Arc<Hop>>, RandomState>,
+    hops: DashMap<Way, Option<Arc<Hop>>, RandomState>,
+    /// The names that certificates must show; their places are the sockets of [`Hop`]s over TLS.
+    certified: RwLock<Vec<Arc<str>>>,
+}
+
+/// What a way is known by.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Way {
+    /// Over what.
+    transport: Transport,
+    /// Where to.
+    address: SocketAddr,
+    /// The name that the certificate must show, over TLS.
+    certified: Option<Box<str>>,
+}
+
+/// Who sends a call where.
+#[derive(Clone, Copy)]
+pub(crate) struct Sending<'s> {
+    /// The sender.
+    pub(crate) sender: &'s Peer,
+    /// `Call-ID`, which chooses among the servers of a name.
+    pub(crate) call_id: &'s [u8],
+    /// The rules in force.
+    pub(crate) policy: &'s Policy,
+    /// The names that are known.
+    pub(crate) names: &'s Names,
 }
 
 impl Ways {
@@ -37,10 +68,12 @@ impl Ways {
         Self {
             udp: addresses.udp.clone(),
             tcp: addresses.tcp.clone(),
-            advertised: [config.advertised_udp, config.advertised_tcp],
+            tls: addresses.tls.clone(),
+            advertised: config.advertised,
             threads_of_listener: (threads / addresses.udp.len().max(1)).max(1),
             own: RwLock::default(),
             hops: DashMap::default(),
+            certified: RwLock::default(),
         }
     }
 
@@ -54,82 +87,98 @@ impl Ways {
         listener as usize * self.threads_of_listener
     }
 
-    /// The target of this URI for a call of this sender; `None`: it is no URI that a request can go to. Where it
-    /// leads is not known for a name, and not used if it leads back to ourselves.
-    pub(crate) fn target(&self, uri: &[u8], sender: &Peer, policy: &Policy) -> Option<Target> {
-        let read = Uri::parse(uri).ok()?;
+    /// The name that the certificate must show on a way over TLS with this socket.
+    pub(crate) fn certified(&self, socket: u32) -> Option<Arc<str>> {
+        self.certified.read().get(socket as usize).cloned()
+    }
+
+    /// Adds what a call may try for this URI, in order: several addresses if its name has several servers. What is
+    /// not known, or leads back to ourselves, is added without a way. Nothing is added if it is no URI that a request
+    /// can go to.
+    pub(crate) fn add_targets(&self, uri: &[u8], sending: Sending<'_>, targets: &mut Vec<Target>) {
+        let Ok(read) = Uri::parse(uri) else { return };
         if !matches!(read.scheme(), Scheme::Sip | Scheme::Sips) {
-            return None;
+            return;
         }
         // RFC 3261 §19.1.1: what no request URI holds.
         let headers = read.headers().map_or(0, |headers| headers.len() + 1);
-        let text = uri.get(..uri.len().saturating_sub(headers))?;
-        let text: Arc<str> = std::str::from_utf8(text).ok()?.into();
-        let over_tcp = read
-            .param("transport")
-            .map(|word| word.eq_ignore_ascii_case(b"tcp"));
-        let address = address(&read);
-        let hop = |transport| address.and_then(|address| self.hop(transport, address));
-        let is_secure = read.scheme() == Scheme::Sips;
-        let way = if is_secure {
-            None
-        } else if over_tcp == Some(true) {
-            hop(Transport::Tcp)
-        } else {
-            hop(Transport::Udp)
+        let text = uri.get(..uri.len().saturating_sub(headers));
+        let Some(text) = text.and_then(|text| std::str::from_utf8(text).ok()) else {
+            return;
         };
-        let receiver = address.and_then(|address| policy.source(address.ip()));
-        Some(Target {
-            uri: text,
+        let text: Arc<str> = text.into();
+        let before = targets.len();
+        for (transport, address) in destinations(&read, sending) {
+            let Some(hop) = self.hop(transport, address, &read) else {
+                continue;
+            };
+            let receiver = sending.policy.source(address.ip());
             // Where the URI names no transport, a long request goes over TCP.
-            large: way
-                .is_some()
-                .then_some(())
-                .filter(|()| over_tcp.is_none())
-                .and_then(|()| hop(Transport::Tcp)),
-            hop: way,
-            is_down: false,
-            keeps_identity: sender.trusts_identity
-                && receiver.is_some_and(|receiver| receiver.peer.is_trusted),
-        })
+            let is_free = transport == Transport::Udp && read.param("transport").is_none();
+            targets.push(Target {
+                uri: Arc::clone(&text),
+                hop: Some(hop),
+                large: is_free
+                    .then(|| self.hop(Transport::Tcp, address, &read))
+                    .flatten(),
+                is_down: false,
+                keeps_identity: sending.sender.trusts_identity
+                    && receiver.is_some_and(|receiver| receiver.peer.is_trusted),
+            });
+            if targets.len() - before >= MOST_TRIED {
+                return;
+            }
+        }
+        if targets.len() == before {
+            targets.push(Target {
+                uri: text,
+                hop: None,
+                large: None,
+                is_down: false,
+                keeps_identity: false,
+            });
+        }
     }
 
     /// Whether a sent-by is one of ours.
     pub(crate) fn is_own(&self, host: &[u8], port: Option<u16>) -> bool {
-        let host = host
-            .strip_prefix(b"[")
-            .and_then(|host| host.strip_suffix(b"]"))
-            .unwrap_or(host);
-        let ip: Option<IpAddr> = std::str::from_utf8(host)
-            .ok()
-            .and_then(|host| host.parse().ok());
-        let address = ip.map(|ip| SocketAddr::new(ip, port.unwrap_or(DEFAULT_PORT)));
+        let address = literal(host).map(|ip| SocketAddr::new(ip, port.unwrap_or(DEFAULT_PORT)));
         address.is_some_and(|address| self.own.read().contains(&address))
     }
 
     /// The way to an address; `None`: it leads back to ourselves, or no listener of ours is on it.
-    fn hop(&self, transport: Transport, address: SocketAddr) -> Option<Arc<Hop>> {
-        let key = (transport, address);
-        if let Some(known) = self.hops.get(&key) {
+    fn hop(&self, transport: Transport, address: SocketAddr, uri: &Uri<'_>) -> Option<Arc<Hop>> {
+        let certified = (transport == Transport::Tls)
+            .then(|| std::str::from_utf8(uri.host()?.as_bytes()).ok())
+            .flatten()
+            .map(|host| host.trim_matches(['[', ']']).to_ascii_lowercase().into());
+        let way = Way {
+            transport,
+            address,
+            certified,
+        };
+        if let Some(known) = self.hops.get(&way) {
             return known.clone();
         }
-        let hop = self.find(transport, address);
+        let hop = self.find(&way);
         if hop.is_none() {
             tracing::warn!(%address, ?transport, "this target is not used: it leads back to this server, or nowhere");
         }
         if self.hops.len() >= MOST_HOPS {
             self.hops.clear();
         }
-        self.hops.insert(key, hop.clone());
+        self.hops.insert(way, hop.clone());
         hop
     }
 
     /// Looks for the way.
-    fn find(&self, transport: Transport, address: SocketAddr) -> Option<Arc<Hop>> {
+    fn find(&self, way: &Way) -> Option<Arc<Hop>> {
+        let address = way.address;
         let local = local_address(address)?;
-        let (listeners, advertised) = match transport {
+        let (listeners, advertised) = match way.transport {
             Transport::Udp => (&self.udp, self.advertised[0]),
-            Transport::Tcp | Transport::Tls => (&self.tcp, self.advertised[1]),
+            Transport::Tcp => (&self.tcp, self.advertised[1]),
+            Transport::Tls => (&self.tls, self.advertised[2]),
         };
         let is_ours = |listener: &SocketAddr| {
             listener.port() == address.port()
@@ -149,8 +198,13 @@ impl Ways {
                     .iter()
                     .position(|listener| serves(listener) && listener.ip().is_unspecified())
             })
-            .or_else(|| listeners.iter().position(serves))?;
-        let mut own = *listeners.get(index)?;
+            .or_else(|| listeners.iter().position(serves));
+        let mut own = match index.and_then(|index| listeners.get(index)) {
+            Some(listener) => *listener,
+            // Replies come back over the connection; a sent-by is wanted all the same.
+            None if way.transport == Transport::Tls => SocketAddr::new(local, DEFAULT_PORT + 1),
+            None => return None,
+        };
         if own.ip().is_unspecified() {
             own.set_ip(local);
         }
@@ -159,28 +213,70 @@ impl Ways {
         if !known.contains(&own) {
             known.push(own);
         }
+        let socket = match &way.certified {
+            Some(name) => self.certify(name),
+            None => index.unwrap_or_default(),
+        };
         Some(Arc::new(Hop {
-            transport,
+            transport: way.transport,
             address,
             sent_by: own.to_string().into(),
-            socket: u32::try_from(index).unwrap_or(u32::MAX),
+            socket: u32::try_from(socket).unwrap_or(u32::MAX),
         }))
+    }
+
+    /// The place of a name that a certificate must show.
+    fn certify(&self, name: &str) -> usize {
+        let mut certified = self.certified.write();
+        let known = certified.iter().position(|known| **known == *name);
+        known.unwrap_or_else(|| {
+            certified.push(name.into());
+            certified.len() - 1
+        })
     }
 }
 
-/// The address in a URI, if it is none that a name stands for.
-fn address(uri: &Uri<'_>) -> Option<SocketAddr> {
-    let literal = |text: &[u8]| std::str::from_utf8(text).ok()?.parse::<IpAddr>().ok();
+/// Where a URI leads: its address, or those of the servers of its name, best first.
+fn destinations(uri: &Uri<'_>, sending: Sending<'_>) -> SmallVec<[(Transport, SocketAddr); 2]> {
+    if let Some(named) = Named::of(uri) {
+        let known = sending.names.destinations(&named).unwrap_or_default();
+        let mut ordered = SmallVec::new();
+        order_targets(&**known, sending.call_id, &mut ordered);
+        return ordered
+            .iter()
+            .map(|destination| (destination.transport, destination.address))
+            .collect();
+    }
+    let is_secure = uri.scheme() == Scheme::Sips;
+    let transport = match uri.param("transport") {
+        _ if is_secure => Transport::Tls,
+        None => Transport::Udp,
+        Some(word) if word.eq_ignore_ascii_case(b"udp") => Transport::Udp,
+        Some(word) if word.eq_ignore_ascii_case(b"tcp") => Transport::Tcp,
+        Some(_) => return SmallVec::new(),
+    };
     let ip = match uri.param("maddr") {
-        Some(address) => literal(address)?,
-        None => uri.host()?.ip()?,
+        Some(address) => literal(address),
+        None => uri.host().and_then(|host| host.ip()),
     };
-    let default = if uri.scheme() == Scheme::Sips {
-        DEFAULT_PORT + 1
-    } else {
-        DEFAULT_PORT
-    };
-    Some(SocketAddr::new(ip, uri.port().unwrap_or(default)))
+    let default = DEFAULT_PORT + u16::from(is_secure);
+    ip.map(|ip| {
+        (
+            transport,
+            SocketAddr::new(ip, uri.port().unwrap_or(default)),
+        )
+    })
+    .into_iter()
+    .collect()
+}
+
+/// An address, an IPv6 one with or without its brackets.
+fn literal(text: &[u8]) -> Option<IpAddr> {
+    let text = std::str::from_utf8(text).ok()?;
+    text.trim_start_matches('[')
+        .trim_end_matches(']')
+        .parse()
+        .ok()
 }
 
 /// The address that the system would send from; nothing is sent.
@@ -200,3 +296,6 @@ const DEFAULT_PORT: u16 = 5060;
 
 /// How many ways are kept.
 const MOST_HOPS: usize = 65_536;
+
+/// How many servers of one name a call tries.
+const MOST_TRIED: usize = 4;

@@ -294,10 +294,12 @@ impl<P: Program> Forwarding<P> {
                     Way::Out { socket, branch } => {
                         if transmit.transport != Transport::Udp {
                             let thread = u16::try_from(self.thread).unwrap_or_default();
-                            shared
-                                .forward
-                                .streams
-                                .send_out(&shared, &transmit, (thread, branch));
+                            shared.forward.streams.send_out(
+                                &shared,
+                                &transmit,
+                                socket,
+                                (thread, branch),
+                            );
                         } else if socket == own {
                             put(out, None, &transmit);
                         } else {

@@ -11,12 +11,12 @@ use crate::support::{
 };
 
 /// A target of calls.
-struct Agent {
+pub(crate) struct Agent {
     socket: UdpSocket,
 }
 
 impl Agent {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let socket = UdpSocket::bind("127.0.0.2:0").unwrap();
         socket.set_read_timeout(Some(PATIENCE)).unwrap();
         Self { socket }
@@ -33,21 +33,25 @@ impl Agent {
         (String::from_utf8(room[..length].to_vec()).unwrap(), from)
     }
 
+    pub(crate) fn port(&self) -> u16 {
+        self.socket.local_addr().unwrap().port()
+    }
+
     /// The next request, which has this method.
-    fn expect(&self, method: &str) -> (String, SocketAddr) {
+    pub(crate) fn expect(&self, method: &str) -> (String, SocketAddr) {
         let (request, from) = self.receive();
         assert!(request.starts_with(method), "{request}");
         (request, from)
     }
 
-    fn reply(&self, (request, from): &(String, SocketAddr), status: &str) {
+    pub(crate) fn reply(&self, (request, from): &(String, SocketAddr), status: &str) {
         let reply = reply_to(request, status);
         self.socket.send_to(reply.as_bytes(), from).unwrap();
     }
 }
 
 /// The reply to a request.
-fn reply_to(request: &str, status: &str) -> String {
+pub(crate) fn reply_to(request: &str, status: &str) -> String {
     let mut reply = format!("SIP/2.0 {status}\r\n");
     for line in request.lines() {
         let name = line.split(':').next().unwrap();
@@ -67,7 +71,7 @@ fn start(toml: &str, targets: &[String]) -> TestServer {
     server
 }
 
-fn set_targets(server: &TestServer, targets: &[String]) {
+pub(crate) fn set_targets(server: &TestServer, targets: &[String]) {
     server.program.change_agent(CALLBACK, |agent| {
         agent.targets = (0..)
             .zip(targets)
@@ -77,7 +81,7 @@ fn set_targets(server: &TestServer, targets: &[String]) {
 }
 
 /// Waits for a reply with this status; others before it are provisional.
-fn wait_for(client: &Client, wanted: u16) -> String {
+pub(crate) fn wait_for(client: &Client, wanted: u16) -> String {
     loop {
         let reply = client.receive();
         if status(&reply) == wanted {
@@ -88,7 +92,7 @@ fn wait_for(client: &Client, wanted: u16) -> String {
 }
 
 /// A value of a metric of forwarding; 0 if there is none.
-fn metric(server: &TestServer, name: &str) -> u64 {
+pub(crate) fn metric(server: &TestServer, name: &str) -> u64 {
     let mut page = String::new();
     server.server.write_metrics(&mut page);
     let prefix = format!("ringback_forward_{name} ");

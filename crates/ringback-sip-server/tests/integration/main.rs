@@ -4,6 +4,8 @@
 mod forward;
 #[cfg(test)]
 mod learning;
+#[cfg(test)]
+mod names;
 mod observation;
 #[cfg(test)]
 mod peers;

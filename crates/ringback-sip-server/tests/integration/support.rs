@@ -123,6 +123,11 @@ pub(crate) struct TestServer {
 impl TestServer {
     /// Starts a server on free ports with this `[sip]` section added.
     pub(crate) fn start(toml: &str) -> Self {
+        Self::start_with(toml, |_| {})
+    }
+
+    /// The same, after something was done to the server.
+    pub(crate) fn start_with(toml: &str, prepare: impl FnOnce(&SipServer<SharedProgram>)) -> Self {
         let mut spec: SipSpec = toml::from_str(toml).unwrap();
         if spec.udp == SipSpec::default().udp {
             spec.udp = vec!["127.0.0.1:0".to_owned()];
@@ -131,6 +136,7 @@ impl TestServer {
         let program = Arc::new(program());
         let config = SipConfig::try_from(spec).unwrap();
         let server = SipServer::bind(config, [7; 16], SharedProgram(Arc::clone(&program))).unwrap();
+        prepare(&server);
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .enable_all()
