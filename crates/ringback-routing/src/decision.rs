@@ -386,7 +386,7 @@ fn returned_call<'d>(
     let dialed = place.number.subscriber;
     let mut from_other_number = None;
     let mut failure = None;
-    for call in contacts.calls(place.environment.slot, contact)?.iter() {
+    for call in contacts.calls(place.number.environment, contact)?.iter() {
         // Deleting an agent deletes its calls, even where the index still holds some.
         let Some(source) = place.directory.agent(call.source) else {
             continue;

@@ -10,20 +10,21 @@ use crate::{
     TokenHash, TokenId,
 };
 
-/// A tenant and its settings.
+/// A tenant and its settings. What every call needs comes first, side by side in memory.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[repr(C)]
 pub struct Environment {
     /// Its identifier.
     pub id: EnvironmentId,
-    /// Its name, set by the administrator.
-    pub name: String,
+    /// How old a call may be and still be returned, in seconds, where the role sets no window.
+    pub recency_window_seconds: u64,
     /// Country in which numbers without `+` are read.
     pub default_country: Option<Country>,
     /// How digits without `+` or international prefix are read.
     #[serde(default)]
     pub number_form: NumberForm,
-    /// How old a call may be and still be returned, in seconds, where the role sets no window.
-    pub recency_window_seconds: u64,
+    /// Its name, set by the administrator.
+    pub name: String,
     /// SIP URI with placeholders, such as `{agent_id}`, for agents that have no targets of their own.
     pub target_template: Option<String>,
     /// Where calls go when no agent takes them.

@@ -93,11 +93,15 @@ impl UserSet {
     /// every user.
     #[must_use]
     pub fn of_user(user: &[u8]) -> Self {
-        match user.last() {
-            Some(last) if !user.contains(&b'%') => Self(bit(user.len(), *last)),
-            Some(_) => Self::ALL,
-            None => Self(bit(0, 0)),
+        if user.contains(&b'%') {
+            return Self::ALL;
         }
+        let (first, last) = (user.first().copied(), user.last().copied());
+        Self(bit(
+            user.len(),
+            first.unwrap_or_default(),
+            last.unwrap_or_default(),
+        ))
     }
 
     /// The users that a target may have, once its placeholders are filled in; every user where that is not clear.
@@ -111,9 +115,11 @@ impl UserSet {
         }
         let user = userinfo.split_once(':').map_or(userinfo, |(user, _)| user);
         match user {
-            "{agent_id}" | "{source_agent_id}" => b"0123456789abcdef"
-                .iter()
-                .fold(Self::NONE, |users, last| users.with(Self(bit(36, *last)))),
+            "{agent_id}" | "{source_agent_id}" => {
+                b"0123456789abcdef".iter().fold(Self::NONE, |users, last| {
+                    users.with(Self(bit(ID_LENGTH, 0, *last)))
+                })
+            }
             _ if Placeholders::are_in(user) => Self::ALL,
             _ => Self::of_user(user.as_bytes()),
         }
@@ -130,15 +136,25 @@ impl UserSet {
     }
 }
 
-/// The bit for users with this length and last character. Numbers, names, identifiers and extensions differ in
-/// length, and two numbers of one length most often in their last digit.
-const fn bit(length: usize, last: u8) -> u64 {
-    let mixed = (length as u32)
+/// The bit for users with this length, first and last character. Numbers, names and extensions differ in length or in
+/// what kind of character comes first, and two numbers of one length most often in their last digit.
+const fn bit(length: usize, first: u8, last: u8) -> u64 {
+    let kind = match first {
+        // Identifiers begin with either kind, and one that is filled in later is known by its end alone.
+        _ if length == ID_LENGTH => 0,
+        b'+' => 1,
+        b'0'..=b'9' => 2,
+        _ => 0,
+    };
+    let mixed = (length as u32 * 4 + kind)
         .wrapping_mul(0x9e37_79b1)
         .wrapping_add(last as u32)
         .wrapping_mul(0x85eb_ca77);
     1 << (mixed >> 26)
 }
+
+/// The length of an identifier in its usual form.
+const ID_LENGTH: usize = 36;
 
 /// The list has a target.
 const SOME: u64 = 1;
@@ -170,6 +186,8 @@ mod tests {
     fn a_target_of_another_user_is_for_all() {
         let asked = UserSet::of_user(b"+551130000000");
         assert!(set(&["sip:agent-00017@h"]).has_one_for_all(asked));
+        // As long, with the same end.
+        assert!(set(&["sip:callback-0000@h"]).has_one_for_all(asked));
         assert!(set(&["sip:+551130000001:secret@h;x=y"]).has_one_for_all(asked));
         assert!(!set(&["sip:+551130000000@h"]).has_one_for_all(asked));
         assert!(!set(&["sip:%2b551130000000@h"]).has_one_for_all(asked));

@@ -38,7 +38,7 @@ pub(crate) fn warm<C: Contacts, const N: usize>(
 
 /// The contact whose calls the decision will look up, if any.
 fn contact(call: &Call<'_, '_>) -> Option<(EnvironmentSlot, E164)> {
-    Some((call.number?.environment.slot, call.caller.number()?))
+    Some((call.number?.number.environment, call.caller.number()?))
 }
 
 /// From this many contacts on, their agents are fetched too. For fewer, doing the lookups twice costs more time
