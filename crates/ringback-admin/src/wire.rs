@@ -5,7 +5,7 @@ use ringback_engine::{
     AgentView, Call, CommandError, DecisionRecord, NumberView, OwnerView, Surface,
 };
 use ringback_routing::{
-    Agent, AgentId, CallbackRole, Directory, DirectoryAgent, DirectoryNumber, Environment,
+    Agent, AgentSlot, CallbackRole, Directory, DirectoryAgent, DirectoryNumber, Environment,
     PhoneNumber, Target, Token,
 };
 
@@ -177,11 +177,12 @@ pub(crate) fn token_shown(token: &Token, secret: &str) -> api::TokenShown {
 
 /// A decision, with the agents as they are called now.
 pub(crate) fn decision(directory: &Directory, record: &DecisionRecord) -> api::Decision {
-    let agent = |id: AgentId| api::AgentOfDecision {
-        id,
-        name: directory
-            .agent_by_id(id)
-            .map(|agent| agent.record.name.clone()),
+    let agent = |slot: AgentSlot| {
+        let (_, id) = directory.identity(slot)?;
+        Some(api::AgentOfDecision {
+            id,
+            name: directory.agent(slot).map(|agent| agent.record.name.clone()),
+        })
     };
     api::Decision {
         at: record.at,
@@ -193,8 +194,8 @@ pub(crate) fn decision(directory: &Directory, record: &DecisionRecord) -> api::D
         from: record.caller.number(),
         outcome: record.outcome,
         reason: record.reason,
-        agent: record.agent.map(agent),
-        source_agent: record.source.map(agent),
+        agent: record.agent.and_then(agent),
+        source_agent: record.source.and_then(agent),
         sid: record.sid().to_owned(),
     }
 }

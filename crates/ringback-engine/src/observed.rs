@@ -17,7 +17,7 @@ use std::sync::Arc;
 use arrayvec::ArrayString;
 use parking_lot::{Mutex, MutexGuard};
 use ringback_routing::{
-    AgentId, Caller, Decision, Directory, DirectoryAgent, DirectoryEnvironment, E164,
+    AgentId, AgentSlot, Caller, Decision, Directory, DirectoryAgent, DirectoryEnvironment, E164,
     EnvironmentId, Outcome, Reason, Timestamp,
 };
 use tokio::sync::watch;
@@ -53,12 +53,10 @@ pub struct DecisionRecord {
     pub outcome: Outcome,
     /// The stable reason for the outcome.
     pub reason: Reason,
-    /// The environment of the dialed number.
-    pub environment: Option<EnvironmentId>,
-    /// The agent that took the call.
-    pub agent: Option<AgentId>,
+    /// The agent that took the call; [`Directory::identity`] tells which one it is, or was.
+    pub agent: Option<AgentSlot>,
     /// The agent whose call was returned.
-    pub source: Option<AgentId>,
+    pub source: Option<AgentSlot>,
     /// The first bytes of the call id.
     sid: ArrayString<SID_SHOWN>,
 }
@@ -98,7 +96,6 @@ impl DecisionRecord {
             caller: Caller::Invalid,
             outcome: Outcome::Refused,
             reason: Reason::NumberUnknown,
-            environment: None,
             agent: None,
             source: None,
             sid: ArrayString::new_const(),
@@ -121,10 +118,9 @@ impl DecisionRecord {
         self.caller = caller;
         self.outcome = decision.outcome;
         self.reason = decision.reason;
-        let environment = decision.environment;
-        self.environment = environment.map(|environment| environment.record.id);
-        self.agent = decision.agent.map(|agent| agent.record.id);
-        self.source = decision.source_agent.map(|agent| agent.record.id);
+        // Slots, because an agent's identifier is in memory that a decision does not read otherwise.
+        self.agent = decision.agent.map(|agent| agent.slot);
+        self.source = decision.source_agent.map(|agent| agent.slot);
         self.sid.clear();
         for chunk in sid.get(..SID_SHOWN).unwrap_or(sid).utf8_chunks() {
             // The rest of a long call id is dropped.

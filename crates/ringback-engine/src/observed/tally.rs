@@ -27,6 +27,8 @@ pub(crate) struct Tally {
     counts: BTreeMap<CountKey, u64>,
     /// SIP calls to be taken up.
     arrivals: Vec<Arrival>,
+    /// The indexes of their ways, while they are taken up.
+    indexes: Vec<u32>,
     /// The ways of calls since the latest roll-up began.
     ways: Ways,
     /// SIP calls to be made durable; their routes are indexes in `ways`.
@@ -54,6 +56,16 @@ pub(crate) struct Arrival {
     pub(crate) route: Route,
 }
 
+impl Arrival {
+    /// The way that the call took.
+    fn way(&self) -> Way {
+        Way {
+            route: self.route,
+            day: day_of(Timestamp::from_seconds(i64::from(self.second))),
+        }
+    }
+}
+
 impl Tally {
     /// Starts from stored counters, which contain the batches of this mark.
     pub(super) fn new(counts: StoredCounts, mark: CountMark) -> Self {
@@ -61,6 +73,7 @@ impl Tally {
             routed: RoutedTable::default(),
             counts: counts.into_iter().collect(),
             arrivals: Vec::new(),
+            indexes: Vec::new(),
             ways: Ways::default(),
             calls: Vec::new(),
             batches: VecDeque::new(),
@@ -106,34 +119,28 @@ impl Tally {
 
     /// Enters the arrivals; a Call-ID that is known is not counted again.
     pub(super) fn take_up(&mut self) {
-        self.routed
-            .warm(self.arrivals.iter().map(|arrival| arrival.sid_hash));
-        for arrival in self.arrivals.drain(..) {
-            let Arrival {
-                sid_hash,
-                second,
-                route,
-            } = arrival;
-            if !self
-                .routed
-                .insert(sid_hash, second, route.agent, route.source)
-            {
-                continue;
-            }
-            let day = day_of(Timestamp::from_seconds(i64::from(second)));
-            let route = self.ways.raise(Way { route, day });
+        let routed = &mut self.routed;
+        routed.warm(self.arrivals.iter().map(|arrival| arrival.sid_hash));
+        self.arrivals.retain(|arrival| {
+            let Route { agent, source, .. } = arrival.route;
+            routed.insert(arrival.sid_hash, arrival.second, agent, source)
+        });
+        let ways = self.arrivals.iter().map(Arrival::way);
+        self.ways.raise_all(ways, &mut self.indexes);
+        for (arrival, route) in self.arrivals.drain(..).zip(self.indexes.drain(..)) {
             // While storage fails or hangs, the list must not grow without limit: later calls are counted, but
             // forgotten after a restart.
             if self.calls.len() < PENDING_LIMIT {
                 self.calls.push(BatchCall {
-                    sid_hash,
-                    second,
+                    sid_hash: arrival.sid_hash,
+                    second: arrival.second,
                     route,
                 });
             }
         }
         if self.arrivals.capacity() > ARRIVALS_USUAL {
             self.arrivals = Vec::new();
+            self.indexes = Vec::new();
         }
     }
 

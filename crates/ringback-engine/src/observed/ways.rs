@@ -7,7 +7,9 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::hash::{Hash, Hasher};
+use std::hint::black_box;
 
+use arrayvec::ArrayVec;
 use foldhash::fast::RandomState;
 use ringback_routing::{AgentSlot, Directory, EnvironmentSlot};
 
@@ -60,11 +62,35 @@ pub(super) struct Ways {
 }
 
 impl Ways {
-    /// Counts a call; returns the index of its way.
-    pub(super) fn raise(&mut self, way: Way) -> u32 {
+    /// Counts calls by their ways, and appends the index of each way to `indexes`.
+    ///
+    /// All are looked up before any is counted, so that the reads from memory overlap.
+    pub(super) fn raise_all(
+        &mut self,
+        ways: impl Iterator<Item = Way> + Clone,
+        indexes: &mut Vec<u32>,
+    ) {
+        let from = indexes.len();
+        let known = &self.indexes;
+        indexes.extend(
+            ways.clone()
+                .map(|way| known.get(&way).copied().unwrap_or(NOWHERE)),
+        );
+        for (way, index) in ways.zip(indexes.iter_mut().skip(from)) {
+            if *index == NOWHERE {
+                *index = self.enter(way);
+            }
+            if let Some(count) = self.counts.get_mut(*index as usize) {
+                count.calls += 1;
+            }
+        }
+    }
+
+    /// The index of a way, which is entered if it is new.
+    fn enter(&mut self, way: Way) -> u32 {
         // There are no more ways than calls within a few minutes, so the index fits.
-        let next = u32::try_from(self.counts.len()).unwrap_or(u32::MAX);
-        let index = match self.indexes.entry(way) {
+        let next = u32::try_from(self.counts.len()).unwrap_or(NOWHERE);
+        match self.indexes.entry(way) {
             Entry::Occupied(known) => *known.get(),
             Entry::Vacant(new) => {
                 self.counts.push(WayCount {
@@ -75,36 +101,54 @@ impl Ways {
                 });
                 *new.insert(next)
             }
-        };
-        if let Some(count) = self.counts.get_mut(index as usize) {
-            count.calls += 1;
         }
-        index
     }
 
     /// Gives a batch, whose routes are indexes in this table, a list of routes of its own. Calls of a removed
     /// environment are dropped.
+    ///
+    /// Takes some calls at a time, and yields between: nobody waits for the batch, and the thread that answers calls
+    /// may need this core. Each step reads the memory of all of them before the next one needs it, so that the reads
+    /// overlap.
     pub(super) fn name_routes(&mut self, batch: &mut RoutedBatch, directory: &Directory) {
         self.batches += 1;
-        let routes = &mut batch.routes;
-        batch.calls.retain_mut(|call| {
-            let Some(count) = self.counts.get_mut(call.route as usize) else {
-                return false;
-            };
-            if count.batch != self.batches {
-                count.batch = self.batches;
-                count.index = NOWHERE;
-                if let (Some(route), Ok(index)) = (
-                    count.way.route.named(directory),
-                    u32::try_from(routes.len()),
-                ) {
-                    count.index = index;
-                    routes.push(route);
+        let mut unnamed: ArrayVec<usize, NAMED_AT_ONCE> = ArrayVec::new();
+        for calls in batch.calls.chunks_mut(NAMED_AT_ONCE) {
+            for call in &*calls {
+                let index = call.route as usize;
+                if let Some(count) = self.counts.get_mut(index)
+                    && count.batch != self.batches
+                {
+                    count.batch = self.batches;
+                    count.index = NOWHERE;
+                    unnamed.push(index);
                 }
             }
-            call.route = count.index;
-            call.route != NOWHERE
-        });
+            for count in unnamed.iter().filter_map(|index| self.counts.get(*index)) {
+                let Route { agent, source, .. } = count.way.route;
+                for slot in [agent, source].into_iter().flatten() {
+                    black_box(directory.identity(slot));
+                }
+            }
+            for index in unnamed.drain(..) {
+                let Some(count) = self.counts.get_mut(index) else {
+                    continue;
+                };
+                if let (Some(route), Ok(named)) = (
+                    count.way.route.named(directory),
+                    u32::try_from(batch.routes.len()),
+                ) {
+                    count.index = named;
+                    batch.routes.push(route);
+                }
+            }
+            for call in calls {
+                let count = self.counts.get(call.route as usize);
+                call.route = count.map_or(NOWHERE, |count| count.index);
+            }
+            std::thread::yield_now();
+        }
+        batch.calls.retain(|call| call.route != NOWHERE);
     }
 
     /// The ways and their numbers of calls.
@@ -165,6 +209,9 @@ impl Hash for Way {
         state.write_u64(day << 32 ^ u64::from(route.environment.0) << 8 ^ kind);
     }
 }
+
+/// How many calls of a batch get their routes at once: some microseconds of work.
+const NAMED_AT_ONCE: usize = 128;
 
 /// An index that no way has.
 const NOWHERE: u32 = u32::MAX;
