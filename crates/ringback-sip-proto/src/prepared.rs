@@ -5,6 +5,8 @@
 
 use std::ops::Range;
 
+use smallvec::SmallVec;
+
 use crate::reply::{write_end, write_header};
 use crate::uri::{HEADER, Scheme, TargetError, Uri, read_target};
 
@@ -73,7 +75,7 @@ impl<'a> Answer<'a> {
     }
 }
 
-/// A decision, ready to be written on replies.
+/// A decision, ready to be written on replies. Its text is kept inline, so that a reply waits for memory once.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PreparedAnswer {
     /// True if it is answered with 404 or 480.
@@ -83,16 +85,16 @@ pub struct PreparedAnswer {
     /// Where it is written.
     pub(crate) settings: Settings,
     /// The headers that tell it, if they are wanted, and the end of the reply.
-    pub(crate) tail: Box<[u8]>,
+    pub(crate) tail: SmallVec<[u8; USUAL_TAIL]>,
 }
 
-/// A target of a decision, ready to be written on replies.
+/// A target of a decision, ready to be written on replies. Its text is kept inline, if it is no longer than most.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PreparedTarget {
     /// Whether it is a `sips:` URI, or why it is no target at all.
     kind: Result<bool, TargetError>,
     /// The Contact up to the value of `q`; empty if it is no target at all.
-    pub(crate) contact: Box<[u8]>,
+    pub(crate) contact: SmallVec<[u8; USUAL_CONTACT]>,
     /// Where the URI stands in the Contact.
     uri: Range<usize>,
 }
@@ -110,7 +112,7 @@ impl PreparedAnswer {
             is_refusal: answer.outcome == Answer::REFUSED,
             reason: answer.reason.into(),
             settings,
-            tail: tail.into(),
+            tail: SmallVec::from_slice(&tail),
         }
     }
 
@@ -145,7 +147,7 @@ impl PreparedTarget {
         });
         Self {
             kind,
-            contact: contact.into(),
+            contact: SmallVec::from_slice(&contact),
             uri: CONTACT.len()..CONTACT.len() + target.len(),
         }
     }
@@ -193,6 +195,12 @@ fn write_escaped(value: &[u8], out: &mut Vec<u8>) {
         }
     }
 }
+
+/// The headers that tell a decision for two agents are no longer than this, in bytes.
+const USUAL_TAIL: usize = 256;
+
+/// The length that most Contacts do not exceed, in bytes.
+const USUAL_CONTACT: usize = 96;
 
 /// What stands before the URI of a Contact.
 const CONTACT: &[u8] = b"Contact: <";

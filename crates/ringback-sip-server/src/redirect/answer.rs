@@ -155,9 +155,10 @@ impl Redirect {
             effects.push(Effect::Refused(Refused::Unreadable));
             return Verdict::Overloaded;
         };
-        let placeholders = decision.placeholders(call.dialed, call.caller);
         let settings = snapshot.policy.settings;
-        let plan = worker.plans.of(&decision, &placeholders, settings);
+        let plan = worker
+            .plans
+            .of(&decision, (call.dialed, call.caller), settings);
         if let Some(earlier) = remember(&plan) {
             effects.push(Effect::Retransmitted);
             return Verdict::Known(earlier);
@@ -221,7 +222,7 @@ impl Redirect {
             Plan::Decided(decided) => decided,
         };
         let mut ordered = SmallVec::new();
-        match &*decided.targets {
+        match decided.targets.as_slice() {
             [target] => ordered.push(target),
             targets => order_targets(targets, invite.call_id(), &mut ordered),
         }

@@ -9,11 +9,16 @@ use std::sync::atomic::AtomicU32;
 
 use foldhash::fast::RandomState;
 use parking_lot::Mutex;
-use ringback_routing::{AgentId, Decision, E164, Placeholders, Ranked, Target};
+use ringback_routing::{AgentId, Caller, Decision, E164, Ranked, Target};
 use ringback_sip_proto::{Answer, PreparedAnswer, PreparedTarget, Settings};
+use smallvec::SmallVec;
 
 /// How an INVITE is answered.
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly all plans are decided, and a reply waits for each allocation that it reads"
+)]
 pub(crate) enum Plan {
     /// By the decision.
     Decided(Decided),
@@ -42,7 +47,7 @@ pub(crate) struct Decided {
     /// The status and headers, ready to be written.
     pub(crate) answer: PreparedAnswer,
     /// The targets, in the order of the agent's list.
-    pub(crate) targets: Box<[PlannedTarget]>,
+    pub(crate) targets: SmallVec<[PlannedTarget; 1]>,
 }
 
 /// A target of the call.
@@ -68,7 +73,12 @@ impl Ranked for PlannedTarget {
 
 impl Plan {
     /// Copies what the answer needs from the directory, and prepares it for writing.
-    fn of(decision: &Decision<'_>, filling: &Placeholders, settings: Settings) -> Self {
+    fn of(
+        decision: &Decision<'_>,
+        (dialed, caller): (Option<E164>, Caller),
+        settings: Settings,
+    ) -> Self {
+        let filling = decision.placeholders(dialed, caller);
         let id = |id: AgentId| id.0.hyphenated().to_string();
         let agent = decision.agent.map(|agent| id(agent.record.id));
         let source_agent = decision.source_agent.map(|agent| id(agent.record.id));
@@ -142,14 +152,15 @@ struct PlanKey {
 }
 
 impl PlanCache {
-    /// The plan for a decision.
+    /// The plan for a decision on a call with these numbers, dialed and caller.
     pub(crate) fn of(
         &mut self,
         decision: &Decision<'_>,
-        filling: &Placeholders,
+        (dialed, caller): (Option<E164>, Caller),
         settings: Settings,
     ) -> Arc<SharedPlan> {
-        let make = || Arc::new(SharedPlan::new(Plan::of(decision, filling, settings)));
+        let numbers = (dialed, caller);
+        let make = || Arc::new(SharedPlan::new(Plan::of(decision, numbers, settings)));
         let targets = decision.target_set;
         if targets.varies_by_caller() {
             // No other call gets the same plan.
@@ -168,7 +179,7 @@ impl PlanCache {
                 | (decision.reason as u32) << 8
                 | u32::from(settings.decision_headers) << 16
                 | u32::from(settings.contact_headers) << 17,
-            dialed: filling.dialed.filter(|_| targets.varies_by_dialed()),
+            dialed: dialed.filter(|_| targets.varies_by_dialed()),
         };
         if let Some(plan) = self.young.get(&key) {
             return Arc::clone(plan);
@@ -192,18 +203,18 @@ pub(crate) enum Plans<'p> {
 }
 
 impl Plans<'_> {
-    /// The plan for a decision.
+    /// The plan for a decision on a call with these numbers, dialed and caller.
     pub(crate) fn of(
         &mut self,
         decision: &Decision<'_>,
-        filling: &Placeholders,
+        numbers: (Option<E164>, Caller),
         settings: Settings,
     ) -> Arc<SharedPlan> {
         match self {
-            Self::Own(cache) => cache.of(decision, filling, settings),
+            Self::Own(cache) => cache.of(decision, numbers, settings),
             Self::Shared(cache) => {
                 let mut cache = cache.lock();
-                cache.of(decision, filling, settings)
+                cache.of(decision, numbers, settings)
             }
         }
     }
