@@ -27,7 +27,7 @@ pub struct BranchName {
 
 /// What a hash is for, so that hashes for different purposes are never the same.
 #[derive(Clone, Copy, Debug)]
-enum Purpose {
+pub(crate) enum Purpose {
     /// A transaction by RFC 3261 §17.2.3.
     Transaction,
     /// A transaction of a client older than RFC 3261.
@@ -38,6 +38,10 @@ enum Purpose {
     Branch,
     /// A loop.
     Loop,
+    /// A call in our Record-Route.
+    Route,
+    /// A request that is forwarded without state.
+    Stateless,
 }
 
 impl Keys {
@@ -147,7 +151,7 @@ impl Keys {
     }
 
     /// Hashes these parts.
-    fn hash(&self, purpose: Purpose, parts: &[&[u8]]) -> u64 {
+    pub(crate) fn hash(&self, purpose: Purpose, parts: &[&[u8]]) -> u64 {
         let mut hasher = self.hasher(purpose);
         for part in parts {
             write_part(&mut hasher, part);
@@ -211,7 +215,7 @@ fn rfc3261_branch<'m>(via: &Via<'m>) -> Option<&'m [u8]> {
 }
 
 /// Reads lower-case hexadecimal digits, as we write them.
-fn hex(digits: &[u8]) -> Option<u64> {
+pub(crate) fn hex(digits: &[u8]) -> Option<u64> {
     digits.iter().try_fold(0_u64, |number, digit| {
         let digit = match digit {
             b'0'..=b'9' => digit - b'0',
@@ -223,7 +227,7 @@ fn hex(digits: &[u8]) -> Option<u64> {
 }
 
 /// Appends so many hexadecimal digits.
-fn write_hex(number: u64, digits: u32, out: &mut Vec<u8>) {
+pub(crate) fn write_hex(number: u64, digits: u32, out: &mut Vec<u8>) {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     for digit in (0..digits).rev() {
         out.push(DIGITS[(number >> (4 * digit)) as usize & 15]);
@@ -232,6 +236,9 @@ fn write_hex(number: u64, digits: u32, out: &mut Vec<u8>) {
 
 /// What a branch of RFC 3261 starts with.
 const COOKIE: &[u8] = b"z9hG4bK";
+
+/// What the branch of a request starts with that is forwarded without state.
+pub(crate) const STATELESS: &[u8] = b"z9hG4bKs";
 
 /// What a branch of ours starts with.
 const PREFIX: &[u8] = b"z9hG4bKf";

@@ -17,6 +17,7 @@ mod best;
 mod branch;
 mod context;
 mod deadlines;
+mod dialog;
 mod key;
 mod output;
 mod plan;
@@ -27,6 +28,7 @@ mod server;
 mod settings;
 mod timer;
 
+pub use dialog::{InDialog, ReplyTo, Trust};
 pub use key::{BranchName, Keys};
 pub use output::{Attempt, Cause, Event, Output, Transmit, Way};
 pub use plan::{Hop, MOST_OVER_UDP, Plan, Target};

@@ -27,6 +27,8 @@ pub struct Target {
     pub hop: Option<Arc<Hop>>,
     /// Where it goes instead if the request is longer than [`MOST_OVER_UDP`]: over TCP.
     pub large: Option<Arc<Hop>>,
+    /// Record-Route lines that are added in front, each with its end.
+    pub record_route: Arc<[u8]>,
     /// Whether it is known to be down: then it does not limit how long the target before it may ring.
     pub is_down: bool,
     /// Whether it may see who the caller really is (RFC 3325).
@@ -40,8 +42,6 @@ pub struct Plan {
     pub targets: Box<[Target]>,
     /// Header lines that are added, each with its end: the decision. They replace lines of the same names.
     pub headers: Arc<[u8]>,
-    /// Record-Route lines that are added in front, each with its end.
-    pub record_route: Arc<[u8]>,
     /// Whether the sender may say what only we say: `X-Ringback-*`.
     pub is_trusted: bool,
 }

@@ -29,7 +29,7 @@ impl Forwarded<'_, '_> {
     pub(crate) fn write_invite(&self, out: &mut Vec<u8>) {
         let message = self.message;
         self.write_start(b"INVITE", out);
-        out.extend_from_slice(&self.plan.record_route);
+        out.extend_from_slice(&self.target.record_route);
         if message.count(HeaderName::MaxForwards) == 0 {
             out.extend_from_slice(b"Max-Forwards: 70\r\n");
         }
@@ -38,9 +38,9 @@ impl Forwarded<'_, '_> {
             match HeaderName::from_bytes(line.name) {
                 Some(HeaderName::Via) if is_top_via => {
                     is_top_via = false;
-                    self.write_senders_via(line.value, out);
+                    write_senders_via(message, self.origin, line.value, out);
                 }
-                Some(HeaderName::MaxForwards) => self.write_hops(out),
+                Some(HeaderName::MaxForwards) => write_hops(message, out),
                 // A caller does not choose the way of a new call.
                 Some(HeaderName::Route) => {}
                 Some(HeaderName::PAssertedIdentity) if !self.target.keeps_identity => {}
@@ -79,14 +79,7 @@ impl Forwarded<'_, '_> {
         out.extend_from_slice(method);
         out.push(b' ');
         out.extend_from_slice(self.target.uri.as_bytes());
-        out.extend_from_slice(b" SIP/2.0\r\nVia: SIP/2.0/");
-        out.extend_from_slice(match self.hop.transport {
-            Transport::Udp => b"UDP ",
-            Transport::Tcp => b"TCP ",
-            Transport::Tls => b"TLS ",
-        });
-        out.extend_from_slice(self.hop.sent_by.as_bytes());
-        out.extend_from_slice(b";branch=");
+        write_via(self.hop, out);
         self.branch.write(out);
         out.extend_from_slice(b";rport\r\n");
     }
@@ -109,35 +102,54 @@ impl Forwarded<'_, '_> {
         copy(self.message, name, label, out);
     }
 
-    /// Appends the sender's `Via` line, with `received` and `rport`.
-    fn write_senders_via(&self, value: Value<'_>, out: &mut Vec<u8>) {
-        out.extend_from_slice(b"Via: ");
-        match self.message.top_via() {
-            Some(via) => {
-                via.write_answered(self.origin, out);
-                out.extend_from_slice(value.split_first().1);
-            }
-            None => out.extend_from_slice(value.as_bytes()),
-        }
-        out.extend_from_slice(b"\r\n");
-    }
-
-    /// Appends `Max-Forwards`, one less.
-    fn write_hops(&self, out: &mut Vec<u8>) {
-        let hops = self.message.max_forwards().ok().flatten().unwrap_or(70);
-        out.extend_from_slice(b"Max-Forwards: ");
-        write_number(usize::from(hops.saturating_sub(1)), out);
-        out.extend_from_slice(b"\r\n");
-    }
-
     /// Whether this line says what only we say: the decision.
     fn is_replaced(&self, line: &HeaderLine<'_>) -> bool {
-        let is_decision = line
-            .name
-            .get(..DECISION.len())
-            .is_some_and(|start| start.eq_ignore_ascii_case(DECISION));
-        is_decision && (!self.plan.is_trusted || names(&self.plan.headers, line.name))
+        is_decision(line.name) && (!self.plan.is_trusted || names(&self.plan.headers, line.name))
     }
+}
+
+/// Appends the rest of a request line, and our `Via` up to its branch.
+pub(crate) fn write_via(hop: &Hop, out: &mut Vec<u8>) {
+    out.extend_from_slice(b" SIP/2.0\r\nVia: SIP/2.0/");
+    out.extend_from_slice(match hop.transport {
+        Transport::Udp => b"UDP ",
+        Transport::Tcp => b"TCP ",
+        Transport::Tls => b"TLS ",
+    });
+    out.extend_from_slice(hop.sent_by.as_bytes());
+    out.extend_from_slice(b";branch=");
+}
+
+/// Appends the line of the sender's `Via`, which has this value, with `received` and `rport` (RFC 3261 §18.2.1).
+pub(crate) fn write_senders_via(
+    message: &Message<'_>,
+    origin: Origin,
+    value: Value<'_>,
+    out: &mut Vec<u8>,
+) {
+    out.extend_from_slice(b"Via: ");
+    match message.top_via() {
+        Some(via) => {
+            via.write_answered(origin, out);
+            out.extend_from_slice(value.split_first().1);
+        }
+        None => out.extend_from_slice(value.as_bytes()),
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Appends `Max-Forwards`, one less.
+pub(crate) fn write_hops(message: &Message<'_>, out: &mut Vec<u8>) {
+    let hops = message.max_forwards().ok().flatten().unwrap_or(70);
+    out.extend_from_slice(b"Max-Forwards: ");
+    write_number(usize::from(hops.saturating_sub(1)), out);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Whether a header of this name says what only we say: the decision.
+pub(crate) fn is_decision(name: &[u8]) -> bool {
+    name.get(..DECISION.len())
+        .is_some_and(|start| start.eq_ignore_ascii_case(DECISION))
 }
 
 /// Whether one of these lines has this name.

@@ -31,6 +31,7 @@ fn a_call_that_rings_takes_at_most_4_kib_and_leaves_nothing() {
         "sip:agent@t.example".into(),
         Arc::from(*b"X-Ringback-Outcome: callback\r\n"),
     );
+    let nothing: Arc<[u8]> = Arc::from(*b"");
     let before = in_use();
     let mut proxy = Proxy::new(Settings::default(), [7; 16], 0, 1);
     let now = Duration::from_secs(1);
@@ -54,13 +55,13 @@ fn a_call_that_rings_takes_at_most_4_kib_and_leaves_nothing() {
             uri: Arc::clone(&shared.0),
             hop: Some(Arc::clone(&hop)),
             large: None,
+            record_route: Arc::clone(&nothing),
             is_down: false,
             keeps_identity: false,
         };
         let plan = Plan {
             targets: [target].into(),
             headers: Arc::clone(&shared.1),
-            record_route: Arc::from(*b""),
             is_trusted: false,
         };
         let invited = Invited {

@@ -316,6 +316,7 @@ fn read_peer(key: &str, spec: &PeerSpec, forwards: bool, problems: &mut Problems
         forwards: spec.mode.as_ref().map_or(forwards, |word| {
             forward::mode(&format!("{key}.mode"), word, problems)
         }),
+        records_route: spec.record_route,
         is_trusted: spec.trusted,
         trusts_identity: spec.trust_identity,
         rate: spec.rate,

@@ -33,6 +33,8 @@ pub(crate) struct Peer {
     pub(crate) next_hop: Option<Box<str>>,
     /// Whether its INVITEs are sent on, and not redirected.
     pub(crate) forwards: bool,
+    /// Whether we stay in the path of calls that are sent on for it.
+    pub(crate) records_route: bool,
     /// Whether it may send, and is shown, what is meant for our own.
     pub(crate) is_trusted: bool,
     /// Whether the identities that it asserts are believed.
@@ -183,6 +185,7 @@ impl Peer {
             mirrors: true,
             next_hop: None,
             forwards,
+            records_route: false,
             is_trusted: false,
             trusts_identity: false,
             rate: None,

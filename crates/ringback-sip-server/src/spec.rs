@@ -140,6 +140,8 @@ pub struct PeerSpec {
     /// `redirect`: its INVITEs are answered with a 302. `forward`: they are sent on to the target. Default: as
     /// `mode` of `[sip]` says.
     pub mode: Option<String>,
+    /// Whether Ringback stays in the path of the calls that it sends on for this peer; default false.
+    pub record_route: bool,
     /// Whether it may send, and is shown, what is meant for our own: `X-Ringback-*` of others and
     /// `P-Asserted-Identity`; default false.
     pub trusted: bool,
@@ -205,6 +207,7 @@ impl Default for PeerSpec {
             learn: false,
             next_hop: None,
             mode: None,
+            record_route: false,
             trusted: false,
             rate: None,
             refuse: "answer".to_owned(),

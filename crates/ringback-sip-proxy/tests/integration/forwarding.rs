@@ -73,7 +73,7 @@ fn max_forwards_is_one_less_or_70_where_there_is_none() {
 #[test]
 fn record_route_comes_first() {
     let mut bench = Bench::new(1);
-    bench.plan.record_route = Arc::from(*b"Record-Route: <sip:us;lr>\r\n");
+    bench.plan.targets[0].record_route = Arc::from(*b"Record-Route: <sip:us;lr>\r\n");
     let other = "Record-Route: <sip:other;lr>\r\n";
     let invite = request("INVITE").replace("From:", &format!("{other}From:"));
     let text = forwarded(&mut bench, &invite);

@@ -5,6 +5,8 @@ mod cancel;
 #[cfg(test)]
 mod client_transaction;
 #[cfg(test)]
+mod dialog;
+#[cfg(test)]
 mod failover;
 #[cfg(test)]
 mod forwarding;

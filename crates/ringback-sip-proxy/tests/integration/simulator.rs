@@ -309,7 +309,6 @@ impl World {
                 let plan = Plan {
                     targets: (0..call.behaviors.len()).map(target).collect(),
                     headers: Arc::from(*b""),
-                    record_route: Arc::from(*b""),
                     is_trusted: false,
                 };
                 let invited = Invited {
@@ -638,6 +637,7 @@ fn target(number: usize) -> Target {
             socket: 0,
         })),
         large: None,
+        record_route: Arc::from(*b""),
         is_down: false,
         keeps_identity: false,
     }

@@ -54,7 +54,6 @@ impl Bench {
             plan: Plan {
                 targets: (1..=targets).map(target).collect(),
                 headers: Arc::from(*b"X-Ringback-Outcome: callback\r\n"),
-                record_route: Arc::from(*b""),
                 is_trusted: false,
             },
             origin: Origin {
@@ -257,6 +256,7 @@ pub(crate) fn target(number: usize) -> Target {
             socket: u32::try_from(number).unwrap(),
         })),
         large: None,
+        record_route: Arc::from(*b""),
         is_down: false,
         keeps_identity: false,
     }

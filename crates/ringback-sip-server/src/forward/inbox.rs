@@ -1,5 +1,6 @@
 //! What other threads hand to the owner of a call.
 
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
@@ -61,8 +62,10 @@ pub(crate) struct Arrival {
 pub(crate) enum Flow {
     /// A UDP socket, by its thread, and which of its addresses.
     Udp(u16, Option<LocalAddress>),
-    /// A connection.
+    /// An accepted connection.
     Connection(u64),
+    /// A connection that we opened, or any other, to this address.
+    Address(SocketAddr),
 }
 
 impl Inbox {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use ringback_routing::{Contacts, order_targets};
 use ringback_sip_proto::{Refusal, Scheme};
-use ringback_sip_proxy::{Plan as ProxyPlan, Target};
+use ringback_sip_proxy::{Hop, Plan as ProxyPlan, Target};
 use smallvec::SmallVec;
 
 use crate::counters::Refused;
@@ -97,16 +97,40 @@ impl Redirect {
                 decided.answer.header_lines().into()
             }
         };
+        if sender.records_route {
+            for target in &mut targets {
+                if let Some(hop) = &target.hop {
+                    target.record_route = forward.record_route(call, hop);
+                }
+            }
+        }
         (!targets.is_empty()).then(|| ProxyPlan {
             targets: targets.into(),
             headers,
-            record_route: Arc::from(*b""),
             is_trusted: sender.is_trusted,
         })
     }
 }
 
 impl Forward {
+    /// The Record-Route lines of a call on this way: ours toward the target, and below it ours toward the caller, if
+    /// that is another one (RFC 5658).
+    fn record_route(&self, call: &Call<'_, '_>, hop: &Hop) -> Arc<[u8]> {
+        let request = call.invite.request();
+        let origin = call.origin();
+        let mut lines = Vec::new();
+        let down = (hop.transport, &*hop.sent_by);
+        self.keys.write_record_route(request, down, &mut lines);
+        if let Some((own, _)) = self.ways.own(origin.transport, origin.address) {
+            let own = own.to_string();
+            let up = (origin.transport, own.as_str());
+            if up != down {
+                self.keys.write_record_route(request, up, &mut lines);
+            }
+        }
+        lines.into()
+    }
+
     /// Why an INVITE is not sent on, whatever would be decided.
     fn refusal<C: Contacts>(
         &self,

@@ -8,7 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use arc_swap::ArcSwapOption;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use dashmap::DashMap;
 use foldhash::fast::RandomState;
 use hickory_resolver::TokioResolver;
@@ -32,6 +32,8 @@ use crate::shared::{Phase, Shared, reached};
 pub(crate) struct Names {
     /// What they stand for.
     known: DashMap<Named, Arc<Entry>, RandomState>,
+    /// The addresses of all targets, as far as they are known.
+    addresses: ArcSwap<HashSet<IpAddr, RandomState>>,
     /// Wakes the task that resolves them.
     wake: Notify,
     /// Who is asked, if not whom the system asks.
@@ -147,16 +149,36 @@ impl Names {
         states
     }
 
-    /// Takes in the names of all targets, and forgets the others.
-    fn scan(&self, directory: &Directory, policy: &Policy) {
+    /// Whether a target or a next hop has this address.
+    pub(crate) fn is_target(&self, ip: IpAddr) -> bool {
+        self.addresses.load().contains(&ip.to_canonical())
+    }
+
+    /// Takes in the addresses that all names have now, besides these.
+    fn note_addresses(&self, literals: &HashSet<IpAddr, RandomState>) {
+        let mut addresses = literals.clone();
+        for entry in &self.known {
+            let destinations = entry.destinations.load();
+            let found = destinations.iter().flat_map(|all| all.iter());
+            addresses.extend(found.map(|destination| destination.address.ip().to_canonical()));
+        }
+        if **self.addresses.load() != addresses {
+            self.addresses.store(Arc::new(addresses));
+        }
+    }
+
+    /// Takes in the names of all targets, and forgets the others. Gives the addresses of targets that have no name.
+    fn scan(&self, directory: &Directory, policy: &Policy) -> HashSet<IpAddr, RandomState> {
+        let mut literals = HashSet::with_hasher(RandomState::default());
         let mut wanted = HashSet::with_hasher(RandomState::default());
         let mut want = |text: &str| {
             // Placeholders stand in user and parameters only, and matter no more than what will fill them.
             let text = text.replace(['{', '}'], "");
-            let named = Uri::parse(text.as_bytes())
-                .ok()
-                .and_then(|uri| Named::of(&uri));
-            wanted.extend(named);
+            let Ok(uri) = Uri::parse(text.as_bytes()) else {
+                return;
+            };
+            wanted.extend(Named::of(&uri));
+            literals.extend(uri.host().and_then(|host| host.ip()));
         };
         for agent in directory.all_agents() {
             for target in directory.targets(agent) {
@@ -179,6 +201,7 @@ impl Names {
                 self.known.entry(named).or_default();
             }
         }
+        literals
     }
 
     /// The names that are to be resolved by now.
@@ -204,6 +227,7 @@ pub(crate) async fn run<P: Program>(shared: Arc<Shared<P>>) {
     };
     let mut phase = shared.phase();
     let mut scanned: Option<(usize, usize)> = None;
+    let mut literals = HashSet::default();
     loop {
         let version = {
             let directory = shared.program.directory();
@@ -214,7 +238,7 @@ pub(crate) async fn run<P: Program>(shared: Arc<Shared<P>>) {
                 Arc::as_ptr(&policy) as usize,
             );
             if scanned != Some(version) {
-                names.scan(&directory, &policy);
+                literals = names.scan(&directory, &policy);
             }
             version
         };
@@ -228,6 +252,7 @@ pub(crate) async fn run<P: Program>(shared: Arc<Shared<P>>) {
             lookups.spawn(async move { refresh(&resolver, &named, &entry).await });
         }
         while lookups.join_next().await.is_some() {}
+        names.note_addresses(&literals);
         tokio::select! {
             () = tokio::time::sleep(PAUSE) => {}
             () = names.wake.notified() => {}

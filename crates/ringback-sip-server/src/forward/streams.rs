@@ -12,8 +12,9 @@ use std::time::Duration;
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
 use foldhash::fast::RandomState;
+use ringback_sip_proto::check::{Role, Verdict, check};
 use ringback_sip_proto::message::Framing;
-use ringback_sip_proto::{Frame, Message, PONG, StreamFramer, Transport};
+use ringback_sip_proto::{Frame, Message, Origin, PONG, StreamFramer, Transport};
 use ringback_sip_proxy::{Cause, Keys, Transmit};
 use rustls_pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -24,7 +25,8 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use crate::forward::inbox::Handed;
+use crate::forward::Forward;
+use crate::forward::inbox::{Arrival, Flow, Handed};
 use crate::program::Program;
 use crate::shared::{Phase, Shared, reached};
 
@@ -33,6 +35,8 @@ use crate::shared::{Phase, Shared, reached};
 pub(crate) struct Streams {
     /// Those that were accepted.
     accepted: DashMap<u64, mpsc::Sender<Box<[u8]>>, RandomState>,
+    /// Their numbers, by the addresses of their peers.
+    by_address: DashMap<SocketAddr, u64, RandomState>,
     /// The number of the next one.
     next: AtomicU64,
     /// Those that we opened, by the address that was dialled.
@@ -60,11 +64,17 @@ pub(crate) struct Accepted<P> {
     shared: Arc<Shared<P>>,
     /// Its number.
     pub(crate) id: u64,
+    /// The address of its peer.
+    source: SocketAddr,
 }
 
 impl<P> Drop for Accepted<P> {
     fn drop(&mut self) {
-        self.shared.forward.streams.accepted.remove(&self.id);
+        let streams = &self.shared.forward.streams;
+        streams.accepted.remove(&self.id);
+        streams
+            .by_address
+            .remove_if(&self.source, |_, id| *id == self.id);
     }
 }
 
@@ -73,13 +83,16 @@ impl Streams {
     pub(crate) fn accept<P>(
         &self,
         shared: &Arc<Shared<P>>,
+        source: SocketAddr,
     ) -> (Accepted<P>, mpsc::Receiver<Box<[u8]>>) {
         let (sender, receiver) = mpsc::channel(MOST_WAITING);
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         self.accepted.insert(id, sender);
+        self.by_address.insert(source, id);
         let accepted = Accepted {
             shared: Arc::clone(shared),
             id,
+            source,
         };
         (accepted, receiver)
     }
@@ -93,6 +106,24 @@ impl Streams {
                 id,
                 "a reply was not sent: its connection is gone or does not read"
             );
+        }
+    }
+
+    /// Sends something over any connection to this address. If there is none, nothing can be done.
+    pub(crate) fn send_to(&self, address: SocketAddr, bytes: &[u8]) {
+        let accepted = self.by_address.get(&address).map(|id| *id);
+        if let Some(id) = accepted {
+            return self.send_back(id, bytes);
+        }
+        let opened = self.opened.iter().find(|opened| opened.key().1 == address);
+        let sent = opened.map(|opened| {
+            opened.try_send(Outgoing {
+                bytes: bytes.into(),
+                branch: NOBODY,
+            })
+        });
+        if !matches!(sent, Some(Ok(()))) {
+            tracing::debug!(%address, "a message was not sent: there is no connection");
         }
     }
 
@@ -216,7 +247,9 @@ impl<P: Program> Connection<P> {
             tokio::select! {
                 outgoing = self.waiting.recv() => {
                     let Some(outgoing) = outgoing else { return Cause::Transport };
-                    self.open.insert(outgoing.branch, ());
+                    if outgoing.branch != NOBODY {
+                        self.open.insert(outgoing.branch, ());
+                    }
                     let written = timeout(WRITE_TIME, async {
                         stream.write_all(&outgoing.bytes).await?;
                         stream.flush().await
@@ -255,13 +288,13 @@ impl<P: Program> Connection<P> {
                     }
                 }
                 Frame::Message(bytes) => {
-                    let branch = Message::parse(bytes, Framing::Stream)
-                        .ok()
-                        .and_then(|message| Keys::branch_of(&message));
-                    if let Some(branch) = branch.filter(|_| bytes.starts_with(b"SIP/2.0 ")) {
-                        self.open.remove(&(branch.worker, branch.id));
-                        let reply = Handed::Reply(bytes.into());
-                        self.shared.forward.hand(branch.worker, reply);
+                    let (transport, address, _) = self.dialled;
+                    let from = Arrival {
+                        origin: Origin { address, transport },
+                        flow: Flow::Address(address),
+                    };
+                    if let Some(branch) = self.shared.forward.of_dialog_or_branch(bytes, from) {
+                        self.open.remove(&branch);
                     }
                 }
                 Frame::Broken(..) => return false,
@@ -281,10 +314,40 @@ impl<P: Program> Connection<P> {
     }
 }
 
+impl Forward {
+    /// Hands a message of a connection to the thread that it belongs to, if it is a reply to one of our branches,
+    /// or a request with our Route. Gives the branch of a reply.
+    pub(crate) fn of_dialog_or_branch(&self, bytes: &[u8], from: Arrival) -> Option<(u16, u64)> {
+        let message = Message::parse(bytes, Framing::Stream).ok()?;
+        if bytes.starts_with(b"SIP/2.0 ") {
+            let branch = Keys::branch_of(&message);
+            let owner = branch.map_or(0, |branch| branch.worker);
+            if branch.is_some() || Keys::is_stateless(&message) {
+                self.hand(owner, Handed::Reply(bytes.into()));
+            }
+            return branch.map(|branch| (branch.worker, branch.id));
+        }
+        if let Verdict::Route(request) = check(&message, Role::Proxy)
+            && self.keys.in_dialog(&message, &request).is_some()
+        {
+            let handed = Handed::Request {
+                bytes: bytes.into(),
+                from,
+                tries: 0,
+            };
+            self.hand(self.owner(request.call_id), handed);
+        }
+        None
+    }
+}
+
 /// Tells the owner of a branch that a request was not sent.
 fn failed<P>(shared: &Shared<P>, (thread, branch): (u16, u64), cause: Cause) {
     shared.forward.hand(thread, Handed::Failed(branch, cause));
 }
+
+/// The branch of what nobody waits for.
+pub(crate) const NOBODY: (u16, u64) = (u16::MAX, 0);
 
 /// How many messages may wait to be written to a connection.
 const MOST_WAITING: usize = 4_096;

@@ -31,7 +31,7 @@ pub(crate) struct Ways {
     /// UDP threads of each UDP listener.
     threads_of_listener: usize,
     /// Our addresses that have been in a `Via`.
-    own: RwLock<Vec<SocketAddr>>,
+    known_own: RwLock<Vec<SocketAddr>>,
     /// The ways known already; `None`: it leads back to ourselves, or there is none.
     hops: DashMap<Way, Option<Arc<Hop>>, RandomState>,
     /// The names that certificates must show; their places are the sockets of [`Hop`]s over TLS.
@@ -47,6 +47,15 @@ struct Way {
     address: SocketAddr,
     /// The name that the certificate must show, over TLS.
     certified: Option<Box<str>>,
+}
+
+/// Why a request goes nowhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NoWay {
+    /// It would come back to ourselves.
+    Own,
+    /// It is not known where it goes.
+    Unknown,
 }
 
 /// Who sends a call where.
@@ -71,7 +80,7 @@ impl Ways {
             tls: addresses.tls.clone(),
             advertised: config.advertised,
             threads_of_listener: (threads / addresses.udp.len().max(1)).max(1),
-            own: RwLock::default(),
+            known_own: RwLock::default(),
             hops: DashMap::default(),
             certified: RwLock::default(),
         }
@@ -108,7 +117,7 @@ impl Ways {
         };
         let text: Arc<str> = text.into();
         let before = targets.len();
-        for (transport, address) in destinations(&read, sending) {
+        for (transport, address) in destinations(&read, sending.call_id, sending.names) {
             let Some(hop) = self.hop(transport, address, &read) else {
                 continue;
             };
@@ -121,6 +130,7 @@ impl Ways {
                 large: is_free
                     .then(|| self.hop(Transport::Tcp, address, &read))
                     .flatten(),
+                record_route: Arc::from(*b""),
                 is_down: false,
                 keeps_identity: sending.sender.trusts_identity
                     && receiver.is_some_and(|receiver| receiver.peer.is_trusted),
@@ -134,16 +144,73 @@ impl Ways {
                 uri: text,
                 hop: None,
                 large: None,
+                record_route: Arc::from(*b""),
                 is_down: false,
                 keeps_identity: false,
             });
         }
     }
 
+    /// The way that a URI leads. A name that is not known yet is asked for.
+    ///
+    /// # Errors
+    /// It leads back to ourselves, or is not known.
+    pub(crate) fn way_to(
+        &self,
+        uri: &[u8],
+        call_id: &[u8],
+        names: &Names,
+    ) -> Result<Arc<Hop>, NoWay> {
+        let read = Uri::parse(uri).map_err(|_| NoWay::Unknown)?;
+        let found = destinations(&read, call_id, names).first().copied();
+        let (transport, address) = found.ok_or(NoWay::Unknown)?;
+        self.hop(transport, address, &read).ok_or(NoWay::Own)
+    }
+
+    /// Our own address on the way to another one, and the place of its listener.
+    pub(crate) fn own(
+        &self,
+        transport: Transport,
+        address: SocketAddr,
+    ) -> Option<(SocketAddr, usize)> {
+        let local = local_address(address)?;
+        let (listeners, advertised) = self.listeners(transport);
+        // The listener at the address that the system would take, else one that listens everywhere.
+        let serves = |listener: &SocketAddr| listener.is_ipv4() == address.is_ipv4();
+        let index = listeners
+            .iter()
+            .position(|listener| listener.ip() == local)
+            .or_else(|| {
+                listeners
+                    .iter()
+                    .position(|listener| serves(listener) && listener.ip().is_unspecified())
+            })
+            .or_else(|| listeners.iter().position(serves));
+        let mut own = match index.and_then(|index| listeners.get(index)) {
+            Some(listener) => *listener,
+            // Replies come back over the connection; a sent-by is wanted all the same.
+            None if transport == Transport::Tls => SocketAddr::new(local, DEFAULT_PORT + 1),
+            None => return None,
+        };
+        if own.ip().is_unspecified() {
+            own.set_ip(local);
+        }
+        Some((advertised.unwrap_or(own), index.unwrap_or_default()))
+    }
+
+    /// The listeners of a transport, and our address there in what is sent on, if it is another one.
+    fn listeners(&self, transport: Transport) -> (&[SocketAddr], Option<SocketAddr>) {
+        match transport {
+            Transport::Udp => (&self.udp, self.advertised[0]),
+            Transport::Tcp => (&self.tcp, self.advertised[1]),
+            Transport::Tls => (&self.tls, self.advertised[2]),
+        }
+    }
+
     /// Whether a sent-by is one of ours.
     pub(crate) fn is_own(&self, host: &[u8], port: Option<u16>) -> bool {
         let address = literal(host).map(|ip| SocketAddr::new(ip, port.unwrap_or(DEFAULT_PORT)));
-        address.is_some_and(|address| self.own.read().contains(&address))
+        address.is_some_and(|address| self.known_own.read().contains(&address))
     }
 
     /// The way to an address; `None`: it leads back to ourselves, or no listener of ours is on it.
@@ -175,11 +242,7 @@ impl Ways {
     fn find(&self, way: &Way) -> Option<Arc<Hop>> {
         let address = way.address;
         let local = local_address(address)?;
-        let (listeners, advertised) = match way.transport {
-            Transport::Udp => (&self.udp, self.advertised[0]),
-            Transport::Tcp => (&self.tcp, self.advertised[1]),
-            Transport::Tls => (&self.tls, self.advertised[2]),
-        };
+        let (listeners, advertised) = self.listeners(way.transport);
         let is_ours = |listener: &SocketAddr| {
             listener.port() == address.port()
                 && (listener.ip() == address.ip()
@@ -188,34 +251,14 @@ impl Ways {
         if listeners.iter().any(is_ours) || advertised == Some(address) {
             return None;
         }
-        // The listener at the address that the system would take, else one that listens everywhere.
-        let serves = |listener: &SocketAddr| listener.is_ipv4() == address.is_ipv4();
-        let index = listeners
-            .iter()
-            .position(|listener| listener.ip() == local)
-            .or_else(|| {
-                listeners
-                    .iter()
-                    .position(|listener| serves(listener) && listener.ip().is_unspecified())
-            })
-            .or_else(|| listeners.iter().position(serves));
-        let mut own = match index.and_then(|index| listeners.get(index)) {
-            Some(listener) => *listener,
-            // Replies come back over the connection; a sent-by is wanted all the same.
-            None if way.transport == Transport::Tls => SocketAddr::new(local, DEFAULT_PORT + 1),
-            None => return None,
-        };
-        if own.ip().is_unspecified() {
-            own.set_ip(local);
-        }
-        let own = advertised.unwrap_or(own);
-        let mut known = self.own.write();
+        let (own, index) = self.own(way.transport, address)?;
+        let mut known = self.known_own.write();
         if !known.contains(&own) {
             known.push(own);
         }
         let socket = match &way.certified {
             Some(name) => self.certify(name),
-            None => index.unwrap_or_default(),
+            None => index,
         };
         Some(Arc::new(Hop {
             transport: way.transport,
@@ -237,11 +280,15 @@ impl Ways {
 }
 
 /// Where a URI leads: its address, or those of the servers of its name, best first.
-fn destinations(uri: &Uri<'_>, sending: Sending<'_>) -> SmallVec<[(Transport, SocketAddr); 2]> {
+fn destinations(
+    uri: &Uri<'_>,
+    call_id: &[u8],
+    names: &Names,
+) -> SmallVec<[(Transport, SocketAddr); 2]> {
     if let Some(named) = Named::of(uri) {
-        let known = sending.names.destinations(&named).unwrap_or_default();
+        let known = names.destinations(&named).unwrap_or_default();
         let mut ordered = SmallVec::new();
-        order_targets(&**known, sending.call_id, &mut ordered);
+        order_targets(&**known, call_id, &mut ordered);
         return ordered
             .iter()
             .map(|destination| (destination.transport, destination.address))

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ringback_routing::Contacts;
-use ringback_sip_proto::check::{Role, Verdict, check};
+use ringback_sip_proto::check::{Request, Role, Verdict, check};
 use ringback_sip_proto::message::Framing;
 use ringback_sip_proto::rsip::Method;
 use ringback_sip_proto::{Message, Origin, Responder, Transport};
@@ -14,6 +14,7 @@ use ringback_sip_proxy::{
     Arrived, Attempt, Event, Invited, Keys, Output, Plan, Proxy, Taken, Transmit, Way,
 };
 
+use crate::admission::gate::Gate;
 use crate::clock::Now;
 use crate::forward::inbox::{Arrival, Flow, Handed};
 use crate::outbox::{LocalAddress, Outbox};
@@ -27,9 +28,9 @@ use crate::shared::Shared;
 /// The proxy of one UDP thread.
 pub(crate) struct Forwarding<P> {
     /// The state shared by all threads.
-    shared: Arc<Shared<P>>,
+    pub(super) shared: Arc<Shared<P>>,
     /// Which thread this is.
-    thread: usize,
+    pub(super) thread: usize,
     /// Its calls.
     proxy: Proxy,
     /// Writes replies to CANCELs that belong to no call.
@@ -81,18 +82,41 @@ impl<P: Program> Forwarding<P> {
         if bytes.starts_with(b"SIP/2.0 ") {
             return self.reply(snapshot.now, bytes).then_some(None);
         }
-        if !bytes.starts_with(b"ACK ") && !bytes.starts_with(b"CANCEL ") {
-            return None;
-        }
-        let source = snapshot.policy.source(received.origin.address.ip())?;
-        if !source.peer.forwards || !source.peer.transports.contains(Transport::Udp) {
-            return None;
-        }
         let thread = u16::try_from(self.thread).unwrap_or_default();
         let from = Arrival {
             origin: received.origin,
             flow: Flow::Udp(thread, local),
         };
+        let ip = received.origin.address.ip();
+        let source = snapshot.policy.source(ip);
+        let source = source.filter(|source| source.peer.transports.contains(Transport::Udp));
+        // A request in a call that we are in the path of, of a peer or a target.
+        if memchr::memmem::find(bytes, b";lr").is_some()
+            && (source.is_some() || self.shared.forward.names.is_target(ip))
+        {
+            let mut is_taken = false;
+            with_request(bytes, received.origin, |message, request| {
+                let is_ack = request.method == Some(Method::Ack);
+                let keys = &self.shared.forward.keys;
+                if keys.in_dialog(message, request).is_none() {
+                    return;
+                }
+                is_taken = true;
+                let may_go = source.is_none_or(|source| {
+                    is_ack || Gate::new(source, ip, received.waited, snapshot.now).takes_other()
+                });
+                if may_go {
+                    self.in_dialog(message, request, &from);
+                }
+            });
+            if is_taken {
+                return Some(None);
+            }
+        }
+        if !bytes.starts_with(b"ACK ") && !bytes.starts_with(b"CANCEL ") {
+            return None;
+        }
+        let source = source.filter(|source| source.peer.forwards)?;
         self.request(snapshot.now, bytes, from, 0);
         Some(Some(Outcome::new(Ok(source)).with(Effect::Absorbed)))
     }
@@ -209,6 +233,9 @@ impl<P: Program> Forwarding<P> {
         let Ok(message) = Message::parse(bytes, Framing::Datagram) else {
             return false;
         };
+        if self.stateless_reply(&message) {
+            return true;
+        }
         let Some(branch) = Keys::branch_of(&message) else {
             return false;
         };
@@ -225,8 +252,11 @@ impl<P: Program> Forwarding<P> {
 
     /// Takes an ACK or a CANCEL, or hands it on until a thread knows it.
     fn request(&mut self, now: Now, bytes: &[u8], from: Arrival, tries: usize) {
-        let flow = self.number(from.flow);
         with_request(bytes, from.origin, |message, request| {
+            if self.in_dialog(message, request, &from) {
+                return;
+            }
+            let flow = self.number(from.flow);
             let arrived = Arrived {
                 message,
                 request,
@@ -258,11 +288,7 @@ impl<P: Program> Forwarding<P> {
                 } else {
                     (481, "Call/Transaction Does Not Exist")
                 };
-                let mut reply = Vec::new();
-                let written =
-                    self.responder
-                        .respond(message, request, from.origin, status, &[], &mut reply);
-                self.send_back(from.flow, written.destination, &reply, None);
+                self.respond(message, request, &from, status);
             }
         });
     }
@@ -324,20 +350,24 @@ impl<P: Program> Forwarding<P> {
     }
 
     /// Sends a reply of our own back.
-    fn send_back(
+    pub(super) fn respond(
         &self,
-        flow: Flow,
-        address: std::net::SocketAddr,
-        bytes: &[u8],
-        out: Option<&mut Outbox>,
+        message: &Message<'_>,
+        request: &Request<'_>,
+        from: &Arrival,
+        status: (u16, &str),
     ) {
+        let mut bytes = Vec::new();
+        let written =
+            self.responder
+                .respond(message, request, from.origin, status, &[], &mut bytes);
         let transmit = Transmit {
-            bytes,
-            transport: Transport::Udp,
-            address,
+            bytes: &bytes,
+            transport: from.origin.transport,
+            address: written.destination,
             way: Way::Back(0),
         };
-        send_back(&self.shared, self.thread, flow, &transmit, out);
+        send_back(&self.shared, self.thread, from.flow, &transmit, None);
     }
 
     /// The number that stands for a way back in the proxy.
@@ -377,6 +407,7 @@ fn send_back<P: Program>(
 ) {
     match (flow, out) {
         (Flow::Connection(id), _) => shared.forward.streams.send_back(id, transmit.bytes),
+        (Flow::Address(address), _) => shared.forward.streams.send_to(address, transmit.bytes),
         (Flow::Udp(from, local), Some(out)) if usize::from(from) == thread => {
             put(out, local, transmit);
         }
@@ -397,7 +428,7 @@ fn put(out: &mut Outbox, local: Option<LocalAddress>, transmit: &Transmit<'_>) {
 }
 
 /// Sends a message from the socket of another thread.
-fn send_by<P>(
+pub(super) fn send_by<P>(
     shared: &Shared<P>,
     thread: usize,
     transmit: &Transmit<'_>,
@@ -450,11 +481,7 @@ fn count<P>(shared: &Shared<P>, event: Event) {
 }
 
 /// Reads a request that is in good order; of another nothing is done.
-fn with_request(
-    bytes: &[u8],
-    origin: Origin,
-    run: impl FnOnce(&Message<'_>, &ringback_sip_proto::check::Request<'_>),
-) {
+fn with_request(bytes: &[u8], origin: Origin, run: impl FnOnce(&Message<'_>, &Request<'_>)) {
     let framing = if origin.transport.is_stream() {
         Framing::Stream
     } else {

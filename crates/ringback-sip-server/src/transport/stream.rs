@@ -13,7 +13,8 @@ use std::task::{Poll, ready};
 use std::time::Duration;
 
 use ringback_routing::Contacts;
-use ringback_sip_proto::message::Framing;
+use ringback_sip_proto::check::{Role, Verdict, check};
+use ringback_sip_proto::message::{Framing, HeaderName};
 use ringback_sip_proto::{Frame, Message, Origin, PONG, StreamFramer, Transport};
 use ringback_sip_proxy::Keys;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
@@ -170,7 +171,7 @@ impl<P: Program> SipStream<P> {
                 .source(source.ip())
                 .is_some_and(|source| source.peer.forwards);
         let (accepted, outgoing) = forwards
-            .then(|| shared.forward.streams.accept(shared))
+            .then(|| shared.forward.streams.accept(shared, source))
             .unzip();
         Self {
             shared: Arc::clone(shared),
@@ -278,10 +279,11 @@ fn forward<'m, 'r, P: Program, C: Contacts>(
     let bytes = received.bytes;
     let message = || Message::parse(bytes, Framing::Stream).ok();
     if bytes.starts_with(b"SIP/2.0 ") {
-        let branch = Keys::branch_of(&message()?)?;
-        shared
-            .forward
-            .hand(branch.worker, Handed::Reply(bytes.into()));
+        let message = message()?;
+        if Keys::branch_of(&message).is_none() && !Keys::is_stateless(&message) {
+            return None;
+        }
+        shared.forward.of_dialog_or_branch(bytes, from);
         return Some(Outcome::new(Ok(snapshot
             .policy
             .source(from.origin.ip())?)));
@@ -299,6 +301,15 @@ fn forward<'m, 'r, P: Program, C: Contacts>(
         };
         shared.forward.hand(owner, handed);
         return Some(Outcome::new(Ok(source)).with(Effect::Absorbed));
+    }
+    let bears_route = message().is_some_and(|message| {
+        message.count(HeaderName::Route) > 0
+            && matches!(check(&message, Role::Proxy), Verdict::Route(request)
+                if shared.forward.keys.in_dialog(&message, &request).is_some())
+    });
+    if bears_route {
+        shared.forward.of_dialog_or_branch(bytes, from);
+        return Some(Outcome::new(Ok(source)));
     }
     if !bytes.starts_with(b"INVITE ") {
         return None;

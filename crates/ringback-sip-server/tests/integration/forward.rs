@@ -55,7 +55,7 @@ pub(crate) fn reply_to(request: &str, status: &str) -> String {
     let mut reply = format!("SIP/2.0 {status}\r\n");
     for line in request.lines() {
         let name = line.split(':').next().unwrap();
-        if ["Via", "From", "Call-ID", "CSeq"].contains(&name) {
+        if ["Via", "From", "Call-ID", "CSeq", "Record-Route"].contains(&name) {
             reply += &format!("{line}\r\n");
         } else if name == "To" {
             reply += &format!("{line};tag=agent\r\n");
@@ -443,4 +443,132 @@ fn when_the_server_stops_what_rings_is_answered() {
     server.server.stop();
     wait_for(&client, 503);
     agent.expect("CANCEL");
+}
+
+/// A request of a call that was answered, with the Record-Route lines of the answer.
+fn in_dialog(method: &str, answer: &str, uri: &str, from: &str, to: &str, via: &str) -> String {
+    let mut routes = String::new();
+    for route in values(answer, "Record-Route") {
+        routes += &format!("Route: {route}\r\n");
+    }
+    format!(
+        "{method} {uri} SIP/2.0\r\nVia: SIP/2.0/{via};branch=z9hG4bK-{method};rport\r\n{routes}\
+         Max-Forwards: 70\r\nFrom: {from}\r\nTo: {to}\r\nCall-ID: {}\r\nCSeq: 2 {method}\r\n\
+         Content-Length: 0\r\n\r\n",
+        values(answer, "Call-ID")[0]
+    )
+}
+
+/// A server that stays in the path.
+fn start_in_path(targets: &[String]) -> TestServer {
+    let peers = "[[peers]]\naddress = [\"127.0.0.1\"]\nrecord-route = true";
+    start(peers, targets)
+}
+
+#[test]
+fn requests_of_an_answered_call_come_through_where_we_stay_in_the_path() {
+    let agent = Agent::new();
+    let server = start_in_path(&[agent.uri()]);
+    let client = server.client();
+    client.send(invite(OURS, CONTACT, "dialog"));
+    let asked = agent.expect("INVITE");
+    assert_eq!(values(&asked.0, "Record-Route").len(), 1);
+    agent.reply(&asked, "200 OK");
+    let answer = wait_for(&client, 200);
+    let (from, to) = (values(&answer, "From")[0], values(&answer, "To")[0]);
+    let local = client.socket.local_addr().unwrap();
+    let via = format!("UDP {local}");
+    client.send(in_dialog("ACK", &answer, &agent.uri(), from, to, &via));
+    let (ack, _) = agent.expect("ACK");
+    assert!(values(&ack, "Route").is_empty(), "{ack}");
+    assert_eq!(values(&ack, "Via").len(), 2);
+    // The target hangs up, at another port of it; the caller answers.
+    let other = UdpSocket::bind("127.0.0.2:0").unwrap();
+    other.set_read_timeout(Some(PATIENCE)).unwrap();
+    let via = format!("UDP {}", other.local_addr().unwrap());
+    let bye = in_dialog(
+        "BYE",
+        &answer,
+        &format!("sip:caller@{local}"),
+        to,
+        from,
+        &via,
+    );
+    let briefly = std::time::Duration::from_millis(100);
+    client.socket.set_read_timeout(Some(briefly)).unwrap();
+    server.eventually("the target is known by its address", |_| {
+        other.send_to(bye.as_bytes(), server.address()).unwrap();
+        client
+            .receive_any()
+            .is_some_and(|text| text.starts_with("BYE"))
+    });
+    client.socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    other.send_to(bye.as_bytes(), server.address()).unwrap();
+    let asked = client.receive();
+    client.send(reply_to(&asked, "200 OK"));
+    let mut room = [0; 4_096];
+    let (length, _) = other.recv_from(&mut room).unwrap();
+    let reply = String::from_utf8(room[..length].to_vec()).unwrap();
+    assert!(reply.starts_with("SIP/2.0 200 OK"), "{reply}");
+    assert_eq!(values(&reply, "Via").len(), 1);
+}
+
+#[test]
+fn nobody_else_can_send_through_us() {
+    let agent = Agent::new();
+    let server = start_in_path(&[agent.uri()]);
+    let client = server.client();
+    client.send(invite(OURS, CONTACT, "relay"));
+    let asked = agent.expect("INVITE");
+    agent.reply(&asked, "200 OK");
+    let answer = wait_for(&client, 200);
+    let (from, to) = (values(&answer, "From")[0], values(&answer, "To")[0]);
+    let via = format!("UDP {}", client.socket.local_addr().unwrap());
+    let good = in_dialog("BYE", &answer, &agent.uri(), from, to, &via);
+    let other = good.replace("Call-ID: relay", "Call-ID: other");
+    assert_eq!(status(&client.ask(other)), 481);
+    let back = in_dialog(
+        "BYE",
+        &answer,
+        &format!("sip:{}", server.address()),
+        from,
+        to,
+        &via,
+    );
+    assert_eq!(status(&client.ask(back)), 482, "it would come back to us");
+    client.send(good);
+    agent.expect("BYE");
+}
+
+#[test]
+fn a_caller_on_a_connection_gets_the_requests_of_the_target_over_it() {
+    let agent = Agent::new();
+    let server = start_in_path(&[agent.uri()]);
+    let mut caller = TcpStream::connect(server.address()).unwrap();
+    caller.set_read_timeout(Some(PATIENCE)).unwrap();
+    let call = invite(OURS, CONTACT, "mixed").replace("/UDP", "/TCP");
+    caller.write_all(call.as_bytes()).unwrap();
+    let asked = agent.expect("INVITE");
+    let routes = values(&asked.0, "Record-Route");
+    assert_eq!(routes.len(), 2, "one for each transport");
+    assert!(routes[1].contains(";transport=tcp"), "{routes:?}");
+    agent.reply(&asked, "200 OK");
+    let answer = loop {
+        let reply = read_message(&mut caller);
+        if status(&reply) == 200 {
+            break reply;
+        }
+    };
+    let (from, to) = (values(&answer, "From")[0], values(&answer, "To")[0]);
+    let via = format!("TCP {}", caller.local_addr().unwrap());
+    let bye = in_dialog("BYE", &answer, &agent.uri(), from, to, &via);
+    caller.write_all(bye.as_bytes()).unwrap();
+    let asked = agent.expect("BYE");
+    assert!(values(&asked.0, "Route").is_empty());
+    agent.reply(&asked, "200 OK");
+    let reply = read_message(&mut caller);
+    assert!(
+        reply.starts_with("SIP/2.0 200") && reply.contains("2 BYE"),
+        "{reply}"
+    );
 }
