@@ -340,6 +340,22 @@ impl Engine {
             .decisions(&directory, environment, limit)
     }
 
+    /// The latest decisions of an environment before this sequence number that match, newest first. Calls are
+    /// decided meanwhile.
+    #[must_use]
+    pub fn find_decisions(
+        &self,
+        environment: EnvironmentId,
+        before: u64,
+        limit: usize,
+        matches: &dyn Fn(&DecisionRecord) -> bool,
+    ) -> Vec<DecisionRecord> {
+        let directory = self.shared.directory.load();
+        self.shared
+            .observed
+            .find_decisions(&directory, environment, before, limit, matches)
+    }
+
     /// The decisions of an environment after this sequence number, oldest first.
     #[must_use]
     pub fn decisions_after(

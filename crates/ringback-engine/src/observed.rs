@@ -378,6 +378,23 @@ impl Observed {
         })
     }
 
+    /// The latest decisions before this one that match, newest first.
+    pub(crate) fn find_decisions(
+        &self,
+        directory: &Directory,
+        environment: EnvironmentId,
+        before: u64,
+        limit: usize,
+        matches: &dyn Fn(&DecisionRecord) -> bool,
+    ) -> Vec<DecisionRecord> {
+        let environment = directory.environment_by_id(environment);
+        environment.map_or_else(Vec::new, |environment| {
+            let id = environment.record.id;
+            self.decisions
+                .find(environment.slot, id, before, limit, matches)
+        })
+    }
+
     /// The decisions made after this one, oldest first.
     pub(crate) fn decisions_after(
         &self,

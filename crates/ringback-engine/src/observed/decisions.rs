@@ -98,6 +98,36 @@ impl Decisions {
         })
     }
 
+    /// The latest matching records before this number, newest first. The log is locked for a piece at a time, so
+    /// that calls do not wait for a search.
+    pub(super) fn find(
+        &self,
+        slot: EnvironmentSlot,
+        environment: EnvironmentId,
+        before: u64,
+        limit: usize,
+        matches: &dyn Fn(&DecisionRecord) -> bool,
+    ) -> Vec<DecisionRecord> {
+        let mut found = Vec::new();
+        let mut before = Some(before);
+        while let Some(bound) = before.filter(|_| found.len() < limit) {
+            before = self.read(slot, environment, |log| {
+                let mut last = None;
+                for record in log.before(bound).take(SEARCHED_AT_ONCE) {
+                    last = Some(record.sequence);
+                    if matches(record) {
+                        found.push(record.clone());
+                        if found.len() == limit {
+                            return None;
+                        }
+                    }
+                }
+                last
+            });
+        }
+        found
+    }
+
     /// Removes the decisions about this contact.
     pub(super) fn forget_contact(
         &self,
@@ -145,20 +175,20 @@ impl Decisions {
     }
 
     /// Reads the log of an environment; nothing if it has none.
-    fn read(
+    fn read<T: Default>(
         &self,
         slot: EnvironmentSlot,
         environment: EnvironmentId,
-        read: impl FnOnce(&Log) -> Vec<DecisionRecord>,
-    ) -> Vec<DecisionRecord> {
+        read: impl FnOnce(&Log) -> T,
+    ) -> T {
         let Some(log) = self.log(slot) else {
-            return Vec::new();
+            return T::default();
         };
         let log = log.lock();
         if log.environment == environment {
             read(&log)
         } else {
-            Vec::new()
+            T::default()
         }
     }
 }
@@ -191,7 +221,20 @@ impl Log {
         let (newer, older) = self.records.split_at(self.oldest);
         older.iter().chain(newer)
     }
+
+    /// The records before this number, newest first.
+    fn before(&self, sequence: u64) -> impl Iterator<Item = &DecisionRecord> {
+        let (newer, older) = self.records.split_at(self.oldest);
+        let earlier = |records: &[DecisionRecord]| {
+            records.partition_point(|record| record.sequence < sequence)
+        };
+        let (older, newer) = (&older[..earlier(older)], &newer[..earlier(newer)]);
+        newer.iter().rev().chain(older.iter().rev())
+    }
 }
+
+/// How many records are searched while the log is locked: a few microseconds.
+const SEARCHED_AT_ONCE: usize = 2_048;
 
 /// How many decisions are kept of each environment.
 const KEPT: usize = 1_000;
@@ -281,6 +324,11 @@ mod tests {
                     let expected = queue.iter().rev().take(700).map(|(sequence, _)| *sequence);
                     prop_assert!(shown.iter().map(|record| record.sequence).eq(expected));
                     let middle = sequence / 2;
+                    let odd = |record: &DecisionRecord| record.sequence % 2 == 1;
+                    let shown = decisions.find(EnvironmentSlot(slot), id, middle, 90, &odd);
+                    let expected = queue.iter().rev().map(|(sequence, _)| *sequence);
+                    let expected = expected.filter(|sequence| *sequence < middle && sequence % 2 == 1);
+                    prop_assert!(shown.iter().map(|record| record.sequence).eq(expected.take(90)));
                     let shown = decisions.after(EnvironmentSlot(slot), id, middle);
                     let expected = queue.iter().map(|(sequence, _)| *sequence);
                     let expected = expected.filter(|sequence| *sequence > middle);
