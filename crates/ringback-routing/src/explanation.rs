@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::decision::{Observer, Place, obstacle, resolve};
 use crate::{
-    ContactUnreadable, Contacts, Decision, Directory, DirectoryAgent, Outcome, Question, Reason,
-    RememberedCall,
+    AgentId, ContactUnreadable, Contacts, Decision, Directory, DirectoryAgent, Outcome, Question,
+    Reason, RememberedCall,
 };
 
 /// Decides as [`crate::decide`] does, and lists each rung tried, in the order tried.
@@ -27,13 +27,14 @@ pub fn explain<'d>(
             held: true,
             reason: Some(decision.reason),
             detail: "nobody takes the call".to_owned(),
+            ..Step::default()
         });
     }
     Ok((decision, steps))
 }
 
 /// One rung tried.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Step {
     /// The rung of the decision that was tried.
     pub rung: Rung,
@@ -43,10 +44,54 @@ pub struct Step {
     pub reason: Option<Reason>,
     /// The result in a sentence for people; its wording may change.
     pub detail: String,
+    /// The remembered call that was weighed.
+    pub call: Option<RememberedCall>,
+    /// The outbound agent of that call.
+    pub source_agent: Option<NamedAgent>,
+    /// The agents that could take the call on this rung.
+    pub agents: Vec<Considered>,
+}
+
+/// An agent by its identifier and name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NamedAgent {
+    /// Its identifier.
+    pub id: AgentId,
+    /// What it calls itself.
+    pub name: String,
+}
+
+/// An agent that a rung looked at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Considered {
+    /// The agent.
+    pub agent: NamedAgent,
+    /// Why it does not take the call; `None`: it could.
+    pub obstacle: Option<Reason>,
+}
+
+impl NamedAgent {
+    /// The name of an agent.
+    fn of(agent: &DirectoryAgent) -> Self {
+        Self {
+            id: agent.record.id,
+            name: agent.record.name.clone(),
+        }
+    }
+}
+
+impl Considered {
+    /// An agent that could take the call.
+    fn fit(agent: &DirectoryAgent) -> Self {
+        Self {
+            agent: NamedAgent::of(agent),
+            obstacle: None,
+        }
+    }
 }
 
 /// The rungs of the decision.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Rung {
     /// Whether the dialed number is known.
@@ -64,6 +109,7 @@ pub enum Rung {
     /// The environment's fallback targets.
     Fallback,
     /// No rung took the call.
+    #[default]
     Refused,
 }
 
@@ -93,12 +139,21 @@ struct Notes {
 
 impl Notes {
     /// Adds a step.
-    fn add(&mut self, rung: Rung, held: bool, reason: Option<Reason>, detail: String) {
+    fn add(
+        &mut self,
+        rung: Rung,
+        held: bool,
+        reason: Option<Reason>,
+        detail: String,
+        agent: Option<&DirectoryAgent>,
+    ) {
         self.steps.push(Step {
             rung,
             held,
             reason,
             detail,
+            agents: agent.into_iter().map(Considered::fit).collect(),
+            ..Step::default()
         });
     }
 }
@@ -111,6 +166,7 @@ impl Observer for Notes {
             false,
             Some(Reason::NumberUnknown),
             detail,
+            None,
         );
     }
 
@@ -120,7 +176,7 @@ impl Observer for Notes {
             Reason::CallerInvalid => "the caller's number cannot be read",
             _ => "no outbound call to the caller is remembered",
         };
-        self.add(Rung::Contact, false, Some(reason), detail.to_owned());
+        self.add(Rung::Contact, false, Some(reason), detail.to_owned(), None);
     }
 
     fn call_weighed(
@@ -139,8 +195,10 @@ impl Observer for Notes {
             call.started_at,
             call.status
         );
+        let mut agents = Vec::new();
         match result {
             Ok(agent) => {
+                agents.push(Considered::fit(agent));
                 detail.push_str(&format!(" comes back to {}", named(agent)));
                 let passed_over = source
                     .claimed_by
@@ -149,6 +207,7 @@ impl Observer for Notes {
                     .filter_map(|slot| place.directory.agent(*slot))
                     .filter(|other| obstacle(place, other, source, call).is_none());
                 for other in passed_over {
+                    agents.push(Considered::fit(other));
                     detail.push_str(&format!(
                         "; {} claims it too, by a role set earlier",
                         named(other)
@@ -160,6 +219,10 @@ impl Observer for Notes {
                     if let Some(agent) = place.directory.agent(*slot)
                         && let Some(obstacle) = obstacle(place, agent, source, call)
                     {
+                        agents.push(Considered {
+                            agent: NamedAgent::of(agent),
+                            obstacle: Some(obstacle),
+                        });
                         detail.push_str(&format!("; {}: {}", named(agent), obstacle.name()));
                     }
                 }
@@ -168,7 +231,15 @@ impl Observer for Notes {
                 }
             }
         }
-        self.add(Rung::RememberedCall, result.is_ok(), result.err(), detail);
+        self.steps.push(Step {
+            rung: Rung::RememberedCall,
+            held: result.is_ok(),
+            reason: result.err(),
+            detail,
+            call: Some(*call),
+            source_agent: Some(NamedAgent::of(source)),
+            agents,
+        });
     }
 
     fn callback(&mut self, reason: Reason, agent: Option<&DirectoryAgent>) {
@@ -187,7 +258,7 @@ impl Observer for Notes {
                 )
             },
         );
-        self.add(rung, agent.is_some(), agent.map(|_| reason), detail);
+        self.add(rung, agent.is_some(), agent.map(|_| reason), detail, agent);
     }
 
     fn default_agent(&mut self, agent: Option<&DirectoryAgent>) {
@@ -198,7 +269,7 @@ impl Observer for Notes {
             },
             |agent| format!("{} takes the number's calls by default", named(agent)),
         );
-        self.add(Rung::Default, agent.is_some(), None, detail);
+        self.add(Rung::Default, agent.is_some(), None, detail, agent);
     }
 
     fn fallback(&mut self, held: bool) {
@@ -207,7 +278,7 @@ impl Observer for Notes {
         } else {
             "the environment has no usable fallback target"
         };
-        self.add(Rung::Fallback, held, None, detail.to_owned());
+        self.add(Rung::Fallback, held, None, detail.to_owned(), None);
     }
 }
 

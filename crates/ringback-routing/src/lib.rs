@@ -23,7 +23,7 @@ mod timestamp;
 pub use contacts::{ContactUnreadable, Contacts, RecentCalls, RememberedCall};
 pub use decision::{Decision, DialedNumber, Outcome, Question, Reason, decide, decide_dialed};
 pub use directory::{Directory, DirectoryAgent, DirectoryEnvironment, DirectoryNumber, TokenHash};
-pub use explanation::{Rung, Step, explain};
+pub use explanation::{Considered, NamedAgent, Rung, Step, explain};
 pub use id::{
     AgentId, AgentSlot, AgentSlots, EnvironmentId, EnvironmentSlot, NumberId, TokenId, read_id,
 };
