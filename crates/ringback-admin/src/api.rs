@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, OnceLock};
 
+use ipnet::IpNet;
 use ringback_engine::{Command, Engine};
 use ringback_routing::{Directory, DirectoryEnvironment, NumberRulesRef, TokenHash};
 use tokio::sync::mpsc;
@@ -10,10 +11,12 @@ use tokio_util::sync::CancellationToken;
 use crate::auth::Tenant;
 use crate::config::HttpConfig;
 use crate::error::{ApiError, FieldErrors};
+use crate::failures::Failures;
 use crate::handler::reload::ReloadRequest;
 use crate::limit::RateLimiter;
 use crate::metrics::{Metrics, MetricsSource};
 use crate::open_requests::OpenRequests;
+use crate::sessions::Sessions;
 use crate::status::{RefusedOverHttp, StatusSource};
 
 /// The HTTP API's state; clones share it.
@@ -35,6 +38,14 @@ struct Shared {
     limiter: Option<RateLimiter>,
     /// What each token has open.
     open_requests: Arc<OpenRequests>,
+    /// The sessions of the console.
+    sessions: Sessions,
+    /// Failed tries with tokens.
+    failures: Failures,
+    /// Whether there is a console.
+    has_console: bool,
+    /// Proxies whose word counts.
+    trusted_proxies: Vec<IpNet>,
     /// What is counted here.
     metrics: Metrics,
     /// What is counted elsewhere.
@@ -71,6 +82,10 @@ impl Api {
                 token_prefix: config.token_prefix.clone(),
                 limiter: config.rate_limit.map(RateLimiter::per_minute),
                 open_requests: OpenRequests::new(config.max_requests_per_token),
+                sessions: Sessions::default(),
+                failures: Failures::default(),
+                has_console: config.console,
+                trusted_proxies: config.trusted_proxies.clone(),
                 metrics: Metrics::default(),
                 sources,
                 status_sources,
@@ -130,6 +145,26 @@ impl Api {
     /// What each token has open.
     pub(crate) fn open_requests(&self) -> &Arc<OpenRequests> {
         &self.shared.open_requests
+    }
+
+    /// The sessions of the console.
+    pub(crate) fn sessions(&self) -> &Sessions {
+        &self.shared.sessions
+    }
+
+    /// Failed tries with tokens.
+    pub(crate) fn failures(&self) -> &Failures {
+        &self.shared.failures
+    }
+
+    /// Whether there is a console.
+    pub(crate) fn has_console(&self) -> bool {
+        self.shared.has_console
+    }
+
+    /// Proxies whose word on clients counts.
+    pub(crate) fn trusted_proxies(&self) -> &[IpNet] {
+        &self.shared.trusted_proxies
     }
 
     /// What is counted here.

@@ -1,41 +1,80 @@
-//! Who asks: the token of an environment, or the administrator's.
+//! Who asks: the token of an environment, or the administrator's; or a session that was opened with one.
 
 use std::sync::Arc;
 
 use axum::Extension;
 use axum::body::HttpBody;
 use axum::extract::{FromRequestParts, Request};
-use axum::http::HeaderMap;
-use axum::http::header::AUTHORIZATION;
+use axum::http::header::{AUTHORIZATION, COOKIE};
 use axum::http::request::Parts;
+use axum::http::{HeaderMap, Method};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use ringback_engine::{ByToken, CommandError, hash_secret};
-use ringback_routing::{EnvironmentId, TokenHash, TokenId};
+use ringback_engine::{Command, CommandError, Draft, hash_secret};
+use ringback_routing::{Directory, EnvironmentId, TokenHash, TokenId};
 use subtle::ConstantTimeEq;
 
 use crate::api::Api;
+use crate::client::Client;
 use crate::error::ApiError;
 use crate::limit::Share;
 use crate::open_requests::EndsWithToken;
+use crate::sessions::{Session, SessionKey};
 
-/// Whoever holds a token of an environment.
+/// Whoever acts in an environment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Tenant {
     /// The environment.
     pub(crate) environment: EnvironmentId,
-    /// The token, so that a stream can end with it.
-    pub(crate) token: TokenId,
+    /// The token, so that a stream can end with it; `None`: the administrator acts, in a session.
+    token: Option<TokenId>,
+    /// The session, likewise.
+    session: Option<SessionKey>,
 }
 
 impl Tenant {
     /// The command, to be refused once the token has ended.
-    pub(crate) const fn command<C>(self, command: C) -> ByToken<C> {
-        ByToken {
-            environment: self.environment,
-            token: self.token,
+    pub(crate) const fn command<C>(self, command: C) -> ByTenant<C> {
+        ByTenant {
+            tenant: self,
             command,
         }
+    }
+
+    /// Whether neither the token nor the session has ended.
+    pub(crate) fn is_admitted(self, api: &Api) -> bool {
+        let session = self.session;
+        let now = api.engine().now();
+        self.has_token(&api.engine().directory())
+            && session.is_none_or(|key| api.sessions().find(&key, now).is_some())
+    }
+
+    /// Whether the token, if it is one of the environment's, is still there.
+    fn has_token(self, directory: &Directory) -> bool {
+        match self.token {
+            Some(token) => directory.has_token(self.environment, token),
+            None => directory.environment_by_id(self.environment).is_some(),
+        }
+    }
+}
+
+/// A command of a tenant: refused once its token has ended, even if the request came before that.
+#[derive(Clone, Debug)]
+pub(crate) struct ByTenant<C> {
+    /// Who asks.
+    tenant: Tenant,
+    /// The command.
+    command: C,
+}
+
+impl<C: Command> Command for ByTenant<C> {
+    type Output = C::Output;
+
+    fn run(&self, draft: &mut Draft<'_>) -> Result<C::Output, CommandError> {
+        if !self.tenant.has_token(draft.directory()) {
+            return Err(CommandError::TokenEnded);
+        }
+        self.command.run(draft)
     }
 }
 
@@ -98,22 +137,24 @@ async fn admit(api: &Api, audience: Audience, mut request: Request, next: Next) 
     if request.extensions().get::<Reserved>().is_some() {
         return ApiError::TooManyConnections.into_response();
     }
-    let Some((principal, hash)) = identify(api, request.headers()) else {
-        return ApiError::Unauthenticated.into_response();
+    let identified = match identify(api, &request) {
+        Ok(identified) => identified,
+        Err(error) => return error.into_response(),
     };
+    let (principal, tenant) = (identified.principal, identified.tenant(api));
     let share = api.limiter().map(|limiter| limiter.take(principal));
     let mut response = match (audience, principal) {
         _ if share.as_ref().is_some_and(|share| share.exhausted) => {
             ApiError::RateLimited(share.as_ref().map_or(1, |share| share.reset)).into_response()
         }
-        (Audience::Tenants | Audience::AnyToken, Principal::Tenant(environment, token)) => {
-            request
-                .extensions_mut()
-                .insert(Tenant { environment, token });
-            run(api, principal, &hash, request, next).await
+        (Audience::Tenants | Audience::AnyToken, _) if tenant.is_some() => {
+            if let Some(tenant) = tenant {
+                request.extensions_mut().insert(tenant);
+            }
+            run(api, principal, request, next).await
         }
         (Audience::Administrator | Audience::AnyToken, Principal::Administrator) => {
-            run(api, principal, &hash, request, next).await
+            run(api, principal, request, next).await
         }
         _ => ApiError::Forbidden.into_response(),
     };
@@ -124,20 +165,13 @@ async fn admit(api: &Api, audience: Audience, mut request: Request, next: Next) 
 }
 
 /// Answers a request as long as its token is good.
-async fn run(
-    api: &Api,
-    principal: Principal,
-    hash: &TokenHash,
-    mut request: Request,
-    next: Next,
-) -> Response {
+async fn run(api: &Api, principal: Principal, mut request: Request, next: Next) -> Response {
     let open = match api.open_requests().open(principal) {
         Ok(open) => Arc::new(open),
         Err(error) => return error.into_response(),
     };
     // A token that ends from here on ends the request; one that has ended meanwhile is not known.
-    let is_tenant = matches!(principal, Principal::Tenant(..));
-    if is_tenant && api.engine().directory().token(hash).is_none() {
+    if !holds(api, principal) {
         return ApiError::Unauthenticated.into_response();
     }
     request.extensions_mut().insert(Arc::clone(&open));
@@ -152,30 +186,144 @@ async fn run(
     response.map(|body| EndsWithToken::wrap(body, open))
 }
 
-/// Who holds the token of the request, and the hash of the token.
-///
-/// Secrets are compared as hashes: which of them is looked up tells nothing of the secret, and the
-/// hashes themselves are compared in constant time.
-fn identify(api: &Api, headers: &HeaderMap) -> Option<(Principal, TokenHash)> {
+/// Whose request it is, and by what.
+struct Identified {
+    /// Whose token it is, or whose the session was opened with.
+    principal: Principal,
+    /// The session, and the environment that the administrator chose in it.
+    session: Option<(SessionKey, Option<EnvironmentId>)>,
+}
+
+impl Identified {
+    /// The same as somebody who acts in an environment.
+    fn tenant(&self, api: &Api) -> Option<Tenant> {
+        let session = self.session.map(|(key, _)| key);
+        match self.principal {
+            Principal::Tenant(environment, token) => Some(Tenant {
+                environment,
+                token: Some(token),
+                session,
+            }),
+            Principal::Administrator => {
+                let environment = self.session?.1?;
+                api.engine().directory().environment_by_id(environment)?;
+                Some(Tenant {
+                    environment,
+                    token: None,
+                    session,
+                })
+            }
+        }
+    }
+}
+
+/// Who asks: by the token of the request, or else by its cookie.
+fn identify(api: &Api, request: &Request) -> Result<Identified, ApiError> {
+    let headers = request.headers();
+    let client = request.extensions().get::<Client>().copied();
+    if headers.contains_key(AUTHORIZATION) {
+        if let Some(principal) = bearer(headers).and_then(|hash| holder(api, &hash)) {
+            return Ok(Identified {
+                principal,
+                session: None,
+            });
+        }
+        if let Some(client) = client {
+            api.failures().note(client.address);
+        }
+        return Err(ApiError::Unauthenticated);
+    }
+    let client = client.ok_or(ApiError::Unauthenticated)?;
+    let (key, session) = session(api, headers, client).ok_or(ApiError::Unauthenticated)?;
+    if ![Method::GET, Method::HEAD].contains(request.method()) {
+        check_csrf(&session, headers)?;
+    }
+    Ok(Identified {
+        principal: session.principal,
+        session: Some((key, session.chosen)),
+    })
+}
+
+/// The hash of the token that a request carries, if it carries one.
+fn bearer(headers: &HeaderMap) -> Option<TokenHash> {
     let mut values = headers.get_all(AUTHORIZATION).iter();
     let (Some(value), None) = (values.next(), values.next()) else {
         return None;
     };
     let (scheme, secret) = value.to_str().ok()?.split_once(' ')?;
     let secret = secret.trim_matches(' ');
-    if !scheme.eq_ignore_ascii_case("bearer") || secret.is_empty() {
-        return None;
-    }
-    let hash = hash_secret(secret);
+    let is_token = scheme.eq_ignore_ascii_case("bearer") && !secret.is_empty();
+    is_token.then(|| hash_secret(secret))
+}
+
+/// Who holds the token with this hash.
+///
+/// Secrets are compared as hashes: which of them is looked up tells nothing of the secret, and the
+/// hashes themselves are compared in constant time.
+pub(crate) fn holder(api: &Api, hash: &TokenHash) -> Option<Principal> {
     let directory = api.engine().directory();
     let token = directory
-        .token(&hash)
-        .filter(|token| is_same(&token.hash, &hash));
-    if is_same(api.administrator(), &hash) {
-        return Some((Principal::Administrator, hash));
+        .token(hash)
+        .filter(|token| is_same(&token.hash, hash));
+    if is_same(api.administrator(), hash) {
+        return Some(Principal::Administrator);
     }
     let token = token?;
-    Some((Principal::Tenant(token.environment, token.id), hash))
+    Some(Principal::Tenant(token.environment, token.id))
+}
+
+/// Whether the token of a principal has not ended; the administrator's never does.
+fn holds(api: &Api, principal: Principal) -> bool {
+    match principal {
+        Principal::Administrator => true,
+        Principal::Tenant(environment, token) => {
+            api.engine().directory().has_token(environment, token)
+        }
+    }
+}
+
+/// The session of the request's cookie, unless it or its token has ended.
+pub(crate) fn session(
+    api: &Api,
+    headers: &HeaderMap,
+    client: Client,
+) -> Option<(SessionKey, Session)> {
+    if !api.has_console() {
+        return None;
+    }
+    let name = cookie_name(client);
+    let values = headers.get_all(COOKIE).iter();
+    let cookies = values
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(';'));
+    let mut ours = cookies.filter_map(|cookie| cookie.trim().split_once('='));
+    let (_, secret) = ours.find(|(found, _)| *found == name)?;
+    let key = hash_secret(secret);
+    let session = api.sessions().find(&key, api.engine().now())?;
+    holds(api, session.principal).then_some((key, session))
+}
+
+/// The name of the cookie: where it comes over https, one that no other host can set.
+pub(crate) const fn cookie_name(client: Client) -> &'static str {
+    if client.is_secure {
+        "__Host-ringback_session"
+    } else {
+        "ringback_session"
+    }
+}
+
+/// Refuses a request that does not carry what only a page of ours can know.
+///
+/// # Errors
+/// It carries nothing, or something else.
+pub(crate) fn check_csrf(session: &Session, headers: &HeaderMap) -> Result<(), ApiError> {
+    let given = headers.get("x-csrf-token").map(|value| value.as_bytes());
+    let is_right = given.is_some_and(|given| given.ct_eq(session.csrf_token.as_bytes()).into());
+    if is_right {
+        Ok(())
+    } else {
+        Err(ApiError::CsrfToken)
+    }
 }
 
 /// Compares hashes in constant time.

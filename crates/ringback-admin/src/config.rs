@@ -1,8 +1,9 @@
 //! The settings of the HTTP API: `[http]` of the configuration file.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
 
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 /// `[http]` as written in the file.
@@ -24,6 +25,10 @@ pub struct HttpSpec {
     pub max_connections_per_address: u32,
     /// Requests that each token may have open at once; streams may be half of them.
     pub max_requests_per_token: u32,
+    /// Whether there is a web console at `/console/`.
+    pub console: bool,
+    /// Networks of proxies whose `X-Forwarded-For` and `X-Forwarded-Proto` count.
+    pub trusted_proxies: Vec<String>,
 }
 
 impl Default for HttpSpec {
@@ -36,6 +41,8 @@ impl Default for HttpSpec {
             max_connections: 1_024,
             max_connections_per_address: 768,
             max_requests_per_token: 256,
+            console: true,
+            trusted_proxies: Vec::new(),
         }
     }
 }
@@ -57,6 +64,10 @@ pub struct HttpConfig {
     pub max_connections_per_address: usize,
     /// Requests open at once by one token.
     pub max_requests_per_token: usize,
+    /// Whether there is a web console.
+    pub console: bool,
+    /// Networks of proxies whose word on clients counts.
+    pub trusted_proxies: Vec<IpNet>,
 }
 
 /// A key of `[http]` has a value that cannot be used.
@@ -80,6 +91,11 @@ pub enum HttpConfigProblem {
     /// A prefix that would not fit into an Authorization header.
     #[error("`{0}` is not 0 to 32 letters, digits, `_` or `-`")]
     TokenPrefix(String),
+    /// Not a network.
+    #[error(
+        "`{0}` is not an IP address, and no network as 10.0.0.0/8 without bits beyond its prefix"
+    )]
+    Network(String),
     /// No requests at all.
     #[error("must be at least 1; leave it out for no limit")]
     RateLimit,
@@ -126,6 +142,15 @@ impl Problems {
     }
 }
 
+/// Reads a network, or an address as one of its own.
+fn network(text: &str) -> Option<IpNet> {
+    let network = match text.parse::<IpAddr>() {
+        Ok(address) => IpNet::from(address),
+        Err(_) => text.parse().ok()?,
+    };
+    (network.trunc() == network).then_some(network)
+}
+
 impl TryFrom<HttpSpec> for HttpConfig {
     type Error = HttpConfigErrors;
 
@@ -155,6 +180,16 @@ impl TryFrom<HttpSpec> for HttpConfig {
                 problems.add(key, HttpConfigProblem::Zero);
             }
         }
+        let mut trusted_proxies = Vec::with_capacity(spec.trusted_proxies.len());
+        for (index, text) in spec.trusted_proxies.iter().enumerate() {
+            match network(text) {
+                Some(network) => trusted_proxies.push(network),
+                None => problems.add(
+                    format!("http.trusted-proxies[{index}]"),
+                    HttpConfigProblem::Network(text.clone()),
+                ),
+            }
+        }
         if !problems.0.is_empty() {
             return Err(HttpConfigErrors(problems.0));
         }
@@ -167,6 +202,8 @@ impl TryFrom<HttpSpec> for HttpConfig {
             max_connections: limit(spec.max_connections),
             max_connections_per_address: limit(spec.max_connections_per_address),
             max_requests_per_token: limit(spec.max_requests_per_token),
+            console: spec.console,
+            trusted_proxies,
         })
     }
 }
@@ -229,5 +266,13 @@ mod tests {
             broken(|spec| spec.health_listen = vec!["9090".into()])
                 .starts_with("http.health-listen")
         );
+        for network in ["10.0.0.1/8", "proxy", "10.0.0.0/33"] {
+            let spec = HttpSpec {
+                trusted_proxies: vec!["::1".into(), "10.0.0.0/8".into(), network.into()],
+                ..HttpSpec::default()
+            };
+            let error = HttpConfig::try_from(spec).unwrap_err().to_string();
+            assert!(error.starts_with("http.trusted-proxies[2]"), "{error}");
+        }
     }
 }

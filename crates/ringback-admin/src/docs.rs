@@ -9,6 +9,7 @@ use std::sync::LazyLock;
 use axum::http::StatusCode;
 use axum::response::Response;
 
+use crate::console;
 use crate::error::ApiError;
 use crate::reply;
 
@@ -20,11 +21,15 @@ pub(crate) async fn description() -> Response {
 /// `GET /docs`: the same as a page, which is whole without a script.
 pub(crate) async fn page() -> Result<Response, ApiError> {
     let page = PAGE.as_deref().ok_or(ApiError::Internal)?;
-    Ok(reply::text_of(
-        StatusCode::OK,
-        "text/html; charset=utf-8",
-        page,
-    ))
+    let mut response = reply::text_of(StatusCode::OK, "text/html; charset=utf-8", page);
+    console::secure(response.headers_mut());
+    Ok(response)
+}
+
+/// `GET /docs/page.css`: its style.
+pub(crate) async fn style() -> Response {
+    let style = include_str!("docs/page.css");
+    reply::text_of(StatusCode::OK, "text/css; charset=utf-8", style)
 }
 
 /// The description.
@@ -204,7 +209,7 @@ mod tests {
             let name = tag.split_whitespace().next().unwrap();
             if let Some(name) = name.strip_prefix('/') {
                 assert_eq!(open.pop(), Some(name));
-            } else if !["!doctype", "meta", "wbr"].contains(&name) {
+            } else if !["!doctype", "link", "meta", "wbr"].contains(&name) {
                 open.push(name);
             }
         }

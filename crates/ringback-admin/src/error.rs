@@ -76,6 +76,12 @@ pub(crate) enum ApiError {
     Unauthenticated,
     /// A token of the other kind.
     Forbidden,
+    /// The session's `X-CSRF-Token` is missing or another.
+    CsrfToken,
+    /// A page of another site asks to sign in.
+    ForeignOrigin,
+    /// The client has failed to sign in too often; seconds until it may try again.
+    TooManyFailures(u64),
     /// The token has used up its share; seconds until it may come again.
     RateLimited(u64),
     /// The token has too many requests open.
@@ -152,7 +158,7 @@ impl From<FieldErrors> for ApiError {
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let retry_after = match self {
-            Self::RateLimited(seconds) => Some(seconds),
+            Self::RateLimited(seconds) | Self::TooManyFailures(seconds) => Some(seconds),
             Self::TooManyOpenRequests | Self::TooManyConnections | Self::Conflict => Some(1),
             Self::ClusterUnavailable | Self::LogFull => Some(5),
             _ => None,
@@ -198,6 +204,21 @@ impl ApiError {
                 StatusCode::FORBIDDEN,
                 "This token does not open this path",
                 Some("FORBIDDEN"),
+            ),
+            Self::CsrfToken => (
+                StatusCode::FORBIDDEN,
+                "X-CSRF-Token is not the one of the session",
+                Some("CSRF_TOKEN_INVALID"),
+            ),
+            Self::ForeignOrigin => (
+                StatusCode::FORBIDDEN,
+                "Origin is another site",
+                Some("FOREIGN_ORIGIN"),
+            ),
+            Self::TooManyFailures(_) => (
+                StatusCode::TOO_MANY_REQUESTS,
+                "Too many failed tries to sign in",
+                Some("TOO_MANY_FAILURES"),
             ),
             Self::RateLimited(_) => (
                 StatusCode::TOO_MANY_REQUESTS,

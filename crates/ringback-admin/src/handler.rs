@@ -12,6 +12,8 @@ pub(crate) mod export;
 pub(crate) mod lookup;
 pub(crate) mod numbers;
 pub(crate) mod probes;
+pub(crate) mod problems;
 pub(crate) mod reload;
+pub(crate) mod session;
 pub(crate) mod statistics;
 pub(crate) mod status;

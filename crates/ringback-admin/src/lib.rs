@@ -33,16 +33,22 @@
 //! - A connection beyond the limits is closed for a new one if it has no request under way; where all have
 //!   one, paths with a token are 503 `TOO_MANY_CONNECTIONS` on the new one. A token with too many open
 //!   requests, or streams in half of its places, gets 429 `TOO_MANY_OPEN_REQUESTS`.
+//! - A session of the console stands for its token: with a cookie and no `Authorization` it opens the same paths,
+//!   counts for the same limits and ends with it. The administrator's opens those of the environment that it chose,
+//!   too. `POST /session` compares the authority of `Origin` with `Host`.
 //! - Rate limiting, where on, counts per token in windows of one minute, the administrator's too.
 
 mod api;
 mod auth;
 mod body;
 mod call_text;
+mod client;
 mod config;
 mod connections;
+mod console;
 mod docs;
 mod error;
+mod failures;
 mod fields;
 mod handler;
 mod identity;
@@ -53,9 +59,11 @@ mod metrics;
 mod open_requests;
 mod paging;
 mod path;
+mod problems;
 mod reply;
 mod router;
 mod server;
+mod sessions;
 mod status;
 mod streamed;
 mod wire;

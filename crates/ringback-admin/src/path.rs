@@ -6,7 +6,7 @@ use axum::extract::{FromRequestParts, Query, RawPathParams};
 use axum::http::request::Parts;
 use ringback_engine::CommandError;
 use ringback_routing::{
-    AgentId, Directory, DirectoryAgent, EnvironmentId, NumberId, TokenId, read_id,
+    AgentId, Directory, DirectoryAgent, EnvironmentId, NumberId, Timestamp, TokenId, read_id,
 };
 
 use crate::api::Api;
@@ -146,6 +146,14 @@ impl QueryText {
                 .filter(|number| (least..=most).contains(number))
         };
         self.read(name, &message, read).unwrap_or(default)
+    }
+
+    /// A time as RFC 3339 writes it.
+    pub(crate) fn timestamp(&mut self, name: &str) -> Option<Timestamp> {
+        let words = crate::fields::words(name);
+        let message = format!("The {words} must be a time such as 2026-01-31T12:00:00Z.");
+        // A `+` of an offset that was not escaped arrives as a space.
+        self.read(name, &message, |text| text.replace(' ', "+").parse().ok())
     }
 
     /// A phone number as text. A `+` that was not escaped arrives as a space, and is one again.

@@ -4,7 +4,7 @@ use axum::body::Body;
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::Response;
-use ringback_api::{Done, Meta, Page, Success};
+use ringback_api::{Done, Meta, Page, Rows, RowsMeta, Success};
 use serde::Serialize;
 
 /// 200 with data.
@@ -30,6 +30,18 @@ pub(crate) fn page(data: Vec<impl Serialize>, meta: Meta) -> Response {
             success: true,
             data,
             meta,
+        },
+    )
+}
+
+/// 200 with rows of a list that grows, and where it goes on.
+pub(crate) fn rows(data: Vec<impl Serialize>, next_cursor: Option<String>) -> Response {
+    json(
+        StatusCode::OK,
+        &Rows {
+            success: true,
+            data,
+            meta: RowsMeta { next_cursor },
         },
     )
 }

@@ -1,6 +1,7 @@
 //! Every path, and who may ask for it.
 
 use std::collections::HashSet;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -8,7 +9,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::{MatchedPath, Request, State};
 use axum::handler::Handler;
-use axum::http::header::{HOST, LOCATION};
+use axum::http::header::{CACHE_CONTROL, HOST, LOCATION};
 use axum::http::uri::Authority;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Version};
 use axum::middleware::{self, Next};
@@ -20,21 +21,30 @@ use uuid::Uuid;
 use crate::api::Api;
 use crate::auth::{Audience, administrator_only, anyone_with_a_token, tenants_only};
 use crate::body::Drained;
+use crate::client::{Client, ConnectedFrom};
+use crate::console;
 use crate::docs;
 use crate::error::ApiError;
 use crate::handler::{
     self, agents, backup, batch, callback, calls, contacts, decisions, environments, export,
-    lookup, numbers, reload, statistics, status,
+    lookup, numbers, problems, reload, session, statistics, status,
 };
 use crate::ignored::{self, IgnoredFields};
 
 /// The HTTP API as a service.
 pub fn router(api: Api) -> Router {
     let mut routes = routes();
-    for path in ["/", "/docs/"] {
-        let to_docs = async || (StatusCode::FOUND, [(LOCATION, "/docs")]);
-        routes.router = routes.router.route(path, on(MethodFilter::GET, to_docs));
-    }
+    let to_docs = async || (StatusCode::FOUND, [(LOCATION, "/docs")]);
+    let get = MethodFilter::GET;
+    routes.router = routes
+        .router
+        .route("/docs/", on(get, to_docs))
+        .route("/docs/page.css", on(get, docs::style))
+        .route("/", on(get, console::redirect))
+        .route("/console", on(get, console::redirect))
+        .route("/console/", on(get, console::start))
+        .route("/console/{view}", on(get, console::view))
+        .route("/console/files/{name}", on(get, console::file));
     finish(routes, api)
 }
 
@@ -78,6 +88,10 @@ fn routes() -> Routes {
     probe_routes()
         .add(Anyone, M::GET, "/docs", docs::page)
         .add(Anyone, M::GET, "/api/v1/openapi.json", docs::description)
+        .add(Anyone, M::GET, "/api/v1/session", session::show)
+        .add(Anyone, M::POST, "/api/v1/session", session::open)
+        .add(Anyone, M::PATCH, "/api/v1/session", session::choose)
+        .add(Anyone, M::DELETE, "/api/v1/session", session::end)
         .add(Tenants, M::GET, "/api/v1/agents", agents::list)
         .add(Tenants, M::POST, "/api/v1/agents", agents::create)
         .add(Tenants, M::GET, "/api/v1/agents/{id}", agents::show)
@@ -182,6 +196,7 @@ fn routes() -> Routes {
             "/api/v1/decisions/stream",
             decisions::follow,
         )
+        .add(Tenants, M::GET, "/api/v1/problems", problems::list)
         .add(Administrator, M::POST, "/api/v1/reload", reload::reload)
         .add(AnyToken, M::GET, "/api/v1/export/{kind}", export::export)
         .add(Administrator, M::GET, "/api/v1/status", status::show)
@@ -299,9 +314,14 @@ async fn observe(State(observer): State<Observer>, request: Request, next: Next)
     let route = matched
         .and_then(|path| observer.paths.get(path.as_str()))
         .copied();
+    let is_api = request.uri().path().starts_with("/api/");
     let mut request = request.map(Drained::wrap);
     // Those who look at the token find the state here.
     request.extensions_mut().insert(observer.api.clone());
+    let connected = request.extensions().get::<ConnectedFrom>();
+    let connected = connected.map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |from| from.0);
+    let client = Client::of(request.headers(), connected, observer.api.trusted_proxies());
+    request.extensions_mut().insert(client);
     let ignored = IgnoredFields::default();
     request.extensions_mut().insert(ignored.clone());
     let mut response = if names_one_host(&request) {
@@ -312,6 +332,10 @@ async fn observe(State(observer): State<Observer>, request: Request, next: Next)
     response
         .headers_mut()
         .insert("x-request-id", request_id.clone());
+    if is_api {
+        let no_store = HeaderValue::from_static("no-store");
+        response.headers_mut().insert(CACHE_CONTROL, no_store);
+    }
     if let Some(names) = ignored.header() {
         response.headers_mut().insert(ignored::HEADER, names);
     }

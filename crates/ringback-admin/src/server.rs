@@ -6,7 +6,7 @@
 
 use std::convert::Infallible;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -29,6 +29,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::api::Api;
 use crate::auth::Reserved;
+use crate::client::ConnectedFrom;
 use crate::config::HttpConfig;
 use crate::connections::{Busy, Connections, Place};
 use crate::router::{probes, router};
@@ -140,12 +141,12 @@ impl Server {
             };
             let place = self.connections.admit(source.ip());
             self.tasks
-                .spawn(self.clone().serve_connection(stream, place));
+                .spawn(self.clone().serve_connection(stream, source.ip(), place));
         }
     }
 
     /// Serves one connection to its end.
-    async fn serve_connection(self, stream: TcpStream, place: Arc<Place>) {
+    async fn serve_connection(self, stream: TcpStream, source: IpAddr, place: Arc<Place>) {
         self.api.metrics().connection_accepted();
         let _no_matter = stream.set_nodelay(true);
         let io = TokioIo::new(WriteTimeout::new(stream));
@@ -157,6 +158,7 @@ impl Server {
             .max_buf_size(MAX_BUFFER_BYTES);
         let service = Placed {
             service: self.service.clone(),
+            source,
             place: Arc::clone(&place),
         };
         let connection = builder.serve_connection(io, service);
@@ -209,6 +211,8 @@ fn is_of_one_connection(error: &io::Error) -> bool {
 struct Placed {
     /// Answers requests.
     service: TowerToHyperService<Router>,
+    /// Where the connection comes from.
+    source: IpAddr,
     /// The connection.
     place: Arc<Place>,
 }
@@ -219,6 +223,7 @@ impl Service<Request<Incoming>> for Placed {
     type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
 
     fn call(&self, mut request: Request<Incoming>) -> Self::Future {
+        request.extensions_mut().insert(ConnectedFrom(self.source));
         let busy = self.place.begin();
         if self.place.is_reserved() || busy.is_none() {
             request.extensions_mut().insert(Reserved);

@@ -1,6 +1,6 @@
 //! Decisions: `/route`, `/routed-calls`, `/decisions`.
 
-use ringback_routing::{AgentId, E164, Outcome, Reason, Rung, Timestamp};
+use ringback_routing::{AgentId, CallStatus, E164, Outcome, Reason, Rung, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::{AgentName, Call, Target};
@@ -51,6 +51,36 @@ pub struct Step {
     pub reason: Option<Reason>,
     /// What was found there, for people.
     pub detail: String,
+    /// The remembered call that was weighed, on the rung `remembered_call`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub call: Option<StepCall>,
+    /// The agents that could take the call on this rung, and what keeps them from it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub agents: Vec<StepAgent>,
+}
+
+/// A remembered call that was weighed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StepCall {
+    /// The outbound agent that called.
+    pub agent: AgentName,
+    /// The number that it called from, if known.
+    pub from: Option<E164>,
+    /// How far the call got.
+    pub status: CallStatus,
+    /// When it started, to the second.
+    pub started_at: Timestamp,
+}
+
+/// An agent that a rung looked at.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StepAgent {
+    /// Its identifier.
+    pub id: AgentId,
+    /// What it calls itself.
+    pub name: String,
+    /// Why it does not take the call; none: it could.
+    pub obstacle: Option<Reason>,
 }
 
 /// The answer to `POST /routed-calls/{sid}/answered`.

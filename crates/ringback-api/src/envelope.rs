@@ -67,6 +67,24 @@ pub struct Meta {
     pub last_page: u64,
 }
 
+/// The next rows of a list that grows, in their envelope.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rows<T> {
+    /// Always true.
+    pub success: bool,
+    /// The rows, newest first.
+    pub data: Vec<T>,
+    /// Where the list goes on.
+    pub meta: RowsMeta,
+}
+
+/// Where a list of rows goes on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RowsMeta {
+    /// What to send as `cursor` for the rows after these; none: these are the last.
+    pub next_cursor: Option<String>,
+}
+
 /// Why a request was not granted: the body of every answer with a status from 400 on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Problem {

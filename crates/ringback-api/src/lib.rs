@@ -18,6 +18,8 @@ mod decision;
 mod envelope;
 mod environment;
 mod number;
+mod problem;
+mod session;
 mod status;
 
 pub use agent::{
@@ -30,12 +32,16 @@ pub use callback::{
     SourceCount,
 };
 pub use change::Change;
-pub use decision::{AgentOfDecision, Answered, Decision, RouteQuestion, Routed, Step, Surface};
-pub use envelope::{Done, ErrorDetails, Meta, Page, Problem, Success};
+pub use decision::{
+    AgentOfDecision, Answered, Decision, RouteQuestion, Routed, Step, StepAgent, StepCall, Surface,
+};
+pub use envelope::{Done, ErrorDetails, Meta, Page, Problem, Rows, RowsMeta, Success};
 pub use environment::{
     Environment, EnvironmentNew, EnvironmentPatch, EnvironmentSettings, Token, TokenNew, TokenShown,
 };
 pub use number::{AgentOfNumber, PhoneNumber, PhoneNumberNew, PhoneNumberPatch};
+pub use problem::{ObjectKind, ProblemCode, ProblemObject, RoutingProblem, Severity};
+pub use session::{EnvironmentName, Session, SessionKind, SessionNew, SessionPatch, TokenName};
 pub use status::{
     Alive, CertificateStatus, Counts, Health, IndexHealth, PeerStatus, Rates, Readiness,
     RefusedCall, Reload, ReloadStatus, Reloaded, SipStatus, Status, StorageHealth, StorageStatus,

@@ -8,12 +8,11 @@ use super::schema::{Writer, about, fields, words};
 /// Writes the page.
 pub(super) fn write(description: &Json) -> String {
     let mut out = String::with_capacity(256 * 1024);
-    let style = include_str!("page.css");
     let _infallible = write!(
         out,
         "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
-         <title>Ringback API</title>\n<style>\n{style}</style>\n</head>\n<body>\n"
+         <title>Ringback API</title>\n<link rel=\"stylesheet\" href=\"/docs/page.css\">\n</head>\n<body>\n"
     );
     let tags = description.list_of("tags").iter();
     let tags: Vec<&str> = tags.filter_map(|tag| tag.text("name")).collect();

@@ -11,6 +11,7 @@
 //! client comes back, so that it is told what it has missed, as far as the log reaches back. It ends
 //! with the token by which it was opened, and when the server goes down.
 
+use std::collections::HashSet;
 use std::convert::Infallible;
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -25,6 +26,10 @@ use axum::response::Response;
 use bytes::Bytes;
 use futures_util::stream;
 use ringback_api::Decision;
+use ringback_engine::DecisionRecord;
+use ringback_routing::{
+    AgentId, AgentSlot, Directory, EnvironmentId, Outcome, Reason, Timestamp, read_id,
+};
 use tokio::sync::watch;
 
 use crate::api::Api;
@@ -35,22 +40,156 @@ use crate::path::QueryText;
 use crate::reply;
 use crate::wire;
 
-/// `GET /decisions`: the latest, newest first.
+/// `GET /decisions`: the latest that fit all filters, newest first.
 pub(crate) async fn list(
     State(api): State<Api>,
     tenant: Tenant,
     mut query: QueryText,
 ) -> Result<Response, ApiError> {
     let limit = query.number("limit", 100, (1, 1_000));
-    query.errors.into_result()?;
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-    let records = api.engine().decisions(tenant.environment, limit);
-    let directory = api.engine().directory();
-    let decisions: Vec<Decision> = records
-        .iter()
-        .map(|record| wire::decision(&directory, record))
-        .collect();
-    Ok(reply::ok(decisions))
+    let cursor = query.read("cursor", "The cursor is not one of ours.", EventId::read);
+    let filter = Filter::read(&mut query);
+    query.errors.into_result()?;
+    let before = match cursor {
+        None => u64::MAX,
+        Some(cursor) if cursor.epoch == api.epoch() => cursor.sequence,
+        // What was there in an earlier run is forgotten.
+        Some(_) => 0,
+    };
+    let searched = tokio::task::spawn_blocking(move || {
+        let directory = api.engine().directory();
+        let filter = filter.resolve(&directory, tenant.environment);
+        let fits = |record: &DecisionRecord| filter.fits(&directory, record);
+        let mut records = api
+            .engine()
+            .find_decisions(tenant.environment, before, limit + 1, &fits);
+        let is_more = records.len() > limit;
+        records.truncate(limit);
+        let last = records.last().filter(|_| is_more);
+        let next_cursor = last.map(|record| EventId {
+            epoch: api.epoch(),
+            sequence: record.sequence,
+        });
+        let decisions: Vec<Decision> = records
+            .iter()
+            .map(|record| wire::decision(&directory, record))
+            .collect();
+        reply::rows(decisions, next_cursor.map(|cursor| cursor.to_string()))
+    });
+    searched.await.map_err(|_| ApiError::Internal)
+}
+
+/// What a decision has to be like to be listed. What is `None` filters nothing.
+#[derive(Default)]
+struct Filter {
+    /// Digits that are part of caller or dialed number.
+    number: Option<String>,
+    /// How the call id begins.
+    call_id: Option<String>,
+    /// An agent's identifier, or part of the name of one.
+    agent: Option<String>,
+    /// The identifier, if it is one: of an agent that is gone, too.
+    id: Option<AgentId>,
+    /// The agents that this stands for.
+    agents: HashSet<AgentSlot>,
+    /// Its reason is one of these.
+    reasons: Option<Vec<Reason>>,
+    /// Its outcome is one of these.
+    outcomes: Option<Vec<Outcome>>,
+    /// It was made then or later.
+    since: Option<Timestamp>,
+    /// It was made before that.
+    until: Option<Timestamp>,
+}
+
+impl Filter {
+    /// Reads the parameters.
+    fn read(query: &mut QueryText) -> Self {
+        let digits = |text: &str| {
+            let digits = text.trim_start_matches(['+', ' ']);
+            let is_number = digits.len() >= 3 && digits.bytes().all(|byte| byte.is_ascii_digit());
+            is_number.then(|| digits.to_owned())
+        };
+        let message = "The number must be at least 3 digits.";
+        Self {
+            number: query.read("number", message, digits),
+            call_id: query.get("call_id").map(str::to_owned),
+            agent: query.get("agent").map(str::to_lowercase),
+            id: None,
+            agents: HashSet::new(),
+            reasons: words(query, "reason", &Reason::ALL, Reason::name),
+            outcomes: words(query, "outcome", &Outcome::ALL, Outcome::name),
+            since: query.timestamp("since"),
+            until: query.timestamp("until"),
+        }
+    }
+
+    /// Looks up the agents that are meant.
+    fn resolve(mut self, directory: &Directory, environment: EnvironmentId) -> Self {
+        let Some(wanted) = &self.agent else {
+            return self;
+        };
+        self.id = read_id(wanted).map(AgentId);
+        if self.id.is_none() {
+            let named = directory
+                .agents_of(environment)
+                .filter(|agent| agent.record.name.to_lowercase().contains(wanted));
+            self.agents.extend(named.map(|agent| agent.slot));
+        }
+        self
+    }
+
+    /// Whether a decision is to be listed.
+    fn fits(&self, directory: &Directory, record: &DecisionRecord) -> bool {
+        let has_digits = |digits: &String| {
+            let numbers = [record.dialed, record.caller.number()];
+            numbers
+                .into_iter()
+                .flatten()
+                .any(|number| number.to_string().contains(digits.as_str()))
+        };
+        let is_of = |agent: Option<AgentSlot>| {
+            agent.is_some_and(|slot| match self.id {
+                Some(wanted) => directory.identity(slot).is_some_and(|(_, id)| id == wanted),
+                None => self.agents.contains(&slot),
+            })
+        };
+        let sid = record.sid();
+        // Call ids are cut off where they are long.
+        let begins = |wanted: &String| {
+            sid.starts_with(wanted.as_str()) || sid.len() > 60 && wanted.starts_with(sid)
+        };
+        self.since.is_none_or(|since| record.at >= since)
+            && self.until.is_none_or(|until| record.at < until)
+            && self
+                .reasons
+                .as_ref()
+                .is_none_or(|reasons| reasons.contains(&record.reason))
+            && self
+                .outcomes
+                .as_ref()
+                .is_none_or(|outcomes| outcomes.contains(&record.outcome))
+            && (self.agent.is_none() || is_of(record.agent) || is_of(record.source))
+            && self.call_id.as_ref().is_none_or(begins)
+            && self.number.as_ref().is_none_or(has_digits)
+    }
+}
+
+/// One or several words, by comma.
+fn words<T: Copy>(
+    query: &mut QueryText,
+    name: &str,
+    all: &[T],
+    word_of: fn(T) -> &'static str,
+) -> Option<Vec<T>> {
+    let message = format!("The {name} is unknown.");
+    query.read(name, &message, |text| {
+        let words = text.split(',').map(str::trim);
+        words
+            .map(|word| all.iter().copied().find(|known| word_of(*known) == word))
+            .collect()
+    })
 }
 
 /// `GET /decisions/stream`: every decision from now on, as server-sent events.
@@ -123,7 +262,7 @@ impl Follower {
                 () = draining.cancelled() => return None,
                 news = tokio::time::timeout(CHECK, self.news.changed()) => news,
             };
-            if matches!(news, Ok(Err(_))) || !self.is_admitted() {
+            if matches!(news, Ok(Err(_))) || !self.tenant.is_admitted(&self.api) {
                 return None;
             }
             if news.is_ok() {
@@ -139,18 +278,6 @@ impl Follower {
                 return Some(": still here\n\n".to_owned());
             }
         }
-    }
-
-    /// Whether the token is still good.
-    fn is_admitted(&self) -> bool {
-        let directory = self.api.engine().directory();
-        directory
-            .environment_by_id(self.tenant.environment)
-            .is_some_and(|home| {
-                home.tokens
-                    .iter()
-                    .any(|token| token.id == self.tenant.token)
-            })
     }
 
     /// The decisions since the last time.
@@ -186,6 +313,17 @@ struct EventId {
     sequence: u64,
 }
 
+impl EventId {
+    /// Reads what [`std::fmt::Display`] writes.
+    fn read(text: &str) -> Option<Self> {
+        let (epoch, sequence) = text.split_once('-')?;
+        Some(Self {
+            epoch: epoch.parse().ok()?,
+            sequence: sequence.parse().ok()?,
+        })
+    }
+}
+
 impl std::fmt::Display for EventId {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(formatter, "{}-{}", self.epoch, self.sequence)
@@ -194,14 +332,8 @@ impl std::fmt::Display for EventId {
 
 /// The event that the client saw last, if it was of this run.
 fn last_event_id(headers: &HeaderMap, epoch: i64) -> Option<u64> {
-    let (run, sequence) = headers
-        .get("last-event-id")?
-        .to_str()
-        .ok()?
-        .split_once('-')?;
-    (run.parse() == Ok(epoch))
-        .then(|| sequence.parse().ok())
-        .flatten()
+    let id = EventId::read(headers.get("last-event-id")?.to_str().ok()?)?;
+    (id.epoch == epoch).then_some(id.sequence)
 }
 
 /// How often a quiet stream shows that it is open.

@@ -44,13 +44,14 @@ pub(crate) async fn look_up(
         )
         .unwrap_or(false);
     let caller = identity::read(query.phone_number("from").unwrap_or_default(), rules);
+    let at = query.timestamp("at");
     query.errors.into_result()?;
     let dialed = to.and_then(|to| identity::read(to, rules).number());
     let ask = Ask {
         tenant,
         dialed,
         caller,
-        now: api.engine().now(),
+        now: at.unwrap_or_else(|| api.engine().now()),
         explained,
     };
     if let Some(answer) = ask.answer_from_memory(&api) {
@@ -227,6 +228,27 @@ fn looked_up(
         held: step.held,
         reason: step.reason,
         detail: step.detail,
+        call: step
+            .call
+            .zip(step.source_agent)
+            .map(|(call, agent)| api::StepCall {
+                agent: api::AgentName {
+                    id: agent.id,
+                    name: agent.name,
+                },
+                from: call.from,
+                status: call.status,
+                started_at: call.started_at,
+            }),
+        agents: step
+            .agents
+            .into_iter()
+            .map(|considered| api::StepAgent {
+                id: considered.agent.id,
+                name: considered.agent.name,
+                obstacle: considered.obstacle,
+            })
+            .collect(),
     };
     api::Routed {
         outcome: decision.outcome,

@@ -3,7 +3,9 @@
 use axum::extract::{Request, State};
 use axum::response::Response;
 use ringback_engine::{CreateNumber, DeleteNumber, Override, SetDefaultAgent};
-use ringback_routing::{AgentId, Caller, Country, E164, NumberRulesRef};
+use ringback_routing::{
+    AgentId, Caller, Country, DirectoryNumber, E164, NumberId, NumberRulesRef, read_id,
+};
 
 use crate::api::Api;
 use crate::auth::Tenant;
@@ -23,9 +25,20 @@ pub(crate) async fn list(
     mut query: QueryText,
 ) -> Result<Response, ApiError> {
     let paging = Paging::read_if_asked(&mut query);
+    let search = query
+        .get("search")
+        .map(|text| text.trim_start_matches([' ', '+']).to_lowercase());
     query.errors.into_result()?;
     let directory = api.engine().directory();
-    let numbers = directory.numbers_of(tenant.environment);
+    let id = search.as_deref().and_then(read_id).map(NumberId);
+    let matches = |number: &&DirectoryNumber| {
+        let number = &number.record;
+        search.as_ref().is_none_or(|search| match id {
+            Some(id) => number.id == id,
+            None => number.number.to_string().contains(search),
+        })
+    };
+    let numbers = directory.numbers_of(tenant.environment).filter(matches);
     let write = |number| wire::number(&directory, number);
     Ok(match paging {
         Some(paging) => paging.answer(numbers.collect(), write),

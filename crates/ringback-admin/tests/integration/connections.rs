@@ -460,13 +460,18 @@ async fn a_request_without_exactly_one_host_is_bad() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_root_leads_to_the_documentation() {
+async fn the_root_leads_to_the_console() {
     let served = Served::start(HttpSpec::default()).await;
-    for path in ["/", "/docs/"] {
+    for (path, location) in [
+        ("/", "/console/"),
+        ("/console", "/console/"),
+        ("/docs/", "/docs"),
+    ] {
         let mut stream = served.connect().await;
         let text = get(&mut stream, path, "").await;
         assert!(text.starts_with("HTTP/1.1 302 "), "{text}");
-        assert!(text.contains("\r\nlocation: /docs\r\n"), "{text}");
+        let location = format!("\r\nlocation: {location}\r\n");
+        assert!(text.contains(&location), "{text}");
     }
     served.stop().await;
 }

@@ -243,14 +243,18 @@ impl Play {
 }
 
 /// Operations whose answers are no golden text, or need the whole program; other tests are about them.
-const ELSEWHERE: [&str; 7] = [
+const ELSEWHERE: [&str; 11] = [
     "backup",
+    "chooseEnvironment",
     "description",
     "docs",
+    "endSession",
     "export",
     "followDecisions",
     "metrics",
+    "openSession",
     "reload",
+    "showSession",
 ];
 
 /// How many bytes of the text are of this kind.

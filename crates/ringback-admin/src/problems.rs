@@ -1,0 +1,144 @@
+//! What cannot route in an environment, and why: found by looking at the directory alone.
+
+use ringback_api::{ObjectKind, ProblemCode, ProblemObject, RoutingProblem, Severity};
+use ringback_routing::{
+    AgentId, AgentStatus, Caller, Direction, Directory, DirectoryAgent, DirectoryEnvironment,
+    DirectoryNumber, Placeholders, Target,
+};
+
+/// Everything that is wrong: errors first, then by code, then by name.
+pub(crate) fn problems(directory: &Directory, home: &DirectoryEnvironment) -> Vec<RoutingProblem> {
+    let mut found = Vec::new();
+    for agent in directory.agents_of(home.record.id) {
+        of_agent(directory, agent, &mut found);
+    }
+    for number in directory.numbers_of(home.record.id) {
+        if !has_default(directory, home, number) {
+            found.push(RoutingProblem {
+                code: ProblemCode::NumberWithoutDefault,
+                severity: Severity::Error,
+                message: "Calls to this number that no callback role claims are refused: no published inbound \
+                          agent with a target owns it, and the environment has no fallback target."
+                    .to_owned(),
+                objects: vec![number_object(number)],
+            });
+        }
+    }
+    let name = |problem: &RoutingProblem| problem.objects.first().map(|first| first.name.clone());
+    found.sort_by_cached_key(|problem| (problem.severity, problem.code, name(problem)));
+    found
+}
+
+/// What is wrong with an agent.
+fn of_agent(directory: &Directory, agent: &DirectoryAgent, found: &mut Vec<RoutingProblem>) {
+    let record = &agent.record;
+    let is_published = record.status == AgentStatus::Published;
+    let mut add = |code, severity, message: &str, others: Vec<ProblemObject>| {
+        found.push(RoutingProblem {
+            code,
+            severity,
+            message: message.to_owned(),
+            objects: std::iter::once(agent_object(agent)).chain(others).collect(),
+        });
+    };
+    if agent.has_role() {
+        if !is_published {
+            add(
+                ProblemCode::RoleOnDraftAgent,
+                Severity::Error,
+                "This agent has a callback role but is a draft: calls do not come back to it.",
+                Vec::new(),
+            );
+        }
+        if record.phone_numbers.is_empty() {
+            add(
+                ProblemCode::CallbackAgentWithoutNumber,
+                Severity::Error,
+                "This agent has a callback role but owns no number: calls do not come back to it.",
+                Vec::new(),
+            );
+        }
+        if !has_target(directory.targets(agent), Some(record.id), Some(record.id)) {
+            add(
+                ProblemCode::CallbackAgentWithoutTarget,
+                Severity::Error,
+                "This agent has a callback role but no target, and the environment has no template: calls do \
+                 not come back to it.",
+                Vec::new(),
+            );
+        }
+    }
+    if record.direction == Direction::Outbound && is_published {
+        let claimants: Vec<ProblemObject> = agent
+            .claimed_by
+            .iter()
+            .filter_map(|slot| directory.agent(*slot))
+            .map(agent_object)
+            .collect();
+        match claimants.len() {
+            0 => add(
+                ProblemCode::SourceNotTaken,
+                Severity::Warning,
+                "No callback role names this agent: contacts that it called reach the number's default agent.",
+                Vec::new(),
+            ),
+            1 => {}
+            _ => add(
+                ProblemCode::CompetingRoles,
+                Severity::Warning,
+                "Several callback roles name this agent: of those that fit, the one set last takes its calls.",
+                claimants,
+            ),
+        }
+    }
+}
+
+/// Whether some call to the number that no role claims is taken.
+fn has_default(
+    directory: &Directory,
+    home: &DirectoryEnvironment,
+    number: &DirectoryNumber,
+) -> bool {
+    let takes = |agent: &DirectoryAgent| {
+        agent.takes_calls() && has_target(directory.targets(agent), Some(agent.record.id), None)
+    };
+    has_target(&home.record.fallback_targets, None, None)
+        || number
+            .owners()
+            .filter_map(|slot| directory.agent(slot))
+            .any(takes)
+}
+
+/// Whether one of the targets has a value for each of its placeholders.
+fn has_target(targets: &[Target], agent: Option<AgentId>, source: Option<AgentId>) -> bool {
+    let filling = Placeholders {
+        agent,
+        source_agent: source,
+        dialed: None,
+        caller: Caller::Anonymous,
+    };
+    targets.iter().any(|target| {
+        // A call always has a dialed number.
+        filling
+            .fill(&target.uri.replace("{dialed}", "dialed"))
+            .is_some()
+    })
+}
+
+/// An agent, as something that a problem is about.
+fn agent_object(agent: &DirectoryAgent) -> ProblemObject {
+    ProblemObject {
+        kind: ObjectKind::Agent,
+        id: agent.record.id.0,
+        name: agent.record.name.clone(),
+    }
+}
+
+/// A number likewise.
+fn number_object(number: &DirectoryNumber) -> ProblemObject {
+    ProblemObject {
+        kind: ObjectKind::Number,
+        id: number.record.id.0,
+        name: number.record.number.to_string(),
+    }
+}

@@ -1,0 +1,137 @@
+// A server with data in it, and a browser to look at it.
+import { spawn } from "node:child_process";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { createRequire } from "node:module";
+import { tmpdir } from "node:os";
+import { dirname, join } from "node:path";
+import { createInterface } from "node:readline";
+import { fileURLToPath } from "node:url";
+
+const require = createRequire(process.env.PACKAGES + "/");
+const { chromium } = require("playwright-core");
+const axe = readFileSync(require.resolve("axe-core/axe.min.js"), "utf8");
+export const here = dirname(fileURLToPath(import.meta.url));
+const dist = join(here, "../../dist");
+
+export const administrator = "only-for-the-tests-of-this-program-0001";
+
+/** Names that would break a careless page. */
+export const hostile = {
+  markup: `<img src=x onerror="window.harmed=1"><script>window.harmed=1</script>`,
+  turned: "\u202eadminis\u200frator\u202c שלום",
+  long: "x".repeat(250),
+};
+
+/** Starts a server. */
+export async function startServer(options = []) {
+  const folder = mkdtempSync(join(tmpdir(), "ringback-console-"));
+  const child = spawn(process.env.RINGBACK, ["serve", "--data-dir", join(folder, "data"), "--sip-udp", "127.0.0.1:0", "--http", "127.0.0.1:0", ...options],
+    { env: { ...process.env, RINGBACK_ADMIN_TOKEN: administrator }, stdio: ["ignore", "pipe", "pipe"] });
+  let log = "";
+  child.stderr.on("data", (data) => { log += data; });
+  const lines = createInterface({ input: child.stdout });
+  const [line] = await Promise.race([
+    new Promise((resolve) => lines.once("line", (text) => resolve([text]))),
+    new Promise((_, reject) => child.once("exit", (code) => reject(new Error(`the server ended: ${code} ${log}`)))),
+  ]);
+  const url = `http://${JSON.parse(line).http}`;
+  const api = async (token, method, path, body) => {
+    const response = await fetch(url + "/api/v1" + path, { method, headers: { authorization: `Bearer ${token}`, ...(body === undefined ? {} : { "content-type": "application/json" }) }, body: body === undefined ? undefined : JSON.stringify(body) });
+    const answer = await response.json();
+    if (!response.ok) throw new Error(`${method} ${path}: ${response.status} ${JSON.stringify(answer)}`);
+    return answer.data;
+  };
+  return {
+    url, api,
+    stop: () => new Promise((resolve) => { child.once("exit", () => { rmSync(folder, { recursive: true, force: true }); resolve(); }); child.kill(); }),
+  };
+}
+
+/** An environment with agents, numbers, roles, remembered calls and decisions. */
+export async function fill(server, name = "Acme") {
+  const { api } = server;
+  const environment = await api(administrator, "POST", "/environments", { name, default_country: "BR", target_template: "sip:{agent_id}@agents.example.com" });
+  const { token, id: tokenId } = await api(administrator, "POST", `/environments/${environment.id}/tokens`, { name: "console" });
+  const number = async (digits) => api(token, "POST", "/phone-numbers", { number: digits });
+  const agent = async (body, publish = true) => {
+    const made = await api(token, "POST", "/agents", { label: body.name, ...body });
+    if (publish) await api(token, "POST", `/agents/${made.id}/publish`);
+    return made;
+  };
+  const [main, second, silent] = [await number("+551130000000"), await number("+551130000001"), await number("+551130000002")];
+  const own = [main.id, second.id];
+  const sales = await agent({ name: "Sales", direction: "outbound", phone_number_ids: own });
+  const reception = await agent({ name: "Reception", direction: "inbound", phone_number_ids: own });
+  const returns = await agent({ name: "Returns", direction: "inbound", phone_number_ids: own });
+  const survey = await agent({ name: hostile.markup, direction: "outbound", phone_number_ids: own, description: hostile.markup });
+  const turned = await agent({ name: hostile.turned, direction: "outbound", phone_number_ids: own });
+  const draft = await agent({ name: hostile.long, direction: "inbound", phone_number_ids: own }, false);
+  await api(token, "PATCH", `/phone-numbers/${main.id}`, { default_agent_id: reception.id });
+  await api(token, "POST", `/agents/${returns.id}/callback`, { source_agent_ids: [sales.id], callback_trigger_statuses: ["completed", "no_answer"] });
+  await api(token, "POST", `/agents/${draft.id}/callback`, { source_agent_ids: [survey.id] });
+  const call = (agent, to, status, sid, from = "+551130000000") => api(token, "POST", "/calls", { agent_id: agent.id, to, from, status, sid });
+  await call(sales, "+5511987654321", "completed", "out-1");
+  await call(sales, "+5511987654322", "busy", "out-2");
+  await call(survey, "+5511987654323", "completed", hostile.markup);
+  await call(turned, "+5511987654324", "completed", "out-4");
+  await call(sales, "+5511987654325", "no_answer", "out-5", "+551130000001");
+  const route = (from, to, sid) => api(token, "POST", "/route", { from, to, sid });
+  await route("+5511987654321", "+551130000000", "in-1@203.0.113.7");
+  await route("+5511987654322", "+551130000000", "in-2@203.0.113.7");
+  await route("+5511987654323", "+551130000000", hostile.markup);
+  await route("+5511987654324", "+551130000000", hostile.turned);
+  await route("+5511987654325", "+551130000000", "in-5@203.0.113.7");
+  await route("", "+551130000001", "in-6@203.0.113.7");
+  await route("+5511900000000", "+551130000002", "in-7@203.0.113.7");
+  await route("+5511900000000", hostile.markup, "in-8@203.0.113.7");
+  return { environment, token, tokenId, main, second, silent, sales, reception, returns, survey, turned, draft, route };
+}
+
+export async function startBrowser() {
+  return chromium.launch({ executablePath: process.env.CHROMIUM, args: ["--no-sandbox", "--disable-gpu"] });
+}
+
+/** A page that tells of everything that goes wrong in it. */
+export async function openPage(browser, server, { width = 1280, locale = "en-US", scheme = "light", ...options } = {}) {
+  const context = await browser.newContext({ viewport: { width, height: 900 }, locale, colorScheme: scheme, timezoneId: "America/Sao_Paulo", reducedMotion: "reduce", ...options });
+  const page = await context.newPage();
+  page.setDefaultTimeout(60_000);
+  const trouble = [];
+  const foreign = [];
+  page.on("pageerror", (error) => trouble.push(String(error)));
+  page.on("console", (message) => { if (message.type() === "error" && !/status of (401|403|404|409|422|429)|ERR_INTERNET_DISCONNECTED/.test(message.text())) trouble.push(message.text()); });
+  page.on("request", (request) => { if (!request.url().startsWith(server.url) && !/^(blob|data):/.test(request.url())) foreign.push(request.url()); });
+  if (process.env.CONSOLE_FILES === "dist") {
+    await context.route("**/console/**", async (route) => {
+      const path = new URL(route.request().url()).pathname;
+      const file = /^\/console\/files\/(.+)$/.exec(path)?.[1] ?? "index.html";
+      const type = { js: "text/javascript", css: "text/css", svg: "image/svg+xml", html: "text/html; charset=utf-8" }[file.split(".").pop()];
+      await route.fulfill({ body: readFileSync(join(dist, file)), headers: { "content-type": type, "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; form-action 'self'; frame-ancestors 'none'; base-uri 'none'; require-trusted-types-for 'script'" } });
+    });
+  }
+  return Object.assign(page, { trouble, foreign, base: server.url });
+}
+
+/** Waits until the page shows its data. */
+export const shown = (page, view) => page.waitForSelector(`main[data-page="${view}"][aria-busy="false"]`);
+
+export async function visit(page, view, hash = "") {
+  await page.goto(`${page.base}/console/${view}${hash}`);
+  await shown(page, view);
+}
+
+export async function signIn(page, token, view = "find") {
+  await page.goto(`${page.base}/console/${view}`);
+  await page.fill("form#sign-in input[name=token]", token);
+  await page.click("form#sign-in button");
+  await page.waitForSelector("#sign-out");
+}
+
+/** What axe finds wrong. */
+export async function accessibility(page) {
+  await page.evaluate(axe);
+  return page.evaluate(async () => {
+    const { violations } = await window.axe.run(document, { resultTypes: ["violations"] });
+    return violations.map(({ id, nodes }) => `${id}: ${nodes.slice(0, 3).map(({ target, failureSummary }) => `${target} ${failureSummary}`).join("; ")}`);
+  });
+}
