@@ -28,6 +28,8 @@ pub(crate) struct ReplyCache {
     plans: DashMap<u32, Arc<SharedPlan>, RandomState>,
     /// The number of the next plan.
     next: AtomicU32,
+    /// From when on old plans are to be dropped, in seconds since the server started.
+    sweep_due: AtomicU32,
     /// The most cache lines of all generations together.
     limit: usize,
 }
@@ -78,6 +80,7 @@ impl ReplyCache {
             generations: ArcSwap::from_pointee(Generations(vec![Arc::new(first)])),
             plans: DashMap::with_hasher_and_shard_amount(RandomState::default(), 64),
             next: AtomicU32::new(1),
+            sweep_due: AtomicU32::new(0),
             limit,
         }
     }
@@ -149,6 +152,16 @@ impl ReplyCache {
                 std::thread::yield_now();
             }
         }
+        self.drop_old_plans(now);
+    }
+
+    /// Drops plans that no answer names any more; every few seconds, because that reads the memory of all plans.
+    fn drop_old_plans(&self, now: u32) {
+        if now < self.sweep_due.load(Ordering::Relaxed) {
+            return;
+        }
+        self.sweep_due
+            .store(now.saturating_add(SWEEP_SECONDS), Ordering::Relaxed);
         self.plans.retain(|_, plan| {
             let given_at = plan.given_at.load(Ordering::Relaxed);
             // Nobody else holds the plan, so it will give no more answers.
@@ -254,6 +267,9 @@ pub(crate) const KEPT_SECONDS: u32 = 32;
 /// The time after which an answer is not used any more, even if it is still there.
 const FORGOTTEN_SECONDS: u32 = 2 * KEPT_SECONDS;
 
+/// How often plans are looked through, in seconds.
+const SWEEP_SECONDS: u32 = 8;
+
 /// Cache lines of the smallest generation: two megabytes, for 82,000 calls until a greater one is made.
 const LEAST_LINES: usize = 32_768;
 
@@ -336,6 +352,9 @@ mod tests {
             tick(&reply_cache, second);
         }
         assert!(find(&reply_cache, 1, 165).is_none());
+        for second in 166..165 + SWEEP_SECONDS {
+            tick(&reply_cache, second);
+        }
         assert!(weak.upgrade().is_none());
     }
 
