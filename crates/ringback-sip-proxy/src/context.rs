@@ -279,6 +279,7 @@ impl Context {
                 work.out.event(Event::Attempt(Attempt {
                     token: self.token,
                     target: number,
+                    way: None,
                     status: None,
                     cause: Some(Cause::Transport),
                     started_at: work.now,
@@ -719,6 +720,7 @@ impl Branch {
         Attempt {
             token,
             target: self.target,
+            way: Some((self.hop.transport, self.hop.address)),
             status,
             cause,
             started_at: self.started_at,

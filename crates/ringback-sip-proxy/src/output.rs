@@ -85,6 +85,8 @@ pub struct Attempt {
     pub token: u64,
     /// Which of its targets.
     pub target: u16,
+    /// Where that led; `None`: nowhere.
+    pub way: Option<(Transport, SocketAddr)>,
     /// The final reply; `None`: there was none in time.
     pub status: Option<u16>,
     /// Why the target did not take the call; `None`: it took it.

@@ -647,8 +647,8 @@ mod tests {
                 "sip.forward.ca",
             ),
             (
-                "[forward]\nring-timeout = 99999999".to_owned(),
-                "sip.forward.ring-timeout",
+                "[forward]\nring-timeout = 99999999\nhold-down = 99999999".to_owned(),
+                "sip.forward.ring-timeout sip.forward.hold-down",
             ),
             (peer("next-hop = \"tel:+1\""), "sip.peers[0].next-hop"),
             (peer("rate = 0"), "sip.peers[0].rate"),

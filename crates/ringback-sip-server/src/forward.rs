@@ -5,6 +5,7 @@
 //! is decided to is decided where it arrives ([`invite`]); only then it is the business of its owner ([`worker`]).
 
 mod dialog;
+pub(crate) mod health;
 pub(crate) mod inbox;
 pub(crate) mod invite;
 pub(crate) mod metrics;
@@ -21,6 +22,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use foldhash::fast::RandomState;
 use ringback_sip_proxy::Keys;
 
+use crate::forward::health::Health;
 use crate::forward::inbox::{Handed, Inbox};
 use crate::forward::metrics::ForwardCounters;
 use crate::forward::names::Names;
@@ -52,6 +54,8 @@ pub(crate) struct Forward {
     pub(crate) streams: Streams,
     /// The socket of each UDP thread.
     pub(crate) sockets: OnceLock<Box<[UdpSocket]>>,
+    /// The targets that are passed over.
+    pub(crate) health: Health,
     /// What is counted.
     pub(crate) counters: ForwardCounters,
     /// Spreads the calls of connections over the threads.
@@ -82,6 +86,7 @@ impl Forward {
             ringing: (0..owners).map(|_| AtomicUsize::new(0)).collect(),
             streams: Streams::default(),
             sockets: OnceLock::new(),
+            health: Health::default(),
             counters: ForwardCounters::default(),
             hasher: RandomState::default(),
         }

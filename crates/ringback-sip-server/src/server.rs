@@ -261,6 +261,8 @@ impl<P: Program> SipServer<P> {
         forward
             .counters
             .write(forward.open(), forward.names.states(), out);
+        let down = forward.health.count(shared.now().uptime);
+        forward.counters.write_down(down, out);
     }
 
     /// The status of the server, and its totals since the start.

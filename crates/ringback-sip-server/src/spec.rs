@@ -59,6 +59,9 @@ pub struct ForwardSpec {
     pub invite_timeout: u64,
     /// Final replies after which the next target is tried, of 300 to 599; default 408, 500, 502, 503, 504, 580.
     pub failover: Vec<u16>,
+    /// Seconds for which a target is passed over that gave no reply at all, or refused the connection; default 30; 0: it
+    /// is tried with the next call.
+    pub hold_down: u64,
     /// Calls that may be open at once, those included that ended less than half a minute ago; default 0: by memory.
     pub max_transactions: usize,
     /// PEM file: the roots by which the certificates of targets are verified; default: those of the system.
@@ -183,6 +186,7 @@ impl Default for ForwardSpec {
             ring_timeout: 20,
             invite_timeout: 180,
             failover: vec![408, 500, 502, 503, 504, 580],
+            hold_down: 30,
             max_transactions: 0,
             ca: None,
         }

@@ -16,6 +16,8 @@ use crate::tls;
 pub(crate) struct ForwardConfig {
     /// The times and rules of the proxy.
     pub(crate) settings: Settings,
+    /// How long a target is passed over that gave no reply; zero: not at all.
+    pub(crate) hold_down: Duration,
     /// Calls that may be open at once.
     pub(crate) max_transactions: usize,
     /// Our addresses over UDP, TCP and TLS in what is sent on, where they are not the listeners'.
@@ -47,6 +49,7 @@ impl ForwardConfig {
             failover: forward.failover.iter().copied().collect(),
             ..Settings::default()
         };
+        let hold_down = seconds("hold-down", forward.hold_down, 0);
         for (index, status) in forward.failover.iter().enumerate() {
             if !settings.failover.contains(*status) {
                 let key = format!("sip.forward.failover[{index}]");
@@ -66,6 +69,7 @@ impl ForwardConfig {
         };
         Self {
             settings,
+            hold_down,
             max_transactions: match forward.max_transactions {
                 0 => by_memory(),
                 most => most,

@@ -97,6 +97,7 @@ impl Redirect {
                 decided.answer.header_lines().into()
             }
         };
+        forward.health.pass_over(&mut targets, snapshot.now.uptime);
         if sender.records_route {
             for target in &mut targets {
                 if let Some(hop) = &target.hop {

@@ -137,6 +137,17 @@ impl ForwardCounters {
     }
 }
 
+impl ForwardCounters {
+    /// Appends how many targets are passed over.
+    pub(crate) fn write_down(&self, down: usize, out: &mut String) {
+        const NAME: &str = "ringback_forward_targets_down";
+        let _infallible = write!(
+            out,
+            "# HELP {NAME} Targets that are passed over because they gave no reply\n# TYPE {NAME} gauge\n{NAME} {down}\n"
+        );
+    }
+}
+
 /// The causes of a failover, and their names.
 const CAUSES: [(Cause, &str); 4] = [
     (Cause::Timeout, "timeout"),

@@ -310,7 +310,13 @@ impl<P: Program> Forwarding<P> {
         let mut unsent = Vec::new();
         while let Some(output) = self.proxy.poll_output() {
             match output {
-                Output::Event(event) => count(&shared, event),
+                Output::Event(event) => {
+                    if let Event::Attempt(attempt) = &event {
+                        let hold_down = policy.forward.hold_down;
+                        shared.forward.health.note(attempt, now.uptime, hold_down);
+                    }
+                    count(&shared, event);
+                }
                 Output::Transmit(transmit) => match transmit.way {
                     Way::Back(flow) => {
                         learn(&shared, snapshot, &transmit);

@@ -572,3 +572,55 @@ fn a_caller_on_a_connection_gets_the_requests_of_the_target_over_it() {
         "{reply}"
     );
 }
+
+#[test]
+fn a_target_that_gave_no_reply_is_passed_over_for_a_while() {
+    for (hold_down, is_passed_over) in [(30, true), (0, false)] {
+        let (first, second) = (Agent::new(), Agent::new());
+        let toml = format!("[forward]\nreply-timeout = 1\nhold-down = {hold_down}");
+        let server = start(&toml, &[first.uri(), second.uri()]);
+        let client = server.client();
+        client.send(invite(OURS, CONTACT, "one"));
+        first.expect("INVITE");
+        let asked = second.expect("INVITE");
+        second.reply(&asked, "200 OK");
+        wait_for(&client, 200);
+        assert_eq!(metric(&server, "targets_down"), u64::from(is_passed_over));
+        let client = server.client();
+        client.send(invite(OURS, CONTACT, "two"));
+        let asked = second.expect("INVITE");
+        second.reply(&asked, "200 OK");
+        wait_for(&client, 200);
+        let mut calls = Vec::new();
+        first.socket.set_nonblocking(true).unwrap();
+        let mut room = [0; 4_096];
+        while let Ok(length) = first.socket.recv(&mut room) {
+            calls.push(String::from_utf8(room[..length].to_vec()).unwrap());
+        }
+        let asked_again = calls.iter().any(|call| call.contains("Call-ID: two"));
+        assert_eq!(asked_again, !is_passed_over);
+    }
+}
+
+#[test]
+fn targets_that_are_all_down_are_tried_all_the_same() {
+    let agent = Agent::new();
+    let server = start("[forward]\nreply-timeout = 1", &[agent.uri()]);
+    let client = server.client();
+    client.send(invite(OURS, CONTACT, "one"));
+    agent.expect("INVITE");
+    wait_for(&client, 408);
+    let other = server.client();
+    other.send(invite(OURS, CONTACT, "two"));
+    let asked = loop {
+        let asked = agent.expect("INVITE");
+        if asked.0.contains("Call-ID: two") {
+            break asked;
+        }
+    };
+    agent.reply(&asked, "200 OK");
+    wait_for(&other, 200);
+    server.eventually("it is up again", |server| {
+        metric(server, "targets_down") == 0
+    });
+}

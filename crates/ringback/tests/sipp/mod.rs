@@ -25,7 +25,7 @@ impl Transport {
     }
 
     /// What `-t` calls it.
-    const fn mode(self) -> &'static str {
+    pub(crate) const fn mode(self) -> &'static str {
         match self {
             Self::Udp => "u1",
             Self::Tcp => "t1",
