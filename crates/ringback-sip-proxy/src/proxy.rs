@@ -224,13 +224,20 @@ impl Proxy {
         self.settle(slot);
     }
 
-    /// Takes a reply to one of our branches; false if it matches none.
+    /// Takes a reply to one of our branches; false if it matches none, or is too broken to be passed on.
     pub fn reply(&mut self, now: Duration, branch: BranchName, message: &Message<'_>) -> bool {
         let to_cancel = match message.cseq().map(|cseq| cseq.method) {
             Ok(b"INVITE") => false,
             Ok(b"CANCEL") => true,
             _ => return false,
         };
+        // Nothing could be made of it, neither an ACK nor a reply for whoever asked (§16.7 step 3).
+        let is_whole = message.from().is_ok()
+            && message.to().is_ok()
+            && (to_cancel || matches!(message.vias().nth(1), Some(Some(_))));
+        if !is_whole {
+            return false;
+        }
         let Some(&(slot, index)) = self.branches.get(&branch.id) else {
             return false;
         };

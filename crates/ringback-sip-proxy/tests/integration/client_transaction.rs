@@ -166,6 +166,11 @@ fn a_reply_to_nothing_is_dropped() {
             &format!("{:016x}", branch.id + 1),
         ),
         reply.replace("branch=z9hG4bKf", "branch=z9hG4bK"),
+        // What is too broken for an ACK, or for whoever asked.
+        reply.replace("To: ", "X-To: "),
+        reply.replace("From: ", "X-From: "),
+        reply.replace("SIP/2.0/UDP 192.0.2.1", "SIP/2.0 UDP 192.0.2.1"),
+        reply.replace("Via: SIP/2.0/UDP 192.0.2.1", "X: SIP/2.0/UDP 192.0.2.1"),
     ] {
         assert!(!bench.receive(&stray), "{stray}");
     }

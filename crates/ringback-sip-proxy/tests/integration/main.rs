@@ -11,6 +11,8 @@ mod failover;
 #[cfg(test)]
 mod forwarding;
 #[cfg(test)]
+mod mutation;
+#[cfg(test)]
 mod server_transaction;
 #[cfg(test)]
 mod simulator;
