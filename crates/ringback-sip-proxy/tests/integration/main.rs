@@ -13,6 +13,8 @@ mod forwarding;
 #[cfg(test)]
 mod mutation;
 #[cfg(test)]
+mod second_opinion;
+#[cfg(test)]
 mod server_transaction;
 #[cfg(test)]
 mod simulator;
