@@ -331,6 +331,12 @@ impl Engine {
             .agent_statistics(&directory, environment, agent, (first_day, last_day))
     }
 
+    /// Keeps about so many decisions of all environments from now on (100,000 unless this is said), and of each one
+    /// the last 1,024 in any case.
+    pub fn keep_decisions(&self, count: usize) {
+        self.shared.observed.keep_decisions(count);
+    }
+
     /// The latest decisions of an environment, newest first.
     #[must_use]
     pub fn decisions(&self, environment: EnvironmentId, limit: usize) -> Vec<DecisionRecord> {

@@ -364,6 +364,11 @@ impl Observed {
         }
     }
 
+    /// Keeps about so many decisions from now on.
+    pub(crate) fn keep_decisions(&self, count: usize) {
+        self.decisions.keep(count);
+    }
+
     /// The latest decisions, newest first.
     pub(crate) fn decisions(
         &self,

@@ -1,10 +1,11 @@
 //! The configuration: one file, what the environment and the flags say over it, and one door.
 //!
 //! [`Spec`] is the file as it is written. Each crate owns its section; this module owns the top
-//! level, `[log]` and `[cluster]`. [`Config`] is what the program runs on. Every fault is reported,
+//! level, `[log]`, `[decisions]` and `[cluster]`. [`Config`] is what the program runs on. Every fault is reported,
 //! with the file and the line, not the first alone.
 
 mod cluster;
+mod decisions;
 mod environment;
 mod fault;
 mod file;
@@ -22,6 +23,7 @@ use ringback_sip_server::{SipConfig, SipSpec};
 use serde::{Deserialize, Serialize};
 
 use self::cluster::ClusterSpec;
+use self::decisions::DecisionsSpec;
 use self::environment::Environment;
 #[cfg(test)]
 pub(crate) use self::environment::KNOWN as KNOWN_VARIABLES;
@@ -181,6 +183,8 @@ pub(crate) struct Spec {
     sip: SipSpec,
     /// `[http]`.
     http: HttpSpec,
+    /// `[decisions]`.
+    decisions: DecisionsSpec,
     /// `[cluster]`.
     cluster: ClusterSpec,
     /// `[log]`.
@@ -214,6 +218,7 @@ impl Default for Spec {
             data_dir: PathBuf::from("./ringback-data"),
             sip: SipSpec::default(),
             http: HttpSpec::default(),
+            decisions: DecisionsSpec::default(),
             cluster: ClusterSpec::default(),
             log: LogSpec::default(),
         }
@@ -231,6 +236,8 @@ pub(crate) struct Config {
     pub(crate) sip_listeners: [Vec<String>; 4],
     /// The HTTP API.
     pub(crate) http: HttpConfig,
+    /// How many decisions are kept.
+    pub(crate) kept_decisions: usize,
     /// The log.
     pub(crate) log: LogConfig,
     /// The administrator token, where the environment gives one.
@@ -304,6 +311,7 @@ impl Config {
                 sip,
                 sip_listeners,
                 http,
+                kept_decisions: spec.decisions.kept(),
                 log,
                 admin_token,
                 warnings,

@@ -175,6 +175,7 @@ async fn serve(
         path: config.data_dir.clone(),
         source,
     })?;
+    engine.keep_decisions(config.kept_decisions);
     let administrator = match &config.admin_token {
         Some(token) => token.clone(),
         None => admin_token::find_or_make(&config.data_dir, &config.http.token_prefix)?,
@@ -243,6 +244,7 @@ async fn serve(
                 let result = reload(args, &config).map(|mut reloaded| {
                     bound_connections(&mut reloaded.config, files);
                     log.reload(&reloaded.config.log);
+                    engine.keep_decisions(reloaded.config.kept_decisions);
                     sip.reload(reloaded.config.sip);
                     Reloaded {
                         restart_needed: reloaded.restart_needed,

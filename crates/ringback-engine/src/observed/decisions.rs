@@ -1,10 +1,12 @@
 //! The latest decisions of each environment.
 //!
-//! Each environment has a lock of its own: calls of different environments do not wait for each other. A record
-//! is written directly over the oldest one.
+//! Each environment has a lock of its own: calls of different environments do not wait for each other. Records lie in
+//! pieces of 1,024. While the node has room a full piece is followed by a new one, then by the environment's oldest,
+//! which is written over record by record: no call ever waits for much memory to be moved.
 
+use std::collections::VecDeque;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 use ringback_routing::{E164, EnvironmentId, EnvironmentSlot};
@@ -21,6 +23,10 @@ pub(super) struct Decisions {
     sequence: AtomicU64,
     /// Notifies subscribers of a new decision.
     latest: watch::Sender<u64>,
+    /// How many pieces there are in all logs.
+    pieces: AtomicUsize,
+    /// From how many pieces on a log writes over its own oldest one, if it has two.
+    most_pieces: AtomicUsize,
 }
 
 /// The latest decisions of one environment.
@@ -28,10 +34,9 @@ pub(super) struct Decisions {
 struct Log {
     /// The environment that the records belong to: a slot is reused after its environment is removed.
     environment: EnvironmentId,
-    /// The records: oldest first from index `oldest` on, then on from index 0.
-    records: Vec<DecisionRecord>,
-    /// The index of the oldest record, which the next one replaces; 0 while there is room.
-    oldest: usize,
+    /// The records, oldest first, in pieces of at most [`PIECE`]. Only the last one grows; erasing may leave the
+    /// others with fewer.
+    pieces: VecDeque<Vec<DecisionRecord>>,
 }
 
 impl Decisions {
@@ -43,7 +48,15 @@ impl Decisions {
                 .collect(),
             sequence: AtomicU64::new(0),
             latest: watch::Sender::new(0),
+            pieces: AtomicUsize::new(0),
+            most_pieces: AtomicUsize::new(DEFAULT_KEPT.div_ceil(PIECE)),
         }
+    }
+
+    /// Keeps about so many records from now on; of each environment the last 1,024 are kept in any case.
+    pub(super) fn keep(&self, count: usize) {
+        self.most_pieces
+            .store(count.div_ceil(PIECE), Ordering::Relaxed);
     }
 
     /// Adds a record; `write` fills in everything but its number.
@@ -60,17 +73,51 @@ impl Decisions {
         let sequence = {
             let mut log = log.lock();
             if log.environment != environment {
-                *log = Log::new(environment);
+                self.clear(&mut log, environment);
             }
-            let record = log.next_record();
-            write(record);
+            if log.pieces.back().is_none_or(|piece| piece.len() >= PIECE) {
+                self.add_piece(&mut log);
+            }
             // Under the lock, so that numbers ascend within an environment.
-            record.sequence = self.sequence.fetch_add(1, Ordering::Relaxed) + 1;
-            record.sequence
+            let sequence = self.sequence.fetch_add(1, Ordering::Relaxed) + 1;
+            if let Some(piece) = log.pieces.back_mut() {
+                piece.push(DecisionRecord::blank());
+                if let Some(record) = piece.last_mut() {
+                    write(record);
+                    record.sequence = sequence;
+                }
+            }
+            sequence
         };
         if self.latest.receiver_count() > 0 {
             self.tell(sequence);
         }
+    }
+
+    /// Gives a log an empty last piece: a new one while there is room, then its oldest.
+    fn add_piece(&self, log: &mut Log) {
+        let most = self.most_pieces.load(Ordering::Relaxed);
+        let pieces = self.pieces.load(Ordering::Relaxed);
+        let piece = if pieces < most || log.pieces.len() < LEAST_PIECES {
+            self.pieces.fetch_add(1, Ordering::Relaxed);
+            Vec::new()
+        } else {
+            let mut oldest = log.pieces.pop_front().unwrap_or_default();
+            oldest.clear();
+            // Where fewer are to be kept than before, one more goes.
+            if pieces > most && log.pieces.len() >= LEAST_PIECES {
+                log.pieces.pop_front();
+                self.pieces.fetch_sub(1, Ordering::Relaxed);
+            }
+            oldest
+        };
+        log.pieces.push_back(piece);
+    }
+
+    /// Empties a log, for an environment.
+    fn clear(&self, log: &mut Log, environment: EnvironmentId) {
+        self.pieces.fetch_sub(log.pieces.len(), Ordering::Relaxed);
+        *log = Log::new(environment);
     }
 
     /// The latest records, newest first.
@@ -81,21 +128,25 @@ impl Decisions {
         limit: usize,
     ) -> Vec<DecisionRecord> {
         self.read(slot, environment, |log| {
-            log.in_order().rev().take(limit).cloned().collect()
+            log.before(u64::MAX).take(limit).cloned().collect()
         })
     }
 
-    /// The records after this number, oldest first.
+    /// The records after this number, oldest first; the latest 1,024 at most, since a reader that is behind so far
+    /// does not catch up.
     pub(super) fn after(
         &self,
         slot: EnvironmentSlot,
         environment: EnvironmentId,
         sequence: u64,
     ) -> Vec<DecisionRecord> {
-        self.read(slot, environment, |log| {
-            let newer = log.in_order().filter(|record| record.sequence > sequence);
+        let mut records: Vec<DecisionRecord> = self.read(slot, environment, |log| {
+            let newest = log.before(u64::MAX).take(PIECE);
+            let newer = newest.take_while(|record| record.sequence > sequence);
             newer.cloned().collect()
-        })
+        });
+        records.reverse();
+        records
     }
 
     /// The latest matching records before this number, newest first. The log is locked for a piece at a time, so
@@ -138,9 +189,9 @@ impl Decisions {
         let Some(log) = self.log(slot) else { return };
         let mut log = log.lock();
         if log.environment == environment {
-            let oldest = std::mem::take(&mut log.oldest);
-            log.records.rotate_left(oldest);
-            log.records.retain(|record| !record.is_about(contact));
+            for piece in &mut log.pieces {
+                piece.retain(|record| !record.is_about(contact));
+            }
         }
     }
 
@@ -149,7 +200,7 @@ impl Decisions {
         for log in self.logs.iter().filter_map(OnceLock::get) {
             let mut log = log.lock();
             if log.environment == environment {
-                *log = Log::new(environment);
+                self.clear(&mut log, environment);
             }
         }
     }
@@ -198,51 +249,39 @@ impl Log {
     const fn new(environment: EnvironmentId) -> Self {
         Self {
             environment,
-            records: Vec::new(),
-            oldest: 0,
+            pieces: VecDeque::new(),
         }
-    }
-
-    /// The record to overwrite: a new one while there is room, then the oldest.
-    fn next_record(&mut self) -> &mut DecisionRecord {
-        let index = if self.records.len() < KEPT && self.oldest == 0 {
-            self.records.push(DecisionRecord::blank());
-            self.records.len() - 1
-        } else {
-            let index = self.oldest;
-            self.oldest = (index + 1) % self.records.len();
-            index
-        };
-        &mut self.records[index]
-    }
-
-    /// The records, oldest first.
-    fn in_order(&self) -> impl DoubleEndedIterator<Item = &DecisionRecord> {
-        let (newer, older) = self.records.split_at(self.oldest);
-        older.iter().chain(newer)
     }
 
     /// The records before this number, newest first.
     fn before(&self, sequence: u64) -> impl Iterator<Item = &DecisionRecord> {
-        let (newer, older) = self.records.split_at(self.oldest);
-        let earlier = |records: &[DecisionRecord]| {
-            records.partition_point(|record| record.sequence < sequence)
-        };
-        let (older, newer) = (&older[..earlier(older)], &newer[..earlier(newer)]);
-        newer.iter().rev().chain(older.iter().rev())
+        let pieces = self.pieces.iter().rev();
+        pieces.flat_map(move |piece| {
+            let earlier = match piece.last() {
+                Some(last) if last.sequence >= sequence => {
+                    piece.partition_point(|record| record.sequence < sequence)
+                }
+                _ => piece.len(),
+            };
+            piece[..earlier].iter().rev()
+        })
     }
 }
 
 /// How many records are searched while the log is locked: a few microseconds.
 const SEARCHED_AT_ONCE: usize = 2_048;
 
-/// How many decisions are kept of each environment.
-const KEPT: usize = 1_000;
+/// How many records a piece has.
+const PIECE: usize = 1_024;
+
+/// How many pieces every log may have: one that is full, and one that is filled.
+const LEAST_PIECES: usize = 2;
+
+/// How many records are kept unless somebody says otherwise.
+const DEFAULT_KEPT: usize = 100_000;
 
 #[cfg(test)]
 mod tests {
-    use std::collections::VecDeque;
-
     use proptest::prelude::*;
     use ringback_routing::{Caller, Timestamp};
     use uuid::Uuid;
@@ -272,7 +311,7 @@ mod tests {
 
     fn event() -> impl Strategy<Value = Event> {
         prop_oneof![
-            6 => (0..3_u16, 0..3_u64, 1..700_usize)
+            6 => (0..3_u16, 0..3_u64, 1..1_500_usize)
                 .prop_map(|(slot, contact, count)| Event::Decided(slot, contact, count)),
             2 => (0..3_u16, 0..3_u64).prop_map(|(slot, contact)| Event::ForgetContact(slot, contact)),
             1 => (0..3_u16).prop_map(Event::Replace),
@@ -283,57 +322,70 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(64))]
 
         #[test]
-        fn the_latest_decisions_are_those_of_a_simple_queue(events in prop::collection::vec(event(), 1..20)) {
+        fn what_is_shown_are_the_latest_decisions_that_were_not_forgotten(
+            keep in 0..10_000_usize,
+            events in prop::collection::vec(event(), 1..20),
+        ) {
             let decisions = Decisions::new();
+            decisions.keep(keep);
             let mut named = [0, 1, 2].map(environment);
-            let mut queues: [VecDeque<(u64, E164)>; 3] = Default::default();
+            // Everything that was decided and not forgotten, and how much of it has to be there.
+            let mut histories: [Vec<(u64, E164)>; 3] = Default::default();
+            let mut certain = [PIECE; 3];
             let mut sequence = 0;
             for event in events {
                 match event {
                     Event::Decided(slot, number, count) => {
-                        let queue = &mut queues[usize::from(slot)];
                         for _ in 0..count {
                             sequence += 1;
                             decisions.add(EnvironmentSlot(slot), named[usize::from(slot)], |record| {
                                 record.caller = Caller::Number(contact(number));
                                 record.at = Timestamp::from_seconds(i64::from(slot));
                             });
-                            if queue.len() == KEPT {
-                                queue.pop_front();
-                            }
-                            queue.push_back((sequence, contact(number)));
+                            histories[usize::from(slot)].push((sequence, contact(number)));
                         }
                     }
                     Event::ForgetContact(slot, number) => {
                         let id = named[usize::from(slot)];
                         decisions.forget_contact(EnvironmentSlot(slot), id, contact(number));
-                        queues[usize::from(slot)].retain(|(_, other)| *other != contact(number));
+                        histories[usize::from(slot)].retain(|(_, other)| *other != contact(number));
+                        certain[usize::from(slot)] = 0;
                     }
                     Event::Replace(slot) => {
                         let index = usize::from(slot);
                         decisions.forget_environment(named[index]);
                         let before = named[index];
                         named[index] = EnvironmentId(Uuid::from_u128(before.0.as_u128() + 10));
-                        queues[index].clear();
+                        histories[index].clear();
+                        certain[index] = PIECE;
                         prop_assert!(decisions.latest(EnvironmentSlot(slot), before, 10).is_empty());
                     }
                 }
+                let mut kept = 0;
                 for slot in 0..3_u16 {
-                    let (queue, id) = (&queues[usize::from(slot)], named[usize::from(slot)]);
-                    let shown = decisions.latest(EnvironmentSlot(slot), id, 700);
-                    let expected = queue.iter().rev().take(700).map(|(sequence, _)| *sequence);
-                    prop_assert!(shown.iter().map(|record| record.sequence).eq(expected));
+                    let (history, id) = (&histories[usize::from(slot)], named[usize::from(slot)]);
+                    let numbers = || history.iter().rev().map(|(sequence, _)| *sequence);
+                    let slot = EnvironmentSlot(slot);
+                    let of = |shown: &[DecisionRecord]| -> Vec<u64> {
+                        shown.iter().map(|record| record.sequence).collect()
+                    };
+                    let all = of(&decisions.latest(slot, id, usize::MAX));
+                    kept += all.len();
+                    prop_assert!(all.iter().copied().eq(numbers().take(all.len())));
+                    prop_assert!(all.len() >= certain[usize::from(slot.0)].min(history.len()));
+                    let shown = of(&decisions.latest(slot, id, 700));
+                    prop_assert_eq!(&shown[..], &all[..all.len().min(700)]);
                     let middle = sequence / 2;
                     let odd = |record: &DecisionRecord| record.sequence % 2 == 1;
-                    let shown = decisions.find(EnvironmentSlot(slot), id, middle, 90, &odd);
-                    let expected = queue.iter().rev().map(|(sequence, _)| *sequence);
-                    let expected = expected.filter(|sequence| *sequence < middle && sequence % 2 == 1);
-                    prop_assert!(shown.iter().map(|record| record.sequence).eq(expected.take(90)));
-                    let shown = decisions.after(EnvironmentSlot(slot), id, middle);
-                    let expected = queue.iter().map(|(sequence, _)| *sequence);
-                    let expected = expected.filter(|sequence| *sequence > middle);
-                    prop_assert!(shown.iter().map(|record| record.sequence).eq(expected));
+                    let shown = of(&decisions.find(slot, id, middle, 90, &odd));
+                    let expected = all.iter().copied().filter(|number| *number < middle && number % 2 == 1);
+                    prop_assert!(shown.into_iter().eq(expected.take(90)));
+                    let mut shown = of(&decisions.after(slot, id, middle));
+                    shown.reverse();
+                    let expected = all.iter().copied().take(PIECE).filter(|number| *number > middle);
+                    prop_assert!(shown.into_iter().eq(expected));
                 }
+                prop_assert!(kept <= keep.next_multiple_of(PIECE) + 3 * LEAST_PIECES * PIECE, "{}", kept);
             }
         }
     }
