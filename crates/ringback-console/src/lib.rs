@@ -73,7 +73,7 @@ pub fn file(name: &str) -> Option<&'static File> {
 }
 
 /// The views, each at a path of its own below `/console/`.
-pub const VIEWS: [&str; 9] = [
+pub const VIEWS: [&str; 8] = [
     "find",
     "explain",
     "problems",
@@ -81,7 +81,6 @@ pub const VIEWS: [&str; 9] = [
     "manage",
     "contact",
     "statistics",
-    "audit",
     "node",
 ];
 

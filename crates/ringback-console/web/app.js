@@ -10,8 +10,10 @@ const views = {
   find: () => Promise.resolve({ default: Find }),
   explain: () => import("./explain.js"),
   problems: () => import("./problems.js"),
+  map: () => import("./map.js"),
   manage: () => import("./manage.js"),
   contact: () => import("./contact.js"),
+  statistics: () => import("./statistics.js"),
   node: () => import("./node.js"),
 };
 // Views that show an environment: the administrator chooses one first.
@@ -66,12 +68,15 @@ function EnvironmentChoice() {
 
 function Frame() {
   const { view } = place.value;
+  useEffect(() => { if (!views[view]) go(link("find"), { replace: true }); }, [view]);
   const [module, load] = useState({});
   useEffect(() => {
     let current = true;
     views[view]?.().then((loaded) => { if (current) load({ view, View: loaded.default }); }, () => load({ view, failed: true }));
     return () => { current = false; };
   }, [view]);
+  // On a small screen the views are a row to be pushed.
+  useEffect(() => document.querySelector("nav.views [aria-current]")?.scrollIntoView({ block: "nearest", inline: "nearest" }), [view]);
   const who = session.value;
   const needsEnvironment = who.kind === "administrator" && !who.environment && ofEnvironment(view);
   const { View } = module.view === view ? module : {};

@@ -73,7 +73,7 @@ export function Find() {
   const { number, call_id, agent, reason, outcome, since, until } = params;
   const filter = { number, call_id, agent, reason, outcome, since, until };
   const path = "/decisions" + query({ ...filter, limit: 100 });
-  const { busy, answer, failure } = useAnswer(path);
+  const { busy, answer, failure, again } = useAnswer(path);
   const [more, addMore] = useState({ rows: [] });
   const [live, setLive] = useState({ rows: [], rate: 0, state: "waiting" });
   const paused = useSignal(params.paused === "1");
@@ -95,6 +95,7 @@ export function Find() {
       wanted: (event) => !isFiltered || fits(JSON.parse(event), params),
       show: (rows, rate) => setLive((old) => ({ ...old, rate, rows: rows.length ? [...rows.reverse(), ...old.rows].slice(0, 200) : old.rows })),
       state: (state) => setLive((old) => ({ ...old, state })),
+      missed: again,
     });
   }, [path, paused.value]);
 

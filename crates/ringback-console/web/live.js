@@ -2,11 +2,13 @@
 import { ended, request } from "./state.js";
 
 // Follows the stream until it is stopped; pauses while the page is not seen, and goes on where it stopped.
+// What was missed before the first event has no name to go on from: `missed` has to fetch it.
 // `wanted` looks at the text of an event; `show` gets the latest of them and how many there were, four times a second.
-export function follow({ wanted, show, state }) {
+export function follow({ wanted, show, state, missed = () => {} }) {
   let stop;
   let last;
   let stopped = false;
+  let before = false;
   let latest = [];
   let count = 0;
   let since = performance.now();
@@ -42,6 +44,8 @@ export function follow({ wanted, show, state }) {
         if (response.status === 401) return ended();
         if (!response.ok) throw new Error();
         state("live");
+        if (before && !last) missed();
+        before = true;
         const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
         let rest = "";
         for (;;) {

@@ -2,6 +2,7 @@
 import { useEffect, useState } from "preact/hooks";
 import { useSignal } from "@preact/signals";
 import { ask, chooseEnvironment, go, isAdministrator, link, place, query, session, showDuration, t, word } from "./state.js";
+import { Import } from "./import.js";
 import { AgentLink, Alert, Confirm, Empty, Field, Name, Page, Pager, Time, html, useAnswer } from "./ui.js";
 
 const statuses = ["initiated", "ringing", "answered", "voicemail", "no_answer", "busy", "failed", "completed"];
@@ -237,7 +238,7 @@ function Tokens() {
       <td><${Remove} label=${t("token.delete")} text=${t("token.delete.text", { name: token.name ?? "" })} path=${`/environments/${environment.id}/tokens/${token.id}`} after=${again} /></td></tr>`)}</tbody></table>` : html`<${Empty}>${t("token.none")}<//>`)}</div>`;
 }
 
-const sections = { agents: Agents, numbers: Numbers, roles: Roles, environments: Environments, tokens: Tokens };
+const sections = { agents: Agents, numbers: Numbers, roles: Roles, import: Import, environments: Environments, tokens: Tokens };
 
 export default function Manage() {
   const { section = "agents" } = place.value.params;

@@ -110,11 +110,12 @@ export class Failure extends Error {
   }
 }
 
-export function request(path, { method = "GET", body, headers = {}, signal } = {}) {
+export function request(path, { method = "GET", body, text, headers = {}, signal } = {}) {
   const all = { ...headers };
   if (body !== undefined) all["content-type"] = "application/json";
+  if (text !== undefined) all["content-type"] = "application/x-ndjson";
   if (method !== "GET" && session.value) all["x-csrf-token"] = session.value.csrf_token;
-  return fetch("/api/v1" + path, { method, headers: all, body: body === undefined ? undefined : JSON.stringify(body), signal, credentials: "same-origin" });
+  return fetch("/api/v1" + path, { method, headers: all, body: body === undefined ? text : JSON.stringify(body), signal, credentials: "same-origin" });
 }
 
 // The whole answer of a request, or a failure.

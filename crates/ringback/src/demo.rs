@@ -175,6 +175,9 @@ fn by_hand(
 {environment}
 export RINGBACK_URL=http://{http} RINGBACK_TOKEN={token}
 
+{console}
+#   http://{http}/console/find
+
 {ask}
 curl -sw '\n' -H \"Authorization: Bearer $RINGBACK_TOKEN\" \\
   \"$RINGBACK_URL/api/v1/route?to=%2B{dialed}&from=%2B{known}&explain=true\"
@@ -195,6 +198,7 @@ sipp {sip} -sf {scenario} -s +{dialed} -key caller +{new} -m 1 -nostdin \\
 ",
         title = paint.bold("Try it by hand, in another terminal:"),
         environment = heading("where, and as whom"),
+        console = heading("why did each of these calls go there? paste the token here:"),
         ask = heading("where would this contact's call go, and why?"),
         record = heading("an outbound agent calls somebody new ..."),
         call = heading("... who dials back over SIP; the reply's Contact is shown"),

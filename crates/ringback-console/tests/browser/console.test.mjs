@@ -36,7 +36,9 @@ const views = {
   find: [""],
   explain: ["", `#from=${encodeURIComponent("+5511987654321")}&to=${encodeURIComponent("+551130000000")}`, `#call_id=${encodeURIComponent(hostile.markup)}`, `#call_id=${encodeURIComponent(hostile.turned)}`],
   problems: [""],
-  manage: ["", "#section=numbers", "#section=roles", "#section=agents&id=new", "#survey", "#draft", "#returns", "#main"],
+  map: ["", "#search=nobody"],
+  statistics: [""],
+  manage: ["", "#section=numbers", "#section=roles", "#section=import", "#section=tokens", "#section=environments", "#section=agents&id=new", "#survey", "#draft", "#returns", "#main"],
   contact: ["", `#number=${encodeURIComponent("+5511987654323")}`],
   node: [""],
 };
@@ -153,6 +155,29 @@ describe("find and explain", () => {
     assert.match(page.url(), /paused=1/);
   }));
 
+  test("what happens while the page is hidden is shown when it is seen again", looking({}, async (page) => {
+    await signIn(page, acme.token);
+    await shown(page, "find");
+    const hide = (hidden) => page.evaluate((hidden) => {
+      Object.defineProperty(document, "hidden", { value: hidden, configurable: true });
+      dispatchEvent(new Event("visibilitychange"));
+    }, hidden);
+    let streams = 0;
+    page.on("request", (request) => { if (request.url().endsWith("/stream")) streams += 1; });
+    for (const name of ["hidden-1", "hidden-2"]) {
+      await page.waitForSelector(".live.live");
+      const ended = page.waitForEvent("requestfailed", (request) => request.url().endsWith("/stream"));
+      await hide(true);
+      await ended;
+      await acme.route("+5511987654321", "+551130000000", name);
+      await hide(false);
+      await page.waitForSelector(`tr:has-text('${name}')`);
+      await acme.route("+5511987654321", "+551130000000", `after-${name}`);
+      await page.waitForSelector(`tr.fresh:has-text('after-${name}')`);
+    }
+    assert.ok(streams >= 2, String(streams));
+  }));
+
   test("the list is saved as CSV, in which no cell is a formula", looking({}, async (page) => {
     await signIn(page, acme.token);
     await shown(page, "find");
@@ -210,7 +235,46 @@ describe("problems, contacts, node", () => {
   }));
 });
 
+describe("map and statistics", () => {
+  test("the map joins sources, callback agents and numbers, marks problems, and is a list, too", looking({}, async (page) => {
+    await signIn(page, acme.token, "map");
+    await shown(page, "map");
+    // Two roles: each with one source and two numbers.
+    await page.waitForFunction(() => document.querySelectorAll(".map path").length === 6);
+    assert.match(await page.locator(".map li", { hasText: "xxxx" }).textContent(), /draft.*problem/);
+    const row = page.locator("tbody tr", { hasText: "Returns" });
+    assert.match(await row.textContent(), /Sales.*Returns.*\+551130000000, \+551130000001/);
+    await page.fill("input[type=search]", "return");
+    await page.keyboard.press("Enter");
+    await page.waitForFunction(() => document.querySelectorAll(".map path").length === 3);
+    assert.match(page.url(), /#search=return$/);
+  }));
+
+  test("callbacks of a period and of the last minute are counted", looking({}, async (page) => {
+    await signIn(page, acme.token, "statistics");
+    await shown(page, "statistics");
+    assert.match(await page.locator("table.bars tr", { hasText: "Sales" }).textContent(), /[1-9]/);
+    await page.waitForSelector(".live.live");
+    await acme.route("+5511987654321", "+551130000000", "counted");
+    await page.waitForFunction(() => [...document.querySelectorAll("table.small tr")].some((row) => /^Callback[1-9]/.test(row.textContent)));
+    await visit(page, "statistics", "#start=2020-01-01&end=2020-01-31");
+    await page.waitForSelector("text=No call came back");
+  }));
+});
+
 describe("manage", () => {
+  test("outbound calls are imported from CSV, and lines that are rejected are named", looking({}, async (page) => {
+    await signIn(page, acme.token, "manage");
+    await visit(page, "manage", "#section=import");
+    const lines = ["Agent;To;From;Status;Sid", ...Array.from({ length: 2500 }, (_, number) => `Sales;+55118${String(number).padStart(8, "0")};+551130000000;completed;imported-${number}`), `"${hostile.markup.replaceAll('"', '""')}";+5511877777777;;completed;imported-markup`, "Nobody;+5511866666666;;completed;x"];
+    await page.setInputFiles("input[type=file]", { name: "calls.csv", mimeType: "text/csv", buffer: Buffer.from(lines.join("\r\n")) });
+    await page.click("button.primary:has-text('Import')");
+    await page.waitForSelector("text=2,501 accepted, 1 rejected");
+    assert.match(await page.textContent("tbody tr"), /^2503/);
+    await visit(page, "contact", "#number=%2B5511877777777");
+    await page.waitForSelector("td:has-text('imported-markup')");
+  }));
+
   test("an agent is made, published, given a role, and deleted", looking({}, async (page) => {
     await signIn(page, acme.token, "manage");
     await page.click("text=New agent");
@@ -365,11 +429,13 @@ describe("every view", () => {
     });
     await signIn(page, administrator);
     await page.selectOption("#environment", { label: "Acme" });
+    await visit(page, "find");
+    const paint = await page.evaluate(() => performance.getEntriesByName("first-contentful-paint")[0]?.startTime);
     for (const view of Object.keys(views)) await visit(page, view);
     await page.selectOption("#language", "pt-BR");
     await page.waitForFunction(() => document.documentElement.lang === "pt-BR");
     const sum = [...sizes.values()].reduce((left, right) => left + right, 0);
-    console.log(`${sizes.size} files, ${sum} bytes with headers`);
+    console.log(`${sizes.size} files, ${sum} bytes with headers, first contentful paint after ${Math.round(paint)} ms`);
     assert.ok(sizes.size > 15, String(sizes.size));
     assert.ok(sum <= 60_000 + 400 * sizes.size, String(sum));
   }));

@@ -1,6 +1,6 @@
 // A server with data in it, and a browser to look at it.
 import { spawn } from "node:child_process";
-import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
@@ -34,7 +34,8 @@ export async function startServer(options = []) {
     new Promise((resolve) => lines.once("line", (text) => resolve([text]))),
     new Promise((_, reject) => child.once("exit", (code) => reject(new Error(`the server ended: ${code} ${log}`)))),
   ]);
-  const url = `http://${JSON.parse(line).http}`;
+  const ready = JSON.parse(line);
+  const url = `http://${ready.http}`;
   const api = async (token, method, path, body) => {
     const response = await fetch(url + "/api/v1" + path, { method, headers: { authorization: `Bearer ${token}`, ...(body === undefined ? {} : { "content-type": "application/json" }) }, body: body === undefined ? undefined : JSON.stringify(body) });
     const answer = await response.json();
@@ -42,7 +43,7 @@ export async function startServer(options = []) {
     return answer.data;
   };
   return {
-    url, api,
+    url, api, sip: ready.sip_udp,
     stop: () => new Promise((resolve) => { child.once("exit", () => { rmSync(folder, { recursive: true, force: true }); resolve(); }); child.kill(); }),
   };
 }
@@ -106,6 +107,11 @@ export async function openPage(browser, server, { width = 1280, locale = "en-US"
       const path = new URL(route.request().url()).pathname;
       const file = /^\/console\/files\/(.+)$/.exec(path)?.[1] ?? "index.html";
       const type = { js: "text/javascript", css: "text/css", svg: "image/svg+xml", html: "text/html; charset=utf-8" }[file.split(".").pop()];
+      // A redirect of the server leads to its own page, which has files of its own.
+      if (!existsSync(join(dist, file))) {
+        await route.continue();
+        return;
+      }
       await route.fulfill({ body: readFileSync(join(dist, file)), headers: { "content-type": type, "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; form-action 'self'; frame-ancestors 'none'; base-uri 'none'; require-trusted-types-for 'script'" } });
     });
   }
