@@ -82,7 +82,11 @@ export function link(view, params = {}) {
   return `/console/${view}${given.length ? "#" + new URLSearchParams(given) : ""}`;
 }
 
+// Whether somebody has just come to a view, so that the keyboard should begin at its title.
+export const arrival = { isNew: false };
+
 export function go(url, { replace = false } = {}) {
+  arrival.isNew = !replace;
   history[replace ? "replaceState" : "pushState"](null, "", url);
   update();
 }
@@ -153,6 +157,7 @@ export async function findSession() {
 }
 
 export async function signIn(token) {
+  arrival.isNew = true;
   session.value = (await ask("/session", { method: "POST", body: { token } })).data;
   signedOut.value = "";
 }

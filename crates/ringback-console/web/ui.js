@@ -3,7 +3,7 @@ import { h } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
 import { useSignal } from "@preact/signals";
 import htm from "htm";
-import { ask, explainFailure, link, place, showTime, t, word } from "./state.js";
+import { arrival, ask, explainFailure, link, place, showTime, t, word } from "./state.js";
 
 export const html = htm.bind(h);
 
@@ -34,7 +34,10 @@ export function Page({ title, busy = false, children, actions }) {
   const heading = useRef();
   const view = place.value.view;
   useEffect(() => { document.title = `${title} · Ringback`; }, [title]);
-  useEffect(() => { if (document.activeElement !== document.body && !document.activeElement?.closest("main")) heading.current?.focus({ preventScroll: true }); }, [view]);
+  useEffect(() => {
+    if (arrival.isNew && !document.activeElement?.closest("main")) heading.current?.focus({ preventScroll: true });
+    if (!busy) arrival.isNew = false;
+  }, [view, busy]);
   return html`<main id="main" data-page=${view} aria-busy=${busy ? "true" : "false"}>
     <header class="title"><h1 ref=${heading} tabindex="-1">${title}</h1>${actions}</header>${children}</main>`;
 }

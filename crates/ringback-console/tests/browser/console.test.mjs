@@ -379,6 +379,9 @@ describe("every view", () => {
     await page.keyboard.type(acme.token);
     await page.keyboard.press("Enter");
     await shown(page, "find");
+    await page.waitForSelector("h1:focus");
+    await page.reload();
+    await shown(page, "find");
     await page.keyboard.press("Tab");
     assert.equal(await page.evaluate(() => document.activeElement.className), "skip");
     const tabTo = async (selector) => {
@@ -393,6 +396,7 @@ describe("every view", () => {
       await tabTo(`nav.views a[href="/console/${view}"]`);
       await page.keyboard.press("Enter");
       await shown(page, view);
+      await page.waitForSelector("h1:focus");
     }
     await page.evaluate(() => document.querySelector(".skip").focus());
     await tabTo("input[type=search]");
