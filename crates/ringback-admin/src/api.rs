@@ -114,17 +114,29 @@ impl Api {
         Ok(self.engine().submit(tenant.command(command)).await?)
     }
 
+    /// The same for a command whose changes are audited.
+    ///
+    /// # Errors
+    /// The command is against the rules, or storage takes no writes.
+    pub(crate) async fn change<C: Command>(
+        &self,
+        tenant: Tenant,
+        command: C,
+    ) -> Result<C::Output, ApiError> {
+        Ok(self.engine().submit(tenant.audited(command)).await?)
+    }
+
     /// The same for a command whose fields were read with these errors.
     ///
     /// # Errors
     /// The command is against the rules, fields could not be read, or storage takes no writes.
-    pub(crate) async fn submit_read<C: Command>(
+    pub(crate) async fn change_read<C: Command>(
         &self,
         tenant: Tenant,
         command: C,
         errors: FieldErrors,
     ) -> Result<C::Output, ApiError> {
-        errors.join(self.engine().submit(tenant.command(command)).await)
+        errors.join(self.engine().submit(tenant.audited(command)).await)
     }
 
     /// The hash of the administrator token.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use arrayvec::ArrayString;
 use axum::Extension;
 use axum::body::HttpBody;
 use axum::extract::{FromRequestParts, Request};
@@ -10,7 +11,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use ringback_engine::{Command, CommandError, Draft, hash_secret};
+use ringback_engine::{Audited, Command, CommandError, Draft, Origin, Via, hash_secret};
 use ringback_routing::{Directory, EnvironmentId, TokenHash, TokenId};
 use subtle::ConstantTimeEq;
 
@@ -21,6 +22,25 @@ use crate::limit::Share;
 use crate::open_requests::EndsWithToken;
 use crate::sessions::{Session, SessionKey};
 
+/// What is noted of a request whose changes are audited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Asked {
+    /// How it came.
+    pub(crate) via: Via,
+    /// Its name.
+    pub(crate) request_id: ArrayString<MAX_REQUEST_ID>,
+}
+
+/// How long the name of a request may be, in bytes.
+pub(crate) const MAX_REQUEST_ID: usize = 128;
+
+/// Whoever holds the administrator token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Administrator {
+    /// The request.
+    pub(crate) asked: Asked,
+}
+
 /// Whoever acts in an environment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Tenant {
@@ -30,6 +50,8 @@ pub(crate) struct Tenant {
     token: Option<TokenId>,
     /// The session, likewise.
     session: Option<SessionKey>,
+    /// The request.
+    pub(crate) asked: Asked,
 }
 
 impl Tenant {
@@ -56,6 +78,28 @@ impl Tenant {
             None => directory.environment_by_id(self.environment).is_some(),
         }
     }
+
+    /// Whether the administrator acts.
+    pub(crate) const fn is_administrator(self) -> bool {
+        self.token.is_none()
+    }
+
+    /// The same for a command whose changes are audited.
+    pub(crate) fn audited<C>(self, command: C) -> Audited<ByTenant<C>> {
+        Audited {
+            origin: self.origin(),
+            command: self.command(command),
+        }
+    }
+
+    /// Where changes by this request come from.
+    fn origin(self) -> Origin {
+        Origin {
+            token: self.token.map(|token| (self.environment, token)),
+            via: self.asked.via,
+            request_id: self.asked.request_id.as_str().into(),
+        }
+    }
 }
 
 /// A command of a tenant: refused once its token has ended, even if the request came before that.
@@ -75,6 +119,25 @@ impl<C: Command> Command for ByTenant<C> {
             return Err(CommandError::TokenEnded);
         }
         self.command.run(draft)
+    }
+}
+
+impl Administrator {
+    /// The command, whose changes are audited.
+    pub(crate) fn audited<C>(self, command: C) -> Audited<C> {
+        Audited {
+            origin: self.origin(),
+            command,
+        }
+    }
+
+    /// Where changes by this request come from.
+    fn origin(self) -> Origin {
+        Origin {
+            token: None,
+            via: self.asked.via,
+            request_id: self.asked.request_id.as_str().into(),
+        }
     }
 }
 
@@ -141,7 +204,15 @@ async fn admit(api: &Api, audience: Audience, mut request: Request, next: Next) 
         Ok(identified) => identified,
         Err(error) => return error.into_response(),
     };
-    let (principal, tenant) = (identified.principal, identified.tenant(api));
+    let asked = request.extensions().get::<Asked>().copied();
+    let Some(mut asked) = asked else {
+        return ApiError::Internal.into_response();
+    };
+    if identified.session.is_some() {
+        asked.via = Via::Console;
+        request.extensions_mut().insert(asked);
+    }
+    let (principal, tenant) = (identified.principal, identified.tenant(api, asked));
     let share = api.limiter().map(|limiter| limiter.take(principal));
     let mut response = match (audience, principal) {
         _ if share.as_ref().is_some_and(|share| share.exhausted) => {
@@ -196,13 +267,14 @@ struct Identified {
 
 impl Identified {
     /// The same as somebody who acts in an environment.
-    fn tenant(&self, api: &Api) -> Option<Tenant> {
+    fn tenant(&self, api: &Api, asked: Asked) -> Option<Tenant> {
         let session = self.session.map(|(key, _)| key);
         match self.principal {
             Principal::Tenant(environment, token) => Some(Tenant {
                 environment,
                 token: Some(token),
                 session,
+                asked,
             }),
             Principal::Administrator => {
                 let environment = self.session?.1?;
@@ -211,6 +283,7 @@ impl Identified {
                     environment,
                     token: None,
                     session,
+                    asked,
                 })
             }
         }
@@ -354,12 +427,28 @@ impl FromRequestParts<Api> for Tenant {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Asker {
     /// The administrator, who sees all environments.
-    Administrator,
+    Administrator(Administrator),
     /// An environment, which sees itself.
     Tenant(Tenant),
 }
 
 impl Asker {
+    /// Whether the administrator asks.
+    pub(crate) const fn is_administrator(self) -> bool {
+        match self {
+            Self::Administrator(_) => true,
+            Self::Tenant(tenant) => tenant.is_administrator(),
+        }
+    }
+
+    /// Where changes by this request come from.
+    pub(crate) fn origin(self) -> Origin {
+        match self {
+            Self::Administrator(administrator) => administrator.origin(),
+            Self::Tenant(tenant) => tenant.origin(),
+        }
+    }
+
     /// The one environment to show, if it is not all of them: the tenant's own, or the one that the request names
     /// (`Some(None)`: by something that is no identifier).
     ///
@@ -372,7 +461,7 @@ impl Asker {
     ) -> Result<Option<EnvironmentId>, ApiError> {
         let known = |id: EnvironmentId| api.engine().directory().environment_by_id(id).is_some();
         let own = match self {
-            Self::Administrator => None,
+            Self::Administrator(_) => None,
             Self::Tenant(tenant) => Some(tenant.environment),
         };
         match named {
@@ -386,9 +475,24 @@ impl Asker {
 impl FromRequestParts<Api> for Asker {
     type Rejection = ApiError;
 
-    async fn from_request_parts(parts: &mut Parts, _api: &Api) -> Result<Self, ApiError> {
+    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, ApiError> {
         // Who got here without a tenant's token has shown the administrator's.
-        let tenant = parts.extensions.get().copied();
-        Ok(tenant.map_or(Self::Administrator, Self::Tenant))
+        match parts.extensions.get().copied() {
+            Some(tenant) => Ok(Self::Tenant(tenant)),
+            None => Administrator::from_request_parts(parts, api)
+                .await
+                .map(Self::Administrator),
+        }
+    }
+}
+
+impl FromRequestParts<Api> for Administrator {
+    type Rejection = ApiError;
+
+    /// Only for paths that the administrator's token opens.
+    async fn from_request_parts(parts: &mut Parts, _api: &Api) -> Result<Self, ApiError> {
+        let asked = parts.extensions.get().copied();
+        let asked = asked.ok_or(ApiError::Internal)?;
+        Ok(Self { asked })
     }
 }

@@ -106,6 +106,8 @@ pub(crate) enum ApiError {
     MalformedJson,
     /// Nothing is remembered of this contact.
     ContactNotFound,
+    /// There is no such audit entry, or it is another environment's.
+    AuditEntryNotFound,
     /// Fields are wrong.
     Invalid(FieldErrors),
     /// The command is against the rules.
@@ -276,6 +278,11 @@ impl ApiError {
                 "Contact not found",
                 Some("CONTACT_NOT_FOUND"),
             ),
+            Self::AuditEntryNotFound => (
+                StatusCode::NOT_FOUND,
+                "Audit entry not found",
+                Some("AUDIT_ENTRY_NOT_FOUND"),
+            ),
             Self::StorageUnavailable => (
                 StatusCode::SERVICE_UNAVAILABLE,
                 "Storage is unavailable",
@@ -376,6 +383,16 @@ fn command_error(error: &CommandError) -> Response {
             StatusCode::CONFLICT,
             "Environment still has agents or phone numbers",
             Some("ENVIRONMENT_NOT_EMPTY"),
+        ),
+        CommandError::NotUndoable => (
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "This change cannot be undone",
+            Some("AUDIT_NOT_UNDOABLE"),
+        ),
+        CommandError::ChangedSince => (
+            StatusCode::CONFLICT,
+            "The object has changed since",
+            Some("AUDIT_UNDO_CONFLICT"),
         ),
         CommandError::TooManyEnvironments => (
             StatusCode::CONFLICT,

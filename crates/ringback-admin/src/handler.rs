@@ -1,6 +1,7 @@
 //! What each path does. One module for each kind of thing.
 
 pub(crate) mod agents;
+pub(crate) mod audit;
 pub(crate) mod backup;
 pub(crate) mod batch;
 pub(crate) mod callback;

@@ -5,28 +5,32 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Instant;
 
+use arrayvec::ArrayString;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{MatchedPath, Request, State};
 use axum::handler::Handler;
-use axum::http::header::{CACHE_CONTROL, HOST, LOCATION};
+use axum::http::header::{CACHE_CONTROL, HOST, LOCATION, USER_AGENT};
 use axum::http::uri::Authority;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Version};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodFilter, on};
+use ringback_engine::Via;
 use tower_http::catch_panic::CatchPanicLayer;
 use uuid::Uuid;
 
 use crate::api::Api;
-use crate::auth::{Audience, administrator_only, anyone_with_a_token, tenants_only};
+use crate::auth::{
+    Asked, Audience, MAX_REQUEST_ID, administrator_only, anyone_with_a_token, tenants_only,
+};
 use crate::body::Drained;
 use crate::client::{Client, ConnectedFrom};
 use crate::console;
 use crate::docs;
 use crate::error::ApiError;
 use crate::handler::{
-    self, agents, backup, batch, callback, calls, contacts, decisions, environments, export,
+    self, agents, audit, backup, batch, callback, calls, contacts, decisions, environments, export,
     lookup, numbers, problems, reload, session, statistics, status,
 };
 use crate::ignored::{self, IgnoredFields};
@@ -198,6 +202,8 @@ fn routes() -> Routes {
         )
         .add(Tenants, M::GET, "/api/v1/problems", problems::list)
         .add(Administrator, M::POST, "/api/v1/reload", reload::reload)
+        .add(AnyToken, M::GET, "/api/v1/audit", audit::list)
+        .add(AnyToken, M::POST, "/api/v1/audit/{id}/undo", audit::undo)
         .add(AnyToken, M::GET, "/api/v1/export/{kind}", export::export)
         .add(Administrator, M::GET, "/api/v1/status", status::show)
         .add(Administrator, M::GET, "/api/v1/backup", backup::backup)
@@ -322,6 +328,11 @@ async fn observe(State(observer): State<Observer>, request: Request, next: Next)
     let connected = connected.map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |from| from.0);
     let client = Client::of(request.headers(), connected, observer.api.trusted_proxies());
     request.extensions_mut().insert(client);
+    let asked = Asked {
+        via: via(request.headers()),
+        request_id: named(&request_id),
+    };
+    request.extensions_mut().insert(asked);
     let ignored = IgnoredFields::default();
     request.extensions_mut().insert(ignored.clone());
     let mut response = if names_one_host(&request) {
@@ -370,7 +381,7 @@ fn names_one_host(request: &Request) -> bool {
 /// The client's name for the request, if it is fit to be sent back; else a new one.
 fn request_id(headers: &HeaderMap) -> HeaderValue {
     let sane = |value: &&HeaderValue| {
-        (1..=128).contains(&value.len())
+        (1..=MAX_REQUEST_ID).contains(&value.len())
             && value
                 .as_bytes()
                 .iter()
@@ -384,6 +395,22 @@ fn request_id(headers: &HeaderMap) -> HeaderValue {
             let id = Uuid::now_v7().to_string();
             HeaderValue::from_str(&id).unwrap_or_else(|_| HeaderValue::from_static("none"))
         })
+}
+
+/// The name of a request, which is short.
+fn named(request_id: &HeaderValue) -> ArrayString<MAX_REQUEST_ID> {
+    let text = request_id.to_str().unwrap_or_default();
+    ArrayString::from(text).unwrap_or_default()
+}
+
+/// How a request came: the commands of `ringback` say who they are.
+fn via(headers: &HeaderMap) -> Via {
+    let agent = headers.get(USER_AGENT).map(HeaderValue::as_bytes);
+    if agent.is_some_and(|agent| agent.starts_with(b"ringback/")) {
+        Via::Cli
+    } else {
+        Via::Api
+    }
 }
 
 /// The answer when a handler panicked. The log has had the panic from the hook already.

@@ -2,12 +2,14 @@
 
 use ringback_api as api;
 use ringback_engine::{
-    AgentView, Call, CommandError, DecisionRecord, NumberView, OwnerView, Surface,
+    Actor, AgentView, AuditEntry, AuditState, Call, CommandError, DecisionRecord, NumberView,
+    OwnerView, Surface, Via,
 };
 use ringback_routing::{
-    Agent, AgentSlot, CallbackRole, Directory, DirectoryAgent, DirectoryNumber, Environment,
-    PhoneNumber, Target, Token,
+    Agent, AgentId, AgentSlot, CallbackRole, Directory, DirectoryAgent, DirectoryNumber,
+    Environment, PhoneNumber, Target, Token,
 };
+use uuid::Uuid;
 
 use crate::error::ApiError;
 
@@ -92,12 +94,17 @@ fn number_with_owners(number: &PhoneNumber, agents: Vec<api::AgentOfNumber>) -> 
 /// # Errors
 /// It has none.
 pub(crate) fn callback_config(agent: &Agent) -> Result<api::CallbackConfig, ApiError> {
-    let role: &CallbackRole = agent.role.as_ref().ok_or(CommandError::NoCallbackRole)?;
-    Ok(api::CallbackConfig {
+    let role = agent.role.as_ref().ok_or(CommandError::NoCallbackRole)?;
+    Ok(role_config(role))
+}
+
+/// A role.
+fn role_config(role: &CallbackRole) -> api::CallbackConfig {
+    api::CallbackConfig {
         source_agent_ids: role.source_agents.clone(),
         callback_trigger_statuses: role.trigger_statuses.clone(),
         recency_window_seconds: role.recency_window_seconds,
-    })
+    }
 }
 
 /// An agent with a callback role; `None`: it has none.
@@ -197,6 +204,67 @@ pub(crate) fn decision(directory: &Directory, record: &DecisionRecord) -> api::D
         agent: record.agent.and_then(agent),
         source_agent: record.source.and_then(agent),
         sid: record.sid().to_owned(),
+    }
+}
+
+/// An audit entry; `all`: where those of every environment are shown.
+pub(crate) fn audit_entry(entry: &AuditEntry, all: bool) -> api::AuditEntry {
+    let (kind, id, name) = match &entry.actor {
+        Actor::Administrator => ("administrator", None, None),
+        Actor::Token { id, name } => {
+            let kind = match entry.via {
+                Via::Console => "session",
+                Via::Api | Via::Cli => "token",
+            };
+            (kind, Some(id.0), name.clone())
+        }
+    };
+    let state = |state: &Option<AuditState>| {
+        let state = state.as_ref()?;
+        audit_state(state, entry.object.id).ok()
+    };
+    api::AuditEntry {
+        id: entry.id.0,
+        at: entry.at,
+        actor: api::AuditActor {
+            kind: kind.to_owned(),
+            id,
+            name,
+        },
+        via: entry.via.name().to_owned(),
+        action: entry.action.name().to_owned(),
+        object: api::AuditObject {
+            kind: entry.object.kind.name().to_owned(),
+            id: entry.object.id,
+            name: entry.object.name.clone(),
+        },
+        before: state(&entry.before),
+        after: state(&entry.after),
+        request_id: entry.request_id.as_ref().to_owned(),
+        undo: entry.can_be_undone(),
+        environment_id: entry.environment.filter(|_| all),
+    }
+}
+
+/// An object as the API shows it. A role is shown with the identifier of its agent.
+fn audit_state(state: &AuditState, id: Option<Uuid>) -> serde_json::Result<serde_json::Value> {
+    match state {
+        AuditState::Agent(view) => serde_json::to_value(agent_view(view)),
+        AuditState::Number(view) => serde_json::to_value(number_view(view)),
+        AuditState::Environment(record) => serde_json::to_value(environment(record)),
+        AuditState::Role(role) => serde_json::to_value(api::CallbackRoleReplaced {
+            id: AgentId(id.unwrap_or_default()),
+            callback_config: role_config(role),
+        }),
+        AuditState::Token {
+            id,
+            name,
+            created_at,
+        } => serde_json::to_value(api::Token {
+            id: *id,
+            name: name.clone(),
+            created_at: *created_at,
+        }),
     }
 }
 

@@ -11,6 +11,7 @@
 //! domain (directions, statuses, outcomes, reasons) are those of `ringback-routing`.
 
 mod agent;
+mod audit;
 mod call;
 mod callback;
 mod change;
@@ -25,6 +26,7 @@ mod status;
 pub use agent::{
     Agent, AgentBrief, AgentName, AgentNew, AgentPatch, Calling, NumberOfAgent, Target, TargetNew,
 };
+pub use audit::{AuditActor, AuditEntry, AuditObject};
 pub use call::{BatchReport, Call, CallNew, Contact, LineError};
 pub use callback::{
     AgentStatistics, CallbackAgent, CallbackAgentPage, CallbackConfig, CallbackRole,

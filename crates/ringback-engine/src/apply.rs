@@ -56,7 +56,9 @@ pub(crate) fn apply_to_directory(directory: &mut Directory, fact: &Change) {
         | Change::BatchRouted(_)
         | Change::Counted(..)
         | Change::BatchesCounted(_)
-        | Change::Placed(_) => {}
+        | Change::Placed(_)
+        | Change::Audited(_)
+        | Change::AuditSwept(_) => {}
     }
 }
 
@@ -91,5 +93,7 @@ pub(crate) const fn concerns_directory(fact: &Change) -> bool {
             | Change::Counted(..)
             | Change::BatchesCounted(_)
             | Change::Placed(_)
+            | Change::Audited(_)
+            | Change::AuditSwept(_)
     )
 }

@@ -11,6 +11,8 @@ use ringback_routing::{
 };
 use uuid::Uuid;
 
+use crate::AuditEntry;
+
 /// One change of the stored state.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
@@ -51,6 +53,10 @@ pub enum Change {
     BatchesCounted(BatchesCounted),
     /// Calls that are older than every window were dropped.
     CallsSwept(CallsSwept),
+    /// Something was changed that is audited.
+    Audited(Box<AuditEntry>),
+    /// Audit entries from before this instant are forgotten.
+    AuditSwept(Timestamp),
     /// Events of incoming calls before this instant are forgotten, except batches of SIP calls that the stored
     /// counters do not contain yet.
     RoutedSwept(Timestamp),

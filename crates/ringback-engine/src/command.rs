@@ -11,6 +11,7 @@ mod number;
 mod role;
 mod route;
 mod token;
+mod undo;
 mod view;
 
 pub use agent::{CreateAgent, DeleteAgent, PublishAgent, UpdateAgent};
@@ -26,6 +27,7 @@ pub use role::{
 };
 pub use route::{ReportAnswered, RouteCall, RoutedAnswer};
 pub use token::{ByToken, CreateToken, DeleteToken};
+pub use undo::UndoChange;
 pub use view::{AgentView, NumberView, OwnerView};
 
 use crate::{CommandError, Draft};

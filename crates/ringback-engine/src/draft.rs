@@ -274,6 +274,11 @@ impl<'a> Draft<'a> {
         self.decisions.push((environment, record));
     }
 
+    /// The changes behind the first ones of this number.
+    pub(crate) fn changes_since(&self, first: usize) -> &[Change] {
+        self.changes.get(first..).unwrap_or_default()
+    }
+
     /// How many changes the batch has.
     pub(crate) fn len(&self) -> usize {
         self.changes.len()

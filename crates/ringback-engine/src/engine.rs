@@ -20,9 +20,9 @@ use crate::observed::{Arrival, Observed, Route, count_kind};
 use crate::shared::{ROUTED_KNOWN_MILLIS, Shared};
 use crate::writer::Writer;
 use crate::{
-    AnsweredCall, BackupError, Call, CallbackStatistics, Clock, Command, DecisionRecord, Journal,
-    JournalError, LearnedRecorded, LearnedTicket, NewCall, SubmitError, Surface, hash_sid,
-    housekeeping,
+    AnsweredCall, AuditEntry, AuditId, BackupError, Call, CallbackStatistics, Clock, Command,
+    DecisionRecord, Journal, JournalError, LearnedRecorded, LearnedTicket, NewCall, SubmitError,
+    Surface, hash_sid, housekeeping,
 };
 
 /// The engine's handle; clones share one engine.
@@ -50,6 +50,20 @@ pub struct Health {
     pub damaged_places: u64,
 }
 
+/// What an engine keeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct EngineSettings {
+    /// For how many days audit entries are kept. Default 400.
+    pub audit_days: u32,
+}
+
+impl Default for EngineSettings {
+    fn default() -> Self {
+        Self { audit_days: 400 }
+    }
+}
+
 /// Why an engine did not open.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -68,7 +82,19 @@ impl Engine {
     ///
     /// # Errors
     /// Stored state cannot be read, or a thread cannot be started.
-    pub fn open(mut journal: impl Journal, clock: impl Clock) -> Result<Self, OpenError> {
+    pub fn open(journal: impl Journal, clock: impl Clock) -> Result<Self, OpenError> {
+        Self::open_with(journal, clock, EngineSettings::default())
+    }
+
+    /// The same with settings.
+    ///
+    /// # Errors
+    /// See [`Self::open`].
+    pub fn open_with(
+        mut journal: impl Journal,
+        clock: impl Clock,
+        settings: EngineSettings,
+    ) -> Result<Self, OpenError> {
         let archive = journal.archive();
         let stored = archive.directory()?;
         // Without an environment there is no contact to load.
@@ -95,6 +121,7 @@ impl Engine {
             archive,
             observed,
             storage_available: AtomicBool::new(true),
+            audit_days: settings.audit_days,
             stopping: AtomicBool::new(false),
             clock: Box::new(clock),
         });
@@ -379,6 +406,27 @@ impl Engine {
     #[must_use]
     pub fn subscribe_decisions(&self) -> watch::Receiver<u64> {
         self.shared.observed.subscribe()
+    }
+
+    /// Shows the audit entries, latest first, until the visitor stops: those before the entry with this identifier, or
+    /// all. Reads the store, and blocks.
+    ///
+    /// # Errors
+    /// Storage cannot be read, or is damaged.
+    pub fn visit_audit(
+        &self,
+        before: Option<AuditId>,
+        visitor: &mut dyn FnMut(AuditEntry) -> ControlFlow<()>,
+    ) -> Result<(), JournalError> {
+        self.shared.archive.visit_audit(before, visitor)
+    }
+
+    /// The audit entry with this identifier; reads the store.
+    ///
+    /// # Errors
+    /// Storage cannot be read, or is damaged.
+    pub fn audit_entry(&self, id: AuditId) -> Result<Option<AuditEntry>, JournalError> {
+        self.shared.archive.audit_entry(id)
     }
 
     /// Shows every stored call of an agent that exists, each once, in no order, until the visitor stops. Reads the

@@ -122,6 +122,12 @@ pub enum CommandError {
     /// These fields are wrong. The list may be empty if other fields could not be read.
     #[error("the given data was invalid: {0:?}")]
     Invalid(Vec<FieldProblem>),
+    /// The inverse of the change is not one change.
+    #[error("change cannot be undone")]
+    NotUndoable,
+    /// The object of the change to undo was changed since, or is gone.
+    #[error("object has changed since")]
+    ChangedSince,
     /// Storage could not be read to check the command.
     #[error("storage is unavailable")]
     StorageUnavailable,

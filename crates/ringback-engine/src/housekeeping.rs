@@ -142,6 +142,10 @@ fn sweep(shared: &Shared, jobs: &mpsc::Sender<Job>, now: Timestamp) {
     shared.contacts.index.retain(|environment, call| {
         directory.environment(environment).is_some() && directory.agent(call.source).is_some()
     });
+    let audit_age = i64::from(shared.audit_days) * DAY_SECONDS * 1_000;
+    if !append(jobs, Change::AuditSwept(now.plus_millis(-audit_age))) {
+        return;
+    }
     let routed_before = now.plus_millis(-ROUTED_KNOWN_MILLIS);
     if !append(jobs, Change::RoutedSwept(routed_before)) {
         return;

@@ -13,7 +13,7 @@ use ringback_routing::{
     Agent, AgentId, Assignment, E164, Environment, EnvironmentId, PhoneNumber, Timestamp, Token,
 };
 
-use crate::{Call, Change, CountKey, CountMark, LogPlace, RoutedEvent};
+use crate::{AuditEntry, AuditId, Call, Change, CountKey, CountMark, LogPlace, RoutedEvent};
 
 /// A log of facts. One thread uses it: it appends facts, and applies every entry that the log returns.
 pub trait Journal: Send + 'static {
@@ -188,6 +188,23 @@ pub trait Archive: Send + Sync + 'static {
         parts: usize,
         visitor: &mut dyn FnMut(EnvironmentId, E164, &[Call]) -> ControlFlow<()>,
     ) -> Result<(), JournalError>;
+
+    /// Shows the audit entries, latest first, until the visitor stops: those before the entry with this identifier, or
+    /// all.
+    ///
+    /// # Errors
+    /// Storage cannot be read, or is damaged.
+    fn visit_audit(
+        &self,
+        before: Option<AuditId>,
+        visitor: &mut dyn FnMut(AuditEntry) -> ControlFlow<()>,
+    ) -> Result<(), JournalError>;
+
+    /// The audit entry with this identifier.
+    ///
+    /// # Errors
+    /// Storage cannot be read, or is damaged.
+    fn audit_entry(&self, id: AuditId) -> Result<Option<AuditEntry>, JournalError>;
 
     /// Removes data that no reader sees: the rest that [`Change::RoutedSwept`] with this instant left. Also
     /// renews the filter of call ids before a sweep that visits every contact.

@@ -7,6 +7,7 @@
 //! So an acknowledged change is durable and visible.
 
 mod apply;
+mod audit;
 mod change;
 mod choices;
 mod clock;
@@ -24,6 +25,10 @@ mod secret;
 mod shared;
 mod writer;
 
+pub use audit::{
+    Actor, AuditAction, AuditEntry, AuditId, AuditObject, AuditState, Audited, MOST_OWNERS,
+    NoteCopy, ObjectType, Origin, Via,
+};
 pub use change::{
     AnsweredCall, BatchCall, BatchRoute, BatchesCounted, Call, CallsSwept, Change, CountKey,
     CountKind, CountMark, LogPlace, NamedAgent, RoutedBatch, RoutedCall, RoutedDecision,
@@ -35,12 +40,12 @@ pub use command::{
     CreateEnvironment, CreateNumber, CreateToken, DeleteAgent, DeleteEnvironment, DeleteNumber,
     DeleteToken, ForgetContact, NewCall, NumberView, Override, OwnerView, PublishAgent,
     RecordBatch, RecordCall, RecordCalls, RemoveCallbackRole, ReportAnswered, RoleFields, RoleMode,
-    RouteCall, RoutedAnswer, SetCallbackRole, SetDefaultAgent, UnreadCall, UpdateAgent,
+    RouteCall, RoutedAnswer, SetCallbackRole, SetDefaultAgent, UndoChange, UnreadCall, UpdateAgent,
     UpdateEnvironment, check_constraints,
 };
 pub use contact_view::ContactView;
 pub use draft::Draft;
-pub use engine::{Engine, Health, OpenError};
+pub use engine::{Engine, EngineSettings, Health, OpenError};
 pub use error::{CallDifference, CommandError, Fault, Field, FieldProblem, SubmitError};
 pub use journal::{
     AppendError, Archive, BackupError, Entry, Journal, JournalError, Sequence, StoredCounts,

@@ -22,6 +22,8 @@ pub(crate) struct Shared {
     pub(crate) observed: Observed,
     /// Whether the last commit succeeded.
     pub(crate) storage_available: AtomicBool,
+    /// For how many days audit entries are kept.
+    pub(crate) audit_days: u32,
     /// Whether the engine is being shut down.
     pub(crate) stopping: AtomicBool,
     /// The engine's source of time.

@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use lsm_tree::Slice;
 use ringback_engine::{
-    Archive, BackupError, Call, CountMark, JournalError, LogPlace, RoutedDecision, RoutedEvent,
-    StoredCounts, StoredDirectory,
+    Archive, AuditEntry, AuditId, BackupError, Call, CountMark, JournalError, LogPlace,
+    RoutedDecision, RoutedEvent, StoredCounts, StoredDirectory,
 };
 use ringback_routing::{AgentId, Assignment, E164, EnvironmentId, Timestamp};
 use uuid::Uuid;
@@ -144,6 +144,34 @@ impl Archive for Tables {
             }
         }
         Ok(())
+    }
+
+    fn visit_audit(
+        &self,
+        before: Option<AuditId>,
+        visitor: &mut dyn FnMut(AuditEntry) -> ControlFlow<()>,
+    ) -> Result<(), JournalError> {
+        let from = match before.map(key::audit_before) {
+            None => vec![key::AUDIT],
+            Some(Some(from)) => from.to_vec(),
+            Some(None) => return Ok(()),
+        };
+        for item in self.state.range(&from, Some(&[key::AUDIT + 1])) {
+            let (_, value) = item.map_err(|error| self.state.located(error))?;
+            let entry = directory::read(&value).ok_or_else(|| self.state.damaged())?;
+            if visitor(entry).is_break() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn audit_entry(&self, id: AuditId) -> Result<Option<AuditEntry>, JournalError> {
+        let value = self.state.get(&key::audit_key(id));
+        let value = value.map_err(|error| self.state.located(error))?;
+        value
+            .map(|value| directory::read(&value).ok_or_else(|| self.state.damaged()))
+            .transpose()
     }
 
     fn write_backup(&self, at: Timestamp, to: &mut dyn io::Write) -> Result<(), BackupError> {

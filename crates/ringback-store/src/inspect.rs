@@ -9,7 +9,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use lsm_tree::config::FilterPolicy;
-use ringback_engine::JournalError;
+use ringback_engine::{AuditEntry, JournalError};
 use ringback_routing::{Agent, Environment, PhoneNumber, Token};
 use serde::Serialize;
 use uuid::Uuid;
@@ -73,6 +73,8 @@ pub struct RecordCounts {
     pub routed_calls: u64,
     /// Decisions on incoming calls over HTTP.
     pub decisions: u64,
+    /// Audit entries.
+    pub audit_entries: u64,
 }
 
 impl Store {
@@ -289,6 +291,10 @@ impl Tables {
                     counts.counters += 1;
                     key::decode_count_key(&item_key).is_some()
                         && key::decode_count_value(&value).is_some()
+                }
+                key::AUDIT => {
+                    counts.audit_entries += 1;
+                    directory::read::<AuditEntry>(&value).is_some()
                 }
                 key::COUNT_MARK => read_mark(&value).is_some(),
                 key::PLACE => read_place(&value).is_some(),

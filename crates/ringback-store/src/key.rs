@@ -16,7 +16,7 @@
 //!
 //! In every table the key of a single zero byte holds the sequence of the last commit that it contains.
 
-use ringback_engine::{Call, CountKey, CountKind};
+use ringback_engine::{AuditId, Call, CountKey, CountKind};
 use ringback_routing::{AgentId, Assignment, CallStatus, E164, EnvironmentId, NumberId, Timestamp};
 use siphasher::sip128::{Hasher128, SipHasher13};
 use uuid::Uuid;
@@ -51,6 +51,9 @@ pub(crate) const COUNT: u8 = b'n';
 pub(crate) const COUNT_MARK: u8 = b'm';
 /// `state`: one byte → the place in a log that nodes share.
 pub(crate) const PLACE: u8 = b'l';
+
+/// `state`: every bit of an entry's identifier turned (16), so that the latest comes first → version (1) ‖ JSON.
+pub(crate) const AUDIT: u8 = b'u';
 
 /// `state`: table (1) ‖ part (1) → the sequence of the latest commit that erased something of it.
 pub(crate) const ERASED: u8 = b'z';
@@ -313,6 +316,17 @@ pub(crate) fn assignment_order(value: &[u8]) -> Option<([u8; 12], u32)> {
         return None;
     };
     Some((*creation, u32::from_be_bytes(index.try_into().ok()?)))
+}
+
+/// The key in `state` of an audit entry.
+pub(crate) fn audit_key(id: AuditId) -> [u8; 17] {
+    record_key(AUDIT, Uuid::from_u128(!id.0.as_u128()))
+}
+
+/// The first key in `state` that an audit entry before this one can have; `None`: there is none before it.
+pub(crate) fn audit_before(id: AuditId) -> Option<[u8; 17]> {
+    let before = id.0.as_u128().checked_sub(1)?;
+    Some(audit_key(AuditId(Uuid::from_u128(before))))
 }
 
 /// The key in `state` of an interned UUID.

@@ -7,8 +7,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use foldhash::fast::RandomState;
 use lsm_tree::Slice;
 use ringback_engine::{
-    BatchesCounted, Call, CallsSwept, Change, CountKey, CountMark, JournalError, RoutedBatch,
-    RoutedEvent,
+    AuditId, BatchesCounted, Call, CallsSwept, Change, CountKey, CountMark, JournalError,
+    RoutedBatch, RoutedEvent,
 };
 use ringback_routing::{
     AgentId, Assignment, Caller, E164, EnvironmentId, NumberId, Timestamp, Token,
@@ -136,6 +136,13 @@ impl Preparation<'_> {
                 self.write_state([key::PLACE].into(), place);
                 Ok(())
             }
+            Change::Audited(entry) => {
+                let mut value = Vec::new();
+                directory::write(&**entry, &mut value).map_err(unavailable)?;
+                self.write_state(key::audit_key(entry.id).into(), Some(value.into()));
+                Ok(())
+            }
+            Change::AuditSwept(before) => self.sweep_audit(*before),
         }
     }
 
@@ -405,6 +412,27 @@ impl Preparation<'_> {
         }
         let gone = old.into_iter().map(|event_key| (event_key, None));
         self.writes.state.extend(gone);
+        Ok(())
+    }
+
+    /// Drops audit entries that were made before an instant.
+    fn sweep_audit(&mut self, before: Timestamp) -> Result<(), JournalError> {
+        let Some(from) = key::audit_before(AuditId::first_at(before)) else {
+            return Ok(());
+        };
+        let mut old: BTreeSet<Slice> = BTreeSet::new();
+        for item in self.tables.state.range(&from, Some(&[key::AUDIT + 1])) {
+            old.insert(item?.0);
+        }
+        // The tables do not have the entries of earlier changes of this commit.
+        let pending = self.pending.keys();
+        let is_old = |entry_key: &&Slice| {
+            entry_key.first() == Some(&key::AUDIT) && ***entry_key >= *from.as_slice()
+        };
+        old.extend(pending.filter(is_old).cloned());
+        for entry_key in old {
+            self.write_state(entry_key, None);
+        }
         Ok(())
     }
 

@@ -8,9 +8,10 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use ringback_engine::{
-    AnsweredCall, AppendError, BatchCall, BatchRoute, BatchesCounted, Call, CallsSwept, Change,
-    CountKey, CountKind, CountMark, Journal, LogPlace, NamedAgent, RoutedBatch, RoutedCall,
-    RoutedDecision, RoutedEvent, Sequence,
+    Actor, AnsweredCall, AppendError, AuditAction, AuditEntry, AuditId, AuditObject, AuditState,
+    BatchCall, BatchRoute, BatchesCounted, Call, CallsSwept, Change, CountKey, CountKind,
+    CountMark, Journal, LogPlace, NamedAgent, ObjectType, RoutedBatch, RoutedCall, RoutedDecision,
+    RoutedEvent, Sequence, Via,
 };
 use ringback_routing::{
     Agent, AgentId, AgentStatus, Assignment, CallStatus, CallbackRole, Caller, Direction, E164,
@@ -610,7 +611,7 @@ pub fn contacts_are_visited_once_in_any_number_of_parts(rig: &mut impl Rig) {
 }
 
 /// The number of kinds of facts: every one is in this list, or it does not compile.
-const KINDS: usize = 20;
+const KINDS: usize = 22;
 
 /// A fact of every kind, by kind; each builds on the results of the facts before it.
 #[must_use]
@@ -636,7 +637,9 @@ pub fn samples() -> Vec<Change> {
         | Change::Counted(..)
         | Change::BatchRouted(_)
         | Change::BatchesCounted(_)
-        | Change::Placed(_) => {}
+        | Change::Placed(_)
+        | Change::Audited(_)
+        | Change::AuditSwept(_) => {}
     };
     let contact = e164(525_555_550_142);
     vec![
@@ -688,6 +691,10 @@ pub fn samples() -> Vec<Change> {
                 partial: Some((1, counter(1))),
             },
         }),
+        audited(1, 10),
+        audited(2, 30),
+        audited(3, 20),
+        Change::AuditSwept(Timestamp::from_millis(20)),
         Change::Placed(None),
         Change::Placed(Some(LogPlace {
             cluster: id(9, 1),
@@ -695,6 +702,32 @@ pub fn samples() -> Vec<Change> {
             chain: [0xfe; 16],
         })),
     ]
+}
+
+/// The audit entry of the agent with this number, which was made at this millisecond.
+fn audited(number: u64, millis: u64) -> Change {
+    let Agent { id: agent_id, .. } = agent(number);
+    Change::Audited(Box::new(AuditEntry {
+        id: AuditId(Uuid::from_u128(
+            u128::from(millis) << 80 | u128::from(number),
+        )),
+        at: Timestamp::from_millis(0),
+        environment: Some(environment(1).id),
+        actor: Actor::Token {
+            id: token(1, 1).id,
+            name: Some("PBX".to_owned()),
+        },
+        via: Via::Cli,
+        action: AuditAction::Set,
+        object: AuditObject {
+            kind: ObjectType::Role,
+            id: Some(agent_id.0),
+            name: Some(format!("agent {number}")),
+        },
+        before: None,
+        after: agent(number).role.map(AuditState::Role),
+        request_id: "request".into(),
+    }))
 }
 
 /// An identifier.

@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 
 use parking_lot::{Condvar, Mutex};
 use ringback_engine::{
-    AppendError, Archive, Call, Change, Clock, CountMark, Entry, Journal, JournalError, LogPlace,
-    RoutedEvent, Sequence, StoredCounts, StoredDirectory,
+    AppendError, Archive, AuditEntry, AuditId, Call, Change, Clock, CountMark, Entry, Journal,
+    JournalError, LogPlace, RoutedEvent, Sequence, StoredCounts, StoredDirectory,
 };
 use ringback_routing::{E164, EnvironmentId, Timestamp};
 
@@ -293,6 +293,23 @@ impl Archive for MemoryJournal {
 
     fn place(&self) -> Result<Option<LogPlace>, JournalError> {
         Ok(self.state.lock().model.place)
+    }
+
+    fn visit_audit(
+        &self,
+        before: Option<AuditId>,
+        visitor: &mut dyn FnMut(AuditEntry) -> ControlFlow<()>,
+    ) -> Result<(), JournalError> {
+        let audit = self.state.lock().model.shown.audit.clone();
+        let entries = audit.into_iter().rev();
+        let mut shown = entries.filter(|(id, _)| before.is_none_or(|before| *id < before));
+        // Whether the visitor has stopped makes no difference here.
+        let _stopped = shown.try_for_each(|(_, entry)| visitor(entry));
+        Ok(())
+    }
+
+    fn audit_entry(&self, id: AuditId) -> Result<Option<AuditEntry>, JournalError> {
+        Ok(self.state.lock().model.shown.audit.get(&id).cloned())
     }
 
     fn visit_routed(

@@ -5,7 +5,8 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use ringback_engine::{
-    Archive, Call, Change, CountMark, LogPlace, RoutedEvent, StoredCounts, StoredDirectory,
+    Archive, AuditEntry, AuditId, Call, Change, CountMark, LogPlace, RoutedEvent, StoredCounts,
+    StoredDirectory,
 };
 use ringback_routing::{Assignment, E164, EnvironmentId, Timestamp};
 
@@ -27,6 +28,7 @@ pub struct Shown {
     pub(crate) counts: StoredCounts,
     pub(crate) mark: CountMark,
     pub(crate) calls: BTreeMap<(EnvironmentId, Arc<str>), Call>,
+    pub(crate) audit: BTreeMap<AuditId, AuditEntry>,
     routed: Vec<RoutedEvent>,
 }
 
@@ -115,6 +117,12 @@ impl Model {
             Change::BatchRouted(batch) => {
                 let event = RoutedEvent::Batch(batch);
                 self.routed.push((event.at(), vec![event]));
+            }
+            Change::Audited(entry) => {
+                shown.audit.insert(entry.id, *entry);
+            }
+            Change::AuditSwept(before) => {
+                shown.audit = shown.audit.split_off(&AuditId::first_at(before));
             }
             Change::RoutedSwept(before) => {
                 let complete = shown.mark.complete;
@@ -206,6 +214,7 @@ impl Shown {
             mark: archive.count_mark().expect("readable"),
             routed: routed_since(archive, Timestamp::from_millis(i64::MIN)),
             calls,
+            audit: read_audit(archive),
         }
     }
 
@@ -218,8 +227,20 @@ impl Shown {
         self
     }
 
-    /// Checks that an archive finds every call by its id and by its contact.
+    /// Checks that an archive finds every call by its id and by its contact, and every audit entry by its id.
     pub fn assert_found_in(&self, archive: &dyn Archive) {
+        for (id, entry) in &self.audit {
+            let found = archive.audit_entry(*id).expect("readable");
+            assert_eq!(found.as_ref(), Some(entry));
+            let mut next = None;
+            let visited = archive.visit_audit(Some(*id), &mut |entry| {
+                next = Some(entry.id);
+                ControlFlow::Break(())
+            });
+            visited.expect("readable");
+            let before = self.audit.range(..id).next_back();
+            assert_eq!(next, before.map(|(id, _)| *id));
+        }
         for call in self.calls.values() {
             let found = archive.call(call.environment, &call.sid);
             assert_eq!(found.expect("readable").as_ref(), Some(call));
@@ -235,6 +256,18 @@ impl Shown {
             assert_eq!(found, expected);
         }
     }
+}
+
+/// The audit entries of an archive, which shows the latest first.
+fn read_audit(archive: &dyn Archive) -> BTreeMap<AuditId, AuditEntry> {
+    let mut entries = Vec::new();
+    let visited = archive.visit_audit(None, &mut |entry| {
+        entries.push((entry.id, entry));
+        ControlFlow::Continue(())
+    });
+    visited.expect("readable");
+    assert!(entries.is_sorted_by(|(one, _), (other, _)| one > other));
+    entries.into_iter().collect()
 }
 
 /// The events that an archive shows since this instant.

@@ -4,6 +4,7 @@
 //! level, `[log]`, `[decisions]` and `[cluster]`. [`Config`] is what the program runs on. Every fault is reported,
 //! with the file and the line, not the first alone.
 
+mod audit;
 mod cluster;
 mod decisions;
 mod environment;
@@ -22,6 +23,7 @@ use ringback_admin::{HttpConfig, HttpSpec};
 use ringback_sip_server::{SipConfig, SipSpec};
 use serde::{Deserialize, Serialize};
 
+use self::audit::AuditSpec;
 use self::cluster::ClusterSpec;
 use self::decisions::DecisionsSpec;
 use self::environment::Environment;
@@ -185,6 +187,8 @@ pub(crate) struct Spec {
     http: HttpSpec,
     /// `[decisions]`.
     decisions: DecisionsSpec,
+    /// `[audit]`.
+    audit: AuditSpec,
     /// `[cluster]`.
     cluster: ClusterSpec,
     /// `[log]`.
@@ -219,6 +223,7 @@ impl Default for Spec {
             sip: SipSpec::default(),
             http: HttpSpec::default(),
             decisions: DecisionsSpec::default(),
+            audit: AuditSpec::default(),
             cluster: ClusterSpec::default(),
             log: LogSpec::default(),
         }
@@ -238,6 +243,8 @@ pub(crate) struct Config {
     pub(crate) http: HttpConfig,
     /// How many decisions are kept.
     pub(crate) kept_decisions: usize,
+    /// For how many days audit entries are kept.
+    pub(crate) audit_days: u32,
     /// The log.
     pub(crate) log: LogConfig,
     /// The administrator token, where the environment gives one.
@@ -284,6 +291,7 @@ impl Config {
                 "this build has no cluster support yet; leave the key out",
             );
         }
+        let audit_days = spec.audit.check(&mut faults);
         let admin_token = environment.admin_token(&mut faults);
         listeners::check(&spec, &mut faults);
         limits::check(&mut spec, limits::open_files(), &mut faults, &mut warnings);
@@ -312,6 +320,7 @@ impl Config {
                 sip_listeners,
                 http,
                 kept_decisions: spec.decisions.kept(),
+                audit_days,
                 log,
                 admin_token,
                 warnings,

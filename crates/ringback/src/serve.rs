@@ -16,7 +16,7 @@ use std::time::Duration;
 use clap::Args;
 use ringback_admin::{Api, ReloadRequest};
 use ringback_api::Reloaded;
-use ringback_engine::{Engine, OpenError, SystemClock, hash_secret};
+use ringback_engine::{Engine, EngineSettings, OpenError, SystemClock, hash_secret};
 use ringback_sip_server::{BindError, SipListeners, SipServer};
 use ringback_store::{OpenStoreError, Store, StoreSettings};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -171,10 +171,13 @@ async fn serve(
     let sip_listeners = SipListeners::bind(&config.sip)?;
     let store = Store::open(&config.data_dir, StoreSettings::default())?;
     let node_secret = store.node_secret();
-    let engine = Engine::open(store, SystemClock).map_err(|source| ServeError::State {
-        path: config.data_dir.clone(),
-        source,
-    })?;
+    let mut settings = EngineSettings::default();
+    settings.audit_days = config.audit_days;
+    let engine =
+        Engine::open_with(store, SystemClock, settings).map_err(|source| ServeError::State {
+            path: config.data_dir.clone(),
+            source,
+        })?;
     engine.keep_decisions(config.kept_decisions);
     let administrator = match &config.admin_token {
         Some(token) => token.clone(),
@@ -355,6 +358,7 @@ fn reload(args: &ServeArgs, running: &Config) -> Result<NewConfig, Vec<String>> 
             config.sip_listeners != running.sip_listeners,
         ),
         ("[http]", config.http != running.http),
+        ("[audit]", config.audit_days != running.audit_days),
         ("data-dir", config.data_dir != running.data_dir),
     ];
     let restart_needed: Vec<String> = changed
@@ -461,6 +465,6 @@ of several addresses of a kind the first; `http_all` and so on list them. Logs g
 The administrator token is RINGBACK_ADMIN_TOKEN (at least 32 characters), or is made at first start \
 into DIR/admin.token.
 SIGTERM and SIGINT drain and end with 0 within 10 seconds; SIGHUP reloads certificates and \
-configuration, but for listeners, [http] and data-dir; a bad one is refused and the old one stays. \
+configuration, but for listeners, [http], [audit] and data-dir; a bad one is refused and the old one stays. \
 `ringback reload` does the same and says whether it worked. Under systemd, Type=notify-reload and \
 WatchdogSec= work.";

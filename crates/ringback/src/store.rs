@@ -90,6 +90,7 @@ const RECORDS: &[Column<RecordCounts>] = &[
     ("COUNTERS", |count| Shown::of(count.counters)),
     ("ROUTED CALLS", |count| Shown::of(count.routed_calls)),
     ("DECISIONS", |count| Shown::of(count.decisions)),
+    ("AUDIT ENTRIES", |count| Shown::of(count.audit_entries)),
 ];
 
 /// What follows the options in the long help.

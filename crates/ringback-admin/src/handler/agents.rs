@@ -70,7 +70,7 @@ pub(crate) async fn create(
         targets: fields.targets("targets").unwrap_or_default(),
         is_misread: fields.is_misread(),
     };
-    let agent = api.submit_read(tenant, command, fields.finish()).await?;
+    let agent = api.change_read(tenant, command, fields.finish()).await?;
     Ok(reply::created(wire::agent_view(&agent)))
 }
 
@@ -106,7 +106,7 @@ pub(crate) async fn update(
         targets: fields.targets("targets"),
         is_misread: fields.is_misread(),
     };
-    let agent = api.submit_read(tenant, command, fields.finish()).await?;
+    let agent = api.change_read(tenant, command, fields.finish()).await?;
     Ok(reply::ok(wire::agent_view(&agent)))
 }
 
@@ -130,7 +130,7 @@ pub(crate) async fn set_calling(
         targets: None,
         is_misread: fields.is_misread(),
     };
-    let agent = api.submit_read(tenant, command, fields.finish()).await?;
+    let agent = api.change_read(tenant, command, fields.finish()).await?;
     Ok(reply::ok(wire::agent_view(&agent)))
 }
 
@@ -163,7 +163,7 @@ pub(crate) async fn delete(
         environment: tenant.environment,
         id,
     };
-    api.submit(tenant, command).await?;
+    api.change(tenant, command).await?;
     Ok(reply::done("Agent deleted"))
 }
 
@@ -179,7 +179,7 @@ async fn set_status(
         id: path.agent(api, tenant)?,
         status,
     };
-    let agent = api.submit(tenant, command).await?;
+    let agent = api.change(tenant, command).await?;
     Ok(reply::ok(wire::agent_view(&agent)))
 }
 

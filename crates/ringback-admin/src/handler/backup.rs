@@ -5,9 +5,10 @@ use std::sync::Arc;
 use axum::Extension;
 use axum::extract::State;
 use axum::response::Response;
-use ringback_engine::BackupError;
+use ringback_engine::{AuditAction, BackupError, NoteCopy};
 
 use crate::api::Api;
+use crate::auth::{Administrator, Asker};
 use crate::error::ApiError;
 use crate::open_requests::OpenRequest;
 use crate::streamed;
@@ -16,8 +17,15 @@ use crate::streamed;
 /// not taken for whole.
 pub(crate) async fn backup(
     State(api): State<Api>,
+    administrator: Administrator,
     Extension(open): Extension<Arc<OpenRequest>>,
 ) -> Result<Response, ApiError> {
+    let note = NoteCopy {
+        origin: Asker::Administrator(administrator).origin(),
+        environment: None,
+        action: AuditAction::Backup,
+    };
+    api.engine().submit(note).await?;
     let engine = api.engine().clone();
     streamed::answer(&api, &open, "application/octet-stream", move |to| {
         let began = engine.now();

@@ -60,7 +60,7 @@ pub(crate) async fn remove(
         environment: tenant.environment,
         id: path.agent(&api, tenant)?,
     };
-    api.submit(tenant, command).await?;
+    api.change(tenant, command).await?;
     Ok(reply::done("Callback role removed"))
 }
 
@@ -136,7 +136,7 @@ async fn submit(
         mode,
         fields,
     };
-    api.submit_read(tenant, command, errors).await
+    api.change_read(tenant, command, errors).await
 }
 
 /// What a request says of a role, and what is wrong with it.

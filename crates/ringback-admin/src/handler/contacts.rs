@@ -40,7 +40,7 @@ pub(crate) async fn forget(
         environment: tenant.environment,
         contact: read(&api, tenant, &path)?,
     };
-    api.submit(tenant, command).await?;
+    api.change(tenant, command).await?;
     Ok(reply::done("Contact forgotten"))
 }
 

@@ -9,6 +9,7 @@ use ringback_engine::{
 };
 
 use crate::api::Api;
+use crate::auth::Administrator;
 use crate::body::{read_fields, read_optional_fields};
 use crate::error::ApiError;
 use crate::fields::MAX_NAME;
@@ -27,7 +28,11 @@ pub(crate) async fn list(State(api): State<Api>) -> Result<Response, ApiError> {
 }
 
 /// `POST /environments`.
-pub(crate) async fn create(State(api): State<Api>, request: Request) -> Result<Response, ApiError> {
+pub(crate) async fn create(
+    State(api): State<Api>,
+    administrator: Administrator,
+    request: Request,
+) -> Result<Response, ApiError> {
     let mut fields = read_fields(request).await?;
     let command = CreateEnvironment {
         name: fields.required_name("name", MAX_NAME),
@@ -38,7 +43,9 @@ pub(crate) async fn create(State(api): State<Api>, request: Request) -> Result<R
         fallback_targets: fields.targets("fallback_targets").unwrap_or_default(),
         is_misread: fields.is_misread(),
     };
-    let environment = fields.finish().join(api.engine().submit(command).await)?;
+    let environment = fields
+        .finish()
+        .join(api.engine().submit(administrator.audited(command)).await)?;
     Ok(reply::created(wire::environment(&environment)))
 }
 
@@ -55,6 +62,7 @@ pub(crate) async fn show(State(api): State<Api>, path: PathText) -> Result<Respo
 /// `PATCH /environments/{id}`: what is left out stays, `null` goes back to the default.
 pub(crate) async fn update(
     State(api): State<Api>,
+    administrator: Administrator,
     path: PathText,
     request: Request,
 ) -> Result<Response, ApiError> {
@@ -70,15 +78,22 @@ pub(crate) async fn update(
         fallback_targets: fields.targets("fallback_targets"),
         is_misread: fields.is_misread(),
     };
-    let environment = fields.finish().join(api.engine().submit(command).await)?;
+    let environment = fields
+        .finish()
+        .join(api.engine().submit(administrator.audited(command)).await)?;
     Ok(reply::ok(wire::environment(&environment)))
 }
 
 /// `DELETE /environments/{id}`.
-pub(crate) async fn delete(State(api): State<Api>, path: PathText) -> Result<Response, ApiError> {
+pub(crate) async fn delete(
+    State(api): State<Api>,
+    administrator: Administrator,
+    path: PathText,
+) -> Result<Response, ApiError> {
     let id = path.environment(&api)?;
     let directory = api.engine().directory();
-    api.engine().submit(DeleteEnvironment { id }).await?;
+    let command = DeleteEnvironment { id };
+    api.engine().submit(administrator.audited(command)).await?;
     let tokens = directory.environment_by_id(id).into_iter();
     for token in tokens.flat_map(|environment| &environment.tokens) {
         api.open_requests().end(id, token.id);
@@ -89,6 +104,7 @@ pub(crate) async fn delete(State(api): State<Api>, path: PathText) -> Result<Res
 /// `POST /environments/{id}/tokens`: the only time that the secret is shown.
 pub(crate) async fn create_token(
     State(api): State<Api>,
+    administrator: Administrator,
     path: PathText,
     request: Request,
 ) -> Result<Response, ApiError> {
@@ -106,7 +122,9 @@ pub(crate) async fn create_token(
         hash,
         is_misread: fields.is_misread(),
     };
-    let token = fields.finish().join(api.engine().submit(command).await)?;
+    let token = fields
+        .finish()
+        .join(api.engine().submit(administrator.audited(command)).await)?;
     Ok(reply::created(wire::token_shown(&token, &secret)))
 }
 
@@ -131,11 +149,13 @@ pub(crate) async fn list_tokens(
 /// `DELETE /environments/{id}/tokens/{token_id}`: requests with it fail from now on.
 pub(crate) async fn delete_token(
     State(api): State<Api>,
+    administrator: Administrator,
     path: PathText,
 ) -> Result<Response, ApiError> {
     let environment = path.environment(&api)?;
     let id = path.token()?;
-    api.engine().submit(DeleteToken { environment, id }).await?;
+    let command = DeleteToken { environment, id };
+    api.engine().submit(administrator.audited(command)).await?;
     api.open_requests().end(environment, id);
     Ok(reply::done("Token deleted"))
 }

@@ -87,7 +87,7 @@ pub(crate) async fn create(
         number,
         country: given.or_else(|| Country::of(number)),
     };
-    let number = api.submit(tenant, command).await?;
+    let number = api.change(tenant, command).await?;
     Ok(reply::created(wire::number_view(&number)))
 }
 
@@ -112,7 +112,7 @@ pub(crate) async fn update(
         agent,
         is_misread: fields.is_misread(),
     };
-    let number = api.submit_read(tenant, command, fields.finish()).await?;
+    let number = api.change_read(tenant, command, fields.finish()).await?;
     Ok(reply::ok(wire::number_view(&number)))
 }
 
@@ -127,7 +127,7 @@ pub(crate) async fn delete(
         environment: tenant.environment,
         id,
     };
-    api.submit(tenant, command).await?;
+    api.change(tenant, command).await?;
     Ok(reply::done("Phone number deleted"))
 }
 

@@ -2,6 +2,7 @@
 
 mod admission;
 mod answers;
+mod audit;
 mod batch;
 mod connections;
 mod console;

@@ -60,6 +60,7 @@ fn same(name: &str, value: &Value) {
         "AgentPatch" => again::<api::AgentPatch>,
         "Alive" => again::<api::Alive>,
         "Answered" => again::<api::Answered>,
+        "AuditEntry" => again::<api::AuditEntry>,
         "BatchReport" => again::<api::BatchReport>,
         "Call" => again::<api::Call>,
         "CallNew" => again::<api::CallNew>,

@@ -68,10 +68,16 @@ impl NumberView {
     /// The number as in this directory.
     #[must_use]
     pub fn new(directory: &Directory, number: &DirectoryNumber) -> Self {
+        Self::of_some(directory, number, usize::MAX)
+    }
+
+    /// The same with so many of its owners at most.
+    pub(crate) fn of_some(directory: &Directory, number: &DirectoryNumber, most: usize) -> Self {
         let owners = number.owners();
         Self {
             number: number.record.clone(),
             agents: owners
+                .take(most)
                 .filter_map(|slot| directory.agent(slot))
                 .map(|agent| OwnerView {
                     id: agent.record.id,

@@ -1,8 +1,10 @@
 //! The hourly sweep drops what is older than every window, and nothing else.
 
+use std::ops::ControlFlow;
+
 use ringback_engine::{
-    Archive, CreateEnvironment, DeleteAgent, DeleteEnvironment, Journal, NewCall, PublishAgent,
-    RecordCalls,
+    Archive, AuditAction, Audited, Clock, CreateEnvironment, DeleteAgent, DeleteEnvironment,
+    Journal, NewCall, Origin, PublishAgent, RecordCalls, Via,
 };
 use ringback_routing::{AgentId, AgentStatus, Direction, EnvironmentId, Timestamp};
 use ringback_testkit::Load;
@@ -134,4 +136,53 @@ async fn calls_of_an_environment_that_is_made_during_a_sweep_stay() {
     dropped(&memory, here, "last").await;
     assert!(has(&memory, here, "newcomer's"));
     assert!(has(&memory, new, "new"));
+}
+
+/// Identifiers of entries are made by the clock of the machine, so the engine's clock is centuries before or behind it.
+#[tokio::test]
+async fn audit_entries_older_than_their_days_are_dropped_and_others_stay() {
+    let origin = Origin {
+        token: None,
+        via: Via::Api,
+        request_id: "request".into(),
+    };
+    let (memory, clock) = (
+        MemoryJournal::default(),
+        StillClock::at(NOW - 30 * 365 * DAY),
+    );
+    let engine = open(&memory, &clock);
+    let made = Audited {
+        origin,
+        command: CreateEnvironment {
+            name: "audited".to_owned(),
+            default_country: None,
+            number_form: None,
+            recency_window_seconds: None,
+            target_template: None,
+            fallback_targets: Vec::new(),
+            is_misread: false,
+        },
+    };
+    let here = engine.submit(made).await.expect("storage takes it").id;
+    let entries = || {
+        let mut found = Vec::new();
+        let visited = engine.visit_audit(None, &mut |entry| {
+            found.push((entry.action, entry.environment, entry.at));
+            ControlFlow::Continue(())
+        });
+        visited.expect("readable");
+        found
+    };
+    let entry = (AuditAction::Create, Some(here), clock.now());
+    assert_eq!(entries(), [entry]);
+    // A sweep by a clock that says 400 days before, and one by a clock that says more.
+    let source = agent(&engine, here, "source", Direction::Outbound, &[]).await;
+    record(&engine, here, source, CONTACTS[0], "old", -30 * 365 * DAY).await;
+    clock.advance(400 * DAY);
+    dropped(&memory, here, "old").await;
+    assert_eq!(entries(), [entry]);
+    clock.advance(300 * 365 * DAY);
+    while !entries().is_empty() {
+        tokio::task::yield_now().await;
+    }
 }

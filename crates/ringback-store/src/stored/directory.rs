@@ -116,7 +116,7 @@ pub(crate) struct StoredAgent {
 
 /// A callback role.
 #[derive(Serialize, Deserialize)]
-struct StoredRole {
+pub(super) struct StoredRole {
     source_agents: Vec<Uuid>,
     recency_window_seconds: Option<u64>,
     trigger_statuses: Vec<u8>,
@@ -137,17 +137,7 @@ impl DirectoryRecord for Agent {
             published: self.status == AgentStatus::Published,
             phone_numbers: self.phone_numbers.iter().map(|id| id.0).collect(),
             targets: self.targets.iter().map(store_target).collect(),
-            role: self.role.as_ref().map(|role| StoredRole {
-                source_agents: role.source_agents.iter().map(|id| id.0).collect(),
-                recency_window_seconds: role.recency_window_seconds,
-                trigger_statuses: role
-                    .trigger_statuses
-                    .iter()
-                    .copied()
-                    .map(status_code)
-                    .collect(),
-                set_sequence: role.set_sequence,
-            }),
+            role: self.role.as_ref().map(store_role),
             created_at: self.created_at.millis(),
             updated_at: self.updated_at.millis(),
         }
@@ -156,16 +146,7 @@ impl DirectoryRecord for Agent {
     fn read(stored: StoredAgent) -> Option<Self> {
         let role = match stored.role {
             None => None,
-            Some(role) => Some(CallbackRole {
-                source_agents: role.source_agents.into_iter().map(AgentId).collect(),
-                recency_window_seconds: role.recency_window_seconds,
-                trigger_statuses: role
-                    .trigger_statuses
-                    .into_iter()
-                    .map(status_of)
-                    .collect::<Option<_>>()?,
-                set_sequence: role.set_sequence,
-            }),
+            Some(role) => Some(read_role(role)?),
         };
         Some(Self {
             id: AgentId(stored.id),
@@ -190,6 +171,28 @@ impl DirectoryRecord for Agent {
             updated_at: Timestamp::from_millis(stored.updated_at),
         })
     }
+}
+
+/// The stored form of a role.
+pub(super) fn store_role(role: &CallbackRole) -> StoredRole {
+    let statuses = role.trigger_statuses.iter().copied();
+    StoredRole {
+        source_agents: role.source_agents.iter().map(|id| id.0).collect(),
+        recency_window_seconds: role.recency_window_seconds,
+        trigger_statuses: statuses.map(status_code).collect(),
+        set_sequence: role.set_sequence,
+    }
+}
+
+/// The role; `None` if a status is not one that was ever written.
+pub(super) fn read_role(stored: StoredRole) -> Option<CallbackRole> {
+    let statuses = stored.trigger_statuses.into_iter().map(status_of);
+    Some(CallbackRole {
+        source_agents: stored.source_agents.into_iter().map(AgentId).collect(),
+        recency_window_seconds: stored.recency_window_seconds,
+        trigger_statuses: statuses.collect::<Option<_>>()?,
+        set_sequence: stored.set_sequence,
+    })
 }
 
 /// The additional fields of version 1 of a number.

@@ -37,10 +37,12 @@ enum Kind {
     Unassigned = 18,
     OwnersSet = 19,
     Placed = 20,
+    Audited = 21,
+    AuditSwept = 22,
 }
 
 impl Kind {
-    const ALL: [Self; 20] = [
+    const ALL: [Self; 22] = [
         Self::EnvironmentPut,
         Self::EnvironmentRemoved,
         Self::TokenPut,
@@ -61,6 +63,8 @@ impl Kind {
         Self::Unassigned,
         Self::OwnersSet,
         Self::Placed,
+        Self::Audited,
+        Self::AuditSwept,
     ];
 }
 
@@ -204,6 +208,7 @@ fn write_one(change: &Change, to: Vec<u8>) -> Result<(Kind, Vec<u8>), Unwritable
         encode(&removal, to)
     };
     Ok(match change {
+        Change::Audited(entry) => (Kind::Audited, put(&**entry, to)?),
         Change::EnvironmentPut(record) => (Kind::EnvironmentPut, put(record, to)?),
         Change::TokenPut(record) => (Kind::TokenPut, put(record, to)?),
         Change::AgentPut(record) => (Kind::AgentPut, put(record, to)?),
@@ -268,6 +273,7 @@ fn write_one(change: &Change, to: Vec<u8>) -> Result<(Kind, Vec<u8>), Unwritable
             to.extend(place.iter().flat_map(write_place));
             (Kind::Placed, to)
         }
+        Change::AuditSwept(before) => (Kind::AuditSwept, encode(&before.millis(), to)?),
         Change::RoutedSwept(before) => (Kind::RoutedSwept, encode(&before.millis(), to)?),
         Change::Counted(counter, increment) => {
             let counted = (key::count_key(counter), increment);
@@ -361,6 +367,10 @@ fn read_one(kind: Kind, body: &[u8]) -> Option<Change> {
         }
         Kind::Placed if body.is_empty() => Change::Placed(None),
         Kind::Placed => Change::Placed(Some(read_place(body)?)),
+        Kind::Audited => Change::Audited(Box::new(directory::read(body)?)),
+        Kind::AuditSwept => {
+            Change::AuditSwept(Timestamp::from_millis(postcard::from_bytes(body).ok()?))
+        }
         Kind::RoutedSwept => {
             Change::RoutedSwept(Timestamp::from_millis(postcard::from_bytes(body).ok()?))
         }

@@ -92,7 +92,13 @@ proptest! {
 
 #[test]
 fn a_backup_of_every_format_has_all_that_was_written() {
-    for name in ["format-1-first", "format-1-last", "format-2", "format-3"] {
+    for name in [
+        "format-1-first",
+        "format-1-last",
+        "format-2",
+        "format-3",
+        "format-3-audit",
+    ] {
         let scratch = scratch();
         let [old, new] = ["old", "new"].map(|name| scratch.path().join(name));
         copy_folder(&fixture(name), &old);

@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ringback_engine::{
-    AnsweredCall, BatchCall, BatchRoute, BatchesCounted, Call, CallsSwept, Change, CountKey,
-    CountKind, CountMark, Journal, NamedAgent, RoutedBatch, RoutedCall, RoutedDecision,
-    RoutedEvent, RoutedOverSip,
+    Actor, AgentView, AnsweredCall, AuditAction, AuditEntry, AuditId, AuditObject, AuditState,
+    BatchCall, BatchRoute, BatchesCounted, Call, CallsSwept, Change, CountKey, CountKind,
+    CountMark, Journal, NamedAgent, NumberView, ObjectType, OwnerView, RoutedBatch, RoutedCall,
+    RoutedDecision, RoutedEvent, RoutedOverSip, Via,
 };
 use ringback_routing::{
     Agent, AgentId, AgentStatus, Assignment, CallStatus, CallbackRole, Caller, Direction, E164,
@@ -79,6 +80,29 @@ fn decision() -> RoutedDecision {
         dialed: Some(number(551_130_000_000)),
         caller: Some(Caller::Number(number(525_555_550_142))),
     }
+}
+
+/// An audit entry about an object in these states.
+fn audited(kind: ObjectType, before: Option<AuditState>, after: Option<AuditState>) -> Change {
+    Change::Audited(Box::new(AuditEntry {
+        id: AuditId(id(7)),
+        at: Timestamp::from_millis(1_800_000_000_009),
+        environment: Some(EnvironmentId(id(1))),
+        actor: Actor::Token {
+            id: TokenId(id(6)),
+            name: Some("PBX".to_owned()),
+        },
+        via: Via::Cli,
+        action: AuditAction::Update,
+        object: AuditObject {
+            kind,
+            id: Some(id(4)),
+            name: Some("taker".to_owned()),
+        },
+        before,
+        after,
+        request_id: "request".into(),
+    }))
 }
 
 /// One change of every kind, each with every field set, and some with as few as possible.
@@ -155,7 +179,10 @@ fn changes() -> Vec<(&'static str, Change)> {
         ..counter()
     };
     vec![
-        ("environment put", Change::EnvironmentPut(environment)),
+        (
+            "environment put",
+            Change::EnvironmentPut(environment.clone()),
+        ),
         (
             "environment put, bare",
             Change::EnvironmentPut(bare_environment),
@@ -169,13 +196,13 @@ fn changes() -> Vec<(&'static str, Change)> {
             "token removed",
             Change::TokenRemoved(EnvironmentId(id(1)), TokenId(id(6))),
         ),
-        ("agent put", Change::AgentPut(agent)),
+        ("agent put", Change::AgentPut(agent.clone())),
         ("agent put, bare", Change::AgentPut(bare_agent)),
         (
             "agent removed",
             Change::AgentRemoved(EnvironmentId(id(1)), AgentId(id(4)), "taker".to_owned()),
         ),
-        ("number put", Change::NumberPut(owned)),
+        ("number put", Change::NumberPut(owned.clone())),
         (
             "number removed",
             Change::NumberRemoved(EnvironmentId(id(1)), NumberId(id(5))),
@@ -202,6 +229,67 @@ fn changes() -> Vec<(&'static str, Change)> {
         (
             "routed swept",
             Change::RoutedSwept(Timestamp::from_millis(1_800_000_000_008)),
+        ),
+        (
+            "audited, agent and role",
+            audited(
+                ObjectType::Agent,
+                agent.role.clone().map(AuditState::Role),
+                Some(AuditState::Agent(AgentView {
+                    agent,
+                    phone_numbers: vec![owned.clone()],
+                })),
+            ),
+        ),
+        (
+            "audited, number and environment",
+            audited(
+                ObjectType::Number,
+                Some(AuditState::Environment(environment)),
+                Some(AuditState::Number(NumberView {
+                    number: owned,
+                    agents: vec![OwnerView {
+                        id: AgentId(id(4)),
+                        name: "taker".to_owned(),
+                        direction: Direction::Inbound,
+                    }],
+                })),
+            ),
+        ),
+        (
+            "audited, token",
+            audited(
+                ObjectType::Token,
+                None,
+                Some(AuditState::Token {
+                    id: TokenId(id(6)),
+                    name: None,
+                    created_at: Timestamp::from_millis(1_800_000_000_005),
+                }),
+            ),
+        ),
+        (
+            "audited, bare",
+            Change::Audited(Box::new(AuditEntry {
+                id: AuditId(id(7)),
+                at: Timestamp::from_millis(1_800_000_000_009),
+                environment: None,
+                actor: Actor::Administrator,
+                via: Via::Api,
+                action: AuditAction::Backup,
+                object: AuditObject {
+                    kind: ObjectType::Cluster,
+                    id: None,
+                    name: None,
+                },
+                before: None,
+                after: None,
+                request_id: "".into(),
+            })),
+        ),
+        (
+            "audit swept",
+            Change::AuditSwept(Timestamp::from_millis(1_800_000_000_010)),
         ),
         ("assigned", Change::Assigned(assignment())),
         ("unassigned", Change::Unassigned(assignment())),
@@ -371,6 +459,7 @@ fn records() -> Vec<(String, Vec<u8>)> {
         "state: assignment value",
         &key::assignment_value(key::creation(70, 2), 3),
     );
+    table("state: audit key", &key::audit_key(AuditId(id(7))));
     table("state: erased key", &key::part_key(key::ERASED, (2, 15)));
     records
 }
@@ -522,6 +611,7 @@ fn directories_of_every_format_are_opened() {
         "format-1-last",
         "format-2",
         "format-3",
+        "format-3-audit",
     ] {
         let scratch = super::scratch();
         let directory = scratch.path().join("data");

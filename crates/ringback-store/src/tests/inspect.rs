@@ -35,6 +35,7 @@ fn every_format_is_told_and_left_as_it_is() {
         ("format-1-last", 1),
         ("format-2", 2),
         ("format-3", 3),
+        ("format-3-audit", 3),
     ] {
         let scratch = scratch();
         copy_folder(&fixture(name), scratch.path());
@@ -65,6 +66,8 @@ fn every_format_is_told_and_left_as_it_is() {
             .filter_map(|agent| agent.role.as_ref());
         assert_eq!(records.roles, roles.count() as u64);
         assert!(records.routed_calls > 0 && info.last_sequence > 0);
+        let audited = if name == "format-3-audit" { 13 } else { 0 };
+        assert_eq!(records.audit_entries, audited, "{name}");
     }
 }
 

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use ringback_engine::{
-    AnsweredCall, BatchCall, BatchRoute, BatchesCounted, CallsSwept, Change, CountKey, CountKind,
-    CountMark, Journal, NamedAgent, RoutedBatch, RoutedCall, RoutedDecision, RoutedEvent,
-    RoutedOverSip,
+    Actor, AnsweredCall, AuditAction, AuditEntry, AuditId, AuditObject, BatchCall, BatchRoute,
+    BatchesCounted, CallsSwept, Change, CountKey, CountKind, CountMark, Journal, NamedAgent,
+    ObjectType, RoutedBatch, RoutedCall, RoutedDecision, RoutedEvent, RoutedOverSip, Via,
 };
 use ringback_routing::{
     Agent, AgentId, AgentStatus, Assignment, CallStatus, Caller, Direction, E164, Environment,
@@ -247,6 +247,26 @@ pub(super) fn change() -> impl Strategy<Value = Change> {
             })
         }),
         1 => id().prop_map(|id| Change::TokenRemoved(EnvironmentId(Uuid::nil()), TokenId(id))),
+        2 => (0..40_u128, proptest::option::of(id())).prop_map(|(id, environment)| {
+            // Two entries for each millisecond.
+            Change::Audited(Box::new(AuditEntry {
+                id: AuditId(Uuid::from_u128(((id / 2) << 80) | (id % 2))),
+                at: Timestamp::from_millis(0),
+                environment: environment.map(EnvironmentId),
+                actor: Actor::Administrator,
+                via: Via::Api,
+                action: AuditAction::Backup,
+                object: AuditObject {
+                    kind: ObjectType::Cluster,
+                    id: None,
+                    name: None,
+                },
+                before: None,
+                after: None,
+                request_id: "request".into(),
+            }))
+        }),
+        1 => (-1..20_i64).prop_map(|before| Change::AuditSwept(Timestamp::from_millis(before))),
     ]
 }
 

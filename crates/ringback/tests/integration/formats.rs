@@ -47,6 +47,7 @@ fn directories_of_every_format_are_served() {
         "format-1-last",
         "format-2",
         "format-3",
+        "format-3-audit",
     ] {
         let scratch = tempfile::tempdir().unwrap();
         let data_dir = scratch.path().join("data");
