@@ -10,7 +10,7 @@ use crate::exit::Failure;
 use crate::import::ImportArgs;
 use crate::serve::ServeArgs;
 use crate::verb::{agent, call, callback, contact, environment, number, route, status};
-use crate::{backup, config, context, demo, export, import, manual, serve, store};
+use crate::{backup, config, context, demo, export, import, manual, serve, store, top};
 
 /// Routes the returning call.
 ///
@@ -61,6 +61,8 @@ enum Command {
     Export(export::ExportArgs),
     /// Show the state of a server: health, rates, drops, and sources that are no peer
     Status(status::StatusArgs),
+    /// Show what a server does right now: rates, outcomes, latency, decisions
+    Top(top::TopArgs),
     /// Make a server read its configuration and certificates again
     Reload(status::ReloadArgs),
     /// Write the state of a server into a file; needs the administrator token
@@ -98,6 +100,7 @@ impl Cli {
             Command::Import(args) => import::run(&args)?,
             Command::Export(args) => export::run(&args)?,
             Command::Status(args) => status::run(&args)?,
+            Command::Top(args) => top::run(&args)?,
             Command::Reload(args) => status::reload(&args)?,
             Command::Backup(args) => backup::back_up(&args)?,
             Command::Restore(args) => backup::restore(&args)?,

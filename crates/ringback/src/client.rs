@@ -452,6 +452,25 @@ impl Client {
         Err(refused.err().unwrap_or_else(|| self.unreadable(status)))
     }
 
+    /// What the server counts, in the text format of Prometheus.
+    pub(crate) fn metrics(&self) -> Result<String, ClientError> {
+        let unreachable = |source| ClientError::Unreachable {
+            url: self.base.clone(),
+            source: Box::new(source),
+        };
+        let request = Request::get(format!("{}/metrics", self.base))
+            .body(())
+            .map_err(|error| unreachable(ureq::Error::Http(error)))?;
+        let mut response = self.agent.run(request).map_err(unreachable)?;
+        let status = response.status().as_u16();
+        let text = response.body_mut().read_to_string().map_err(unreachable)?;
+        if status == 200 {
+            Ok(text)
+        } else {
+            Err(self.unreadable(status))
+        }
+    }
+
     /// Sends a request with or without a JSON body.
     fn send<T: DeserializeOwned>(
         &self,
@@ -532,7 +551,10 @@ impl Client {
         Ok(Answer {
             raw: RawValue::from_string(data.to_owned()).map_err(unreadable)?,
             data: serde_json::from_str(data).map_err(unreadable)?,
-            meta: envelope.meta,
+            // Lists that go on by a cursor have another one.
+            meta: envelope
+                .meta
+                .and_then(|meta| serde_json::from_str(meta.get()).ok()),
         })
     }
 
@@ -620,7 +642,8 @@ struct Envelope<'a> {
     #[serde(borrow)]
     data: Option<&'a RawValue>,
     /// Where the page stands.
-    meta: Option<Meta>,
+    #[serde(borrow)]
+    meta: Option<&'a RawValue>,
 }
 
 /// Escapes a segment of a path, or a value of a query.

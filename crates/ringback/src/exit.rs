@@ -16,6 +16,7 @@ use crate::export::ExportError;
 use crate::import::ImportError;
 use crate::output::{escaped_json, escaped_lines, notice};
 use crate::serve::ServeError;
+use crate::top::TopError;
 use crate::verb::status::StatusError;
 
 /// Why the program ends with something other than 0.
@@ -45,6 +46,9 @@ pub(crate) enum Failure {
     /// The export is not whole.
     #[error(transparent)]
     Export(#[from] ExportError),
+    /// The server cannot be watched.
+    #[error(transparent)]
+    Top(#[from] TopError),
     /// The demonstration did not show what it should.
     #[error(transparent)]
     Demo(#[from] DemoError),
@@ -78,6 +82,7 @@ impl Failure {
             Self::Serve(_)
             | Self::Demo(_)
             | Self::Export(_)
+            | Self::Top(_)
             | Self::Write(..)
             | Self::Output(_) => INTERNAL,
         }
@@ -99,6 +104,7 @@ impl Failure {
             Self::Status(_) => "STATUS",
             Self::Declined => "DECLINED",
             Self::Export(_) => "EXPORT_NOT_WHOLE",
+            Self::Top(_) => "UNREACHABLE",
             Self::Serve(_) | Self::Demo(_) | Self::Write(..) | Self::Output(_) => "INTERNAL",
         };
         object(&chain(self), code)

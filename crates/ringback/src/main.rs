@@ -18,6 +18,7 @@ mod output;
 mod serve;
 mod show;
 mod store;
+mod top;
 mod verb;
 
 use std::process::ExitCode;

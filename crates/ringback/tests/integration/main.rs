@@ -25,6 +25,7 @@ mod presets;
 mod serve;
 mod store;
 mod tls;
+mod top;
 mod verbs;
 
 use std::path::Path;
