@@ -117,7 +117,10 @@ fn answer(file: &'static File, headers: &HeaderMap, cache: &'static str) -> Resp
     };
     let headers = response.headers_mut();
     headers.insert(CACHE_CONTROL, HeaderValue::from_static(cache));
-    headers.insert(ETAG, HeaderValue::from_static(file.etag));
+    headers.insert(
+        ETAG,
+        HeaderValue::from_str(&file.etag).unwrap_or(HeaderValue::from_static("")),
+    );
     headers.insert(VARY, HeaderValue::from_static("accept-encoding"));
     headers.insert(
         HeaderName::from_static("x-content-type-options"),
@@ -148,9 +151,7 @@ fn best_encoding(headers: &HeaderMap) -> Encoding {
         let any = named.iter().find(|(name, _)| *name == "*");
         by_name.or(any).is_some_and(|(_, taken)| *taken)
     };
-    if takes("br") {
-        Encoding::Brotli
-    } else if takes("gzip") {
+    if takes("gzip") {
         Encoding::Gzip
     } else {
         Encoding::Identity
@@ -164,10 +165,11 @@ mod tests {
     #[test]
     fn the_smallest_encoding_that_is_taken_is_chosen() {
         for (accepted, expected) in [
-            ("gzip, deflate, br, zstd", Encoding::Brotli),
-            ("gzip;q=1.0, br;q=0", Encoding::Gzip),
-            ("*", Encoding::Brotli),
+            ("gzip, deflate, br, zstd", Encoding::Gzip),
+            ("gzip;q=0, *", Encoding::Identity),
+            ("*", Encoding::Gzip),
             ("br;q=0, *;q=0.1", Encoding::Gzip),
+            ("br", Encoding::Identity),
             ("identity", Encoding::Identity),
             ("", Encoding::Identity),
         ] {

@@ -1,28 +1,30 @@
 //! The web console of Ringback, as files in the program: `ringback-admin` serves them.
 //!
 //! `web/` has the sources (plain ES modules), `vendor/` the libraries, with version, licence and checksum in
-//! its README. `bundle.mjs` (node alone, no packages) writes `dist/` and `src/files.rs` from both: it names each file by
-//! its hash, puts these names into the imports, and compresses. What it writes is committed, so that Cargo builds
-//! without node; `bundle.mjs --check` tells whether it is up to date.
+//! its README. Both are in the program as they are. What is sent is made of them [once](bundle), when it is first asked
+//! for: each file is named by a hash of its content, so that browsers keep it for good.
 
-mod files;
+mod bundle;
+mod sources;
+
+use std::sync::LazyLock;
+
+use bundle::Bundle;
 
 /// A file of the console.
 #[derive(Debug)]
 pub struct File {
-    /// Its name below `/console/files/`, with a hash of its content.
-    pub name: &'static str,
+    /// Its name below `/console/files/`, with a hash of its content; that of the page is empty.
+    pub name: String,
     /// The media type.
     pub content_type: &'static str,
     /// The entity tag, quotes included: it is the same for every encoding, since clients that revalidate ask for
     /// the same one again.
-    pub etag: &'static str,
+    pub etag: String,
     /// The content, uncompressed.
-    plain: &'static [u8],
+    plain: String,
     /// The content, by gzip.
-    gzip: &'static [u8],
-    /// The content, by brotli.
-    brotli: &'static [u8],
+    gzip: Vec<u8>,
 }
 
 /// How a file travels.
@@ -32,18 +34,15 @@ pub enum Encoding {
     Identity,
     /// Compressed by gzip (RFC 1952).
     Gzip,
-    /// Compressed by brotli (RFC 7932).
-    Brotli,
 }
 
 impl File {
     /// The content in an encoding.
     #[must_use]
-    pub const fn bytes(&self, encoding: Encoding) -> &'static [u8] {
+    pub fn bytes(&self, encoding: Encoding) -> &[u8] {
         match encoding {
-            Encoding::Identity => self.plain,
-            Encoding::Gzip => self.gzip,
-            Encoding::Brotli => self.brotli,
+            Encoding::Identity => self.plain.as_bytes(),
+            Encoding::Gzip => &self.gzip,
         }
     }
 }
@@ -55,21 +54,20 @@ impl Encoding {
         match self {
             Self::Identity => None,
             Self::Gzip => Some("gzip"),
-            Self::Brotli => Some("br"),
         }
     }
 }
 
 /// The page: the same for every view.
 #[must_use]
-pub const fn page() -> &'static File {
-    &files::PAGE
+pub fn page() -> &'static File {
+    &BUNDLE.page
 }
 
 /// The file with this name below `/console/files/`.
 #[must_use]
 pub fn file(name: &str) -> Option<&'static File> {
-    files::FILES.iter().find(|file| file.name == name)
+    BUNDLE.files.iter().find(|file| file.name == name)
 }
 
 /// The views, each at a path of its own below `/console/`.
@@ -84,33 +82,56 @@ pub const VIEWS: [&str; 8] = [
     "node",
 ];
 
+/// Everything that is served.
+static BUNDLE: LazyLock<Bundle> = LazyLock::new(|| Bundle::of(&sources::SOURCES));
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn all_files_together_keep_to_the_budget() {
-        let files = files::FILES.iter().chain([&files::PAGE]);
-        let bytes: usize = files.map(|file| file.bytes(Encoding::Brotli).len()).sum();
-        assert!(bytes <= 60_000, "{bytes}");
-        let files = files::FILES.iter().chain([&files::PAGE]);
+        let files = BUNDLE.files.iter().chain([&BUNDLE.page]);
         let bytes: usize = files.map(|file| file.bytes(Encoding::Gzip).len()).sum();
-        assert!(bytes <= 70_000, "{bytes}");
+        assert!(bytes <= 60_000, "{bytes}");
     }
 
     #[test]
-    fn the_page_loads_nothing_but_files_that_are_there() {
-        let page = std::str::from_utf8(page().bytes(Encoding::Identity)).unwrap();
-        let mut count = 0;
-        for piece in page.split("/console/files/").skip(1) {
-            let name = piece.split('"').next().unwrap();
-            assert!(file(name).is_some(), "{name}");
-            count += 1;
+    fn every_source_is_served_and_every_name_in_a_file_leads_to_one() {
+        assert_eq!(BUNDLE.files.len() + 1, sources::SOURCES.len());
+        let page = &page().plain;
+        let mut names: Vec<&str> = page
+            .split("/console/files/")
+            .skip(1)
+            .map(|rest| rest.split('"').next().unwrap())
+            .collect();
+        assert!(names.len() > 3, "{page}");
+        for file in BUNDLE
+            .files
+            .iter()
+            .filter(|file| file.name.ends_with(".js"))
+        {
+            for specifier in bundle::specifiers(&file.plain) {
+                let name = file.plain[specifier].strip_prefix("./");
+                names.push(name.unwrap_or_else(|| panic!("{}: imports from elsewhere", file.name)));
+            }
         }
-        assert!(count >= 2, "{count}");
+        for name in names {
+            assert!(file(name).is_some(), "{name}");
+        }
         assert!(
             !page.contains("http:") && !page.contains("https:"),
             "{page}"
         );
+    }
+
+    #[test]
+    fn what_is_compressed_is_what_is_sent_plainly() {
+        for file in BUNDLE.files.iter().chain([&BUNDLE.page]) {
+            let mut text = String::new();
+            let mut reader = flate2::read::GzDecoder::new(file.bytes(Encoding::Gzip));
+            std::io::Read::read_to_string(&mut reader, &mut text).unwrap();
+            assert_eq!(text, file.plain, "{}", file.name);
+        }
     }
 }

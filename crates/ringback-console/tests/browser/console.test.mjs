@@ -419,7 +419,7 @@ describe("every view", () => {
     assert.equal(await page.getAttribute("html", "data-theme"), "dark");
   }));
 
-  test("both languages together weigh at most 60,000 bytes", { skip: process.env.CONSOLE_FILES === "dist" && "files of dist/ are served" }, looking({}, async (page) => {
+  test("both languages together weigh at most 60,000 bytes", looking({}, async (page) => {
     const client = await page.context().newCDPSession(page);
     await client.send("Network.enable");
     const urls = new Map();

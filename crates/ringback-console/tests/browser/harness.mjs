@@ -1,6 +1,6 @@
 // A server with data in it, and a browser to look at it.
 import { spawn } from "node:child_process";
-import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
@@ -11,7 +11,6 @@ const require = createRequire(process.env.PACKAGES + "/");
 const { chromium } = require("playwright-core");
 const axe = readFileSync(require.resolve("axe-core/axe.min.js"), "utf8");
 export const here = dirname(fileURLToPath(import.meta.url));
-const dist = join(here, "../../dist");
 
 export const administrator = "only-for-the-tests-of-this-program-0001";
 
@@ -102,19 +101,6 @@ export async function openPage(browser, server, { width = 1280, locale = "en-US"
   page.on("pageerror", (error) => trouble.push(String(error)));
   page.on("console", (message) => { if (message.type() === "error" && !/status of (401|403|404|409|422|429)|ERR_INTERNET_DISCONNECTED/.test(message.text())) trouble.push(message.text()); });
   page.on("request", (request) => { if (!request.url().startsWith(server.url) && !/^(blob|data):/.test(request.url())) foreign.push(request.url()); });
-  if (process.env.CONSOLE_FILES === "dist") {
-    await context.route("**/console/**", async (route) => {
-      const path = new URL(route.request().url()).pathname;
-      const file = /^\/console\/files\/(.+)$/.exec(path)?.[1] ?? "index.html";
-      const type = { js: "text/javascript", css: "text/css", svg: "image/svg+xml", html: "text/html; charset=utf-8" }[file.split(".").pop()];
-      // A redirect of the server leads to its own page, which has files of its own.
-      if (!existsSync(join(dist, file))) {
-        await route.continue();
-        return;
-      }
-      await route.fulfill({ body: readFileSync(join(dist, file)), headers: { "content-type": type, "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; form-action 'self'; frame-ancestors 'none'; base-uri 'none'; require-trusted-types-for 'script'" } });
-    });
-  }
   return Object.assign(page, { trouble, foreign, base: server.url });
 }
 
