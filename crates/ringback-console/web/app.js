@@ -75,8 +75,12 @@ function Frame() {
     views[view]?.().then((loaded) => { if (current) load({ view, View: loaded.default }); }, () => load({ view, failed: true }));
     return () => { current = false; };
   }, [view]);
-  // On a small screen the views are a row to be pushed.
-  useEffect(() => document.querySelector("nav.views [aria-current]")?.scrollIntoView({ block: "nearest", inline: "nearest" }), [view]);
+  // On a small screen the views are a row to be pushed. Not by scrollIntoView: the next Tab would begin there.
+  useEffect(() => {
+    const row = document.querySelector("nav.views");
+    const current = row?.querySelector("[aria-current]");
+    if (current) row.scrollLeft = current.offsetLeft - (row.clientWidth - current.offsetWidth) / 2;
+  }, [view]);
   const who = session.value;
   const needsEnvironment = who.kind === "administrator" && !who.environment && ofEnvironment(view);
   const { View } = module.view === view ? module : {};
