@@ -9,6 +9,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::auth::Tenant;
+use crate::cluster::ClusterSource;
 use crate::config::HttpConfig;
 use crate::error::{ApiError, FieldErrors};
 use crate::failures::Failures;
@@ -56,6 +57,8 @@ struct Shared {
     refused_over_http: RefusedOverHttp,
     /// Where a reload of the configuration is asked for; unset: nobody can.
     reloads: OnceLock<mpsc::Sender<ReloadRequest>>,
+    /// The cluster; unset: there is none.
+    cluster: OnceLock<Arc<dyn ClusterSource>>,
     /// Cancelled when the server begins to go down.
     draining: CancellationToken,
     /// When this state was made, in milliseconds: tells its event ids from those of other runs.
@@ -91,6 +94,7 @@ impl Api {
                 status_sources,
                 refused_over_http: RefusedOverHttp::default(),
                 reloads: OnceLock::new(),
+                cluster: OnceLock::new(),
                 draining: CancellationToken::new(),
                 epoch,
             }),
@@ -197,6 +201,16 @@ impl Api {
     /// Where a reload of the configuration is asked for.
     pub(crate) fn reloads(&self) -> Option<&mpsc::Sender<ReloadRequest>> {
         self.shared.reloads.get()
+    }
+
+    /// Has `GET /cluster` and `/readyz` ask here; only the first source counts.
+    pub fn ask_cluster(&self, source: Arc<dyn ClusterSource>) {
+        let _only_the_first = self.shared.cluster.set(source);
+    }
+
+    /// The cluster, if there is one.
+    pub(crate) fn cluster(&self) -> Option<&dyn ClusterSource> {
+        self.shared.cluster.get().map(AsRef::as_ref)
     }
 
     /// Other parts of the program that tell how they are.

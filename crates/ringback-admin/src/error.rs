@@ -116,6 +116,8 @@ pub(crate) enum ApiError {
     ConfigurationRefused(Vec<String>),
     /// Storage takes no writes now, or cannot be read.
     StorageUnavailable,
+    /// This server is in no cluster.
+    NotClustered,
     /// The log of the cluster has not confirmed the change, which may still take effect.
     ClusterUnavailable,
     /// The log of the cluster is full.
@@ -287,6 +289,11 @@ impl ApiError {
                 StatusCode::SERVICE_UNAVAILABLE,
                 "Storage is unavailable",
                 Some("STORAGE_UNAVAILABLE"),
+            ),
+            Self::NotClustered => (
+                StatusCode::NOT_FOUND,
+                "This server is in no cluster",
+                Some("NOT_CLUSTERED"),
             ),
             Self::ClusterUnavailable => (
                 StatusCode::SERVICE_UNAVAILABLE,

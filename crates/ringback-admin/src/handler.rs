@@ -6,6 +6,7 @@ pub(crate) mod backup;
 pub(crate) mod batch;
 pub(crate) mod callback;
 pub(crate) mod calls;
+pub(crate) mod cluster;
 pub(crate) mod contacts;
 pub(crate) mod decisions;
 pub(crate) mod environments;

@@ -43,6 +43,7 @@ mod auth;
 mod body;
 mod call_text;
 mod client;
+mod cluster;
 mod config;
 mod connections;
 mod console;
@@ -69,6 +70,7 @@ mod streamed;
 mod wire;
 
 pub use api::Api;
+pub use cluster::ClusterSource;
 pub use config::{HttpConfig, HttpConfigError, HttpConfigErrors, HttpConfigProblem, HttpSpec};
 pub use handler::reload::ReloadRequest;
 pub use identity::read as read_number;

@@ -30,8 +30,8 @@ use crate::console;
 use crate::docs;
 use crate::error::ApiError;
 use crate::handler::{
-    self, agents, audit, backup, batch, callback, calls, contacts, decisions, environments, export,
-    lookup, numbers, problems, reload, session, statistics, status,
+    self, agents, audit, backup, batch, callback, calls, cluster, contacts, decisions,
+    environments, export, lookup, numbers, problems, reload, session, statistics, status,
 };
 use crate::ignored::{self, IgnoredFields};
 
@@ -207,6 +207,7 @@ fn routes() -> Routes {
         .add(AnyToken, M::GET, "/api/v1/export/{kind}", export::export)
         .add(Administrator, M::GET, "/api/v1/status", status::show)
         .add(Administrator, M::GET, "/api/v1/backup", backup::backup)
+        .add(Administrator, M::GET, "/api/v1/cluster", cluster::show)
         .add(
             Administrator,
             M::GET,

@@ -15,6 +15,7 @@ mod audit;
 mod call;
 mod callback;
 mod change;
+mod cluster;
 mod decision;
 mod envelope;
 mod environment;
@@ -34,6 +35,7 @@ pub use callback::{
     SourceCount,
 };
 pub use change::Change;
+pub use cluster::{Cluster, ClusterHealth, ClusterNode, ClusterStream, Durability, NodeState};
 pub use decision::{
     AgentOfDecision, Answered, Decision, RouteQuestion, Routed, Step, StepAgent, StepCall, Surface,
 };
@@ -55,7 +57,7 @@ mod tests {
     use ringback_routing::{AgentStatus, CallStatus, Direction, NumberForm, Outcome, Reason};
     use serde::Serialize;
 
-    use crate::{Health, IndexHealth, StorageHealth};
+    use crate::{ClusterHealth, Health, IndexHealth, NodeState, StorageHealth};
 
     /// Fails unless each is written by its name.
     fn named<T: Serialize + Copy>(all: &[T], name: fn(T) -> &'static str) {
@@ -83,5 +85,16 @@ mod tests {
             IndexHealth::Damaged,
         ];
         named(&index, IndexHealth::name);
+        let nodes = [NodeState::Current, NodeState::CatchingUp, NodeState::Gone];
+        named(&nodes, NodeState::name);
+        let cluster = [
+            ClusterHealth::Alone,
+            ClusterHealth::Current,
+            ClusterHealth::CatchingUp,
+            ClusterHealth::Unreachable,
+            ClusterHealth::Diverged,
+            ClusterHealth::Unsafe,
+        ];
+        named(&cluster, ClusterHealth::name);
     }
 }

@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use ringback_routing::{E164, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::Surface;
+use crate::{ClusterHealth, Surface};
 
 /// The answer of `GET /healthz`, which only a living server gives.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -16,7 +16,7 @@ pub struct Alive {
 }
 
 /// How ready a server is: the answer of `GET /readyz`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Readiness {
     /// All in all.
     pub status: Health,
@@ -24,6 +24,12 @@ pub struct Readiness {
     pub storage: StorageHealth,
     /// Whether contacts are answered from memory.
     pub index: IndexHealth,
+    /// Whether calls may be sent here: the probe answers 200, and 503 if not.
+    pub ready: bool,
+    /// How the server is in its cluster.
+    pub cluster: ClusterHealth,
+    /// What somebody should look at.
+    pub problems: Vec<String>,
 }
 
 /// How a server is, all in all.

@@ -14,7 +14,8 @@ use async_nats::jetstream::stream::{Config, DiscardPolicy, Info, StorageType};
 use async_nats::jetstream::{Context, ErrorCode};
 use async_nats::{Client, ConnectOptions};
 use futures_util::StreamExt;
-use tokio::sync::{mpsc, oneshot};
+use sha2::{Digest, Sha256};
+use tokio::sync::{mpsc, watch};
 use uuid::Uuid;
 
 pub use status::{ClusterStatus, Condition, NodeStatus, StreamStatus};
@@ -42,6 +43,8 @@ pub struct ClusterSettings {
     pub ca: Option<PathBuf>,
     /// The certificate of this node and its private key, for servers that ask for one.
     pub certificate: Option<(PathBuf, PathBuf)>,
+    /// The hash of the secret that all nodes share.
+    pub secret: [u8; 32],
     /// How many servers keep the log.
     pub replicas: usize,
     /// The monitoring ports of the servers.
@@ -57,7 +60,7 @@ pub struct ClusterSettings {
 }
 
 /// How a node proves to the servers who it is.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Access {
     /// Not at all.
     #[default]
@@ -105,6 +108,11 @@ pub enum JoinError {
         /// The cluster of the stream.
         found: Uuid,
     },
+    /// This node has another secret than the one that founded the cluster.
+    #[error(
+        "CLUSTER_MISMATCH: the secret of this node is not that of the cluster (cluster.secret-file)"
+    )]
+    Secret,
     /// The data of this node belong to no cluster.
     #[error(
         "DATA_NOT_OF_THIS_CLUSTER: this node has data of its own: begin with an empty data directory"
@@ -146,9 +154,11 @@ pub async fn join(settings: &ClusterSettings, data: Data) -> Result<Member, Join
             let found = tokio::time::timeout(ANSWER_WAIT, context.get_stream(&subjects.stream));
             if let Ok(Ok(stream)) = found.await
                 && let Some(found) = cluster_of(stream.cached_info())
-                && found != ours
             {
-                return Err(JoinError::Mismatch { ours, found });
+                if found != ours {
+                    return Err(JoinError::Mismatch { ours, found });
+                }
+                check_secret(stream.cached_info(), settings)?;
             }
             (ours, place)
         }
@@ -161,6 +171,7 @@ pub async fn join(settings: &ClusterSettings, data: Data) -> Result<Member, Join
             }
             let cluster = cluster_of(&info)
                 .ok_or_else(|| JoinError::ForeignStream(subjects.stream.clone()))?;
+            check_secret(&info, settings)?;
             let chain = Chain::start(cluster);
             (cluster, Place { sequence: 0, chain })
         }
@@ -186,6 +197,9 @@ pub async fn join(settings: &ClusterSettings, data: Data) -> Result<Member, Join
     let queue = Arc::new(Queue::default());
     let (asks, asked) = mpsc::unbounded_channel();
     listen(&client, &subjects, &events);
+    let name = &subjects.cluster;
+    let status = ClusterStatus::new(&replica, Duration::ZERO, name, None, &durability);
+    let (latest, told) = watch::channel(Arc::new(status));
     let driver = Driver {
         client,
         context,
@@ -201,15 +215,13 @@ pub async fn join(settings: &ClusterSettings, data: Data) -> Result<Member, Join
         delivery: None,
         waiting: None,
         info: None,
+        latest,
         monitor_at: Instant::now(),
     };
     tokio::spawn(driver.run());
     Ok(Member {
-        link: JetStreamLink {
-            queue,
-            asks: asks.clone(),
-        },
-        handle: ClusterHandle { asks },
+        link: JetStreamLink { queue, asks },
+        handle: ClusterHandle { latest: told },
         cluster,
     })
 }
@@ -269,7 +281,11 @@ async fn find_or_found(
         discard: DiscardPolicy::New,
         storage: StorageType::File,
         num_replicas: settings.replicas,
-        metadata: [(CLUSTER_ID.to_owned(), Uuid::new_v4().to_string())].into(),
+        metadata: [
+            (CLUSTER_ID.to_owned(), Uuid::new_v4().to_string()),
+            (FINGERPRINT.to_owned(), fingerprint(settings)),
+        ]
+        .into(),
         ..Config::default()
     };
     let begun = Instant::now();
@@ -299,6 +315,25 @@ async fn find_or_found(
 /// The cluster that a stream belongs to.
 fn cluster_of(info: &Info) -> Option<Uuid> {
     info.config.metadata.get(CLUSTER_ID)?.parse().ok()
+}
+
+/// Whether this node has the secret of the cluster.
+fn check_secret(info: &Info, settings: &ClusterSettings) -> Result<(), JoinError> {
+    match info.config.metadata.get(FINGERPRINT) {
+        Some(found) if *found == fingerprint(settings) => Ok(()),
+        _ => Err(JoinError::Secret),
+    }
+}
+
+/// What tells one secret from another, and nothing of it.
+fn fingerprint(settings: &ClusterSettings) -> String {
+    let text = [b"ringback fingerprint", settings.secret.as_slice()].concat();
+    let digest = Sha256::digest(text);
+    digest
+        .iter()
+        .take(8)
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
 }
 
 /// Listens to what other nodes say of themselves.
@@ -366,11 +401,11 @@ impl Link for JetStreamLink {
     }
 }
 
-/// Asks about the cluster; clones ask the same one.
+/// Tells about the cluster; clones tell the same.
 #[derive(Clone)]
 pub struct ClusterHandle {
-    /// Asks the task.
-    asks: mpsc::UnboundedSender<Ask>,
+    /// How things are.
+    latest: watch::Receiver<Arc<ClusterStatus>>,
 }
 
 impl std::fmt::Debug for ClusterHandle {
@@ -382,41 +417,18 @@ impl std::fmt::Debug for ClusterHandle {
 }
 
 impl ClusterHandle {
-    /// How things are; none if the node is being shut down.
-    pub async fn status(&self) -> Option<ClusterStatus> {
-        let (reply, answer) = oneshot::channel();
-        self.asks.send(Ask::Status(reply)).ok()?;
-        answer.await.ok()
+    /// How things were, at most a second ago.
+    #[must_use]
+    pub fn status(&self) -> Arc<ClusterStatus> {
+        Arc::clone(&self.latest.borrow())
     }
-
-    /// Drops a node that will not return.
-    ///
-    /// # Errors
-    /// It is heard, or nobody knows it.
-    pub async fn forget(&self, node: &str) -> Result<(), ForgetError> {
-        let (reply, answer) = oneshot::channel();
-        let _ended = self.asks.send(Ask::Forget(node.to_owned(), reply));
-        match answer.await {
-            Ok(Some(true)) => Ok(()),
-            Ok(None) => Err(ForgetError::IsCurrent),
-            Ok(Some(false)) | Err(_) => Err(ForgetError::Unknown),
-        }
-    }
-}
-
-/// Why a node is not dropped.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ForgetError {
-    /// It is heard.
-    #[error("the node is heard")]
-    IsCurrent,
-    /// Nobody knows it.
-    #[error("no such node")]
-    Unknown,
 }
 
 /// The key of the cluster's identifier among the stream's metadata.
 const CLUSTER_ID: &str = "ringback-cluster-id";
+
+/// The key of the secret's fingerprint among them.
+const FINGERPRINT: &str = "ringback-secret";
 
 /// How long an answer about the stream is waited for.
 const ANSWER_WAIT: Duration = Duration::from_secs(3);

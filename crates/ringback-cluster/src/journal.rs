@@ -1,5 +1,6 @@
 //! The journal of a node in a cluster: entries come from the shared log, and its own store keeps what they lead to.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use ringback_engine::{
@@ -36,8 +37,8 @@ pub struct ClusterJournal<S, L> {
     cluster: Uuid,
     /// The last entry that the store has.
     position: Sequence,
-    /// Facts that were taken from the log and are not in the store yet.
-    taken: Option<Applied>,
+    /// Entries that were taken from the log and are not in the store yet.
+    taken: VecDeque<Applied>,
     /// What was appended here last and has not come back yet. The log does not have the facts that concern only
     /// this node.
     own: Option<(AppendId, Vec<Change>)>,
@@ -56,7 +57,7 @@ impl<S: Journal, L: Link> ClusterJournal<S, L> {
             codec,
             cluster,
             position: Sequence(place.map_or(0, |place| place.sequence)),
-            taken: None,
+            taken: VecDeque::new(),
             own: None,
         })
     }
@@ -81,36 +82,69 @@ impl<S: Journal, L: Link> ClusterJournal<S, L> {
         &self.store
     }
 
-    /// Puts an entry into the store, and returns its facts: what was appended here, or what the log has.
-    fn keep(&mut self, applied: &Applied) -> Result<Entry, JournalError> {
-        let own = self.own.take_if(|(own, _)| *own == applied.append);
-        let is_own = own.is_some();
-        let mut facts = match own {
-            Some((_, facts)) => facts,
-            None => self.read(applied)?,
+    /// Whether this was appended here, and is remembered.
+    fn is_own(&self, applied: &Applied) -> bool {
+        self.own
+            .as_ref()
+            .is_some_and(|(own, _)| *own == applied.append)
+    }
+
+    /// Takes the next entries from the log: one of this node alone, of others as many as there are, so that a node
+    /// that is behind does not wait for its disk after each.
+    fn take(&mut self) {
+        let mut bytes = self.taken.iter().map(|one| one.facts.len()).sum::<usize>();
+        while self.taken.back().is_none_or(|last| !self.is_own(last))
+            && bytes < BYTES_AT_ONCE
+            && let Some(applied) = self.link.next()
+        {
+            bytes += applied.facts.len();
+            self.taken.push_back(applied);
+        }
+    }
+
+    /// Puts entries that were taken into the store as one, and returns their facts: what was appended here, or what
+    /// the log has.
+    fn keep(&mut self) -> Result<Option<Entry>, JournalError> {
+        self.take();
+        let others = self.taken.iter().take_while(|one| !self.is_own(one));
+        let others = others.count();
+        let is_own = others == 0;
+        let count = others.max(1);
+        let Some(place) = self.taken.get(count - 1).map(|last| last.place) else {
+            return Ok(None);
         };
-        let sequence = Sequence(applied.place.sequence);
+        let mut facts = Vec::new();
+        for applied in self.taken.iter().take(others) {
+            facts.append(&mut self.read(applied)?);
+        }
+        let own = self.own.take_if(|_| is_own).map(|(id, own)| {
+            facts = own;
+            id
+        });
+        let sequence = Sequence(place.sequence);
         facts.push(Change::Placed(Some(LogPlace {
             cluster: self.cluster,
             sequence: sequence.0,
-            chain: applied.place.chain.0,
+            chain: place.chain.0,
         })));
         if let Err(error) = self.store.append(self.store.position(), &mut facts) {
             facts.pop();
-            self.own = is_own.then_some((applied.append, facts));
+            self.own = self.own.take().or_else(|| own.map(|id| (id, facts)));
             return Err(match error {
                 AppendError::Journal(error) => error,
                 error => JournalError::Unavailable(Box::new(error)),
             });
         }
+        self.taken.drain(..count);
         let entry = self.store.committed()?;
         let mut facts = entry.map(|entry| entry.facts).unwrap_or_default();
         facts.pop();
-        Ok(Entry {
+        self.position = sequence;
+        Ok(Some(Entry {
             sequence,
             facts,
             is_own,
-        })
+        }))
     }
 
     /// Reads the facts of an entry that concern all nodes.
@@ -170,20 +204,7 @@ impl<S: Journal, L: Link> Journal for ClusterJournal<S, L> {
     }
 
     fn committed(&mut self) -> Result<Option<Entry>, JournalError> {
-        let next = self.taken.take().or_else(|| self.link.next());
-        let Some(applied) = next else {
-            return Ok(None);
-        };
-        match self.keep(&applied) {
-            Ok(entry) => {
-                self.position = entry.sequence;
-                Ok(Some(entry))
-            }
-            Err(error) => {
-                self.taken = Some(applied);
-                Err(error)
-            }
-        }
+        self.keep()
     }
 
     fn watch(&mut self, wake: Box<dyn Fn() + Send + Sync>) {
@@ -205,3 +226,6 @@ impl<S: Journal, L: Link> Journal for ClusterJournal<S, L> {
         self.store.archive()
     }
 }
+
+/// About how many bytes of entries go into the store at once.
+const BYTES_AT_ONCE: usize = 4 << 20;

@@ -16,8 +16,8 @@ mod simulation;
 mod tests;
 
 pub use jetstream::{
-    Access, ClusterHandle, ClusterSettings, ClusterStatus, Condition, Data, ForgetError,
-    JetStreamLink, JoinError, Member, NodeStatus, StreamStatus, join,
+    Access, ClusterHandle, ClusterSettings, ClusterStatus, Condition, Data, JetStreamLink,
+    JoinError, Member, NodeStatus, StreamStatus, join,
 };
 pub use journal::{ClusterJournal, Codec};
 pub use link::Link;

@@ -17,7 +17,7 @@ mod append;
 mod nodes;
 mod reader;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use crate::wire::HEADER_LENGTH;
@@ -217,6 +217,13 @@ pub struct Replica {
     target: Option<u64>,
     /// The append under way.
     append: Option<Append>,
+    /// When each run has last appended, for a while, and the run of the last message.
+    authors: BTreeMap<u64, Duration>,
+    last_author: u64,
+    /// About how long an append of this node takes.
+    append_time: Duration,
+    /// Whether the last append waited in vain.
+    is_in_vain: bool,
     /// The number of the next append.
     next_append: u64,
     /// The number of the next attempt to publish.
@@ -272,6 +279,10 @@ impl Replica {
             position: place.sequence,
             target: None,
             append: None,
+            authors: BTreeMap::new(),
+            last_author: 0,
+            append_time: Duration::ZERO,
+            is_in_vain: false,
             next_append: 1,
             next_attempt: 1,
             gap: None,
@@ -348,11 +359,6 @@ impl Replica {
         self.nodes.iter()
     }
 
-    /// Drops a node that will not return; returns whether it was known.
-    pub fn forget(&mut self, node: &str) -> bool {
-        self.nodes.forget(node)
-    }
-
     /// Whether an append was answered as unconfirmed and is not decided yet: until then every other is refused.
     #[must_use]
     pub fn is_unsettled(&self) -> bool {
@@ -375,12 +381,35 @@ impl Replica {
             self.answer(id, Answer::Conflict);
         } else {
             let part_bytes = self.settings.max_payload.saturating_sub(HEADER_LENGTH);
-            let deadline = now + self.settings.write_wait;
+            // Who has waited once need not have all others wait as long.
+            let most = if self.is_in_vain {
+                WAIT_IN_VAIN
+            } else {
+                Duration::MAX
+            };
+            let deadline = now + self.settings.write_wait.min(most);
             let tail = self.place();
-            self.append = Some(Append::new(id, facts, part_bytes, tail, now, deadline));
+            let begin = now + self.courtesy(now);
+            self.append = Some(Append::new(id, facts, part_bytes, tail, begin, deadline));
             self.push_append(now);
         }
         id
+    }
+
+    /// How long to let others go first. Who has appended last is ahead of those who have to read that first, and
+    /// would win every race: it waits as long as they need.
+    fn courtesy(&mut self, now: Duration) -> Duration {
+        self.authors
+            .retain(|_, at| now.saturating_sub(*at) < RECENT);
+        let own = self.settings.instance;
+        let others = self.authors.keys().filter(|author| **author != own).count();
+        if others == 0 || self.last_author != own {
+            return Duration::ZERO;
+        }
+        let others = u32::try_from(others).unwrap_or(u32::MAX);
+        (2 * self.append_time)
+            .saturating_mul(others)
+            .clamp(LEAST_COURTESY, MOST_COURTESY)
     }
 
     /// Takes what happened.
@@ -432,6 +461,7 @@ impl Replica {
     /// Begins anew on a new connection.
     fn connected(&mut self, now: Duration) {
         self.is_connected = true;
+        self.is_in_vain = false;
         self.watch.at = now;
         self.watch.behind = None;
         self.follow();
@@ -474,6 +504,9 @@ impl Replica {
     fn advance(&mut self, now: Duration, next: Next) {
         let place = self.place();
         let append = next.append;
+        self.is_in_vain = false;
+        self.last_author = append.instance;
+        self.authors.insert(append.instance, now);
         if let Some(facts) = next.facts {
             self.position = place.sequence;
             self.outputs.push_back(Output::Apply(Applied {
@@ -732,6 +765,7 @@ impl Replica {
         if append.is_read && append.is_kept {
             if append.is_last() {
                 let sequence = append.sequence();
+                self.append_time = (3 * self.append_time + now.saturating_sub(append.begun)) / 4;
                 return self.drop_append(Answer::Committed(sequence));
             }
             if append.is_given_up {
@@ -740,6 +774,7 @@ impl Replica {
             append.next_part(tail, now);
         }
         if now >= append.deadline && !append.is_given_up {
+            self.is_in_vain = true;
             if !append.is_open() {
                 return self.drop_append(Answer::Unavailable);
             }
@@ -780,6 +815,18 @@ impl Replica {
         }
     }
 }
+
+/// For how long who has appended counts as somebody to be considerate of.
+const RECENT: Duration = Duration::from_millis(500);
+
+/// For how long others are let go first at least.
+const LEAST_COURTESY: Duration = Duration::from_millis(2);
+
+/// For how long others are let go first at most.
+const MOST_COURTESY: Duration = Duration::from_millis(250);
+
+/// How long an append waits after one that has waited in vain.
+const WAIT_IN_VAIN: Duration = Duration::from_secs(1);
 
 /// After how long without an acknowledgement the log is looked at.
 const LOOK_AFTER: Duration = Duration::from_secs(2);
@@ -916,6 +963,22 @@ mod tests {
             drain(&mut replica),
             [Output::Answer(id, Answer::Unavailable)]
         );
+    }
+
+    /// While nothing can be written, each client is told so soon, not one after the other as late as the first.
+    #[test]
+    fn after_one_that_waited_in_vain_others_wait_less() {
+        let mut replica = replica();
+        let seconds = Duration::from_secs;
+        replica.handle(seconds(0), Input::Disconnected);
+        for (begun, answered) in [(0, 10), (20, 21), (30, 31)] {
+            let id = replica.append(seconds(begun), 0, b"facts");
+            replica.handle(seconds(answered) - Duration::from_millis(1), Input::Time);
+            assert_eq!(drain(&mut replica), []);
+            replica.handle(seconds(answered), Input::Time);
+            let unavailable = Output::Answer(id, Answer::Unavailable);
+            assert_eq!(drain(&mut replica), [unavailable]);
+        }
     }
 
     #[test]

@@ -9,7 +9,7 @@ use crate::demo::DemoArgs;
 use crate::exit::Failure;
 use crate::import::ImportArgs;
 use crate::serve::ServeArgs;
-use crate::verb::{agent, call, callback, contact, environment, number, route, status};
+use crate::verb::{agent, call, callback, cluster, contact, environment, number, route, status};
 use crate::{backup, config, context, demo, export, import, manual, serve, store, top};
 
 /// Routes the returning call.
@@ -63,6 +63,8 @@ enum Command {
     Status(status::StatusArgs),
     /// Show what a server does right now: rates, outcomes, latency, decisions
     Top(top::TopArgs),
+    /// Show the cluster of a server: nodes, stream, durability
+    Cluster(cluster::ClusterArgs),
     /// Make a server read its configuration and certificates again
     Reload(status::ReloadArgs),
     /// Write the state of a server into a file; needs the administrator token
@@ -101,6 +103,7 @@ impl Cli {
             Command::Export(args) => export::run(&args)?,
             Command::Status(args) => status::run(&args)?,
             Command::Top(args) => top::run(&args)?,
+            Command::Cluster(args) => cluster::run(&args)?,
             Command::Reload(args) => status::reload(&args)?,
             Command::Backup(args) => backup::back_up(&args)?,
             Command::Restore(args) => backup::restore(&args)?,

@@ -24,6 +24,7 @@ use ringback_sip_server::{SipConfig, SipSpec};
 use serde::{Deserialize, Serialize};
 
 use self::audit::AuditSpec;
+pub(crate) use self::cluster::ClusterConfig;
 use self::cluster::ClusterSpec;
 use self::decisions::DecisionsSpec;
 use self::environment::Environment;
@@ -209,6 +210,7 @@ impl Spec {
         {
             file.resolve(path);
         }
+        self.cluster.resolve_paths(file);
         if file.has("data-dir") && !self.data_dir.as_os_str().is_empty() {
             file.resolve(&mut self.data_dir);
         }
@@ -245,6 +247,8 @@ pub(crate) struct Config {
     pub(crate) kept_decisions: usize,
     /// For how many days audit entries are kept.
     pub(crate) audit_days: u32,
+    /// This node's part in a cluster; none: the embedded store alone.
+    pub(crate) cluster: Option<ClusterConfig>,
     /// The log.
     pub(crate) log: LogConfig,
     /// The administrator token, where the environment gives one.
@@ -285,12 +289,6 @@ impl Config {
         if spec.data_dir.as_os_str().is_empty() {
             faults.add("data-dir", "must not be empty");
         }
-        if spec.cluster.is_configured() {
-            faults.add(
-                "cluster.servers",
-                "this build has no cluster support yet; leave the key out",
-            );
-        }
         let audit_days = spec.audit.check(&mut faults);
         let admin_token = environment.admin_token(&mut faults);
         listeners::check(&spec, &mut faults);
@@ -303,6 +301,7 @@ impl Config {
         ]
         .map(Clone::clone);
         let log = spec.log.check(&mut faults);
+        let cluster = spec.cluster.check(&mut faults);
         let sip = SipConfig::try_from(spec.sip).map_err(|errors| {
             for error in errors.0 {
                 faults.add(&error.key, crate::exit::chain(&error.problem));
@@ -321,6 +320,7 @@ impl Config {
                 http,
                 kept_decisions: spec.decisions.kept(),
                 audit_days,
+                cluster,
                 log,
                 admin_token,
                 warnings,

@@ -1,6 +1,7 @@
 //! `ringback serve`: wires store, engine, SIP and HTTP together, and takes them down again.
 
 mod admin_token;
+mod cluster;
 mod huge_pages;
 mod process;
 mod program;
@@ -14,14 +15,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
-use ringback_admin::{Api, ReloadRequest};
+use ringback_admin::{Api, MetricsSource, ReloadRequest};
 use ringback_api::Reloaded;
-use ringback_engine::{Engine, EngineSettings, OpenError, SystemClock, hash_secret};
+use ringback_cluster::JoinError;
+use ringback_engine::{Engine, EngineSettings, JournalError, OpenError, SystemClock, hash_secret};
 use ringback_sip_server::{BindError, SipListeners, SipServer};
 use ringback_store::{OpenStoreError, Store, StoreSettings};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
 
+use self::cluster::ClusterReport;
 use self::process::Process;
 use self::program::EngineProgram;
 use self::ready::Ready;
@@ -83,12 +86,35 @@ pub(crate) enum ServeError {
     /// The same, for SIP and HEP.
     #[error(transparent)]
     Bind(#[from] BindError),
+    /// The cluster cannot be taken part in; the message says why.
+    #[error(transparent)]
+    Cluster(#[from] JoinError),
+    /// The name of the node can neither be read nor made.
+    #[error("the name of the node in {path} cannot be used")]
+    NodeName {
+        /// The file.
+        path: PathBuf,
+        /// The system's error.
+        #[source]
+        source: io::Error,
+    },
+    /// Other nodes could not find this one.
+    #[error("cluster.advertise: say by which address other nodes reach the HTTP API of this one")]
+    Advertise,
     /// The operating system refuses what every process needs.
     #[error("the process cannot be set up")]
     Process(#[source] io::Error),
 }
 
 impl ServeError {
+    /// The store of this configuration cannot be read.
+    fn data(config: &Config, error: JournalError) -> Self {
+        Self::State {
+            path: config.data_dir.clone(),
+            source: OpenError::Journal(error),
+        }
+    }
+
     /// Whether another configuration, or another version of the program, would have helped.
     pub(crate) fn is_configuration(&self) -> bool {
         matches!(
@@ -96,6 +122,8 @@ impl ServeError {
             Self::Listen(_)
                 | Self::Bind(_)
                 | Self::WeakToken { .. }
+                | Self::Cluster(_)
+                | Self::Advertise
                 | Self::Store(OpenStoreError::NewerFormat { .. })
         )
     }
@@ -169,15 +197,33 @@ async fn serve(
         .await
         .map_err(ServeError::Listen)?;
     let sip_listeners = SipListeners::bind(&config.sip)?;
-    let store = Store::open(&config.data_dir, StoreSettings::default())?;
-    let node_secret = store.node_secret();
-    let mut settings = EngineSettings::default();
-    settings.audit_days = config.audit_days;
-    let engine =
-        Engine::open_with(store, SystemClock, settings).map_err(|source| ServeError::State {
-            path: config.data_dir.clone(),
-            source,
-        })?;
+    let mut store = Store::open(&config.data_dir, StoreSettings::default())?;
+    let unusable = |source| ServeError::State {
+        path: config.data_dir.clone(),
+        source,
+    };
+    let mut kept = EngineSettings::default();
+    kept.audit_days = config.audit_days;
+    let (engine, secret, cluster) = match &config.cluster {
+        None => {
+            cluster::leave(&mut store).map_err(|error| ServeError::data(&config, error))?;
+            let secret = store.node_secret();
+            let engine = Engine::open_with(store, SystemClock, kept).map_err(unusable)?;
+            (engine, secret, None)
+        }
+        Some(settings) => {
+            let first = listeners.http.first();
+            let address = first.and_then(|listener| listener.local_addr().ok());
+            let joining = cluster::join(&config, settings, address, store);
+            let (journal, handle) = tokio::select! {
+                joined = joining => joined?,
+                () = signals.stop() => return Ok(()),
+            };
+            let engine = Engine::open_with(journal, SystemClock, kept).map_err(unusable)?;
+            let report = Arc::new(ClusterReport(handle));
+            (engine, cluster::shared_secret(settings), Some(report))
+        }
+    };
     engine.keep_decisions(config.kept_decisions);
     let administrator = match &config.admin_token {
         Some(token) => token.clone(),
@@ -186,7 +232,7 @@ async fn serve(
 
     let (program, recorder) = EngineProgram::new(engine.clone(), log.full_phone_numbers());
     let learning = program.counters();
-    let sip = SipServer::new(config.sip.clone(), sip_listeners, node_secret, program);
+    let sip = SipServer::new(config.sip.clone(), sip_listeners, secret, program);
     let ready = listening(&sip, &listeners)?;
     let sources = Arc::new(Sources {
         sip: sip.clone(),
@@ -195,13 +241,22 @@ async fn serve(
         process: Process::starting(),
         data_dir: config.data_dir.clone(),
     });
+    let mut metrics: Vec<Arc<dyn MetricsSource>> = vec![Arc::<Sources>::clone(&sources)];
+    metrics.extend(
+        cluster
+            .iter()
+            .map(|report| -> Arc<dyn MetricsSource> { Arc::<ClusterReport>::clone(report) }),
+    );
     let api = Api::new(
         engine.clone(),
         hash_secret(&administrator),
         &config.http,
-        vec![Arc::<Sources>::clone(&sources)],
+        metrics,
         vec![Arc::<Sources>::clone(&sources)],
     );
+    if let Some(report) = cluster {
+        api.ask_cluster(report);
+    }
 
     let (reload_requests, mut reloads) = mpsc::channel(1);
     api.send_reloads_to(reload_requests);
@@ -352,6 +407,11 @@ fn reload(args: &ServeArgs, running: &Config) -> Result<NewConfig, Vec<String>> 
         ConfigError::Faults(faults) => faults.iter().map(ToString::to_string).collect(),
         ConfigError::File { .. } => vec![crate::exit::chain(&error)],
     })?;
+    if config.cluster != running.cluster {
+        return Err(vec![
+            "[cluster] has changed: that needs a restart".to_owned(),
+        ]);
+    }
     let changed = [
         (
             "listeners of [sip]",

@@ -102,6 +102,8 @@ show_named!(
     api::Health,
     api::StorageHealth,
     api::IndexHealth,
+    api::ClusterHealth,
+    api::NodeState,
     Direction,
     NumberForm,
     Outcome,
@@ -214,6 +216,12 @@ macro_rules! nameless {
 }
 
 nameless!(Done, Reloaded, Status);
+
+impl Identified for api::Cluster {
+    fn ids(&self) -> Vec<String> {
+        self.nodes.iter().map(|node| node.node.clone()).collect()
+    }
+}
 
 #[cfg(test)]
 mod tests {

@@ -3,6 +3,7 @@
 pub(crate) mod agent;
 pub(crate) mod call;
 pub(crate) mod callback;
+pub(crate) mod cluster;
 pub(crate) mod contact;
 pub(crate) mod environment;
 pub(crate) mod name;

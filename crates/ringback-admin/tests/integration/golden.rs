@@ -4,9 +4,13 @@
 use std::collections::{BTreeSet, HashMap};
 use std::fmt::Write as _;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use axum::body::Body;
 use axum::http::Request;
+use ringback_admin::ClusterSource;
+use ringback_api::{Cluster, ClusterHealth, ClusterNode, ClusterStream, Durability, NodeState};
+use ringback_routing::Timestamp;
 
 use crate::description::DESCRIPTION;
 use crate::harness::{ADMINISTRATOR, Answer, Harness};
@@ -122,6 +126,7 @@ impl Play {
             "use" => Box::pin(self.file(rest)).await,
             "token" => self.token = self.fill(rest),
             "advance" => self.harness.clock.advance(rest.parse().expect("seconds")),
+            "cluster" => self.harness.api.ask_cluster(Arc::new(UnreachableCluster)),
             "storage" => self.harness.memory.fail(rest == "fails"),
             _ => panic!("unknown directive {directive}"),
         }
@@ -239,6 +244,50 @@ impl Play {
         }
         assert!(!filled.contains("${"), "unknown variable in {filled}");
         filled
+    }
+}
+
+/// A cluster whose log cannot be reached.
+struct UnreachableCluster;
+
+impl ClusterSource for UnreachableCluster {
+    fn cluster(&self) -> Cluster {
+        let node = |name: &str, state| ClusterNode {
+            node: name.to_owned(),
+            version: "0.1.0".to_owned(),
+            url: format!("http://{name}.example.com:8080"),
+            applied_sequence: 7,
+            lag: 0,
+            digest: "66687aadf862bd776c8fc18b8e9f8e20".to_owned(),
+            digest_sequence: 7,
+            seen_at: Timestamp::from_seconds(1_795_262_400),
+            state,
+        };
+        Cluster {
+            name: "ringback".to_owned(),
+            node: "a".to_owned(),
+            connected: false,
+            stream: Some(ClusterStream {
+                name: "RINGBACK_ringback".to_owned(),
+                created_at: Timestamp::from_seconds(1_795_262_400),
+                first_sequence: 1,
+                last_sequence: 7,
+                bytes: 1_337,
+                replicas: 3,
+                leader: None,
+            }),
+            durability: Durability {
+                ok: true,
+                problems: Vec::new(),
+            },
+            nodes: vec![node("a", NodeState::Current), node("b", NodeState::Gone)],
+            agree: Some(true),
+        }
+    }
+
+    fn health(&self) -> (ClusterHealth, Vec<String>) {
+        let problem = "the log of the cluster cannot be reached: writes wait".to_owned();
+        (ClusterHealth::Unreachable, vec![problem])
     }
 }
 

@@ -71,6 +71,7 @@ fn same(name: &str, value: &Value) {
         "CallbackRoleSet" => again::<api::CallbackRoleSet>,
         "CallbackStatistics" => again::<api::CallbackStatistics>,
         "Calling" => again::<api::Calling>,
+        "Cluster" => again::<api::Cluster>,
         "ConstraintCheck" => again::<api::ConstraintCheck>,
         "Contact" => again::<api::Contact>,
         "Decision" => again::<api::Decision>,

@@ -12,7 +12,7 @@ use async_nats::{Client, HeaderMap, Request, client::RequestErrorKind};
 use futures_util::StreamExt;
 use parking_lot::Mutex;
 use serde::Deserialize;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
@@ -33,10 +33,6 @@ pub(super) enum Ask {
         /// Where the answer goes.
         reply: std::sync::mpsc::Sender<(AppendId, Answer)>,
     },
-    /// Tell how things are.
-    Status(oneshot::Sender<ClusterStatus>),
-    /// Drop a node that will not return; tells whether it was known, or none if it is heard.
-    Forget(String, oneshot::Sender<Option<bool>>),
 }
 
 /// What the task and the journal share.
@@ -111,6 +107,8 @@ pub(super) struct Driver {
     pub(super) waiting: Option<(AppendId, std::sync::mpsc::Sender<(AppendId, Answer)>)>,
     /// The latest state of the stream.
     pub(super) info: Option<Info>,
+    /// How things are, told once a second and when they change.
+    pub(super) latest: watch::Sender<Arc<ClusterStatus>>,
     /// When the servers are looked at next.
     pub(super) monitor_at: Instant,
 }
@@ -211,16 +209,6 @@ impl Driver {
                 let id = self.replica.append(now, position, &facts);
                 self.waiting = Some((id, reply));
             }
-            Ask::Status(reply) => {
-                let _gone = reply.send(self.status());
-            }
-            Ask::Forget(node, reply) => {
-                let now = self.epoch.elapsed();
-                let is_heard = (self.replica.neighbors())
-                    .any(|one| one.presence.node == node && !one.is_gone(now));
-                let answer = (!is_heard).then(|| self.replica.forget(&node));
-                let _gone = reply.send(answer);
-            }
         }
     }
 
@@ -246,6 +234,7 @@ impl Driver {
             }
             Event::Monitored(found) => {
                 self.durability.read_servers(found);
+                self.tell();
                 return;
             }
         };
@@ -258,7 +247,16 @@ impl Driver {
             }
             _ => {}
         }
+        let is_news = !matches!(input, Input::Published { .. } | Input::Found { .. });
         self.replica.handle(self.epoch.elapsed(), input);
+        if is_news {
+            self.tell();
+        }
+    }
+
+    /// Tells how things are.
+    fn tell(&self) {
+        self.latest.send_replace(Arc::new(self.status()));
     }
 
     /// Does what the replica says; returns when it wants to be called next.
@@ -283,6 +281,7 @@ impl Driver {
                 }
                 Output::Settled(..) => *self.queue.is_unsettled.lock() = false,
                 Output::Announce(presence) => {
+                    self.tell();
                     let client = self.client.clone();
                     let subject = self.subjects.presence.clone();
                     let text = presence::write(&presence);
@@ -293,6 +292,7 @@ impl Driver {
                     }
                 }
                 Output::Stopped(fault) => {
+                    self.tell();
                     tracing::error!(cluster = %self.subjects.cluster, %fault,
                         "this node does not follow the log of its cluster any more, and takes no writes; routing goes on");
                 }
@@ -397,7 +397,7 @@ impl Driver {
         });
     }
 
-    /// How things are.
+    /// How things are now.
     fn status(&self) -> ClusterStatus {
         let now = self.epoch.elapsed();
         let stream = self.info.as_ref().map(StreamStatus::new);

@@ -28,6 +28,8 @@ pub(super) struct Append {
     pub(super) is_kept: bool,
     /// Attempts to publish the part that were not refused: each may still succeed.
     open: BTreeSet<u64>,
+    /// When its first message may be sent.
+    pub(super) begun: Duration,
     /// When the client is told that nobody knows.
     pub(super) deadline: Duration,
     /// Whether the client was told that nobody knows: now fences are published.
@@ -52,7 +54,7 @@ impl Append {
         body: &[u8],
         part_bytes: usize,
         at: Place,
-        now: Duration,
+        begun: Duration,
         deadline: Duration,
     ) -> Self {
         let mut bodies: Vec<Vec<u8>> = body.chunks(part_bytes.max(1)).map(Into::into).collect();
@@ -64,10 +66,11 @@ impl Append {
             bodies,
             part: 0,
             at,
-            wait: Wait::Send(now),
+            wait: Wait::Send(begun),
             is_read: false,
             is_kept: false,
             open: BTreeSet::new(),
+            begun,
             deadline,
             is_given_up: false,
         }

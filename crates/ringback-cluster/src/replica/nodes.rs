@@ -82,11 +82,6 @@ impl Nodes {
     pub(super) fn iter(&self) -> impl Iterator<Item = &Neighbor> {
         self.others.values()
     }
-
-    /// Drops a node that will not return; returns whether it was known.
-    pub(super) fn forget(&mut self, node: &str) -> bool {
-        self.others.remove(node).is_some()
-    }
 }
 
 /// After how long without a word a node is gone.

@@ -218,3 +218,15 @@ fn a_stream_that_was_made_anew_stops_the_node() {
     );
     other.crash(journal);
 }
+
+#[test]
+fn a_node_with_another_secret_is_refused() {
+    let servers = NatsServers::start(1);
+    let mut node = Node::new(&servers, "a", 1);
+    let journal = node.start();
+    let mut other = Node::new(&servers, "b", 1);
+    other.settings.secret = [8; 32];
+    let refused = other.try_start().map(drop);
+    assert!(matches!(refused, Err(JoinError::Secret)), "{refused:?}");
+    node.crash(journal);
+}

@@ -124,9 +124,10 @@ fn is_module(text: &str) -> bool {
 const PROGRAM: &str = "ringback";
 
 /// The crates of this program that log.
-const MODULES: [&str; 7] = [
+const MODULES: [&str; 8] = [
     "ringback",
     "ringback_admin",
+    "ringback_cluster",
     "ringback_engine",
     "ringback_routing",
     "ringback_sip_proto",

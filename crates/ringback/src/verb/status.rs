@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use clap::Args;
 use ringback_api::{
-    Health, IndexHealth, PeerStatus, ReloadStatus, Reloaded, SipStatus, Status, StorageHealth,
-    StrangerStatus,
+    ClusterHealth, Health, IndexHealth, PeerStatus, ReloadStatus, Reloaded, SipStatus, Status,
+    StorageHealth, StrangerStatus,
 };
 
 use crate::client::{ApiPath, Client, ClientError};
@@ -120,6 +120,13 @@ fn judge(status: &Status) -> (u8, String) {
         Health::Degraded => note(WARNING, "degraded"),
         Health::Draining => note(WARNING, "draining"),
     }
+    match status.health.cluster {
+        ClusterHealth::Alone | ClusterHealth::Current => {}
+        ClusterHealth::CatchingUp => note(WARNING, "catching up with the cluster"),
+        ClusterHealth::Unreachable => note(WARNING, "the log of the cluster cannot be reached"),
+        ClusterHealth::Unsafe => note(CRITICAL, "NATS may lose what it acknowledges"),
+        ClusterHealth::Diverged => note(CRITICAL, "the node does not follow its cluster"),
+    }
     if status.sip.as_ref().is_some_and(|sip| sip.overloaded) {
         note(WARNING, "overloaded");
     }
@@ -189,6 +196,7 @@ const FIELDS: &[Column<Status>] = &[
     ("health", |status| status.health.status.show()),
     ("storage", |status| status.health.storage.show()),
     ("index", |status| status.health.index.show()),
+    ("cluster", |status| status.health.cluster.show()),
     ("contacts", |status| status.counts.contacts.show()),
     ("environments", |status| status.counts.environments.show()),
     ("agents", |status| status.counts.agents.show()),
@@ -292,7 +300,10 @@ mod tests {
             "version": "1.0.0",
             "started_at": "2026-11-21T12:00:00.000Z",
             "uptime_seconds": 7,
-            "health": {"status": "ready", "storage": "available", "index": "whole"},
+            "health": {
+                "status": "ready", "storage": "available", "index": "whole",
+                "ready": true, "cluster": "current", "problems": [],
+            },
             "counts": {"contacts": 7, "environments": 1, "agents": 2, "phone_numbers": 1},
             "reloads": {"succeeded": 1, "failed": 0, "last": null},
             "sip": {
@@ -334,6 +345,8 @@ mod tests {
             ("/health/index", json!("damaged"), CRITICAL),
             ("/health/index", json!("loading"), WARNING),
             ("/health/status", json!("draining"), WARNING),
+            ("/health/cluster", json!("unreachable"), WARNING),
+            ("/health/cluster", json!("diverged"), CRITICAL),
             ("/sip/overloaded", json!(true), WARNING),
             (
                 "/reloads/last",

@@ -24,7 +24,7 @@ fn sample_is_accepted_and_bad_files_name_their_key() {
     for (file, key) in [
         ("refused-unknown-top-key.toml", "colour"),
         ("refused-unknown-peer-key.toml", "adress"),
-        ("refused-cluster.toml", "cluster.servers"),
+        ("refused-cluster-secret.toml", "cluster.secret-file"),
         ("refused-sip-address.toml", "sip.udp[1]"),
         ("refused-http-address.toml", "http.listen"),
         ("refused-proxy-protocol.toml", "sip.proxy-protocol[1]"),

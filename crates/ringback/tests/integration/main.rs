@@ -7,6 +7,7 @@
 
 mod backup;
 mod by_hand;
+mod cluster;
 mod config;
 mod damage;
 mod demo;

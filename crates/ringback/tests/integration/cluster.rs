@@ -1,0 +1,324 @@
+//! Three nodes on three NATS servers: what one takes, all route; and what is killed loses nothing.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use ringback_testkit::{Api, NatsServers, Server, ServerBuilder};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::{BINARY, client, ringback};
+
+/// Nodes, and the servers that keep their log.
+struct World {
+    /// The servers.
+    nats: NatsServers,
+    /// Where nodes have their data.
+    scratch: TempDir,
+    /// What nodes have to say under `[cluster]` besides.
+    extra: &'static str,
+}
+
+impl World {
+    /// So many servers.
+    fn new(servers: usize, extra: &'static str) -> Self {
+        let scratch = tempfile::tempdir().unwrap();
+        let secret = scratch.path().join("secret");
+        fs::write(&secret, "only for the tests of this program: 32 bytes").unwrap();
+        fs::set_permissions(&secret, fs::Permissions::from_mode(0o600)).unwrap();
+        Self {
+            nats: NatsServers::start(servers),
+            scratch,
+            extra,
+        }
+    }
+
+    /// The configuration of a node.
+    fn config(&self, node: &str) -> String {
+        format!(
+            "[cluster]\nnode = \"{node}\"\nservers = {:?}\nmonitor = {:?}\nsecret-file = {:?}\nretain-bytes = 268435456\n{}\n",
+            self.nats.urls(),
+            self.nats.monitors(),
+            self.scratch.path().join("secret"),
+            self.extra,
+        )
+    }
+
+    /// A node that is to be started.
+    fn node(&self, node: &str) -> ServerBuilder {
+        ServerBuilder::new(BINARY)
+            .data_dir(self.scratch.path().join(node))
+            .config(self.config(node))
+    }
+
+    /// A node that runs.
+    fn start(&self, node: &str) -> Server {
+        self.node(node).start()
+    }
+}
+
+/// Waits until a value is there.
+fn wait<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let begun = Instant::now();
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(begun.elapsed() < LIMIT, "{what}: not after {LIMIT:?}");
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// What a node says of its cluster.
+fn cluster(node: &Server) -> Value {
+    node.admin().get("/api/v1/cluster").data(200)
+}
+
+/// Where a node sends a returning call; none if it does not know one.
+fn target(node: &Server, token: &str, contact: &str) -> Option<String> {
+    let contact = contact.trim_start_matches('+');
+    let path = format!("/api/v1/route?to=%2B{}&from=%2B{contact}", &DIALED[1..]);
+    let reply = node.api(token).get(&path);
+    if reply.status != 200 || reply.body["data"]["outcome"] != "callback" {
+        return None;
+    }
+    reply.body["data"]["targets"][0]["uri"]
+        .as_str()
+        .map(str::to_owned)
+}
+
+/// An environment with an agent whose calls come back to another one; its API at this node, and the agent.
+fn campaign(node: &Server) -> (Api, String) {
+    let api = node.environment(json!({"name": "acme"}));
+    let number = api.number(DIALED);
+    let source = api.agent("source", "outbound", &[&number], "");
+    let taker = api.agent("taker", "inbound", &[&number], "sip:taker@192.0.2.1");
+    let path = format!("/api/v1/agents/{taker}/callback");
+    assert_eq!(
+        api.post(&path, json!({"source_agent_ids": [source]}))
+            .status,
+        200
+    );
+    (api, source)
+}
+
+/// The contact with this number.
+fn contact(index: u64) -> String {
+    format!("+5511{:09}", 900_000_000 + index)
+}
+
+/// Records calls at a node, one after the other, until told to stop; returns the contacts of which it was
+/// acknowledged.
+fn record(api: &Api, source: &str, first: u64, stop: &AtomicBool) -> Vec<u64> {
+    let mut acknowledged = Vec::new();
+    for index in first.. {
+        if stop.load(Ordering::Relaxed) {
+            break;
+        }
+        let line = format!(
+            "{{\"sid\":\"s{index}\",\"agent_id\":\"{source}\",\"to\":\"{}\",\"from\":\"{DIALED}\"}}\n",
+            contact(index)
+        );
+        match api.batch(&line) {
+            Some(reply) if reply.status == 200 => acknowledged.push(index),
+            // Not confirmed, or the node is gone.
+            Some(reply) => assert_eq!(reply.status, 503, "{}", reply.body),
+            None => break,
+        }
+    }
+    acknowledged
+}
+
+#[test]
+fn what_one_node_takes_is_routed_by_all_and_outlives_killed_nodes_and_servers() {
+    let mut world = World::new(3, "");
+    let mut nodes = ["a", "b", "c"].map(|node| world.start(node));
+    let (api, source) = campaign(&nodes[0]);
+    let token = api.token();
+    // A token made on one node opens the others.
+    for node in &nodes {
+        wait("the token", || {
+            (node.api(token).get("/api/v1/agents").status == 200).then_some(())
+        });
+    }
+    let recorded = nodes[1].api(token).post(
+        "/api/v1/calls",
+        json!({"sid": "first", "agent_id": source, "to": contact(0), "from": DIALED}),
+    );
+    assert_eq!(recorded.status, 201, "{}", recorded.body);
+    for node in &nodes {
+        let found = wait("the call", || target(node, token, &contact(0)));
+        assert_eq!(found, "sip:taker@192.0.2.1");
+    }
+    // A number belongs to one owner, whichever node is asked.
+    let other = nodes[2].environment(json!({"name": "other"}));
+    let taken = other.post("/api/v1/phone-numbers", json!({"number": DIALED}));
+    assert_eq!(
+        (taken.status, &taken.body["code"]),
+        (409, &json!("NUMBER_ALREADY_EXISTS"))
+    );
+
+    let stop = AtomicBool::new(false);
+    let acknowledged: Vec<u64> = thread::scope(|scope| {
+        let (stop, source) = (&stop, source.as_str());
+        let recorders: Vec<_> = nodes
+            .iter()
+            .zip(0..)
+            .map(|(node, index)| {
+                let api = node.api(token);
+                scope.spawn(move || record(&api, source, 1_000_000 * (index + 1), stop))
+            })
+            .collect();
+        let applied = |node: &Server| cluster(node)["stream"]["last_sequence"].as_u64();
+        let grow = |node: &Server| {
+            let before = wait("the stream", || applied(node));
+            wait("more of the log", || {
+                applied(node).filter(|now| *now > before + 10)
+            });
+        };
+        grow(&nodes[0]);
+        let leader = cluster(&nodes[0])["stream"]["leader"].clone();
+        let leader = world.nats.named(leader.as_str().unwrap());
+        world.nats.kill(leader);
+        grow(&nodes[0]);
+        world.nats.restart(leader);
+        // A node: its recorder ends with it.
+        nodes[2].signal("KILL");
+        grow(&nodes[0]);
+        stop.store(true, Ordering::Relaxed);
+        recorders
+            .into_iter()
+            .flat_map(|one| one.join().unwrap())
+            .collect()
+    });
+    eprintln!("{} calls acknowledged", acknowledged.len());
+    let _killed = nodes[2].wait();
+    nodes[2] = world.start("c");
+    // And one that has never been there.
+    let new = world.start("d");
+    for node in nodes.iter().chain([&new]) {
+        for index in &acknowledged {
+            let path = format!("/api/v1/contacts/%2B{}", &contact(*index)[1..]);
+            let found = wait("an acknowledged call", || {
+                let reply = node.api(token).get(&path);
+                (reply.status == 200).then_some(reply.body)
+            });
+            assert_eq!(
+                found["data"]["calls"].as_array().map(Vec::len),
+                Some(1),
+                "{found}"
+            );
+        }
+    }
+    let status = wait("all nodes", || {
+        let status = cluster(&nodes[0]);
+        let nodes = status["nodes"].as_array().unwrap();
+        let is_whole = nodes.len() == 4 && nodes.iter().all(|node| node["state"] == "current");
+        (is_whole && status["agree"] == true).then_some(status)
+    });
+    assert_eq!(status["durability"], json!({"ok": true, "problems": []}));
+    let shown = client(&nodes[1], &nodes[1].admin_token(), &["cluster", "status"]);
+    assert!(
+        shown.success().contains("RINGBACK_ringback"),
+        "{}",
+        shown.stdout
+    );
+    let ready = nodes[0].admin().get("/readyz");
+    assert_eq!(
+        (ready.status, &ready.body["cluster"]),
+        (200, &json!("current"))
+    );
+    for node in &mut nodes {
+        assert_eq!(node.stop().code, Some(0));
+    }
+}
+
+/// Without NATS a node routes what it knows, says so, takes no changes, starts again, and goes on by itself.
+#[test]
+fn a_node_without_nats_routes_and_refuses_changes() {
+    let mut world = World::new(
+        1,
+        "replicas = 1\ninsecure-durability = true\nwrite-wait = 1",
+    );
+    let mut node = world.start("a");
+    let (api, source) = campaign(&node);
+    let token = api.token().to_owned();
+    let call = |api: &Api, index: u64| {
+        let body = json!({"sid": format!("s{index}"), "agent_id": source, "to": contact(index), "from": DIALED});
+        api.post("/api/v1/calls", body)
+    };
+    assert_eq!(call(&api, 1).status, 201);
+    world.nats.kill(0);
+    let refused = call(&api, 2);
+    assert_eq!(
+        (refused.status, &refused.body["code"]),
+        (503, &json!("CLUSTER_UNAVAILABLE"))
+    );
+    assert!(target(&node, &token, &contact(1)).is_some());
+    let unreachable = |node: &Server| {
+        wait("to be unreachable", || {
+            let ready = node.admin().get("/readyz");
+            (ready.body["cluster"] == "unreachable").then_some(ready)
+        })
+    };
+    assert_eq!(unreachable(&node).status, 200);
+    assert_eq!(node.stop().code, Some(0));
+    node = world.start("a");
+    assert_eq!(unreachable(&node).status, 200);
+    assert!(target(&node, &token, &contact(1)).is_some());
+    world.nats.restart(0);
+    let api = node.api(&token);
+    wait("the log", || (call(&api, 3).status == 201).then_some(()));
+    assert!(target(&node, &token, &contact(3)).is_some());
+    assert_eq!(node.stop().code, Some(0));
+    // Without a cluster the data belong to the server alone, and to no cluster any more.
+    let data = world.scratch.path().join("a");
+    let mut alone = ServerBuilder::new(BINARY).data_dir(&data).start();
+    assert!(target(&alone, &token, &contact(1)).is_some());
+    assert_eq!(alone.stop().code, Some(0));
+    let refused = world
+        .node("a")
+        .try_start()
+        .expect_err("it has data of its own");
+    assert_eq!(refused.code, Some(78));
+    assert!(
+        refused.stderr.contains("DATA_NOT_OF_THIS_CLUSTER"),
+        "{}",
+        refused.stderr
+    );
+}
+
+/// The first start of a node needs the cluster, and says what it lacks.
+#[test]
+fn a_new_node_is_refused_where_it_could_lose_something() {
+    let world = World::new(1, "replicas = 1");
+    let refused = world.node("a").try_start().expect_err("one server");
+    assert_eq!(refused.code, Some(78));
+    assert!(refused.stderr.contains("1 replicas"), "{}", refused.stderr);
+    let config = world.scratch.path().join("ringback.toml");
+    fs::write(&config, world.config("a")).unwrap();
+    let check = |config: &Path| ringback(&["check-config", config.to_str().unwrap()]);
+    assert_eq!(check(&config).code, Some(0));
+    fs::set_permissions(
+        world.scratch.path().join("secret"),
+        fs::Permissions::from_mode(0o644),
+    )
+    .unwrap();
+    let refused = check(&config);
+    assert_eq!(refused.code, Some(78));
+    assert!(
+        refused.stderr.contains("cluster.secret-file"),
+        "{}",
+        refused.stderr
+    );
+}
+
+/// The number that is dialed.
+const DIALED: &str = "+551130000000";
+
+/// How long anything may take.
+const LIMIT: Duration = Duration::from_secs(60);
