@@ -437,7 +437,8 @@ impl World {
             }
         }
         if facts.is_empty() {
-            return;
+            // Nothing is under way, so what waits behind them is not waited for.
+            return self.work(node);
         }
         let position = running.applied.place.sequence;
         let id = running.replica.append(now, position, &write(&facts));
