@@ -199,9 +199,20 @@ impl Durability {
         }
     }
 
-    /// Takes what was found at the monitoring ports.
+    /// Takes what was found at the monitoring ports. A server that is away acknowledges nothing: what it said last
+    /// counts until it can be read again.
     pub(super) fn read_servers(&mut self, found: Vec<Monitored>) {
-        self.servers = Some(found);
+        let before = self.servers.take().unwrap_or_default();
+        let latest = |server: Monitored| {
+            if server.found.is_ok() {
+                return server;
+            }
+            let known = before
+                .iter()
+                .find(|known| known.address == server.address && known.found.is_ok());
+            known.cloned().unwrap_or(server)
+        };
+        self.servers = Some(found.into_iter().map(latest).collect());
     }
 }
 
@@ -319,6 +330,30 @@ mod tests {
             found: Err("cannot be read".to_owned()),
         };
         assert!(problems(vec![away]).contains("http://c: cannot be read"));
+    }
+
+    #[test]
+    fn a_server_that_is_away_counts_by_what_it_said_last() {
+        let away = |name: &str| Monitored {
+            address: format!("http://{name}"),
+            found: Err("cannot be read".to_owned()),
+        };
+        let mut durability = checked(vec![
+            server("a", "2.15.1", true),
+            server("b", "2.15.1", true),
+        ]);
+        for _ in 0..2 {
+            durability.read_servers(vec![server("a", "2.15.1", true), away("b")]);
+            assert!(!durability.forbids_writes());
+        }
+        durability.read_servers(vec![
+            server("a", "2.15.1", true),
+            server("b", "2.15.1", false),
+        ]);
+        assert!(durability.forbids_writes());
+        durability.read_servers(vec![server("a", "2.15.1", true), away("b")]);
+        assert!(durability.forbids_writes());
+        assert!(checked(vec![server("a", "2.15.1", true), away("b")]).forbids_writes());
     }
 
     #[test]
