@@ -67,7 +67,7 @@ impl Bundler<'_> {
             "css" => ("text/css; charset=utf-8", stripped_style(text)),
             _ => ("image/svg+xml", text.to_owned()),
         };
-        let name = format!("{stem}.{}.{extension}", hash(&text, 5));
+        let name = format!("{stem}.{}.{extension}", hash(&text, 10));
         self.files.push(file(name.clone(), content_type, text));
         let (_, entry) = self.named.iter_mut().find(|(named, _)| *named == path)?;
         *entry = Some(name.clone());
@@ -183,17 +183,12 @@ fn specifiers_behind<'t>(text: &'t str, word: &'t str) -> impl Iterator<Item = R
 /// A script without what is for its readers: comments on lines of their own, and indentation.
 fn stripped_script(path: &str, text: &str) -> String {
     let is_ours = path.starts_with("web/");
-    let lines = text.lines().filter_map(|line| {
-        let begun = line.trim_start();
-        let is_comment = begun.starts_with("//") && (is_ours || begun.starts_with(SOURCE_MAP));
-        let kept = if is_ours { begun } else { line };
+    ended(text.lines().filter_map(|line| {
+        let kept = if is_ours { line.trim_start() } else { line };
+        let is_comment = is_ours && kept.starts_with("//");
         let kept = kept.split_once(SOURCE_MAP).map_or(kept, |(code, _)| code);
-        (!is_comment && !kept.is_empty()).then_some(kept)
-    });
-    lines.fold(String::new(), |mut script, line| {
-        script.extend([line, "\n"]);
-        script
-    })
+        (!is_comment).then_some(kept)
+    }))
 }
 
 /// A style sheet without comments and indentation.
@@ -205,12 +200,15 @@ fn stripped_style(text: &str) -> String {
         rest = behind.split_once("*/").map_or("", |(_, after)| after);
     }
     style.push_str(rest);
-    let lines = style.lines().map(str::trim_start);
-    let lines = lines.filter(|line| !line.is_empty());
-    lines.fold(String::new(), |mut style, line| {
-        style.extend([line, "\n"]);
-        style
-    })
+    ended(style.lines().map(str::trim_start))
+}
+
+/// The lines that are not empty, each with its end.
+fn ended<'t>(lines: impl Iterator<Item = &'t str>) -> String {
+    lines
+        .filter(|line| !line.is_empty())
+        .flat_map(|line| [line, "\n"])
+        .collect()
 }
 
 /// A file with this content.
@@ -221,23 +219,17 @@ fn file(name: String, content_type: &'static str, plain: String) -> File {
     File {
         name,
         content_type,
-        etag: format!("\"{}\"", hash(&plain, 10)),
+        etag: format!("\"{}\"", hash(&plain, 20)),
         gzip: encoder.finish().unwrap_or_default(),
         plain,
     }
 }
 
-/// The first bytes of a hash of a text, in hexadecimal digits.
-fn hash(text: &str, bytes: usize) -> String {
-    let digest = Sha256::digest(text);
-    digest
-        .iter()
-        .take(bytes)
-        .fold(String::new(), |mut digits, byte| {
-            // Writing to a string cannot fail.
-            let _infallible = write!(digits, "{byte:02x}");
-            digits
-        })
+/// The first hexadecimal digits of a hash of a text.
+fn hash(text: &str, digits: usize) -> String {
+    let mut hash = format!("{:x}", Sha256::digest(text));
+    hash.truncate(digits);
+    hash
 }
 
 /// Where the files are served.
