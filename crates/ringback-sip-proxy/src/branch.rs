@@ -103,6 +103,17 @@ impl Branch {
         };
     }
 
+    /// Nobody is there: the INVITE is not sent again, but a late reply is still taken. False: a reply came already.
+    pub(crate) fn fall_silent(&mut self, settings: &Settings) -> bool {
+        let is_calling = matches!(self.state, State::Calling { .. });
+        if is_calling {
+            self.state = State::Silent {
+                ends: self.started_at + settings.patience(),
+            };
+        }
+        is_calling
+    }
+
     /// The CANCEL is sent now.
     pub(crate) fn cancel(&mut self, now: Duration, settings: &Settings) {
         let is_stream = self.hop.transport.is_stream();
@@ -144,10 +155,9 @@ impl Branch {
 
     /// What is to be done by now.
     pub(crate) fn timeout(&mut self, now: Duration, settings: &Settings) -> Act {
-        let ends_by_b = self.started_at + settings.patience();
         match &mut self.state {
             State::Calling { silent_at, .. } if now >= *silent_at => {
-                self.state = State::Silent { ends: ends_by_b };
+                self.fall_silent(settings);
                 return Act::GiveUp;
             }
             State::Calling { again, .. } => {

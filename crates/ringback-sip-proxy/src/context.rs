@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use ringback_sip_proto::check::{Request, Role, Verdict, check};
 use ringback_sip_proto::message::Framing;
-use ringback_sip_proto::{Message, Origin, Responder};
+use ringback_sip_proto::{Message, Origin, Responder, Transport};
 
 use crate::best::{Best, Gathered};
 use crate::branch::{Act, Branch, State};
@@ -213,6 +213,27 @@ impl Context {
         self.settle(index, &outcome, work);
     }
 
+    /// Nobody is at this address: what waits there for a first reply goes to the next target, if one follows that
+    /// may be up.
+    pub(crate) fn gone(&mut self, way: (Transport, SocketAddr), work: &mut Work<'_>) {
+        let Some(index) = self.branches.len().checked_sub(1) else {
+            return;
+        };
+        let another_follows = self.another_follows(|hop| (hop.transport, hop.address) != way);
+        let Some(branch) = self.branches.get_mut(index) else {
+            return;
+        };
+        let is_there = (branch.hop.transport, branch.hop.address) == way;
+        if is_there && another_follows && branch.fall_silent(work.settings) {
+            let outcome = Outcome {
+                status: 503,
+                reply: None,
+                cause: Cause::Refused,
+            };
+            self.settle(index, &outcome, work);
+        }
+    }
+
     /// Does what is due.
     pub(crate) fn timeout(&mut self, work: &mut Work<'_>) {
         if self.server.timeout(work.now, work.settings) == ServerAct::Resend {
@@ -332,6 +353,13 @@ impl Context {
         }
     }
 
+    /// Whether another target is left that may be up, and whose way fits.
+    fn another_follows(&self, fits: impl Fn(&Hop) -> bool) -> bool {
+        let others = self.plan.targets.get(self.next_target..);
+        let mut others = others.unwrap_or_default().iter();
+        others.any(|target| !target.is_down && target.hop.as_deref().is_some_and(&fits))
+    }
+
     /// A provisional reply (§16.7 steps 2 and 5).
     fn provisional(
         &mut self,
@@ -340,11 +368,7 @@ impl Context {
         message: &Message<'_>,
         work: &mut Work<'_>,
     ) -> bool {
-        let others = self.plan.targets.get(self.next_target..);
-        let another_follows = others
-            .unwrap_or_default()
-            .iter()
-            .any(|target| !target.is_down && target.hop.is_some());
+        let another_follows = self.another_follows(|_| true);
         let Some(branch) = self.branches.get_mut(index) else {
             return false;
         };

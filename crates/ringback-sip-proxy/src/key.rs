@@ -174,6 +174,14 @@ impl std::fmt::Debug for Keys {
 }
 
 impl BranchName {
+    /// The branch in the top `Via` of a request of ours, of which there may be only the beginning.
+    #[must_use]
+    pub fn of_request(beginning: &[u8]) -> Option<Self> {
+        let mut windows = beginning.windows(PREFIX.len());
+        let start = windows.position(|window| window == PREFIX)?;
+        Self::parse(beginning.get(start..start + LENGTH)?)
+    }
+
     /// Reads a branch of ours.
     #[must_use]
     pub fn parse(text: &[u8]) -> Option<Self> {
@@ -243,6 +251,9 @@ pub(crate) const STATELESS: &[u8] = b"z9hG4bKs";
 /// What a branch of ours starts with.
 const PREFIX: &[u8] = b"z9hG4bKf";
 
+/// How long a branch of ours is.
+const LENGTH: usize = PREFIX.len() + 4 + 16 + 1 + 16;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -266,6 +277,18 @@ mod tests {
         ] {
             assert_eq!(BranchName::parse(other), None);
         }
+    }
+
+    #[test]
+    fn the_branch_of_a_request_is_found_if_there_is_enough_of_it() {
+        let request = b"INVITE sip:a@b SIP/2.0\r\nVia: SIP/2.0/UDP c;branch=z9hG4bKf01a70123456789abcdef.000000000000002a;rport\r\n";
+        let whole = BranchName::of_request(request).unwrap();
+        assert_eq!((whole.worker, whole.loop_hash), (0x1a7, 42));
+        for length in 0..request.len() {
+            let found = BranchName::of_request(&request[..length]);
+            assert!(found.is_none_or(|found| found == whole), "{length}");
+        }
+        assert_eq!(BranchName::of_request(b"SIP/2.0 302 Moved\r\n\r\n"), None);
     }
 
     #[test]

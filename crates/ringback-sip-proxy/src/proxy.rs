@@ -2,11 +2,12 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use ringback_sip_proto::check::Request;
 use ringback_sip_proto::rsip::Method;
-use ringback_sip_proto::{Message, Origin, Responder};
+use ringback_sip_proto::{Message, Origin, Responder, Transport};
 
 use crate::context::{Context, Work};
 use crate::deadlines::{Deadline, Deadlines};
@@ -253,6 +254,14 @@ impl Proxy {
             self.work(now, slot, |context, work| {
                 context.failed(usize::from(index), cause, work);
             });
+        }
+    }
+
+    /// Nobody is at this address: INVITEs that wait there for a first reply go to the next target at once.
+    pub fn gone(&mut self, now: Duration, way: (Transport, SocketAddr)) {
+        for slot in 0..self.slots.len() {
+            let slot = u32::try_from(slot).unwrap_or(u32::MAX);
+            self.work(now, slot, |context, work| context.gone(way, work));
         }
     }
 

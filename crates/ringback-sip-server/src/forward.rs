@@ -99,6 +99,13 @@ impl Forward {
         }
     }
 
+    /// Hands something to every thread that owns calls.
+    pub(crate) fn hand_to_all(&self, handed: impl Fn() -> Handed) {
+        for inbox in &self.inboxes {
+            inbox.put(handed());
+        }
+    }
+
     /// The thread that owns the calls of connections with this Call-ID.
     pub(crate) fn owner(&self, call_id: &[u8]) -> u16 {
         let hash = self.hasher.hash_one(call_id);

@@ -5,3 +5,4 @@ pub(crate) mod hep;
 pub(crate) mod service;
 pub(crate) mod stream;
 pub(crate) mod udp;
+pub(crate) mod undelivered;

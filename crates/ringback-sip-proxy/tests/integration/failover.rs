@@ -87,6 +87,29 @@ fn a_target_that_refuses_the_connection_makes_room_for_the_next_one() {
 }
 
 #[test]
+fn what_waits_at_an_address_where_nobody_is_goes_to_the_next_target_at_once() {
+    let mut bench = Bench::new(2);
+    bench.call();
+    let first = bench.take("INVITE");
+    bench.sent.clear();
+    bench.gone(&target(2));
+    assert!(bench.sent.is_empty(), "another target");
+    bench.gone(&target(1));
+    assert_eq!(bench.short(), ["T2 INVITE"]);
+    assert_eq!(attempts(&bench), [(0, None, Some(Cause::Refused))]);
+    // It was there after all: its call must not go on without anybody.
+    bench.reply(&first, "180 Ringing");
+    assert_eq!(bench.short(), ["T1 CANCEL"]);
+    // The last target may come back.
+    bench.gone(&target(2));
+    assert!(bench.sent.is_empty());
+    let mut bench = Bench::new(2);
+    bench.ringing();
+    bench.gone(&target(1));
+    assert!(bench.sent.is_empty(), "a call that rings is not disturbed");
+}
+
+#[test]
 fn a_target_without_an_address_counts_as_a_503() {
     let mut bench = Bench::new(3);
     bench.plan.targets[0].hop = None;

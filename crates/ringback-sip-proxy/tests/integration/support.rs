@@ -137,6 +137,13 @@ impl Bench {
         self.drain();
     }
 
+    /// Nobody is at the address of a target.
+    pub(crate) fn gone(&mut self, target: &Target) {
+        let hop = target.hop.as_deref().unwrap();
+        self.proxy.gone(self.now, (hop.transport, hop.address));
+        self.drain();
+    }
+
     /// Lets this many milliseconds pass.
     pub(crate) fn wait(&mut self, milliseconds: u64) {
         let end = self.now + Duration::from_millis(milliseconds);

@@ -19,25 +19,34 @@ pub(crate) struct Health {
 }
 
 impl Health {
-    /// Notes how an attempt went; a target that is down now is passed over for `hold_down`.
-    pub(crate) fn note(&self, attempt: &Attempt, now: Duration, hold_down: Duration) {
-        let Some(way) = attempt.way else { return };
+    /// Notes how an attempt went; a target that is down now is passed over for `hold_down`. Gives the way of a
+    /// target that was up so far and has refused the call: whatever waits there waits in vain.
+    pub(crate) fn note(
+        &self,
+        attempt: &Attempt,
+        now: Duration,
+        hold_down: Duration,
+    ) -> Option<(Transport, SocketAddr)> {
+        let way = attempt.way?;
         if attempt.first_reply.is_some() {
             if !self.down.is_empty() && self.down.remove(&way).is_some() {
                 tracing::info!(target = %way.1, "a target replies again");
             }
-            return;
+            return None;
         }
         let is_down = matches!(attempt.cause, Some(Cause::Timeout | Cause::Refused));
         if !is_down || hold_down.is_zero() {
-            return;
+            return None;
         }
         if self.down.len() >= MOST_DOWN {
             self.down.retain(|_, until| *until > now);
         }
-        if self.down.insert(way, now + hold_down).is_none() {
+        let before = self.down.insert(way, now + hold_down);
+        let was_up = before.is_none_or(|until| until <= now);
+        if was_up {
             tracing::warn!(target = %way.1, cause = ?attempt.cause, "a target gave no reply: it is passed over for a while");
         }
+        (was_up && attempt.cause == Some(Cause::Refused)).then_some(way)
     }
 
     /// Passes over the targets that are down; if all of them are, they are tried all the same.

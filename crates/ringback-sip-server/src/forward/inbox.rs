@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use parking_lot::Mutex;
-use ringback_sip_proto::Origin;
+use ringback_sip_proto::{Origin, Transport};
 use ringback_sip_proxy::{Cause, Plan};
 
 use crate::outbox::LocalAddress;
@@ -46,6 +46,8 @@ pub(crate) enum Handed {
     Reply(Box<[u8]>),
     /// A message of this branch could not be sent.
     Failed(u64, Cause),
+    /// Nobody is at this address any more.
+    Gone((Transport, SocketAddr)),
 }
 
 /// How a request came.

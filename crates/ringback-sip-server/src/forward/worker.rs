@@ -11,7 +11,7 @@ use ringback_sip_proto::message::Framing;
 use ringback_sip_proto::rsip::Method;
 use ringback_sip_proto::{Message, Origin, Responder, Transport};
 use ringback_sip_proxy::{
-    Arrived, Attempt, Event, Invited, Keys, Output, Plan, Proxy, Taken, Transmit, Way,
+    Arrived, Attempt, Cause, Event, Invited, Keys, Output, Plan, Proxy, Taken, Transmit, Way,
 };
 
 use crate::admission::gate::Gate;
@@ -24,6 +24,7 @@ use crate::redirect::effect::{Effect, Outcome};
 use crate::redirect::read::sighting;
 use crate::redirect::{Call, Received, Snapshot};
 use crate::shared::Shared;
+use crate::transport::undelivered;
 
 /// The proxy of one UDP thread.
 pub(crate) struct Forwarding<P> {
@@ -148,6 +149,19 @@ impl<P: Program> Forwarding<P> {
         self.proxy.begin(now.uptime, arrived, invited, plan);
     }
 
+    /// Takes what the system heard of requests that did not arrive at their target.
+    pub(crate) fn undelivered(&mut self, socket: &UdpSocket) {
+        let now = self.shared.now();
+        undelivered::for_each_branch(socket, |branch| {
+            if usize::from(branch.worker) == self.thread {
+                self.proxy.failed(now.uptime, branch.id, Cause::Refused);
+            } else {
+                let handed = Handed::Failed(branch.id, Cause::Refused);
+                self.shared.forward.hand(branch.worker, handed);
+            }
+        });
+    }
+
     /// Does what is due and what was handed over, and puts what is to be sent into the outbox of the thread.
     pub(crate) fn turn(&mut self, policy: &Policy, out: &mut Outbox) {
         let shared = Arc::clone(&self.shared);
@@ -225,6 +239,7 @@ impl<P: Program> Forwarding<P> {
                 self.reply(now, &bytes);
             }
             Handed::Failed(branch, cause) => self.proxy.failed(now.uptime, branch, cause),
+            Handed::Gone(way) => self.proxy.gone(now.uptime, way),
         }
     }
 
@@ -313,7 +328,10 @@ impl<P: Program> Forwarding<P> {
                 Output::Event(event) => {
                     if let Event::Attempt(attempt) = &event {
                         let hold_down = policy.forward.hold_down;
-                        shared.forward.health.note(attempt, now.uptime, hold_down);
+                        let gone = shared.forward.health.note(attempt, now.uptime, hold_down);
+                        if let Some(way) = gone {
+                            shared.forward.hand_to_all(|| Handed::Gone(way));
+                        }
                     }
                     count(&shared, event);
                 }
@@ -349,8 +367,7 @@ impl<P: Program> Forwarding<P> {
             return;
         }
         for branch in unsent {
-            let cause = ringback_sip_proxy::Cause::Transport;
-            self.proxy.failed(now.uptime, branch, cause);
+            self.proxy.failed(now.uptime, branch, Cause::Transport);
         }
         self.flush(now, policy, out);
     }
@@ -443,7 +460,8 @@ pub(super) fn send_by<P>(
     let socket = sockets
         .get(thread)
         .ok_or(std::io::ErrorKind::AddrNotAvailable)?;
-    socket.send_to(transmit.bytes, transmit.address)
+    let sent = undelivered::send(socket, transmit.bytes, transmit.address)?;
+    Ok(sent)
 }
 
 /// Learns from the final reply that goes up: how an outbound call ended, and that a callback was answered.

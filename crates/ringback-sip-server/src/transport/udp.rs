@@ -36,6 +36,7 @@ use crate::redirect::resolve::resolve;
 use crate::redirect::warm::warm;
 use crate::redirect::{Call, Read, Received, Snapshot, WorkerContext};
 use crate::shared::Shared;
+use crate::transport::undelivered;
 
 /// Opens a UDP socket; with `shared`, several sockets may listen on one address.
 pub(crate) fn bind(address: SocketAddr, shared: bool) -> io::Result<UdpSocket> {
@@ -141,6 +142,11 @@ impl<P: Program> Worker<P> {
         let mut received = ArrayVec::new();
         let counters = self.shared.metrics.shard(self.shard);
         let mut forwarding = Forwarding::new(&self.shared, self.shard);
+        if forwarding.is_some()
+            && let Err(error) = undelivered::watch(&self.socket)
+        {
+            tracing::warn!(%error, "a target that is gone is noticed by its silence alone");
+        }
         let mut quiet = Quiet::default();
         while !self.stopping.load(Ordering::Relaxed) {
             let lifts_in = quiet.left(pressure.deadline());
@@ -157,7 +163,7 @@ impl<P: Program> Worker<P> {
                     if quiet.is_over(lifts_in, wait) {
                         self.lift(&mut pressure);
                     }
-                    self.turn(forwarding.as_mut(), &mut sender);
+                    self.turn(forwarding.as_mut(), receiver.has_undelivered, &mut sender);
                     continue;
                 }
                 Ok(()) => {}
@@ -187,7 +193,7 @@ impl<P: Program> Worker<P> {
                 plans = PlanCache::default();
             }
             if forwarding.is_some() {
-                self.turn(forwarding.as_mut(), &mut sender);
+                self.turn(forwarding.as_mut(), receiver.has_undelivered, &mut sender);
             } else {
                 self.flush(&mut sender);
             }
@@ -201,12 +207,22 @@ impl<P: Program> Worker<P> {
     }
 
     /// Does what is due for forwarded calls, and sends everything.
-    fn turn(&self, forwarding: Option<&mut Forwarding<P>>, sender: &mut Sender) {
+    fn turn(
+        &self,
+        forwarding: Option<&mut Forwarding<P>>,
+        has_undelivered: bool,
+        sender: &mut Sender,
+    ) {
         let Some(forwarding) = forwarding else {
             return;
         };
         let policy = self.shared.policy.load();
-        let turn = AssertUnwindSafe(|| forwarding.turn(&policy, &mut sender.outbox));
+        let turn = AssertUnwindSafe(|| {
+            if has_undelivered {
+                forwarding.undelivered(&self.socket);
+            }
+            forwarding.turn(&policy, &mut sender.outbox);
+        });
         if catch_unwind(turn).is_err() {
             let counters = self.shared.metrics.shard(self.shard);
             counters.dropped(Dropped::Internal);
@@ -397,6 +413,8 @@ struct Receiver {
     headers: MultiHeaders<SockaddrStorage>,
     /// How many datagrams to request: if few arrive at a time, a short list is cheaper.
     wanted: usize,
+    /// Whether the system told, when the thread last waited, that something had not arrived.
+    has_undelivered: bool,
 }
 
 impl Receiver {
@@ -411,6 +429,7 @@ impl Receiver {
             room: vec![0; BATCH * STRIDE],
             headers: MultiHeaders::preallocate(BATCH, Some(control)),
             wanted: BATCH,
+            has_undelivered: false,
         }
     }
 
@@ -432,8 +451,10 @@ impl Receiver {
             sources.push(socket);
             sources.extend(bell.map(|bell| PollFd::new(bell, PollFlags::POLLIN)));
             poll(&mut sources, timeout)?;
-            let arrived = sources.first().and_then(PollFd::any);
-            if arrived != Some(true) {
+            let told = sources.first().and_then(PollFd::revents);
+            let told = told.unwrap_or(PollFlags::empty());
+            self.has_undelivered = told.contains(PollFlags::POLLERR);
+            if told.is_empty() {
                 return Ok(());
             }
         }
@@ -444,10 +465,15 @@ impl Receiver {
             MsgFlags::MSG_WAITFORONE
         };
         // Listing every buffer takes longer than receiving one datagram.
-        if self.wanted == 1 {
+        let result = if self.wanted == 1 {
             self.receive_up_to::<1>(socket, flags, received)
         } else {
             self.receive_up_to::<BATCH>(socket, flags, received)
+        };
+        if self.has_undelivered {
+            undelivered::received(result)
+        } else {
+            result
         }
     }
 
@@ -560,8 +586,7 @@ impl Sender {
         let failed = match packets.as_slice() {
             [] => 0,
             [only] if only.local.is_none() => {
-                let sent = socket.send_to(only.bytes(buffer), only.destination);
-                match sent {
+                match undelivered::send(socket, only.bytes(buffer), only.destination) {
                     Ok(_) => 0,
                     Err(error) => {
                         tracing::debug!(%error, "a reply was not sent");
@@ -606,7 +631,7 @@ fn send_alike(
             at += count.max(1);
             continue;
         }
-        match send_cut(socket, buffer, alike, headers) {
+        match undelivered::repeated(|| send_cut(socket, buffer, alike, headers)) {
             Ok(_) => {
                 packets.drain(at..at + count);
             }
@@ -631,7 +656,7 @@ fn send_rest(
         let alike = rest.iter().take_while(|next| next.local == first.local);
         let length = alike.count();
         let run = rest.get(..length).unwrap_or_default();
-        let sent = match send_whole(socket, buffer, run, headers) {
+        let sent = match undelivered::repeated(|| send_whole(socket, buffer, run, headers)) {
             Ok(sent) => sent,
             Err(Errno::EINTR) => 0,
             Err(error) => {

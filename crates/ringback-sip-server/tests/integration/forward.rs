@@ -425,6 +425,23 @@ fn a_refused_connection_leads_to_the_next_target_at_once() {
     assert_eq!(metric(&server, "failovers_total{cause=\"refused\"}"), 1);
 }
 
+// Such a target was noticed by its silence alone, and each call waited for its reply timeout.
+#[test]
+fn a_closed_port_leads_to_the_next_target_at_once_and_is_passed_over() {
+    let closed = Agent::new().uri();
+    let agent = Agent::new();
+    let server = start("[forward]\nreply-timeout = 60", &[closed, agent.uri()]);
+    for number in 0..16 {
+        let client = server.client();
+        client.send(invite(OURS, CONTACT, &format!("closed-{number}")));
+        let asked = agent.expect("INVITE");
+        agent.reply(&asked, "200 OK");
+        wait_for(&client, 200);
+    }
+    assert_eq!(metric(&server, "targets_down"), 1);
+    assert_eq!(metric(&server, "failovers_total{cause=\"refused\"}"), 1);
+}
+
 #[test]
 fn when_the_server_stops_what_rings_is_answered() {
     let agent = Agent::new();
