@@ -151,7 +151,9 @@ fn best_encoding(headers: &HeaderMap) -> Encoding {
         let any = named.iter().find(|(name, _)| *name == "*");
         by_name.or(any).is_some_and(|(_, taken)| *taken)
     };
-    if takes("gzip") {
+    if takes("br") {
+        Encoding::Brotli
+    } else if takes("gzip") {
         Encoding::Gzip
     } else {
         Encoding::Identity
@@ -165,11 +167,12 @@ mod tests {
     #[test]
     fn the_smallest_encoding_that_is_taken_is_chosen() {
         for (accepted, expected) in [
-            ("gzip, deflate, br, zstd", Encoding::Gzip),
-            ("gzip;q=0, *", Encoding::Identity),
-            ("*", Encoding::Gzip),
+            ("gzip, deflate, br, zstd", Encoding::Brotli),
+            ("gzip, deflate", Encoding::Gzip),
+            ("gzip;q=0, br;q=0, *", Encoding::Identity),
+            ("*", Encoding::Brotli),
             ("br;q=0, *;q=0.1", Encoding::Gzip),
-            ("br", Encoding::Identity),
+            ("br;q=0, gzip;q=0.5", Encoding::Gzip),
             ("identity", Encoding::Identity),
             ("", Encoding::Identity),
         ] {

@@ -1,11 +1,9 @@
 //! Makes what is sent of the sources: files named by their content, with these names in their imports.
 
 use std::fmt::Write as _;
-use std::io::Write as _;
 use std::ops::Range;
+use std::sync::OnceLock;
 
-use flate2::Compression;
-use flate2::write::GzEncoder;
 use sha2::{Digest, Sha256};
 
 use crate::File;
@@ -213,15 +211,13 @@ fn ended<'t>(lines: impl Iterator<Item = &'t str>) -> String {
 
 /// A file with this content.
 fn file(name: String, content_type: &'static str, plain: String) -> File {
-    let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
-    // Writing to memory cannot fail.
-    let _infallible = encoder.write_all(plain.as_bytes());
     File {
         name,
         content_type,
         etag: format!("\"{}\"", hash(&plain, 20)),
-        gzip: encoder.finish().unwrap_or_default(),
         plain,
+        gzip: OnceLock::new(),
+        brotli: OnceLock::new(),
     }
 }
 
