@@ -105,7 +105,7 @@ pub fn file(name: &str) -> Option<&'static File> {
 }
 
 /// The views, each at a path of its own below `/console/`.
-pub const VIEWS: [&str; 8] = [
+pub const VIEWS: [&str; 9] = [
     "find",
     "explain",
     "problems",
@@ -113,6 +113,7 @@ pub const VIEWS: [&str; 8] = [
     "manage",
     "contact",
     "statistics",
+    "audit",
     "node",
 ];
 

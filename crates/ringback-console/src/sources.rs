@@ -11,9 +11,10 @@ macro_rules! embed {
 }
 
 /// Every source, the page first.
-pub(crate) const SOURCES: [Source; 23] = embed![
+pub(crate) const SOURCES: [Source; 24] = embed![
     "web/index.html",
     "web/app.js",
+    "web/audit.js",
     "web/contact.js",
     "web/en.js",
     "web/explain.js",

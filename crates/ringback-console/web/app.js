@@ -14,10 +14,11 @@ const views = {
   manage: () => import("./manage.js"),
   contact: () => import("./contact.js"),
   statistics: () => import("./statistics.js"),
+  audit: () => import("./audit.js"),
   node: () => import("./node.js"),
 };
-// Views that show an environment: the administrator chooses one first.
-const ofEnvironment = (view) => view !== "node" && !(view === "manage" && ["environments", "tokens"].includes(place.value.params.section));
+// Views that show an environment: the administrator chooses one first. Without one, the audit is of all of them.
+const ofEnvironment = (view) => !["node", "audit"].includes(view) && !(view === "manage" && ["environments", "tokens"].includes(place.value.params.section));
 
 function Controls() {
   return html`<div class="controls">

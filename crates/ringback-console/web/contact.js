@@ -2,7 +2,7 @@
 import { useState } from "preact/hooks";
 import { useSignal } from "@preact/signals";
 import { ask, go, link, place, query, t, word } from "./state.js";
-import { Alert, Confirm, Empty, Field, Name, NumberText, Page, Time, html, useAnswer } from "./ui.js";
+import { AgentName, Alert, Confirm, Empty, Field, Name, NumberText, Page, Time, html, useAnswer } from "./ui.js";
 
 export default function Contact() {
   const { number } = place.value.params;
@@ -37,10 +37,4 @@ export default function Contact() {
       <${Confirm} open=${asking.value} title=${t("contact.erase")} text=${t("contact.erase.text", { number: answer.data.number })} action=${t("contact.erase.action", { number: answer.data.number })}
         check=${answer.data.number.slice(-4)} onYes=${erase} onNo=${() => { asking.value = false; }} />`}
     ${recent.answer?.data.length > 0 && html`<section><h2>${t("contact.decisions")}</h2><ul class="plain">${recent.answer.data.map((decision) => html`<li><a href=${link("explain", { call_id: decision.sid, at: decision.at })}><${Time} at=${decision.at} /></a> · ${word("outcome", decision.outcome)} · ${word("reason", decision.reason)}</li>`)}</ul></section>`}<//>`;
-}
-
-// The name of an agent, once it is known.
-function AgentName({ id }) {
-  const { answer } = useAnswer(`/agents/${id}`);
-  return html`<${Name}>${answer?.data.name ?? id}<//>`;
 }

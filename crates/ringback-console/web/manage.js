@@ -116,7 +116,7 @@ function Agent({ id }) {
   return html`<section><h2><${Name}>${agent.name}<//> <span class="tag ${agent.current_status}">${word("agent_status", agent.current_status)}</span></h2>
       <p>${word("direction", agent.direction)} · ${t("created")} <${Time} at=${agent.created_at} /></p>
       <p class="buttons"><button onClick=${() => change(`/agents/${id}/${published ? "unpublish" : "publish"}`, "POST")}>${t(published ? "agent.unpublish" : "agent.publish")}</button>
-      <a class="button" href=${link("find", { agent: id })}>${t("agent.decisions")}</a>
+      <a class="button" href=${link("find", { agent: id })}>${t("agent.decisions")}</a> <a class="button" href=${link("audit", { object: id })}>${t("audit.history")}</a>
       <${Remove} label=${t("agent.delete")} text=${t("agent.delete.text", { name: agent.name })} path=${`/agents/${id}`} after=${() => go(link("manage", { section: "agents" }))} /></p><${Alert} failure=${refused} /></section>
     <h2>${t("agent.edit")}</h2>${said && html`<p role="status" class="done">${said}</p>`}<${AgentForm} key=${agent.updated_at} agent=${agent} done=${() => { say(t("saved")); again(); }} />
     ${agent.direction === "inbound" && role.answer && html`<h2>${t("role.title")}</h2><p>${t("role.about")}</p><${RoleForm} key=${JSON.stringify(config)} agent=${agent} role=${config} again=${role.again} />`}`;
@@ -152,7 +152,7 @@ function NumberDetail({ id, number, again }) {
     <form class="edit" onSubmit=${(event) => { event.preventDefault(); change(`/phone-numbers/${id}`, "PATCH", { default_agent_id: new FormData(event.target).get("agent") || null }); }}>
       <${Field} label=${t("number.default")} hint=${t("number.default.hint")}><select name="agent"><option value="">${t("number.first")}</option>${inbound.map((agent) => html`<option value=${agent.id} selected=${agent.id === number.default_agent_id}>${agent.name.slice(0, 80)}</option>`)}</select><//>
       <p class="buttons"><button class="primary" disabled=${busy}>${t("save")}</button></p></form><${Alert} failure=${failure} />${said && html`<p role="status" class="done">${said}</p>`}
-    <p class="buttons"><a class="button" href=${link("find", { number: number.number.slice(1) })}>${t("number.decisions")}</a>
+    <p class="buttons"><a class="button" href=${link("find", { number: number.number.slice(1) })}>${t("number.decisions")}</a> <a class="button" href=${link("audit", { object: id })}>${t("audit.history")}</a>
     <${Remove} label=${t("number.delete")} text=${t("number.delete.text", { number: number.number })} path=${`/phone-numbers/${id}`} after=${() => go(link("manage", { section: "numbers" }))} /></p></section>`;
 }
 

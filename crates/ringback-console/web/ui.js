@@ -3,7 +3,7 @@ import { h } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
 import { useSignal } from "@preact/signals";
 import htm from "htm";
-import { arrival, ask, explainFailure, link, place, showTime, t, word } from "./state.js";
+import { arrival, ask, explainFailure, link, place, session, showTime, t, word } from "./state.js";
 
 export const html = htm.bind(h);
 
@@ -21,6 +21,12 @@ export const Time = ({ at }) => html`<time datetime=${at}>${showTime(at)}</time>
 
 export const AgentLink = ({ agent }) => !agent ? "" : html`<a href=${link("manage", { section: "agents", id: agent.id })}>
   ${agent.name === null ? html`<span class="quiet">${t("agent.deleted")}</span>` : html`<${Name}>${agent.name}<//>`}</a>`;
+
+// The name of an agent, once it is known; its identifier where it is not.
+export function AgentName({ id }) {
+  const { answer } = useAnswer(session.value?.environment ? `/agents/${id}` : null);
+  return html`<${Name}>${answer?.data.name ?? id}<//>`;
+}
 
 export const NumberText = ({ children }) => children ? html`<span class="number">${children}</span>` : html`<span class="quiet">${t("number.none")}</span>`;
 

@@ -29,6 +29,7 @@ async fn pages_carry_the_headers_that_keep_them_safe() {
         "manage",
         "contact",
         "statistics",
+        "audit",
         "node",
     ];
     let mut paths: Vec<String> = views

@@ -39,6 +39,7 @@ const views = {
   map: ["", "#search=nobody"],
   statistics: [""],
   manage: ["", "#section=numbers", "#section=roles", "#section=import", "#section=tokens", "#section=environments", "#section=agents&id=new", "#survey", "#draft", "#returns", "#main"],
+  audit: ["", "#type=role", "#actor=administrator&type=token", "#type=cluster"],
   contact: ["", `#number=${encodeURIComponent("+5511987654323")}`],
   node: [""],
 };
@@ -262,6 +263,77 @@ describe("map and statistics", () => {
   }));
 });
 
+describe("audit", () => {
+  const rows = (page) => page.locator("table.audit tbody tr");
+
+  test("who changed a role is found from its agent, shown as a difference, and undone", looking({}, async (page) => {
+    const { api } = server;
+    const agent = await api(acme.token, "POST", "/agents", { name: "<b>Audited</b>", label: "audited", direction: "inbound" });
+    await api(acme.token, "POST", `/agents/${agent.id}/callback`, { source_agent_ids: [acme.sales.id], callback_trigger_statuses: ["completed"] });
+    await api(acme.token, "PUT", `/agents/${agent.id}/callback`, { source_agent_ids: [acme.sales.id, acme.turned.id], callback_trigger_statuses: ["busy"], recency_window_seconds: 86400 });
+    await signIn(page, acme.token, "manage");
+    await visit(page, "manage", `#section=agents&id=${agent.id}`);
+    await page.click("a:has-text('Its changes')");
+    await shown(page, "audit");
+    assert.equal(page.url().split("#")[1], `object=${agent.id}`);
+    const newest = rows(page).first();
+    assert.match(await newest.textContent(), /console.*by API.*role set.*Callback role.*<b>Audited<\/b>/);
+    await page.waitForSelector("table.audit ins:has-text('adminis')");
+    const differences = async (kind) => (await newest.locator(kind).allTextContents()).map((text) => text.replace(/^(before|after): /, "")).sort();
+    assert.deepEqual(await differences("del"), ["completed"]);
+    assert.deepEqual((await differences("ins")).map((text) => (text.startsWith("\\u202e") ? "turned" : text)).sort(), ["1 day", "busy", "turned"]);
+    await newest.locator("button").click();
+    await page.locator("dialog[open] button.danger").click();
+    await page.waitForSelector(".done:has-text('was undone')");
+    await page.waitForFunction(() => document.querySelectorAll("table.audit tbody tr").length === 4);
+    assert.deepEqual(await differences("ins"), ["completed"]);
+    const role = (await api(acme.token, "GET", "/callback-agents")).find(({ id }) => id === agent.id);
+    assert.deepEqual(role.callback_config.callback_trigger_statuses, ["completed"]);
+    // The change that was undone is not the latest any more.
+    await rows(page).nth(1).locator("button").click();
+    await page.locator("dialog[open] button.danger").click();
+    await page.waitForSelector("[role=alert]:has-text('changed since')");
+    await page.selectOption("#language", "pt-BR");
+    await page.waitForFunction(() => document.documentElement.lang === "pt-BR");
+    assert.match(await newest.textContent(), /no console.*papel definido.*Papel de retorno/);
+  }));
+
+  test("changes are filtered by kind, by who made them and by time, and the link keeps the filter", looking({}, async (page) => {
+    await signIn(page, acme.token, "audit");
+    await shown(page, "audit");
+    const all = await rows(page).count();
+    await page.selectOption("select[name=type]", { label: "Number" });
+    await page.click("button.primary");
+    await page.waitForFunction((all) => document.querySelector("main[aria-busy=false]") && document.querySelectorAll("table.audit tbody tr").length < all, all);
+    assert.match(page.url(), /#type=number$/);
+    for (const text of await rows(page).allTextContents()) assert.match(text, /Number/);
+    await page.selectOption("select[name=actor]", { label: "console" });
+    await page.click("button.primary");
+    await page.waitForFunction((id) => location.hash.includes(`actor=${id}`), acme.tokenId);
+    await shown(page, "audit");
+    assert.ok(await rows(page).count() > 0);
+    await visit(page, "audit", "#actor=administrator&type=token");
+    assert.match(await rows(page).first().textContent(), /Administrator.*(created|ended).*Token/);
+    // Ending a token is the administrator's, and so is taking that back.
+    assert.equal(await rows(page).first().locator("button").count(), 0);
+    await visit(page, "audit", `#until=${new Date(0).toISOString()}`);
+    await page.waitForSelector(".empty");
+  }));
+
+  test("the administrator sees the changes of all environments without choosing one", looking({}, async (page) => {
+    const other = await server.api(administrator, "POST", "/environments", { name: "Elsewhere" });
+    await signIn(page, administrator, "audit");
+    await shown(page, "audit");
+    assert.match(await page.textContent("main"), /all environments/);
+    const made = rows(page).filter({ hasText: "Elsewhere" });
+    await made.locator("button").click();
+    await page.locator("dialog[open] button.danger").click();
+    await page.waitForSelector(".done");
+    const left = await server.api(administrator, "GET", "/environments");
+    assert.ok(!left.some(({ id }) => id === other.id));
+  }));
+});
+
 describe("manage", () => {
   test("outbound calls are imported from CSV, and lines that are rejected are named", looking({}, async (page) => {
     await signIn(page, acme.token, "manage");
@@ -452,7 +524,7 @@ test("screenshots", { skip: !process.env.SCREENSHOTS && "SCREENSHOTS names no fo
     const page = await openPage(browser, server, { width, deviceScaleFactor: 1 });
     await signIn(page, administrator);
     await page.selectOption("#environment", { label: "Acme" });
-    for (const [view, hash] of [["find", ""], ["explain", "#call_id=in-1%40203.0.113.7"], ["problems", ""], ["manage", `#section=agents&id=${acme.returns.id}`], ["contact", "#number=%2B5511987654321"], ["node", ""]]) {
+    for (const [view, hash] of [["find", ""], ["explain", "#call_id=in-1%40203.0.113.7"], ["problems", ""], ["manage", `#section=agents&id=${acme.returns.id}`], ["contact", "#number=%2B5511987654321"], ["audit", ""], ["node", ""]]) {
       await visit(page, view, hash);
       await page.screenshot({ path: join(folder, `console-${view}${suffix}.png`) });
     }
