@@ -17,16 +17,16 @@ mod append;
 mod nodes;
 mod reader;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::wire::HEADER_LENGTH;
 use crate::{AppendId, MessageError, Place};
 
-pub use nodes::{Neighbor, Presence};
+pub use nodes::{Lost, Neighbor, Presence};
 
 use append::{Append, Wait};
-use nodes::Nodes;
+use nodes::{LET_FIRST, Nodes};
 use reader::{Broken, Next, Reader, Taken};
 
 /// What a replica is told once.
@@ -90,8 +90,8 @@ pub enum Input {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Refusal {
-    /// The log does not end where the message says.
-    NotLast,
+    /// The log does not end where the message says; where it ends, if the stream has told.
+    NotLast(Option<u64>),
     /// Nobody answers for the stream at present.
     NoLeader,
     /// The log has reached its greatest size.
@@ -217,11 +217,17 @@ pub struct Replica {
     target: Option<u64>,
     /// The append under way.
     append: Option<Append>,
-    /// When each run has last appended, for a while, and the run of the last message.
-    authors: BTreeMap<u64, Duration>,
-    last_author: u64,
-    /// About how long an append of this node takes.
-    append_time: Duration,
+    /// The races that this node has lost since its last append that was committed.
+    lost: Option<Lost>,
+    /// What this node has last heard itself say of them.
+    echo: Option<Lost>,
+    /// A lost race that is not answered before this node has read what came before and the others know of it, or this
+    /// time has come: until then it would only lose again.
+    catching_up: Option<(AppendId, Duration)>,
+    /// Where the log ends at least, by what others have read and the stream has told.
+    known_end: u64,
+    /// When a message was last read.
+    read_at: Duration,
     /// Whether the last append waited in vain.
     is_in_vain: bool,
     /// The number of the next append.
@@ -260,8 +266,10 @@ struct Watch {
     at: Duration,
     /// The last state.
     state: Option<StreamState>,
-    /// How far the log was read at the last look, if the stream had more.
-    behind: Option<u64>,
+    /// Whether the stream had more than was read at the last look.
+    was_behind: bool,
+    /// Whether anything was delivered since then.
+    was_delivered: bool,
     /// When its leader last answered.
     heard_at: Option<Duration>,
     /// Since when the stream has ended before what was read.
@@ -279,9 +287,11 @@ impl Replica {
             position: place.sequence,
             target: None,
             append: None,
-            authors: BTreeMap::new(),
-            last_author: 0,
-            append_time: Duration::ZERO,
+            lost: None,
+            echo: None,
+            catching_up: None,
+            known_end: 0,
+            read_at: now,
             is_in_vain: false,
             next_append: 1,
             next_attempt: 1,
@@ -344,6 +354,7 @@ impl Replica {
             url: self.settings.url.clone(),
             place: self.place(),
             is_current: self.is_current(),
+            lost: self.lost,
         }
     }
 
@@ -375,9 +386,10 @@ impl Replica {
             number: self.next_append,
         };
         self.next_append += 1;
-        if self.append.is_some() || !self.is_current() {
+        if self.append.is_some() || self.catching_up.is_some() || !self.is_current() {
             self.answer(id, Answer::Unavailable);
         } else if position != self.position {
+            self.lose(self.position, false);
             self.answer(id, Answer::Conflict);
         } else {
             let part_bytes = self.settings.max_payload.saturating_sub(HEADER_LENGTH);
@@ -389,27 +401,36 @@ impl Replica {
             };
             let deadline = now + self.settings.write_wait.min(most);
             let tail = self.place();
-            let begin = now + self.courtesy(now);
-            self.append = Some(Append::new(id, facts, part_bytes, tail, begin, deadline));
+            self.append = Some(Append::new(id, facts, part_bytes, tail, now, deadline));
             self.push_append(now);
         }
         id
     }
 
-    /// How long to let others go first. Who has appended last is ahead of those who have to read that first, and
-    /// would win every race: it waits as long as they need.
-    fn courtesy(&mut self, now: Duration) -> Duration {
-        self.authors
-            .retain(|_, at| now.saturating_sub(*at) < RECENT);
-        let own = self.settings.instance;
-        let others = self.authors.keys().filter(|author| **author != own).count();
-        if others == 0 || self.last_author != own {
-            return Duration::ZERO;
+    /// Notes a lost race, and tells the others, who then let this node go first: whoever has won is ahead of those
+    /// who have to read that first, and would win every race.
+    fn lose(&mut self, sequence: u64, was_sent: bool) {
+        let is_new = self.lost.is_none();
+        let lost = self.lost.get_or_insert(Lost {
+            since: sequence,
+            times: 0,
+        });
+        // What was held back has lost its turn to nobody.
+        if is_new || was_sent {
+            lost.times += 1;
+            self.outputs.push_back(Output::Announce(self.presence()));
         }
-        let others = u32::try_from(others).unwrap_or(u32::MAX);
-        (2 * self.append_time)
-            .saturating_mul(others)
-            .clamp(LEAST_COURTESY, MOST_COURTESY)
+    }
+
+    /// Until when the append under way waits: it would lose, or lets others go first. That is one that has waited
+    /// longer, or one that has part of its append in the log, which anything between its parts would undo.
+    fn hold_back(&mut self, now: Duration) -> Option<Duration> {
+        let own = self.settings.instance;
+        let others = self.nodes.hold_back(now, self.lost, own);
+        let parts = self.reader.unfinished();
+        let parts = parts.filter(|append| append.instance != own);
+        let rest = (parts.is_some() || self.is_hopeless()).then_some(self.read_at + LET_FIRST);
+        others.max(rest).filter(|until| *until > now)
     }
 
     /// Takes what happened.
@@ -418,7 +439,10 @@ impl Replica {
             Input::Connected => self.connected(now),
             Input::Disconnected => self.is_connected = false,
             Input::DeliveryEnded => self.follow(),
-            Input::Delivered { sequence, message } => self.take(now, sequence, &message),
+            Input::Delivered { sequence, message } => {
+                self.watch.was_delivered = true;
+                self.take(now, sequence, &message);
+            }
             Input::Published { attempt, result } => self.published(now, attempt, result),
             Input::Found { sequence, message } => self.found(now, sequence, message),
             Input::Inspected(state) => self.inspected(now, state),
@@ -434,6 +458,9 @@ impl Replica {
             return output;
         }
         let mut next = self.announce_at;
+        if let Some((_, at)) = self.catching_up {
+            next = next.min(at);
+        }
         if let Some(append) = &self.append {
             if !append.is_given_up {
                 next = next.min(append.deadline);
@@ -463,7 +490,7 @@ impl Replica {
         self.is_connected = true;
         self.is_in_vain = false;
         self.watch.at = now;
-        self.watch.behind = None;
+        self.watch.was_behind = false;
         self.follow();
         if let Some(append) = &mut self.append {
             match append.wait {
@@ -505,9 +532,10 @@ impl Replica {
         let place = self.place();
         let append = next.append;
         self.is_in_vain = false;
-        self.last_author = append.instance;
-        self.authors.insert(append.instance, now);
+        self.read_at = now;
+        let is_without_effect = next.facts.is_none();
         if let Some(facts) = next.facts {
+            self.nodes.has_written(append.instance, place.sequence);
             self.position = place.sequence;
             self.outputs.push_back(Output::Apply(Applied {
                 place,
@@ -529,23 +557,51 @@ impl Replica {
             waiting.is_read = true;
             self.append = Some(waiting);
             self.push_append(now);
+        } else if is_without_effect && waiting.part() == 0 && !waiting.is_given_up {
+            // Another's part, or a fence: the state is as it was when this append was checked, so it goes behind that.
+            if waiting.was_sent() {
+                self.lose(waiting.sequence(), true);
+            }
+            waiting.begin_behind(place, now);
+            self.append = Some(waiting);
+            self.push_append(now);
         } else {
-            // Another append, or a fence. Of another append this may be only a part, without effect so far; the next
-            // try goes behind it.
             self.decide(&waiting, Answer::Conflict);
         }
     }
 
     /// Ends an append.
     fn decide(&mut self, append: &Append, answer: Answer) {
+        self.append = None;
         if append.is_given_up {
             let is_committed = matches!(answer, Answer::Committed(_));
             self.outputs
                 .push_back(Output::Settled(append.id, is_committed));
+        } else if answer == Answer::Conflict {
+            self.lose(append.sequence(), append.was_sent());
+            self.catching_up = Some((append.id, self.read_at + LET_FIRST));
         } else {
+            self.lost = None;
             self.answer(append.id, answer);
         }
-        self.append = None;
+    }
+
+    /// Answers a lost race once the next try has a chance.
+    fn answer_lost(&mut self, now: Duration) {
+        let is_hopeless = self.is_hopeless();
+        if let Some((id, _)) = self
+            .catching_up
+            .take_if(|(_, at)| !is_hopeless || now >= *at)
+        {
+            self.answer(id, Answer::Conflict);
+        }
+    }
+
+    /// Whether what is published now would lose: there is more in the log than was read, or the others do not know yet
+    /// that this node has lost a race. What it tells them reaches them about when it comes back.
+    fn is_hopeless(&self) -> bool {
+        let is_behind = self.place().sequence < self.known_end;
+        self.fault.is_none() && (is_behind || self.lost.is_some() && self.echo != self.lost)
     }
 
     /// Answers an append.
@@ -582,7 +638,10 @@ impl Replica {
             // A fence is in the log: reading decides.
             Ok(_) => {}
             Err(refusal) => {
-                append.refused(attempt);
+                // What the log has in its place may be the message itself, if it came twice.
+                if !matches!(refusal, Refusal::NotLast(_)) {
+                    append.refused(attempt);
+                }
                 self.refused(now, refusal);
             }
         }
@@ -595,7 +654,8 @@ impl Replica {
         };
         match refusal {
             // There is something else in the log; it also says so if that is still on its way.
-            Refusal::NotLast => {
+            Refusal::NotLast(last) => {
+                self.known_end = self.known_end.max(last.unwrap_or(0));
                 append.wait = Wait::Look(now);
                 self.watch.at = self.watch.at.min(now + LOOK_AGAIN);
             }
@@ -667,6 +727,7 @@ impl Replica {
     fn inspected(&mut self, now: Duration, state: StreamState) {
         let read = self.place().sequence;
         self.watch.state = Some(state);
+        self.known_end = self.known_end.max(state.last);
         self.watch.heard_at = Some(now);
         self.target.get_or_insert(state.last);
         if state.last < read {
@@ -688,11 +749,12 @@ impl Replica {
             });
         }
         let is_behind = state.last > read;
-        if is_behind && self.watch.behind == Some(read) && self.gap.is_none() {
+        let is_fed = std::mem::take(&mut self.watch.was_delivered);
+        if is_behind && self.watch.was_behind && !is_fed && self.gap.is_none() {
             // Nothing has come since the last look.
             self.follow();
         }
-        self.watch.behind = is_behind.then_some(read);
+        self.watch.was_behind = is_behind;
         let is_settled = !is_behind && state.last >= read;
         self.watch.at = now + if is_settled { WATCH_EVERY } else { LOOK_AGAIN };
     }
@@ -700,9 +762,13 @@ impl Replica {
     /// Takes what another node says.
     fn heard(&mut self, now: Duration, presence: Presence) {
         if presence.node == self.settings.node {
+            if presence.instance == self.settings.instance {
+                self.echo = presence.lost;
+                self.hurry(now);
+                return;
+            }
             let own = (self.settings.started_at, self.settings.instance);
-            if presence.instance != self.settings.instance
-                && self.nodes.heard_namesake(now, presence.instance)
+            if self.nodes.heard_namesake(now, presence.instance)
                 && (presence.started_at, presence.instance) < own
             {
                 self.stop(Fault::NameTaken);
@@ -711,7 +777,19 @@ impl Replica {
         }
         let chain = self.reader.chain_at(presence.place.sequence);
         let agrees = chain.map(|chain| chain == presence.place.chain);
+        self.known_end = self.known_end.max(presence.place.sequence);
         self.nodes.heard(now, presence, agrees);
+        self.hurry(now);
+    }
+
+    /// Looks again whether the append under way has to wait.
+    fn hurry(&mut self, now: Duration) {
+        if let Some(append) = &mut self.append
+            && matches!(append.wait, Wait::Send(_))
+            && !append.was_sent()
+        {
+            append.wait = Wait::Send(now);
+        }
     }
 
     /// Stops reading and writing.
@@ -737,6 +815,7 @@ impl Replica {
     /// Does what is due.
     fn pass_time(&mut self, now: Duration) {
         self.push_append(now);
+        self.answer_lost(now);
         if self.may_ask() {
             if now >= self.watch.at {
                 self.outputs.push_back(Output::Inspect);
@@ -759,13 +838,14 @@ impl Replica {
     fn push_append(&mut self, now: Duration) {
         let tail = self.place();
         let may_ask = self.may_ask();
+        let is_fresh = (self.append.as_ref()).is_some_and(|append| !append.was_sent());
+        let held = self.hold_back(now).filter(|_| is_fresh);
         let Some(append) = &mut self.append else {
             return;
         };
         if append.is_read && append.is_kept {
             if append.is_last() {
                 let sequence = append.sequence();
-                self.append_time = (3 * self.append_time + now.saturating_sub(append.begun)) / 4;
                 return self.drop_append(Answer::Committed(sequence));
             }
             if append.is_given_up {
@@ -797,6 +877,10 @@ impl Replica {
                 append.wait = Wait::Look(now);
             }
             Wait::Send(at) if now >= at => {
+                if let Some(until) = held {
+                    append.wait = Wait::Send(until);
+                    return;
+                }
                 let attempt = self.next_attempt;
                 self.next_attempt += 1;
                 append.wait = Wait::Answer(now + LOOK_AFTER);
@@ -815,15 +899,6 @@ impl Replica {
         }
     }
 }
-
-/// For how long who has appended counts as somebody to be considerate of.
-const RECENT: Duration = Duration::from_millis(500);
-
-/// For how long others are let go first at least.
-const LEAST_COURTESY: Duration = Duration::from_millis(2);
-
-/// For how long others are let go first at most.
-const MOST_COURTESY: Duration = Duration::from_millis(250);
 
 /// How long an append waits after one that has waited in vain.
 const WAIT_IN_VAIN: Duration = Duration::from_secs(1);

@@ -467,6 +467,9 @@ struct PublishAnswer {
 struct PublishError {
     /// The code of JetStream.
     err_code: u64,
+    /// What happened, for people.
+    #[serde(default)]
+    description: String,
 }
 
 /// Reads the answer to a publication; none if it says nothing.
@@ -475,7 +478,7 @@ fn read_answer(payload: &[u8]) -> Option<Result<u64, Refusal>> {
     Some(match (answer.seq, answer.error) {
         (_, Some(error)) => Err(match error.err_code {
             // Wrong last sequence; the same, while another message is on its way.
-            10_071 | 10_164 => Refusal::NotLast,
+            10_071 | 10_164 => Refusal::NotLast(last_sequence(&error.description)),
             // The stream, or the store of a server, is full.
             10_077 | 10_047 => Refusal::Full,
             // JetStream, or this stream, is not available at present.
@@ -485,6 +488,12 @@ fn read_answer(payload: &[u8]) -> Option<Result<u64, Refusal>> {
         (Some(sequence), None) => Ok(sequence),
         (None, None) => return None,
     })
+}
+
+/// The last sequence of the stream, which `wrong last sequence: 17` names.
+fn last_sequence(description: &str) -> Option<u64> {
+    let (_, number) = description.rsplit_once(": ")?;
+    number.parse().ok()
 }
 
 /// The state of a stream that does not exist.

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::replica::Presence;
+use crate::replica::{Lost, Presence};
 use crate::{Chain, Place};
 
 /// The message.
@@ -24,6 +24,12 @@ struct Text {
     chain: String,
     /// Whether it is current.
     current: bool,
+    /// The sequence of the first race that it has lost, if it tries again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    lost_since: Option<u64>,
+    /// How many it has lost.
+    #[serde(default)]
+    lost_times: u32,
 }
 
 /// The bytes of a message.
@@ -37,6 +43,8 @@ pub(super) fn write(presence: &Presence) -> Vec<u8> {
         sequence: presence.place.sequence,
         chain: presence.place.chain.to_string(),
         current: presence.is_current,
+        lost_since: presence.lost.map(|lost| lost.since),
+        lost_times: presence.lost.map_or(0, |lost| lost.times),
     };
     serde_json::to_vec(&text).expect("strings and numbers are written as JSON")
 }
@@ -62,6 +70,10 @@ pub(super) fn read(bytes: &[u8]) -> Option<Presence> {
             chain: Chain(chain),
         },
         is_current: text.current,
+        lost: text.lost_since.map(|since| Lost {
+            since,
+            times: text.lost_times,
+        }),
     })
 }
 
@@ -82,6 +94,7 @@ mod tests {
                 chain: Chain([0xa5; 16]),
             },
             is_current: true,
+            lost: Some(Lost { since: 7, times: 2 }),
         };
         assert_eq!(read(&write(&presence)), Some(presence));
         assert_eq!(read(b"{}"), None);

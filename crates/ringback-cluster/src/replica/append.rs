@@ -28,8 +28,8 @@ pub(super) struct Append {
     pub(super) is_kept: bool,
     /// Attempts to publish the part that were not refused: each may still succeed.
     open: BTreeSet<u64>,
-    /// When its first message may be sent.
-    pub(super) begun: Duration,
+    /// Whether anything was published.
+    was_sent: bool,
     /// When the client is told that nobody knows.
     pub(super) deadline: Duration,
     /// Whether the client was told that nobody knows: now fences are published.
@@ -54,7 +54,7 @@ impl Append {
         body: &[u8],
         part_bytes: usize,
         at: Place,
-        begun: Duration,
+        now: Duration,
         deadline: Duration,
     ) -> Self {
         let mut bodies: Vec<Vec<u8>> = body.chunks(part_bytes.max(1)).map(Into::into).collect();
@@ -66,11 +66,11 @@ impl Append {
             bodies,
             part: 0,
             at,
-            wait: Wait::Send(begun),
+            wait: Wait::Send(now),
             is_read: false,
             is_kept: false,
             open: BTreeSet::new(),
-            begun,
+            was_sent: false,
             deadline,
             is_given_up: false,
         }
@@ -96,6 +96,11 @@ impl Append {
         self.is_kept || !self.open.is_empty()
     }
 
+    /// Whether anything was published.
+    pub(super) const fn was_sent(&self) -> bool {
+        self.was_sent
+    }
+
     /// Whether this attempt published the part under way, and was not refused.
     pub(super) fn has_sent(&self, attempt: u64) -> bool {
         self.open.contains(&attempt)
@@ -103,6 +108,7 @@ impl Append {
 
     /// The message to publish: the part, or a fence in its place once it is given up.
     pub(super) fn message(&mut self, attempt: u64) -> Vec<u8> {
+        self.was_sent = true;
         let body = self.bodies.get(usize::from(self.part));
         let kind = if self.is_given_up {
             Kind::Fence
@@ -127,6 +133,15 @@ impl Append {
     /// Notes that the stream did not take an attempt.
     pub(super) fn refused(&mut self, attempt: u64) {
         self.open.remove(&attempt);
+    }
+
+    /// Begins anew behind another message, now that its first part can never come where it was to be.
+    pub(super) fn begin_behind(&mut self, at: Place, now: Duration) {
+        self.at = at;
+        self.wait = Wait::Send(now);
+        self.was_sent = false;
+        self.is_kept = false;
+        self.open.clear();
     }
 
     /// Goes on with the next part, behind the one that was under way.

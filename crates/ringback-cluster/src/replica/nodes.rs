@@ -22,6 +22,18 @@ pub struct Presence {
     pub place: Place,
     /// Whether it has read all that there was when it started, and nothing is wrong.
     pub is_current: bool,
+    /// The races that it has lost since its last append that was committed; none if it does not try again.
+    pub lost: Option<Lost>,
+}
+
+/// Races that a node has lost with an append that it tries again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lost {
+    /// The sequence that it lost first. The log is a clock that all nodes share: who has waited longest has the
+    /// smallest one.
+    pub since: u64,
+    /// How many it has lost.
+    pub times: u32,
 }
 
 /// Another node.
@@ -33,6 +45,10 @@ pub struct Neighbor {
     pub seen_at: Duration,
     /// Whether its log was the same as ours, where both are known.
     pub agrees: Option<bool>,
+    /// The last message of the log that this run of it wrote, as far as this node has read.
+    written: u64,
+    /// The number of its lost races that it was last let go first for, and until when.
+    let_first: Option<(u32, Duration)>,
 }
 
 impl Neighbor {
@@ -55,10 +71,13 @@ pub(super) struct Nodes {
 impl Nodes {
     /// Notes what another node says.
     pub(super) fn heard(&mut self, now: Duration, presence: Presence, agrees: Option<bool>) {
-        let agrees = agrees.or_else(|| self.others.get(&presence.node)?.agrees);
+        let known = self.others.get(&presence.node);
+        let known = known.filter(|known| known.presence.instance == presence.instance);
         let neighbor = Neighbor {
             seen_at: now,
-            agrees,
+            agrees: agrees.or_else(|| known?.agrees),
+            written: known.map_or(0, |known| known.written),
+            let_first: known.and_then(|known| known.let_first),
             presence,
         };
         self.others.insert(neighbor.presence.node.clone(), neighbor);
@@ -78,6 +97,46 @@ impl Nodes {
         }
     }
 
+    /// Notes that a message of the log was written by this run of a node.
+    pub(super) fn has_written(&mut self, instance: u64, sequence: u64) {
+        let mut others = self.others.values_mut();
+        if let Some(author) = others.find(|other| other.presence.instance == instance) {
+            author.written = sequence;
+            author.let_first = None;
+        }
+    }
+
+    /// Until when to let another node go first that has waited longer than this one: until its message is in the
+    /// log, but not for long, because it may have ended.
+    pub(super) fn hold_back(
+        &mut self,
+        now: Duration,
+        lost: Option<Lost>,
+        own: u64,
+    ) -> Option<Duration> {
+        let turn = |lost: Lost, instance| (lost.since, instance);
+        let ours = lost.map(|lost| turn(lost, own));
+        let mut until = None;
+        for other in self.others.values_mut() {
+            let Some(lost) = other.presence.lost else {
+                continue;
+            };
+            let theirs = turn(lost, other.presence.instance);
+            if lost.since <= other.written || ours.is_some_and(|ours| ours < theirs) {
+                continue;
+            }
+            let end = match other.let_first {
+                Some((times, end)) if times == lost.times => end,
+                _ => now + LET_FIRST,
+            };
+            other.let_first = Some((lost.times, end));
+            if end > now {
+                until = until.max(Some(end));
+            }
+        }
+        until
+    }
+
     /// The other nodes.
     pub(super) fn iter(&self) -> impl Iterator<Item = &Neighbor> {
         self.others.values()
@@ -86,6 +145,9 @@ impl Nodes {
 
 /// After how long without a word a node is gone.
 const GONE_AFTER: Duration = Duration::from_secs(10);
+
+/// For how long a node that has lost a race is let go first: it has to read what won, to keep that, and to check again.
+pub(super) const LET_FIRST: Duration = Duration::from_millis(500);
 
 /// For how long a node of the same name must be heard before it is believed to be alive.
 const NAMESAKE_AFTER: Duration = Duration::from_secs(3);

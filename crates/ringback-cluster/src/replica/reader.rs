@@ -82,6 +82,11 @@ impl Reader {
         self.recent.get(index).map(|place| place.chain)
     }
 
+    /// The append of which the log has some parts, and not the last one.
+    pub(super) fn unfinished(&self) -> Option<AppendId> {
+        self.partial.as_ref().map(|partial| partial.append)
+    }
+
     /// Takes a message, if it is the next one.
     pub(super) fn take(&mut self, sequence: u64, bytes: &[u8]) -> Result<Taken, Broken> {
         if sequence <= self.tail.sequence {

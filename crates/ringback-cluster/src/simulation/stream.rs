@@ -17,7 +17,7 @@ impl Stream {
     /// Publishes a message, if `after` is the last sequence.
     pub(super) fn publish(&mut self, after: u64, message: Vec<u8>) -> Result<u64, Refusal> {
         if after != self.messages.len() as u64 {
-            return Err(Refusal::NotLast);
+            return Err(Refusal::NotLast(Some(self.messages.len() as u64)));
         }
         self.messages.push(Some(message));
         Ok(after + 1)

@@ -44,8 +44,23 @@ pub(super) struct World {
     is_chaotic: bool,
     /// Whether the stream stays one log.
     pub(super) one_log: bool,
+    /// How long a message of each node takes at least, in milliseconds.
+    pub(super) distance: Vec<u64>,
+    /// Whether clients of every node ask for something as soon as there is room.
+    pub(super) is_eager: bool,
+    /// What became of the appends of each node.
+    pub(super) turns: Vec<Turns>,
     /// A hash of everything that happened.
     pub(super) trace: DefaultHasher,
+}
+
+/// What became of a node's appends.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Turns {
+    /// How many were committed.
+    pub(super) committed: u32,
+    /// How many races one has lost at most.
+    pub(super) most_lost: u32,
 }
 
 /// A node.
@@ -130,6 +145,8 @@ enum Event {
     Arrive(Address, Input),
     /// A delivery goes on at this sequence.
     Deliver(Address, u32, u64),
+    /// A delivered message reaches a node.
+    Hand(Address, u32, Input),
     /// A node wants to be called.
     Wake(usize, u32),
     /// The connection of a node works again.
@@ -166,6 +183,9 @@ impl World {
             faults,
             is_chaotic: true,
             one_log: true,
+            distance: vec![0; nodes],
+            is_eager: false,
+            turns: vec![Turns::default(); nodes],
             trace: DefaultHasher::new(),
         };
         world.stream.has_leader = true;
@@ -224,6 +244,11 @@ impl World {
         self.start(node);
     }
 
+    /// How far a node's disk is.
+    pub(super) fn kept(&self, node: usize) -> usize {
+        self.nodes[node].disk.place.sequence as usize
+    }
+
     /// Takes what a node has on disk.
     pub(super) fn forget_disk(&mut self, node: usize) {
         self.nodes[node].disk = Disk::empty();
@@ -243,7 +268,12 @@ impl World {
             assert_eq!(replica.fault(), None);
             assert!(replica.is_current(), "{replica:?}");
             assert!(!replica.is_unsettled(), "{replica:?}");
-            assert_eq!(replica.place().sequence, self.stream.len() as u64);
+            assert_eq!(
+                replica.place().sequence,
+                self.stream.len() as u64,
+                "{replica:?} at {:?}",
+                self.now
+            );
             assert!(running.under_way.is_none() && running.waiting.is_empty());
             let gone = replica
                 .neighbors()
@@ -262,8 +292,14 @@ impl World {
             .insert((self.now + delay, self.next_event), event);
     }
 
-    /// How long a message takes.
-    fn delay(&mut self) -> Duration {
+    /// How long a message between a node and the stream takes.
+    fn delay(&mut self, node: usize) -> Duration {
+        let distance = Duration::from_millis(self.distance[node]);
+        distance + self.chance_of_delay()
+    }
+
+    /// How long a message takes besides.
+    fn chance_of_delay(&mut self) -> Duration {
         if self.is_chaotic && self.chance.one_in(60) {
             self.chance.millis(1, self.faults.longest_delay)
         } else {
@@ -298,6 +334,14 @@ impl World {
             }
             Event::Deliver(address, delivery, sequence) => {
                 self.deliver(address, delivery, sequence);
+            }
+            Event::Hand(address, delivery, input) => {
+                let is_wanted = self
+                    .at(address)
+                    .is_some_and(|one| one.delivery == delivery && one.link == Link::Up);
+                if is_wanted {
+                    self.tell(address.0, input);
+                }
             }
             Event::Wake(node, life) => {
                 let now = self.now;
@@ -375,7 +419,7 @@ impl World {
         self.after(time, Event::Reconnect(node, life));
     }
 
-    /// A client asks a node for something.
+    /// A client asks a node for something, and more will.
     fn ask(&mut self) {
         let pause = if self.chance.one_in(20) {
             self.chance.millis(1, 3_000)
@@ -384,6 +428,12 @@ impl World {
         };
         self.after(pause, Event::Ask);
         let node = self.chance.below(self.nodes.len() as u64) as usize;
+        self.ask_node(node);
+        self.drain(node);
+    }
+
+    /// Clients ask a node for something.
+    fn ask_node(&mut self, node: usize) {
         for _ in 0..=self.chance.below(8) {
             let number = self.chance.below(5) as u8;
             let kind = self.chance.below(12);
@@ -404,7 +454,6 @@ impl World {
             running.waiting.push_back((command, wish));
         }
         self.work(node);
-        self.drain(node);
     }
 
     /// Has a node append what waits, if nothing is under way.
@@ -477,12 +526,12 @@ impl World {
                     after,
                     message,
                 } => {
-                    let delay = self.delay();
+                    let delay = self.delay(node);
                     if link == Link::Down || self.is_lost() {
                         continue;
                     }
                     if self.is_chaotic && self.chance.one_in(50) {
-                        let later = delay + self.delay();
+                        let later = delay + self.delay(node);
                         let copy = Event::Land(address, attempt, after, message.clone());
                         self.after(later, copy);
                     }
@@ -503,16 +552,18 @@ impl World {
                 Output::Follow(sequence) => {
                     running.delivery += 1;
                     let delivery = running.delivery;
-                    let delay = self.delay();
+                    let delay = self.delay(node);
                     self.after(delay, Event::Deliver(address, delivery, sequence));
                 }
                 Output::Announce(presence) => {
-                    for other in (0..self.nodes.len()).filter(|other| *other != node) {
+                    for other in 0..self.nodes.len() {
                         let to = &self.nodes[other];
                         let Some(hearing) = &to.running else { continue };
                         let address = (other, to.life, hearing.connection);
-                        if link == Link::Up {
-                            self.answer(address, Input::Heard(presence.clone()));
+                        if link == Link::Up && !self.is_lost() {
+                            let delay = self.delay(node) + self.delay(other);
+                            let heard = Input::Heard(presence.clone());
+                            self.after(delay, Event::Arrive(address, heard));
                         }
                     }
                 }
@@ -548,7 +599,7 @@ impl World {
 
     /// Sends something to a node, which may be lost.
     fn answer(&mut self, address: Address, input: Input) {
-        let delay = self.delay();
+        let delay = self.delay(address.0);
         if !self.is_lost() {
             self.after(delay, Event::Arrive(address, input));
         }
@@ -588,14 +639,16 @@ impl World {
         let mut at = sequence;
         if let Some((sequence, message)) = next {
             at = sequence + 1;
-            pause = self.delay().min(Duration::from_millis(800));
-            self.tell(address.0, Input::Delivered { sequence, message });
+            pause = self.chance_of_delay().min(Duration::from_millis(800));
+            let hand = |input| Event::Hand(address, delivery, input);
+            let distance = Duration::from_millis(self.distance[address.0]);
+            self.after(distance, hand(Input::Delivered { sequence, message }));
             if self.is_chaotic {
                 match self.chance.below(150) {
                     // The consumer skips messages, goes back, ends, or is silent from now on.
                     0 => at += 1 + self.chance.below(3),
                     1 => at = at.saturating_sub(self.chance.below(5)).max(1),
-                    2 => return self.tell(address.0, Input::DeliveryEnded),
+                    2 => return self.after(distance, hand(Input::DeliveryEnded)),
                     3 => return,
                     _ => {}
                 }
@@ -637,9 +690,12 @@ impl World {
         let told = match answer {
             Answer::Committed(sequence) => {
                 assert!(running.applied.place.sequence >= sequence, "not applied");
+                self.turns[node].committed += 1;
                 Told::Done
             }
             Answer::Conflict if races < 20 => {
+                let most = &mut self.turns[node].most_lost;
+                *most = (*most).max(races + 1);
                 return self.append(node, commands, races + 1, now);
             }
             Answer::Conflict | Answer::Unavailable | Answer::Full => Told::NotDone,
@@ -652,7 +708,11 @@ impl World {
         for (command, _) in commands {
             self.ledger.tell(command, told);
         }
-        self.work(node);
+        if self.is_eager {
+            self.ask_node(node);
+        } else {
+            self.work(node);
+        }
     }
 
     /// Something goes wrong.

@@ -144,7 +144,7 @@ impl DirectLink {
         let result = if is_last {
             Ok(after + 1)
         } else {
-            Err(Refusal::NotLast)
+            Err(Refusal::NotLast(None))
         };
         (stream.silent.is_none()).then_some(Input::Published { attempt, result })
     }
