@@ -16,6 +16,7 @@ pub(crate) mod numbers;
 pub(crate) mod probes;
 pub(crate) mod problems;
 pub(crate) mod reload;
+pub(crate) mod remembered;
 pub(crate) mod session;
 pub(crate) mod statistics;
 pub(crate) mod status;

@@ -1,13 +1,23 @@
-//! What cannot route in an environment, and why: found by looking at the directory alone.
+//! What cannot route in an environment, and why: found by looking at the directory, and at the numbers that agents called from lately.
+
+use std::collections::BTreeMap;
 
 use ringback_api::{ObjectKind, ProblemCode, ProblemObject, RoutingProblem, Severity};
+use ringback_engine::ContactView;
 use ringback_routing::{
-    AgentId, AgentStatus, Caller, Direction, Directory, DirectoryAgent, DirectoryEnvironment,
-    DirectoryNumber, Placeholders, Target,
+    AgentId, AgentSlot, AgentStatus, CallStatus, Caller, ContactUnreadable, Contacts, Direction,
+    Directory, DirectoryAgent, DirectoryEnvironment, DirectoryNumber, E164, EnvironmentSlot,
+    Outcome, Placeholders, Question, RecentCalls, RememberedCall, Target, Timestamp, UserSet,
+    decide,
 };
 
 /// Everything that is wrong: errors first, then by code, then by name.
-pub(crate) fn problems(directory: &Directory, home: &DirectoryEnvironment) -> Vec<RoutingProblem> {
+pub(crate) fn problems(
+    directory: &Directory,
+    home: &DirectoryEnvironment,
+    contacts: &ContactView,
+    now: Timestamp,
+) -> Vec<RoutingProblem> {
     let mut found = Vec::new();
     for agent in directory.agents_of(home.record.id) {
         of_agent(directory, agent, &mut found);
@@ -24,9 +34,81 @@ pub(crate) fn problems(directory: &Directory, home: &DirectoryEnvironment) -> Ve
             });
         }
     }
+    unrouted_returns(directory, home, contacts, now, &mut found);
     let name = |problem: &RoutingProblem| problem.objects.first().map(|first| first.name.clone());
     found.sort_by_cached_key(|problem| (problem.severity, problem.code, name(problem)));
     found
+}
+
+/// Numbers that agents called from in the last 30 days, although a call that returns to them reaches no callback agent.
+fn unrouted_returns(
+    directory: &Directory,
+    home: &DirectoryEnvironment,
+    contacts: &ContactView,
+    now: Timestamp,
+    found: &mut Vec<RoutingProblem>,
+) {
+    let mut callers: BTreeMap<E164, Vec<&DirectoryAgent>> = BTreeMap::new();
+    for (source, from) in contacts.dialed_from(now.plus_millis(-LATELY_MILLIS)) {
+        let agent = directory.agent(source);
+        let agent = agent.filter(|agent| agent.record.environment == home.record.id);
+        if let Some(agent) = agent
+            && !comes_back(directory, source, from, now)
+        {
+            callers.entry(from).or_default().push(agent);
+        }
+    }
+    for (from, mut agents) in callers {
+        let number = directory.number(from);
+        let number = number.filter(|number| number.record.environment == home.record.id);
+        // Calls to a number of others do not come here at all.
+        let Some(number) = number else { continue };
+        agents.sort_by(|left, right| left.record.name.cmp(&right.record.name));
+        let objects = std::iter::once(number_object(number));
+        found.push(RoutingProblem {
+            code: ProblemCode::ReturnNotRouted,
+            severity: Severity::Warning,
+            message: "Agents called from this number in the last 30 days, and calls that return to it do not \
+                      reach a callback agent."
+                .to_owned(),
+            objects: objects.chain(agents.into_iter().map(agent_object)).collect(),
+        });
+    }
+}
+
+/// Whether a contact that this agent has just called from a number reaches a callback agent by dialing it, if the call
+/// ended as the role asks for.
+fn comes_back(directory: &Directory, source: AgentSlot, from: E164, now: Timestamp) -> bool {
+    CallStatus::ALL.into_iter().any(|status| {
+        let contacts = OneCall(RememberedCall {
+            source,
+            from: Some(from),
+            started_at: now,
+            status,
+        });
+        let question = Question {
+            dialed: Some(from),
+            caller: Caller::Number(from),
+            now,
+            avoided: UserSet::NONE,
+            usable: &|target: &Target, filling: &Placeholders| filling.fill(&target.uri).is_some(),
+        };
+        let decision = decide(directory, &contacts, &question);
+        decision.is_ok_and(|decision| decision.outcome == Outcome::Callback)
+    })
+}
+
+/// Contacts of which all are remembered by the same call.
+struct OneCall(RememberedCall);
+
+impl Contacts for OneCall {
+    fn calls(
+        &self,
+        _environment: EnvironmentSlot,
+        _contact: E164,
+    ) -> Result<RecentCalls, ContactUnreadable> {
+        Ok(std::iter::once(self.0).collect())
+    }
 }
 
 /// What is wrong with an agent.
@@ -142,3 +224,6 @@ fn number_object(number: &DirectoryNumber) -> ProblemObject {
         name: number.record.number.to_string(),
     }
 }
+
+/// For how long a number counts as called from.
+const LATELY_MILLIS: i64 = 30 * 24 * 60 * 60 * 1_000;

@@ -31,7 +31,8 @@ use crate::docs;
 use crate::error::ApiError;
 use crate::handler::{
     self, agents, audit, backup, batch, callback, calls, cluster, contacts, decisions,
-    environments, export, lookup, numbers, problems, reload, session, statistics, status,
+    environments, export, lookup, numbers, problems, reload, remembered, session, statistics,
+    status,
 };
 use crate::ignored::{self, IgnoredFields};
 
@@ -176,8 +177,10 @@ fn routes() -> Routes {
             "/api/v1/phone-numbers/{id}",
             numbers::delete,
         )
+        .add(Tenants, M::GET, "/api/v1/calls", remembered::calls)
         .add(Tenants, M::POST, "/api/v1/calls", calls::record)
         .add(Tenants, M::POST, "/api/v1/calls/batch", batch::record)
+        .add(Tenants, M::GET, "/api/v1/contacts", remembered::contacts)
         .add(Tenants, M::GET, "/api/v1/contacts/{number}", contacts::show)
         .add(
             Tenants,

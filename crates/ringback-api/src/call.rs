@@ -61,6 +61,17 @@ pub struct LineError {
     pub message: String,
 }
 
+/// A contact in the list of all: `GET /contacts`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ContactRow {
+    /// Its number, in the spelling first recorded.
+    pub number: E164,
+    /// How many calls decide for it.
+    pub calls: u64,
+    /// When the newest of them started.
+    pub last_call_at: Timestamp,
+}
+
 /// What is remembered of a contact.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Contact {

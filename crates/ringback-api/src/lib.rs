@@ -28,7 +28,7 @@ pub use agent::{
     Agent, AgentBrief, AgentName, AgentNew, AgentPatch, Calling, NumberOfAgent, Target, TargetNew,
 };
 pub use audit::{AuditActor, AuditEntry, AuditObject};
-pub use call::{BatchReport, Call, CallNew, Contact, LineError};
+pub use call::{BatchReport, Call, CallNew, Contact, ContactRow, LineError};
 pub use callback::{
     AgentStatistics, CallbackAgent, CallbackAgentPage, CallbackConfig, CallbackRole,
     CallbackRoleReplaced, CallbackRoleSet, CallbackStatistics, ConstraintCheck, Period,

@@ -28,6 +28,8 @@ pub enum ProblemCode {
     CompetingRoles,
     /// Calls to a number that no role claims are refused.
     NumberWithoutDefault,
+    /// An agent called from a number in the last 30 days, and a call that returns to it reaches no callback agent.
+    ReturnNotRouted,
     /// An agent with a callback role is a draft.
     RoleOnDraftAgent,
     /// No callback role names a published outbound agent.

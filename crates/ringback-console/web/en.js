@@ -224,6 +224,8 @@ export default {
   "problem.competing_roles.do": "Of the roles that fit, the one set last takes the call. Leave one if that is not meant.",
   "problem.number_without_default": "Numbers that would not ring anybody",
   "problem.number_without_default.do": "Calls that no role claims are refused. Publish an inbound agent that owns the number and has a target, or set a fallback target.",
+  "problem.return_not_routed": "Numbers called from whose returns no callback agent takes",
+  "problem.return_not_routed.do": "In the last 30 days these agents called from the number. Name them in the callback role of an agent that owns it if their returns should come back.",
   "problem.role_on_draft_agent": "Callback roles on draft agents",
   "problem.role_on_draft_agent.do": "Publish the agent: calls do not come back to a draft.",
   "problem.source_not_taken": "Outbound agents whose returns nobody takes",

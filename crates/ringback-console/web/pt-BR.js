@@ -224,6 +224,8 @@ export default {
   "problem.competing_roles.do": "Dos papéis que servem, vale o definido por último. Deixe um só se não for essa a intenção.",
   "problem.number_without_default": "Números que não tocariam para ninguém",
   "problem.number_without_default.do": "Ligações que nenhum papel atende são recusadas. Publique um agente receptivo com o número e um destino, ou defina um destino de último recurso.",
+  "problem.return_not_routed": "Números usados para ligar cujos retornos nenhum agente de retorno atende",
+  "problem.return_not_routed.do": "Nos últimos 30 dias estes agentes ligaram deste número. Cite-os no papel de retorno de um agente com o número se os retornos devem voltar.",
   "problem.role_on_draft_agent": "Papéis de retorno em agentes rascunho",
   "problem.role_on_draft_agent.do": "Publique o agente: ligações não voltam para um rascunho.",
   "problem.source_not_taken": "Agentes ativos cujos retornos ninguém atende",

@@ -81,6 +81,11 @@ impl ContactView {
         self.index.len()
     }
 
+    /// The agents that called since then, each with every number that it called from; see [`ContactIndex::dialed_from`].
+    pub fn dialed_from(&self, since: Timestamp) -> impl Iterator<Item = (AgentSlot, E164)> {
+        self.index.dialed_from(since)
+    }
+
     /// Whether no contact is in memory.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -511,7 +516,7 @@ impl ExactContacts {
 
 /// Adds a call to a contact's calls and keeps those that count: of agents that exist, the newest of each line,
 /// the newest four lines, newest first. Calls may come in any order and more than once.
-fn remember(directory: &Directory, calls: &mut Vec<Call>, call: Call) {
+pub(crate) fn remember(directory: &Directory, calls: &mut Vec<Call>, call: Call) {
     let exists = |call: &Call| directory.agent_of(call.environment, call.agent).is_some();
     calls.retain(exists);
     if !exists(&call) {

@@ -14,7 +14,7 @@ use ringback_routing::{
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::command::RecordLearned;
-use crate::contact_view::ContactView;
+use crate::contact_view::{ContactView, remember};
 use crate::job::{Job, Submitted};
 use crate::observed::{Arrival, Observed, Route, count_kind};
 use crate::shared::{ROUTED_KNOWN_MILLIS, Shared};
@@ -445,6 +445,35 @@ impl Engine {
                 .iter()
                 .filter(|call| directory.agent_of(environment, call.agent).is_some())
                 .try_for_each(&mut *visitor)
+        })
+    }
+
+    /// Shows the stored calls that decide for each contact of an environment, newest first, contacts in no order, until
+    /// the visitor stops. A contact of two spellings is named by the one that was recorded first. Reads the whole
+    /// store, and blocks for as long as that takes.
+    ///
+    /// # Errors
+    /// Storage cannot be read, or is damaged.
+    pub fn visit_remembered(
+        &self,
+        environment: EnvironmentId,
+        visitor: &mut dyn FnMut(E164, &[Call]) -> ControlFlow<()>,
+    ) -> Result<(), JournalError> {
+        let directory = self.shared.directory.load_full();
+        let mut kept = Vec::new();
+        let archive = &self.shared.archive;
+        archive.visit_contacts(0, 1, &mut |id, _, calls| {
+            if id != environment {
+                return ControlFlow::Continue(());
+            }
+            kept.clear();
+            for call in calls {
+                remember(&directory, &mut kept, call.clone());
+            }
+            match kept.last() {
+                Some(first) => visitor(first.contact, &kept),
+                None => ControlFlow::Continue(()),
+            }
         })
     }
 

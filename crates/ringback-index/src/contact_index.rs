@@ -10,6 +10,8 @@
 //! seconds. Which of two calls in the same second is newer, the caller must find out from milliseconds and call
 //! ids ([`Observed::Tie`]).
 
+use std::sync::atomic::{AtomicU32, Ordering};
+
 use dashmap::DashMap;
 use foldhash::fast::FixedState;
 use ringback_routing::{
@@ -43,7 +45,7 @@ pub struct ContactIndex {
     /// contact's entry in [`Self::newest`].
     further: DashMap<u64, [PackedCall; RecentCalls::LIMIT - 1], FixedState>,
     /// Every line; its index is the line's number.
-    lines: boxcar::Vec<Line>,
+    lines: boxcar::Vec<KnownLine>,
     /// The number of each line.
     line_numbers: DashMap<Line, u32, FixedState>,
 }
@@ -186,6 +188,20 @@ impl ContactIndex {
         });
     }
 
+    /// The agents that called at this second or later, each with every number that it called from. Calls within a
+    /// minute before may count, too; so may some of contacts that were forgotten.
+    pub fn dialed_from(&self, since: Timestamp) -> impl Iterator<Item = (AgentSlot, E164)> {
+        let since = second_of(since);
+        self.lines.iter().filter_map(move |(_, known)| {
+            let is_used = known
+                .latest
+                .load(Ordering::Relaxed)
+                .saturating_add(LATEST_STEP)
+                > since;
+            Some((known.line.source, known.line.from?)).filter(|_| is_used)
+        })
+    }
+
     /// Fetches the memory that lookups of these contacts will read, all at once.
     pub fn warm(&self, contacts: impl IntoIterator<Item = (EnvironmentSlot, E164)>) {
         self.newest.warm(
@@ -269,19 +285,29 @@ impl ContactIndex {
             None => *self.line_numbers.entry(line).or_insert_with(|| {
                 // More lines than this would not fit into memory anyway; if there are, they all share the last
                 // number.
-                u32::try_from(self.lines.push(line))
+                let known = KnownLine {
+                    line,
+                    latest: AtomicU32::new(0),
+                };
+                u32::try_from(self.lines.push(known))
                     .unwrap_or(u32::MAX)
                     .min(PackedCall::LAST_LINE)
             }),
         };
-        let second = u32::try_from(call.started_at.seconds().max(0)).unwrap_or(u32::MAX);
+        let second = second_of(call.started_at);
+        // Most calls find it near enough, so that threads do not take the cache line from each other.
+        if let Some(known) = self.lines.get(number as usize)
+            && second.saturating_sub(known.latest.load(Ordering::Relaxed)) >= LATEST_STEP
+        {
+            known.latest.fetch_max(second, Ordering::Relaxed);
+        }
         PackedCall::new(second, number, call.status)
     }
 
     /// The agent that made a call.
     fn source(&self, call: PackedCall) -> AgentSlot {
-        let line = self.lines.get(call.line() as usize);
-        line.map_or(Line::NOBODY.source, |line| line.source)
+        let known = self.lines.get(call.line() as usize);
+        known.map_or(Line::NOBODY.source, |known| known.line.source)
     }
 
     /// Unpacks a call.
@@ -289,8 +315,7 @@ impl ContactIndex {
         let line = self
             .lines
             .get(call.line() as usize)
-            .copied()
-            .unwrap_or(Line::NOBODY);
+            .map_or(Line::NOBODY, |known| known.line);
         RememberedCall {
             source: line.source,
             from: line.from,
@@ -329,6 +354,15 @@ struct Line {
     source: AgentSlot,
     /// The number, if known.
     from: Option<E164>,
+}
+
+/// A line, and when it was used.
+#[derive(Debug)]
+struct KnownLine {
+    /// The line.
+    line: Line,
+    /// About when the latest of its calls started, in seconds since 1970: at most [`LATEST_STEP`] before that.
+    latest: AtomicU32,
 }
 
 impl Line {
@@ -385,6 +419,14 @@ impl PackedCall {
         Self(self.0 & !1)
     }
 }
+
+/// The second of an instant, as far as 32 bits hold it.
+fn second_of(at: Timestamp) -> u32 {
+    u32::try_from(at.seconds().max(0)).unwrap_or(u32::MAX)
+}
+
+/// How much newer a call has to be before the latest of its line is written again.
+const LATEST_STEP: u32 = 60;
 
 /// Environment (14 bits) and number (50 bits) in one word, which is never 0, because no number is 0. All numbers
 /// of a [subscriber](E164::subscriber) give the same word.

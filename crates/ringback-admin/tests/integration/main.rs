@@ -11,6 +11,7 @@ mod golden;
 mod harness;
 mod ignored_fields;
 mod order_of_errors;
+mod remembered;
 mod session;
 mod streams;
 mod wire_types;

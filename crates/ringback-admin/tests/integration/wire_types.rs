@@ -74,6 +74,7 @@ fn same(name: &str, value: &Value) {
         "Cluster" => again::<api::Cluster>,
         "ConstraintCheck" => again::<api::ConstraintCheck>,
         "Contact" => again::<api::Contact>,
+        "ContactRow" => again::<api::ContactRow>,
         "Decision" => again::<api::Decision>,
         "Done" => again::<api::Done>,
         "Environment" => again::<api::Environment>,
