@@ -2,13 +2,14 @@
 
 use std::sync::{Arc, OnceLock};
 
+use axum::response::{IntoResponse, Response};
 use ipnet::IpNet;
-use ringback_engine::{Command, Engine};
+use ringback_engine::{Command, Committed, Engine};
 use ringback_routing::{Directory, DirectoryEnvironment, NumberRulesRef, TokenHash};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::auth::Tenant;
+use crate::auth::{Administrator, Asked, Tenant};
 use crate::cluster::ClusterSource;
 use crate::config::HttpConfig;
 use crate::error::{ApiError, FieldErrors};
@@ -17,8 +18,19 @@ use crate::handler::reload::ReloadRequest;
 use crate::limit::RateLimiter;
 use crate::metrics::{Metrics, MetricsSource};
 use crate::open_requests::OpenRequests;
+use crate::reply::Answer;
+use crate::sequence;
 use crate::sessions::Sessions;
 use crate::status::{RefusedOverHttp, StatusSource};
+
+/// Makes the answer of the result of a command. In the writer's thread, if the answer is kept: it only puts words to
+/// what the command returns.
+pub(crate) trait ToAnswer<T>:
+    Fn(&T) -> Result<Answer, ApiError> + Clone + Send + 'static
+{
+}
+
+impl<T, F: Fn(&T) -> Result<Answer, ApiError> + Clone + Send + 'static> ToAnswer<T> for F {}
 
 /// The HTTP API's state; clones share it.
 #[derive(Clone)]
@@ -106,7 +118,8 @@ impl Api {
         &self.shared.engine
     }
 
-    /// Has the engine carry out a tenant's command, unless the token has ended meanwhile.
+    /// Has the engine carry out a tenant's command, unless the token has ended meanwhile. Returns its result and the
+    /// answer to it.
     ///
     /// # Errors
     /// The command is against the rules, or storage takes no writes.
@@ -114,11 +127,14 @@ impl Api {
         &self,
         tenant: Tenant,
         command: C,
-    ) -> Result<C::Output, ApiError> {
-        Ok(self.engine().submit(tenant.command(command)).await?)
+        answer: impl ToAnswer<C::Output>,
+    ) -> Result<(C::Output, Response), ApiError> {
+        let errors = FieldErrors::default();
+        self.carry_out(tenant.asked, tenant.command(command), errors, answer)
+            .await
     }
 
-    /// The same for a command whose changes are audited.
+    /// The same for a command whose changes are audited; returns the answer.
     ///
     /// # Errors
     /// The command is against the rules, or storage takes no writes.
@@ -126,8 +142,10 @@ impl Api {
         &self,
         tenant: Tenant,
         command: C,
-    ) -> Result<C::Output, ApiError> {
-        Ok(self.engine().submit(tenant.audited(command)).await?)
+        answer: impl ToAnswer<C::Output>,
+    ) -> Result<Response, ApiError> {
+        self.change_read(tenant, command, FieldErrors::default(), answer)
+            .await
     }
 
     /// The same for a command whose fields were read with these errors.
@@ -139,8 +157,56 @@ impl Api {
         tenant: Tenant,
         command: C,
         errors: FieldErrors,
-    ) -> Result<C::Output, ApiError> {
-        errors.join(self.engine().submit(tenant.audited(command)).await)
+        answer: impl ToAnswer<C::Output>,
+    ) -> Result<Response, ApiError> {
+        let (_, response) = self
+            .carry_out(tenant.asked, tenant.audited(command), errors, answer)
+            .await?;
+        Ok(response)
+    }
+
+    /// Has the engine carry out a command of the administrator, whose fields were read with these errors. Its changes
+    /// are audited.
+    ///
+    /// # Errors
+    /// The command is against the rules, fields could not be read, or storage takes no writes.
+    pub(crate) async fn administer<C: Command>(
+        &self,
+        administrator: Administrator,
+        command: C,
+        errors: FieldErrors,
+        answer: impl ToAnswer<C::Output>,
+    ) -> Result<Response, ApiError> {
+        let command = administrator.audited(command);
+        let (_, response) = self
+            .carry_out(administrator.asked, command, errors, answer)
+            .await?;
+        Ok(response)
+    }
+
+    /// Has the engine carry out a command, of a request that may be repeated once. Returns its result and the answer to
+    /// it, which tells up to where the log has the change.
+    ///
+    /// # Errors
+    /// The command is against the rules, fields could not be read, or storage takes no writes.
+    pub(crate) async fn carry_out<C: Command>(
+        &self,
+        asked: Asked,
+        command: C,
+        errors: FieldErrors,
+        answer: impl ToAnswer<C::Output>,
+    ) -> Result<(C::Output, Response), ApiError> {
+        let committed = match asked.key {
+            None => self.engine().submit_at(command).await,
+            Some(key) => {
+                let keyed = key.keyed(command, answer.clone());
+                self.engine().submit_at(keyed).await
+            }
+        };
+        let Committed { output, sequence } = errors.join(committed)?;
+        let mut response = answer(&output)?.into_response();
+        sequence::show(sequence, response.headers_mut());
+        Ok((output, response))
     }
 
     /// The hash of the administrator token.

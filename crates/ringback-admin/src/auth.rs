@@ -18,8 +18,10 @@ use subtle::ConstantTimeEq;
 use crate::api::Api;
 use crate::client::Client;
 use crate::error::ApiError;
+use crate::idempotency::{self, RequestKey};
 use crate::limit::Share;
 use crate::open_requests::EndsWithToken;
+use crate::sequence;
 use crate::sessions::{Session, SessionKey};
 
 /// What is noted of a request whose changes are audited.
@@ -29,6 +31,8 @@ pub(crate) struct Asked {
     pub(crate) via: Via,
     /// Its name.
     pub(crate) request_id: ArrayString<MAX_REQUEST_ID>,
+    /// The key by which it may be repeated.
+    pub(crate) key: Option<RequestKey>,
 }
 
 /// How long the name of a request may be, in bytes.
@@ -249,12 +253,20 @@ async fn run(api: &Api, principal: Principal, mut request: Request, next: Next) 
     let response = tokio::select! {
         biased;
         () = open.ended() => ApiError::Unauthenticated.into_response(),
-        response = next.run(request) => response,
+        response = answer(api, request, next) => response,
     };
     if response.body().size_hint().exact().is_some() {
         return response;
     }
     response.map(|body| EndsWithToken::wrap(body, open))
+}
+
+/// Answers a request from a state that contains what it has seen, and a repeated one as before.
+async fn answer(api: &Api, request: Request, next: Next) -> Response {
+    if let Err(error) = sequence::wait(api, request.headers()).await {
+        return error.into_response();
+    }
+    idempotency::answer(api, request, next).await
 }
 
 /// Whose request it is, and by what.
@@ -295,7 +307,8 @@ fn identify(api: &Api, request: &Request) -> Result<Identified, ApiError> {
     let headers = request.headers();
     let client = request.extensions().get::<Client>().copied();
     if headers.contains_key(AUTHORIZATION) {
-        if let Some(principal) = bearer(headers).and_then(|hash| holder(api, &hash)) {
+        let token = bearer(headers).map(hash_secret);
+        if let Some(principal) = token.and_then(|hash| holder(api, &hash)) {
             return Ok(Identified {
                 principal,
                 session: None,
@@ -317,8 +330,17 @@ fn identify(api: &Api, request: &Request) -> Result<Identified, ApiError> {
     })
 }
 
-/// The hash of the token that a request carries, if it carries one.
-fn bearer(headers: &HeaderMap) -> Option<TokenHash> {
+/// The secret by which a request shows who asks: a token, or the cookie of a session.
+pub(crate) fn credential(headers: &HeaderMap, client: Option<Client>) -> Option<&str> {
+    if headers.contains_key(AUTHORIZATION) {
+        bearer(headers)
+    } else {
+        cookie(headers, client?)
+    }
+}
+
+/// The token that a request carries, if it carries one.
+fn bearer(headers: &HeaderMap) -> Option<&str> {
     let mut values = headers.get_all(AUTHORIZATION).iter();
     let (Some(value), None) = (values.next(), values.next()) else {
         return None;
@@ -326,7 +348,7 @@ fn bearer(headers: &HeaderMap) -> Option<TokenHash> {
     let (scheme, secret) = value.to_str().ok()?.split_once(' ')?;
     let secret = secret.trim_matches(' ');
     let is_token = scheme.eq_ignore_ascii_case("bearer") && !secret.is_empty();
-    is_token.then(|| hash_secret(secret))
+    is_token.then_some(secret)
 }
 
 /// Who holds the token with this hash.
@@ -364,6 +386,13 @@ pub(crate) fn session(
     if !api.has_console() {
         return None;
     }
+    let key = hash_secret(cookie(headers, client)?);
+    let session = api.sessions().find(&key, api.engine().now())?;
+    holds(api, session.principal).then_some((key, session))
+}
+
+/// The secret in the request's cookie, if it has ours.
+fn cookie(headers: &HeaderMap, client: Client) -> Option<&str> {
     let name = cookie_name(client);
     let values = headers.get_all(COOKIE).iter();
     let cookies = values
@@ -371,9 +400,7 @@ pub(crate) fn session(
         .flat_map(|value| value.split(';'));
     let mut ours = cookies.filter_map(|cookie| cookie.trim().split_once('='));
     let (_, secret) = ours.find(|(found, _)| *found == name)?;
-    let key = hash_secret(secret);
-    let session = api.sessions().find(&key, api.engine().now())?;
-    holds(api, session.principal).then_some((key, session))
+    Some(secret)
 }
 
 /// The name of the cookie: where it comes over https, one that no other host can set.

@@ -51,8 +51,8 @@ pub(crate) async fn read_optional_fields(request: Request) -> Result<Fields, Api
 /// Wrong type, or too large.
 pub(crate) async fn read_json_text(request: Request) -> Result<Bytes, ApiError> {
     expect_type(request.headers(), "application/json")?;
-    let text = tokio::time::timeout(MAX_BODY_TIME, read_limited(request)).await;
-    text.map_err(|_| ApiError::BodyTimeout)?
+    let (parts, body) = request.into_parts();
+    read_whole(&parts.headers, body).await
 }
 
 /// Parses JSON.
@@ -88,17 +88,24 @@ pub(crate) fn expect_type(headers: &HeaderMap, expected: &str) -> Result<(), Api
     }
 }
 
+/// Reads a whole body, of any type, that is not a stream.
+///
+/// # Errors
+/// It is too large, or does not come in time.
+pub(crate) async fn read_whole(headers: &HeaderMap, body: Body) -> Result<Bytes, ApiError> {
+    let text = tokio::time::timeout(MAX_BODY_TIME, read_limited(headers, body)).await;
+    text.map_err(|_| ApiError::BodyTimeout)?
+}
+
 /// Reads a body of at most [`MAX_BODY_BYTES`].
-async fn read_limited(request: Request) -> Result<Bytes, ApiError> {
-    let announced = request
-        .headers()
+async fn read_limited(headers: &HeaderMap, mut body: Body) -> Result<Bytes, ApiError> {
+    let announced = headers
         .get(CONTENT_LENGTH)
         .and_then(|value| value.to_str().ok())
         .and_then(|value| value.parse::<u64>().ok());
     if announced.is_some_and(|length| length > MAX_BODY_BYTES as u64) {
         return Err(ApiError::BodyTooLarge);
     }
-    let mut body = request.into_body();
     let Some(first) = next_data(&mut body).await? else {
         return Ok(Bytes::new());
     };

@@ -104,6 +104,10 @@ pub(crate) enum ApiError {
     BodyIncomplete,
     /// The body is no JSON.
     MalformedJson,
+    /// The key of the request was used for another one.
+    IdempotencyKeyReused,
+    /// The state does not contain yet what the request asks for.
+    SequenceNotReached,
     /// Nothing is remembered of this contact.
     ContactNotFound,
     /// There is no such audit entry, or it is another environment's.
@@ -163,7 +167,11 @@ impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let retry_after = match self {
             Self::RateLimited(seconds) | Self::TooManyFailures(seconds) => Some(seconds),
-            Self::TooManyOpenRequests | Self::TooManyConnections | Self::Conflict => Some(1),
+            Self::TooManyOpenRequests
+            | Self::TooManyConnections
+            | Self::SequenceNotReached
+            | Self::Conflict
+            | Self::Rejected(CommandError::AnsweredBefore) => Some(1),
             Self::ClusterUnavailable | Self::LogFull => Some(5),
             _ => None,
         };
@@ -274,6 +282,16 @@ impl ApiError {
                 StatusCode::BAD_REQUEST,
                 "Malformed JSON",
                 Some("MALFORMED_JSON"),
+            ),
+            Self::IdempotencyKeyReused => (
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "This Idempotency-Key was used for another request",
+                Some("IDEMPOTENCY_KEY_REUSED"),
+            ),
+            Self::SequenceNotReached => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "This server does not have the requested sequence yet",
+                Some("SEQUENCE_NOT_REACHED"),
             ),
             Self::ContactNotFound => (
                 StatusCode::NOT_FOUND,
@@ -411,6 +429,8 @@ fn command_error(error: &CommandError) -> Response {
             return failure(StatusCode::CONFLICT, &message, Some("CALL_MISMATCH"));
         }
         CommandError::Invalid(problems) => return invalid(FieldErrors::of(problems)),
+        // Whoever asks is given the first answer, unless it has just become too old.
+        CommandError::AnsweredBefore => ApiError::Conflict.public(),
         CommandError::StorageUnavailable => {
             let (status, message, code) = ApiError::StorageUnavailable.public();
             return failure(status, message, code);

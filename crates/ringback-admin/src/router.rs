@@ -335,6 +335,7 @@ async fn observe(State(observer): State<Observer>, request: Request, next: Next)
     let asked = Asked {
         via: via(request.headers()),
         request_id: named(&request_id),
+        key: None,
     };
     request.extensions_mut().insert(asked);
     let ignored = IgnoredFields::default();

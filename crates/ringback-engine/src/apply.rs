@@ -58,7 +58,8 @@ pub(crate) fn apply_to_directory(directory: &mut Directory, fact: &Change) {
         | Change::BatchesCounted(_)
         | Change::Placed(_)
         | Change::Audited(_)
-        | Change::AuditSwept(_) => {}
+        | Change::AuditSwept(_)
+        | Change::Answered(_) => {}
     }
 }
 
@@ -95,5 +96,6 @@ pub(crate) const fn concerns_directory(fact: &Change) -> bool {
             | Change::Placed(_)
             | Change::Audited(_)
             | Change::AuditSwept(_)
+            | Change::Answered(_)
     )
 }

@@ -419,7 +419,8 @@ fn differences(before: &Directory, after: &Directory, changes: &[Change]) -> Vec
             | Change::BatchesCounted(_)
             | Change::Placed(_)
             | Change::Audited(_)
-            | Change::AuditSwept(_) => {}
+            | Change::AuditSwept(_)
+            | Change::Answered(_) => {}
         }
     }
     comparison.found

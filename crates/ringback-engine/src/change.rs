@@ -11,7 +11,7 @@ use ringback_routing::{
 };
 use uuid::Uuid;
 
-use crate::AuditEntry;
+use crate::{AuditEntry, KeptAnswer};
 
 /// One change of the stored state.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,6 +57,8 @@ pub enum Change {
     Audited(Box<AuditEntry>),
     /// Audit entries from before this instant are forgotten.
     AuditSwept(Timestamp),
+    /// The first answer to a request that may be repeated.
+    Answered(Box<KeptAnswer>),
     /// Events of incoming calls before this instant are forgotten, except batches of SIP calls that the stored
     /// counters do not contain yet.
     RoutedSwept(Timestamp),

@@ -16,7 +16,7 @@ use crate::contact_view::ContactView;
 use crate::observed::count_key;
 use crate::shared::{ROUTED_KNOWN_MILLIS, Shared};
 use crate::{
-    AnsweredCall, Call, Change, CommandError, CountKind, DecisionRecord, RoutedDecision,
+    AnswerId, AnsweredCall, Call, Change, CommandError, CountKind, DecisionRecord, RoutedDecision,
     RoutedEvent,
 };
 
@@ -39,6 +39,8 @@ pub struct Draft<'a> {
     routed: HashMap<u64, (EnvironmentId, Arc<RoutedDecision>)>,
     /// Calls that the batch reports as answered.
     answered: HashSet<u64>,
+    /// Requests whose first answers the batch keeps.
+    answers: HashSet<AnswerId>,
     /// Decisions to be shown once the batch is durable.
     decisions: Vec<(EnvironmentId, DecisionRecord)>,
     /// When the batch was started.
@@ -59,6 +61,7 @@ impl<'a> Draft<'a> {
             forgotten: HashSet::new(),
             routed: HashMap::new(),
             answered: HashSet::new(),
+            answers: HashSet::new(),
             decisions: Vec::new(),
             begun: now,
             choices: Choices::new(now),
@@ -126,6 +129,8 @@ impl<'a> Draft<'a> {
             });
             self.forgotten.insert((*environment, contact.subscriber()));
             self.forget_in_decisions(*environment, *contact);
+        } else if let Change::Answered(kept) = &change {
+            self.answers.insert(kept.id);
         }
         self.changes.push(change);
     }
@@ -267,6 +272,18 @@ impl<'a> Draft<'a> {
                 .push(Change::Routed(vec![RoutedEvent::Answered(call)]));
         }
         Ok(())
+    }
+
+    /// Whether an answer to the request with this name is kept.
+    pub(crate) fn is_answered(&self, id: AnswerId) -> Result<bool, CommandError> {
+        if self.answers.contains(&id) {
+            return Ok(true);
+        }
+        let kept = self.shared.kept_answer(id, self.now()).map_err(|error| {
+            tracing::error!(%error, "an answer that was kept could not be read");
+            CommandError::StorageUnavailable
+        })?;
+        Ok(kept.is_some())
     }
 
     /// Adds a decision to the decision log, which shows it once the batch is durable.

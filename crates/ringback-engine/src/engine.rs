@@ -20,9 +20,9 @@ use crate::observed::{Arrival, Observed, Route, count_kind};
 use crate::shared::{ROUTED_KNOWN_MILLIS, Shared};
 use crate::writer::Writer;
 use crate::{
-    AnsweredCall, AuditEntry, AuditId, BackupError, Call, CallbackStatistics, Clock, Command,
-    DecisionRecord, Journal, JournalError, LearnedRecorded, LearnedTicket, NewCall, SubmitError,
-    Surface, hash_sid, housekeeping,
+    AnswerId, AnsweredCall, AuditEntry, AuditId, BackupError, Call, CallbackStatistics, Clock,
+    Command, DecisionRecord, Journal, JournalError, KeptAnswer, LearnedRecorded, LearnedTicket,
+    NewCall, Sequence, SubmitError, Surface, hash_sid, housekeeping,
 };
 
 /// The engine's handle; clones share one engine.
@@ -62,6 +62,15 @@ impl Default for EngineSettings {
     fn default() -> Self {
         Self { audit_days: 400 }
     }
+}
+
+/// The result of a command that was committed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Committed<T> {
+    /// The result.
+    pub output: T,
+    /// An entry of the log up to which the state contains what the command has changed.
+    pub sequence: Sequence,
 }
 
 /// Why an engine did not open.
@@ -120,6 +129,7 @@ impl Engine {
             directory,
             archive,
             observed,
+            applied: watch::Sender::new(journal.position()),
             storage_available: AtomicBool::new(true),
             audit_days: settings.audit_days,
             stopping: AtomicBool::new(false),
@@ -161,10 +171,22 @@ impl Engine {
     /// # Errors
     /// The command is against the rules, or storage accepts no writes.
     pub async fn submit<C: Command>(&self, command: C) -> Result<C::Output, SubmitError> {
+        Ok(self.submit_at(command).await?.output)
+    }
+
+    /// The same; also tells where it is in the log.
+    ///
+    /// # Errors
+    /// The command is against the rules, or storage accepts no writes.
+    pub async fn submit_at<C: Command>(
+        &self,
+        command: C,
+    ) -> Result<Committed<C::Output>, SubmitError> {
         self.enqueue(command).await?.await
     }
 
-    /// Passes a command to the writer. The returned future waits for the result, as [`Self::submit`] does.
+    /// Passes a command to the writer. The returned future waits for the result, as [`Self::submit`] does, and also
+    /// tells where it is in the log.
     /// Commands run in the order in which they were passed.
     ///
     /// # Errors
@@ -172,7 +194,8 @@ impl Engine {
     pub async fn enqueue<C: Command>(
         &self,
         command: C,
-    ) -> Result<impl Future<Output = Result<C::Output, SubmitError>> + use<C>, SubmitError> {
+    ) -> Result<impl Future<Output = Result<Committed<C::Output>, SubmitError>> + use<C>, SubmitError>
+    {
         let (reply, answer) = oneshot::channel();
         let job = Job::Run(Box::new(Submitted::new(command, reply)));
         self.jobs
@@ -180,6 +203,27 @@ impl Engine {
             .await
             .map_err(|_| SubmitError::ShuttingDown)?;
         Ok(async move { answer.await.unwrap_or(Err(SubmitError::ShuttingDown)) })
+    }
+
+    /// The last entry of the log that readers of this node see.
+    #[must_use]
+    pub fn applied(&self) -> Sequence {
+        *self.shared.applied.borrow()
+    }
+
+    /// Waits until readers of this node see this entry of the log.
+    pub async fn wait_until_applied(&self, sequence: Sequence) {
+        let mut applied = self.shared.applied.subscribe();
+        // The sender is there as long as this engine is.
+        let _never_closed = applied.wait_for(|applied| *applied >= sequence).await;
+    }
+
+    /// The first answer to the request with this name, if one is kept; reads the store.
+    ///
+    /// # Errors
+    /// Storage cannot be read, or is damaged.
+    pub fn kept_answer(&self, id: AnswerId) -> Result<Option<KeptAnswer>, JournalError> {
+        self.shared.kept_answer(id, self.now())
     }
 
     /// The current directory.

@@ -128,6 +128,9 @@ pub enum CommandError {
     /// The object of the change to undo was changed since, or is gone.
     #[error("object has changed since")]
     ChangedSince,
+    /// The request was carried out before, and its first answer is kept.
+    #[error("request was answered before")]
+    AnsweredBefore,
     /// Storage could not be read to check the command.
     #[error("storage is unavailable")]
     StorageUnavailable,

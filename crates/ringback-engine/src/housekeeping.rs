@@ -212,7 +212,7 @@ fn append(jobs: &mpsc::Sender<Job>, fact: Change) -> bool {
         return false;
     }
     match answer.blocking_recv() {
-        Ok(Ok(())) => true,
+        Ok(Ok(_committed)) => true,
         Ok(Err(error)) => {
             tracing::error!(%error, "old calls could not be dropped");
             false

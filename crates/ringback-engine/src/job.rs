@@ -3,7 +3,7 @@
 use tokio::sync::oneshot;
 
 use crate::choices::Choices;
-use crate::{Command, CommandError, Draft, SubmitError};
+use crate::{Command, CommandError, Committed, Draft, Sequence, SubmitError};
 
 /// A job of the writer.
 pub(crate) enum Job {
@@ -22,8 +22,9 @@ pub(crate) trait Task: Send {
     /// Runs the command on the draft. It runs again, on a newer draft, if another entry was committed first.
     fn run(&mut self, draft: &mut Draft<'_>);
 
-    /// Sends the result of the command to the client, or this failure if its changes were not committed.
-    fn answer(self: Box<Self>, failure: Option<SubmitError>);
+    /// Sends the result of the command to the client: its changes are in the log up to this entry, or were not
+    /// committed.
+    fn answer(self: Box<Self>, committed: Result<Sequence, SubmitError>);
 }
 
 /// A submitted command.
@@ -35,14 +36,14 @@ pub(crate) struct Submitted<C: Command> {
     /// The result of its latest run.
     result: Option<Result<C::Output, CommandError>>,
     /// The channel to the client.
-    reply: oneshot::Sender<Result<C::Output, SubmitError>>,
+    reply: oneshot::Sender<Result<Committed<C::Output>, SubmitError>>,
 }
 
 impl<C: Command> Submitted<C> {
     /// A command whose result is sent to this channel.
     pub(crate) const fn new(
         command: C,
-        reply: oneshot::Sender<Result<C::Output, SubmitError>>,
+        reply: oneshot::Sender<Result<Committed<C::Output>, SubmitError>>,
     ) -> Self {
         Self {
             command,
@@ -60,7 +61,7 @@ impl<C: Command> Task for Submitted<C> {
         self.choices = Some(draft.end_command());
     }
 
-    fn answer(self: Box<Self>, failure: Option<SubmitError>) {
+    fn answer(self: Box<Self>, committed: Result<Sequence, SubmitError>) {
         let Self {
             command,
             result,
@@ -69,14 +70,14 @@ impl<C: Command> Task for Submitted<C> {
         } = *self;
         // Before the answer, so that a client that shares the command's memory is its only owner again.
         drop(command);
-        let result = match (failure, result) {
-            (Some(failure), _) => Err(failure),
-            (None, Some(Ok(output))) => Ok(output),
-            (None, Some(Err(CommandError::StorageUnavailable))) => {
+        let result = match (committed, result) {
+            (Err(failure), _) => Err(failure),
+            (Ok(sequence), Some(Ok(output))) => Ok(Committed { output, sequence }),
+            (Ok(_), Some(Err(CommandError::StorageUnavailable))) => {
                 Err(SubmitError::StorageUnavailable)
             }
-            (None, Some(Err(error))) => Err(SubmitError::Rejected(error)),
-            (None, None) => Err(SubmitError::ShuttingDown),
+            (Ok(_), Some(Err(error))) => Err(SubmitError::Rejected(error)),
+            (Ok(_), None) => Err(SubmitError::ShuttingDown),
         };
         // The client may have gone; its command was run all the same.
         let _gone = reply.send(result);

@@ -13,7 +13,10 @@ use ringback_routing::{
     Agent, AgentId, Assignment, E164, Environment, EnvironmentId, PhoneNumber, Timestamp, Token,
 };
 
-use crate::{AuditEntry, AuditId, Call, Change, CountKey, CountMark, LogPlace, RoutedEvent};
+use crate::{
+    AnswerId, AuditEntry, AuditId, Call, Change, CountKey, CountMark, KeptAnswer, LogPlace,
+    RoutedEvent,
+};
 
 /// A log of facts. One thread uses it: it appends facts, and applies every entry that the log returns.
 pub trait Journal: Send + 'static {
@@ -206,8 +209,14 @@ pub trait Archive: Send + Sync + 'static {
     /// Storage cannot be read, or is damaged.
     fn audit_entry(&self, id: AuditId) -> Result<Option<AuditEntry>, JournalError>;
 
-    /// Removes data that no reader sees: the rest that [`Change::RoutedSwept`] with this instant left. Also
-    /// renews the filter of call ids before a sweep that visits every contact.
+    /// The latest answer that was kept under this name, also one that is over.
+    ///
+    /// # Errors
+    /// Storage cannot be read, or is damaged.
+    fn kept_answer(&self, id: AnswerId) -> Result<Option<KeptAnswer>, JournalError>;
+
+    /// Removes data that no reader sees: the rest that [`Change::RoutedSwept`] with this instant left, and answers
+    /// that were kept before it. Also renews the filter of call ids before a sweep that visits every contact.
     ///
     /// # Errors
     /// Storage cannot be read or written to; nothing is lost by that.

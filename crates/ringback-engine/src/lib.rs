@@ -19,6 +19,7 @@ mod error;
 mod housekeeping;
 mod job;
 mod journal;
+mod keyed;
 mod learned;
 mod observed;
 mod secret;
@@ -45,12 +46,13 @@ pub use command::{
 };
 pub use contact_view::ContactView;
 pub use draft::Draft;
-pub use engine::{Engine, EngineSettings, Health, OpenError};
+pub use engine::{Committed, Engine, EngineSettings, Health, OpenError};
 pub use error::{CallDifference, CommandError, Fault, Field, FieldProblem, SubmitError};
 pub use journal::{
     AppendError, Archive, BackupError, Entry, Journal, JournalError, Sequence, StoredCounts,
     StoredDirectory,
 };
+pub use keyed::{AnswerId, KeptAnswer, Keyed, Nothing};
 pub use learned::{LearnedRecorded, LearnedTicket};
 pub use observed::{CallbackStatistics, DecisionRecord, SourceCount, Surface, hash_sid};
 pub use secret::{generate_secret, hash_secret};

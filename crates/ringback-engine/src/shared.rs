@@ -5,10 +5,11 @@ use std::sync::atomic::AtomicBool;
 
 use arc_swap::ArcSwap;
 use ringback_routing::{Caller, Decision, Directory, E164};
+use tokio::sync::watch;
 
 use crate::contact_view::ContactView;
 use crate::observed::Observed;
-use crate::{Archive, Call, Clock, CommandError};
+use crate::{Archive, Call, Clock, CommandError, Sequence};
 
 /// The state shared by the engine's threads.
 pub(crate) struct Shared {
@@ -20,6 +21,8 @@ pub(crate) struct Shared {
     pub(crate) archive: Arc<dyn Archive>,
     /// Events of incoming calls.
     pub(crate) observed: Observed,
+    /// The last entry of the log that readers see.
+    pub(crate) applied: watch::Sender<Sequence>,
     /// Whether the last commit succeeded.
     pub(crate) storage_available: AtomicBool,
     /// For how many days audit entries are kept.

@@ -118,7 +118,8 @@ impl Writer {
             }
         };
         for task in tasks {
-            task.answer(failure.clone());
+            // The entry of these commands, or a later one: the state that their clients see contains it.
+            task.answer(failure.clone().map_or(Ok(self.position), Err));
         }
         if ticked || stop {
             self.catch_up(stop);
@@ -287,6 +288,7 @@ impl Writer {
         }
         apply(&self.shared, &facts);
         self.position = sequence;
+        self.shared.applied.send_replace(sequence);
         facts.clear();
         if facts.capacity() > self.memory.changes.capacity() {
             self.memory.changes = facts;

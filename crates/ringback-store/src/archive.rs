@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use lsm_tree::Slice;
 use ringback_engine::{
-    Archive, AuditEntry, AuditId, BackupError, Call, CountMark, JournalError, LogPlace,
-    RoutedDecision, RoutedEvent, StoredCounts, StoredDirectory,
+    AnswerId, Archive, AuditEntry, AuditId, BackupError, Call, CountMark, JournalError, KeptAnswer,
+    LogPlace, RoutedDecision, RoutedEvent, StoredCounts, StoredDirectory,
 };
 use ringback_routing::{AgentId, Assignment, E164, EnvironmentId, Timestamp};
 use uuid::Uuid;
@@ -18,6 +18,7 @@ use crate::batch::{read_batch, read_mark};
 use crate::interner::Interner;
 use crate::key;
 use crate::sid_filter::SidHash;
+use crate::stored::answer::{read_answer, read_answered_at};
 use crate::stored::directory::{self, DirectoryRecord};
 use crate::stored::place::read_place;
 use crate::stored::routed::{read_decision, read_events};
@@ -174,12 +175,21 @@ impl Archive for Tables {
             .transpose()
     }
 
+    fn kept_answer(&self, id: AnswerId) -> Result<Option<KeptAnswer>, JournalError> {
+        let value = self.state.get(&key::answer_key(id));
+        let value = value.map_err(|error| self.state.located(error))?;
+        value
+            .map(|value| read_answer(id, &value).ok_or_else(|| self.state.damaged()))
+            .transpose()
+    }
+
     fn write_backup(&self, at: Timestamp, to: &mut dyn io::Write) -> Result<(), BackupError> {
         backup::write(self, at, to)
     }
 
     fn tidy(&self, routed_before: Timestamp) -> Result<(), JournalError> {
         self.renew_sid_filter();
+        self.remove_answers(routed_before)?;
         self.remove_decisions(routed_before)
     }
 }
@@ -349,6 +359,35 @@ impl Tables {
                 };
                 self.apply_unlogged(|| Ok((writes, ())))?;
             }
+        }
+        Ok(())
+    }
+
+    /// Removes the answers that were kept before this instant. They are not given any more.
+    fn remove_answers(&self, before: Timestamp) -> Result<(), JournalError> {
+        let is_old = |value: &[u8]| {
+            let at = read_answered_at(value).ok_or_else(|| self.state.damaged())?;
+            Ok::<_, JournalError>(at < before)
+        };
+        let mut old = Vec::new();
+        for item in self.state.prefix(&[key::ANSWER]) {
+            let (item_key, value) = item.map_err(|error| self.state.located(error))?;
+            if is_old(&value)? {
+                old.push(item_key);
+            }
+        }
+        for chunk in old.chunks(REMOVED_AT_ONCE) {
+            self.apply_unlogged(|| {
+                let mut writes = Writes::default();
+                for item_key in chunk {
+                    // The name may have been used again meanwhile.
+                    let value = self.state.get(item_key)?;
+                    if value.is_some_and(|value| is_old(&value).unwrap_or(false)) {
+                        writes.state.push((item_key.clone(), None));
+                    }
+                }
+                Ok((writes, ()))
+            })?;
         }
         Ok(())
     }

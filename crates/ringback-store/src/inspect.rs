@@ -24,6 +24,7 @@ use crate::lsm_files;
 use crate::prepare::prepare;
 use crate::settings::StoreSettings;
 use crate::store::Store;
+use crate::stored::answer::read_answered_at;
 use crate::stored::directory;
 use crate::stored::place::read_place;
 use crate::stored::routed::{read_decision, read_events};
@@ -75,6 +76,8 @@ pub struct RecordCounts {
     pub decisions: u64,
     /// Audit entries.
     pub audit_entries: u64,
+    /// Answers that are kept for repeated requests.
+    pub kept_answers: u64,
 }
 
 impl Store {
@@ -295,6 +298,11 @@ impl Tables {
                 key::AUDIT => {
                     counts.audit_entries += 1;
                     directory::read::<AuditEntry>(&value).is_some()
+                }
+                key::ANSWER => {
+                    counts.kept_answers += 1;
+                    key::decode_answer_key(&item_key).is_some()
+                        && read_answered_at(&value).is_some()
                 }
                 key::COUNT_MARK => read_mark(&value).is_some(),
                 key::PLACE => read_place(&value).is_some(),

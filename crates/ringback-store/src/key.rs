@@ -16,7 +16,7 @@
 //!
 //! In every table the key of a single zero byte holds the sequence of the last commit that it contains.
 
-use ringback_engine::{AuditId, Call, CountKey, CountKind};
+use ringback_engine::{AnswerId, AuditId, Call, CountKey, CountKind};
 use ringback_routing::{AgentId, Assignment, CallStatus, E164, EnvironmentId, NumberId, Timestamp};
 use siphasher::sip128::{Hasher128, SipHasher13};
 use uuid::Uuid;
@@ -54,6 +54,9 @@ pub(crate) const PLACE: u8 = b'l';
 
 /// `state`: every bit of an entry's identifier turned (16), so that the latest comes first → version (1) ‖ JSON.
 pub(crate) const AUDIT: u8 = b'u';
+
+/// `state`: name of a request (16) → its first answer: see [`stored::answer`](crate::stored::answer).
+pub(crate) const ANSWER: u8 = b'k';
 
 /// `state`: table (1) ‖ part (1) → the sequence of the latest commit that erased something of it.
 pub(crate) const ERASED: u8 = b'z';
@@ -327,6 +330,18 @@ pub(crate) fn audit_key(id: AuditId) -> [u8; 17] {
 pub(crate) fn audit_before(id: AuditId) -> Option<[u8; 17]> {
     let before = id.0.as_u128().checked_sub(1)?;
     Some(audit_key(AuditId(Uuid::from_u128(before))))
+}
+
+/// The key in `state` of the answer to the request with this name.
+pub(crate) fn answer_key(id: AnswerId) -> [u8; 17] {
+    let mut key = [ANSWER; 17];
+    key[1..].copy_from_slice(&id.0);
+    key
+}
+
+/// The name of the request whose answer such a key names.
+pub(crate) fn decode_answer_key(key: &[u8]) -> Option<AnswerId> {
+    Some(AnswerId(key.get(1..)?.try_into().ok()?))
 }
 
 /// The key in `state` of an interned UUID.

@@ -18,6 +18,7 @@ use uuid::Uuid;
 use crate::batch::{batch_number, read_mark, write_batch, write_mark};
 use crate::error::unavailable;
 use crate::key::{self, PartId};
+use crate::stored::answer::write_answer;
 use crate::stored::directory::{self, DirectoryRecord};
 use crate::stored::place::write_place;
 use crate::stored::routed::{read_decision, write_decision, write_events};
@@ -143,6 +144,12 @@ impl Preparation<'_> {
                 Ok(())
             }
             Change::AuditSwept(before) => self.sweep_audit(*before),
+            Change::Answered(kept) => {
+                let mut value = Vec::with_capacity(32 + kept.answer.len());
+                write_answer(kept, &mut value);
+                self.write_state(key::answer_key(kept.id).into(), Some(value.into()));
+                Ok(())
+            }
         }
     }
 

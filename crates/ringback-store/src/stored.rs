@@ -6,6 +6,7 @@
 //! named fields. Records written for every call are positional (postcard), and tests pin their bytes. Any new
 //! version raises the number in the file `FORMAT`, so that an older program refuses what it would misread.
 
+pub(crate) mod answer;
 pub(crate) mod audit;
 pub(crate) mod batch_record;
 pub(crate) mod directory;

@@ -8,10 +8,10 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use ringback_engine::{
-    Actor, AnsweredCall, AppendError, AuditAction, AuditEntry, AuditId, AuditObject, AuditState,
-    BatchCall, BatchRoute, BatchesCounted, Call, CallsSwept, Change, CountKey, CountKind,
-    CountMark, Journal, LogPlace, NamedAgent, ObjectType, RoutedBatch, RoutedCall, RoutedDecision,
-    RoutedEvent, Sequence, Via,
+    Actor, AnswerId, AnsweredCall, AppendError, AuditAction, AuditEntry, AuditId, AuditObject,
+    AuditState, BatchCall, BatchRoute, BatchesCounted, Call, CallsSwept, Change, CountKey,
+    CountKind, CountMark, Journal, KeptAnswer, LogPlace, NamedAgent, ObjectType, RoutedBatch,
+    RoutedCall, RoutedDecision, RoutedEvent, Sequence, Via,
 };
 use ringback_routing::{
     Agent, AgentId, AgentStatus, Assignment, CallStatus, CallbackRole, Caller, Direction, E164,
@@ -611,7 +611,7 @@ pub fn contacts_are_visited_once_in_any_number_of_parts(rig: &mut impl Rig) {
 }
 
 /// The number of kinds of facts: every one is in this list, or it does not compile.
-const KINDS: usize = 22;
+const KINDS: usize = 23;
 
 /// A fact of every kind, by kind; each builds on the results of the facts before it.
 #[must_use]
@@ -639,7 +639,8 @@ pub fn samples() -> Vec<Change> {
         | Change::BatchesCounted(_)
         | Change::Placed(_)
         | Change::Audited(_)
-        | Change::AuditSwept(_) => {}
+        | Change::AuditSwept(_)
+        | Change::Answered(_) => {}
     };
     let contact = e164(525_555_550_142);
     vec![
@@ -695,6 +696,9 @@ pub fn samples() -> Vec<Change> {
         audited(2, 30),
         audited(3, 20),
         Change::AuditSwept(Timestamp::from_millis(20)),
+        answered(1, 0),
+        answered(2, 0),
+        answered(1, 1),
         Change::Placed(None),
         Change::Placed(Some(LogPlace {
             cluster: id(9, 1),
@@ -702,6 +706,16 @@ pub fn samples() -> Vec<Change> {
             chain: [0xfe; 16],
         })),
     ]
+}
+
+/// The answer to the request with this number, kept at this millisecond.
+fn answered(number: u8, millis: i64) -> Change {
+    Change::Answered(Box::new(KeptAnswer {
+        id: AnswerId([number; 16]),
+        at: Timestamp::from_millis(millis),
+        request: [3; 16],
+        answer: millis.to_string().into_bytes(),
+    }))
 }
 
 /// The audit entry of the agent with this number, which was made at this millisecond.

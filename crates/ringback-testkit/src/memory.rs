@@ -7,8 +7,9 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 
 use parking_lot::{Condvar, Mutex};
 use ringback_engine::{
-    AppendError, Archive, AuditEntry, AuditId, Call, Change, Clock, CountMark, Entry, Journal,
-    JournalError, LogPlace, RoutedEvent, Sequence, StoredCounts, StoredDirectory,
+    AnswerId, AppendError, Archive, AuditEntry, AuditId, Call, Change, Clock, CountMark, Entry,
+    Journal, JournalError, KeptAnswer, LogPlace, RoutedEvent, Sequence, StoredCounts,
+    StoredDirectory,
 };
 use ringback_routing::{E164, EnvironmentId, Timestamp};
 
@@ -120,6 +121,13 @@ impl MemoryJournal {
             node: log.others,
             ..Self::default()
         }
+    }
+
+    /// All facts of the log, of all nodes.
+    pub fn facts(&self) -> Vec<Change> {
+        let log = self.log.lock();
+        let entries = log.entries.iter();
+        entries.flat_map(|(_, facts)| facts.clone()).collect()
     }
 
     /// Runs this before the next append, as an action of another node. Each call adds one for one more append.
@@ -310,6 +318,10 @@ impl Archive for MemoryJournal {
 
     fn audit_entry(&self, id: AuditId) -> Result<Option<AuditEntry>, JournalError> {
         Ok(self.state.lock().model.shown.audit.get(&id).cloned())
+    }
+
+    fn kept_answer(&self, id: AnswerId) -> Result<Option<KeptAnswer>, JournalError> {
+        Ok(self.state.lock().model.answers.get(&id).cloned())
     }
 
     fn visit_routed(

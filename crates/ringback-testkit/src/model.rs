@@ -5,8 +5,8 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use ringback_engine::{
-    Archive, AuditEntry, AuditId, Call, Change, CountMark, LogPlace, RoutedEvent, StoredCounts,
-    StoredDirectory,
+    AnswerId, Archive, AuditEntry, AuditId, Call, Change, CountMark, KeptAnswer, LogPlace,
+    RoutedEvent, StoredCounts, StoredDirectory,
 };
 use ringback_routing::{Assignment, E164, EnvironmentId, Timestamp};
 
@@ -17,6 +17,8 @@ pub struct Model {
     pub(crate) shown: Shown,
     /// The place in a log that nodes share. Not compared: in a cluster the journal sets it.
     pub(crate) place: Option<LogPlace>,
+    /// The answers that are kept. An archive finds them by name alone.
+    pub(crate) answers: BTreeMap<AnswerId, KeptAnswer>,
     /// Events of incoming calls: those of each commit, and the latest time among them.
     routed: Vec<(Timestamp, Vec<RoutedEvent>)>,
 }
@@ -121,6 +123,9 @@ impl Model {
             Change::Audited(entry) => {
                 shown.audit.insert(entry.id, *entry);
             }
+            Change::Answered(kept) => {
+                self.answers.insert(kept.id, *kept);
+            }
             Change::AuditSwept(before) => {
                 shown.audit = shown.audit.split_off(&AuditId::first_at(before));
             }
@@ -184,10 +189,23 @@ impl Model {
         let shown = self.shown();
         assert_eq!(Shown::read(archive), shown);
         shown.assert_found_in(archive);
+        self.assert_answers_kept_by(archive);
         for since in -5..15 {
             let since = Timestamp::from_millis(since);
             assert_eq!(routed_since(archive, since), self.routed_since(since));
         }
+    }
+}
+
+impl Model {
+    /// Checks that an archive finds the answer of every request, and none of another one.
+    pub fn assert_answers_kept_by(&self, archive: &dyn Archive) {
+        for (id, answer) in &self.answers {
+            let found = archive.kept_answer(*id).expect("readable");
+            assert_eq!(found.as_ref(), Some(answer));
+        }
+        let unused = AnswerId([0xff; 16]);
+        assert_eq!(archive.kept_answer(unused).expect("readable"), None);
     }
 }
 

@@ -91,6 +91,7 @@ const RECORDS: &[Column<RecordCounts>] = &[
     ("ROUTED CALLS", |count| Shown::of(count.routed_calls)),
     ("DECISIONS", |count| Shown::of(count.decisions)),
     ("AUDIT ENTRIES", |count| Shown::of(count.audit_entries)),
+    ("KEPT ANSWERS", |count| Shown::of(count.kept_answers)),
 ];
 
 /// What follows the options in the long help.

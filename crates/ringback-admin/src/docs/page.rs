@@ -132,7 +132,7 @@ fn write_operation(out: &mut String, description: &Json, operation: &Operation<'
             .map(prose)
             .unwrap_or_default(),
     );
-    write_parameters(out, operation);
+    write_parameters(out, description, operation);
     let body = content(operation.json.get("requestBody"));
     if let Some((content_type, body)) = body {
         let schema = body
@@ -158,13 +158,14 @@ fn write_operation(out: &mut String, description: &Json, operation: &Operation<'
 }
 
 /// Writes what stands in the path, the query and the headers.
-fn write_parameters(out: &mut String, operation: &Operation<'_>) {
+fn write_parameters(out: &mut String, description: &Json, operation: &Operation<'_>) {
     let parameters = operation.json.list_of("parameters");
     if parameters.is_empty() {
         return;
     }
     out.push_str("<h4>Parameters</h4>\n<dl class=\"fields\">\n");
     for parameter in parameters {
+        let parameter = resolved(description, parameter);
         let schema = parameter.get("schema").unwrap_or(&Json::Null);
         let note = if parameter.is_set("required") {
             " <b>required</b>"

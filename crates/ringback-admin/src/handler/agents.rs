@@ -2,7 +2,7 @@
 
 use axum::extract::{Request, State};
 use axum::response::Response;
-use ringback_engine::{CreateAgent, DeleteAgent, Override, PublishAgent, UpdateAgent};
+use ringback_engine::{AgentView, CreateAgent, DeleteAgent, Override, PublishAgent, UpdateAgent};
 use ringback_routing::{AgentStatus, Direction, DirectoryAgent, NumberId};
 use uuid::Uuid;
 
@@ -13,7 +13,7 @@ use crate::error::ApiError;
 use crate::fields::{Fields, MAX_DESCRIPTION, MAX_NAME};
 use crate::paging::Paging;
 use crate::path::{PathText, QueryText, find_agent};
-use crate::reply;
+use crate::reply::{self, Answer};
 use crate::wire;
 
 /// `GET /agents`: one page of those that match.
@@ -70,8 +70,10 @@ pub(crate) async fn create(
         targets: fields.targets("targets").unwrap_or_default(),
         is_misread: fields.is_misread(),
     };
-    let agent = api.change_read(tenant, command, fields.finish()).await?;
-    Ok(reply::created(wire::agent_view(&agent)))
+    api.change_read(tenant, command, fields.finish(), |agent| {
+        Ok(Answer::created(wire::agent_view(agent)))
+    })
+    .await
 }
 
 /// `GET /agents/{id}`.
@@ -106,8 +108,8 @@ pub(crate) async fn update(
         targets: fields.targets("targets"),
         is_misread: fields.is_misread(),
     };
-    let agent = api.change_read(tenant, command, fields.finish()).await?;
-    Ok(reply::ok(wire::agent_view(&agent)))
+    api.change_read(tenant, command, fields.finish(), shown)
+        .await
 }
 
 /// `PUT /agents/{id}/calling`: the direction, and the numbers unless they are left out.
@@ -130,8 +132,8 @@ pub(crate) async fn set_calling(
         targets: None,
         is_misread: fields.is_misread(),
     };
-    let agent = api.change_read(tenant, command, fields.finish()).await?;
-    Ok(reply::ok(wire::agent_view(&agent)))
+    api.change_read(tenant, command, fields.finish(), shown)
+        .await
 }
 
 /// `POST /agents/{id}/publish`.
@@ -163,8 +165,8 @@ pub(crate) async fn delete(
         environment: tenant.environment,
         id,
     };
-    api.change(tenant, command).await?;
-    Ok(reply::done("Agent deleted"))
+    api.change(tenant, command, |()| Ok(Answer::done("Agent deleted")))
+        .await
 }
 
 /// Publishes an agent, or takes it back.
@@ -179,8 +181,12 @@ async fn set_status(
         id: path.agent(api, tenant)?,
         status,
     };
-    let agent = api.change(tenant, command).await?;
-    Ok(reply::ok(wire::agent_view(&agent)))
+    api.change(tenant, command, shown).await
+}
+
+/// The answer that shows an agent as the request left it.
+fn shown(agent: &AgentView) -> Result<Answer, ApiError> {
+    Ok(Answer::ok(wire::agent_view(agent)))
 }
 
 /// The direction that must be there.

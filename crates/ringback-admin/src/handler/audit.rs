@@ -10,9 +10,9 @@ use uuid::Uuid;
 
 use crate::api::Api;
 use crate::auth::Asker;
-use crate::error::ApiError;
+use crate::error::{ApiError, FieldErrors};
 use crate::path::{PathText, QueryText};
-use crate::reply;
+use crate::reply::{self, Answer};
 use crate::wire;
 
 /// Which entries are wanted.
@@ -101,14 +101,20 @@ pub(crate) async fn undo(
         origin: asker.origin(),
         entry,
     };
-    let undone = match asker {
-        Asker::Administrator(_) => api.engine().submit(command).await?,
-        Asker::Tenant(tenant) => api.engine().submit(tenant.command(command)).await?,
+    let all = visible.is_none();
+    let answer = move |undone: &AuditEntry| Ok(Answer::ok(wire::audit_entry(undone, all)));
+    let (_, response) = match asker {
+        Asker::Administrator(administrator) => {
+            let errors = FieldErrors::default();
+            api.carry_out(administrator.asked, command, errors, answer)
+                .await?
+        }
+        Asker::Tenant(tenant) => api.submit(tenant, command, answer).await?,
     };
     for (environment, token) in tokens {
         api.open_requests().end(environment, token);
     }
-    Ok(reply::ok(wire::audit_entry(&undone, visible.is_none())))
+    Ok(response)
 }
 
 /// The tokens that end if the making of this entry's object is undone.

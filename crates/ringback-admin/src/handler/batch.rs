@@ -10,21 +10,26 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::{Request, State};
-use axum::http::{HeaderName, HeaderValue};
-use axum::response::Response;
+use axum::http::HeaderValue;
+use axum::response::{IntoResponse, Response};
 use ringback_api::{BatchReport, LineError};
-use ringback_engine::{BatchRecorded, CommandError, Engine, NewCall, RecordBatch, SubmitError};
+use ringback_engine::{
+    BatchRecorded, CommandError, Committed, Engine, NewCall, Nothing, RecordBatch, Sequence,
+    SubmitError,
+};
 use ringback_routing::NumberRulesRef;
 use tokio::task::JoinHandle;
 
 use crate::api::Api;
-use crate::auth::Tenant;
+use crate::auth::{Asked, Tenant};
 use crate::body::{expect_type, next_data};
 use crate::call_text::{CallText, NotACall};
 use crate::error::{ApiError, FieldErrors, call_rejection, field_messages};
+use crate::idempotency::{RequestHash, first_answer, is_answered};
 use crate::ignored::IgnoredFields;
 use crate::lines::{Line, LineSplitter, MAX_LINE_BYTES};
-use crate::reply;
+use crate::reply::Answer;
+use crate::sequence;
 
 /// `POST /calls/batch`.
 pub(crate) async fn record(
@@ -34,20 +39,58 @@ pub(crate) async fn record(
 ) -> Result<Response, ApiError> {
     expect_type(request.headers(), "application/x-ndjson")?;
     let ignored = IgnoredFields::of(&request);
-    let mut batch = Batch::new(
-        api.engine().clone(),
-        tenant,
-        api.number_rules(tenant)?,
-        ignored,
-    );
+    let rules = api.number_rules(tenant)?;
+    let hash = tenant.asked.key.map(|key| (key, key.hash(&request)));
+    if let Some((key, hash)) = hash
+        && is_answered(&api, key).await?
+    {
+        let key = key.of_request(hash_body(request, hash).await?);
+        return first_answer(&api, key).await?.ok_or(ApiError::Conflict);
+    }
+    let hash = tenant.asked.key.map(|key| key.hash(&request));
+    let mut batch = Batch::new(api.engine().clone(), tenant, rules, ignored, hash);
     let result = batch.read(request).await;
     api.metrics()
         .count_calls(batch.report.body.accepted, batch.report.body.rejected);
     result?;
     let recorded = batch.report.recorded();
-    let mut response = reply::ok(batch.report.body);
-    response.headers_mut().insert(RECORDED, recorded);
-    Ok(response)
+    let answer = Answer {
+        recorded: Some(recorded),
+        ..Answer::ok(batch.report.body)
+    };
+    let Some((key, hash)) = tenant.asked.key.zip(batch.hash) else {
+        let mut response = answer.into_response();
+        sequence::show(batch.sequence, response.headers_mut());
+        return Ok(response);
+    };
+    // All calls are recorded; what is left is the answer.
+    let key = key.of_request(hash);
+    let asked = Asked {
+        key: Some(key),
+        ..tenant.asked
+    };
+    let command = tenant.command(Nothing);
+    let answer = move |&(): &()| Ok(answer.clone());
+    match api
+        .carry_out(asked, command, FieldErrors::default(), answer)
+        .await
+    {
+        Ok((_, response)) => Ok(response),
+        // The same batch came twice at once.
+        Err(ApiError::Rejected(CommandError::AnsweredBefore)) => {
+            first_answer(&api, key).await?.ok_or(ApiError::Conflict)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Reads a body only to hash it.
+async fn hash_body(request: Request, mut hash: RequestHash) -> Result<RequestHash, ApiError> {
+    let mut body = request.into_body();
+    while let Some(data) = next_data(&mut body).await? {
+        hash.update(&data);
+    }
+    Ok(hash)
 }
 
 /// A batch being read.
@@ -60,6 +103,10 @@ struct Batch {
     rules: NumberRulesRef<'static>,
     /// Fields of any line that mean nothing.
     ignored: IgnoredFields,
+    /// The hash of what was read so far, if the request may be repeated.
+    hash: Option<RequestHash>,
+    /// An entry of the log up to which the calls that have arrived are recorded.
+    sequence: Sequence,
     /// Lines read so far.
     lines: u64,
     /// The chunk being gathered.
@@ -79,7 +126,7 @@ struct Submitted {
     /// Its calls, which the engine has too until it has told their outcome.
     calls: Arc<Vec<NewCall>>,
     /// Waits for the outcome.
-    outcome: JoinHandle<Result<BatchRecorded, SubmitError>>,
+    outcome: JoinHandle<Result<Committed<BatchRecorded>, SubmitError>>,
 }
 
 /// Lines of a batch that are recorded in one command.
@@ -113,8 +160,11 @@ impl Batch {
         tenant: Tenant,
         rules: NumberRulesRef<'static>,
         ignored: IgnoredFields,
+        hash: Option<RequestHash>,
     ) -> Self {
         Self {
+            sequence: engine.applied(),
+            hash,
             engine,
             tenant,
             rules,
@@ -149,6 +199,9 @@ impl Batch {
             let Some(data) = next else {
                 break;
             };
+            if let Some(hash) = &mut self.hash {
+                hash.update(&data);
+            }
             let mut data = data.as_ref();
             while let Some(line) = splitter.next_line(&mut data) {
                 self.take(&line);
@@ -179,7 +232,13 @@ impl Batch {
             Line::Whole(text) => parse(text, self.rules, &self.ignored),
         };
         match result {
-            Ok(call) => {
+            Ok(mut call) => {
+                if let (None, Some(key), Line::Whole(text)) =
+                    (&call.sid, self.tenant.asked.key, line)
+                {
+                    // Repeated after it was broken off, the batch records each call once.
+                    call.sid = Some(key.made_sid(self.lines, text));
+                }
                 self.chunk.calls.push(call);
                 self.chunk.lines.push(self.lines);
             }
@@ -240,7 +299,9 @@ impl Batch {
             calls,
             outcome,
         } = submitted;
-        let recorded = outcome.await.map_err(|_| ApiError::ShuttingDown)??;
+        let committed = outcome.await.map_err(|_| ApiError::ShuttingDown)??;
+        self.sequence = self.sequence.max(committed.sequence);
+        let recorded = committed.output;
         if recorded
             .refused
             .iter()
@@ -316,9 +377,6 @@ fn parse(
         .read(rules, &mut errors)
         .ok_or_else(|| field_messages(&errors))
 }
-
-/// Tells new calls from known ones, beside the body, whose form is settled; a dictionary as of RFC 8941 §3.2.
-const RECORDED: HeaderName = HeaderName::from_static("x-recorded-calls");
 
 /// How many calls are sent to storage at once.
 const CHUNK_CALLS: usize = 1_000;

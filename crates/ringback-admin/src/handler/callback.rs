@@ -11,13 +11,13 @@ use ringback_engine::{
 };
 use ringback_routing::{Agent, AgentId, AgentStatus, Direction};
 
-use crate::api::Api;
+use crate::api::{Api, ToAnswer};
 use crate::auth::Tenant;
 use crate::body::{read_fields, read_optional_fields};
 use crate::error::{ApiError, FieldErrors, constraint_message};
 use crate::fields::Fields;
 use crate::path::PathText;
-use crate::reply;
+use crate::reply::{self, Answer};
 use crate::wire;
 
 /// `POST /agents/{id}/callback`: gives the role, in place of one that is there.
@@ -27,13 +27,15 @@ pub(crate) async fn set(
     path: PathText,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let agent = &submit(&api, tenant, &path, request, RoleMode::Anew).await?;
-    Ok(reply::ok(CallbackRoleSet {
-        id: agent.id,
-        name: agent.name.clone(),
-        direction: agent.direction,
-        callback_config: wire::callback_config(agent)?,
-    }))
+    submit(&api, tenant, &path, request, RoleMode::Anew, |agent| {
+        Ok(Answer::ok(CallbackRoleSet {
+            id: agent.id,
+            name: agent.name.clone(),
+            direction: agent.direction,
+            callback_config: wire::callback_config(agent)?,
+        }))
+    })
+    .await
 }
 
 /// `PUT /agents/{id}/callback`: replaces the sources; options left out stay.
@@ -43,11 +45,13 @@ pub(crate) async fn replace(
     path: PathText,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let agent = &submit(&api, tenant, &path, request, RoleMode::Replace).await?;
-    Ok(reply::ok(CallbackRoleReplaced {
-        id: agent.id,
-        callback_config: wire::callback_config(agent)?,
-    }))
+    submit(&api, tenant, &path, request, RoleMode::Replace, |agent| {
+        Ok(Answer::ok(CallbackRoleReplaced {
+            id: agent.id,
+            callback_config: wire::callback_config(agent)?,
+        }))
+    })
+    .await
 }
 
 /// `DELETE /agents/{id}/callback`.
@@ -60,8 +64,10 @@ pub(crate) async fn remove(
         environment: tenant.environment,
         id: path.agent(&api, tenant)?,
     };
-    api.change(tenant, command).await?;
-    Ok(reply::done("Callback role removed"))
+    api.change(tenant, command, |()| {
+        Ok(Answer::done("Callback role removed"))
+    })
+    .await
 }
 
 /// `GET /callback-agents`: every agent with the role.
@@ -120,14 +126,15 @@ pub(crate) async fn check(
     Ok(reply::json(StatusCode::UNPROCESSABLE_ENTITY, &body))
 }
 
-/// Has the role set; returns the agent as this request left it.
+/// Has the role set; `answer` shows the agent as this request left it.
 async fn submit(
     api: &Api,
     tenant: Tenant,
     path: &PathText,
     request: Request,
     mode: RoleMode,
-) -> Result<Agent, ApiError> {
+    answer: impl ToAnswer<Agent>,
+) -> Result<Response, ApiError> {
     let id = path.agent(api, tenant)?;
     let (fields, errors) = role_fields(read_fields(request).await?);
     let command = SetCallbackRole {
@@ -136,7 +143,7 @@ async fn submit(
         mode,
         fields,
     };
-    api.change_read(tenant, command, errors).await
+    api.change_read(tenant, command, errors, answer).await
 }
 
 /// What a request says of a role, and what is wrong with it.

@@ -2,7 +2,7 @@
 
 use axum::extract::{Request, State};
 use axum::response::Response;
-use ringback_engine::{RecordCall, SubmitError, UnreadCall};
+use ringback_engine::{CommandError, RecordCall, UnreadCall};
 
 use crate::api::Api;
 use crate::auth::Tenant;
@@ -11,7 +11,7 @@ use crate::call_text::{CallText, NotACall};
 use crate::error::{ApiError, FieldErrors};
 use crate::fields::required;
 use crate::ignored::IgnoredFields;
-use crate::reply;
+use crate::reply::Answer;
 use crate::wire;
 
 /// `POST /calls`: records a call, or raises the status of a known one; 201 either way.
@@ -42,11 +42,19 @@ pub(crate) async fn record(
         environment: tenant.environment,
         call: call.ok_or(UnreadCall { agent, started_at }),
     };
-    let recorded = api.engine().submit(tenant.command(command)).await;
-    if was_read && matches!(recorded, Ok(_) | Err(SubmitError::Rejected(_))) {
-        let accepted = recorded.is_ok();
+    let recorded = api.carry_out(tenant.asked, tenant.command(command), errors, |call| {
+        Ok(Answer::created(wire::call(call)))
+    });
+    let recorded = recorded.await;
+    let is_refused = match &recorded {
+        Err(ApiError::Rejected(error)) => *error != CommandError::AnsweredBefore,
+        Err(ApiError::Invalid(_)) => true,
+        _ => false,
+    };
+    if was_read && (recorded.is_ok() || is_refused) {
         api.metrics()
-            .count_calls(u64::from(accepted), u64::from(!accepted));
+            .count_calls(u64::from(!is_refused), u64::from(is_refused));
     }
-    Ok(reply::created(wire::call(&errors.join(recorded)?)))
+    let (_, response) = recorded?;
+    Ok(response)
 }

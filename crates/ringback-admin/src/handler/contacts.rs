@@ -11,7 +11,7 @@ use crate::auth::Tenant;
 use crate::error::{ApiError, FieldErrors};
 use crate::identity;
 use crate::path::PathText;
-use crate::reply;
+use crate::reply::{self, Answer};
 use crate::wire;
 
 /// `GET /contacts/{number}`: the calls that decide, newest first.
@@ -40,8 +40,8 @@ pub(crate) async fn forget(
         environment: tenant.environment,
         contact: read(&api, tenant, &path)?,
     };
-    api.change(tenant, command).await?;
-    Ok(reply::done("Contact forgotten"))
+    api.change(tenant, command, |()| Ok(Answer::done("Contact forgotten")))
+        .await
 }
 
 /// The number in the path. One that cannot be read is an error: it says nothing of the contact that was

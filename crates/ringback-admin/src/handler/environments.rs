@@ -11,10 +11,10 @@ use ringback_engine::{
 use crate::api::Api;
 use crate::auth::Administrator;
 use crate::body::{read_fields, read_optional_fields};
-use crate::error::ApiError;
+use crate::error::{ApiError, FieldErrors};
 use crate::fields::MAX_NAME;
 use crate::path::PathText;
-use crate::reply;
+use crate::reply::{self, Answer};
 use crate::wire;
 
 /// `GET /environments`.
@@ -43,10 +43,10 @@ pub(crate) async fn create(
         fallback_targets: fields.targets("fallback_targets").unwrap_or_default(),
         is_misread: fields.is_misread(),
     };
-    let environment = fields
-        .finish()
-        .join(api.engine().submit(administrator.audited(command)).await)?;
-    Ok(reply::created(wire::environment(&environment)))
+    api.administer(administrator, command, fields.finish(), |environment| {
+        Ok(Answer::created(wire::environment(environment)))
+    })
+    .await
 }
 
 /// `GET /environments/{id}`.
@@ -78,10 +78,10 @@ pub(crate) async fn update(
         fallback_targets: fields.targets("fallback_targets"),
         is_misread: fields.is_misread(),
     };
-    let environment = fields
-        .finish()
-        .join(api.engine().submit(administrator.audited(command)).await)?;
-    Ok(reply::ok(wire::environment(&environment)))
+    api.administer(administrator, command, fields.finish(), |environment| {
+        Ok(Answer::ok(wire::environment(environment)))
+    })
+    .await
 }
 
 /// `DELETE /environments/{id}`.
@@ -93,12 +93,16 @@ pub(crate) async fn delete(
     let id = path.environment(&api)?;
     let directory = api.engine().directory();
     let command = DeleteEnvironment { id };
-    api.engine().submit(administrator.audited(command)).await?;
+    let deleted = api
+        .administer(administrator, command, FieldErrors::default(), |()| {
+            Ok(Answer::done("Environment deleted"))
+        })
+        .await?;
     let tokens = directory.environment_by_id(id).into_iter();
     for token in tokens.flat_map(|environment| &environment.tokens) {
         api.open_requests().end(id, token.id);
     }
-    Ok(reply::done("Environment deleted"))
+    Ok(deleted)
 }
 
 /// `POST /environments/{id}/tokens`: the only time that the secret is shown.
@@ -122,10 +126,10 @@ pub(crate) async fn create_token(
         hash,
         is_misread: fields.is_misread(),
     };
-    let token = fields
-        .finish()
-        .join(api.engine().submit(administrator.audited(command)).await)?;
-    Ok(reply::created(wire::token_shown(&token, &secret)))
+    api.administer(administrator, command, fields.finish(), move |token| {
+        Ok(Answer::created(wire::token_shown(token, &secret)))
+    })
+    .await
 }
 
 /// `GET /environments/{id}/tokens`.
@@ -155,9 +159,13 @@ pub(crate) async fn delete_token(
     let environment = path.environment(&api)?;
     let id = path.token()?;
     let command = DeleteToken { environment, id };
-    api.engine().submit(administrator.audited(command)).await?;
+    let deleted = api
+        .administer(administrator, command, FieldErrors::default(), |()| {
+            Ok(Answer::done("Token deleted"))
+        })
+        .await?;
     api.open_requests().end(environment, id);
-    Ok(reply::done("Token deleted"))
+    Ok(deleted)
 }
 
 /// Of a new thing's optional setting, `null` is as good as nothing.

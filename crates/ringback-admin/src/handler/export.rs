@@ -85,7 +85,7 @@ pub(crate) async fn export(
         // As little as those of `GET /decisions`, which are the same.
         _ if matches!(kind, Kind::Decisions) => {}
         Asker::Administrator(_) => api.engine().submit(note).await?,
-        Asker::Tenant(tenant) => api.submit(tenant, note).await?,
+        Asker::Tenant(tenant) => api.engine().submit(tenant.command(note)).await?,
     }
     let format = format.unwrap_or(Format::Ndjson);
     let content_type = match format {

@@ -3,7 +3,9 @@
 use axum::extract::{Request, State};
 use axum::response::Response;
 use ringback_api::{self as api, Answered, RefusedCall, Surface};
-use ringback_engine::{Call, NamedAgent, ReportAnswered, RouteCall, RoutedDecision, SubmitError};
+use ringback_engine::{
+    Call, NamedAgent, ReportAnswered, RouteCall, RoutedAnswer, RoutedDecision, SubmitError,
+};
 use ringback_routing::{
     Caller, ContactUnreadable, Decision, E164, Outcome, Placeholders, Question, Step, Target,
     Timestamp, UserSet, decide, explain, order_targets,
@@ -18,7 +20,7 @@ use crate::error::ApiError;
 use crate::fields::required;
 use crate::identity;
 use crate::path::{PathText, QueryText};
-use crate::reply;
+use crate::reply::{self, Answer};
 use crate::wire;
 
 /// `GET /route`: decides, and counts nothing.
@@ -92,7 +94,11 @@ pub(crate) async fn route(
         caller,
         sid,
     };
-    let answer = api.submit(tenant, command).await?;
+    let (answer, response) = api
+        .submit(tenant, command, move |answer: &RoutedAnswer| {
+            Ok(Answer::ok(routed(&answer.decision, caller, &answer.sid)))
+        })
+        .await?;
     if let Some((outcome, reason)) = answer.decided {
         api.metrics().count_decision(outcome, reason);
         if outcome == Outcome::Refused {
@@ -110,7 +116,7 @@ pub(crate) async fn route(
             });
         }
     }
-    Ok(reply::ok(routed(&answer.decision, caller, &answer.sid)))
+    Ok(response)
 }
 
 /// `POST /routed-calls/{sid}/answered`: the callback was answered.
@@ -119,15 +125,17 @@ pub(crate) async fn answered(
     tenant: Tenant,
     path: PathText,
 ) -> Result<Response, ApiError> {
-    let sid = path.get("sid");
+    let sid = path.get("sid").to_owned();
     let command = ReportAnswered {
         environment: tenant.environment,
-        sid: sid.to_owned(),
+        sid: sid.clone(),
     };
-    api.submit(tenant, command).await?;
-    Ok(reply::ok(Answered {
-        sid: sid.to_owned(),
-    }))
+    let (_, response) = api
+        .submit(tenant, command, move |_| {
+            Ok(Answer::ok(Answered { sid: sid.clone() }))
+        })
+        .await?;
+    Ok(response)
 }
 
 /// What `GET /route` asks.

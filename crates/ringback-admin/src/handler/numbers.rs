@@ -15,7 +15,7 @@ use crate::fields::MAX_NAME;
 use crate::identity;
 use crate::paging::Paging;
 use crate::path::{PathText, QueryText};
-use crate::reply;
+use crate::reply::{self, Answer};
 use crate::wire;
 
 /// `GET /phone-numbers`: first entered first; all of them, or one page if one is asked for.
@@ -87,8 +87,10 @@ pub(crate) async fn create(
         number,
         country: given.or_else(|| Country::of(number)),
     };
-    let number = api.change(tenant, command).await?;
-    Ok(reply::created(wire::number_view(&number)))
+    api.change(tenant, command, |number| {
+        Ok(Answer::created(wire::number_view(number)))
+    })
+    .await
 }
 
 /// `PATCH /phone-numbers/{id}`: chooses the default agent; `null` leaves it to the order of
@@ -112,8 +114,10 @@ pub(crate) async fn update(
         agent,
         is_misread: fields.is_misread(),
     };
-    let number = api.change_read(tenant, command, fields.finish()).await?;
-    Ok(reply::ok(wire::number_view(&number)))
+    api.change_read(tenant, command, fields.finish(), |number| {
+        Ok(Answer::ok(wire::number_view(number)))
+    })
+    .await
 }
 
 /// `DELETE /phone-numbers/{id}`.
@@ -127,8 +131,10 @@ pub(crate) async fn delete(
         environment: tenant.environment,
         id,
     };
-    api.change(tenant, command).await?;
-    Ok(reply::done("Phone number deleted"))
+    api.change(tenant, command, |()| {
+        Ok(Answer::done("Phone number deleted"))
+    })
+    .await
 }
 
 /// A country that the digits contradict is a mistake in one of the two.

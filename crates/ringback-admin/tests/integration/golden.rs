@@ -316,6 +316,7 @@ fn length_of(kind: &str, text: &str) -> usize {
             let length = while_in(|c| c.is_ascii_hexdigit() || c == '-');
             if length == 36 { length } else { 0 }
         }
+        "integer" => while_in(|c| c.is_ascii_digit()),
         "token" => while_in(|c| c.is_ascii_alphanumeric() || c == '_'),
         "text" => while_in(|c| c != '"'),
         "any" => text.len(),

@@ -52,7 +52,23 @@ impl Harness {
     }
 
     pub(crate) fn with(spec: HttpSpec) -> Self {
-        let (memory, clock) = (MemoryJournal::default(), StillClock::at(NOW));
+        Self::on(MemoryJournal::default(), StillClock::at(NOW), spec)
+    }
+
+    /// Another node on the log of this one.
+    pub(crate) fn beside(&self) -> Self {
+        let (memory, clock) = (self.memory.beside(), self.clock.clone());
+        Self::on(memory, clock, HttpSpec::default())
+    }
+
+    /// The same node after a restart.
+    pub(crate) fn restarted(self) -> Self {
+        let (memory, clock) = (self.memory.clone(), self.clock.clone());
+        drop(self);
+        Self::on(memory, clock, HttpSpec::default())
+    }
+
+    fn on(memory: MemoryJournal, clock: StillClock, spec: HttpSpec) -> Self {
         let engine = Engine::open(memory.clone(), clock.clone()).expect("memory opens");
         let config = HttpConfig::try_from(spec).expect("the test writes good settings");
         let api = Api::new(

@@ -9,6 +9,7 @@ mod console;
 mod description;
 mod golden;
 mod harness;
+mod idempotency;
 mod ignored_fields;
 mod order_of_errors;
 mod remembered;

@@ -175,7 +175,7 @@ async fn a_token_that_has_ended_writes_nothing_even_within_one_commit() {
     };
     let end = engine.enqueue(end).await.expect("taken");
     let after = engine.enqueue(by_token("b")).await.expect("taken");
-    assert!(before.await.expect("the token is good")[0].is_ok());
+    assert!(before.await.expect("the token is good").output[0].is_ok());
     end.await.expect("ended");
     assert_eq!(
         after.await,

@@ -1,11 +1,12 @@
 //! The changes of a commit as the log stores them, one behind the other, each with its kind (1), the version of
 //! that kind (1), the length of the rest (4, little-endian), and the rest.
 
-use ringback_engine::{CallsSwept, Change, CountKey};
+use ringback_engine::{AnswerId, CallsSwept, Change, CountKey};
 use ringback_routing::{AgentId, Assignment, E164, EnvironmentId, NumberId, Timestamp, TokenId};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::answer::{read_answer, write_answer};
 use super::batch_record::{StoredBatch, StoredBatchesCounted};
 use super::directory::{self, DirectoryRecord};
 use super::place::{read_place, write_place};
@@ -39,10 +40,11 @@ enum Kind {
     Placed = 20,
     Audited = 21,
     AuditSwept = 22,
+    Answered = 23,
 }
 
 impl Kind {
-    const ALL: [Self; 22] = [
+    const ALL: [Self; 23] = [
         Self::EnvironmentPut,
         Self::EnvironmentRemoved,
         Self::TokenPut,
@@ -65,6 +67,7 @@ impl Kind {
         Self::Placed,
         Self::Audited,
         Self::AuditSwept,
+        Self::Answered,
     ];
 }
 
@@ -273,6 +276,12 @@ fn write_one(change: &Change, to: Vec<u8>) -> Result<(Kind, Vec<u8>), Unwritable
             to.extend(place.iter().flat_map(write_place));
             (Kind::Placed, to)
         }
+        Change::Answered(kept) => {
+            let mut to = to;
+            to.extend_from_slice(&kept.id.0);
+            write_answer(kept, &mut to);
+            (Kind::Answered, to)
+        }
         Change::AuditSwept(before) => (Kind::AuditSwept, encode(&before.millis(), to)?),
         Change::RoutedSwept(before) => (Kind::RoutedSwept, encode(&before.millis(), to)?),
         Change::Counted(counter, increment) => {
@@ -368,6 +377,10 @@ fn read_one(kind: Kind, body: &[u8]) -> Option<Change> {
         Kind::Placed if body.is_empty() => Change::Placed(None),
         Kind::Placed => Change::Placed(Some(read_place(body)?)),
         Kind::Audited => Change::Audited(Box::new(directory::read(body)?)),
+        Kind::Answered => {
+            let (id, answer) = body.split_first_chunk::<16>()?;
+            Change::Answered(Box::new(read_answer(AnswerId(*id), answer)?))
+        }
         Kind::AuditSwept => {
             Change::AuditSwept(Timestamp::from_millis(postcard::from_bytes(body).ok()?))
         }

@@ -8,7 +8,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use ringback_engine::{Archive, BackupError, Change, Journal};
 use ringback_routing::Timestamp;
-use ringback_testkit::{Shown, copy_folder};
+use ringback_testkit::{Model, Shown, copy_folder};
 
 use super::formats::{assert_written, fixture};
 use super::properties::change;
@@ -81,6 +81,7 @@ proptest! {
         prop_assert_eq!(store.position().0, last);
         prop_assert_eq!(Shown::read(&*store.archive()), shown.clone());
         shown.assert_found_in(&*store.archive());
+        Model::after(&commits).assert_answers_kept_by(&*store.archive());
         // It is a store as any other.
         store.commit(&later).unwrap();
         let after = Shown::read(&*store.archive());

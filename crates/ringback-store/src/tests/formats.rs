@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ringback_engine::{
-    Actor, AgentView, AnsweredCall, AuditAction, AuditEntry, AuditId, AuditObject, AuditState,
-    BatchCall, BatchRoute, BatchesCounted, Call, CallsSwept, Change, CountKey, CountKind,
-    CountMark, Journal, NamedAgent, NumberView, ObjectType, OwnerView, RoutedBatch, RoutedCall,
-    RoutedDecision, RoutedEvent, RoutedOverSip, Via,
+    Actor, AgentView, AnswerId, AnsweredCall, AuditAction, AuditEntry, AuditId, AuditObject,
+    AuditState, BatchCall, BatchRoute, BatchesCounted, Call, CallsSwept, Change, CountKey,
+    CountKind, CountMark, Journal, KeptAnswer, LogPlace, NamedAgent, NumberView, ObjectType,
+    OwnerView, RoutedBatch, RoutedCall, RoutedDecision, RoutedEvent, RoutedOverSip, Via,
 };
 use ringback_routing::{
     Agent, AgentId, AgentStatus, Assignment, CallStatus, CallbackRole, Caller, Direction, E164,
@@ -21,6 +21,7 @@ use uuid::Uuid;
 
 use crate::batch::{write_batch, write_mark};
 use crate::key;
+use crate::stored::place::write_place;
 use crate::stored::{log_record, routed};
 use crate::{OpenStoreError, Store};
 
@@ -291,6 +292,17 @@ fn changes() -> Vec<(&'static str, Change)> {
             "audit swept",
             Change::AuditSwept(Timestamp::from_millis(1_800_000_000_010)),
         ),
+        (
+            "answered",
+            Change::Answered(Box::new(KeptAnswer {
+                id: AnswerId([0x0a; 16]),
+                at: Timestamp::from_millis(1_800_000_000_011),
+                request: [0x0b; 16],
+                answer: vec![1, 2, 3],
+            })),
+        ),
+        ("placed", Change::Placed(Some(place()))),
+        ("placed, nowhere", Change::Placed(None)),
         ("assigned", Change::Assigned(assignment())),
         ("unassigned", Change::Unassigned(assignment())),
         (
@@ -298,6 +310,15 @@ fn changes() -> Vec<(&'static str, Change)> {
             Change::OwnersSet(NumberId(id(5)), vec![AgentId(id(4)), AgentId(id(2))]),
         ),
     ]
+}
+
+/// A place in a log that nodes share.
+fn place() -> LogPlace {
+    LogPlace {
+        cluster: id(8),
+        sequence: 1 << 40,
+        chain: [9; 16],
+    }
 }
 
 /// The assignment of a number to an agent.
@@ -460,6 +481,8 @@ fn records() -> Vec<(String, Vec<u8>)> {
         &key::assignment_value(key::creation(70, 2), 3),
     );
     table("state: audit key", &key::audit_key(AuditId(id(7))));
+    table("state: place value", &write_place(&place()));
+    table("state: answer key", &key::answer_key(AnswerId([0x0a; 16])));
     table("state: erased key", &key::part_key(key::ERASED, (2, 15)));
     records
 }

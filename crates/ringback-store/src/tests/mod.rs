@@ -14,7 +14,7 @@ mod purge;
 use std::path::Path;
 
 use proptest::test_runner::Config as ProptestConfig;
-use ringback_engine::{Call, Change, Journal, LogPlace};
+use ringback_engine::{AnswerId, Call, Change, Journal, KeptAnswer, LogPlace};
 use ringback_routing::{AgentId, CallStatus, E164, EnvironmentId, Timestamp};
 use tempfile::TempDir;
 use uuid::Uuid;
@@ -99,6 +99,36 @@ fn the_latest_place_in_a_shared_log_is_kept() {
             store.abandon();
         }
     }
+}
+
+#[test]
+fn answers_that_are_over_are_removed_unless_their_name_was_used_again() {
+    let directory = scratch();
+    let kept = |id, at| KeptAnswer {
+        id: AnswerId([id; 16]),
+        at: Timestamp::from_millis(at),
+        request: [0; 16],
+        answer: vec![id],
+    };
+    let put = |id, at| Change::Answered(Box::new(kept(id, at)));
+    let mut store = open(directory.path());
+    store
+        .commit(&[put(1, 9), put(2, 10), put(3, 9), put(3, 11)])
+        .unwrap();
+    for _ in 0..2 {
+        let archive = store.archive();
+        archive.tidy(Timestamp::from_millis(10)).unwrap();
+        let found = |id| archive.kept_answer(AnswerId([id; 16])).unwrap();
+        assert_eq!(found(1), None);
+        assert_eq!(found(2), Some(kept(2, 10)));
+        assert_eq!(found(3), Some(kept(3, 11)));
+        drop(archive);
+        store.close().unwrap();
+        store = open(directory.path());
+    }
+    store.close().unwrap();
+    let records = Store::info(directory.path()).unwrap().records.unwrap();
+    assert_eq!(records.kept_answers, 2);
 }
 
 #[test]

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use ringback_engine::{
-    Actor, AnsweredCall, AuditAction, AuditEntry, AuditId, AuditObject, BatchCall, BatchRoute,
-    BatchesCounted, CallsSwept, Change, CountKey, CountKind, CountMark, Journal, NamedAgent,
-    ObjectType, RoutedBatch, RoutedCall, RoutedDecision, RoutedEvent, RoutedOverSip, Via,
+    Actor, AnswerId, AnsweredCall, AuditAction, AuditEntry, AuditId, AuditObject, BatchCall,
+    BatchRoute, BatchesCounted, CallsSwept, Change, CountKey, CountKind, CountMark, Journal,
+    KeptAnswer, NamedAgent, ObjectType, RoutedBatch, RoutedCall, RoutedDecision, RoutedEvent,
+    RoutedOverSip, Via,
 };
 use ringback_routing::{
     Agent, AgentId, AgentStatus, Assignment, CallStatus, Caller, Direction, E164, Environment,
@@ -264,6 +265,14 @@ pub(super) fn change() -> impl Strategy<Value = Change> {
                 before: None,
                 after: None,
                 request_id: "request".into(),
+            }))
+        }),
+        2 => (0..3_u8, 0..3_u8, 0..40_usize).prop_map(|(id, at, length)| {
+            Change::Answered(Box::new(KeptAnswer {
+                id: AnswerId([id; 16]),
+                at: Timestamp::from_millis(i64::from(at)),
+                request: [at; 16],
+                answer: vec![at; length],
             }))
         }),
         1 => (-1..20_i64).prop_map(|before| Change::AuditSwept(Timestamp::from_millis(before))),
