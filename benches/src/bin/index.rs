@@ -258,7 +258,7 @@ fn batched(contacts: u64, index: &ContactIndex, warmed: bool) -> f64 {
                 (ENVIRONMENT, e164(contact(number % contacts)))
             });
             if warmed {
-                index.warm(batch);
+                index.prefetch(batch);
             }
             for (environment, contact) in batch {
                 let calls = index.calls(environment, contact);

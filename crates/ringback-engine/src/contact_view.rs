@@ -448,8 +448,8 @@ impl ContactView {
 }
 
 impl Contacts for ContactView {
-    fn warm(&self, contacts: &[(EnvironmentSlot, E164)]) {
-        self.index.warm(contacts.iter().copied());
+    fn prefetch(&self, environment: EnvironmentSlot, contact: E164) {
+        self.index.prefetch([(environment, contact)]);
     }
 
     fn likely_source(&self, environment: EnvironmentSlot, contact: E164) -> Option<AgentSlot> {

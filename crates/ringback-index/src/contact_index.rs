@@ -202,9 +202,9 @@ impl ContactIndex {
         })
     }
 
-    /// Fetches the memory that lookups of these contacts will read, all at once.
-    pub fn warm(&self, contacts: impl IntoIterator<Item = (EnvironmentSlot, E164)>) {
-        self.newest.warm(
+    /// Begins to fetch the memory that lookups of these contacts will read, without waiting for it.
+    pub fn prefetch(&self, contacts: impl IntoIterator<Item = (EnvironmentSlot, E164)>) {
+        self.newest.prefetch(
             contacts
                 .into_iter()
                 .map(|(environment, contact)| pack_contact(environment, contact)),
@@ -334,8 +334,8 @@ impl Contacts for ContactIndex {
         Ok(self.calls(environment, contact))
     }
 
-    fn warm(&self, contacts: &[(EnvironmentSlot, E164)]) {
-        self.warm(contacts.iter().copied());
+    fn prefetch(&self, environment: EnvironmentSlot, contact: E164) {
+        self.prefetch([(environment, contact)]);
     }
 
     fn likely_source(&self, environment: EnvironmentSlot, contact: E164) -> Option<AgentSlot> {

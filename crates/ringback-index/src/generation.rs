@@ -4,6 +4,8 @@
 #[cfg(ringback_loom)]
 mod loom_tests;
 
+use prefetch_index::prefetch_index;
+
 use crate::sync::{AtomicU64, AtomicUsize, Ordering, spin_loop};
 
 /// Fingerprint → answer, each entered once; a lookup reads one cache line and takes no lock.
@@ -80,11 +82,9 @@ impl Generation {
         self.used() > self.lines * CELLS / 8 * 5
     }
 
-    /// Reads from the line where a fingerprint is looked for first, so that the line is in the cache.
-    #[must_use]
-    pub fn touch(&self, fingerprint: u64) -> u64 {
-        self.line(self.home_line(fingerprint))
-            .map_or(0, |line| line[0].load(Ordering::Relaxed))
+    /// Begins to fetch the line where a fingerprint is looked for first, without waiting for it.
+    pub fn prefetch(&self, fingerprint: u64) {
+        prefetch_index(&self.words, self.start + self.home_line(fingerprint) * LINE);
     }
 
     /// The answer to a fingerprint, if one was entered.

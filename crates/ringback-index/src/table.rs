@@ -1,7 +1,7 @@
 //! A hash table from 64 bits to 64 bits that is read without locks and grows by one bucket at a time.
 //!
 //! Made for many millions of entries: a lookup reads one or two neighboring cache lines, a batch of lookups can
-//! wait for memory just once ([`Table::warm`]), memory follows the number of entries both ways, and nobody ever
+//! wait for memory just once ([`Table::prefetch`]), memory follows the number of entries both ways, and nobody ever
 //! waits for a rehash.
 //!
 //! - [`layout`] says which buckets a hash may be in. Within its group of buckets an entry is stored in the first
@@ -22,15 +22,16 @@ mod tests;
 
 use std::fmt;
 use std::hash::BuildHasher;
-use std::hint::black_box;
 use std::ops::RangeInclusive;
+use std::slice;
 
 use foldhash::quality::FixedState;
+use prefetch_index::prefetch_index;
 use smallvec::SmallVec;
 
 use crate::sync::{AtomicU64, Mutex, Ordering, spin_loop};
 
-use chunks::{Bucket, CELLS, Cell, Chunks, Directory};
+use chunks::{CELLS, Cell, Chunks, Directory};
 use layout::{Group, State};
 use stripe::{Held, Stripe};
 
@@ -207,31 +208,16 @@ impl<S: BuildHasher> Table<S> {
         self.shrink();
     }
 
-    /// Fetches the memory that lookups of these keys will read, for all keys at once.
-    pub fn warm(&self, keys: impl IntoIterator<Item = u64>) {
+    /// Begins to fetch the memory that lookups of these keys will read first, without waiting for it.
+    pub fn prefetch(&self, keys: impl IntoIterator<Item = u64>) {
         let (chunks, state) = (self.chunks.load(), self.state());
-        let mut homes = SmallVec::<[(&Stripe, &Bucket); WARMED]>::new();
-        let mut keys = keys.into_iter();
-        loop {
-            // Compute the addresses before any load, so that many loads fit into the processor's reorder window.
-            homes.extend(keys.by_ref().take(WARMED).filter_map(|key| {
-                let hash = self.hasher.hash_one(key);
-                let group = state.group(hash);
-                let bucket = chunks.bucket(group.bucket(self.base, group.column(hash)))?;
-                Some((self.stripe(hash), bucket))
-            }));
-            if homes.is_empty() {
-                return;
+        for key in keys {
+            let hash = self.hasher.hash_one(key);
+            prefetch_index(slice::from_ref(self.stripe(hash)), 0);
+            let group = state.group(hash);
+            if let Some(bucket) = chunks.bucket(group.bucket(self.base, group.column(hash))) {
+                prefetch_index(bucket, first_cell(hash));
             }
-            let touched = homes.drain(..).fold(0, |touched, (stripe, home)| {
-                let lines = [&home[0], &home[CELLS / 2]];
-                lines
-                    .iter()
-                    .fold(touched ^ stripe.touch(), |touched, line| {
-                        touched ^ line[0].load(Ordering::Relaxed)
-                    })
-            });
-            black_box(touched);
         }
     }
 
@@ -453,6 +439,3 @@ const ATTEMPTS: usize = if cfg!(ringback_loom) { 1 } else { 64 };
 
 /// The most steps of growth in one insertion. One step for every six insertions would be enough.
 const STEPS: usize = 2;
-
-/// How many keys are fetched at once.
-const WARMED: usize = 32;

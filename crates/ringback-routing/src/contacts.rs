@@ -15,9 +15,9 @@ pub trait Contacts {
         contact: E164,
     ) -> Result<RecentCalls, ContactUnreadable>;
 
-    /// Prepares for [`Self::calls`] of these contacts, which will be called next: an implementation that waits
-    /// for memory can wait once for all of them.
-    fn warm(&self, _contacts: &[(EnvironmentSlot, E164)]) {}
+    /// Prepares for [`Self::calls`] of this contact, which will be called soon: an implementation may begin to fetch
+    /// what it will read. Must not wait for it.
+    fn prefetch(&self, _environment: EnvironmentSlot, _contact: E164) {}
 
     /// The source of the contact's newest call, as far as memory alone knows it. A hint: the caller prefetches
     /// what the decision will probably read.

@@ -3,6 +3,9 @@
 //! Pure: no I/O, no clock, no allocation. SIP, HTTP and the command line all ask here; the
 //! explanation is the same code with an observer (see [`crate::explain`]).
 
+use std::slice;
+
+use prefetch_index::prefetch_index;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -114,6 +117,19 @@ pub struct DialedNumber<'d> {
     pub number: &'d DirectoryNumber,
     /// The environment that owns it.
     pub environment: &'d DirectoryEnvironment,
+}
+
+impl DialedNumber<'_> {
+    /// Begins to fetch what a decision reads of the number and its environment, without waiting for it.
+    pub fn prefetch(&self) {
+        prefetch_index(slice::from_ref(self.number), 0);
+        prefetch_index(slice::from_ref(self.environment), 0);
+    }
+
+    /// Begins to fetch the list of the number's owners, without waiting for it.
+    pub fn prefetch_owners(&self) {
+        self.number.prefetch_owners();
+    }
 }
 
 /// The answer; it borrows from the directory that the decision read.

@@ -201,6 +201,16 @@ impl Directory {
         })
     }
 
+    /// Begins to fetch what [`Self::dialed`] will read, without waiting for it.
+    pub fn prefetch_dialed(&self, number: E164) {
+        self.numbers.prefetch(&number.subscriber());
+    }
+
+    /// Begins to fetch the agent in this slot, without waiting for it.
+    pub fn prefetch_agent(&self, slot: AgentSlot) {
+        self.agents.prefetch(slot.0 as usize);
+    }
+
     /// The number with this identifier.
     #[must_use]
     pub fn number_by_id(&self, id: NumberId) -> Option<&DirectoryNumber> {
@@ -701,6 +711,11 @@ impl DirectoryNumber {
     #[must_use]
     pub fn is_owned_by(&self, agent: AgentSlot) -> bool {
         self.owners.contains(agent)
+    }
+
+    /// Begins to fetch the list of its owners, without waiting for it.
+    pub(crate) fn prefetch_owners(&self) {
+        self.owners.prefetch();
     }
 
     /// The agents that own it, in order of assignment.

@@ -3,6 +3,8 @@
 //! Most numbers have a few owners, which are kept inline. With many owners, adding one costs the same however
 //! many there are, and membership is looked up instead of searched.
 
+use prefetch_index::prefetch_index;
+
 use crate::persistent::{PersistentMap, PersistentVec};
 use crate::{AgentSlot, AgentSlots};
 
@@ -45,6 +47,15 @@ impl Owners {
         match self {
             Self::Few(slots) => slots.contains(&agent),
             Self::Many(many) => many.indexes.get(&agent).is_some(),
+        }
+    }
+
+    /// Begins to fetch what [`Self::contains`] reads, without waiting for it. Of many owners nothing is fetched.
+    pub(crate) fn prefetch(&self) {
+        if let Self::Few(slots) = self {
+            for first in (0..slots.len()).step_by(SLOTS_IN_LINE) {
+                prefetch_index(slots, first);
+            }
         }
     }
 
@@ -121,6 +132,9 @@ impl Many {
         self.indexes.insert(agent, index);
     }
 }
+
+/// How many slots a cache line holds.
+const SLOTS_IN_LINE: usize = 64 / size_of::<AgentSlot>();
 
 /// The most owners that are searched one by one: four cache lines, read at once, where a map takes as many one after the
 /// other.

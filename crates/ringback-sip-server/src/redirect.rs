@@ -1,17 +1,17 @@
 //! From one message to its outcome: a reply, and effects that are counted and reported elsewhere.
 //!
 //! A message is [read](read), its numbers are [resolved](resolve), the data for the answer is [fetched from
-//! memory](warm), and the message is [answered](answer). All inputs are parameters, and nothing else is changed:
+//! memory](prefetch), and the message is [answered](answer). All inputs are parameters, and nothing else is changed:
 //! no counter, no list and no program is reached from here. For INVITEs that came together, each step is done for
 //! all of them before the next one: one fetch from memory takes as long as many that overlap.
 
 pub(crate) mod answer;
 pub(crate) mod effect;
 pub(crate) mod plan;
+pub(crate) mod prefetch;
 pub(crate) mod read;
 pub(crate) mod reply_cache;
 pub(crate) mod resolve;
-pub(crate) mod warm;
 
 use std::time::Duration;
 
@@ -140,7 +140,7 @@ impl Redirect {
         match self.read(worker, snapshot, received) {
             Read::Done(outcome) => outcome,
             Read::Invite(mut call) => {
-                resolve(std::slice::from_mut(&mut call), snapshot.directory);
+                resolve(std::slice::from_mut(&mut call), snapshot);
                 let mut outcome = call.outcome();
                 self.answer(worker, snapshot, &call, &mut outcome);
                 outcome

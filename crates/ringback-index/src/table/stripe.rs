@@ -27,11 +27,6 @@ impl Stripe {
         }
     }
 
-    /// Reads the stripe, so that it is in the cache.
-    pub(super) fn touch(&self) -> u64 {
-        self.version.load(Ordering::Relaxed)
-    }
-
     /// Reads without the lock; `None` if a writer may have changed something meanwhile.
     #[inline]
     pub(super) fn undisturbed<R>(&self, read: impl FnOnce() -> R) -> Option<R> {

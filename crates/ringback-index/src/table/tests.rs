@@ -102,7 +102,7 @@ fn agree<S: BuildHasher>(table: &Table<S>, most: u64, steps: &[Step]) {
                 table.retain(|key, _| key % by == rest);
                 model.retain(|key, _| key % by == rest);
             }
-            Step::Warm(from, count) => table.warm(from..from + count),
+            Step::Warm(from, count) => table.prefetch(from..from + count),
         }
         assert_eq!(table.len(), model.len());
         for key in 1..most * 3 / 2 {
@@ -268,7 +268,7 @@ fn readers_find_what_stays_while_the_table_grows_and_shrinks() {
                         let volatile = 1_000 + reads % 40_000;
                         let found = table.read(volatile, |value| value);
                         assert!(found.is_none_or(|value| value == volatile));
-                        table.warm(key..key + 40);
+                        table.prefetch(key..key + 40);
                         reads += 1;
                     }
                     reads

@@ -9,6 +9,7 @@ use std::mem;
 use std::sync::Arc;
 
 use foldhash::fast::FixedState;
+use prefetch_index::prefetch_index;
 
 /// An unordered map; see [the module](super).
 #[derive(Clone, Debug)]
@@ -89,6 +90,26 @@ impl<K: Eq + Hash, V> PersistentMap<K, V> {
             }
         }
         node.items.iter().find_map(|item| item.value_of(key))
+    }
+
+    /// Begins to fetch the item that [`Self::get`] of this key will read last, without waiting for it. The nodes
+    /// above it are read: there are few of them, so they are in the cache.
+    pub(crate) fn prefetch(&self, key: &K) {
+        let hash = self.hasher.hash_one(key);
+        let mut node = &self.root;
+        for level in 0..LEAF_SHIFT / BITS {
+            let Some(index) = node.index_of(branch(hash, level * BITS)) else {
+                return;
+            };
+            // A node with this many levels above it holds mostly entries.
+            if level >= self.length.max(2).ilog2().saturating_sub(1) as usize / BITS {
+                return prefetch_index(&node.items, index);
+            }
+            match node.items.get(index) {
+                Some(Item::Node(child)) => node = child,
+                _ => return,
+            }
+        }
     }
 }
 
@@ -322,6 +343,7 @@ mod tests {
         for (map, model) in copies {
             prop_assert_eq!(map.len(), model.len());
             for key in 0..400 {
+                map.prefetch(&key_of(key));
                 prop_assert_eq!(map.get(&key_of(key)), model.get(&key));
             }
             prop_assert!(is_canonical(&map.root, 0));

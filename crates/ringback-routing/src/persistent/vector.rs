@@ -6,6 +6,7 @@ use std::mem;
 use std::sync::Arc;
 
 use arrayvec::ArrayVec;
+use prefetch_index::prefetch_index;
 
 /// A sequence that grows at its end; see [the module](super).
 #[derive(Clone, Debug)]
@@ -52,6 +53,13 @@ impl<T> PersistentVec<T> {
             return self.tail.get(index - self.in_tree());
         }
         self.leaf(index).get(index % WIDTH)
+    }
+
+    /// Begins to fetch the element at this index, without waiting for it.
+    pub(crate) fn prefetch(&self, index: usize) {
+        if index < self.in_tree() {
+            prefetch_index(self.leaf(index), index % WIDTH);
+        }
     }
 
     /// Every element, in order.
@@ -224,6 +232,7 @@ mod tests {
                 prop_assert_eq!(tree.len(), model.len());
                 prop_assert!(tree.iter().eq(model.iter()));
                 for (index, value) in model.iter().enumerate() {
+                    tree.prefetch(index);
                     prop_assert_eq!(tree.get(index), Some(value));
                 }
                 prop_assert_eq!(tree.get(model.len()), None);

@@ -3,13 +3,13 @@
 //! A reply is written from the request and a plan, and from nothing else: so it is the same when the request
 //! comes again, whatever has changed. Calls with the same answer share one plan.
 
-use std::collections::HashMap;
+use std::slice;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 
-use foldhash::fast::RandomState;
 use parking_lot::Mutex;
-use ringback_routing::{AgentId, Caller, Decision, E164, Ranked, Target};
+use prefetch_index::prefetch_index;
+use ringback_routing::{AgentId, AgentSlot, Caller, Decision, E164, Ranked, Target};
 use ringback_sip_proto::{Answer, PreparedAnswer, PreparedTarget, Settings};
 use smallvec::SmallVec;
 
@@ -32,13 +32,14 @@ pub(crate) enum Plan {
 
 /// A plan that many answers share.
 #[derive(Debug)]
+#[repr(C)]
 pub(crate) struct SharedPlan {
-    /// The plan.
-    plan: Plan,
     /// Its number, once an answer with it is remembered; until then [`UNREGISTERED`].
     pub(super) number: AtomicU32,
     /// When it last gave an answer, in seconds since the server started.
     pub(super) given_at: AtomicU32,
+    /// The plan.
+    plan: Plan,
 }
 
 /// A decision that does not borrow from the directory.
@@ -114,9 +115,9 @@ impl SharedPlan {
     /// A plan that has given no answer yet.
     pub(crate) const fn new(plan: Plan) -> Self {
         Self {
-            plan,
             number: AtomicU32::new(UNREGISTERED),
             given_at: AtomicU32::new(0),
+            plan,
         }
     }
 
@@ -124,20 +125,44 @@ impl SharedPlan {
     pub(crate) const fn plan(&self) -> &Plan {
         &self.plan
     }
+
+    /// Begins to fetch the whole plan, without waiting for it.
+    fn prefetch(&self) {
+        let words = slice::from_ref(&self.number);
+        // An `Arc` counts its references in the two words of its own before the value.
+        prefetch_index(words, 0_usize.wrapping_sub(4));
+        for line in 0..size_of::<Self>().div_ceil(64) {
+            prefetch_index(words, line * WORDS_IN_LINE);
+        }
+    }
 }
 
-/// The plans of the calls answered lately. A change of the directory makes only the plans useless that it
-/// affects: their keys are not used any more.
-#[derive(Debug, Default)]
+/// The plans of the calls answered lately, a table of sets of two: a third one takes the place of the one entered
+/// first. A change of the directory makes only the plans useless that it affects: their keys
+/// are not used any more.
+///
+/// The set of a call that is returned follows from the agent that made it: its plan can be fetched before it is
+/// decided who takes the call.
+#[derive(Debug)]
 pub(crate) struct PlanCache {
-    /// The plans used since `old` was last replaced.
-    young: HashMap<PlanKey, Arc<SharedPlan>, RandomState>,
-    /// The plans used before that. A plan that is used again becomes young again.
-    old: HashMap<PlanKey, Arc<SharedPlan>, RandomState>,
+    /// The sets; a power of two. In each the plan entered last is first.
+    sets: Vec<[Option<Entry>; 2]>,
+    /// How many plans there are.
+    length: usize,
+}
+
+/// A plan in the cache: one cache line.
+#[derive(Debug)]
+#[repr(align(64))]
+struct Entry {
+    /// Its key.
+    key: PlanKey,
+    /// The plan.
+    plan: Arc<SharedPlan>,
 }
 
 /// The key of a plan.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct PlanKey {
     /// The version of the list of targets.
     targets: u64,
@@ -145,7 +170,7 @@ struct PlanKey {
     owner: u32,
     /// Slot of the source agent.
     source: u32,
-    /// The outcome, the reason and the headers to write, in one word, because that is hashed faster.
+    /// The outcome, the reason and the headers to write, in one word, because that is compared faster.
     rest: u32,
     /// The dialed number, if a target contains it.
     dialed: Option<E164>,
@@ -169,27 +194,116 @@ impl PlanCache {
         let owner = match (decision.agent, decision.environment) {
             (Some(agent), _) => agent.slot.0,
             (None, Some(environment)) => u32::from(environment.slot.0),
-            (None, None) => u32::MAX,
+            (None, None) => NOBODY,
         };
         let key = PlanKey {
             targets: targets.version(),
             owner,
-            source: decision.source_agent.map_or(u32::MAX, |agent| agent.slot.0),
+            source: decision.source_agent.map_or(NOBODY, |agent| agent.slot.0),
             rest: decision.outcome as u32
                 | (decision.reason as u32) << 8
                 | u32::from(settings.decision_headers) << 16
                 | u32::from(settings.contact_headers) << 17,
             dialed: dialed.filter(|_| targets.varies_by_dialed()),
         };
-        if let Some(plan) = self.young.get(&key) {
-            return Arc::clone(plan);
+        if let Some(plan) = self.find(&key) {
+            return plan;
         }
-        if self.young.len() >= MAX_PLANS {
-            self.old = std::mem::take(&mut self.young);
-        }
-        let plan = self.old.remove(&key).unwrap_or_else(make);
-        self.young.insert(key, Arc::clone(&plan));
+        let plan = make();
+        self.enter(Entry {
+            key,
+            plan: Arc::clone(&plan),
+        });
         plan
+    }
+
+    /// The plan of this key.
+    fn find(&self, key: &PlanKey) -> Option<Arc<SharedPlan>> {
+        let set = self.sets.get(key.set(self.sets.len()))?;
+        let mut entries = set.iter().flatten();
+        let entry = entries.find(|entry| entry.key == *key)?;
+        Some(Arc::clone(&entry.plan))
+    }
+
+    /// Enters a plan. Where it needs the place of another one, the table grows first, if it is half full.
+    fn enter(&mut self, entry: Entry) {
+        let sets = self.sets.len();
+        let Some([first, second]) = self.sets.get_mut(entry.key.set(sets)) else {
+            return;
+        };
+        if second.is_none() {
+            self.length += 1;
+        } else if self.length >= sets && sets < MOST_SETS {
+            self.grow();
+            return self.enter(entry);
+        }
+        *second = first.replace(entry);
+    }
+
+    /// Doubles the table.
+    fn grow(&mut self) {
+        let larger = Self::with_sets(2 * self.sets.len());
+        let before = std::mem::replace(self, larger);
+        for [first, second] in before.sets {
+            for entry in [second, first].into_iter().flatten() {
+                self.enter(entry);
+            }
+        }
+    }
+
+    /// An empty table of so many sets.
+    fn with_sets(sets: usize) -> Self {
+        Self {
+            sets: (0..sets).map(|_| [None, None]).collect(),
+            length: 0,
+        }
+    }
+
+    /// Begins to fetch the entry of calls that are returned to the number from which this agent made them, without
+    /// waiting for it.
+    fn prefetch_entry(&self, source: AgentSlot) {
+        let set = PlanKey::set_of_source(source.0, self.sets.len());
+        prefetch_index(&self.sets, set);
+    }
+
+    /// Begins to fetch the plan of that entry, which is waited for.
+    fn prefetch_plan(&self, source: AgentSlot) {
+        let set = PlanKey::set_of_source(source.0, self.sets.len());
+        if let Some([Some(entry), _]) = self.sets.get(set)
+            && entry.key.source == source.0
+        {
+            entry.plan.prefetch();
+        }
+    }
+}
+
+impl Default for PlanCache {
+    fn default() -> Self {
+        Self::with_sets(LEAST_SETS)
+    }
+}
+
+impl PlanKey {
+    /// The index of its set in a table of so many sets, a power of two.
+    const fn set(&self, sets: usize) -> usize {
+        let agent = if self.source == NOBODY {
+            self.owner
+        } else {
+            self.source
+        };
+        // Nothing is added for what is usual, so that its set follows from the source agent alone.
+        let dialed = match self.dialed {
+            Some(dialed) => dialed.digits(),
+            None => 0,
+        };
+        let rest = (self.rest & DECIDED) as u64 ^ dialed;
+        let spread = rest.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
+        Self::set_of_source(agent.wrapping_add(spread as u32), sets)
+    }
+
+    /// The index of the set of an agent's returned calls.
+    const fn set_of_source(source: u32, sets: usize) -> usize {
+        source as usize & (sets - 1)
     }
 }
 
@@ -203,6 +317,20 @@ pub(crate) enum Plans<'p> {
 }
 
 impl Plans<'_> {
+    /// Begins to fetch the entry of calls of this agent that are returned, without waiting for it.
+    pub(crate) fn prefetch_entry(&self, source: AgentSlot) {
+        if let Self::Own(cache) = self {
+            cache.prefetch_entry(source);
+        }
+    }
+
+    /// Begins to fetch the plan of that entry.
+    pub(crate) fn prefetch_plan(&self, source: AgentSlot) {
+        if let Self::Own(cache) = self {
+            cache.prefetch_plan(source);
+        }
+    }
+
     /// The plan for a decision on a call with these numbers, dialed and caller.
     pub(crate) fn of(
         &mut self,
@@ -220,8 +348,100 @@ impl Plans<'_> {
     }
 }
 
-/// The most young plans; there may be as many old ones.
-const MAX_PLANS: usize = 1 << 16;
+/// The sets of the smallest table: 64 KiB.
+const LEAST_SETS: usize = 1 << 9;
+
+/// The most sets: 8 MiB, besides the plans.
+const MOST_SETS: usize = 1 << 16;
+
+/// No agent, in a key.
+const NOBODY: u32 = u32::MAX;
+
+/// The bits of [`PlanKey::rest`] that hold outcome and reason: zero for the usual ones.
+const DECIDED: u32 = 0xffff;
+
+/// How many words like [`SharedPlan::number`] a cache line holds.
+const WORDS_IN_LINE: usize = 64 / size_of::<AtomicU32>();
 
 /// The number of a plan that is not registered.
 pub(super) const UNREGISTERED: u32 = u32::MAX;
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// A key of few agents and reasons.
+    fn key() -> impl Strategy<Value = PlanKey> {
+        (0..2_000_u32, 0..3_u32, 0..4_u32, any::<bool>()).prop_map(
+            |(agent, owner, rest, is_returned)| PlanKey {
+                targets: 1,
+                owner,
+                source: if is_returned { agent } else { NOBODY },
+                rest,
+                dialed: None,
+            },
+        )
+    }
+
+    /// Enters a plan, and returns it.
+    fn enter(cache: &mut PlanCache, key: PlanKey) -> Arc<SharedPlan> {
+        let plan = Arc::new(SharedPlan::new(Plan::for_tests("sip:next@hop")));
+        cache.enter(Entry {
+            key,
+            plan: Arc::clone(&plan),
+        });
+        plan
+    }
+
+    proptest! {
+        /// A key has its own plan or none, and the plan entered last is always there.
+        #[test]
+        fn no_key_gets_the_plan_of_another(keys in vec(key(), 1..3_000)) {
+            let mut cache = PlanCache::default();
+            let mut model: Vec<(PlanKey, Arc<SharedPlan>)> = Vec::new();
+            for key in keys {
+                let known = model.iter().find(|(other, _)| *other == key);
+                let found = cache.find(&key);
+                if let Some(found) = &found {
+                    prop_assert!(known.is_some_and(|(_, plan)| Arc::ptr_eq(plan, found)));
+                    continue;
+                }
+                model.retain(|(other, _)| *other != key);
+                let plan = enter(&mut cache, key);
+                prop_assert!(cache.find(&key).is_some_and(|found| Arc::ptr_eq(&found, &plan)));
+                model.push((key, plan));
+            }
+            let entries = cache.sets.iter().flatten().flatten();
+            prop_assert_eq!(entries.count(), cache.length);
+        }
+    }
+
+    #[test]
+    fn returned_calls_of_many_agents_keep_their_plans() {
+        let mut cache = PlanCache::default();
+        let of_source = |source| PlanKey {
+            targets: 1,
+            owner: 7,
+            source,
+            rest: 0,
+            dialed: None,
+        };
+        for source in 0..50_000 {
+            enter(&mut cache, of_source(source));
+        }
+        for source in 0..50_000 {
+            cache.prefetch_entry(AgentSlot(source));
+            cache.prefetch_plan(AgentSlot(source));
+            assert!(cache.find(&of_source(source)).is_some());
+        }
+        assert!(cache.sets.len() <= MOST_SETS);
+    }
+
+    #[test]
+    fn an_entry_takes_one_cache_line() {
+        assert_eq!(size_of::<Option<Entry>>(), 64);
+    }
+}

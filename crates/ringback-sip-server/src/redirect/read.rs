@@ -57,7 +57,13 @@ impl Redirect {
         };
         let reply = match self.redirector.handle(input, &mut worker.out.bytes) {
             Action::Invite(invite) => {
-                return Read::Invite(Call::new(invite, source, gate, excess));
+                let call = Call::new(invite, source, gate, excess);
+                // Read soon, after other work.
+                snapshot.answered.prefetch(call.invite.fingerprint());
+                if let Some(dialed) = call.dialed {
+                    snapshot.directory.prefetch_dialed(dialed);
+                }
+                return Read::Invite(call);
             }
             Action::Reply(reply) => reply,
             Action::Absorb => return done(source, Effect::Absorbed),

@@ -7,7 +7,6 @@
 //! after its last answer was entered, so no answer is ever moved or removed alone. A plan is registered under its
 //! number for as long as an answer may name it.
 
-use std::hint::black_box;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -239,15 +238,11 @@ impl ReplyCache {
 }
 
 impl Generations {
-    /// Prepares to look up these fingerprints: reads from memory overlap.
-    pub(crate) fn warm(&self, fingerprints: impl Iterator<Item = u64>) {
-        let touched = fingerprints.fold(0, |touched, fingerprint| {
-            let generations = self.0.iter();
-            generations.fold(touched, |touched, generation| {
-                touched ^ generation.touch(key(fingerprint))
-            })
-        });
-        black_box(touched);
+    /// Begins to fetch what a lookup of this fingerprint will read, without waiting for it.
+    pub(crate) fn prefetch(&self, fingerprint: u64) {
+        for generation in &self.0 {
+            generation.prefetch(key(fingerprint));
+        }
     }
 
     /// The latest answer to a fingerprint.

@@ -1,15 +1,19 @@
 //! Finds the dialed number's entry, and reads the caller by its environment's rules.
 
-use ringback_routing::Directory;
+use ringback_routing::Contacts;
 
 use crate::identity;
-use crate::redirect::Call;
+use crate::redirect::{Call, Snapshot};
 
-/// Resolves the numbers of INVITEs that were read together: all dialed numbers first, so that the reads from
-/// memory overlap.
-pub(crate) fn resolve<'r>(calls: &mut [Call<'_, 'r>], directory: &'r Directory) {
+/// Resolves the numbers of INVITEs that were read together: all dialed numbers first, so that their entries arrive
+/// from memory together.
+pub(crate) fn resolve<'r, C: Contacts>(calls: &mut [Call<'_, 'r>], snapshot: Snapshot<'r, C>) {
+    let directory = snapshot.directory;
     for call in &mut *calls {
         call.number = call.dialed.and_then(|dialed| directory.dialed(dialed));
+        if let Some(number) = &call.number {
+            number.prefetch();
+        }
     }
     for call in calls {
         let peer = call.source.peer;
@@ -21,5 +25,10 @@ pub(crate) fn resolve<'r>(calls: &mut [Call<'_, 'r>], directory: &'r Directory) 
         }
         let environment = call.number.map(|number| &number.environment.record);
         call.caller = identity::caller(call.invite.message(), peer, environment);
+        if let (Some(number), Some(contact)) = (call.number, call.caller.number()) {
+            let environment = number.number.environment;
+            snapshot.contacts.prefetch(environment, contact);
+            number.prefetch_owners();
+        }
     }
 }

@@ -318,7 +318,7 @@ fn forward<'m, 'r, P: Program, C: Contacts>(
         Read::Done(outcome) => return Some(outcome),
         Read::Invite(call) => call,
     };
-    resolve(std::slice::from_mut(&mut call), snapshot.directory);
+    resolve(std::slice::from_mut(&mut call), snapshot);
     let mut outcome = call.outcome();
     let forward = &shared.forward;
     let plan = shared

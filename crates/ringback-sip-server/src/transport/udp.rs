@@ -32,8 +32,8 @@ use crate::outbox::{LocalAddress, Outbox, Transmit};
 use crate::program::Program;
 use crate::redirect::effect::{Effect, Outcome};
 use crate::redirect::plan::{PlanCache, Plans};
+use crate::redirect::prefetch::prefetch;
 use crate::redirect::resolve::resolve;
-use crate::redirect::warm::warm;
 use crate::redirect::{Call, Read, Received, Snapshot, WorkerContext};
 use crate::shared::Shared;
 use crate::transport::undelivered;
@@ -333,8 +333,8 @@ impl<P: Program> Worker<P> {
                     }
                 }
             }
-            resolve(&mut calls, snapshot.directory);
-            warm(snapshot, &calls);
+            resolve(&mut calls, snapshot);
+            prefetch(snapshot, &worker.plans, &calls);
             for (call, datagram) in calls.iter().zip(asked) {
                 worker.out.leave_from(datagram.local);
                 let mut outcome = call.outcome();
