@@ -7,7 +7,7 @@ use ringback_engine::{
 };
 use ringback_routing::{
     Agent, AgentId, AgentSlot, CallbackRole, Directory, DirectoryAgent, DirectoryNumber,
-    Environment, PhoneNumber, Target, Token,
+    Environment, PhoneNumber, Target, TargetAttempt, Token,
 };
 use uuid::Uuid;
 
@@ -191,6 +191,7 @@ pub(crate) fn decision(directory: &Directory, record: &DecisionRecord) -> api::D
             name: directory.agent(slot).map(|agent| agent.record.name.clone()),
         })
     };
+    let forwarded = record.forwarded.as_deref();
     api::Decision {
         at: record.at,
         surface: match record.surface {
@@ -204,6 +205,20 @@ pub(crate) fn decision(directory: &Directory, record: &DecisionRecord) -> api::D
         agent: record.agent.and_then(agent),
         source_agent: record.source.and_then(agent),
         sid: record.sid().to_owned(),
+        attempts: forwarded
+            .map_or_else(Vec::new, |call| call.attempts.iter().map(attempt).collect()),
+        ended_by: forwarded.and_then(|call| call.ended_by),
+    }
+}
+
+/// An attempt to send a call to a target.
+fn attempt(attempt: &TargetAttempt) -> api::Attempt {
+    api::Attempt {
+        uri: attempt.uri.as_ref().to_owned(),
+        status: attempt.status,
+        cause: attempt.cause,
+        started_at: attempt.started_at,
+        reply_ms: attempt.reply_millis,
     }
 }
 

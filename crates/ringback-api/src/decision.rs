@@ -1,6 +1,8 @@
 //! Decisions: `/route`, `/routed-calls`, `/decisions`.
 
-use ringback_routing::{AgentId, CallStatus, E164, Outcome, Reason, Rung, Timestamp};
+use ringback_routing::{
+    AgentId, AttemptCause, CallStatus, E164, EndedBy, Outcome, Reason, Rung, Timestamp,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::{AgentName, Call, Target};
@@ -111,6 +113,27 @@ pub struct Decision {
     pub source_agent: Option<AgentOfDecision>,
     /// The call id.
     pub sid: String,
+    /// The targets that the call was sent to, in order, once it has ended; none where it was not sent on.
+    #[serde(default)]
+    pub attempts: Vec<Attempt>,
+    /// Who ended a call that was sent on before it was answered; none: it was answered, or nobody replied.
+    #[serde(default)]
+    pub ended_by: Option<EndedBy>,
+}
+
+/// How it went to send a call to a target.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attempt {
+    /// Its URI, with placeholders filled in.
+    pub uri: String,
+    /// Its final reply; none: there was none in time.
+    pub status: Option<u16>,
+    /// Why it did not take the call; none: it took it.
+    pub cause: Option<AttemptCause>,
+    /// When the call was sent to it.
+    pub started_at: Timestamp,
+    /// How many milliseconds its first reply took; none: there was none.
+    pub reply_ms: Option<u32>,
 }
 
 /// An agent of a decision.

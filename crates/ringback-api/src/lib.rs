@@ -37,7 +37,8 @@ pub use callback::{
 pub use change::Change;
 pub use cluster::{Cluster, ClusterHealth, ClusterNode, ClusterStream, Durability, NodeState};
 pub use decision::{
-    AgentOfDecision, Answered, Decision, RouteQuestion, Routed, Step, StepAgent, StepCall, Surface,
+    AgentOfDecision, Answered, Attempt, Decision, RouteQuestion, Routed, Step, StepAgent, StepCall,
+    Surface,
 };
 pub use envelope::{Done, ErrorDetails, Meta, Page, Problem, Rows, RowsMeta, Success};
 pub use environment::{

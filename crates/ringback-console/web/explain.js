@@ -40,6 +40,14 @@ function ladder(steps) {
   return [...shown, ...untried.map((rung) => ({ step: { rung, held: false }, state: "untried" }))];
 }
 
+// Where a call was sent, one line for each target.
+function Attempts({ attempts, ended }) {
+  return html`<section><h2>${t("explain.sent")}</h2><ol class="attempts">${attempts.map((attempt) => html`<li class=${attempt.cause ? "failed" : "held"}>
+      <code><${Name}>${attempt.uri}<//></code> <span class="quiet"><${Time} at=${attempt.started_at} /></span><br />
+      ${attempt.cause ? t("attempt." + attempt.cause) : t("attempt.answered")}${attempt.status ? ` (${attempt.status})` : ""}${attempt.reply_ms === null ? "" : `, ${t("attempt.reply", { ms: attempt.reply_ms })}`}</li>`)}</ol>
+    ${ended && html`<p>${t("explain.ended." + ended)}</p>`}</section>`;
+}
+
 // What to do where the call should have gone elsewhere, with links to what would be changed.
 function Advice({ reason, agents }) {
   return html`<section class="advice"><h2>${t("explain.change")}</h2><p>${t("advice." + reason)}</p>
@@ -95,6 +103,7 @@ export default function Explain() {
     ${changed && html`<p class="notice">${t("explain.changed")} <${Outcome} name=${now.outcome} /> ${now.agent ? html`<${AgentLink} agent=${now.agent} />` : ""}: ${word("reason", now.reason)}</p>`}
     ${now && html`<section><h2>${t("explain.ladder")}</h2><p class="quiet">${t(decision ? "explain.ladder.past" : "explain.ladder.now")}</p>
       <ol class="ladder">${ladder(now.explanation).map(({ step, state }) => html`<${Step} step=${step} state=${state} at=${moment} targets=${now.targets} />`)}</ol></section>`}
+    ${decision?.attempts.length > 0 && html`<${Attempts} attempts=${decision.attempts} ended=${decision.ended_by} />`}
     ${reason && where && html`<${Advice} reason=${reason} agents=${agents} />`}
     ${decision && isAdministrator.value && decision.outcome === "refused" && html`<p><a href=${link("node")}>${t("explain.refused")}</a></p>`}<//>`;
 }

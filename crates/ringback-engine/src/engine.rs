@@ -9,7 +9,8 @@ use std::thread::JoinHandle;
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use ringback_routing::{
-    AgentId, Caller, Decision, Directory, E164, EnvironmentId, LearnedCall, Timestamp,
+    AgentId, Caller, Decision, Directory, E164, EnvironmentId, ForwardedCall, LearnedCall,
+    Timestamp,
 };
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -304,6 +305,21 @@ impl Engine {
             .decided_over_sip(environment, |record| {
                 record.fill(at, Surface::Sip, dialed, caller, decision, call_id);
             });
+    }
+
+    /// Adds to a decision on a SIP call what became of the call, or puts it in the place of what was known; `at` is
+    /// when it was decided. False if the decision is not among the latest.
+    pub fn forwarded_over_sip(
+        &self,
+        environment: EnvironmentId,
+        call_id: &[u8],
+        at: Timestamp,
+        call: &ForwardedCall,
+    ) -> bool {
+        let directory = self.shared.directory.load();
+        self.shared
+            .observed
+            .forwarded_over_sip(&directory, environment, call_id, at, call)
     }
 
     /// Makes an outbound call visible that was seen on the wire, so that the very next decision and reader know

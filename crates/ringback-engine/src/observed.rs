@@ -18,7 +18,7 @@ use arrayvec::ArrayString;
 use parking_lot::{Mutex, MutexGuard};
 use ringback_routing::{
     AgentId, AgentSlot, Caller, Decision, Directory, DirectoryAgent, DirectoryEnvironment, E164,
-    EnvironmentId, Outcome, Reason, Timestamp,
+    EnvironmentId, ForwardedCall, Outcome, Reason, Timestamp,
 };
 use tokio::sync::watch;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
@@ -57,6 +57,8 @@ pub struct DecisionRecord {
     pub agent: Option<AgentSlot>,
     /// The agent whose call was returned.
     pub source: Option<AgentSlot>,
+    /// What became of the call, if it was sent on and has ended.
+    pub forwarded: Option<Arc<ForwardedCall>>,
     /// The first bytes of the call id.
     sid: ArrayString<SID_SHOWN>,
 }
@@ -98,6 +100,7 @@ impl DecisionRecord {
             reason: Reason::NumberUnknown,
             agent: None,
             source: None,
+            forwarded: None,
             sid: ArrayString::new_const(),
         }
     }
@@ -121,11 +124,8 @@ impl DecisionRecord {
         // Slots, because an agent's identifier is in memory that a decision does not read otherwise.
         self.agent = decision.agent.map(|agent| agent.slot);
         self.source = decision.source_agent.map(|agent| agent.slot);
-        self.sid.clear();
-        for chunk in sid.get(..SID_SHOWN).unwrap_or(sid).utf8_chunks() {
-            // The rest of a long call id is dropped.
-            let _full = self.sid.try_push_str(chunk.valid());
-        }
+        self.forwarded = None;
+        self.sid = shown_sid(sid);
     }
 
     /// Whether this contact was the caller.
@@ -169,6 +169,16 @@ pub struct SourceCount {
 pub fn hash_sid(environment: EnvironmentId, sid: &[u8]) -> u64 {
     let (high, low) = environment.0.as_u64_pair();
     xxh3_64_with_seed(sid, high ^ low.rotate_left(32))
+}
+
+/// The first bytes of a call id, without what is not UTF-8.
+fn shown_sid(sid: &[u8]) -> ArrayString<SID_SHOWN> {
+    let mut shown = ArrayString::new();
+    for chunk in sid.get(..SID_SHOWN).unwrap_or(sid).utf8_chunks() {
+        // The rest of a long call id is dropped.
+        let _full = shown.try_push_str(chunk.valid());
+    }
+    shown
 }
 
 /// The kind of counter that a decision raises, if any.
@@ -243,6 +253,29 @@ impl Observed {
     ) {
         self.decisions
             .add(environment.slot, environment.record.id, write);
+    }
+
+    /// Adds to a decision what became of its call; false if the decision is not in the log.
+    pub(crate) fn forwarded_over_sip(
+        &self,
+        directory: &Directory,
+        environment: EnvironmentId,
+        sid: &[u8],
+        at: Timestamp,
+        call: &ForwardedCall,
+    ) -> bool {
+        let Some(environment) = directory.environment_by_id(environment) else {
+            return false;
+        };
+        let sid = shown_sid(sid);
+        let id = environment.record.id;
+        self.decisions.amend(environment.slot, id, at, |record| {
+            let is_it = record.at == at && record.sid == sid && record.surface == Surface::Sip;
+            if is_it {
+                record.forwarded = Some(Arc::new(call.clone()));
+            }
+            is_it
+        })
     }
 
     /// Adds a decision to the log of an environment, unless the environment was removed.

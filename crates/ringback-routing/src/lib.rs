@@ -9,6 +9,7 @@ mod contacts;
 mod decision;
 mod directory;
 mod explanation;
+mod forwarded;
 mod id;
 mod learned;
 mod number;
@@ -24,6 +25,7 @@ pub use contacts::{ContactUnreadable, Contacts, RecentCalls, RememberedCall};
 pub use decision::{Decision, DialedNumber, Outcome, Question, Reason, decide, decide_dialed};
 pub use directory::{Directory, DirectoryAgent, DirectoryEnvironment, DirectoryNumber, TokenHash};
 pub use explanation::{Considered, NamedAgent, Rung, Step, explain};
+pub use forwarded::{AttemptCause, EndedBy, ForwardedCall, TargetAttempt};
 pub use id::{
     AgentId, AgentSlot, AgentSlots, EnvironmentId, EnvironmentSlot, NumberId, TokenId, read_id,
 };

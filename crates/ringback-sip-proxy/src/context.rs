@@ -300,6 +300,7 @@ impl Context {
                 work.out.event(Event::Attempt(Attempt {
                     token: self.token,
                     target: number,
+                    uri: Arc::clone(&target.uri),
                     way: None,
                     status: None,
                     cause: Some(Cause::Transport),
@@ -413,11 +414,9 @@ impl Context {
                     ends: work.now + work.settings.patience(),
                 };
                 if !std::mem::replace(&mut branch.has_outcome, true) {
-                    work.out.event(Event::Attempt(branch.attempt(
-                        token,
-                        Some(status_of(message)),
-                        None,
-                    )));
+                    let status = Some(status_of(message));
+                    let attempt = branch.attempt(token, &self.plan, status, None);
+                    work.out.event(Event::Attempt(attempt));
                 }
             }
         }
@@ -494,7 +493,7 @@ impl Context {
                 outcome.cause
             };
             let status = outcome.reply.map(status_of);
-            let attempt = branch.attempt(self.token, status, Some(cause));
+            let attempt = branch.attempt(self.token, &self.plan, status, Some(cause));
             work.out.event(Event::Attempt(attempt));
         }
         if !self.is_ringing() {
@@ -511,7 +510,7 @@ impl Context {
         if has_hung_up {
             if is_last {
                 match upward {
-                    Some(upward) => self.complete(outcome.status, &upward(), work),
+                    Some(upward) => self.complete(outcome.status, &upward(), false, work),
                     None => self.complete_with(487, work),
                 }
             }
@@ -541,7 +540,7 @@ impl Context {
             Some(Gathered {
                 status,
                 reply: Some(reply),
-            }) => self.complete(status, &reply, work),
+            }) => self.complete(status, &reply, false, work),
             // Our own trouble is no reason to stop asking us (§16.7 step 6).
             Some(Gathered { status: 503, .. }) => self.complete_with(500, work),
             Some(Gathered { status, .. }) => self.complete_with(status, work),
@@ -568,11 +567,11 @@ impl Context {
                     .respond(message, &request, self.origin, status, &[], &mut reply);
             }
         });
-        self.complete(status, &reply, work);
+        self.complete(status, &reply, true, work);
     }
 
     /// This final reply, none of 2xx, goes up.
-    fn complete(&mut self, status: u16, reply: &[u8], work: &mut Work<'_>) {
+    fn complete(&mut self, status: u16, reply: &[u8], is_own: bool, work: &mut Work<'_>) {
         let status = if status == 503 && reply.starts_with(b"SIP/2.0 500") {
             500
         } else {
@@ -588,6 +587,7 @@ impl Context {
             token: self.token,
             status,
             is_cancelled: self.hung_up.is_some(),
+            is_own,
         });
     }
 
@@ -740,10 +740,18 @@ impl Branch {
     }
 
     /// How trying its target went.
-    fn attempt(&self, token: u64, status: Option<u16>, cause: Option<Cause>) -> Attempt {
+    fn attempt(
+        &self,
+        token: u64,
+        plan: &Plan,
+        status: Option<u16>,
+        cause: Option<Cause>,
+    ) -> Attempt {
+        let target = plan.targets.get(usize::from(self.target));
         Attempt {
             token,
             target: self.target,
+            uri: target.map_or_else(|| Arc::from(""), |target| Arc::clone(&target.uri)),
             way: Some((self.hop.transport, self.hop.address)),
             status,
             cause,

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ringback_sip_proto::Transport;
@@ -44,7 +45,7 @@ pub enum Way {
 }
 
 /// Something that happened to a call.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
     /// A target has been tried.
     Attempt(Attempt),
@@ -70,6 +71,8 @@ pub enum Event {
         status: u16,
         /// Whether the caller hung up before.
         is_cancelled: bool,
+        /// Whether it is of our own making: no target sent it.
+        is_own: bool,
     },
     /// Nothing of the call is left.
     Closed {
@@ -78,13 +81,29 @@ pub enum Event {
     },
 }
 
+impl Event {
+    /// Which call it happened to.
+    #[must_use]
+    pub const fn token(&self) -> u64 {
+        match self {
+            Self::Attempt(Attempt { token, .. })
+            | Self::Failover { token, .. }
+            | Self::Answered { token, .. }
+            | Self::Failed { token, .. }
+            | Self::Closed { token } => *token,
+        }
+    }
+}
+
 /// How trying a target went.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Attempt {
     /// Which call.
     pub token: u64,
     /// Which of its targets.
     pub target: u16,
+    /// Its request URI.
+    pub uri: Arc<str>,
     /// Where that led; `None`: nowhere.
     pub way: Option<(Transport, SocketAddr)>,
     /// The final reply; `None`: there was none in time.

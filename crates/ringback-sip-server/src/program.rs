@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use arc_swap::Guard;
 use ringback_routing::{
-    Caller, Contacts, Decision, Directory, E164, EnvironmentId, LearnedCall, Timestamp,
+    Caller, Contacts, Decision, Directory, E164, EnvironmentId, ForwardedCall, LearnedCall,
+    Timestamp,
 };
 
 /// Provides the state for decisions, as of the moment of each call. Called from many threads at once; must not
@@ -27,6 +28,16 @@ pub trait Events: Send + Sync + 'static {
 
     /// An outbound call was seen, or a new status of it. The same call may be reported more than once.
     fn learned(&self, call: LearnedCall);
+
+    /// A call that was decided at `at` and sent on has ended, or more is known of it since: this is all of it. False:
+    /// the decision is not known yet, or not any more.
+    fn forwarded(
+        &self,
+        environment: EnvironmentId,
+        call_id: &[u8],
+        at: Timestamp,
+        call: &ForwardedCall,
+    ) -> bool;
 
     /// An INVITE that was routed as callback was answered.
     fn answered(&self, environment: EnvironmentId, call_id: &[u8], at: Timestamp);

@@ -115,7 +115,7 @@ pub(crate) struct Call<'m, 'r> {
     /// The dialed number, if it can be read; before it is [resolved](resolve), from the request URI alone.
     pub(crate) dialed: Option<E164>,
     /// The dialed number's entry, if it is ours.
-    number: Option<DialedNumber<'r>>,
+    pub(crate) number: Option<DialedNumber<'r>>,
     /// The caller, once the INVITE is resolved.
     pub(crate) caller: Caller,
 }

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use arc_swap::Guard;
 use ringback_index::ContactIndex;
-use ringback_routing::{Directory, EnvironmentId, LearnedCall, Timestamp};
+use ringback_routing::{Directory, EnvironmentId, ForwardedCall, LearnedCall, Timestamp};
 use ringback_sip_server::{DecidedCall, Events, SipConfig, SipServer, SipSpec, Snapshots};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 use support::{CONTACT, OURS, Program, invite, program};
@@ -90,6 +90,16 @@ impl Events for Deaf {
     fn decided(&self, _call: &DecidedCall<'_, '_>) {}
 
     fn learned(&self, _call: LearnedCall) {}
+
+    fn forwarded(
+        &self,
+        _environment: EnvironmentId,
+        _call_id: &[u8],
+        _at: Timestamp,
+        _call: &ForwardedCall,
+    ) -> bool {
+        true
+    }
 
     fn answered(&self, _environment: EnvironmentId, _call_id: &[u8], _at: Timestamp) {}
 }

@@ -11,13 +11,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
-use ringback_testkit::{Server, ServerBuilder};
+use ringback_testkit::{Api, Server, ServerBuilder};
 use serde_json::json;
 
 use self::sipp::{Caller, Transport, own_address};
 
 /// Plays a caller and its targets, in the order in which they are tried.
-fn play(caller: &str, targets: &[&str], transport: Transport) -> Server {
+fn play(caller: &str, targets: &[&str], transport: Transport) -> (Server, Api) {
     let server = ServerBuilder::new(env!("CARGO_BIN_EXE_ringback"))
         .config(CONFIG)
         .start();
@@ -64,7 +64,26 @@ fn play(caller: &str, targets: &[&str], transport: Transport) -> Server {
     for target in running {
         target.ends();
     }
-    server
+    (server, api)
+}
+
+#[test]
+fn what_was_tried_stands_beside_the_decision() {
+    let targets = ["target_overloaded", "target_answers"];
+    let (_server, api) = play("caller_answered", &targets, Transport::Udp);
+    let decisions = api.get("/api/v1/decisions").data(200);
+    let attempts = decisions[0]["attempts"].as_array();
+    let attempts = attempts.expect("a decision has attempts");
+    let tried: Vec<_> = attempts
+        .iter()
+        .map(|attempt| (&attempt["status"], &attempt["cause"]))
+        .collect();
+    assert_eq!(
+        tried,
+        [(&json!(503), &json!("status")), (&json!(200), &json!(null))]
+    );
+    assert!(attempts.iter().all(|attempt| attempt["reply_ms"].is_u64()));
+    assert_eq!(decisions[0]["ended_by"], json!(null));
 }
 
 /// A target that is played.
@@ -159,14 +178,14 @@ macro_rules! flows {
         mod udp {
             use crate::{play, sipp::Transport};
 
-            $(#[test] fn $name() { let _server = play($caller, &[$($target),+], Transport::Udp); })*
+            $(#[test] fn $name() { let _running = play($caller, &[$($target),+], Transport::Udp); })*
         }
 
         /// Over TCP.
         mod tcp {
             use crate::{play, sipp::Transport};
 
-            $(#[test] fn $name() { let _server = play($caller, &[$($target),+], Transport::Tcp); })*
+            $(#[test] fn $name() { let _running = play($caller, &[$($target),+], Transport::Tcp); })*
         }
     };
 }

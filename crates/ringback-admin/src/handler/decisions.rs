@@ -5,7 +5,9 @@
 //! `sip` or `http`; `to` and `from` are `null` where the number could not be read or was withheld
 //! (the reason tells which); `agent` and `source_agent` are `null` where there is none, and their name is
 //! `null` once they are deleted; `sid` is cut off after 64 bytes. Numbers are shown in full: they are
-//! the tenant's own.
+//! the tenant's own. `attempts` are the targets that a call was sent to, `{uri,status,cause,started_at,reply_ms}`,
+//! and `ended_by` says who hung up before the answer; both are known once the call has ended, so the stream, which
+//! tells a decision when it is made, has none.
 //!
 //! The stream sends each decision as an event `decision` whose id goes into `Last-Event-ID` when a
 //! client comes back, so that it is told what it has missed, as far as the log reaches back. It ends

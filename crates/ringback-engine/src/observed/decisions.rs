@@ -9,7 +9,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
-use ringback_routing::{E164, EnvironmentId, EnvironmentSlot};
+use ringback_routing::{E164, EnvironmentId, EnvironmentSlot, Timestamp};
 use tokio::sync::watch;
 
 use crate::observed::DecisionRecord;
@@ -179,6 +179,37 @@ impl Decisions {
         found
     }
 
+    /// Changes a record that was made at this instant; `change` says whether a record was it. False if none was.
+    pub(super) fn amend(
+        &self,
+        slot: EnvironmentSlot,
+        environment: EnvironmentId,
+        at: Timestamp,
+        mut change: impl FnMut(&mut DecisionRecord) -> bool,
+    ) -> bool {
+        let Some(log) = self.log(slot) else {
+            return false;
+        };
+        let mut log = log.lock();
+        if log.environment != environment {
+            return false;
+        }
+        let latest = at.plus_millis(DISORDER_MILLIS);
+        let earliest = at.plus_millis(-DISORDER_MILLIS);
+        for piece in log.pieces.iter_mut().rev() {
+            let end = piece.partition_point(|record| record.at <= latest);
+            for record in piece[..end].iter_mut().rev() {
+                if record.at < earliest {
+                    return false;
+                }
+                if change(record) {
+                    return true;
+                }
+            }
+        }
+        false
+    }
+
     /// Removes the decisions about this contact.
     pub(super) fn forget_contact(
         &self,
@@ -268,6 +299,9 @@ impl Log {
     }
 }
 
+/// By how much the instants of records may be out of order: threads take the time before they add a record.
+const DISORDER_MILLIS: i64 = 50;
+
 /// How many records are searched while the log is locked: a few microseconds.
 const SEARCHED_AT_ONCE: usize = 2_048;
 
@@ -283,7 +317,7 @@ const DEFAULT_KEPT: usize = 100_000;
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use ringback_routing::{Caller, Timestamp};
+    use ringback_routing::Caller;
     use uuid::Uuid;
 
     use super::*;
@@ -403,6 +437,31 @@ mod tests {
         decisions.add(slot, environment(2), |_| {});
         assert_eq!(decisions.latest(slot, environment(2), 10).len(), 1);
         assert!(decisions.latest(slot, environment(1), 10).is_empty());
+    }
+
+    #[test]
+    fn a_record_is_found_by_its_instant_among_others_that_are_a_little_out_of_order() {
+        let decisions = Decisions::new();
+        let slot = EnvironmentSlot(7);
+        let jitter = |number: i64| number * 3 + (number * 7) % 31;
+        for number in 0..5_000 {
+            decisions.add(slot, environment(1), |record| {
+                record.at = Timestamp::from_millis(jitter(number));
+                record.reason = ringback_routing::Reason::NumberUnknown;
+            });
+        }
+        for number in (0..5_000).step_by(7) {
+            let at = Timestamp::from_millis(jitter(number));
+            let sequence = u64::try_from(number).unwrap() + 1;
+            let found = decisions.amend(slot, environment(1), at, |record| {
+                record.sequence == sequence
+            });
+            assert!(found, "{number}");
+        }
+        let never = Timestamp::from_millis(1_000_000);
+        assert!(!decisions.amend(slot, environment(1), never, |_| true));
+        let then = Timestamp::from_millis(0);
+        assert!(!decisions.amend(slot, environment(2), then, |_| true));
     }
 
     #[test]

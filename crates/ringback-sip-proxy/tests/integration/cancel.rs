@@ -28,7 +28,8 @@ fn a_ringing_branch_is_cancelled_and_its_487_goes_up() {
     assert!(bench.events.contains(&Event::Failed {
         token: 42,
         status: 487,
-        is_cancelled: true
+        is_cancelled: true,
+        is_own: false,
     }));
     bench.ends();
 }

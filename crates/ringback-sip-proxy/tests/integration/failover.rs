@@ -382,6 +382,7 @@ fn an_attempt_tells_when_it_began_and_how_long_the_first_reply_took() {
     let attempt = Attempt {
         token: 42,
         target: 0,
+        uri: "sip:agent1@t1.example".into(),
         way: Some((Transport::Udp, "10.0.0.1:5060".parse().unwrap())),
         status: Some(200),
         cause: None,

@@ -481,14 +481,7 @@ impl World {
                     ));
                 }
                 Output::Event(event) => {
-                    let token = match event {
-                        Event::Attempt(attempt) => attempt.token,
-                        Event::Failover { token, .. }
-                        | Event::Answered { token, .. }
-                        | Event::Failed { token, .. }
-                        | Event::Closed { token } => token,
-                    };
-                    let call = &mut self.calls[usize::try_from(token).unwrap()];
+                    let call = &mut self.calls[usize::try_from(event.token()).unwrap()];
                     if matches!(event, Event::Closed { .. }) {
                         call.closed += 1;
                     } else {

@@ -6,8 +6,9 @@ use std::os::fd::{AsFd, BorrowedFd};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use parking_lot::Mutex;
 use ringback_sip_proto::{Origin, Transport};
-use ringback_sip_proxy::{Cause, Plan};
+use ringback_sip_proxy::Cause;
 
+use crate::forward::invite::PlannedCall;
 use crate::outbox::LocalAddress;
 
 /// What was handed to a thread and not taken yet.
@@ -30,8 +31,8 @@ pub(crate) enum Handed {
         from: Arrival,
         /// Caller and dialed number.
         numbers: [u8; 16],
-        /// Where it goes.
-        plan: Plan,
+        /// Where it goes, and why.
+        planned: PlannedCall,
     },
     /// A CANCEL or an ACK whose owner is looked for.
     Request {

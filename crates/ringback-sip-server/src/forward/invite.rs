@@ -9,12 +9,22 @@ use smallvec::SmallVec;
 
 use crate::counters::Refused;
 use crate::forward::Forward;
+use crate::forward::calls::Decided;
 use crate::forward::target::Sending;
 use crate::redirect::answer::Verdict;
 use crate::redirect::effect::{Effect, Outcome};
 use crate::redirect::plan::Plan;
 use crate::redirect::read::send;
 use crate::redirect::{Call, Redirect, Snapshot, WorkerContext};
+
+/// An INVITE that is to be sent on.
+#[derive(Debug)]
+pub(crate) struct PlannedCall {
+    /// Where it goes.
+    pub(crate) plan: ProxyPlan,
+    /// The decision that it comes from; `None`: it is an outbound call.
+    pub(crate) decided: Option<Decided>,
+}
 
 impl Redirect {
     /// Decides an INVITE whose numbers were resolved, and which belongs to no transaction. Gives the plan by which
@@ -26,7 +36,7 @@ impl Redirect {
         snapshot: Snapshot<'r, C>,
         call: &Call<'m, 'r>,
         outcome: &mut Outcome<'m, 'r>,
-    ) -> Option<ProxyPlan> {
+    ) -> Option<PlannedCall> {
         if let Some((refusal, cause)) = forward.refusal(snapshot, call) {
             let start = worker.out.bytes.len();
             let out = &mut worker.out.bytes;
@@ -57,10 +67,17 @@ impl Redirect {
             }
             Verdict::Overloaded | Verdict::Silence => None,
         };
-        if plan.is_none() {
+        let Some(plan) = plan else {
             self.reply(verdict, worker, snapshot, call, outcome);
-        }
-        plan
+            return None;
+        };
+        let environment = call.number.as_ref().map(|number| number.environment);
+        let decided = environment.map(|environment| Decided {
+            environment: environment.record.id,
+            at: snapshot.now.wall,
+            call_id: call.invite.call_id().into(),
+        });
+        Some(PlannedCall { plan, decided })
     }
 
     /// The plan of the proxy; `None`: the call goes nowhere.

@@ -11,12 +11,14 @@ use ringback_sip_proto::message::Framing;
 use ringback_sip_proto::rsip::Method;
 use ringback_sip_proto::{Message, Origin, Responder, Transport};
 use ringback_sip_proxy::{
-    Arrived, Attempt, Cause, Event, Invited, Keys, Output, Plan, Proxy, Taken, Transmit, Way,
+    Arrived, Attempt, Cause, Event, Invited, Keys, Output, Proxy, Taken, Transmit, Way,
 };
 
 use crate::admission::gate::Gate;
 use crate::clock::Now;
+use crate::forward::calls::Calls;
 use crate::forward::inbox::{Arrival, Flow, Handed};
+use crate::forward::invite::PlannedCall;
 use crate::outbox::{LocalAddress, Outbox};
 use crate::policy::Policy;
 use crate::program::Program;
@@ -32,8 +34,10 @@ pub(crate) struct Forwarding<P> {
     pub(super) shared: Arc<Shared<P>>,
     /// Which thread this is.
     pub(super) thread: usize,
-    /// Its calls.
+    /// The transactions of its calls.
     proxy: Proxy,
+    /// What is known of them besides.
+    calls: Calls,
     /// Writes replies to CANCELs that belong to no call.
     responder: Responder,
     /// The ways back that are not connections; their places stand for them in the proxy.
@@ -53,6 +57,7 @@ impl<P: Program> Forwarding<P> {
             shared: Arc::clone(shared),
             thread,
             proxy: Proxy::new(settings, forward.key, worker, seed),
+            calls: Calls::default(),
             responder: Responder::new(forward.key),
             flows: Vec::new(),
             handed: Vec::new(),
@@ -139,14 +144,14 @@ impl<P: Program> Forwarding<P> {
         now: Now,
         call: &Call<'_, '_>,
         local: Option<LocalAddress>,
-        plan: Plan,
+        planned: PlannedCall,
     ) {
         let arrived = self.arrived(call, local);
         let invited = Invited {
-            token: 0,
+            token: self.calls.add(planned.decided),
             numbers: &call.numbers(),
         };
-        self.proxy.begin(now.uptime, arrived, invited, plan);
+        self.proxy.begin(now.uptime, arrived, invited, planned.plan);
     }
 
     /// Takes what the system heard of requests that did not arrive at their target.
@@ -215,7 +220,7 @@ impl<P: Program> Forwarding<P> {
                 bytes,
                 from,
                 numbers,
-                plan,
+                planned,
             } => {
                 let flow = self.number(from.flow);
                 with_request(&bytes, from.origin, |message, request| {
@@ -227,10 +232,10 @@ impl<P: Program> Forwarding<P> {
                     };
                     if self.proxy.request(now.uptime, arrived) == Taken::No {
                         let invited = Invited {
-                            token: 0,
+                            token: self.calls.add(planned.decided),
                             numbers: &numbers,
                         };
-                        self.proxy.begin(now.uptime, arrived, invited, plan);
+                        self.proxy.begin(now.uptime, arrived, invited, planned.plan);
                     }
                 });
             }
@@ -326,6 +331,7 @@ impl<P: Program> Forwarding<P> {
         while let Some(output) = self.proxy.poll_output() {
             match output {
                 Output::Event(event) => {
+                    self.calls.note(&event, now, &shared.program);
                     if let Event::Attempt(attempt) = &event {
                         let hold_down = policy.forward.hold_down;
                         let gone = shared.forward.health.note(attempt, now.uptime, hold_down);

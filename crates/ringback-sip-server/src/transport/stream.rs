@@ -321,15 +321,15 @@ fn forward<'m, 'r, P: Program, C: Contacts>(
     resolve(std::slice::from_mut(&mut call), snapshot);
     let mut outcome = call.outcome();
     let forward = &shared.forward;
-    let plan = shared
+    let planned = shared
         .redirect
         .forward(forward, worker, snapshot, &call, &mut outcome);
-    if let Some(plan) = plan {
+    if let Some(planned) = planned {
         let handed = Handed::Begin {
             bytes: bytes.into(),
             from,
             numbers: call.numbers(),
-            plan,
+            planned,
         };
         forward.hand(forward.owner(call.invite.call_id()), handed);
     }

@@ -342,14 +342,14 @@ impl<P: Program> Worker<P> {
                     Some(forwarding) if call.forwards() => {
                         if forwarding.is_known(now, call, datagram.local) {
                             outcome.effects.push(Effect::Retransmitted);
-                        } else if let Some(plan) = shared.redirect.forward(
+                        } else if let Some(planned) = shared.redirect.forward(
                             &shared.forward,
                             &mut worker,
                             snapshot,
                             call,
                             &mut outcome,
                         ) {
-                            forwarding.begin(now, call, datagram.local, plan);
+                            forwarding.begin(now, call, datagram.local, planned);
                         }
                     }
                     _ => shared

@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 
-use ringback_routing::CallStatus;
+use ringback_routing::{AttemptCause, CallStatus, EndedBy};
 
 use crate::support::{
     CALLBACK, CONTACT, Client, ENVIRONMENT, OURS, OUTBOUND, PATIENCE, TestServer, UNKNOWN, invite,
@@ -170,6 +170,74 @@ fn the_next_target_is_tried() {
     second.reply(&asked, "200 OK");
     wait_for(&client, 200);
     assert_eq!(metric(&server, "failovers_total{cause=\"status\"}"), 1);
+}
+
+/// What an attempt gave: status and cause.
+type Tried = (Option<u16>, Option<AttemptCause>);
+
+/// What the program was told of a call in the end: each attempt, and who ended it.
+fn told(server: &TestServer, call_id: &str) -> (Vec<Tried>, Option<EndedBy>) {
+    let known = |server: &TestServer| server.program.forwarded.lock().get(call_id).cloned();
+    server.eventually("the end is told", |server| known(server).is_some());
+    let call = known(server).unwrap_or_default();
+    let attempts = call.attempts.iter();
+    let attempts = attempts.map(|attempt| (attempt.status, attempt.cause));
+    (attempts.collect(), call.ended_by)
+}
+
+#[test]
+fn what_was_tried_is_told_once_the_call_has_ended() {
+    let (first, second) = (Agent::new(), Agent::new());
+    let server = start("", &[first.uri(), second.uri()]);
+    let client = server.client();
+    client.send(invite(OURS, CONTACT, "answered"));
+    first.reply(&first.expect("INVITE"), "503 Busy");
+    first.expect("ACK");
+    let asked = second.expect("INVITE");
+    assert!(server.program.forwarded.lock().is_empty(), "it rings");
+    second.reply(&asked, "200 OK");
+    wait_for(&client, 200);
+    let attempts = vec![(Some(503), Some(AttemptCause::Status)), (Some(200), None)];
+    assert_eq!(told(&server, "answered"), (attempts, None));
+    let known = server.program.forwarded.lock().get("answered").cloned();
+    let known = known.expect("it was told");
+    let uris = [first.uri(), second.uri()];
+    assert!(
+        known
+            .attempts
+            .iter()
+            .map(|attempt| &*attempt.uri)
+            .eq(uris.iter())
+    );
+    assert!(
+        known
+            .attempts
+            .iter()
+            .all(|attempt| attempt.reply_millis.is_some())
+    );
+
+    let client = server.client();
+    client.send(invite(OURS, CONTACT, "refused"));
+    first.reply(&first.expect("INVITE"), "486 Busy Here");
+    wait_for(&client, 486);
+    let attempts = vec![(Some(486), Some(AttemptCause::Status))];
+    assert_eq!(told(&server, "refused"), (attempts, Some(EndedBy::Target)));
+
+    let client = server.client();
+    let call = invite(OURS, CONTACT, "cancelled");
+    client.send(&call);
+    first.expect("ACK");
+    let asked = first.expect("INVITE");
+    first.reply(&asked, "180 Ringing");
+    wait_for(&client, 180);
+    client.send(call.replace("INVITE", "CANCEL"));
+    first.expect("CANCEL");
+    first.reply(&asked, "487 Request Terminated");
+    let attempts = vec![(Some(487), Some(AttemptCause::Cancelled))];
+    assert_eq!(
+        told(&server, "cancelled"),
+        (attempts, Some(EndedBy::Caller))
+    );
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! A server with a directory for tests, and clients.
 
+use std::collections::HashMap;
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,8 +10,8 @@ use parking_lot::Mutex;
 use ringback_index::ContactIndex;
 use ringback_routing::{
     Agent, AgentId, AgentStatus, Assignment, CallStatus, CallbackRole, Caller, Direction,
-    Directory, E164, Environment, EnvironmentId, LearnedCall, NumberId, Outcome, PhoneNumber,
-    Reason, RememberedCall, Target, Timestamp,
+    Directory, E164, Environment, EnvironmentId, ForwardedCall, LearnedCall, NumberId, Outcome,
+    PhoneNumber, Reason, RememberedCall, Target, Timestamp,
 };
 use ringback_sip_server::{DecidedCall, Events, SipConfig, SipServer, SipSpec, Snapshots};
 use uuid::Uuid;
@@ -44,6 +45,8 @@ pub(crate) struct Program {
     pub(crate) decided: Mutex<Vec<Decided>>,
     pub(crate) learned: Mutex<Vec<LearnedCall>>,
     pub(crate) answered: Mutex<Vec<(EnvironmentId, String)>>,
+    /// The latest news of each call that was sent on.
+    pub(crate) forwarded: Mutex<HashMap<String, ForwardedCall>>,
 }
 
 /// The program as the server holds it.
@@ -73,6 +76,19 @@ impl Events for SharedProgram {
     fn learned(&self, call: LearnedCall) {
         self.0.remember(&call);
         self.0.learned.lock().push(call);
+    }
+
+    fn forwarded(
+        &self,
+        environment: EnvironmentId,
+        call_id: &[u8],
+        _at: Timestamp,
+        call: &ForwardedCall,
+    ) -> bool {
+        assert_eq!(environment, ENVIRONMENT);
+        let call_id = String::from_utf8(call_id.to_vec()).unwrap();
+        self.0.forwarded.lock().insert(call_id, call.clone());
+        true
     }
 
     fn answered(&self, environment: EnvironmentId, call_id: &[u8], _at: Timestamp) {
@@ -357,6 +373,7 @@ pub(crate) fn program() -> Program {
         decided: Mutex::default(),
         learned: Mutex::default(),
         answered: Mutex::default(),
+        forwarded: Mutex::default(),
     };
     program.remember(&LearnedCall {
         environment: ENVIRONMENT,

@@ -6,7 +6,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use ringback_engine::{ContactView, Engine, LearnedTicket, SubmitError};
-use ringback_routing::{Caller, Directory, E164, EnvironmentId, LearnedCall, Timestamp};
+use ringback_routing::{
+    Caller, Directory, E164, EnvironmentId, ForwardedCall, LearnedCall, Timestamp,
+};
 use ringback_sip_server::{DecidedCall, Events, Snapshots};
 use tokio::sync::mpsc;
 
@@ -121,6 +123,17 @@ impl Events for EngineProgram {
                 self.counters.rejected.fetch_add(1, Ordering::Relaxed);
             }
         }
+    }
+
+    fn forwarded(
+        &self,
+        environment: EnvironmentId,
+        call_id: &[u8],
+        at: Timestamp,
+        call: &ForwardedCall,
+    ) -> bool {
+        self.engine
+            .forwarded_over_sip(environment, call_id, at, call)
     }
 
     fn answered(&self, environment: EnvironmentId, call_id: &[u8], at: Timestamp) {
