@@ -122,6 +122,7 @@ pub fn directory(population: &Population) -> Directory {
         recency_window_seconds: Environment::DEFAULT_RECENCY_WINDOW_SECONDS,
         target_template: None,
         fallback_targets: Vec::new(),
+        held_targets: Vec::new(),
         created_at: NOW,
     });
     Directory::load(

@@ -22,6 +22,7 @@ use crate::reply::Answer;
 use crate::sequence;
 use crate::sessions::Sessions;
 use crate::status::{RefusedOverHttp, StatusSource};
+use crate::targets::TargetSource;
 
 /// Makes the answer of the result of a command. In the writer's thread, if the answer is kept: it only puts words to
 /// what the command returns.
@@ -71,6 +72,8 @@ struct Shared {
     reloads: OnceLock<mpsc::Sender<ReloadRequest>>,
     /// The cluster; unset: there is none.
     cluster: OnceLock<Arc<dyn ClusterSource>>,
+    /// What is found out of targets; unset: nothing.
+    targets: OnceLock<Arc<dyn TargetSource>>,
     /// Cancelled when the server begins to go down.
     draining: CancellationToken,
     /// When this state was made, in milliseconds: tells its event ids from those of other runs.
@@ -107,6 +110,7 @@ impl Api {
                 refused_over_http: RefusedOverHttp::default(),
                 reloads: OnceLock::new(),
                 cluster: OnceLock::new(),
+                targets: OnceLock::new(),
                 draining: CancellationToken::new(),
                 epoch,
             }),
@@ -277,6 +281,16 @@ impl Api {
     /// The cluster, if there is one.
     pub(crate) fn cluster(&self) -> Option<&dyn ClusterSource> {
         self.shared.cluster.get().map(AsRef::as_ref)
+    }
+
+    /// Has `GET /targets` ask here; only the first source counts.
+    pub fn ask_targets(&self, source: Arc<dyn TargetSource>) {
+        let _only_the_first = self.shared.targets.set(source);
+    }
+
+    /// What is found out of targets.
+    pub(crate) fn targets(&self) -> Option<&dyn TargetSource> {
+        self.shared.targets.get().map(AsRef::as_ref)
     }
 
     /// Other parts of the program that tell how they are.

@@ -110,6 +110,8 @@ pub(crate) enum ApiError {
     SequenceNotReached,
     /// Nothing is remembered of this contact.
     ContactNotFound,
+    /// No target of the environment leads there.
+    TargetNotFound,
     /// There is no such audit entry, or it is another environment's.
     AuditEntryNotFound,
     /// Fields are wrong.
@@ -297,6 +299,11 @@ impl ApiError {
                 StatusCode::NOT_FOUND,
                 "Contact not found",
                 Some("CONTACT_NOT_FOUND"),
+            ),
+            Self::TargetNotFound => (
+                StatusCode::NOT_FOUND,
+                "Target not found",
+                Some("TARGET_NOT_FOUND"),
             ),
             Self::AuditEntryNotFound => (
                 StatusCode::NOT_FOUND,

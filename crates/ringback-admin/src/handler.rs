@@ -20,3 +20,4 @@ pub(crate) mod remembered;
 pub(crate) mod session;
 pub(crate) mod statistics;
 pub(crate) mod status;
+pub(crate) mod targets;

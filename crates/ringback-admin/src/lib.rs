@@ -69,6 +69,7 @@ mod server;
 mod sessions;
 mod status;
 mod streamed;
+mod targets;
 mod wire;
 
 pub use api::Api;
@@ -80,3 +81,4 @@ pub use metrics::MetricsSource;
 pub use router::router;
 pub use server::{Listeners, bind, serve};
 pub use status::StatusSource;
+pub use targets::TargetSource;

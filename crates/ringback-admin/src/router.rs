@@ -32,7 +32,7 @@ use crate::error::ApiError;
 use crate::handler::{
     self, agents, audit, backup, batch, callback, calls, cluster, contacts, decisions,
     environments, export, lookup, numbers, problems, reload, remembered, session, statistics,
-    status,
+    status, targets,
 };
 use crate::ignored::{self, IgnoredFields};
 
@@ -204,6 +204,8 @@ fn routes() -> Routes {
             decisions::follow,
         )
         .add(Tenants, M::GET, "/api/v1/problems", problems::list)
+        .add(Tenants, M::GET, "/api/v1/targets", targets::list)
+        .add(Tenants, M::POST, "/api/v1/targets/state", targets::hold)
         .add(Administrator, M::POST, "/api/v1/reload", reload::reload)
         .add(AnyToken, M::GET, "/api/v1/audit", audit::list)
         .add(AnyToken, M::POST, "/api/v1/audit/{id}/undo", audit::undo)

@@ -7,7 +7,7 @@ use ringback_engine::{
 };
 use ringback_routing::{
     Agent, AgentId, AgentSlot, CallbackRole, Directory, DirectoryAgent, DirectoryNumber,
-    Environment, PhoneNumber, Target, TargetAttempt, Token,
+    Environment, HeldTarget, PhoneNumber, Target, TargetAttempt, TargetState, Token,
 };
 use uuid::Uuid;
 
@@ -159,7 +159,21 @@ pub(crate) fn environment(environment: &Environment) -> api::Environment {
         recency_window_seconds: environment.recency_window_seconds,
         target_template: environment.target_template.clone(),
         fallback_targets: targets(&environment.fallback_targets),
+        target_states: environment
+            .held_targets
+            .iter()
+            .map(|held| (held.destination.clone(), held_state(held)))
+            .collect(),
         created_at: environment.created_at,
+    }
+}
+
+/// What an operator has said of a target.
+pub(crate) const fn held_state(held: &HeldTarget) -> TargetState {
+    if held.is_up {
+        TargetState::Up
+    } else {
+        TargetState::Down
     }
 }
 

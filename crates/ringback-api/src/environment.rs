@@ -1,6 +1,8 @@
 //! Environments and their tokens: `/environments`.
 
-use ringback_routing::{Country, EnvironmentId, NumberForm, Timestamp, TokenId};
+use std::collections::BTreeMap;
+
+use ringback_routing::{Country, EnvironmentId, NumberForm, TargetState, Timestamp, TokenId};
 use serde::{Deserialize, Serialize};
 
 use crate::{Change, Target, TargetNew};
@@ -22,6 +24,9 @@ pub struct Environment {
     pub target_template: Option<String>,
     /// Where calls go that no agent takes.
     pub fallback_targets: Vec<Target>,
+    /// What an operator has said of targets, by scheme, host, port and transport; left out where there is nothing.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub target_states: BTreeMap<String, TargetState>,
     /// When it was made.
     pub created_at: Timestamp,
 }

@@ -23,6 +23,7 @@ mod number;
 mod problem;
 mod session;
 mod status;
+mod target_health;
 
 pub use agent::{
     Agent, AgentBrief, AgentName, AgentNew, AgentPatch, Calling, NumberOfAgent, Target, TargetNew,
@@ -52,10 +53,13 @@ pub use status::{
     RefusedCall, Reload, ReloadStatus, Reloaded, SipStatus, Status, StorageHealth, StorageStatus,
     StrangerStatus, StrangersStatus,
 };
+pub use target_health::{TargetHealth, TargetOverride, TargetStateNew};
 
 #[cfg(test)]
 mod tests {
-    use ringback_routing::{AgentStatus, CallStatus, Direction, NumberForm, Outcome, Reason};
+    use ringback_routing::{
+        AgentStatus, CallStatus, Direction, NumberForm, Outcome, Reason, TargetState,
+    };
     use serde::Serialize;
 
     use crate::{ClusterHealth, Health, IndexHealth, NodeState, StorageHealth};
@@ -76,6 +80,7 @@ mod tests {
         named(&NumberForm::ALL, NumberForm::name);
         named(&Outcome::ALL, Outcome::name);
         named(&Reason::ALL, Reason::name);
+        named(&TargetState::ALL, TargetState::name);
         let health = [Health::Ready, Health::Degraded, Health::Draining];
         named(&health, Health::name);
         let storage = [StorageHealth::Available, StorageHealth::Unavailable];

@@ -19,7 +19,7 @@ pub(crate) use call::RecordLearned;
 pub use call::{
     BatchRecorded, ForgetContact, NewCall, RecordBatch, RecordCall, RecordCalls, UnreadCall,
 };
-pub use environment::{CreateEnvironment, DeleteEnvironment, UpdateEnvironment};
+pub use environment::{CreateEnvironment, DeleteEnvironment, HoldTarget, UpdateEnvironment};
 pub use number::{CreateNumber, DeleteNumber, SetDefaultAgent};
 pub use role::{
     ConstraintCheck, ConstraintProblem, RemoveCallbackRole, RoleFields, RoleMode, SetCallbackRole,

@@ -39,7 +39,7 @@ pub use clock::{Clock, SystemClock};
 pub use command::{
     AgentView, BatchRecorded, ByToken, Command, ConstraintCheck, ConstraintProblem, CreateAgent,
     CreateEnvironment, CreateNumber, CreateToken, DeleteAgent, DeleteEnvironment, DeleteNumber,
-    DeleteToken, ForgetContact, NewCall, NumberView, Override, OwnerView, PublishAgent,
+    DeleteToken, ForgetContact, HoldTarget, NewCall, NumberView, Override, OwnerView, PublishAgent,
     RecordBatch, RecordCall, RecordCalls, RemoveCallbackRole, ReportAnswered, RoleFields, RoleMode,
     RouteCall, RoutedAnswer, SetCallbackRole, SetDefaultAgent, UndoChange, UnreadCall, UpdateAgent,
     UpdateEnvironment, check_constraints,

@@ -35,8 +35,8 @@ pub use number::{
 };
 pub use placeholder::Placeholders;
 pub use record::{
-    Agent, AgentStatus, Assignment, CallStatus, CallbackRole, Direction, Environment, PhoneNumber,
-    StatusSet, Target, Token, UnknownStatus,
+    Agent, AgentStatus, Assignment, CallStatus, CallbackRole, Direction, Environment, HeldTarget,
+    PhoneNumber, StatusSet, Target, TargetState, Token, UnknownStatus,
 };
 pub use target_order::{Ranked, order_targets};
 pub use targets::{TargetSet, UserSet};

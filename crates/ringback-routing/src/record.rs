@@ -29,8 +29,50 @@ pub struct Environment {
     pub target_template: Option<String>,
     /// Where calls go when no agent takes them.
     pub fallback_targets: Vec<Target>,
+    /// What an operator has said of targets, by destination.
+    #[serde(default)]
+    pub held_targets: Vec<HeldTarget>,
     /// When it was created, by the clock of the node that created it.
     pub created_at: Timestamp,
+}
+
+/// What an operator has said of a target: it is so whatever else is known of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeldTarget {
+    /// Scheme, host, port and transport of the target, as a URI.
+    pub destination: String,
+    /// Whether it is up; if not, it is used only where nothing else is left.
+    pub is_up: bool,
+    /// Since when.
+    pub since: Timestamp,
+}
+
+/// How a target is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TargetState {
+    /// It replies.
+    Up,
+    /// It is passed over while another one is up.
+    Down,
+    /// Nobody has asked it yet; it counts as up.
+    #[default]
+    Unknown,
+}
+
+impl TargetState {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Up, Self::Down, Self::Unknown];
+
+    /// Its name in the API and in metrics.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Up => "up",
+            Self::Down => "down",
+            Self::Unknown => "unknown",
+        }
+    }
 }
 
 impl Environment {

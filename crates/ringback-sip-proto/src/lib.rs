@@ -87,4 +87,4 @@ pub use proxy_protocol::ProxyHeader;
 pub use redirect::{Action, Input, Invite, Redirector};
 pub use reply::{MAX_DATAGRAM, Reply, Responder};
 pub use rsip;
-pub use uri::{PLACEHOLDERS, Scheme, TargetError, Uri, validate_target};
+pub use uri::{PLACEHOLDERS, Scheme, TargetError, Uri, destination, validate_target};

@@ -13,7 +13,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use crate::lex::{self, Cursor};
 
 pub(crate) use target::read_target;
-pub use target::{PLACEHOLDERS, TargetError, validate_target};
+pub use target::{PLACEHOLDERS, TargetError, destination, validate_target};
 
 /// What kind of URI it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

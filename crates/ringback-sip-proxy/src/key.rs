@@ -42,6 +42,8 @@ pub(crate) enum Purpose {
     Route,
     /// A request that is forwarded without state.
     Stateless,
+    /// The name of a probe.
+    Probe,
 }
 
 impl Keys {
@@ -247,6 +249,9 @@ const COOKIE: &[u8] = b"z9hG4bK";
 
 /// What the branch of a request starts with that is forwarded without state.
 pub(crate) const STATELESS: &[u8] = b"z9hG4bKs";
+
+/// What the branch of a probe starts with.
+pub(crate) const PROBE: &[u8] = b"z9hG4bKp";
 
 /// What a branch of ours starts with.
 const PREFIX: &[u8] = b"z9hG4bKf";

@@ -21,6 +21,7 @@ mod dialog;
 mod key;
 mod output;
 mod plan;
+mod probe;
 mod proxy;
 mod reply;
 mod request;

@@ -11,6 +11,7 @@ pub(crate) mod inbox;
 pub(crate) mod invite;
 pub(crate) mod metrics;
 pub(crate) mod names;
+pub(crate) mod probes;
 pub(crate) mod streams;
 pub(crate) mod target;
 pub(crate) mod worker;
@@ -19,14 +20,18 @@ use std::hash::BuildHasher;
 use std::net::UdpSocket;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use foldhash::fast::RandomState;
+use ringback_routing::Decision;
+use ringback_sip_proto::destination;
 use ringback_sip_proxy::Keys;
 
-use crate::forward::health::Health;
+use crate::forward::health::{Health, Rank};
 use crate::forward::inbox::{Handed, Inbox};
 use crate::forward::metrics::ForwardCounters;
 use crate::forward::names::Names;
+use crate::forward::probes::Probes;
 use crate::forward::streams::Streams;
 use crate::forward::target::Ways;
 use crate::policy::Policy;
@@ -35,7 +40,7 @@ use crate::server::BoundAddresses;
 /// What all threads share of forwarding.
 #[derive(Debug)]
 pub(crate) struct Forward {
-    /// Whether some peer is in forward mode: set at the start, because threads wait in another way then.
+    /// Whether some peer is in forward mode, or targets are asked for those in redirect mode: set at the start, because threads wait in another way then.
     pub(crate) is_on: bool,
     /// The key of every hash.
     key: [u8; 16],
@@ -55,8 +60,10 @@ pub(crate) struct Forward {
     pub(crate) streams: Streams,
     /// The socket of each UDP thread.
     pub(crate) sockets: OnceLock<Box<[UdpSocket]>>,
-    /// The targets that are passed over.
+    /// How targets are.
     pub(crate) health: Health,
+    /// What asks them.
+    pub(crate) probes: Probes,
     /// What is counted.
     pub(crate) counters: ForwardCounters,
     /// Spreads the calls of connections over the threads.
@@ -74,7 +81,7 @@ impl Forward {
         // Another key than that of To tags, which everybody is shown.
         let key = key.map(|byte| byte ^ 0x5c);
         // Without UDP nobody owns calls.
-        let is_on = policy.has_forwarding && threads > 0;
+        let is_on = (policy.has_forwarding || policy.forward.probe_redirects) && threads > 0;
         let owners = if is_on { threads } else { 0 };
         Self {
             is_on,
@@ -88,9 +95,35 @@ impl Forward {
             streams: Streams::default(),
             sockets: OnceLock::new(),
             health: Health::default(),
+            probes: Probes::default(),
             counters: ForwardCounters::default(),
             hasher: RandomState::default(),
         }
+    }
+
+    /// What knows which targets are down, if a 302 leaves those out.
+    pub(crate) fn probed(&self, policy: &Policy) -> Option<&Self> {
+        (self.is_on && policy.forward.probe_redirects).then_some(self)
+    }
+
+    /// Which targets of a decision a 302 has, where it leaves some out: those that are down while another one is up.
+    pub(crate) fn kept(&self, decision: &Decision<'_>, now: Duration) -> Option<Vec<bool>> {
+        let environment = decision.environment;
+        let held = environment.map_or(&[][..], |environment| &environment.record.held_targets);
+        if self.health.is_all_well() && held.is_empty() {
+            return None;
+        }
+        let ranks = decision.targets().iter().map(|target| {
+            let destination = destination(&target.uri).unwrap_or_default();
+            let hops = self.ways.all(&destination, &self.names).into_iter();
+            let ways = hops.map(|hop| (hop.transport, hop.address));
+            self.health
+                .rank_of(ways, health::held(held, &target.uri), now)
+        });
+        let ranks: Vec<Rank> = ranks.collect();
+        let best = ranks.iter().min().copied()?;
+        let leaves_some_out = ranks.iter().any(|rank| *rank > best);
+        leaves_some_out.then(|| ranks.into_iter().map(|rank| rank == best).collect())
     }
 
     /// Hands something to a thread.

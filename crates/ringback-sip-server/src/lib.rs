@@ -36,4 +36,4 @@ pub use observation::{Rates, RefusedCall, StrangerStatus, StrangerTransport, Str
 pub use program::{DecidedCall, Events, Program, Snapshots};
 pub use server::{BindError, BoundAddresses, SipListeners, SipServer};
 pub use spec::{AdvertiseSpec, ForwardSpec, HepSpec, PeerSpec, SipSpec, TlsSpec};
-pub use status::{PeerStatus, SipStatus};
+pub use status::{PeerStatus, SipStatus, TargetHealth};

@@ -22,6 +22,7 @@ use crate::admission::excess::Excess;
 use crate::admission::gate::Gate;
 use crate::admission::pressure::Pressure;
 use crate::clock::Now;
+use crate::forward::Forward;
 use crate::learning::Learning;
 use crate::outbox::Outbox;
 use crate::policy::{Policy, Source};
@@ -65,6 +66,8 @@ pub(crate) struct Snapshot<'r, C> {
     pub(crate) answered: &'r Generations,
     /// When the messages are handled.
     pub(crate) now: Now,
+    /// What knows which targets are down, if a 302 leaves those out.
+    pub(crate) probed: Option<&'r Forward>,
     /// Whether the server is draining.
     pub(crate) is_draining: bool,
 }
@@ -237,6 +240,7 @@ mod tests {
                 contacts: &self.contacts,
                 answered: &self.redirect.reply_cache.generations(),
                 now: self.clock.now(),
+                probed: None,
                 is_draining: false,
             };
             let mut outcome = self.redirect.handle(&mut worker, snapshot, received);

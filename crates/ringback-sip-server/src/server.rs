@@ -8,19 +8,19 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use ringback_routing::Timestamp;
+use ringback_routing::{EnvironmentId, Timestamp};
 use ringback_sip_proto::Transport;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::admission::packet_filter::PacketFilter;
 use crate::config::SipConfig;
-use crate::forward::names;
+use crate::forward::{names, probes};
 use crate::metrics::Gauges;
 use crate::observation::refused::RefusedCall;
 use crate::policy::Policy;
 use crate::program::Program;
 use crate::shared::{Phase, Shared, reached};
-use crate::status::SipStatus;
+use crate::status::{SipStatus, TargetHealth};
 use crate::transport::acceptor::{self, Acceptor};
 use crate::transport::hep;
 use crate::transport::service::Service;
@@ -292,6 +292,20 @@ impl<P: Program> SipServer<P> {
             .latest_refused(&shared.policy.load(), shared.now(), limit)
     }
 
+    /// How a target is, as far as is known without an operator, and how the calls of an environment went there;
+    /// `destination` is that of [`ringback_sip_proto::destination`].
+    #[must_use]
+    pub fn target_health(&self, environment: EnvironmentId, destination: &str) -> TargetHealth {
+        let forward = &self.shared.forward;
+        let hops = forward.ways.all(destination, &forward.names);
+        let ways: Vec<_> = hops
+            .iter()
+            .map(|hop| (hop.transport, hop.address))
+            .collect();
+        let now = self.shared.now().uptime;
+        forward.health.of(&ways, environment, now)
+    }
+
     /// Values that are read when somebody asks for the status.
     fn gauges(&self) -> Gauges {
         let shared = &self.shared;
@@ -349,6 +363,7 @@ impl<P: Program> SipServer<P> {
         threads.push(spawn("sip-upkeep".to_owned(), forget)?);
         if shared.forward.is_on {
             shared.tasks.spawn(names::run(Arc::clone(shared)));
+            shared.tasks.spawn(probes::run(Arc::clone(shared)));
         }
         let phase = || self.shared.phase();
         for (listeners, service) in [

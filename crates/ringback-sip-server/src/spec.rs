@@ -62,6 +62,13 @@ pub struct ForwardSpec {
     /// Seconds for which a target is passed over that gave no reply at all, or refused the connection; default 30; 0: it
     /// is tried with the next call.
     pub hold_down: u64,
+    /// Seconds between two OPTIONS to a target, a fifth more or less; default 10; 0: none are sent.
+    pub probe: u64,
+    /// How many OPTIONS in a row must fail until a target is down; default 3. Two successes bring it back.
+    pub probe_down: u32,
+    /// Whether targets are asked for peers in redirect mode too, whose 302 then leaves out what is down while another
+    /// target is up; default false.
+    pub probe_redirects: bool,
     /// Calls that may be open at once, those included that ended less than half a minute ago; default 0: by memory.
     pub max_transactions: usize,
     /// PEM file: the roots by which the certificates of targets are verified; default: those of the system.
@@ -187,6 +194,9 @@ impl Default for ForwardSpec {
             invite_timeout: 180,
             failover: vec![408, 500, 502, 503, 504, 580],
             hold_down: 30,
+            probe: 10,
+            probe_down: 3,
+            probe_redirects: false,
             max_transactions: 0,
             ca: None,
         }

@@ -1,6 +1,9 @@
 //! The status of the server, for its operator.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
+
+use ringback_routing::{TargetState, Timestamp};
 
 use crate::observation::rates::Rates;
 use crate::observation::strangers::StrangersStatus;
@@ -30,6 +33,24 @@ pub struct SipStatus {
     pub peers: Vec<PeerStatus>,
     /// Sources that are no peer.
     pub strangers: StrangersStatus,
+}
+
+/// How a target is, and how the calls of an environment went there since the start.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct TargetHealth {
+    /// Its state.
+    pub state: TargetState,
+    /// Since when; `None`: it is unknown.
+    pub since: Option<Timestamp>,
+    /// How long its last reply to OPTIONS took.
+    pub rtt: Option<Duration>,
+    /// That reply.
+    pub last_status: Option<u16>,
+    /// Calls that were sent there.
+    pub calls: u64,
+    /// Those that another target was tried for, or would have been if there was one.
+    pub failures: u64,
 }
 
 /// The counters of a peer.

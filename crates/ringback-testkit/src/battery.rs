@@ -764,6 +764,7 @@ fn environment(number: u64) -> Environment {
         recency_window_seconds: number,
         target_template: Some("sip:{agent_id}@agents.example.com".to_owned()),
         fallback_targets: vec![target()],
+        held_targets: Vec::new(),
         created_at: Timestamp::from_millis(1),
     }
 }

@@ -257,6 +257,7 @@ async fn serve(
     if let Some(report) = cluster {
         api.ask_cluster(report);
     }
+    api.ask_targets(Arc::<Sources>::clone(&sources));
 
     let (reload_requests, mut reloads) = mpsc::channel(1);
     api.send_reloads_to(reload_requests);

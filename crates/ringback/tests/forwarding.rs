@@ -165,7 +165,7 @@ fn file(name: &str) -> PathBuf {
 }
 
 /// Everybody on this machine is a peer whose calls are sent on.
-const CONFIG: &str = "version = 1\n[sip]\nmode = \"forward\"\n\
+const CONFIG: &str = "version = 1\n[sip]\nmode = \"forward\"\n[sip.forward]\nprobe = 0\n\
     [[sip.peers]]\naddress = [\"127.0.0.0/8\"]\nrecord-route = true\n";
 
 /// What is dialed.

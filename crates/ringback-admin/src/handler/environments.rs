@@ -76,6 +76,7 @@ pub(crate) async fn update(
         recency_window_seconds: fields.seconds("recency_window_seconds"),
         target_template: fields.target_template("target_template"),
         fallback_targets: fields.targets("fallback_targets"),
+        held_targets: None,
         is_misread: fields.is_misread(),
     };
     api.administer(administrator, command, fields.finish(), |environment| {

@@ -96,6 +96,8 @@ fn same(name: &str, value: &Value) {
         "SessionNew" => again::<api::SessionNew>,
         "SessionPatch" => again::<api::SessionPatch>,
         "Status" => again::<api::Status>,
+        "TargetHealth" => again::<api::TargetHealth>,
+        "TargetStateNew" => again::<api::TargetStateNew>,
         "Token" => again::<api::Token>,
         "TokenNew" => again::<api::TokenNew>,
         "TokenShown" => again::<api::TokenShown>,
@@ -254,6 +256,13 @@ fn every_request_is_described_key_by_key() {
             "SessionPatch",
             &api::SessionPatch {
                 environment_id: Change::Set(EnvironmentId(id)),
+            },
+        ),
+        described(
+            "TargetStateNew",
+            &api::TargetStateNew {
+                uri: "sip:pbx.example.com".to_owned(),
+                state: api::TargetOverride::Down,
             },
         ),
         described("TokenNew", &api::TokenNew { name: Some(name) }),

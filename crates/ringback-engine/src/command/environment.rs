@@ -1,6 +1,6 @@
 //! Environments and their settings.
 
-use ringback_routing::{Country, Environment, EnvironmentId, NumberForm, Target};
+use ringback_routing::{Country, Environment, EnvironmentId, HeldTarget, NumberForm, Target};
 
 use super::{Command, Override};
 use crate::error::check_fields;
@@ -43,6 +43,7 @@ impl Command for CreateEnvironment {
                 .unwrap_or(Environment::DEFAULT_RECENCY_WINDOW_SECONDS),
             target_template: self.target_template.clone(),
             fallback_targets: self.fallback_targets.clone(),
+            held_targets: Vec::new(),
             created_at: draft.now(),
         };
         draft.change(Change::EnvironmentPut(environment.clone()));
@@ -67,6 +68,8 @@ pub struct UpdateEnvironment {
     pub target_template: Override<String>,
     /// The new fallback targets.
     pub fallback_targets: Option<Vec<Target>>,
+    /// What an operator has said of targets; `None`: it stays.
+    pub held_targets: Option<Vec<HeldTarget>>,
     /// Whether fields could not be read: then nothing is changed.
     pub is_misread: bool,
 }
@@ -97,8 +100,47 @@ impl Command for UpdateEnvironment {
             .fallback_targets
             .clone()
             .unwrap_or(environment.fallback_targets);
+        environment.held_targets = self
+            .held_targets
+            .clone()
+            .unwrap_or(environment.held_targets);
         draft.change(Change::EnvironmentPut(environment.clone()));
         Ok(environment)
+    }
+}
+
+/// Says how a target is, whatever else is known of it, or takes that back.
+#[derive(Clone, Debug)]
+pub struct HoldTarget {
+    /// The environment for which it is so.
+    pub environment: EnvironmentId,
+    /// Scheme, host, port and transport of the target, as a URI.
+    pub destination: String,
+    /// Whether it is up; `None`: nothing is said of it any more.
+    pub is_up: Option<bool>,
+}
+
+impl Command for HoldTarget {
+    type Output = Option<HeldTarget>;
+
+    fn run(&self, draft: &mut Draft<'_>) -> Result<Self::Output, CommandError> {
+        let environment = draft.directory().environment_by_id(self.environment);
+        let environment = environment.ok_or(CommandError::EnvironmentNotFound)?;
+        let mut record = environment.record.clone();
+        let is_it = |held: &HeldTarget| held.destination == self.destination;
+        let before = record.held_targets.iter().find(|held| is_it(held));
+        if before.map(|held| held.is_up) == self.is_up {
+            return Ok(before.cloned());
+        }
+        let held = self.is_up.map(|is_up| HeldTarget {
+            destination: self.destination.clone(),
+            is_up,
+            since: draft.now(),
+        });
+        record.held_targets.retain(|held| !is_it(held));
+        record.held_targets.extend(held.clone());
+        draft.change(Change::EnvironmentPut(record));
+        Ok(held)
     }
 }
 

@@ -147,6 +147,7 @@ fn invert(
                 recency_window_seconds: Override::Set(before.recency_window_seconds),
                 target_template: restored(before.target_template.clone()),
                 fallback_targets: Some(before.fallback_targets.clone()),
+                held_targets: Some(before.held_targets.clone()),
                 is_misread: false,
             };
             update.run(draft).map(drop)

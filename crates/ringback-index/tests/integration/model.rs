@@ -333,6 +333,7 @@ fn build(
             recency_window_seconds: window,
             target_template: template.then(|| "sip:{agent_id}@agents.example.com".to_owned()),
             fallback_targets: targets(fallback),
+            held_targets: Vec::new(),
             created_at: at,
         })
         .collect();

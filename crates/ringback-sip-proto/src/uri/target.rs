@@ -62,6 +62,31 @@ pub fn validate_target(text: &str) -> Result<(), TargetError> {
     Ok(())
 }
 
+/// Where a target leads, whoever is called there: scheme, host, port and transport, as a URI without a user. Two targets
+/// with one destination are one place. `None`: it is no `sip:` or `sips:` URI.
+#[must_use]
+pub fn destination(target: &str) -> Option<String> {
+    // Placeholders stand where nothing matters to this.
+    let text = target.replace(['{', '}'], "");
+    let uri = Uri::parse(text.as_bytes()).ok()?;
+    let scheme = match uri.scheme() {
+        Scheme::Sip => "sip",
+        Scheme::Sips => "sips",
+        Scheme::Tel | Scheme::Other => return None,
+    };
+    let host = uri.param("maddr").unwrap_or(uri.host()?.as_bytes());
+    let mut destination = format!("{scheme}:{}", std::str::from_utf8(host).ok()?);
+    if let Some(port) = uri.port() {
+        destination.push_str(&format!(":{port}"));
+    }
+    if let Some(transport) = uri.param("transport") {
+        destination.push_str(";transport=");
+        destination.push_str(std::str::from_utf8(transport).ok()?);
+    }
+    destination.make_ascii_lowercase();
+    Some(destination)
+}
+
 /// Fills placeholders with what might stand there; gives where they stand then.
 fn fill_samples(text: &str, number: &str) -> Result<(String, Vec<Range<usize>>), TargetError> {
     let mut filled = String::new();
@@ -158,6 +183,26 @@ mod tests {
         );
         // What is written must have been filled in.
         assert!(read_target(b"sip:{dialed}@h").is_err());
+    }
+
+    #[test]
+    fn a_destination_is_what_a_target_has_besides_the_user() {
+        for (target, expected) in [
+            ("sip:a@H.example", "sip:h.example"),
+            (
+                "SIP:{agent_id}@h.example:5070;x={dialed}?A=b",
+                "sip:h.example:5070",
+            ),
+            ("sips:b:c@[::1];lr", "sips:[::1]"),
+            ("sip:h;user=phone;Transport=TCP", "sip:h;transport=tcp"),
+            ("sip:a@h.example;maddr=192.0.2.1", "sip:192.0.2.1"),
+        ] {
+            let found = destination(target);
+            assert_eq!(found.as_deref(), Some(expected), "{target}");
+            assert_eq!(destination(expected).as_deref(), Some(expected));
+        }
+        assert_eq!(destination("tel:+1"), None);
+        assert_eq!(destination("sip:a b@h"), None);
     }
 
     #[test]

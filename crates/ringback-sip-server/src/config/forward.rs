@@ -18,6 +18,12 @@ pub(crate) struct ForwardConfig {
     pub(crate) settings: Settings,
     /// How long a target is passed over that gave no reply; zero: not at all.
     pub(crate) hold_down: Duration,
+    /// How often a target is asked whether it is there; zero: never.
+    pub(crate) probe: Duration,
+    /// After how many failures in a row it is down.
+    pub(crate) probe_down: u32,
+    /// Whether a 302 leaves targets out that are down.
+    pub(crate) probe_redirects: bool,
     /// Calls that may be open at once.
     pub(crate) max_transactions: usize,
     /// Our addresses over UDP, TCP and TLS in what is sent on, where they are not the listeners'.
@@ -50,6 +56,11 @@ impl ForwardConfig {
             ..Settings::default()
         };
         let hold_down = seconds("hold-down", forward.hold_down, 0);
+        let probe = seconds("probe", forward.probe, 0);
+        if forward.probe_down == 0 {
+            let key = "sip.forward.probe-down".to_owned();
+            problems.add(key, ConfigProblem::TooSmall { value: 0, least: 1 });
+        }
         for (index, status) in forward.failover.iter().enumerate() {
             if !settings.failover.contains(*status) {
                 let key = format!("sip.forward.failover[{index}]");
@@ -70,6 +81,9 @@ impl ForwardConfig {
         Self {
             settings,
             hold_down,
+            probe,
+            probe_down: forward.probe_down.max(1),
+            probe_redirects: forward.probe_redirects && !probe.is_zero(),
             max_transactions: match forward.max_transactions {
                 0 => by_memory(),
                 most => most,
@@ -96,7 +110,8 @@ pub(super) fn mode(key: &str, word: &str, problems: &mut Problems) -> bool {
 /// Reads how targets are reached over TLS, if there may be any.
 fn read_tls(spec: &SipSpec, problems: &mut Problems) -> Option<Arc<rustls::ClientConfig>> {
     let forwards = |mode: &String| mode == "forward";
-    let is_on = forwards(&spec.mode)
+    let is_on = spec.forward.probe_redirects
+        || forwards(&spec.mode)
         || spec
             .peers
             .iter()

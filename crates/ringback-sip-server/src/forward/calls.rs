@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use ringback_routing::{
-    AttemptCause, EndedBy, EnvironmentId, ForwardedCall, TargetAttempt, Timestamp,
+    AttemptCause, EndedBy, EnvironmentId, ForwardedCall, TargetAttempt, TargetState, Timestamp,
 };
 use ringback_sip_proxy::{Attempt, Cause, Event};
 
@@ -24,42 +24,64 @@ pub(crate) struct Decided {
 /// The calls of a thread, by their tokens.
 #[derive(Debug, Default)]
 pub(crate) struct Calls {
-    /// By token; `None`: free, or not decided.
+    /// By token; `None`: free.
     calls: Vec<Option<Known>>,
     /// Tokens that are free.
     free: Vec<u64>,
 }
 
-/// A call that was decided.
+/// A call.
 #[derive(Debug)]
 struct Known {
-    /// Where it comes from.
-    decided: Decided,
+    /// Where it comes from; `None`: it is an outbound call.
+    decided: Option<Decided>,
     /// What became of it so far.
     told: ForwardedCall,
     /// Whether its final reply went up.
     has_ended: bool,
     /// Whether the program knows all of it.
     is_told: bool,
+    /// How the target was that was tried last.
+    state: TargetState,
 }
 
 impl Calls {
     /// Takes in a call; gives its token. An outbound call comes from no decision.
     pub(crate) fn add(&mut self, decided: Option<Decided>) -> u64 {
-        let known = decided.map(|decided| Known {
+        let known = Known {
             decided,
             told: ForwardedCall::default(),
             has_ended: false,
             is_told: false,
-        });
+            state: TargetState::Unknown,
+        };
         let token = self.free.pop().unwrap_or_else(|| {
             self.calls.push(None);
             self.calls.len() as u64 - 1
         });
         if let Some(call) = self.calls.get_mut(place(token)) {
-            *call = known;
+            *call = Some(known);
         }
         token
+    }
+
+    /// The environment of a call that comes from a decision.
+    pub(crate) fn environment(&self, token: u64) -> Option<EnvironmentId> {
+        let call = self.calls.get(place(token))?.as_ref()?;
+        Some(call.decided.as_ref()?.environment)
+    }
+
+    /// How the target was that a call tried last.
+    pub(crate) fn state(&self, token: u64) -> TargetState {
+        let call = self.calls.get(place(token)).and_then(Option::as_ref);
+        call.map_or(TargetState::Unknown, |call| call.state)
+    }
+
+    /// Notes how a target was that a call has tried.
+    pub(crate) fn set_state(&mut self, token: u64, state: TargetState) {
+        if let Some(Some(call)) = self.calls.get_mut(place(token)) {
+            call.state = state;
+        }
     }
 
     /// Takes what happened to a call, and tells the program once it has ended.
@@ -118,12 +140,14 @@ impl Known {
     /// Tells the program. A decision that was made by another thread may not be known to it yet: then this is done
     /// again at the end.
     fn tell(&mut self, program: &impl Events) {
-        self.is_told = program.forwarded(
-            self.decided.environment,
-            &self.decided.call_id,
-            self.decided.at,
-            &self.told,
-        );
+        self.is_told = self.decided.as_ref().is_none_or(|decided| {
+            let Decided {
+                environment,
+                call_id,
+                at,
+            } = decided;
+            program.forwarded(*environment, call_id, *at, &self.told)
+        });
     }
 }
 

@@ -10,6 +10,7 @@ use smallvec::SmallVec;
 use crate::counters::Refused;
 use crate::forward::Forward;
 use crate::forward::calls::Decided;
+use crate::forward::health;
 use crate::forward::target::Sending;
 use crate::redirect::answer::Verdict;
 use crate::redirect::effect::{Effect, Outcome};
@@ -96,7 +97,15 @@ impl Redirect {
             names: &forward.names,
         };
         let mut targets: Vec<Target> = Vec::new();
-        let mut add = |uri: &[u8]| forward.ways.add_targets(uri, sending, &mut targets);
+        // What an operator says of each of them.
+        let mut held = Vec::new();
+        let environment = call.number.as_ref().map(|number| number.environment);
+        let known = environment.map_or(&[][..], |environment| &environment.record.held_targets);
+        let mut add = |uri: &[u8]| {
+            forward.ways.add_targets(uri, sending, &mut targets);
+            let uri = std::str::from_utf8(uri).unwrap_or_default();
+            held.resize(targets.len(), health::held(known, uri));
+        };
         let headers: Arc<[u8]> = match plan {
             Plan::Forward { next_hop } => {
                 let uri = self.redirector.next_hop_uri(&call.invite, next_hop)?;
@@ -114,7 +123,8 @@ impl Redirect {
                 decided.answer.header_lines().into()
             }
         };
-        forward.health.pass_over(&mut targets, snapshot.now.uptime);
+        let now = snapshot.now.uptime;
+        forward.health.pass_over(&mut targets, &held, now);
         if sender.records_route {
             for target in &mut targets {
                 if let Some(hop) = &target.hop {

@@ -3,15 +3,19 @@
 use std::fmt::Write;
 use std::time::Duration;
 
+use ringback_routing::TargetState;
 use ringback_sip_proxy::Cause;
 
 use crate::counters::{Counter, LATENCY_BOUNDS, Latencies};
+use crate::forward::health::Probe;
 
 /// What is counted of forwarded calls.
 #[derive(Debug)]
 pub(crate) struct ForwardCounters {
-    /// Calls that ended, by final status from 200 on.
-    calls: Box<[Counter]>,
+    /// Calls that ended, by the state of the last target and the final status from 200 on.
+    calls: [Box<[Counter]>; TargetState::ALL.len()],
+    /// Probes, by what they found.
+    probes: [Counter; PROBES.len()],
     /// Failovers, by cause.
     failovers: [Counter; CAUSES.len()],
     /// How long targets took to their first reply.
@@ -23,7 +27,8 @@ pub(crate) struct ForwardCounters {
 impl Default for ForwardCounters {
     fn default() -> Self {
         Self {
-            calls: (0..STATUSES).map(|_| Counter::default()).collect(),
+            calls: TargetState::ALL.map(|_| (0..STATUSES).map(|_| Counter::default()).collect()),
+            probes: Default::default(),
             failovers: Default::default(),
             first_reply: Latencies::default(),
             strays: Counter::default(),
@@ -32,10 +37,22 @@ impl Default for ForwardCounters {
 }
 
 impl ForwardCounters {
-    /// A call ended with this final reply.
-    pub(crate) fn ended(&self, status: u16) {
+    /// A call ended with this final reply; the last target was in this state when it was tried.
+    pub(crate) fn ended(&self, state: TargetState, status: u16) {
         let index = usize::from(status).checked_sub(FIRST_STATUS);
-        if let Some(counter) = index.and_then(|index| self.calls.get(index)) {
+        let calls = self.calls.get(state as usize);
+        if let Some(counter) = calls.zip(index).and_then(|(calls, index)| calls.get(index)) {
+            counter.bump_shared();
+        }
+    }
+
+    /// A probe found this.
+    pub(crate) fn probed(&self, probe: Probe) {
+        let index = match probe {
+            Probe::Silent => 2,
+            _ => usize::from(!probe.is_life()),
+        };
+        if let Some(counter) = self.probes.get(index) {
             counter.bump_shared();
         }
     }
@@ -73,14 +90,27 @@ impl ForwardCounters {
             out,
             "calls_total",
             "counter",
-            "Forwarded calls that ended, by final status",
+            "Forwarded calls that ended, by the state of the last target and final status",
         );
-        for (index, counter) in self.calls.iter().enumerate() {
-            let count = counter.get();
-            if count > 0 {
-                let name = format!("calls_total{{status=\"{}\"}}", index + FIRST_STATUS);
-                line(out, &name, &count);
+        for (state, calls) in TargetState::ALL.iter().zip(&self.calls) {
+            for (index, counter) in calls.iter().enumerate() {
+                let count = counter.get();
+                if count > 0 {
+                    let (state, status) = (state.name(), index + FIRST_STATUS);
+                    let name = format!("calls_total{{state=\"{state}\",status=\"{status}\"}}");
+                    line(out, &name, &count);
+                }
             }
+        }
+        head(
+            out,
+            "probes_total",
+            "counter",
+            "OPTIONS to targets, by what they found: a reply, 408 or 503, or nothing",
+        );
+        for (result, counter) in PROBES.iter().zip(&self.probes) {
+            let name = format!("probes_total{{result=\"{result}\"}}");
+            line(out, &name, &counter.get());
         }
         head(
             out,
@@ -143,7 +173,7 @@ impl ForwardCounters {
         const NAME: &str = "ringback_forward_targets_down";
         let _infallible = write!(
             out,
-            "# HELP {NAME} Targets that are passed over because they gave no reply\n# TYPE {NAME} gauge\n{NAME} {down}\n"
+            "# HELP {NAME} Addresses of targets that are passed over because they gave no reply, to calls or to OPTIONS\n# TYPE {NAME} gauge\n{NAME} {down}\n"
         );
     }
 }
@@ -155,6 +185,9 @@ const CAUSES: [(Cause, &str); 4] = [
     (Cause::Transport, "transport"),
     (Cause::Status, "status"),
 ];
+
+/// What a probe may find.
+const PROBES: [&str; 3] = ["alive", "unavailable", "silent"];
 
 /// The states of the names of targets.
 pub(crate) const NAME_STATES: [&str; 3] = ["resolved", "nowhere", "unknown"];

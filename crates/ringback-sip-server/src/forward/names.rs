@@ -23,6 +23,7 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
+use crate::forward::target::for_each_target;
 use crate::policy::Policy;
 use crate::program::Program;
 use crate::shared::{Phase, Shared, reached};
@@ -180,16 +181,7 @@ impl Names {
             wanted.extend(Named::of(&uri));
             literals.extend(uri.host().and_then(|host| host.ip()));
         };
-        for agent in directory.all_agents() {
-            for target in directory.targets(agent) {
-                want(&target.uri);
-            }
-        }
-        for environment in directory.environments() {
-            for target in &environment.record.fallback_targets {
-                want(&target.uri);
-            }
-        }
+        for_each_target(directory, &mut want);
         for (peer, _) in policy.peers() {
             if let Some(next_hop) = &peer.next_hop {
                 want(next_hop);

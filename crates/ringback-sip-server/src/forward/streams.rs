@@ -25,8 +25,8 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use crate::forward::Forward;
 use crate::forward::inbox::{Arrival, Flow, Handed};
+use crate::forward::worker::status_of;
 use crate::program::Program;
 use crate::shared::{Phase, Shared, reached};
 
@@ -293,7 +293,7 @@ impl<P: Program> Connection<P> {
                         origin: Origin { address, transport },
                         flow: Flow::Address(address),
                     };
-                    if let Some(branch) = self.shared.forward.of_dialog_or_branch(bytes, from) {
+                    if let Some(branch) = self.shared.of_dialog_or_branch(bytes, from) {
                         self.open.remove(&branch);
                     }
                 }
@@ -314,28 +314,34 @@ impl<P: Program> Connection<P> {
     }
 }
 
-impl Forward {
-    /// Hands a message of a connection to the thread that it belongs to, if it is a reply to one of our branches,
-    /// or a request with our Route. Gives the branch of a reply.
+impl<P> Shared<P> {
+    /// Hands a message of a connection to the thread that it belongs to, if it is a reply to one of our branches or
+    /// probes, or a request with our Route. Gives the branch of a reply.
     pub(crate) fn of_dialog_or_branch(&self, bytes: &[u8], from: Arrival) -> Option<(u16, u64)> {
+        let forward = &self.forward;
         let message = Message::parse(bytes, Framing::Stream).ok()?;
         if bytes.starts_with(b"SIP/2.0 ") {
+            if let Some(name) = Keys::probe_of(&message) {
+                let status = status_of(&message);
+                forward.probes.replied(forward, name, status, self.now());
+                return None;
+            }
             let branch = Keys::branch_of(&message);
             let owner = branch.map_or(0, |branch| branch.worker);
             if branch.is_some() || Keys::is_stateless(&message) {
-                self.hand(owner, Handed::Reply(bytes.into()));
+                forward.hand(owner, Handed::Reply(bytes.into()));
             }
             return branch.map(|branch| (branch.worker, branch.id));
         }
         if let Verdict::Route(request) = check(&message, Role::Proxy)
-            && self.keys.in_dialog(&message, &request).is_some()
+            && forward.keys.in_dialog(&message, &request).is_some()
         {
             let handed = Handed::Request {
                 bytes: bytes.into(),
                 from,
                 tries: 0,
             };
-            self.hand(self.owner(request.call_id), handed);
+            forward.hand(forward.owner(request.call_id), handed);
         }
         None
     }

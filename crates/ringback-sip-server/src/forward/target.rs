@@ -6,7 +6,7 @@ use std::sync::Arc;
 use dashmap::DashMap;
 use foldhash::fast::RandomState;
 use parking_lot::RwLock;
-use ringback_routing::order_targets;
+use ringback_routing::{Directory, order_targets};
 use ringback_sip_proto::{Scheme, Transport, Uri};
 use ringback_sip_proxy::{Hop, Target};
 use smallvec::SmallVec;
@@ -151,6 +151,16 @@ impl Ways {
         }
     }
 
+    /// All ways that a destination leads, those left out that lead back to ourselves.
+    pub(crate) fn all(&self, uri: &str, names: &Names) -> Vec<Arc<Hop>> {
+        let Ok(read) = Uri::parse(uri.as_bytes()) else {
+            return Vec::new();
+        };
+        let ways = destinations(&read, b"", names).into_iter();
+        ways.filter_map(|(transport, address)| self.hop(transport, address, &read))
+            .collect()
+    }
+
     /// The way that a URI leads. A name that is not known yet is asked for.
     ///
     /// # Errors
@@ -276,6 +286,20 @@ impl Ways {
             certified.push(name.into());
             certified.len() - 1
         })
+    }
+}
+
+/// Calls `run` with the URI of every target, with placeholders.
+pub(crate) fn for_each_target(directory: &Directory, mut run: impl FnMut(&str)) {
+    for agent in directory.all_agents() {
+        for target in directory.targets(agent) {
+            run(&target.uri);
+        }
+    }
+    for environment in directory.environments() {
+        for target in &environment.record.fallback_targets {
+            run(&target.uri);
+        }
     }
 }
 

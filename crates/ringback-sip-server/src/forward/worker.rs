@@ -5,9 +5,9 @@ use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ringback_routing::Contacts;
+use ringback_routing::{Contacts, TargetState};
 use ringback_sip_proto::check::{Request, Role, Verdict, check};
-use ringback_sip_proto::message::Framing;
+use ringback_sip_proto::message::{Framing, StartLine};
 use ringback_sip_proto::rsip::Method;
 use ringback_sip_proto::{Message, Origin, Responder, Transport};
 use ringback_sip_proxy::{
@@ -253,6 +253,13 @@ impl<P: Program> Forwarding<P> {
         let Ok(message) = Message::parse(bytes, Framing::Datagram) else {
             return false;
         };
+        if let Some(name) = Keys::probe_of(&message) {
+            let forward = &self.shared.forward;
+            forward
+                .probes
+                .replied(forward, name, status_of(&message), now);
+            return true;
+        }
         if self.stateless_reply(&message) {
             return true;
         }
@@ -324,6 +331,7 @@ impl<P: Program> Forwarding<P> {
             contacts: shared.program.contacts(),
             answered: &answered,
             now,
+            probed: None,
             is_draining: shared.is_draining(),
         };
         let own = shared.forward.ways.listener_of(self.thread);
@@ -331,15 +339,11 @@ impl<P: Program> Forwarding<P> {
         while let Some(output) = self.proxy.poll_output() {
             match output {
                 Output::Event(event) => {
-                    self.calls.note(&event, now, &shared.program);
                     if let Event::Attempt(attempt) = &event {
-                        let hold_down = policy.forward.hold_down;
-                        let gone = shared.forward.health.note(attempt, now.uptime, hold_down);
-                        if let Some(way) = gone {
-                            shared.forward.hand_to_all(|| Handed::Gone(way));
-                        }
+                        note_attempt(&shared, &mut self.calls, attempt, now, policy);
                     }
-                    count(&shared, event);
+                    count(&shared, &event, self.calls.state(event.token()));
+                    self.calls.note(&event, now, &shared.program);
                 }
                 Output::Transmit(transmit) => match transmit.way {
                     Way::Back(flow) => {
@@ -495,18 +499,54 @@ fn learn<P: Program, C: Contacts>(
     }
 }
 
-/// Counts what happened.
-fn count<P>(shared: &Shared<P>, event: Event) {
+/// Notes what an attempt says about its target.
+fn note_attempt<P>(
+    shared: &Shared<P>,
+    calls: &mut Calls,
+    attempt: &Attempt,
+    now: Now,
+    policy: &Policy,
+) {
+    let forward = &shared.forward;
+    let Some(way) = attempt.way else { return };
+    calls.set_state(attempt.token, forward.health.state(&way, now.uptime));
+    if let Some(environment) = calls.environment(attempt.token) {
+        let failover = &policy.forward.settings.failover;
+        let is_failure = match attempt.cause {
+            None | Some(Cause::Cancelled) => false,
+            Some(Cause::Status) => attempt
+                .status
+                .is_some_and(|status| failover.contains(status)),
+            Some(Cause::Timeout | Cause::Refused | Cause::Transport) => true,
+        };
+        forward.health.count_call(environment, way, is_failure);
+    }
+    let hold_down = policy.forward.hold_down;
+    if let Some(way) = forward.health.note(attempt, now, hold_down) {
+        forward.hand_to_all(|| Handed::Gone(way));
+    }
+}
+
+/// Counts what happened; `state` is that of the last target.
+fn count<P>(shared: &Shared<P>, event: &Event, state: TargetState) {
     let counters = &shared.forward.counters;
     match event {
         Event::Attempt(Attempt {
             first_reply: Some(took),
             ..
-        }) => counters.first_reply(took),
-        Event::Failover { cause, .. } => counters.failed_over(cause),
-        Event::Answered { .. } => counters.ended(200),
-        Event::Failed { status, .. } => counters.ended(status),
+        }) => counters.first_reply(*took),
+        Event::Failover { cause, .. } => counters.failed_over(*cause),
+        Event::Answered { .. } => counters.ended(state, 200),
+        Event::Failed { status, .. } => counters.ended(state, *status),
         Event::Attempt(_) | Event::Closed { .. } => {}
+    }
+}
+
+/// The status of a reply; 0 if it is none.
+pub(super) fn status_of(message: &Message<'_>) -> u16 {
+    match message.start() {
+        StartLine::Response { code, .. } => code,
+        _ => 0,
     }
 }
 

@@ -156,9 +156,16 @@ impl Redirect {
             return Verdict::Overloaded;
         };
         let settings = snapshot.policy.settings;
-        let plan = worker
-            .plans
-            .of(&decision, (call.dialed, call.caller), settings);
+        let numbers = (call.dialed, call.caller);
+        let probed = snapshot.probed.filter(|_| !call.forwards());
+        let kept = probed.and_then(|forward| forward.kept(&decision, snapshot.now.uptime));
+        let plan = match kept {
+            None => worker.plans.of(&decision, numbers, settings),
+            // No other call gets the same plan: what is down may be up again.
+            Some(kept) => Arc::new(SharedPlan::new(Plan::keeping(
+                &kept, &decision, numbers, settings,
+            ))),
+        };
         if let Some(earlier) = remember(&plan) {
             effects.push(Effect::Retransmitted);
             return Verdict::Known(earlier);

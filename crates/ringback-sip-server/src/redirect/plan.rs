@@ -74,7 +74,13 @@ impl Ranked for PlannedTarget {
 
 impl Plan {
     /// Copies what the answer needs from the directory, and prepares it for writing.
-    fn of(
+    fn of(decision: &Decision<'_>, numbers: (Option<E164>, Caller), settings: Settings) -> Self {
+        Self::keeping(&[], decision, numbers, settings)
+    }
+
+    /// The same with those targets alone that are kept; those that nothing is said of are.
+    pub(crate) fn keeping(
+        kept: &[bool],
         decision: &Decision<'_>,
         (dialed, caller): (Option<E164>, Caller),
         settings: Settings,
@@ -98,7 +104,13 @@ impl Plan {
         };
         Self::Decided(Decided {
             answer: PreparedAnswer::new(&answer, settings),
-            targets: decision.targets().iter().filter_map(planned).collect(),
+            targets: decision
+                .targets()
+                .iter()
+                .enumerate()
+                .filter(|(index, _)| kept.get(*index).copied().unwrap_or(true))
+                .filter_map(|(_, target)| planned(target))
+                .collect(),
         })
     }
 

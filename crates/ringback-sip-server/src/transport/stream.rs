@@ -207,6 +207,7 @@ impl<P: Program> Protocol for SipStream<P> {
             contacts: shared.program.contacts(),
             answered: &shared.redirect.reply_cache.generations(),
             now: shared.now(),
+            probed: shared.forward.probed(&policy),
             is_draining: shared.is_draining(),
         };
         let (source, shard) = (self.source, shared.stream_shard());
@@ -283,7 +284,7 @@ fn forward<'m, 'r, P: Program, C: Contacts>(
         if Keys::branch_of(&message).is_none() && !Keys::is_stateless(&message) {
             return None;
         }
-        shared.forward.of_dialog_or_branch(bytes, from);
+        shared.of_dialog_or_branch(bytes, from);
         return Some(Outcome::new(Ok(snapshot
             .policy
             .source(from.origin.ip())?)));
@@ -308,7 +309,7 @@ fn forward<'m, 'r, P: Program, C: Contacts>(
                 if shared.forward.keys.in_dialog(&message, &request).is_some())
     });
     if bears_route {
-        shared.forward.of_dialog_or_branch(bytes, from);
+        shared.of_dialog_or_branch(bytes, from);
         return Some(Outcome::new(Ok(source)));
     }
     if !bytes.starts_with(b"INVITE ") {

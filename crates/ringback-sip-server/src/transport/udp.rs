@@ -286,6 +286,7 @@ impl<P: Program> Worker<P> {
             contacts: shared.program.contacts(),
             answered: &shared.redirect.reply_cache.generations(),
             now,
+            probed: shared.forward.probed(&policy),
             is_draining: shared.is_draining(),
         };
         let mut worker = WorkerContext {

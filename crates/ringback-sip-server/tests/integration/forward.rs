@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 
-use ringback_routing::{AttemptCause, CallStatus, EndedBy};
+use ringback_routing::{AttemptCause, CallStatus, EndedBy, HeldTarget, TargetState};
 
 use crate::support::{
     CALLBACK, CONTACT, Client, ENVIRONMENT, OURS, OUTBOUND, PATIENCE, TestServer, UNKNOWN, invite,
@@ -135,7 +135,10 @@ fn a_call_is_sent_on_with_its_decision_and_its_replies_come_back() {
     );
     let decided = server.program.decided.lock().len();
     assert_eq!(decided, 1);
-    assert_eq!(metric(&server, "calls_total{status=\"200\"}"), 1);
+    assert_eq!(
+        metric(&server, "calls_total{state=\"unknown\",status=\"200\"}"),
+        1
+    );
     assert_eq!(metric(&server, "first_reply_seconds_count"), 1);
     assert_eq!(metric(&server, "transactions"), 1);
 }
@@ -154,7 +157,10 @@ fn a_refusal_goes_up_until_it_is_acknowledged() {
     assert_eq!(client.receive(), busy, "sent again until the ACK comes");
     client.send(call.replace("INVITE", "ACK"));
     client.assert_silence();
-    assert_eq!(metric(&server, "calls_total{status=\"486\"}"), 1);
+    assert_eq!(
+        metric(&server, "calls_total{state=\"unknown\",status=\"486\"}"),
+        1
+    );
 }
 
 #[test]
@@ -708,4 +714,120 @@ fn targets_that_are_all_down_are_tried_all_the_same() {
     server.eventually("it is up again", |server| {
         metric(server, "targets_down") == 0
     });
+}
+
+/// Replies to the next OPTIONS, whatever comes before it.
+fn reply_to_probe(agent: &Agent, reply: &str) -> String {
+    loop {
+        let asked = agent.receive();
+        if asked.0.starts_with("OPTIONS") {
+            agent.reply(&asked, reply);
+            return asked.0;
+        }
+    }
+}
+
+#[test]
+fn a_target_that_does_not_reply_to_options_is_passed_over_until_it_does() {
+    let (first, second) = (Agent::new(), Agent::new());
+    let toml = "[forward]\nprobe = 1\nprobe-down = 2\nreply-timeout = 1";
+    let server = start(toml, &[first.uri(), second.uri()]);
+    let asked = reply_to_probe(&first, "404 No User");
+    assert!(asked.starts_with(&format!(
+        "OPTIONS sip:{} SIP/2.0\r\n",
+        first.socket.local_addr().unwrap()
+    )));
+    let state = |agent: &Agent| {
+        let destination = format!("sip:{}", agent.socket.local_addr().unwrap());
+        server.server.target_health(ENVIRONMENT, &destination)
+    };
+    server.eventually("a reply is life", |_| {
+        state(&first).state == TargetState::Up
+    });
+    assert_eq!(state(&first).last_status, Some(404));
+    assert!(state(&first).rtt.is_some() && state(&first).since.is_some());
+    // 503 is none, and neither is silence.
+    reply_to_probe(&first, "503 Later");
+    reply_to_probe(&first, "503 Later");
+    server.eventually("it is down", |_| state(&first).state == TargetState::Down);
+    assert!(metric(&server, "probes_total{result=\"unavailable\"}") >= 2);
+    server.eventually("the other one is down too", |_| {
+        state(&second).state == TargetState::Down
+    });
+    assert!(metric(&server, "probes_total{result=\"silent\"}") >= 2);
+    second.socket.set_nonblocking(true).unwrap();
+    server.eventually("it is back", |_| {
+        // Those that it was silent to are too late.
+        let mut room = [0; 4_096];
+        while let Ok((length, from)) = second.socket.recv_from(&mut room) {
+            let asked = String::from_utf8(room[..length].to_vec()).unwrap();
+            second.reply(&(asked, from), "200 OK");
+        }
+        state(&second).state == TargetState::Up
+    });
+    second.socket.set_nonblocking(false).unwrap();
+    let client = server.client();
+    client.send(invite(OURS, CONTACT, "probed"));
+    let asked = loop {
+        let asked = second.receive();
+        if asked.0.starts_with("INVITE") {
+            break asked;
+        }
+    };
+    second.reply(&asked, "200 OK");
+    wait_for(&client, 200);
+    assert_eq!(
+        metric(&server, "calls_total{state=\"up\",status=\"200\"}"),
+        1
+    );
+    assert_eq!((state(&second).calls, state(&second).failures), (1, 0));
+    assert_eq!(state(&first).calls, 0);
+}
+
+#[test]
+fn what_an_operator_has_taken_down_gets_calls_only_where_nothing_else_is_left() {
+    let (first, second) = (Agent::new(), Agent::new());
+    let server = start("", &[first.uri(), second.uri()]);
+    let hold = |agents: &[&Agent]| {
+        server.program.change(|directory| {
+            let environment = directory.environment_by_id(ENVIRONMENT).unwrap();
+            let mut record = environment.record.clone();
+            record.held_targets = agents
+                .iter()
+                .map(|agent| HeldTarget {
+                    destination: format!("sip:{}", agent.socket.local_addr().unwrap()),
+                    is_up: false,
+                    since: record.created_at,
+                })
+                .collect();
+            directory.put_environment(record);
+        });
+    };
+    for (held, taker) in [(&[&first][..], &second), (&[&first, &second], &first)] {
+        hold(held);
+        let client = server.client();
+        client.send(invite(OURS, CONTACT, &format!("held-{}", held.len())));
+        let asked = taker.expect("INVITE");
+        taker.reply(&asked, "200 OK");
+        wait_for(&client, 200);
+    }
+}
+
+#[test]
+fn a_302_leaves_out_what_is_down_where_targets_are_probed_for_it() {
+    let (first, second) = (Agent::new(), Agent::new());
+    let toml = "[forward]\nprobe = 1\nprobe-down = 1\nreply-timeout = 1\nprobe-redirects = true";
+    let server = TestServer::start(toml);
+    set_targets(&server, &[first.uri(), second.uri()]);
+    reply_to_probe(&second, "200 OK");
+    server.eventually("one target is down", |server| {
+        metric(server, "targets_down") == 1
+    });
+    let reply = server.client().ask(invite(OURS, CONTACT, "probed"));
+    assert_eq!(status(&reply), 302);
+    assert_eq!(values(&reply, "Contact").len(), 1, "{reply}");
+    assert!(
+        values(&reply, "Contact")[0].contains(&second.uri()),
+        "{reply}"
+    );
 }

@@ -149,6 +149,10 @@ impl TestServer {
             spec.udp = vec!["127.0.0.1:0".to_owned()];
         }
         spec.workers = 2;
+        if !toml.contains("probe") {
+            // OPTIONS would come in between.
+            spec.forward.probe = 0;
+        }
         let program = Arc::new(program());
         let config = SipConfig::try_from(spec).unwrap();
         let server = SipServer::bind(config, [7; 16], SharedProgram(Arc::clone(&program))).unwrap();
@@ -346,6 +350,7 @@ pub(crate) fn program() -> Program {
             recency_window_seconds: 3_600,
             target_template: None,
             fallback_targets: Vec::new(),
+            held_targets: Vec::new(),
             created_at: Timestamp::default(),
         }],
         [

@@ -2,7 +2,8 @@
 
 use ringback_routing::{
     Agent, AgentId, AgentStatus, CallbackRole, Country, Direction, E164, Environment,
-    EnvironmentId, NumberForm, NumberId, PhoneNumber, Target, Timestamp, Token, TokenHash, TokenId,
+    EnvironmentId, HeldTarget, NumberForm, NumberId, PhoneNumber, Target, Timestamp, Token,
+    TokenHash, TokenId,
 };
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -63,7 +64,19 @@ pub(crate) struct StoredEnvironment {
     recency_window_seconds: u64,
     target_template: Option<String>,
     fallback_targets: Vec<StoredTarget>,
+    /// Left out where there is nothing, so that the record is as it was before there was this field: a program that
+    /// does not know it takes every target as it finds it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    held_targets: Vec<StoredHeldTarget>,
     created_at: i64,
+}
+
+/// What an operator has said of a target.
+#[derive(Serialize, Deserialize)]
+struct StoredHeldTarget {
+    destination: String,
+    up: bool,
+    since: i64,
 }
 
 impl DirectoryRecord for Environment {
@@ -78,6 +91,15 @@ impl DirectoryRecord for Environment {
             recency_window_seconds: self.recency_window_seconds,
             target_template: self.target_template.clone(),
             fallback_targets: self.fallback_targets.iter().map(store_target).collect(),
+            held_targets: self
+                .held_targets
+                .iter()
+                .map(|held| StoredHeldTarget {
+                    destination: held.destination.clone(),
+                    up: held.is_up,
+                    since: held.since.millis(),
+                })
+                .collect(),
             created_at: self.created_at.millis(),
         }
     }
@@ -92,6 +114,15 @@ impl DirectoryRecord for Environment {
             recency_window_seconds: stored.recency_window_seconds,
             target_template: stored.target_template,
             fallback_targets: read_targets(stored.fallback_targets),
+            held_targets: stored
+                .held_targets
+                .into_iter()
+                .map(|held| HeldTarget {
+                    destination: held.destination,
+                    is_up: held.up,
+                    since: Timestamp::from_millis(held.since),
+                })
+                .collect(),
             created_at: Timestamp::from_millis(stored.created_at),
         })
     }
@@ -314,5 +345,37 @@ const fn form_name(form: NumberForm) -> &'static str {
     match form {
         NumberForm::National => "national",
         NumberForm::E164 => "e164",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_operator_has_said_of_targets_is_read_as_it_was_written() {
+        let mut environment = Environment {
+            id: EnvironmentId(Uuid::from_u128(1)),
+            name: "one".to_owned(),
+            default_country: None,
+            number_form: NumberForm::E164,
+            recency_window_seconds: 60,
+            target_template: None,
+            fallback_targets: Vec::new(),
+            held_targets: Vec::new(),
+            created_at: Timestamp::from_millis(1_800_000_000_001),
+        };
+        let mut bytes = Vec::new();
+        write(&environment, &mut bytes).unwrap();
+        assert!(!String::from_utf8_lossy(&bytes).contains("held"));
+        assert_eq!(read::<Environment>(&bytes), Some(environment.clone()));
+        environment.held_targets = vec![HeldTarget {
+            destination: "sip:pbx.example.com;transport=tcp".to_owned(),
+            is_up: false,
+            since: Timestamp::from_millis(1_800_000_000_002),
+        }];
+        bytes.clear();
+        write(&environment, &mut bytes).unwrap();
+        assert_eq!(read::<Environment>(&bytes), Some(environment));
     }
 }

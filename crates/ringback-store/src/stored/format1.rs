@@ -230,6 +230,7 @@ impl OldEnvironment {
             recency_window_seconds: self.recency_window_seconds,
             target_template: self.target_template,
             fallback_targets: read_targets(self.fallback_targets),
+            held_targets: Vec::new(),
             created_at: self.created_at.0,
         })
     }
@@ -615,6 +616,7 @@ mod tests {
             recency_window_seconds: 30 * 86_400,
             target_template: None,
             fallback_targets: Vec::new(),
+            held_targets: Vec::new(),
             created_at,
         };
         assert_eq!(read, [Change::EnvironmentPut(expected)]);

@@ -116,6 +116,7 @@ fn changes() -> Vec<(&'static str, Change)> {
         recency_window_seconds: 86_400,
         target_template: Some("sip:{agent_id}@agents.example.com".to_owned()),
         fallback_targets: vec![target()],
+        held_targets: Vec::new(),
         created_at: Timestamp::from_millis(1_800_000_000_001),
     };
     let bare_environment = Environment {

@@ -198,6 +198,7 @@ pub(super) fn change() -> impl Strategy<Value = Change> {
             recency_window_seconds: 1,
             target_template: None,
             fallback_targets: Vec::new(),
+            held_targets: Vec::new(),
             created_at: Timestamp::from_millis(0),
         })),
         1 => id().prop_map(|id| Change::EnvironmentRemoved(EnvironmentId(id))),

@@ -4,14 +4,15 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
-use ringback_admin::{MetricsSource, StatusSource};
+use ringback_admin::{MetricsSource, StatusSource, TargetSource};
 use ringback_api::{
     CertificateStatus, PeerStatus, Rates, RefusedCall, Reload, ReloadStatus, SipStatus, Status,
-    StorageStatus, StrangerStatus, StrangersStatus, Surface,
+    StorageStatus, StrangerStatus, StrangersStatus, Surface, TargetHealth,
 };
-use ringback_routing::Timestamp;
+use ringback_routing::{EnvironmentId, Timestamp};
 use ringback_sip_server::SipServer;
 
 use super::process::{DiskUse, Process, gauge};
@@ -131,6 +132,19 @@ impl StatusSource for Sources {
                 count: call.count,
             })
             .collect()
+    }
+}
+
+impl TargetSource for Sources {
+    fn write_health(&self, environment: EnvironmentId, health: &mut TargetHealth) {
+        let found = self.sip.target_health(environment, &health.uri);
+        let millis = |rtt: Duration| u32::try_from(rtt.as_millis()).unwrap_or(u32::MAX);
+        health.state = found.state;
+        health.since = found.since;
+        health.rtt_ms = found.rtt.map(millis);
+        health.last_status = found.last_status;
+        health.calls = found.calls;
+        health.failures = found.failures;
     }
 }
 

@@ -147,6 +147,7 @@ fn directory(agents: &BTreeSet<usize>) -> Directory {
         recency_window_seconds: 1,
         target_template: None,
         fallback_targets: Vec::new(),
+        held_targets: Vec::new(),
         created_at: Timestamp::from_millis(0),
     });
     let agents = agents.iter().map(|number| {
