@@ -17,11 +17,11 @@ use crate::sipp::own_address;
 
 /// Who is where.
 #[derive(Clone, Copy, Debug)]
-struct Places {
+pub(super) struct Places {
     /// Asterisk.
     asterisk: Ipv4Addr,
     /// The carrier, from which contacts call and at which they are called.
-    carrier: Ipv4Addr,
+    pub(super) carrier: Ipv4Addr,
     /// Our dialer.
     dialer: Ipv4Addr,
     /// Who takes calls that Ringback does not route.
@@ -30,7 +30,7 @@ struct Places {
 
 impl Places {
     /// Addresses that nobody else has.
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self {
             asterisk: own_address(),
             carrier: own_address(),
@@ -41,9 +41,9 @@ impl Places {
 }
 
 /// An Asterisk at work.
-struct Asterisk {
+pub(super) struct Asterisk {
     /// Where it takes calls.
-    address: SocketAddr,
+    pub(super) address: SocketAddr,
     /// Its configuration.
     directory: PathBuf,
     /// Keeps it up.
@@ -52,7 +52,7 @@ struct Asterisk {
 
 impl Asterisk {
     /// Starts it; the carrier's calls go to this context.
-    fn start(setting: &Setting, places: Places, context: &str) -> Self {
+    pub(super) fn start(setting: &Setting, places: Places, context: &str) -> Self {
         let directory = setting.directory("asterisk");
         let address = SocketAddr::from((places.asterisk, 5_060));
         let server = &setting.server;

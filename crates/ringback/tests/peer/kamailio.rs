@@ -11,7 +11,7 @@ use crate::sipp::{Transport, own_address};
 
 /// Which Kamailio.
 #[derive(Clone, Copy, Debug)]
-enum Version {
+pub(super) enum Version {
     /// 5.6 of Debian 12.
     Debian12,
     /// 6.1 of Debian sid.
@@ -20,7 +20,7 @@ enum Version {
 
 impl Version {
     /// Starts one in front of Ringback that speaks to it over this transport.
-    fn inbound(self, setting: &Setting, transport: Transport) -> (SocketAddr, Program) {
+    pub(super) fn inbound(self, setting: &Setting, transport: Transport) -> (SocketAddr, Program) {
         let nobody = own_address();
         self.start(setting, transport, nobody, nobody, nobody)
     }

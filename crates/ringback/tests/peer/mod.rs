@@ -4,6 +4,7 @@
 
 mod asterisk;
 mod baresip;
+mod forwarding;
 mod kamailio;
 mod sid;
 mod sipp_tls;
@@ -41,6 +42,18 @@ impl Setting {
     fn new(contact_headers: bool, targets: &[Ipv4Addr]) -> Self {
         let config =
             fixture("ringback.toml").replace("{{contact_headers}}", &contact_headers.to_string());
+        let server = ServerBuilder::new(env!("CARGO_BIN_EXE_ringback"))
+            .config(config)
+            .arg("--hep")
+            .arg("127.0.0.1:0")
+            .start();
+        Self::of(server, targets)
+    }
+
+    /// The same with a server that sends calls on; whether it stays in their path.
+    fn forwarding(records_route: bool, targets: &[Ipv4Addr]) -> Self {
+        let config = fixture("ringback-forward.toml")
+            .replace("{{record_route}}", &records_route.to_string());
         let server = ServerBuilder::new(env!("CARGO_BIN_EXE_ringback"))
             .config(config)
             .arg("--hep")
