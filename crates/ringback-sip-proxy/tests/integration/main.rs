@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod cancel;
 #[cfg(test)]
+mod clauses;
+#[cfg(test)]
 mod client_transaction;
 #[cfg(test)]
 mod dialog;
