@@ -95,12 +95,12 @@ impl Api {
         let epoch = engine.now().millis();
         Self {
             shared: Arc::new(Shared {
+                sessions: Sessions::new(engine.clone()),
                 engine,
                 administrator,
                 token_prefix: config.token_prefix.clone(),
                 limiter: config.rate_limit.map(RateLimiter::per_minute),
                 open_requests: OpenRequests::new(config.max_requests_per_token),
-                sessions: Sessions::default(),
                 failures: Failures::default(),
                 has_console: config.console,
                 trusted_proxies: config.trusted_proxies.clone(),

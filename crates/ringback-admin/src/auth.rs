@@ -11,7 +11,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use ringback_engine::{Audited, Command, CommandError, Draft, Origin, Via, hash_secret};
+use ringback_engine::{Audited, Command, CommandError, Draft, Origin, Session, Via, hash_secret};
 use ringback_routing::{Directory, EnvironmentId, TokenHash, TokenId};
 use subtle::ConstantTimeEq;
 
@@ -22,7 +22,7 @@ use crate::idempotency::{self, RequestKey};
 use crate::limit::Share;
 use crate::open_requests::EndsWithToken;
 use crate::sequence;
-use crate::sessions::{Session, SessionKey};
+use crate::sessions::SessionKey;
 
 /// What is noted of a request whose changes are audited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,9 +70,8 @@ impl Tenant {
     /// Whether neither the token nor the session has ended.
     pub(crate) fn is_admitted(self, api: &Api) -> bool {
         let session = self.session;
-        let now = api.engine().now();
         self.has_token(&api.engine().directory())
-            && session.is_none_or(|key| api.sessions().find(&key, now).is_some())
+            && session.is_none_or(|key| api.sessions().find(&key).is_some())
     }
 
     /// Whether the token, if it is one of the environment's, is still there.
@@ -325,7 +324,7 @@ fn identify(api: &Api, request: &Request) -> Result<Identified, ApiError> {
         check_csrf(&session, headers)?;
     }
     Ok(Identified {
-        principal: session.principal,
+        principal: principal_of(&session),
         session: Some((key, session.chosen)),
     })
 }
@@ -387,8 +386,20 @@ pub(crate) fn session(
         return None;
     }
     let key = hash_secret(cookie(headers, client)?);
-    let session = api.sessions().find(&key, api.engine().now())?;
-    holds(api, session.principal).then_some((key, session))
+    let session = api.sessions().find(&key)?;
+    // The administrator's token may be another one than at that time.
+    let is_same_administrator =
+        session.token.is_some() || is_same(&session.opened_with, api.administrator());
+    let is_good = is_same_administrator && holds(api, principal_of(&session));
+    is_good.then_some((key, session))
+}
+
+/// Whose token a session was opened with.
+pub(crate) fn principal_of(session: &Session) -> Principal {
+    match session.token {
+        None => Principal::Administrator,
+        Some((environment, token)) => Principal::Tenant(environment, token),
+    }
 }
 
 /// The secret in the request's cookie, if it has ours.

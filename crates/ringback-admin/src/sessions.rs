@@ -1,88 +1,114 @@
-//! The sessions of the console: a token is shown once, a cookie stands for it for twelve hours.
+//! The sessions of the console as this node knows them: those of the log, and those that could not be stored.
 //!
-//! Sessions are kept in memory: the end of the server ends them. Only hashes of cookies are kept.
+//! While nothing can be stored, signing in still works: such a session is kept in memory, and ends with the server.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
 
 use parking_lot::Mutex;
-use ringback_engine::hash_secret;
-use ringback_routing::{EnvironmentId, Timestamp, TokenHash};
+use ringback_engine::{EndSession, Engine, PutSession, Session, SubmitError, hash_secret};
+use ringback_routing::TokenHash;
 
 use crate::auth::Principal;
 use crate::error::ApiError;
 
-/// The open sessions, by the hash of their cookie.
-#[derive(Debug, Default)]
-pub(crate) struct Sessions(Mutex<HashMap<SessionKey, Session>>);
-
 /// The hash of a session's cookie.
 pub(crate) type SessionKey = TokenHash;
 
-/// A session.
-#[derive(Clone, Debug)]
-pub(crate) struct Session {
-    /// Whose token it was opened with.
-    pub(crate) principal: Principal,
-    /// The environment that the administrator chose.
-    pub(crate) chosen: Option<EnvironmentId>,
-    /// What unsafe methods have to carry.
-    pub(crate) csrf_token: String,
-    /// When it ends.
-    pub(crate) expires_at: Timestamp,
+/// The sessions.
+pub(crate) struct Sessions {
+    /// Has those of the log.
+    engine: Engine,
+    /// Those that could not be stored, or not as they are now.
+    unstored: Mutex<HashMap<SessionKey, Session>>,
 }
 
 impl Sessions {
-    /// Opens a session, and returns its cookie and what is kept of it. Where there are too many, the one that ends
-    /// first makes room.
+    /// Those of the log.
+    pub(crate) fn new(engine: Engine) -> Self {
+        Self {
+            engine,
+            unstored: Mutex::default(),
+        }
+    }
+
+    /// Opens a session with a token of this hash, and returns its cookie and what is kept of it.
     ///
     /// # Errors
-    /// The system gives no random numbers.
-    pub(crate) fn open(
+    /// The token has ended, or the system gives no random numbers.
+    pub(crate) async fn open(
         &self,
         principal: Principal,
-        now: Timestamp,
+        opened_with: TokenHash,
     ) -> Result<(String, Session), ApiError> {
         let cookie = random_text()?;
         let session = Session {
-            principal,
+            cookie: hash_secret(&cookie),
+            opened_with,
+            token: match principal {
+                Principal::Administrator => None,
+                Principal::Tenant(environment, token) => Some((environment, token)),
+            },
             chosen: None,
             csrf_token: random_text()?,
-            expires_at: now.plus_millis(LIFETIME_SECONDS * 1_000),
+            started_at: self.engine.now(),
         };
-        let mut open = self.0.lock();
-        if open.len() >= MOST {
-            open.retain(|_, session| session.expires_at > now);
-        }
-        if open.len() >= MOST {
-            let first = open
-                .iter()
-                .min_by_key(|(_, session)| session.expires_at.millis());
-            if let Some(key) = first.map(|(key, _)| *key) {
-                open.remove(&key);
-            }
-        }
-        open.insert(hash_secret(&cookie), session.clone());
+        self.put(session.clone()).await?;
         Ok((cookie, session))
     }
 
-    /// The session of a cookie, if it has not ended.
-    pub(crate) fn find(&self, key: &SessionKey, now: Timestamp) -> Option<Session> {
-        let open = self.0.lock();
-        let session = open.get(key)?;
-        (session.expires_at > now).then(|| session.clone())
+    /// The session of a cookie, if it has not ended by itself or by [`Self::end`].
+    pub(crate) fn find(&self, key: &SessionKey) -> Option<Session> {
+        if let Some(session) = self.unstored.lock().get(key) {
+            let is_open = session.expires_at() > self.engine.now();
+            return is_open.then(|| session.clone());
+        }
+        self.engine.session(key)
     }
 
-    /// Has the administrator's session act in an environment, or in none.
-    pub(crate) fn choose(&self, key: &SessionKey, environment: Option<EnvironmentId>) {
-        if let Some(session) = self.0.lock().get_mut(key) {
-            session.chosen = environment;
+    /// Stores a session as it is now; keeps it in memory where that cannot be.
+    ///
+    /// # Errors
+    /// Its token has ended, or the server goes down.
+    pub(crate) async fn put(&self, session: Session) -> Result<(), ApiError> {
+        let key = session.cookie;
+        match self.engine.submit(PutSession(session.clone())).await {
+            Ok(()) => {
+                self.unstored.lock().remove(&key);
+                Ok(())
+            }
+            Err(
+                error @ (SubmitError::StorageUnavailable
+                | SubmitError::ClusterUnavailable
+                | SubmitError::LogFull
+                | SubmitError::Conflict),
+            ) => {
+                tracing::warn!(%error, "a session cannot be stored; it ends with the server");
+                let mut unstored = self.unstored.lock();
+                let now = self.engine.now();
+                unstored.retain(|_, session| session.expires_at() > now);
+                if unstored.len() >= MOST_UNSTORED {
+                    return Err(error.into());
+                }
+                unstored.insert(key, session);
+                Ok(())
+            }
+            Err(error) => Err(error.into()),
         }
     }
 
     /// Ends a session.
-    pub(crate) fn end(&self, key: &SessionKey) {
-        self.0.lock().remove(key);
+    ///
+    /// # Errors
+    /// That cannot be stored, so the session goes on.
+    pub(crate) async fn end(&self, key: &SessionKey) -> Result<(), ApiError> {
+        let unstored = self.unstored.lock().remove(key);
+        // One that could not be opened in the log may be there all the same.
+        let ended = self.engine.submit(EndSession(*key)).await;
+        match (ended, unstored) {
+            (Err(_), Some(_)) if self.engine.session(key).is_none() => Ok(()),
+            (ended, _) => Ok(ended?),
+        }
     }
 }
 
@@ -100,30 +126,5 @@ fn random_text() -> Result<String, ApiError> {
     Ok(text)
 }
 
-/// How long a session lasts.
-pub(crate) const LIFETIME_SECONDS: i64 = 12 * 60 * 60;
-
-/// How many sessions may be open at once.
-const MOST: usize = 10_000;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn sessions_end_after_twelve_hours_and_are_bounded() {
-        let (sessions, now) = (Sessions::default(), Timestamp::from_seconds(1_000));
-        let (first, _) = sessions.open(Principal::Administrator, now).unwrap();
-        let later = now.plus_millis(1);
-        for _ in 0..MOST {
-            sessions.open(Principal::Administrator, later).unwrap();
-        }
-        assert_eq!(sessions.0.lock().len(), MOST);
-        assert!(sessions.find(&hash_secret(&first), later).is_none());
-        let (last, _) = sessions.open(Principal::Administrator, later).unwrap();
-        let end = later.plus_millis(LIFETIME_SECONDS * 1_000);
-        let before = end.plus_millis(-1);
-        assert!(sessions.find(&hash_secret(&last), before).is_some());
-        assert!(sessions.find(&hash_secret(&last), end).is_none());
-    }
-}
+/// How many sessions are kept in memory.
+const MOST_UNSTORED: usize = 1_000;

@@ -28,6 +28,7 @@ pub(crate) fn apply(shared: &Shared, facts: &[Change]) {
                 shared.contacts.forget(&directory, *environment, *contact);
                 shared.observed.apply(fact, &directory);
             }
+            Change::SessionPut(_) | Change::SessionEnded(_) => shared.sessions.apply(fact),
             Change::CallsSwept(sweep) => shared.contacts.sweep(&directory, sweep),
             _ => shared.observed.apply(fact, &directory),
         }
@@ -59,7 +60,9 @@ pub(crate) fn apply_to_directory(directory: &mut Directory, fact: &Change) {
         | Change::Placed(_)
         | Change::Audited(_)
         | Change::AuditSwept(_)
-        | Change::Answered(_) => {}
+        | Change::Answered(_)
+        | Change::SessionPut(_)
+        | Change::SessionEnded(_) => {}
     }
 }
 
@@ -95,6 +98,8 @@ pub(crate) const fn concerns_directory(fact: &Change) -> bool {
             | Change::BatchesCounted(_)
             | Change::Placed(_)
             | Change::Audited(_)
+            | Change::SessionPut(_)
+            | Change::SessionEnded(_)
             | Change::AuditSwept(_)
             | Change::Answered(_)
     )

@@ -420,7 +420,9 @@ fn differences(before: &Directory, after: &Directory, changes: &[Change]) -> Vec
             | Change::Placed(_)
             | Change::Audited(_)
             | Change::AuditSwept(_)
-            | Change::Answered(_) => {}
+            | Change::Answered(_)
+            | Change::SessionPut(_)
+            | Change::SessionEnded(_) => {}
         }
     }
     comparison.found

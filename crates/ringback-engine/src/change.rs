@@ -7,11 +7,11 @@ use std::sync::Arc;
 
 use ringback_routing::{
     Agent, AgentId, Assignment, CallStatus, Caller, E164, Environment, EnvironmentId, NumberId,
-    Outcome, PhoneNumber, Placeholders, Reason, Target, Timestamp, Token, TokenId,
+    Outcome, PhoneNumber, Placeholders, Reason, Target, Timestamp, Token, TokenHash, TokenId,
 };
 use uuid::Uuid;
 
-use crate::{AuditEntry, KeptAnswer};
+use crate::{AuditEntry, KeptAnswer, Session};
 
 /// One change of the stored state.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,6 +55,10 @@ pub enum Change {
     CallsSwept(CallsSwept),
     /// Something was changed that is audited.
     Audited(Box<AuditEntry>),
+    /// A session of the console was opened or changed.
+    SessionPut(Box<Session>),
+    /// The session with this hash of its cookie was ended.
+    SessionEnded(TokenHash),
     /// Audit entries from before this instant are forgotten.
     AuditSwept(Timestamp),
     /// The first answer to a request that may be repeated.

@@ -14,6 +14,7 @@ use crate::apply::{apply_to_directory, concerns_directory};
 use crate::choices::Choices;
 use crate::contact_view::ContactView;
 use crate::observed::count_key;
+use crate::session::Sessions;
 use crate::shared::{ROUTED_KNOWN_MILLIS, Shared};
 use crate::{
     AnswerId, AnsweredCall, Call, Change, CommandError, CountKind, DecisionRecord, RoutedDecision,
@@ -106,6 +107,11 @@ impl<'a> Draft<'a> {
     #[must_use]
     pub fn contacts(&self) -> &ContactView {
         &self.shared.contacts
+    }
+
+    /// The open sessions, without those of this batch.
+    pub(crate) fn sessions(&self) -> &Sessions {
+        &self.shared.sessions
     }
 
     /// A number greater than that of any role set before.

@@ -10,7 +10,7 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use ringback_routing::{
     AgentId, Caller, Decision, Directory, E164, EnvironmentId, ForwardedCall, LearnedCall,
-    Timestamp,
+    Timestamp, TokenHash,
 };
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -18,6 +18,7 @@ use crate::command::RecordLearned;
 use crate::contact_view::{ContactView, remember};
 use crate::job::{Job, Submitted};
 use crate::observed::{Arrival, Observed, Route, count_kind};
+use crate::session::{Session, Sessions};
 use crate::shared::{ROUTED_KNOWN_MILLIS, Shared};
 use crate::writer::Writer;
 use crate::{
@@ -131,6 +132,7 @@ impl Engine {
             archive,
             observed,
             applied: watch::Sender::new(journal.position()),
+            sessions: Sessions::load(stored.sessions),
             storage_available: AtomicBool::new(true),
             audit_days: settings.audit_days,
             stopping: AtomicBool::new(false),
@@ -535,6 +537,12 @@ impl Engine {
                 None => ControlFlow::Continue(()),
             }
         })
+    }
+
+    /// The session of the console with this hash of its cookie, if it has not ended by itself.
+    #[must_use]
+    pub fn session(&self, cookie: &TokenHash) -> Option<Session> {
+        self.shared.sessions.find(cookie, self.now())
     }
 
     /// Writes one state of everything that is stored as a stream; see [`Archive::write_backup`](crate::Archive).

@@ -11,11 +11,12 @@ use std::sync::Arc;
 
 use ringback_routing::{
     Agent, AgentId, Assignment, E164, Environment, EnvironmentId, PhoneNumber, Timestamp, Token,
+    TokenHash,
 };
 
 use crate::{
     AnswerId, AuditEntry, AuditId, Call, Change, CountKey, CountMark, KeptAnswer, LogPlace,
-    RoutedEvent,
+    RoutedEvent, Session,
 };
 
 /// A log of facts. One thread uses it: it appends facts, and applies every entry that the log returns.
@@ -253,6 +254,8 @@ pub struct StoredDirectory {
     pub assignments: Vec<Assignment>,
     /// Tokens.
     pub tokens: Vec<Token>,
+    /// The sessions of the console that were not ended, by the hash of their cookie.
+    pub sessions: HashMap<TokenHash, Session>,
     /// The last names of deleted agents.
     pub departed: HashMap<AgentId, String>,
 }

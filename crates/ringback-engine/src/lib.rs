@@ -23,6 +23,7 @@ mod keyed;
 mod learned;
 mod observed;
 mod secret;
+mod session;
 mod shared;
 mod writer;
 
@@ -56,3 +57,4 @@ pub use keyed::{AnswerId, KeptAnswer, Keyed, Nothing};
 pub use learned::{LearnedRecorded, LearnedTicket};
 pub use observed::{CallbackStatistics, DecisionRecord, SourceCount, Surface, hash_sid};
 pub use secret::{generate_secret, hash_secret};
+pub use session::{EndSession, PutSession, Session};

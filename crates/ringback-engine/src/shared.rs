@@ -9,6 +9,7 @@ use tokio::sync::watch;
 
 use crate::contact_view::ContactView;
 use crate::observed::Observed;
+use crate::session::Sessions;
 use crate::{Archive, Call, Clock, CommandError, Sequence};
 
 /// The state shared by the engine's threads.
@@ -19,6 +20,8 @@ pub(crate) struct Shared {
     pub(crate) contacts: ContactView,
     /// The committed data.
     pub(crate) archive: Arc<dyn Archive>,
+    /// The sessions of the console.
+    pub(crate) sessions: Sessions,
     /// Events of incoming calls.
     pub(crate) observed: Observed,
     /// The last entry of the log that readers see.

@@ -8,9 +8,9 @@ use std::sync::Arc;
 use lsm_tree::Slice;
 use ringback_engine::{
     AnswerId, Archive, AuditEntry, AuditId, BackupError, Call, CountMark, JournalError, KeptAnswer,
-    LogPlace, RoutedDecision, RoutedEvent, StoredCounts, StoredDirectory,
+    LogPlace, RoutedDecision, RoutedEvent, Session, StoredCounts, StoredDirectory,
 };
-use ringback_routing::{AgentId, Assignment, E164, EnvironmentId, Timestamp};
+use ringback_routing::{AgentId, Assignment, E164, EnvironmentId, Timestamp, TokenHash};
 use uuid::Uuid;
 
 use crate::backup;
@@ -213,8 +213,22 @@ impl Tables {
             numbers: records(&self.state, key::NUMBER)?,
             assignments: self.read_assignments()?,
             tokens: records(&self.state, key::TOKEN)?,
+            sessions: self.read_sessions()?,
             departed,
         })
+    }
+
+    /// The sessions that were not ended.
+    fn read_sessions(&self) -> Result<HashMap<TokenHash, Session>, JournalError> {
+        self.state
+            .prefix(&[key::SESSION])
+            .map(|item| {
+                let (_, value) = item?;
+                let session: Session =
+                    directory::read(&value).ok_or_else(|| self.state.damaged())?;
+                Ok((session.cookie, session))
+            })
+            .collect()
     }
 
     /// The assignments of numbers to agents, in order of assignment.

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use lsm_tree::config::FilterPolicy;
-use ringback_engine::{AuditEntry, JournalError};
+use ringback_engine::{AuditEntry, JournalError, Session};
 use ringback_routing::{Agent, Environment, PhoneNumber, Token};
 use serde::Serialize;
 use uuid::Uuid;
@@ -304,6 +304,7 @@ impl Tables {
                     key::decode_answer_key(&item_key).is_some()
                         && read_answered_at(&value).is_some()
                 }
+                key::SESSION => directory::read::<Session>(&value).is_some(),
                 key::COUNT_MARK => read_mark(&value).is_some(),
                 key::PLACE => read_place(&value).is_some(),
                 key::ROUTED => match read_events(&value) {

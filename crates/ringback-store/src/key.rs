@@ -17,7 +17,9 @@
 //! In every table the key of a single zero byte holds the sequence of the last commit that it contains.
 
 use ringback_engine::{AnswerId, AuditId, Call, CountKey, CountKind};
-use ringback_routing::{AgentId, Assignment, CallStatus, E164, EnvironmentId, NumberId, Timestamp};
+use ringback_routing::{
+    AgentId, Assignment, CallStatus, E164, EnvironmentId, NumberId, Timestamp, TokenHash,
+};
 use siphasher::sip128::{Hasher128, SipHasher13};
 use uuid::Uuid;
 
@@ -51,6 +53,9 @@ pub(crate) const COUNT: u8 = b'n';
 pub(crate) const COUNT_MARK: u8 = b'm';
 /// `state`: one byte → the place in a log that nodes share.
 pub(crate) const PLACE: u8 = b'l';
+
+/// `state`: hash of a session's cookie (32) → version (1) ‖ JSON.
+pub(crate) const SESSION: u8 = b's';
 
 /// `state`: every bit of an entry's identifier turned (16), so that the latest comes first → version (1) ‖ JSON.
 pub(crate) const AUDIT: u8 = b'u';
@@ -126,6 +131,13 @@ pub(crate) fn decode_decision_key(key: &[u8]) -> Option<([u8; 12], u32)> {
 pub(crate) fn forgotten_decision_key(environment: u32, key: &[u8]) -> Option<[u8; 31]> {
     let (chunk, index) = decode_decision_key(key)?;
     Some(decision_key(environment, None, &chunk, index))
+}
+
+/// The key in `state` of the session with this hash of its cookie.
+pub(crate) fn session_key(cookie: &TokenHash) -> [u8; 33] {
+    let mut key = [SESSION; 33];
+    key[1..].copy_from_slice(&cookie.0);
+    key
 }
 
 /// The first key in `calls` that a call to this contact at or after this instant can have.

@@ -143,6 +143,17 @@ impl Preparation<'_> {
                 self.write_state(key::audit_key(entry.id).into(), Some(value.into()));
                 Ok(())
             }
+            Change::SessionPut(session) => {
+                let mut value = Vec::new();
+                directory::write(&**session, &mut value).map_err(unavailable)?;
+                let session_key = key::session_key(&session.cookie);
+                self.write_state(session_key.into(), Some(value.into()));
+                Ok(())
+            }
+            Change::SessionEnded(cookie) => {
+                self.write_state(key::session_key(cookie).into(), None);
+                Ok(())
+            }
             Change::AuditSwept(before) => self.sweep_audit(*before),
             Change::Answered(kept) => {
                 let mut value = Vec::with_capacity(32 + kept.answer.len());

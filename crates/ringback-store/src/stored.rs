@@ -14,6 +14,7 @@ pub(crate) mod format1;
 pub(crate) mod log_record;
 pub(crate) mod place;
 pub(crate) mod routed;
+pub(crate) mod session;
 
 use ringback_routing::{CallStatus, Caller, E164, Outcome, Reason};
 use serde::{Deserialize, Serialize};

@@ -11,7 +11,7 @@ use ringback_engine::{
     Actor, AnswerId, AnsweredCall, AppendError, AuditAction, AuditEntry, AuditId, AuditObject,
     AuditState, BatchCall, BatchRoute, BatchesCounted, Call, CallsSwept, Change, CountKey,
     CountKind, CountMark, Journal, KeptAnswer, LogPlace, NamedAgent, ObjectType, RoutedBatch,
-    RoutedCall, RoutedDecision, RoutedEvent, Sequence, Via,
+    RoutedCall, RoutedDecision, RoutedEvent, Sequence, Session, Via,
 };
 use ringback_routing::{
     Agent, AgentId, AgentStatus, Assignment, CallStatus, CallbackRole, Caller, Direction, E164,
@@ -611,7 +611,7 @@ pub fn contacts_are_visited_once_in_any_number_of_parts(rig: &mut impl Rig) {
 }
 
 /// The number of kinds of facts: every one is in this list, or it does not compile.
-const KINDS: usize = 23;
+const KINDS: usize = 25;
 
 /// A fact of every kind, by kind; each builds on the results of the facts before it.
 #[must_use]
@@ -640,7 +640,9 @@ pub fn samples() -> Vec<Change> {
         | Change::Placed(_)
         | Change::Audited(_)
         | Change::AuditSwept(_)
-        | Change::Answered(_) => {}
+        | Change::Answered(_)
+        | Change::SessionPut(_)
+        | Change::SessionEnded(_) => {}
     };
     let contact = e164(525_555_550_142);
     vec![
@@ -699,6 +701,9 @@ pub fn samples() -> Vec<Change> {
         answered(1, 0),
         answered(2, 0),
         answered(1, 1),
+        Change::SessionPut(Box::new(session(1))),
+        Change::SessionPut(Box::new(session(2))),
+        Change::SessionEnded(session(1).cookie),
         Change::Placed(None),
         Change::Placed(Some(LogPlace {
             cluster: id(9, 1),
@@ -742,6 +747,19 @@ fn audited(number: u64, millis: u64) -> Change {
         after: agent(number).role.map(AuditState::Role),
         request_id: "request".into(),
     }))
+}
+
+/// A session that was opened with the token with the same number.
+fn session(number: u8) -> Session {
+    let token = token(u64::from(number), 1);
+    Session {
+        cookie: TokenHash([number; 32]),
+        opened_with: token.hash,
+        token: Some((token.environment, token.id)),
+        chosen: None,
+        csrf_token: format!("csrf {number}"),
+        started_at: Timestamp::from_millis(7),
+    }
 }
 
 /// An identifier.

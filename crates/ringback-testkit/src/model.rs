@@ -126,6 +126,12 @@ impl Model {
             Change::Answered(kept) => {
                 self.answers.insert(kept.id, *kept);
             }
+            Change::SessionPut(session) => {
+                directory.sessions.insert(session.cookie, *session);
+            }
+            Change::SessionEnded(cookie) => {
+                directory.sessions.remove(&cookie);
+            }
             Change::AuditSwept(before) => {
                 shown.audit = shown.audit.split_off(&AuditId::first_at(before));
             }

@@ -6,7 +6,7 @@ use axum::http::header::{HOST, ORIGIN, SET_COOKIE};
 use axum::http::{HeaderMap, HeaderValue};
 use axum::response::Response;
 use ringback_api::{self as api, SessionKind};
-use ringback_engine::{Override, hash_secret};
+use ringback_engine::{Override, Session, hash_secret};
 use ringback_routing::EnvironmentId;
 
 use crate::api::Api;
@@ -16,7 +16,6 @@ use crate::client::Client;
 use crate::error::{ApiError, FieldErrors};
 use crate::fields::{required, selected};
 use crate::reply;
-use crate::sessions::{LIFETIME_SECONDS, Session};
 
 /// `POST /session`: exchanges a token for a cookie.
 pub(crate) async fn open(
@@ -37,14 +36,14 @@ pub(crate) async fn open(
         fields.errors.add("token", required("token"));
     }
     fields.finish().into_result()?;
-    let principal = auth::holder(&api, &hash_secret(token.unwrap_or_default().trim()));
-    let Some(principal) = principal else {
+    let hash = hash_secret(token.unwrap_or_default().trim());
+    let Some(principal) = auth::holder(&api, &hash) else {
         api.failures().note(client.address);
         return Err(ApiError::Unauthenticated);
     };
-    let (cookie, session) = api.sessions().open(principal, api.engine().now())?;
+    let (cookie, session) = api.sessions().open(principal, hash).await?;
     let mut response = reply::ok(described(&api, &session));
-    set_cookie(&mut response, client, &cookie, LIFETIME_SECONDS)?;
+    set_cookie(&mut response, client, &cookie, Session::LIFETIME_SECONDS)?;
     Ok(response)
 }
 
@@ -69,9 +68,9 @@ pub(crate) async fn choose(
 ) -> Result<Response, ApiError> {
     console_only(&api)?;
     let found = auth::session(&api, request.headers(), client);
-    let (key, mut session) = found.ok_or(ApiError::Unauthenticated)?;
+    let (_, mut session) = found.ok_or(ApiError::Unauthenticated)?;
     auth::check_csrf(&session, request.headers())?;
-    if session.principal != Principal::Administrator {
+    if session.token.is_some() {
         return Err(ApiError::Forbidden);
     }
     let mut fields = read_fields(request).await?;
@@ -89,7 +88,7 @@ pub(crate) async fn choose(
         }
     };
     errors.into_result()?;
-    api.sessions().choose(&key, session.chosen);
+    api.sessions().put(session.clone()).await?;
     Ok(reply::ok(described(&api, &session)))
 }
 
@@ -102,7 +101,7 @@ pub(crate) async fn end(
     console_only(&api)?;
     let (key, session) = auth::session(&api, &headers, client).ok_or(ApiError::Unauthenticated)?;
     auth::check_csrf(&session, &headers)?;
-    api.sessions().end(&key);
+    api.sessions().end(&key).await?;
     let mut response = reply::done("Session ended");
     set_cookie(&mut response, client, "", 0)?;
     Ok(response)
@@ -132,14 +131,15 @@ fn is_our_own(headers: &HeaderMap) -> bool {
 /// What a client is told of its session.
 fn described(api: &Api, session: &Session) -> api::Session {
     let directory = api.engine().directory();
-    let (environment, token) = match session.principal {
+    let principal = auth::principal_of(session);
+    let (environment, token) = match principal {
         Principal::Administrator => (session.chosen, None),
         Principal::Tenant(environment, token) => (Some(environment), Some(token)),
     };
     let home = environment.and_then(|id| directory.environment_by_id(id));
     let token = token.and_then(|id| home?.tokens.iter().find(|token| token.id == id));
     api::Session {
-        kind: match session.principal {
+        kind: match principal {
             Principal::Administrator => SessionKind::Administrator,
             Principal::Tenant(..) => SessionKind::Environment,
         },
@@ -153,7 +153,7 @@ fn described(api: &Api, session: &Session) -> api::Session {
         }),
         masked: false,
         csrf_token: session.csrf_token.clone(),
-        expires_at: session.expires_at,
+        expires_at: session.expires_at(),
     }
 }
 

@@ -52,28 +52,38 @@ impl Harness {
     }
 
     pub(crate) fn with(spec: HttpSpec) -> Self {
-        Self::on(MemoryJournal::default(), StillClock::at(NOW), spec)
+        Self::on(
+            MemoryJournal::default(),
+            StillClock::at(NOW),
+            spec,
+            ADMINISTRATOR,
+        )
     }
 
     /// Another node on the log of this one.
     pub(crate) fn beside(&self) -> Self {
+        self.beside_of(ADMINISTRATOR)
+    }
+
+    /// The same with another administrator.
+    pub(crate) fn beside_of(&self, administrator: &str) -> Self {
         let (memory, clock) = (self.memory.beside(), self.clock.clone());
-        Self::on(memory, clock, HttpSpec::default())
+        Self::on(memory, clock, HttpSpec::default(), administrator)
     }
 
     /// The same node after a restart.
     pub(crate) fn restarted(self) -> Self {
         let (memory, clock) = (self.memory.clone(), self.clock.clone());
         drop(self);
-        Self::on(memory, clock, HttpSpec::default())
+        Self::on(memory, clock, HttpSpec::default(), ADMINISTRATOR)
     }
 
-    fn on(memory: MemoryJournal, clock: StillClock, spec: HttpSpec) -> Self {
+    fn on(memory: MemoryJournal, clock: StillClock, spec: HttpSpec, administrator: &str) -> Self {
         let engine = Engine::open(memory.clone(), clock.clone()).expect("memory opens");
         let config = HttpConfig::try_from(spec).expect("the test writes good settings");
         let api = Api::new(
             engine.clone(),
-            hash_secret(ADMINISTRATOR),
+            hash_secret(administrator),
             &config,
             Vec::new(),
             Vec::new(),

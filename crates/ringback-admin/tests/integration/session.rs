@@ -218,6 +218,89 @@ async fn a_session_ends_with_its_token_and_after_twelve_hours() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_session_holds_on_every_server_of_the_log_and_ends_on_all_of_them() {
+    let harness = Harness::new();
+    let tenant = harness.tenant("+551130000000").await;
+    let environment = Browser::new(&harness, &tenant.token).await;
+    let administrator = Browser::new(&harness, ADMINISTRATOR).await;
+    let chosen = json!({"environment_id": tenant.environment}).to_string();
+    let path = "/api/v1/session";
+    assert_eq!(
+        administrator.status("PATCH", path, &chosen, true).await,
+        200
+    );
+
+    // A server that reads the log from its beginning, as one does that starts again.
+    let other = harness.beside();
+    let there = |browser: &Browser<'_>| Browser {
+        harness: &other,
+        cookie: browser.cookie.clone(),
+        csrf: browser.csrf.clone(),
+        session: browser.session.clone(),
+    };
+    let (environment_there, administrator_there) = (there(&environment), there(&administrator));
+    let shown = environment_there.ask("GET", path, "", false).await;
+    assert_eq!(shown.json()["data"], environment.session);
+    let agents = "/api/v1/agents";
+    assert_eq!(
+        administrator_there.status("GET", agents, "", false).await,
+        200
+    );
+    let body = r#"{"name":"n","label":"l","direction":"inbound"}"#;
+    assert_eq!(
+        environment_there.status("POST", agents, body, false).await,
+        403
+    );
+    assert_eq!(
+        environment_there.status("POST", agents, body, true).await,
+        201
+    );
+
+    assert_eq!(
+        environment_there.status("DELETE", path, "", true).await,
+        200
+    );
+    // A change of its own brings the first server up to the log.
+    harness.tenant("+551140000000").await;
+    assert_eq!(environment.status("GET", agents, "", false).await, 401);
+    assert_eq!(administrator.status("GET", agents, "", false).await, 200);
+
+    // Whoever has changed the administrator's token has ended its sessions.
+    let changed = harness.beside_of("another-administrator-secret");
+    let there = Browser {
+        harness: &changed,
+        ..there(&administrator)
+    };
+    assert_eq!(there.status("GET", agents, "", false).await, 401);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_nothing_can_be_stored_one_can_sign_in_and_out() {
+    let harness = Harness::new();
+    let tenant = harness.tenant("+551130000000").await;
+    let stored = Browser::new(&harness, ADMINISTRATOR).await;
+    harness.memory.fail(true);
+    let browser = Browser::new(&harness, ADMINISTRATOR).await;
+    let path = "/api/v1/session";
+    let chosen = json!({"environment_id": tenant.environment}).to_string();
+    for browser in [&browser, &stored] {
+        assert_eq!(browser.status("PATCH", path, &chosen, true).await, 200);
+        let agents = browser.status("GET", "/api/v1/agents", "", false).await;
+        assert_eq!(agents, 200);
+    }
+    assert_eq!(browser.status("DELETE", path, "", true).await, 200);
+    assert_eq!(
+        browser.status("GET", "/api/v1/status", "", false).await,
+        401
+    );
+    // That a stored one ended cannot be stored: whoever signs out is told so.
+    assert_eq!(stored.status("DELETE", path, "", true).await, 503);
+    harness.memory.fail(false);
+    assert_eq!(stored.status("DELETE", path, "", true).await, 200);
+    assert_eq!(stored.status("GET", "/api/v1/status", "", false).await, 401);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn ten_failed_tries_are_followed_by_a_wait() {
     let harness = Harness::new();
     let tenant = harness.tenant("+551130000000").await;

@@ -2,7 +2,9 @@
 //! that kind (1), the length of the rest (4, little-endian), and the rest.
 
 use ringback_engine::{AnswerId, CallsSwept, Change, CountKey};
-use ringback_routing::{AgentId, Assignment, E164, EnvironmentId, NumberId, Timestamp, TokenId};
+use ringback_routing::{
+    AgentId, Assignment, E164, EnvironmentId, NumberId, Timestamp, TokenHash, TokenId,
+};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -41,10 +43,12 @@ enum Kind {
     Audited = 21,
     AuditSwept = 22,
     Answered = 23,
+    SessionPut = 24,
+    SessionEnded = 25,
 }
 
 impl Kind {
-    const ALL: [Self; 23] = [
+    const ALL: [Self; 25] = [
         Self::EnvironmentPut,
         Self::EnvironmentRemoved,
         Self::TokenPut,
@@ -68,6 +72,8 @@ impl Kind {
         Self::Audited,
         Self::AuditSwept,
         Self::Answered,
+        Self::SessionPut,
+        Self::SessionEnded,
     ];
 }
 
@@ -212,6 +218,8 @@ fn write_one(change: &Change, to: Vec<u8>) -> Result<(Kind, Vec<u8>), Unwritable
     };
     Ok(match change {
         Change::Audited(entry) => (Kind::Audited, put(&**entry, to)?),
+        Change::SessionPut(session) => (Kind::SessionPut, put(&**session, to)?),
+        Change::SessionEnded(cookie) => (Kind::SessionEnded, encode(&cookie.0, to)?),
         Change::EnvironmentPut(record) => (Kind::EnvironmentPut, put(record, to)?),
         Change::TokenPut(record) => (Kind::TokenPut, put(record, to)?),
         Change::AgentPut(record) => (Kind::AgentPut, put(record, to)?),
@@ -381,6 +389,8 @@ fn read_one(kind: Kind, body: &[u8]) -> Option<Change> {
             let (id, answer) = body.split_first_chunk::<16>()?;
             Change::Answered(Box::new(read_answer(AnswerId(*id), answer)?))
         }
+        Kind::SessionPut => Change::SessionPut(Box::new(directory::read(body)?)),
+        Kind::SessionEnded => Change::SessionEnded(TokenHash(postcard::from_bytes(body).ok()?)),
         Kind::AuditSwept => {
             Change::AuditSwept(Timestamp::from_millis(postcard::from_bytes(body).ok()?))
         }

@@ -9,7 +9,7 @@ use ringback_engine::{
     Actor, AgentView, AnswerId, AnsweredCall, AuditAction, AuditEntry, AuditId, AuditObject,
     AuditState, BatchCall, BatchRoute, BatchesCounted, Call, CallsSwept, Change, CountKey,
     CountKind, CountMark, Journal, KeptAnswer, LogPlace, NamedAgent, NumberView, ObjectType,
-    OwnerView, RoutedBatch, RoutedCall, RoutedDecision, RoutedEvent, RoutedOverSip, Via,
+    OwnerView, RoutedBatch, RoutedCall, RoutedDecision, RoutedEvent, RoutedOverSip, Session, Via,
 };
 use ringback_routing::{
     Agent, AgentId, AgentStatus, Assignment, CallStatus, CallbackRole, Caller, Direction, E164,
@@ -302,6 +302,29 @@ fn changes() -> Vec<(&'static str, Change)> {
                 answer: vec![1, 2, 3],
             })),
         ),
+        (
+            "session put",
+            Change::SessionPut(Box::new(Session {
+                cookie: TokenHash([0xcd; 32]),
+                opened_with: TokenHash([0xab; 32]),
+                token: Some((EnvironmentId(id(1)), TokenId(id(6)))),
+                chosen: None,
+                csrf_token: "csrf".to_owned(),
+                started_at: Timestamp::from_millis(1_800_000_000_011),
+            })),
+        ),
+        (
+            "session put, administrator",
+            Change::SessionPut(Box::new(Session {
+                cookie: TokenHash([0xcd; 32]),
+                opened_with: TokenHash([0xab; 32]),
+                token: None,
+                chosen: Some(EnvironmentId(id(1))),
+                csrf_token: "csrf".to_owned(),
+                started_at: Timestamp::from_millis(1_800_000_000_011),
+            })),
+        ),
+        ("session ended", Change::SessionEnded(TokenHash([0xcd; 32]))),
         ("placed", Change::Placed(Some(place()))),
         ("placed, nowhere", Change::Placed(None)),
         ("assigned", Change::Assigned(assignment())),
@@ -484,6 +507,10 @@ fn records() -> Vec<(String, Vec<u8>)> {
     table("state: audit key", &key::audit_key(AuditId(id(7))));
     table("state: place value", &write_place(&place()));
     table("state: answer key", &key::answer_key(AnswerId([0x0a; 16])));
+    table(
+        "state: session key",
+        &key::session_key(&TokenHash([0xcd; 32])),
+    );
     table("state: erased key", &key::part_key(key::ERASED, (2, 15)));
     records
 }

@@ -9,7 +9,7 @@ use ringback_engine::{
     Actor, AnswerId, AnsweredCall, AuditAction, AuditEntry, AuditId, AuditObject, BatchCall,
     BatchRoute, BatchesCounted, CallsSwept, Change, CountKey, CountKind, CountMark, Journal,
     KeptAnswer, NamedAgent, ObjectType, RoutedBatch, RoutedCall, RoutedDecision, RoutedEvent,
-    RoutedOverSip, Via,
+    RoutedOverSip, Session, Via,
 };
 use ringback_routing::{
     Agent, AgentId, AgentStatus, Assignment, CallStatus, Caller, Direction, E164, Environment,
@@ -276,6 +276,17 @@ pub(super) fn change() -> impl Strategy<Value = Change> {
                 answer: vec![at; length],
             }))
         }),
+        2 => (0..3_u8, id()).prop_map(|(cookie, token)| {
+            Change::SessionPut(Box::new(Session {
+                cookie: TokenHash([cookie; 32]),
+                opened_with: TokenHash([7; 32]),
+                token: Some((EnvironmentId(Uuid::nil()), TokenId(token))),
+                chosen: None,
+                csrf_token: String::new(),
+                started_at: Timestamp::from_millis(0),
+            }))
+        }),
+        1 => (0..3_u8).prop_map(|cookie| Change::SessionEnded(TokenHash([cookie; 32]))),
         1 => (-1..20_i64).prop_map(|before| Change::AuditSwept(Timestamp::from_millis(before))),
     ]
 }
