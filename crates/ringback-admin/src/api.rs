@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, OnceLock};
 
+use arc_swap::ArcSwapOption;
 use axum::response::{IntoResponse, Response};
 use ipnet::IpNet;
 use ringback_engine::{Command, Committed, Engine};
@@ -74,6 +75,8 @@ struct Shared {
     cluster: OnceLock<Arc<dyn ClusterSource>>,
     /// What is found out of targets; unset: nothing.
     targets: OnceLock<Arc<dyn TargetSource>>,
+    /// What TLS listeners show; none: there are none.
+    certificates: ArcSwapOption<rustls::ServerConfig>,
     /// Cancelled when the server begins to go down.
     draining: CancellationToken,
     /// When this state was made, in milliseconds: tells its event ids from those of other runs.
@@ -111,6 +114,7 @@ impl Api {
                 reloads: OnceLock::new(),
                 cluster: OnceLock::new(),
                 targets: OnceLock::new(),
+                certificates: ArcSwapOption::empty(),
                 draining: CancellationToken::new(),
                 epoch,
             }),
@@ -271,6 +275,16 @@ impl Api {
     /// Where a reload of the configuration is asked for.
     pub(crate) fn reloads(&self) -> Option<&mpsc::Sender<ReloadRequest>> {
         self.shared.reloads.get()
+    }
+
+    /// Has connections over TLS from now on show these certificates.
+    pub fn use_certificates(&self, certificates: Arc<rustls::ServerConfig>) {
+        self.shared.certificates.store(Some(certificates));
+    }
+
+    /// What connections over TLS show.
+    pub(crate) fn certificates(&self) -> Option<Arc<rustls::ServerConfig>> {
+        self.shared.certificates.load_full()
     }
 
     /// Has `GET /cluster` and `/readyz` ask here; only the first source counts.

@@ -5,9 +5,14 @@ use std::net::{IpAddr, Ipv6Addr};
 use axum::http::HeaderMap;
 use ipnet::IpNet;
 
-/// In the extensions of a request: the other end of its connection.
+/// In the extensions of a request: its connection.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct ConnectedFrom(pub(crate) IpAddr);
+pub(crate) struct ConnectedFrom {
+    /// The other end.
+    pub(crate) address: IpAddr,
+    /// Whether it is one of ours with TLS.
+    pub(crate) over_tls: bool,
+}
 
 /// In the extensions of a request: the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,14 +24,15 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    /// The client of a request with these headers, on a connection from this address.
-    pub(crate) fn of(headers: &HeaderMap, connected: IpAddr, trusted: &[IpNet]) -> Self {
-        let connected = connected.to_canonical();
+    /// The client of a request with these headers, on this connection.
+    pub(crate) fn of(headers: &HeaderMap, connected: ConnectedFrom, trusted: &[IpNet]) -> Self {
+        let over_tls = connected.over_tls;
+        let connected = connected.address.to_canonical();
         let is_trusted = |address: IpAddr| trusted.iter().any(|network| network.contains(&address));
         if !is_trusted(connected) {
             return Self {
                 address: network_of(connected),
-                is_secure: false,
+                is_secure: over_tls,
             };
         }
         let mut address = connected;
@@ -42,7 +48,7 @@ impl Client {
         let proto = list(headers, "x-forwarded-proto");
         Self {
             address: network_of(address),
-            is_secure: proto.last() == Some(&"https"),
+            is_secure: over_tls || proto.last() == Some(&"https"),
         }
     }
 }
@@ -81,7 +87,11 @@ mod tests {
             map.append(*name, HeaderValue::from_static(value));
         }
         let trusted = ["10.0.0.0/8".parse().unwrap()];
-        let client = Client::of(&map, connected.parse().unwrap(), &trusted);
+        let connected = ConnectedFrom {
+            address: connected.parse().unwrap(),
+            over_tls: false,
+        };
+        let client = Client::of(&map, connected, &trusted);
         (client.address.to_string(), client.is_secure)
     }
 

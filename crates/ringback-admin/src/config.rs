@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
+use std::path::PathBuf;
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -29,6 +30,24 @@ pub struct HttpSpec {
     pub console: bool,
     /// Networks of proxies whose `X-Forwarded-For` and `X-Forwarded-Proto` count.
     pub trusted_proxies: Vec<String>,
+    /// Where the same is served over TLS.
+    pub tls: HttpTlsSpec,
+}
+
+/// `[http.tls]` as written in the file. Whoever embeds the API loads the files: see [`Api::use_certificates`].
+///
+/// [`Api::use_certificates`]: crate::Api::use_certificates
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct HttpTlsSpec {
+    /// Addresses to listen on; default none.
+    pub listen: Vec<String>,
+    /// PEM file: the certificate, then its chain to the root. Required if `listen` is set.
+    pub certificate: Option<PathBuf>,
+    /// PEM file: the certificate's private key. Required if `listen` is set.
+    pub private_key: Option<PathBuf>,
+    /// PEM file: roots of client certificates. If set, clients without one are refused.
+    pub client_ca: Option<PathBuf>,
 }
 
 impl Default for HttpSpec {
@@ -43,6 +62,7 @@ impl Default for HttpSpec {
             max_requests_per_token: 256,
             console: true,
             trusted_proxies: Vec::new(),
+            tls: HttpTlsSpec::default(),
         }
     }
 }
@@ -52,6 +72,8 @@ impl Default for HttpSpec {
 pub struct HttpConfig {
     /// Addresses to listen on; none: no HTTP.
     pub listen: Vec<SocketAddr>,
+    /// Addresses to listen on for TLS.
+    pub tls_listen: Vec<SocketAddr>,
     /// Addresses for `/healthz`, `/readyz` and `/metrics` alone.
     pub health_listen: Vec<SocketAddr>,
     /// What tokens start with.
@@ -158,6 +180,7 @@ impl TryFrom<HttpSpec> for HttpConfig {
     fn try_from(spec: HttpSpec) -> Result<Self, HttpConfigErrors> {
         let mut problems = Problems::default();
         let listen = problems.listeners("http.listen", &spec.listen);
+        let tls_listen = problems.listeners("http.tls.listen", &spec.tls.listen);
         let health_listen = problems.listeners("http.health-listen", &spec.health_listen);
         let in_prefix = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
         if spec.token_prefix.len() > 32 || !spec.token_prefix.bytes().all(in_prefix) {
@@ -196,6 +219,7 @@ impl TryFrom<HttpSpec> for HttpConfig {
         let limit = |limit: u32| usize::try_from(limit).unwrap_or(usize::MAX);
         Ok(Self {
             listen,
+            tls_listen,
             health_listen,
             token_prefix: spec.token_prefix,
             rate_limit,

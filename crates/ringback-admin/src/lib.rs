@@ -74,7 +74,9 @@ mod wire;
 
 pub use api::Api;
 pub use cluster::ClusterSource;
-pub use config::{HttpConfig, HttpConfigError, HttpConfigErrors, HttpConfigProblem, HttpSpec};
+pub use config::{
+    HttpConfig, HttpConfigError, HttpConfigErrors, HttpConfigProblem, HttpSpec, HttpTlsSpec,
+};
 pub use handler::reload::ReloadRequest;
 pub use identity::read as read_number;
 pub use metrics::MetricsSource;

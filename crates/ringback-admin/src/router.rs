@@ -10,7 +10,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::{MatchedPath, Request, State};
 use axum::handler::Handler;
-use axum::http::header::{CACHE_CONTROL, HOST, LOCATION, USER_AGENT};
+use axum::http::header::{CACHE_CONTROL, HOST, LOCATION, STRICT_TRANSPORT_SECURITY, USER_AGENT};
 use axum::http::uri::Authority;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Version};
 use axum::middleware::{self, Next};
@@ -331,7 +331,10 @@ async fn observe(State(observer): State<Observer>, request: Request, next: Next)
     // Those who look at the token find the state here.
     request.extensions_mut().insert(observer.api.clone());
     let connected = request.extensions().get::<ConnectedFrom>();
-    let connected = connected.map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |from| from.0);
+    let connected = connected.copied().unwrap_or(ConnectedFrom {
+        address: IpAddr::V4(Ipv4Addr::LOCALHOST),
+        over_tls: false,
+    });
     let client = Client::of(request.headers(), connected, observer.api.trusted_proxies());
     request.extensions_mut().insert(client);
     let asked = Asked {
@@ -353,6 +356,11 @@ async fn observe(State(observer): State<Observer>, request: Request, next: Next)
     if is_api {
         let no_store = HeaderValue::from_static("no-store");
         response.headers_mut().insert(CACHE_CONTROL, no_store);
+    }
+    if connected.over_tls {
+        let always = HeaderValue::from_static("max-age=31536000");
+        let headers = response.headers_mut();
+        headers.insert(STRICT_TRANSPORT_SECURITY, always);
     }
     if let Some(names) = ignored.header() {
         response.headers_mut().insert(ignored::HEADER, names);

@@ -6,7 +6,7 @@
 
 use std::convert::Infallible;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -24,6 +24,8 @@ use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, Sleep};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -39,6 +41,8 @@ use crate::router::{probes, router};
 pub struct Listeners {
     /// For the whole API.
     pub http: Vec<TcpListener>,
+    /// The same over TLS.
+    pub https: Vec<TcpListener>,
     /// For `/healthz`, `/readyz` and `/metrics` alone.
     pub health: Vec<TcpListener>,
 }
@@ -51,6 +55,10 @@ pub async fn bind(config: &HttpConfig) -> io::Result<Listeners> {
     let mut listeners = Listeners::default();
     for address in &config.listen {
         listeners.http.push(bind_one("listen", *address).await?);
+    }
+    for address in &config.tls_listen {
+        let listener = bind_one("tls.listen", *address).await?;
+        listeners.https.push(listener);
     }
     for address in &config.health_listen {
         listeners
@@ -77,7 +85,10 @@ pub async fn serve(
     };
     let acceptors = TaskTracker::new();
     for listener in listeners.http {
-        acceptors.spawn(server.clone().accept(listener));
+        acceptors.spawn(server.clone().accept(listener, false));
+    }
+    for listener in listeners.https {
+        acceptors.spawn(server.clone().accept(listener, true));
     }
     let probes = Server {
         service: TowerToHyperService::new(probes(server.api.clone())),
@@ -85,7 +96,7 @@ pub async fn serve(
         ..server.clone()
     };
     for listener in listeners.health {
-        acceptors.spawn(probes.clone().accept(listener));
+        acceptors.spawn(probes.clone().accept(listener, false));
     }
     shutdown.await;
     server.api.draining().cancel();
@@ -122,7 +133,7 @@ struct Server {
 
 impl Server {
     /// Accepts connections until the server goes down.
-    async fn accept(self, listener: TcpListener) {
+    async fn accept(self, listener: TcpListener, over_tls: bool) {
         let draining = self.api.draining().clone();
         loop {
             let accepted = tokio::select! {
@@ -140,15 +151,48 @@ impl Server {
                 }
             };
             let place = self.connections.admit(source.ip());
-            self.tasks
-                .spawn(self.clone().serve_connection(stream, source.ip(), place));
+            let server = self.clone();
+            let address = source.ip();
+            let source = ConnectedFrom { address, over_tls };
+            let _no_matter = stream.set_nodelay(true);
+            if !over_tls {
+                self.tasks
+                    .spawn(server.serve_connection(stream, source, place));
+                continue;
+            }
+            self.tasks.spawn(async move {
+                if let Some(stream) = server.shake_hands(stream, &place).await {
+                    server.serve_connection(stream, source, place).await;
+                }
+            });
         }
     }
 
+    /// Secures a connection by the certificates of this moment; `None`: the client has not done its part in time.
+    async fn shake_hands(&self, stream: TcpStream, place: &Place) -> Option<TlsStream<TcpStream>> {
+        let certificates = self.api.certificates()?;
+        let handshake = TlsAcceptor::from(certificates).accept(stream);
+        let result = tokio::select! {
+            result = tokio::time::timeout(MAX_HANDSHAKE_TIME, handshake) => result,
+            () = place.evicted() => return None,
+            () = self.api.draining().cancelled() => return None,
+        };
+        match result {
+            Ok(Ok(stream)) => return Some(stream),
+            Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
+            Err(_late) => tracing::debug!("a TLS handshake took too long"),
+        }
+        None
+    }
+
     /// Serves one connection to its end.
-    async fn serve_connection(self, stream: TcpStream, source: IpAddr, place: Arc<Place>) {
+    async fn serve_connection(
+        self,
+        stream: impl AsyncRead + AsyncWrite + Unpin,
+        source: ConnectedFrom,
+        place: Arc<Place>,
+    ) {
         self.api.metrics().connection_accepted();
-        let _no_matter = stream.set_nodelay(true);
         let io = TokioIo::new(WriteTimeout::new(stream));
         let mut builder = http1::Builder::new();
         builder
@@ -212,7 +256,7 @@ struct Placed {
     /// Answers requests.
     service: TowerToHyperService<Router>,
     /// Where the connection comes from.
-    source: IpAddr,
+    source: ConnectedFrom,
     /// The connection.
     place: Arc<Place>,
 }
@@ -223,7 +267,7 @@ impl Service<Request<Incoming>> for Placed {
     type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
 
     fn call(&self, mut request: Request<Incoming>) -> Self::Future {
-        request.extensions_mut().insert(ConnectedFrom(self.source));
+        request.extensions_mut().insert(self.source);
         let busy = self.place.begin();
         if self.place.is_reserved() || busy.is_none() {
             request.extensions_mut().insert(Reserved);
@@ -265,16 +309,16 @@ impl HttpBody for Sent {
 }
 
 /// A stream that fails once the other side has taken nothing for [`MAX_WRITE_STALL`].
-struct WriteTimeout {
+struct WriteTimeout<S> {
     /// The stream.
-    stream: TcpStream,
+    stream: S,
     /// Runs while a write waits.
     stalled: Option<Pin<Box<Sleep>>>,
 }
 
-impl WriteTimeout {
+impl<S> WriteTimeout<S> {
     /// Wraps a stream.
-    const fn new(stream: TcpStream) -> Self {
+    const fn new(stream: S) -> Self {
         Self {
             stream,
             stalled: None,
@@ -299,7 +343,7 @@ impl WriteTimeout {
     }
 }
 
-impl AsyncRead for WriteTimeout {
+impl<S: AsyncRead + Unpin> AsyncRead for WriteTimeout<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -309,7 +353,7 @@ impl AsyncRead for WriteTimeout {
     }
 }
 
-impl AsyncWrite for WriteTimeout {
+impl<S: AsyncWrite + Unpin> AsyncWrite for WriteTimeout<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -344,6 +388,9 @@ impl AsyncWrite for WriteTimeout {
 
 /// How long a client may take for a request head, and be idle between requests.
 const MAX_HEAD_TIME: Duration = Duration::from_secs(30);
+
+/// How long a client may take to secure a connection.
+const MAX_HANDSHAKE_TIME: Duration = Duration::from_secs(10);
 
 /// How long a client may take nothing of what it is sent.
 const MAX_WRITE_STALL: Duration = Duration::from_secs(30);

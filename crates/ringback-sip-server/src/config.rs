@@ -14,7 +14,7 @@ use ringback_sip_proto::message::is_header_name;
 use crate::config::forward::ForwardConfig;
 use crate::config::problem::{Problems, problem};
 use crate::peers::{DialedSource, Peer, PeerTable, Refusal, TransportSet};
-use crate::spec::{PeerSpec, SipSpec, TlsSpec};
+use crate::spec::{PeerSpec, SipSpec};
 use crate::tls;
 
 pub use crate::config::problem::{ConfigProblem, SipConfigError, SipConfigErrors};
@@ -67,7 +67,11 @@ impl TryFrom<SipSpec> for SipConfig {
     fn try_from(spec: SipSpec) -> Result<Self, SipConfigErrors> {
         let problems = &mut Problems::default();
         let tls = listeners("sip.tls.listen", &spec.tls.listen, problems);
-        let certificates = load_certificates(&spec.tls, !spec.tls.listen.is_empty(), problems);
+        let certificates =
+            tls::load_certificates("sip.tls", &spec.tls).unwrap_or_else(|mut errors| {
+                problems.0.append(&mut errors);
+                None
+            });
         let greatest = |limit: usize| (1, limit);
         for (key, value, (least, most)) in [
             ("sip.workers", spec.workers, (0, MAX_WORKERS)),
@@ -149,32 +153,6 @@ fn listeners(key: &str, texts: &[String], problems: &mut Problems) -> Vec<Socket
         }
     }
     addresses
-}
-
-/// Loads the files of `[sip.tls]`, also if nothing listens for TLS yet.
-fn load_certificates(
-    spec: &TlsSpec,
-    needed: bool,
-    problems: &mut Problems,
-) -> Option<Arc<rustls::ServerConfig>> {
-    if needed {
-        for (key, file) in [
-            ("sip.tls.certificate", &spec.certificate),
-            ("sip.tls.private-key", &spec.private_key),
-        ] {
-            if file.is_none() {
-                problems.add(key, ConfigProblem::Needed);
-            }
-        }
-    }
-    let (certificate, key) = spec.certificate.as_ref().zip(spec.private_key.as_ref())?;
-    match tls::load(certificate, key, spec.client_ca.as_deref()) {
-        Ok(loaded) => Some(loaded),
-        Err(mut errors) => {
-            problems.0.append(&mut errors);
-            None
-        }
-    }
 }
 
 /// Reads a header name: a token (RFC 3261 §25.1).

@@ -37,3 +37,4 @@ pub use program::{DecidedCall, Events, Program, Snapshots};
 pub use server::{BindError, BoundAddresses, SipListeners, SipServer};
 pub use spec::{AdvertiseSpec, ForwardSpec, HepSpec, PeerSpec, SipSpec, TlsSpec};
 pub use status::{PeerStatus, SipStatus, TargetHealth};
+pub use tls::load_certificates;

@@ -13,17 +13,48 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 use crate::config::problem::{ConfigProblem, SipConfigError, problem};
 use crate::expiry;
+use crate::spec::TlsSpec;
+
+/// Loads the files of a section, such as `sip.tls`, also if nothing listens for TLS yet; `None`: it names none.
+///
+/// # Errors
+/// A file cannot be used, or the section listens and lacks one.
+pub fn load_certificates(
+    section: &str,
+    spec: &TlsSpec,
+) -> Result<Option<Arc<rustls::ServerConfig>>, Vec<SipConfigError>> {
+    let mut problems = Vec::new();
+    for (name, file) in [
+        ("certificate", &spec.certificate),
+        ("private-key", &spec.private_key),
+    ] {
+        if file.is_none() && !spec.listen.is_empty() {
+            let key = format!("{section}.{name}");
+            problems.push(problem(key, ConfigProblem::Needed));
+        }
+    }
+    if !problems.is_empty() {
+        return Err(problems);
+    }
+    let Some((certificate, key)) = spec.certificate.as_ref().zip(spec.private_key.as_ref()) else {
+        return Ok(None);
+    };
+    load_files(section, certificate, key, spec.client_ca.as_deref()).map(Some)
+}
 
 /// Loads a certificate with its key, and the roots of client certificates, if configured. All files are checked,
 /// even if one of them is wrong.
-pub(crate) fn load(
+fn load_files(
+    section: &str,
     certificate: &Path,
     private_key: &Path,
     client_ca: Option<&Path>,
 ) -> Result<Arc<rustls::ServerConfig>, Vec<SipConfigError>> {
-    let chain = certificates("sip.tls.certificate", certificate);
+    let key_of = |name: &str| format!("{section}.{name}");
+    let chain = certificates(&key_of("certificate"), certificate);
     let key = PrivateKeyDer::from_pem_file(private_key)
-        .map_err(|error| pem("sip.tls.private-key", private_key, error));
+        .map_err(|error| pem(&key_of("private-key"), private_key, error));
+    let client_roots = |path| client_roots(&key_of("client-ca"), path);
     let roots = client_ca.map(client_roots).transpose();
     let (chain, key, roots) = match (chain, key, roots) {
         (Ok(chain), Ok(key), Ok(roots)) => (chain, key, roots),
@@ -36,7 +67,7 @@ pub(crate) fn load(
     };
     server_config(chain, key, roots).map_err(|error| {
         let unusable = ConfigProblem::KeyPair(error);
-        vec![problem("sip.tls.private-key", unusable)]
+        vec![problem(key_of("private-key"), unusable)]
     })
 }
 
@@ -95,15 +126,14 @@ pub(crate) fn client(
 }
 
 /// The verifier of client certificates by the roots in a file.
-fn client_roots(path: &Path) -> Result<Arc<dyn ClientCertVerifier>, SipConfigError> {
-    const KEY: &str = "sip.tls.client-ca";
+fn client_roots(key: &str, path: &Path) -> Result<Arc<dyn ClientCertVerifier>, SipConfigError> {
     let mut roots = RootCertStore::empty();
-    for root in certificates(KEY, path)? {
-        roots.add(root).map_err(|error| pem(KEY, path, error))?;
+    for root in certificates(key, path)? {
+        roots.add(root).map_err(|error| pem(key, path, error))?;
     }
     WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider())
         .build()
-        .map_err(|error| pem(KEY, path, error))
+        .map_err(|error| pem(key, path, error))
 }
 
 /// The implementation of the cryptography.

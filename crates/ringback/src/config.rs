@@ -17,10 +17,11 @@ mod log;
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use clap::Args;
 use ringback_admin::{HttpConfig, HttpSpec};
-use ringback_sip_server::{SipConfig, SipSpec};
+use ringback_sip_server::{SipConfig, SipSpec, TlsSpec, load_certificates};
 use serde::{Deserialize, Serialize};
 
 use self::audit::AuditSpec;
@@ -81,6 +82,14 @@ pub(crate) struct SettingsArgs {
         value_delimiter = ','
     )]
     http: Vec<SocketAddr>,
+    /// Where the HTTP API listens over TLS; the file names certificate and key [default: nowhere]
+    #[arg(
+        long,
+        env = "RINGBACK_HTTPS",
+        value_name = "ADDR",
+        value_delimiter = ','
+    )]
+    https: Vec<SocketAddr>,
     /// Where HEPv3 mirrors of outbound calls are taken, over UDP and TCP [default: nowhere]
     #[arg(long, env = "RINGBACK_HEP", value_name = "ADDR", value_delimiter = ',')]
     hep: Vec<SocketAddr>,
@@ -117,6 +126,7 @@ impl SettingsArgs {
             ("sip.tcp", &self.sip_tcp, &mut spec.sip.tcp),
             ("sip.tls.listen", &self.sip_tls, &mut spec.sip.tls.listen),
             ("http.listen", &self.http, &mut spec.http.listen),
+            ("http.tls.listen", &self.https, &mut spec.http.tls.listen),
             ("sip.hep.listen", &self.hep, &mut spec.sip.hep.listen),
         ];
         for (key, given, list) in lists {
@@ -199,11 +209,14 @@ pub(crate) struct Spec {
 impl Spec {
     /// Has the paths that the file names begin in its folder.
     fn resolve_paths(&mut self, file: &ConfigFile<'_>) {
-        let tls = &mut self.sip.tls;
+        let (sip, http) = (&mut self.sip.tls, &mut self.http.tls);
         for path in [
-            &mut tls.certificate,
-            &mut tls.private_key,
-            &mut tls.client_ca,
+            &mut sip.certificate,
+            &mut sip.private_key,
+            &mut sip.client_ca,
+            &mut http.certificate,
+            &mut http.private_key,
+            &mut http.client_ca,
         ]
         .into_iter()
         .flatten()
@@ -243,6 +256,8 @@ pub(crate) struct Config {
     pub(crate) sip_listeners: [Vec<String>; 4],
     /// The HTTP API.
     pub(crate) http: HttpConfig,
+    /// What it shows over TLS.
+    pub(crate) http_certificates: Option<Arc<rustls::ServerConfig>>,
     /// How many decisions are kept.
     pub(crate) kept_decisions: usize,
     /// For how many days audit entries are kept.
@@ -307,6 +322,18 @@ impl Config {
                 faults.add(&error.key, crate::exit::chain(&error.problem));
             }
         });
+        let tls = TlsSpec {
+            listen: spec.http.tls.listen.clone(),
+            certificate: spec.http.tls.certificate.clone(),
+            private_key: spec.http.tls.private_key.clone(),
+            client_ca: spec.http.tls.client_ca.clone(),
+        };
+        let http_certificates = load_certificates("http.tls", &tls).unwrap_or_else(|errors| {
+            for error in errors {
+                faults.add(&error.key, crate::exit::chain(&error.problem));
+            }
+            None
+        });
         let http = HttpConfig::try_from(spec.http).map_err(|errors| {
             for error in errors.0 {
                 faults.add(&error.key, error.problem.to_string());
@@ -318,6 +345,7 @@ impl Config {
                 sip,
                 sip_listeners,
                 http,
+                http_certificates,
                 kept_decisions: spec.decisions.kept(),
                 audit_days,
                 cluster,
@@ -363,6 +391,7 @@ mod tests {
             sip_tcp: Vec::new(),
             sip_tls: Vec::new(),
             http: Vec::new(),
+            https: Vec::new(),
             hep: Vec::new(),
             log_level: None,
         }

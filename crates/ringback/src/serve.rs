@@ -254,6 +254,9 @@ async fn serve(
         metrics,
         vec![Arc::<Sources>::clone(&sources)],
     );
+    if let Some(certificates) = &config.http_certificates {
+        api.use_certificates(Arc::clone(certificates));
+    }
     if let Some(report) = cluster {
         api.ask_cluster(report);
     }
@@ -271,7 +274,7 @@ async fn serve(
     });
     let (drain, mut draining) = watch::channel(false);
     let http_running = tokio::spawn({
-        let config = config.http.clone();
+        let (api, config) = (api.clone(), config.http.clone());
         async move {
             let told = async move {
                 // Either told, or nobody is left to tell.
@@ -305,6 +308,9 @@ async fn serve(
                     log.reload(&reloaded.config.log);
                     engine.keep_decisions(reloaded.config.kept_decisions);
                     sip.reload(reloaded.config.sip);
+                    if let Some(certificates) = reloaded.config.http_certificates {
+                        api.use_certificates(certificates);
+                    }
                     Reloaded {
                         restart_needed: reloaded.restart_needed,
                     }
@@ -383,7 +389,11 @@ fn listening(
             ready.add(kind, *address);
         }
     }
-    for (kind, listeners) in [("http", &http.http), ("health", &http.health)] {
+    for (kind, listeners) in [
+        ("http", &http.http),
+        ("https", &http.https),
+        ("health", &http.health),
+    ] {
         for listener in listeners {
             ready.add(kind, listener.local_addr().map_err(ServeError::Listen)?);
         }

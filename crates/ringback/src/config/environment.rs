@@ -68,13 +68,14 @@ const ADMIN_TOKEN: &str = "RINGBACK_ADMIN_TOKEN";
 const SHORTEST_TOKEN: usize = 32;
 
 /// Every variable that the program reads.
-pub(crate) const KNOWN: [&str; 11] = [
+pub(crate) const KNOWN: [&str; 12] = [
     ADMIN_TOKEN,
     "RINGBACK_CA",
     "RINGBACK_CONFIG",
     "RINGBACK_DATA_DIR",
     "RINGBACK_HEP",
     "RINGBACK_HTTP",
+    "RINGBACK_HTTPS",
     "RINGBACK_SIP_TCP",
     "RINGBACK_SIP_TLS",
     "RINGBACK_SIP_UDP",

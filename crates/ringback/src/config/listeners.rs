@@ -30,6 +30,7 @@ pub(super) fn check(spec: &Spec, faults: &mut Faults<'_>) {
         ("sip.tls.listen", &spec.sip.tls.listen, false, true),
         ("sip.hep.listen", &spec.sip.hep.listen, true, true),
         ("http.listen", &spec.http.listen, false, true),
+        ("http.tls.listen", &spec.http.tls.listen, false, true),
     ];
     if lists.iter().all(|(_, list, ..)| list.is_empty()) {
         faults.add("sip.udp", "nothing listens: give at least one address");

@@ -15,6 +15,7 @@ mod durability;
 mod erasure;
 mod export;
 mod formats;
+mod https;
 mod import;
 mod ipv6;
 mod learned;
