@@ -498,7 +498,7 @@ fn spawn(name: String, run: impl FnOnce() + Send + 'static) -> io::Result<JoinHa
 /// Datagrams that the system dropped at the sockets with these ports, from `/proc`; 0 if it cannot be read.
 fn socket_drops(addresses: &[SocketAddr]) -> u64 {
     let mut drops = 0;
-    for file in ["/proc/net/udp", "/proc/net/udp6"] {
+    for file in ["/proc/self/net/udp", "/proc/self/net/udp6"] {
         let table = std::fs::read_to_string(file).unwrap_or_default();
         for line in table.lines().skip(1) {
             let mut fields = line.split_ascii_whitespace();

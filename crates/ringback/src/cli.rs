@@ -8,9 +8,10 @@ use crate::config::CheckArgs;
 use crate::demo::DemoArgs;
 use crate::exit::Failure;
 use crate::import::ImportArgs;
+use crate::init::InitArgs;
 use crate::serve::ServeArgs;
 use crate::verb::{agent, call, callback, cluster, contact, environment, number, route, status};
-use crate::{backup, config, context, demo, export, import, manual, serve, store, top};
+use crate::{backup, config, context, demo, export, import, init, manual, serve, store, top};
 
 /// Routes the returning call.
 ///
@@ -35,6 +36,8 @@ pub(crate) struct Cli {
 /// What the program can do.
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Write a first configuration, and make a data directory with an environment
+    Init(InitArgs),
     /// Run the server: SIP for calls, HTTP for the API
     Serve(ServeArgs),
     /// Show returning calls being routed, on a server of its own
@@ -89,6 +92,7 @@ impl Cli {
     /// Runs the command.
     pub(crate) fn run(self) -> Result<(), Failure> {
         match self.command {
+            Command::Init(args) => init::run(&args)?,
             Command::Serve(args) => serve::run(&args)?,
             Command::Demo(args) => demo::run(&args)?,
             Command::CheckConfig(args) => config::check(&args)?,

@@ -41,7 +41,7 @@ use crate::exit::Failure;
 use crate::output::{escaped, notice, print};
 
 /// Where settings come from: flags and environment variables over the file over defaults.
-#[derive(Clone, Debug, Args)]
+#[derive(Clone, Debug, Default, Args)]
 pub(crate) struct SettingsArgs {
     /// Configuration file (TOML) [default: none, every key has a default]
     #[arg(long, env = "RINGBACK_CONFIG", value_name = "FILE")]
@@ -100,6 +100,14 @@ pub(crate) struct SettingsArgs {
 }
 
 impl SettingsArgs {
+    /// What a file says, without flags and variables.
+    pub(crate) fn of_file(path: &Path) -> Self {
+        Self {
+            config: Some(path.to_owned()),
+            ..Self::default()
+        }
+    }
+
     /// Reads the file, puts the arguments over it, and goes through the door.
     pub(crate) fn load(&self) -> Result<Config, ConfigError> {
         let text = self.config.as_deref().map(read_file).transpose()?;
@@ -384,17 +392,7 @@ mod tests {
 
     /// Neither flags nor variables.
     fn no_arguments() -> SettingsArgs {
-        SettingsArgs {
-            config: None,
-            data_dir: None,
-            sip_udp: Vec::new(),
-            sip_tcp: Vec::new(),
-            sip_tls: Vec::new(),
-            http: Vec::new(),
-            https: Vec::new(),
-            hep: Vec::new(),
-            log_level: None,
-        }
+        SettingsArgs::default()
     }
 
     /// What a file gives, with neither flags nor variables.

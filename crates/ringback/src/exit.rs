@@ -14,6 +14,7 @@ use crate::context::ContextError;
 use crate::demo::DemoError;
 use crate::export::ExportError;
 use crate::import::ImportError;
+use crate::init::InitError;
 use crate::output::{escaped_json, escaped_lines, notice};
 use crate::serve::ServeError;
 use crate::top::TopError;
@@ -40,6 +41,9 @@ pub(crate) enum Failure {
     /// The contexts cannot be used.
     #[error(transparent)]
     Context(#[from] ContextError),
+    /// Nothing was set up.
+    #[error(transparent)]
+    Init(#[from] InitError),
     /// The import did not go through in full.
     #[error(transparent)]
     Import(#[from] ImportError),
@@ -78,8 +82,10 @@ impl Failure {
             Self::Store(error) => store_code(error),
             Self::Backup(error) => backup_code(error),
             Self::Status(error) => error.code,
+            Self::Init(error) if error.is_usage() => USAGE,
             Self::Declined => USAGE,
             Self::Serve(_)
+            | Self::Init(_)
             | Self::Demo(_)
             | Self::Export(_)
             | Self::Top(_)
@@ -102,10 +108,13 @@ impl Failure {
             Self::Store(error) => store_word(error),
             Self::Backup(error) => backup_word(error),
             Self::Status(_) => "STATUS",
+            Self::Init(error) if error.is_usage() => "INIT",
             Self::Declined => "DECLINED",
             Self::Export(_) => "EXPORT_NOT_WHOLE",
             Self::Top(_) => "UNREACHABLE",
-            Self::Serve(_) | Self::Demo(_) | Self::Write(..) | Self::Output(_) => "INTERNAL",
+            Self::Serve(_) | Self::Init(_) | Self::Demo(_) | Self::Write(..) | Self::Output(_) => {
+                "INTERNAL"
+            }
         };
         object(&chain(self), code)
     }

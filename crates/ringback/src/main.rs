@@ -12,6 +12,7 @@ mod demo;
 mod exit;
 mod export;
 mod import;
+mod init;
 mod logging;
 mod manual;
 mod output;

@@ -1,6 +1,6 @@
 //! `ringback serve`: wires store, engine, SIP and HTTP together, and takes them down again.
 
-mod admin_token;
+pub(crate) mod admin_token;
 mod cluster;
 mod huge_pages;
 mod process;

@@ -9,7 +9,7 @@ use super::ServeError;
 use crate::config::check_admin_token;
 
 /// Reads the token from its file, or makes it.
-pub(super) fn find_or_make(data_dir: &Path, prefix: &str) -> Result<String, ServeError> {
+pub(crate) fn find_or_make(data_dir: &Path, prefix: &str) -> Result<String, ServeError> {
     let path = data_dir.join(FILE);
     let token = read_or_make(&path, prefix).map_err(|source| ServeError::AdminToken {
         path: path.clone(),

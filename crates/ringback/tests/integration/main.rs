@@ -17,6 +17,7 @@ mod export;
 mod formats;
 mod https;
 mod import;
+mod init;
 mod ipv6;
 mod learned;
 mod numbers;
