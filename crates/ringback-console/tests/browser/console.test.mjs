@@ -236,6 +236,36 @@ describe("problems, contacts, node", () => {
   }));
 });
 
+describe("a cluster", () => {
+  const node = (name, state, lag) => ({ node: name, version: "0.1.0", url: `http://${name}.example.com:8080`, applied_sequence: 7 - lag, lag, digest: "66687aadf862bd776c8fc18b8e9f8e20", digest_sequence: 7, seen_at: "2026-11-21T12:00:00.000Z", state });
+  const answer = {
+    name: "ringback", node: "a", connected: true, agree: false, durability: { ok: false, problems: [hostile.markup] }, nodes: [node("a", "current", 0), node(hostile.markup, "catching_up", 3), node("c", "gone", 5)],
+    stream: { name: "RINGBACK_ringback", created_at: "2026-11-21T12:00:00.000Z", first_sequence: 1, last_sequence: 7, bytes: 1337, replicas: 3, leader: null },
+  };
+
+  for (const [lang, width, behind] of [["en-US", 1280, /catching up.*3/], ["pt-BR", 360, /alcançando.*3/]]) {
+    test(`shows which node is behind, and what is wrong: ${lang}, ${width} px`, looking({ locale: lang, width }, async (page) => {
+      await page.route("**/api/v1/cluster", (route) => route.fulfill({ json: { success: true, data: answer } }));
+      await signIn(page, administrator, "node");
+      await shown(page, "node");
+      assert.match(await page.locator("tr", { hasText: "<img" }).first().textContent(), behind);
+      const alerts = await page.locator("[role=alert]").allTextContents();
+      assert.equal(alerts.length, 2);
+      assert.ok(alerts[1].includes(hostile.markup), alerts[1]);
+      assert.deepEqual(await accessibility(page), []);
+      const [inner, outer] = await page.evaluate(() => [document.documentElement.scrollWidth, document.documentElement.clientWidth]);
+      assert.ok(inner <= outer, `${inner} > ${outer}`);
+    }));
+  }
+
+  test("is not spoken of on a server that is in none", looking({}, async (page) => {
+    await signIn(page, administrator, "node");
+    await shown(page, "node");
+    assert.doesNotMatch(await page.textContent("main"), /Cluster/);
+    assert.equal(await page.locator("[role=alert]").count(), 0);
+  }));
+});
+
 describe("map and statistics", () => {
   test("the map joins sources, callback agents and numbers, marks problems, and is a list, too", looking({}, async (page) => {
     await signIn(page, acme.token, "map");
