@@ -214,6 +214,12 @@ fn routes() -> Routes {
         .add(Administrator, M::GET, "/api/v1/backup", backup::backup)
         .add(Administrator, M::GET, "/api/v1/cluster", cluster::show)
         .add(
+            Anyone,
+            M::GET,
+            "/api/v1/cluster/snapshot",
+            cluster::snapshot,
+        )
+        .add(
             Administrator,
             M::GET,
             "/api/v1/refused-calls",

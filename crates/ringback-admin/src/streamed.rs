@@ -1,7 +1,6 @@
 //! Answers that are written piece by piece by a thread, as fast as the client takes them.
 
 use std::io::{self, Write};
-use std::sync::Arc;
 
 use axum::body::Body;
 use axum::http::{HeaderValue, StatusCode, header};
@@ -13,7 +12,6 @@ use tokio_util::sync::CancellationToken;
 
 use crate::api::Api;
 use crate::error::ApiError;
-use crate::open_requests::OpenRequest;
 use crate::reply;
 
 /// What is sent to the client: bytes, or why there are no more.
@@ -22,17 +20,17 @@ type Piece = Result<Bytes, io::Error>;
 /// Answers with what `write` writes. It runs on a thread where it may block; an error of its own that comes before
 /// it has written much is the answer instead. Later, it can only break off the answer, which the client sees.
 ///
-/// The stream counts as one of the token's, ends with the token, and is broken off when the server goes down.
+/// `place` is kept until the stream ends: its place among those of the token. The stream is broken off when the server
+/// goes down.
 ///
 /// # Errors
-/// The token has too many streams, or `write` failed at once.
+/// `write` failed at once.
 pub(crate) async fn answer(
     api: &Api,
-    open: &Arc<OpenRequest>,
+    place: impl Send + 'static,
     content_type: &'static str,
     write: impl FnOnce(&mut dyn Write) -> Result<(), ApiError> + Send + 'static,
 ) -> Result<Response, ApiError> {
-    let place = open.stream()?;
     let (pieces, mut waiting) = mpsc::channel::<Piece>(PIECES_AHEAD);
     let draining = api.draining().clone();
     let written = tokio::task::spawn_blocking(move || {

@@ -21,7 +21,7 @@ use uuid::Uuid;
 pub use status::{ClusterStatus, Condition, NodeStatus, StreamStatus};
 
 use crate::link::Link;
-use crate::replica::{Answer, Applied, Input, Replica, Settings};
+use crate::replica::{Answer, Applied, Input, RESERVE, Replica, Settings};
 use crate::{AppendId, Chain, Place};
 use driver::{Ask, Driver, Event, Queue, Subjects};
 use durability::{Durability, MOST_PAYLOAD};
@@ -51,6 +51,8 @@ pub struct ClusterSettings {
     pub monitor: Vec<String>,
     /// How long a write waits for the log.
     pub write_wait: Duration,
+    /// How long the log keeps what it has.
+    pub retain: Duration,
     /// How large the log grows, in bytes.
     pub retain_bytes: u64,
     /// Whether to write although servers may lose what they acknowledge.
@@ -80,6 +82,17 @@ pub struct Member {
     pub handle: ClusterHandle,
     /// The cluster.
     pub cluster: Uuid,
+    /// Where this node goes on in the log.
+    pub place: Place,
+}
+
+/// Another node that has what this one needs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// Its name.
+    pub node: String,
+    /// Where its API is.
+    pub url: String,
 }
 
 /// Why a node cannot take part in a cluster.
@@ -113,11 +126,26 @@ pub enum JoinError {
         "CLUSTER_MISMATCH: the secret of this node is not that of the cluster (cluster.secret-file)"
     )]
     Secret,
-    /// The data of this node belong to no cluster.
+    /// The data of this node belong to no cluster, and there is a cluster already.
     #[error(
-        "DATA_NOT_OF_THIS_CLUSTER: this node has data of its own: begin with an empty data directory"
+        "DATA_NOT_OF_THIS_CLUSTER: this node has data of its own: begin with an empty data directory, or with --discard-local, \
+         which drops what this one has"
     )]
     OwnData,
+    /// The log does not have any more what this node needs: it has to take a snapshot of one of these nodes first.
+    #[error("the log begins at {first}: this node needs a snapshot")]
+    Behind {
+        /// Where the log begins.
+        first: u64,
+        /// Nodes that have what is missing.
+        peers: Vec<Peer>,
+    },
+    /// The same, and no node was heard that has what is missing.
+    #[error("the log begins at {first}, and no other node is there that has what came before")]
+    NoPeer {
+        /// Where the log begins.
+        first: u64,
+    },
 }
 
 /// What a node has in its data directory.
@@ -148,7 +176,6 @@ pub async fn join(settings: &ClusterSettings, data: Data) -> Result<Member, Join
         settings.insecure_durability,
     );
     let (cluster, place) = match data {
-        Data::Own => return Err(JoinError::OwnData),
         Data::Of(ours, place) => {
             // Whatever cannot be found out now is found out later.
             let found = tokio::time::timeout(ANSWER_WAIT, context.get_stream(&subjects.stream));
@@ -159,11 +186,18 @@ pub async fn join(settings: &ClusterSettings, data: Data) -> Result<Member, Join
                     return Err(JoinError::Mismatch { ours, found });
                 }
                 check_secret(stream.cached_info(), settings)?;
+                match check_reach(&client, settings, &subjects, stream.cached_info(), place).await {
+                    // It routes from what it has, and takes a snapshot when another node is there.
+                    Ok(()) | Err(JoinError::NoPeer { .. }) => {}
+                    Err(error) => return Err(error),
+                }
             }
             (ours, place)
         }
-        Data::None => {
-            let info = find_or_found(&context, settings, &subjects).await?;
+        Data::None | Data::Own => {
+            // Data that the log does not have come before it: so no node takes the log for all there is.
+            let before = u64::from(data == Data::Own);
+            let (info, is_new) = find_or_found(&context, settings, &subjects, before + 1).await?;
             durability.read_stream(&info, &client.server_info(), &subjects.all);
             durability.read_servers(durability::look_at(durability.addresses()).await);
             if durability.forbids_writes() {
@@ -172,8 +206,16 @@ pub async fn join(settings: &ClusterSettings, data: Data) -> Result<Member, Join
             let cluster = cluster_of(&info)
                 .ok_or_else(|| JoinError::ForeignStream(subjects.stream.clone()))?;
             check_secret(&info, settings)?;
+            if data == Data::Own && !is_new {
+                return Err(JoinError::OwnData);
+            }
             let chain = Chain::start(cluster);
-            (cluster, Place { sequence: 0, chain })
+            let place = Place {
+                sequence: before,
+                chain,
+            };
+            check_reach(&client, settings, &subjects, &info, place).await?;
+            (cluster, place)
         }
     };
     let stream = context.get_stream_no_info(&subjects.stream).await;
@@ -190,6 +232,8 @@ pub async fn join(settings: &ClusterSettings, data: Data) -> Result<Member, Join
             url: settings.advertise.clone(),
             write_wait: settings.write_wait,
             max_payload: MOST_PAYLOAD,
+            retain: settings.retain,
+            retain_bytes: settings.retain_bytes,
         },
         place,
         Duration::ZERO,
@@ -223,7 +267,57 @@ pub async fn join(settings: &ClusterSettings, data: Data) -> Result<Member, Join
         link: JetStreamLink { queue, asks },
         handle: ClusterHandle { latest: told },
         cluster,
+        place,
     })
+}
+
+/// Whether the log has what follows this place.
+async fn check_reach(
+    client: &Client,
+    settings: &ClusterSettings,
+    subjects: &Subjects,
+    info: &Info,
+    place: Place,
+) -> Result<(), JoinError> {
+    let first = info.state.first_sequence;
+    if first <= place.sequence + 1 {
+        return Ok(());
+    }
+    let failure = |error: async_nats::SubscribeError| JoinError::Connection(error.to_string());
+    let mut heard = client
+        .subscribe(subjects.presence.clone())
+        .await
+        .map_err(failure)?;
+    let mut peers: Vec<Peer> = Vec::new();
+    let begun = Instant::now();
+    loop {
+        // All nodes say something once a second.
+        let wait = if peers.is_empty() {
+            FIND_WAIT
+        } else {
+            HEARD_WAIT
+        };
+        let wait = wait.saturating_sub(begun.elapsed());
+        let Ok(Some(message)) = tokio::time::timeout(wait, heard.next()).await else {
+            break;
+        };
+        if let Some(presence) = presence::read(&message.payload)
+            && presence.is_current
+            && presence.applied + 1 >= first
+            && presence.node != settings.node
+            && peers.iter().all(|peer| peer.node != presence.node)
+        {
+            peers.push(Peer {
+                node: presence.node,
+                url: presence.url,
+            });
+        }
+    }
+    if peers.is_empty() {
+        Err(JoinError::NoPeer { first })
+    } else {
+        Err(JoinError::Behind { first, peers })
+    }
 }
 
 /// Connects, now or later: connections are made again and again.
@@ -268,21 +362,24 @@ async fn connect(
     connected.map_err(|error| failure(&error))
 }
 
-/// The stream of the cluster; makes it if there is none.
+/// The stream of the cluster, and whether it was made now, because there was none: then it begins at `first`.
 async fn find_or_found(
     context: &Context,
     settings: &ClusterSettings,
     subjects: &Subjects,
-) -> Result<Info, JoinError> {
+    first: u64,
+) -> Result<(Info, bool), JoinError> {
+    let cluster = Uuid::new_v4();
     let config = Config {
         name: subjects.stream.clone(),
         subjects: vec![subjects.all.clone()],
-        max_bytes: i64::try_from(settings.retain_bytes).unwrap_or(i64::MAX),
+        max_bytes: i64::try_from(settings.retain_bytes + RESERVE).unwrap_or(i64::MAX),
         discard: DiscardPolicy::New,
         storage: StorageType::File,
         num_replicas: settings.replicas,
+        first_sequence: (first > 1).then_some(first),
         metadata: [
-            (CLUSTER_ID.to_owned(), Uuid::new_v4().to_string()),
+            (CLUSTER_ID.to_owned(), cluster.to_string()),
             (FINGERPRINT.to_owned(), fingerprint(settings)),
         ]
         .into(),
@@ -291,13 +388,17 @@ async fn find_or_found(
     let begun = Instant::now();
     loop {
         let error = match context.get_stream(&subjects.stream).await {
-            Ok(stream) => return Ok(stream.cached_info().clone()),
+            Ok(stream) => {
+                let info = stream.cached_info().clone();
+                let is_new = cluster_of(&info) == Some(cluster);
+                return Ok((info, is_new));
+            }
             Err(error) => match error.kind() {
                 GetStreamErrorKind::JetStream(code)
                     if code.error_code() == ErrorCode::STREAM_NOT_FOUND =>
                 {
                     match context.create_stream(config.clone()).await {
-                        Ok(stream) => return Ok(stream.cached_info().clone()),
+                        Ok(stream) => return Ok((stream.cached_info().clone(), true)),
                         // Another node may have made it just now.
                         Err(error) => error.to_string(),
                     }
@@ -370,11 +471,12 @@ impl std::fmt::Debug for JetStreamLink {
 }
 
 impl Link for JetStreamLink {
-    fn append(&mut self, position: u64, facts: Vec<u8>) -> (AppendId, Answer) {
+    fn append(&mut self, position: u64, facts: Vec<u8>, only_removes: bool) -> (AppendId, Answer) {
         let (reply, answer) = std::sync::mpsc::channel();
         let ask = Ask::Append {
             position,
             facts,
+            only_removes,
             reply,
         };
         let _ended = self.asks.send(ask);
@@ -441,6 +543,9 @@ const PING_EVERY: Duration = Duration::from_secs(2);
 
 /// How long a new node looks for the stream.
 const FIND_WAIT: Duration = Duration::from_secs(20);
+
+/// How long all nodes are listened to.
+const HEARD_WAIT: Duration = Duration::from_millis(1_500);
 
 /// How often it does.
 const FIND_AGAIN: Duration = Duration::from_millis(500);

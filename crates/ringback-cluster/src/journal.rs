@@ -149,6 +149,9 @@ impl<S: Journal, L: Link> ClusterJournal<S, L> {
 
     /// Reads the facts of an entry that concern all nodes.
     fn read(&self, applied: &Applied) -> Result<Vec<Change>, JournalError> {
+        if applied.facts.is_empty() {
+            return Ok(Vec::new());
+        }
         let mut facts = (self.codec.read)(&applied.facts).map_err(|what| {
             JournalError::Damaged(format!("entry {}: {what}", applied.place.sequence))
         })?;
@@ -187,7 +190,8 @@ impl<S: Journal, L: Link> Journal for ClusterJournal<S, L> {
             return Err(AppendError::Unreachable);
         }
         let bytes = self.write(facts)?;
-        let (id, answer) = self.link.append(expected.0, bytes);
+        let only_removes = facts.iter().all(only_removes);
+        let (id, answer) = self.link.append(expected.0, bytes, only_removes);
         match answer {
             Answer::Committed(sequence) => {
                 self.own = Some((id, std::mem::take(facts)));
@@ -225,6 +229,11 @@ impl<S: Journal, L: Link> Journal for ClusterJournal<S, L> {
     fn archive(&self) -> Arc<dyn Archive> {
         self.store.archive()
     }
+}
+
+/// Whether a fact is needed to forget a contact.
+const fn only_removes(fact: &Change) -> bool {
+    matches!(fact, Change::ContactForgotten(..) | Change::Audited(_))
 }
 
 /// About how many bytes of entries go into the store at once.

@@ -8,6 +8,7 @@ mod jetstream;
 mod journal;
 mod link;
 pub mod replica;
+pub mod snapshot;
 mod wire;
 
 #[cfg(test)]
@@ -17,7 +18,7 @@ mod tests;
 
 pub use jetstream::{
     Access, ClusterHandle, ClusterSettings, ClusterStatus, Condition, Data, JetStreamLink,
-    JoinError, Member, NodeStatus, StreamStatus, join,
+    JoinError, Member, NodeStatus, Peer, StreamStatus, join,
 };
 pub use journal::{ClusterJournal, Codec};
 pub use link::Link;

@@ -6,8 +6,8 @@ use crate::replica::{Answer, Applied};
 /// Runs a replica against a stream.
 pub trait Link: Send + 'static {
     /// Appends facts that were checked on the state at `position`, and waits for the answer. What was appended by
-    /// then is given out by [`Self::next`].
-    fn append(&mut self, position: u64, facts: Vec<u8>) -> (AppendId, Answer);
+    /// then is given out by [`Self::next`]. Facts that only remove may use the reserve of the log.
+    fn append(&mut self, position: u64, facts: Vec<u8>, only_removes: bool) -> (AppendId, Answer);
 
     /// The next facts of the log, if there are any. Never waits.
     fn next(&mut self) -> Option<Applied>;

@@ -16,18 +16,20 @@
 mod append;
 mod nodes;
 mod reader;
+mod trim;
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use crate::wire::HEADER_LENGTH;
+use crate::wire::{HEADER_LENGTH, Kind, Message};
 use crate::{AppendId, MessageError, Place};
 
 pub use nodes::{Lost, Neighbor, Presence};
 
-use append::{Append, Wait};
+use append::{Append, MESSAGE_BYTES, Wait};
 use nodes::{LET_FIRST, Nodes};
 use reader::{Broken, Next, Reader, Taken};
+use trim::{Limits, Step, Trim};
 
 /// What a replica is told once.
 #[derive(Clone, Debug)]
@@ -46,6 +48,10 @@ pub struct Settings {
     pub write_wait: Duration,
     /// The longest message that the servers accept, in bytes.
     pub max_payload: usize,
+    /// How long the log keeps its messages.
+    pub retain: Duration,
+    /// How large the log grows, in bytes. What only removes may go a little beyond: see [`RESERVE`].
+    pub retain_bytes: u64,
 }
 
 /// Something that happened.
@@ -80,6 +86,8 @@ pub enum Input {
     },
     /// The leader of the stream was asked for its state.
     Inspected(StreamState),
+    /// [`Output::FindOlder`] is answered: the last message that is older; 0 if none is.
+    Older(u64),
     /// Another node says something of itself.
     Heard(Presence),
     /// It is time for what [`Output::Timeout`] has named.
@@ -107,6 +115,8 @@ pub struct StreamState {
     pub first: u64,
     /// The last sequence.
     pub last: u64,
+    /// Its size in bytes.
+    pub bytes: u64,
 }
 
 /// What whoever runs a replica does next.
@@ -125,6 +135,10 @@ pub enum Output {
     Read(u64),
     /// Ask the leader of the stream for its state: [`Input::Inspected`]. Without an answer nothing is to be said.
     Inspect,
+    /// Find the last message that is older than this: [`Input::Older`]. Without an answer nothing is to be said.
+    FindOlder(Duration),
+    /// Have the stream drop all messages before this one.
+    Purge(u64),
     /// Have messages delivered from this sequence on, included, and nothing else any more.
     Follow(u64),
     /// Apply facts. They are in the log for good.
@@ -238,6 +252,10 @@ pub struct Replica {
     gap: Option<Gap>,
     /// Looks at the stream.
     watch: Watch,
+    /// What is known of the beginning of the log.
+    trim: Trim,
+    /// About how many bytes the log has.
+    bytes: u64,
     /// When the node says something of itself next.
     announce_at: Duration,
     /// The other nodes.
@@ -297,6 +315,8 @@ impl Replica {
             next_attempt: 1,
             gap: None,
             watch: Watch::default(),
+            trim: Trim::default(),
+            bytes: 0,
             announce_at: now,
             nodes: Nodes::default(),
             fault: None,
@@ -353,6 +373,7 @@ impl Replica {
             version: self.settings.version.clone(),
             url: self.settings.url.clone(),
             place: self.place(),
+            applied: self.position,
             is_current: self.is_current(),
             lost: self.lost,
         }
@@ -380,7 +401,15 @@ impl Replica {
 
     /// Appends facts that were checked on the state at `position`. One append at a time: the next one may come once
     /// this one was answered by [`Output::Answer`].
-    pub fn append(&mut self, now: Duration, position: u64, facts: &[u8]) -> AppendId {
+    ///
+    /// An append that only removes may use the reserve of the log.
+    pub fn append(
+        &mut self,
+        now: Duration,
+        position: u64,
+        facts: &[u8],
+        only_removes: bool,
+    ) -> AppendId {
         let id = AppendId {
             instance: self.settings.instance,
             number: self.next_append,
@@ -401,8 +430,14 @@ impl Replica {
             };
             let deadline = now + self.settings.write_wait.min(most);
             let tail = self.place();
-            self.append = Some(Append::new(id, facts, part_bytes, tail, now, deadline));
-            self.push_append(now);
+            let append = Append::new(id, facts, part_bytes, tail, now, deadline);
+            let reserve = if only_removes { RESERVE } else { 0 };
+            if self.bytes + append.bytes() > self.settings.retain_bytes + reserve {
+                self.answer(id, Answer::Full);
+            } else {
+                self.append = Some(append);
+                self.push_append(now);
+            }
         }
         id
     }
@@ -446,6 +481,7 @@ impl Replica {
             Input::Published { attempt, result } => self.published(now, attempt, result),
             Input::Found { sequence, message } => self.found(now, sequence, message),
             Input::Inspected(state) => self.inspected(now, state),
+            Input::Older(sequence) => self.trim.aged(sequence),
             Input::Heard(presence) => self.heard(now, presence),
             Input::Time => {}
         }
@@ -473,6 +509,9 @@ impl Replica {
         }
         if self.may_ask() {
             next = next.min(self.watch.at);
+            if self.is_current() {
+                next = next.min(self.trim.next_look());
+            }
             if let Some(gap) = self.gap {
                 next = next.min(gap.read_at);
             }
@@ -519,7 +558,10 @@ impl Replica {
         match self.reader.take(sequence, message) {
             Ok(Taken::Before) => {}
             Ok(Taken::Ahead) => self.miss(now),
-            Ok(Taken::Next(next)) => self.advance(now, next),
+            Ok(Taken::Next(next)) => {
+                self.bytes += message.len() as u64 + MESSAGE_BYTES;
+                self.advance(now, next);
+            }
             Err(Broken::Rewritten(sequence)) => self.stop(Fault::Rewritten(sequence)),
             Err(Broken::Unreadable(sequence, error)) => {
                 self.stop(Fault::Unreadable(sequence, error));
@@ -534,6 +576,9 @@ impl Replica {
         self.is_in_vain = false;
         self.read_at = now;
         let is_without_effect = next.facts.is_none();
+        if let Some(floor) = next.floor {
+            self.trim.marked(floor);
+        }
         if let Some(facts) = next.facts {
             self.nodes.has_written(append.instance, place.sequence);
             self.position = place.sequence;
@@ -726,7 +771,16 @@ impl Replica {
     /// Takes the state of the stream.
     fn inspected(&mut self, now: Duration, state: StreamState) {
         let read = self.place().sequence;
+        if let Some(append) = &mut self.append
+            && append.is_read
+            && state.first > append.sequence()
+        {
+            // It was kept for as long as the log keeps anything.
+            append.is_kept = true;
+            self.push_append(now);
+        }
         self.watch.state = Some(state);
+        self.bytes = state.bytes;
         self.known_end = self.known_end.max(state.last);
         self.watch.heard_at = Some(now);
         self.target.get_or_insert(state.last);
@@ -817,6 +871,9 @@ impl Replica {
         self.push_append(now);
         self.answer_lost(now);
         if self.may_ask() {
+            if self.is_current() {
+                self.trim(now);
+            }
             if now >= self.watch.at {
                 self.outputs.push_back(Output::Inspect);
                 self.watch.at = now + LOOK_AGAIN;
@@ -831,6 +888,61 @@ impl Replica {
         if now >= self.announce_at {
             self.announce_at = now + ANNOUNCE_EVERY;
             self.outputs.push_back(Output::Announce(self.presence()));
+        }
+    }
+
+    /// Does this node's part of trimming the log.
+    fn trim(&mut self, now: Duration) {
+        let Some(state) = self.watch.state else {
+            return;
+        };
+        if self.trim.looks(now, self.settings.retain) {
+            self.outputs
+                .push_back(Output::FindOlder(self.settings.retain));
+        }
+        // The append under way would lose to the marker.
+        if self.append.is_some() {
+            return;
+        }
+        let node = &self.settings.node;
+        let place = self.place();
+        let current = self.nodes.iter().filter(|other| other.is_current(now));
+        let current: Vec<_> = current.map(|other| &other.presence).collect();
+        let applied = current.iter().map(|other| other.applied);
+        let before = current.iter().filter(|other| other.node < *node);
+        let limits = Limits {
+            first: state.first,
+            slowest: applied.fold(self.position, u64::min),
+            is_large: self.bytes > self.settings.retain_bytes / 5 * 4,
+            rank: u32::try_from(before.count()).unwrap_or(u32::MAX),
+        };
+        match self.trim.step(now, limits) {
+            Some(Step::Mark(floor)) => {
+                let attempt = self.next_attempt;
+                self.next_attempt += 1;
+                let message = Message {
+                    kind: Kind::Trim,
+                    after: place,
+                    append: AppendId {
+                        instance: self.settings.instance,
+                        number: 0,
+                    },
+                    part: 0,
+                    parts: 1,
+                    body: &floor.to_le_bytes(),
+                };
+                // If it is not taken, another one is published later.
+                self.outputs.push_back(Output::Publish {
+                    attempt,
+                    after: place.sequence,
+                    message: message.write(),
+                });
+            }
+            Some(Step::Purge(floor)) => {
+                self.outputs.push_back(Output::Purge(floor));
+                self.watch.at = now + LOOK_AGAIN;
+            }
+            None => {}
         }
     }
 
@@ -900,6 +1012,9 @@ impl Replica {
     }
 }
 
+/// By how many bytes the log may grow beyond its greatest size by what only removes, and by markers.
+pub const RESERVE: u64 = 1 << 20;
+
 /// How long an append waits after one that has waited in vain.
 const WAIT_IN_VAIN: Duration = Duration::from_secs(1);
 
@@ -941,6 +1056,8 @@ mod tests {
             url: String::new(),
             write_wait: Duration::from_secs(10),
             max_payload: 1_000,
+            retain: Duration::from_secs(1_000),
+            retain_bytes: 1 << 20,
         };
         let place = Place {
             sequence: 0,
@@ -948,7 +1065,11 @@ mod tests {
         };
         let mut replica = Replica::new(settings, place, Duration::ZERO);
         replica.handle(Duration::ZERO, Input::Connected);
-        let empty = StreamState { first: 1, last: 0 };
+        let empty = StreamState {
+            first: 1,
+            last: 0,
+            bytes: 0,
+        };
         replica.handle(Duration::ZERO, Input::Inspected(empty));
         assert!(replica.is_current());
         drain(&mut replica);
@@ -961,7 +1082,7 @@ mod tests {
         loop {
             match replica.poll_output() {
                 Output::Timeout(_) => return outputs,
-                Output::Announce(_) | Output::Inspect => {}
+                Output::Announce(_) | Output::Inspect | Output::FindOlder(_) => {}
                 output => outputs.push(output),
             }
         }
@@ -982,7 +1103,7 @@ mod tests {
     /// Appends, and has the log take it.
     fn commit(replica: &mut Replica, now: Duration) {
         let position = replica.position();
-        replica.append(now, position, b"facts");
+        replica.append(now, position, b"facts", false);
         let (attempt, message) = published(&drain(replica));
         let sequence = replica.place().sequence + 1;
         let result = Ok(sequence);
@@ -1012,14 +1133,14 @@ mod tests {
     fn facts_that_were_checked_on_an_older_state_are_a_conflict() {
         let mut replica = replica();
         commit(&mut replica, Duration::ZERO);
-        let id = replica.append(Duration::ZERO, 0, b"late");
+        let id = replica.append(Duration::ZERO, 0, b"late", false);
         assert_eq!(drain(&mut replica), [Output::Answer(id, Answer::Conflict)]);
     }
 
     #[test]
     fn a_full_log_is_said_at_once_and_nothing_is_in_doubt() {
         let mut replica = replica();
-        let id = replica.append(Duration::ZERO, 0, b"facts");
+        let id = replica.append(Duration::ZERO, 0, b"facts", false);
         let (attempt, _) = published(&drain(&mut replica));
         let result = Err(Refusal::Full);
         replica.handle(Duration::ZERO, Input::Published { attempt, result });
@@ -1027,11 +1148,28 @@ mod tests {
         assert!(!replica.is_unsettled());
     }
 
+    /// What forgets a contact is taken when nothing else is.
+    #[test]
+    fn a_log_that_is_full_takes_what_only_removes() {
+        let mut replica = replica();
+        let full = StreamState {
+            first: 1,
+            last: 0,
+            bytes: 1 << 20,
+        };
+        replica.handle(Duration::ZERO, Input::Inspected(full));
+        drain(&mut replica);
+        let id = replica.append(Duration::ZERO, 0, b"facts", false);
+        assert_eq!(drain(&mut replica), [Output::Answer(id, Answer::Full)]);
+        replica.append(Duration::ZERO, 0, b"facts", true);
+        published(&drain(&mut replica));
+    }
+
     #[test]
     fn what_was_never_sent_is_not_in_doubt() {
         let mut replica = replica();
         replica.handle(Duration::ZERO, Input::Disconnected);
-        let id = replica.append(Duration::ZERO, 0, b"facts");
+        let id = replica.append(Duration::ZERO, 0, b"facts", false);
         assert_eq!(drain(&mut replica), []);
         replica.handle(Duration::from_secs(10), Input::Time);
         assert_eq!(
@@ -1047,7 +1185,7 @@ mod tests {
         let seconds = Duration::from_secs;
         replica.handle(seconds(0), Input::Disconnected);
         for (begun, answered) in [(0, 10), (20, 21), (30, 31)] {
-            let id = replica.append(seconds(begun), 0, b"facts");
+            let id = replica.append(seconds(begun), 0, b"facts", false);
             replica.handle(seconds(answered) - Duration::from_millis(1), Input::Time);
             assert_eq!(drain(&mut replica), []);
             replica.handle(seconds(answered), Input::Time);
@@ -1060,7 +1198,7 @@ mod tests {
     fn an_unanswered_append_is_looked_up_and_then_fenced() {
         let mut replica = replica();
         let seconds = Duration::from_secs;
-        let id = replica.append(seconds(0), 0, b"facts");
+        let id = replica.append(seconds(0), 0, b"facts", false);
         published(&drain(&mut replica));
         replica.handle(seconds(2), Input::Time);
         assert_eq!(drain(&mut replica), [Output::Read(1)]);
@@ -1070,7 +1208,7 @@ mod tests {
             [Output::Answer(id, Answer::Unconfirmed), Output::Read(1)]
         );
         assert!(replica.is_unsettled());
-        let second = replica.append(seconds(11), 0, b"more");
+        let second = replica.append(seconds(11), 0, b"more", false);
         let refused = Output::Answer(second, Answer::Unavailable);
         assert!(drain(&mut replica).contains(&refused));
         let none = Input::Found {

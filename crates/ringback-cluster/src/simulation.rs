@@ -17,6 +17,7 @@ use ledger::Told;
 use world::{Faults, World};
 
 use crate::replica::Fault;
+use crate::wire::{Kind, Message};
 
 /// The seeds to run.
 fn seeds(usual: u64) -> Range<u64> {
@@ -45,9 +46,10 @@ fn faults(seed: u64) -> Faults {
     }
 }
 
-/// A run with faults, and then without.
+/// A run with faults, and then without. The log of some is trimmed.
 fn run(seed: u64) -> World {
     let mut world = World::new(seed, 2 + (seed % 3) as usize, faults(seed));
+    world.retain = Duration::from_secs([100_000, 30, 8][(seed / 2 % 3) as usize]);
     world.run(Duration::from_secs(120));
     world.heal();
     world.run(Duration::from_secs(40));
@@ -70,6 +72,33 @@ fn whatever_fails_the_log_is_what_clients_were_told() {
     }
     assert!(done > 1_000, "{done} commands were done");
     assert!(unknown < done / 10, "{unknown} of {done} are unknown");
+}
+
+/// What is older than the log keeps leaves it, whoever is away; who needed it takes the state of another node. When
+/// clients ask for nothing more, only markers are left: nothing of an erased contact stays.
+#[test]
+fn a_log_is_trimmed_and_nodes_that_miss_what_is_gone_become_current_again() {
+    let mut restored = 0;
+    with_seeds(60, |seed| {
+        let mut world = World::new(seed, 3, faults(seed));
+        world.retain = Duration::from_secs(4);
+        world.run(Duration::from_secs(120));
+        world.heal();
+        world.run(Duration::from_secs(20));
+        world.quiet();
+        world.run(Duration::from_secs(60));
+        world.assert_whole();
+        let first = world.stream.first() as usize;
+        let mut left = world.stream.messages().skip(first - 1);
+        assert!(left.all(|bytes| Message::read(bytes).unwrap().kind == Kind::Trim));
+    });
+    for seed in 0..10 {
+        let mut world = World::new(seed, 3, faults(seed));
+        world.retain = Duration::from_secs(4);
+        world.run(Duration::from_secs(120));
+        restored += world.restored;
+    }
+    assert!(restored > 0, "no node ever took the state of another");
 }
 
 #[test]

@@ -79,6 +79,8 @@ pub(crate) enum Kind {
     Facts = 1,
     /// Nothing: it takes a sequence, so that a message of which nobody knows whether it will come cannot take it.
     Fence = 2,
+    /// What comes before a sequence (8) is not needed any more, and is purged.
+    Trim = 3,
 }
 
 /// A message, read.
@@ -126,6 +128,12 @@ impl<'a> Message<'a> {
         to
     }
 
+    /// The floor, if this is a marker.
+    pub(crate) fn floor(&self) -> Option<u64> {
+        let floor = <[u8; 8]>::try_from(self.body).ok()?;
+        (self.kind == Kind::Trim).then(|| u64::from_le_bytes(floor))
+    }
+
     /// Reads the bytes of a message.
     pub(crate) fn read(bytes: &'a [u8]) -> Result<Self, MessageError> {
         let rest = bytes.strip_prefix(MAGIC).ok_or(MessageError::Foreign)?;
@@ -136,6 +144,7 @@ impl<'a> Message<'a> {
         let kind = match take(&mut rest)? {
             [1] => Kind::Facts,
             [2] => Kind::Fence,
+            [3] => Kind::Trim,
             _ => return Err(MessageError::Foreign),
         };
         let chain = Chain(take(&mut rest)?);

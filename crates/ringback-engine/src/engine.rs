@@ -554,6 +554,14 @@ impl Engine {
         self.shared.archive.write_backup(self.now(), to)
     }
 
+    /// The same with the place in the log that nodes share, for another node.
+    ///
+    /// # Errors
+    /// As [`Self::write_backup`].
+    pub fn write_snapshot(&self, to: &mut dyn std::io::Write) -> Result<(), BackupError> {
+        self.shared.archive.write_snapshot(self.now(), to)
+    }
+
     /// The condition of storage and index.
     #[must_use]
     pub fn health(&self) -> Health {

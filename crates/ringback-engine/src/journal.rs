@@ -235,6 +235,14 @@ pub trait Archive: Send + Sync + 'static {
         Err(BackupError::Unsupported)
     }
 
+    /// As [`Self::write_backup`], with the place in the log that nodes share: what is made from it goes on there.
+    ///
+    /// # Errors
+    /// As [`Self::write_backup`].
+    fn write_snapshot(&self, _at: Timestamp, _to: &mut dyn io::Write) -> Result<(), BackupError> {
+        Err(BackupError::Unsupported)
+    }
+
     /// The number of damaged positions known in storage, met by a read or found by a check.
     fn damaged_places(&self) -> u64 {
         0

@@ -13,7 +13,7 @@ use ringback_engine::{
 use ringback_routing::{AgentId, Assignment, E164, EnvironmentId, Timestamp, TokenHash};
 use uuid::Uuid;
 
-use crate::backup;
+use crate::backup::{self, Copy};
 use crate::batch::{read_batch, read_mark};
 use crate::interner::Interner;
 use crate::key;
@@ -184,7 +184,11 @@ impl Archive for Tables {
     }
 
     fn write_backup(&self, at: Timestamp, to: &mut dyn io::Write) -> Result<(), BackupError> {
-        backup::write(self, at, to)
+        backup::write(self, at, to, Copy::Backup)
+    }
+
+    fn write_snapshot(&self, at: Timestamp, to: &mut dyn io::Write) -> Result<(), BackupError> {
+        backup::write(self, at, to, Copy::Snapshot)
     }
 
     fn tidy(&self, routed_before: Timestamp) -> Result<(), JournalError> {

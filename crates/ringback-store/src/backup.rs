@@ -136,8 +136,22 @@ impl ReadBackupError {
     }
 }
 
-/// Writes a backup of the state now.
-pub(crate) fn write(tables: &Tables, at: Timestamp, to: &mut dyn Write) -> Result<(), BackupError> {
+/// What a stream is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Copy {
+    /// To be kept. What is made from it is no node of a cluster: two nodes would have one place.
+    Backup,
+    /// For another node, which goes on at the place of this one.
+    Snapshot,
+}
+
+/// Writes a copy of the state now.
+pub(crate) fn write(
+    tables: &Tables,
+    at: Timestamp,
+    to: &mut dyn Write,
+    copy: Copy,
+) -> Result<(), BackupError> {
     let snapshot = tables.snapshot()?;
     let mut to = Hashed::new(to);
     writeln!(to, "ringback-backup {VERSION}").map_err(BackupError::Write)?;
@@ -166,8 +180,8 @@ pub(crate) fn write(tables: &Tables, at: Timestamp, to: &mut dyn Write) -> Resul
     for item in snapshot.state {
         let (item_key, value) = item.map_err(|error| tables.state.located(error))?;
         match item_key.first().copied().unwrap_or_default() {
-            // A restored copy is no node of a cluster: two nodes would have one place.
-            0 | key::ERASED | key::PURGED | key::SWEPT | key::PLACE => continue,
+            0 | key::ERASED | key::PURGED | key::SWEPT => continue,
+            key::PLACE if copy == Copy::Backup => continue,
             key::AGENT => {
                 let agent = value.get(12..).and_then(directory::read::<Agent>);
                 let agent = agent.ok_or_else(|| tables.state.damaged())?;

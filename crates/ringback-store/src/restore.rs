@@ -72,7 +72,7 @@ impl Store {
         if !is_free(directory).map_err(failure)? {
             return Err(RestoreError::NotEmpty(directory.to_owned()));
         }
-        let restored = write(directory, reader, seen);
+        let restored = write(directory, reader, seen, &[RESTORED, "tables", "log"]);
         if restored.is_err() {
             // What cannot be removed now is removed by the next restore; a start refuses it.
             let _left = remove_folder(&directory.join(RESTORED));
@@ -83,18 +83,54 @@ impl Store {
         }
         restored
     }
+
+    /// Replaces what a directory has, if anything, by a snapshot. `seen` is called after each block of it. If it is
+    /// broken off, the directory may be unfit for a start until it is replaced again.
+    ///
+    /// # Errors
+    /// See [`RestoreError`]; never that the directory is not empty.
+    pub fn replace(
+        directory: impl AsRef<Path>,
+        from: impl Read,
+        seen: impl FnMut(&BackupProgress),
+    ) -> Result<BackupProgress, RestoreError> {
+        let directory = directory.as_ref();
+        let reader = BackupReader::open(from)?;
+        let _lock = Self::lock(directory)?;
+        write(directory, reader, seen, &[RESTORED])
+    }
+
+    /// Removes what a directory has.
+    ///
+    /// # Errors
+    /// It cannot be removed, or a process uses the directory.
+    pub fn discard(directory: impl AsRef<Path>) -> Result<(), OpenStoreError> {
+        let directory = directory.as_ref();
+        let failure =
+            |error| OpenStoreError::from_journal(directory.to_owned(), unavailable(error));
+        let _lock = Self::lock(directory)?;
+        // Without its format a directory with data is refused, so that comes last.
+        for name in ["tables", "log"] {
+            remove_folder(&directory.join(name)).map_err(failure)?;
+        }
+        match fs::remove_file(directory.join("FORMAT")) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failure(error)),
+            _ => Ok(()),
+        }
+    }
 }
 
-/// Writes the records of a backup into a folder, and moves them in.
+/// Writes the records of a backup into a folder, and moves them in. Some of what there is is removed before.
 fn write(
     directory: &Path,
     mut reader: BackupReader<'_>,
     mut seen: impl FnMut(&BackupProgress),
+    removed_first: &[&str],
 ) -> Result<BackupProgress, RestoreError> {
     let io_failure =
         |error: io::Error| OpenStoreError::from_journal(directory.to_owned(), unavailable(error));
     let failure = |error| OpenStoreError::from_journal(directory.to_owned(), error);
-    for left in [RESTORED, "tables", "log"] {
+    for left in removed_first {
         remove_folder(&directory.join(left)).map_err(io_failure)?;
     }
     let folder = directory.join(RESTORED);

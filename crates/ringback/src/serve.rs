@@ -6,6 +6,7 @@ mod huge_pages;
 mod process;
 mod program;
 mod ready;
+mod snapshot;
 mod sources;
 mod systemd;
 
@@ -20,14 +21,16 @@ use ringback_api::Reloaded;
 use ringback_cluster::JoinError;
 use ringback_engine::{Engine, EngineSettings, JournalError, OpenError, SystemClock, hash_secret};
 use ringback_sip_server::{BindError, SipListeners, SipServer};
-use ringback_store::{OpenStoreError, Store, StoreSettings};
+use ringback_store::{OpenStoreError, RestoreError, Store, StoreSettings};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
 
 use self::cluster::ClusterReport;
 use self::process::Process;
 use self::program::EngineProgram;
 use self::ready::Ready;
+use self::snapshot::Snapshots;
 use self::sources::{Reloads, Sources};
 use self::systemd::ServiceManager;
 use crate::config::{Config, ConfigError, SettingsArgs};
@@ -44,6 +47,9 @@ pub(crate) struct ServeArgs {
     /// Stop when standard input ends: the parent process is gone.
     #[arg(long, hide = true)]
     until_input_ends: bool,
+    /// Drop the data of this server for those of the cluster that it joins
+    #[arg(long)]
+    discard_local: bool,
 }
 
 /// Why the server did not start, or did not go on.
@@ -89,6 +95,12 @@ pub(crate) enum ServeError {
     /// The cluster cannot be taken part in; the message says why.
     #[error(transparent)]
     Cluster(#[from] JoinError),
+    /// The state of another node, which this one needs, could not be fetched.
+    #[error("no snapshot could be fetched from another node")]
+    Snapshot(#[source] io::Error),
+    /// The state of another node could not take the place of what there was; the next start tries again.
+    #[error("the snapshot of another node could not be taken in")]
+    TakeIn(#[from] RestoreError),
     /// The name of the node can neither be read nor made.
     #[error("the name of the node in {path} cannot be used")]
     NodeName {
@@ -123,6 +135,7 @@ impl ServeError {
                 | Self::Bind(_)
                 | Self::WeakToken { .. }
                 | Self::Cluster(_)
+                | Self::Snapshot(_)
                 | Self::Advertise
                 | Self::Store(OpenStoreError::NewerFormat { .. })
         )
@@ -146,7 +159,19 @@ pub(crate) fn run(args: &ServeArgs) -> Result<(), Failure> {
     let result = runtime.block_on(serve(args, config, files, &log));
     // What still runs belongs to nobody; everything acknowledged is durable.
     runtime.shutdown_background();
-    result.map_err(Failure::from)
+    match result? {
+        End::Stopped => Ok(()),
+        End::StartAgain => Err(ServeError::Process(process::start_again()).into()),
+    }
+}
+
+/// How serving has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// It was told to stop.
+    Stopped,
+    /// The state of another node is to be taken in: the process starts again.
+    StartAgain,
 }
 
 /// Allows as many open files, and so connections, as the system grants without asking; gives how many
@@ -189,7 +214,7 @@ async fn serve(
     config: Config,
     files: Option<u64>,
     log: &Log,
-) -> Result<(), ServeError> {
+) -> Result<End, ServeError> {
     let mut signals = Signals::listen(args.until_input_ends).map_err(ServeError::Process)?;
     // All that can fail because of the configuration comes first, so that a start that fails
     // leaves nothing behind; the token comes last.
@@ -197,6 +222,9 @@ async fn serve(
         .await
         .map_err(ServeError::Listen)?;
     let sip_listeners = SipListeners::bind(&config.sip)?;
+    if let Some(cluster) = &config.cluster {
+        snapshot::take_in(&config.data_dir, &cluster.secret)?;
+    }
     let mut store = Store::open(&config.data_dir, StoreSettings::default())?;
     let unusable = |source| ServeError::State {
         path: config.data_dir.clone(),
@@ -204,6 +232,7 @@ async fn serve(
     };
     let mut kept = EngineSettings::default();
     kept.audit_days = config.audit_days;
+    let mut fetching = None;
     let (engine, secret, cluster) = match &config.cluster {
         None => {
             cluster::leave(&mut store).map_err(|error| ServeError::data(&config, error))?;
@@ -214,13 +243,20 @@ async fn serve(
         Some(settings) => {
             let first = listeners.http.first();
             let address = first.and_then(|listener| listener.local_addr().ok());
-            let joining = cluster::join(&config, settings, address, store);
+            let joining = cluster::join(&config, settings, address, store, args.discard_local);
             let (journal, handle) = tokio::select! {
                 joined = joining => joined?,
-                () = signals.stop() => return Ok(()),
+                () = signals.stop() => return Ok(End::Stopped),
             };
             let engine = Engine::open_with(journal, SystemClock, kept).map_err(unusable)?;
-            let report = Arc::new(ClusterReport(handle));
+            let (secret, data_dir) = (settings.secret, config.data_dir.clone());
+            let snapshots = Snapshots::new(&data_dir, engine.clone(), secret);
+            fetching = Some(tokio::spawn(cluster::fetch_when_needed(
+                handle.clone(),
+                secret,
+                data_dir,
+            )));
+            let report = Arc::new(ClusterReport::new(handle, snapshots));
             (engine, cluster::shared_secret(settings), Some(report))
         }
     };
@@ -288,9 +324,10 @@ async fn serve(
     systemd.ready();
     tracing::info!(data_dir = %config.data_dir.display(), listening = %ready, "ready");
 
-    loop {
+    let end = loop {
         let told = tokio::select! {
             told = signals.next() => told,
+            () = ended(&mut fetching) => Told::StartAgain,
             Some(request) = reloads.recv() => Told::Reload(Some(request)),
             () = systemd.time_to_say_so() => Told::Alive,
             ended = &mut sip_running => {
@@ -335,10 +372,14 @@ async fn serve(
             Told::Alive => systemd.alive(),
             Told::Stop(why) => {
                 tracing::info!(why, "draining");
-                break;
+                break End::Stopped;
+            }
+            Told::StartAgain => {
+                tracing::warn!("starting again with the state of another node");
+                break End::StartAgain;
             }
         }
-    }
+    };
     systemd.stopping();
     sip.drain();
     drain.send_replace(true);
@@ -359,7 +400,17 @@ async fn serve(
         tracing::warn!("not everything ended in time; what was acknowledged is durable");
     }
     tracing::info!("stopped");
-    Ok(())
+    Ok(end)
+}
+
+/// Waits until a task has ended; for ever if there is none.
+async fn ended(task: &mut Option<JoinHandle<()>>) {
+    match task {
+        Some(task) => {
+            let _panicked = task.await;
+        }
+        None => std::future::pending().await,
+    }
 }
 
 /// Waits until proxies have seen that the server drains, and forwarded calls have ended.
@@ -454,6 +505,8 @@ enum Told {
     Alive,
     /// Stop; why.
     Stop(&'static str),
+    /// Start again: the state of another node is to be taken in.
+    StartAgain,
 }
 
 /// Everything by which the server is told something.

@@ -27,7 +27,7 @@ pub(crate) async fn backup(
     };
     api.engine().submit(note).await?;
     let engine = api.engine().clone();
-    streamed::answer(&api, &open, "application/octet-stream", move |to| {
+    streamed::answer(&api, open.stream()?, "application/octet-stream", move |to| {
         let began = engine.now();
         tracing::info!("a backup has begun");
         match engine.write_backup(to) {

@@ -93,7 +93,7 @@ pub(crate) async fn export(
         Format::Csv => "text/csv; charset=utf-8",
     };
     let engine = api.engine().clone();
-    streamed::answer(&api, &open, content_type, move |to| {
+    streamed::answer(&api, open.stream()?, content_type, move |to| {
         let lines = Lines {
             to,
             format,

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use axum::http::Request;
-use ringback_admin::ClusterSource;
+use ringback_admin::{ClusterSource, Snapshot};
 use ringback_api::{Cluster, ClusterHealth, ClusterNode, ClusterStream, Durability, NodeState};
 use ringback_routing::Timestamp;
 
@@ -289,11 +289,16 @@ impl ClusterSource for UnreachableCluster {
         let problem = "the log of the cluster cannot be reached: writes wait".to_owned();
         (ClusterHealth::Unreachable, vec![problem])
     }
+
+    fn snapshot(&self, _asked: &str) -> Option<Snapshot> {
+        None
+    }
 }
 
 /// Operations whose answers are no golden text, or need the whole program; other tests are about them.
-const ELSEWHERE: [&str; 13] = [
+const ELSEWHERE: [&str; 14] = [
     "backup",
+    "fetchSnapshot",
     "chooseEnvironment",
     "description",
     "docs",

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use async_nats::jetstream::consumer::{DeliverPolicy, pull};
 use async_nats::jetstream::context::GetStreamErrorKind;
@@ -30,6 +30,8 @@ pub(super) enum Ask {
         position: u64,
         /// The facts.
         facts: Vec<u8>,
+        /// Whether they only remove.
+        only_removes: bool,
         /// Where the answer goes.
         reply: std::sync::mpsc::Sender<(AppendId, Answer)>,
     },
@@ -195,6 +197,7 @@ impl Driver {
             Ask::Append {
                 position,
                 facts,
+                only_removes,
                 reply,
             } => {
                 let now = self.epoch.elapsed();
@@ -206,7 +209,7 @@ impl Driver {
                     let _gone = reply.send((refused, Answer::Unavailable));
                     return;
                 }
-                let id = self.replica.append(now, position, &facts);
+                let id = self.replica.append(now, position, &facts, only_removes);
                 self.waiting = Some((id, reply));
             }
         }
@@ -224,6 +227,7 @@ impl Driver {
                     StreamState {
                         first: info.state.first_sequence.max(1),
                         last: info.state.last_sequence,
+                        bytes: info.state.bytes,
                     }
                 } else {
                     // The one that this node has read is gone.
@@ -271,6 +275,8 @@ impl Driver {
                 } => self.publish(attempt, after, message),
                 Output::Read(sequence) => self.read(sequence),
                 Output::Inspect => self.inspect(),
+                Output::FindOlder(age) => self.find_older(age),
+                Output::Purge(floor) => self.purge(floor),
                 Output::Follow(sequence) => self.follow(sequence),
                 Output::Apply(applied) => self.queue.push(applied),
                 Output::Answer(id, answer) => {
@@ -339,6 +345,44 @@ impl Driver {
                 },
             };
             Some(Event::Input(Input::Found { sequence, message }))
+        });
+    }
+
+    /// Finds the last message that is older than this, by the times that the stream gave its messages.
+    fn find_older(&self, age: Duration) {
+        let Some(state) = self.replica.stream() else {
+            return;
+        };
+        let stream = self.stream.clone();
+        self.spawn(async move {
+            let now = SystemTime::now().duration_since(UNIX_EPOCH).ok()?;
+            let before = i128::try_from(now.saturating_sub(age).as_nanos()).ok()?;
+            // Of the messages from `low` on it is not known, those from `high` on are younger.
+            let (mut low, mut high) = (state.first, state.last + 1);
+            while low < high {
+                let middle = low + (high - low) / 2;
+                match stream.get_raw_message(middle).await {
+                    Ok(message) if message.time.unix_timestamp_nanos() < before => low = middle + 1,
+                    Ok(_) => high = middle,
+                    // Purged meanwhile, or nobody answers: another look will come.
+                    Err(_) => return None,
+                }
+            }
+            Some(Event::Input(Input::Older(low - 1)))
+        });
+    }
+
+    /// Has the stream drop what comes before this sequence.
+    fn purge(&self, floor: u64) {
+        let stream = self.stream.clone();
+        self.spawn(async move {
+            match stream.purge().sequence(floor).await {
+                Ok(purged) => {
+                    tracing::info!(floor, messages = purged.purged, "the log was trimmed");
+                }
+                Err(error) => tracing::warn!(%error, floor, "the log could not be trimmed"),
+            }
+            None
         });
     }
 
@@ -497,7 +541,11 @@ fn last_sequence(description: &str) -> Option<u64> {
 }
 
 /// The state of a stream that does not exist.
-const NO_STREAM: StreamState = StreamState { first: 1, last: 0 };
+const NO_STREAM: StreamState = StreamState {
+    first: 1,
+    last: 0,
+    bytes: 0,
+};
 
 /// How many facts wait for the journal before the stream is read on.
 const READY_LIMIT: usize = 1_024;

@@ -76,6 +76,12 @@ impl Append {
         }
     }
 
+    /// How many bytes it has.
+    pub(super) fn bytes(&self) -> u64 {
+        let bodies = self.bodies.iter();
+        bodies.map(|body| body.len() as u64 + MESSAGE_BYTES).sum()
+    }
+
     /// The sequence that decides.
     pub(super) const fn sequence(&self) -> u64 {
         self.at.sequence + 1
@@ -124,7 +130,7 @@ impl Append {
             parts: u16::try_from(self.bodies.len()).unwrap_or(u16::MAX),
             body: match kind {
                 Kind::Facts => body.map_or(&[], Vec::as_slice),
-                Kind::Fence => &[],
+                Kind::Fence | Kind::Trim => &[],
             },
         }
         .write()
@@ -154,3 +160,6 @@ impl Append {
         self.open.clear();
     }
 }
+
+/// About how many bytes a message takes on a server besides its facts.
+pub(super) const MESSAGE_BYTES: u64 = 128;

@@ -20,6 +20,8 @@ pub struct Presence {
     pub url: String,
     /// How far it has read the log.
     pub place: Place,
+    /// The last entry of the log that it has applied: messages behind it may be parts of an entry.
+    pub applied: u64,
     /// Whether it has read all that there was when it started, and nothing is wrong.
     pub is_current: bool,
     /// The races that it has lost since its last append that was committed; none if it does not try again.
@@ -52,6 +54,11 @@ pub struct Neighbor {
 }
 
 impl Neighbor {
+    /// Whether it takes part now, and has read all that there was when it started.
+    pub(super) fn is_current(&self, now: Duration) -> bool {
+        self.presence.is_current && !self.is_gone(now)
+    }
+
     /// Whether it has been silent for so long that it is not counted on.
     #[must_use]
     pub fn is_gone(&self, now: Duration) -> bool {

@@ -45,8 +45,10 @@ pub(super) enum Taken {
 pub(super) struct Next {
     /// Which append it belongs to.
     pub(super) append: AppendId,
-    /// Which part it is; `None`: it is a fence.
+    /// Which part it is; `None`: it has no facts.
     pub(super) part: Option<u16>,
+    /// The floor of the log, if it is a marker.
+    pub(super) floor: Option<u64>,
     /// The facts that take effect with it.
     pub(super) facts: Option<Vec<u8>>,
 }
@@ -117,6 +119,7 @@ impl Reader {
         Ok(Taken::Next(Next {
             append: message.append,
             part: (message.kind == Kind::Facts).then_some(message.part),
+            floor: message.floor(),
             facts: self.assemble(&message),
         }))
     }
@@ -125,8 +128,11 @@ impl Reader {
     /// interrupts never take effect.
     fn assemble(&mut self, message: &Message<'_>) -> Option<Vec<u8>> {
         let partial = self.partial.take();
-        if message.kind != Kind::Facts {
-            return None;
+        match message.kind {
+            Kind::Facts => {}
+            Kind::Fence => return None,
+            // An entry of its own, so that a node keeps that it has read it: the marker may be all that is left.
+            Kind::Trim => return Some(Vec::new()),
         }
         let mut body = match partial {
             _ if message.part == 0 => Vec::new(),

@@ -92,7 +92,7 @@ fn facts_of<'m>(messages: impl Iterator<Item = &'m [u8]>) -> Vec<Fact> {
     let mut facts = Vec::new();
     for (index, last) in messages.iter().enumerate() {
         let parts = usize::from(last.parts);
-        if last.kind == Kind::Fence || usize::from(last.part) + 1 != parts || index + 1 < parts {
+        if last.kind != Kind::Facts || usize::from(last.part) + 1 != parts || index + 1 < parts {
             continue;
         }
         let run = &messages[index + 1 - parts..=index];

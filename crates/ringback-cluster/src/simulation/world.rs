@@ -48,6 +48,10 @@ pub(super) struct World {
     pub(super) distance: Vec<u64>,
     /// Whether clients of every node ask for something as soon as there is room.
     pub(super) is_eager: bool,
+    /// How long the log keeps its messages.
+    pub(super) retain: Duration,
+    /// How often a node took the state of another.
+    pub(super) restored: u32,
     /// What became of the appends of each node.
     pub(super) turns: Vec<Turns>,
     /// A hash of everything that happened.
@@ -139,6 +143,10 @@ type Commands = Vec<Command>;
 
 /// Something that is to happen.
 enum Event {
+    /// The stream is told to drop what is before a message.
+    Purge(u64),
+    /// A node that cannot read on takes the state of another.
+    Restore(usize, u32),
     /// A message reaches the stream.
     Land(Address, u64, u64, Vec<u8>),
     /// Something reaches a node.
@@ -185,6 +193,8 @@ impl World {
             one_log: true,
             distance: vec![0; nodes],
             is_eager: false,
+            retain: Duration::from_secs(100_000),
+            restored: 0,
             turns: vec![Turns::default(); nodes],
             trace: DefaultHasher::new(),
         };
@@ -343,6 +353,12 @@ impl World {
                     self.tell(address.0, input);
                 }
             }
+            Event::Purge(floor) => {
+                if self.stream.has_leader {
+                    self.stream.purge(floor);
+                }
+            }
+            Event::Restore(node, life) => self.restore(node, life),
             Event::Wake(node, life) => {
                 let now = self.now;
                 let is_due = self.nodes[node].life == life
@@ -389,6 +405,8 @@ impl World {
             url: String::new(),
             write_wait: Duration::from_secs(10),
             max_payload: crate::wire::HEADER_LENGTH + 7 * 4 + 3,
+            retain: self.retain,
+            retain_bytes: u64::MAX / 2,
         };
         node.running = Some(Running {
             replica: Replica::new(settings, node.disk.place, self.now),
@@ -405,6 +423,28 @@ impl World {
         self.after(Duration::ZERO, Event::Wake(index, life));
         let soon = self.chance.millis(1, 50);
         self.after(soon, Event::Reconnect(index, life));
+    }
+
+    /// A node that cannot read on takes the state of another that can, and starts again.
+    fn restore(&mut self, node: usize, life: u32) {
+        let first = self.stream.first();
+        let is_fit = |other: &&Node| {
+            let running = other.running.as_ref();
+            running.is_some_and(|one| {
+                one.replica.is_current() && one.applied.place.sequence + 1 >= first
+            })
+        };
+        let donor = self.nodes.iter().find(is_fit);
+        let donor = donor.and_then(|donor| Some(donor.running.as_ref()?.applied.clone()));
+        if self.nodes[node].life != life || self.nodes[node].running.is_none() {
+            return;
+        }
+        let Some(donor) = donor else {
+            return self.after(SNAPSHOT_TIME, Event::Restore(node, life));
+        };
+        self.restored += 1;
+        self.nodes[node].disk = donor;
+        self.restart(node);
     }
 
     /// Ends the connection of a node, which makes a new one after a while.
@@ -490,7 +530,7 @@ impl World {
             return self.work(node);
         }
         let position = running.applied.place.sequence;
-        let id = running.replica.append(now, position, &write(&facts));
+        let id = running.replica.append(now, position, &write(&facts), false);
         running.under_way = Some((id, accepted, races));
     }
 
@@ -581,6 +621,21 @@ impl World {
                         self.ledger.tell(command, told);
                     }
                 }
+                Output::FindOlder(age) => {
+                    if self.stream.has_leader {
+                        let older = self.stream.last_before(self.now.saturating_sub(age));
+                        self.answer(address, Input::Older(older));
+                    }
+                }
+                Output::Purge(floor) => {
+                    let delay = self.delay(node);
+                    if link != Link::Down && !self.is_lost() {
+                        self.after(delay, Event::Purge(floor));
+                    }
+                }
+                Output::Stopped(Fault::Trimmed { .. }) if self.one_log => {
+                    self.after(SNAPSHOT_TIME, Event::Restore(node, life));
+                }
                 Output::Stopped(fault) => {
                     assert!(!self.one_log, "node {node} stopped: {fault}");
                 }
@@ -608,7 +663,7 @@ impl World {
     /// A message reaches the stream.
     fn land(&mut self, address: Address, attempt: u64, after: u64, message: Vec<u8>) {
         let result = if self.stream.has_leader {
-            self.stream.publish(after, message)
+            self.stream.publish(self.now, after, message)
         } else if self.chance.one_in(2) {
             Err(Refusal::NoLeader)
         } else {
@@ -751,3 +806,6 @@ impl World {
         }
     }
 }
+
+/// How long it takes to get the state of another node.
+const SNAPSHOT_TIME: Duration = Duration::from_millis(300);

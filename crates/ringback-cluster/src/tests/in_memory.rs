@@ -74,6 +74,8 @@ impl DirectLink {
             url: String::new(),
             write_wait: Duration::from_secs(10),
             max_payload: 10_000,
+            retain: Duration::from_secs(1_000),
+            retain_bytes: u64::MAX / 2,
         };
         let place = place.map_or(start, |(_, place)| place);
         let replica = Replica::new(settings, place, Duration::ZERO);
@@ -125,7 +127,7 @@ impl DirectLink {
                     self.is_unsettled = false;
                     None
                 }
-                Output::Announce(_) => None,
+                Output::Announce(_) | Output::FindOlder(_) | Output::Purge(_) => None,
                 Output::Stopped(fault) => panic!("{fault}"),
             };
             if let Some(input) = input {
@@ -162,6 +164,7 @@ impl DirectLink {
         let state = StreamState {
             first: 1,
             last: stream.messages.len() as u64,
+            bytes: 0,
         };
         (stream.silent.is_none()).then_some(Input::Inspected(state))
     }
@@ -193,8 +196,9 @@ impl DirectLink {
 }
 
 impl Link for DirectLink {
-    fn append(&mut self, position: u64, facts: Vec<u8>) -> (AppendId, Answer) {
-        self.replica.append(self.now, position, &facts);
+    fn append(&mut self, position: u64, facts: Vec<u8>, only_removes: bool) -> (AppendId, Answer) {
+        self.replica
+            .append(self.now, position, &facts, only_removes);
         self.drain();
         self.deliver();
         loop {

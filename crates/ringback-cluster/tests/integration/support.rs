@@ -41,6 +41,7 @@ impl Node {
                 replicas,
                 monitor: servers.monitors(),
                 write_wait: Duration::from_secs(15),
+                retain: Duration::from_secs(86_400),
                 retain_bytes: 1 << 28,
                 insecure_durability: replicas < 3,
                 version: "1".to_owned(),
@@ -65,6 +66,7 @@ impl Node {
             link,
             handle,
             cluster,
+            ..
         } = member;
         self.runtime = Some(runtime);
         self.handle = Some(handle);

@@ -55,6 +55,8 @@ pub(crate) struct ClusterSpec {
     monitor: Option<Vec<String>>,
     /// How many seconds a write waits for the log; default 10.
     write_wait: u64,
+    /// How long the log keeps what it has, as `90s`, `30m`, `24h` or `7d`; default 24 hours.
+    retain: String,
     /// How large the log may grow, in bytes; default 4 GiB.
     retain_bytes: u64,
     /// Whether to write although a server may lose what it has acknowledged; default false.
@@ -78,6 +80,7 @@ impl Default for ClusterSpec {
             replicas: 3,
             monitor: None,
             write_wait: 10,
+            retain: "24h".to_owned(),
             retain_bytes: 4 << 30,
             insecure_durability: false,
         }
@@ -109,6 +112,8 @@ pub(crate) struct ClusterConfig {
     pub(crate) monitor: Vec<String>,
     /// How long a write waits for the log.
     pub(crate) write_wait: Duration,
+    /// How long the log keeps what it has.
+    pub(crate) retain: Duration,
     /// How large the log may grow, in bytes.
     pub(crate) retain_bytes: u64,
     /// Whether to write although a server may lose what it has acknowledged.
@@ -180,6 +185,15 @@ impl ClusterSpec {
         if !(1..=60).contains(&self.write_wait) {
             faults.add("cluster.write-wait", "must be 1 to 60 seconds");
         }
+        let retain = read_duration(&self.retain).filter(|retain| *retain >= LEAST_RETAIN);
+        let retain = retain.unwrap_or_else(|| {
+            let message = format!(
+                "`{}` is not a time of at least one second, such as `90s`, `30m`, `24h` or `7d`",
+                self.retain
+            );
+            faults.add("cluster.retain", message);
+            LEAST_RETAIN
+        });
         if self.retain_bytes < LEAST_BYTES {
             faults.add("cluster.retain-bytes", "must be at least 67108864 (64 MiB)");
         }
@@ -239,6 +253,7 @@ impl ClusterSpec {
             replicas: usize::from(self.replicas),
             monitor,
             write_wait: Duration::from_secs(self.write_wait),
+            retain,
             retain_bytes: self.retain_bytes,
             insecure_durability: self.insecure_durability,
         })
@@ -265,6 +280,20 @@ fn read_secret(path: Option<&Path>) -> Result<[u8; 32], String> {
     Ok(Sha256::digest(&secret).into())
 }
 
+/// Reads a time such as `24h`.
+fn read_duration(text: &str) -> Option<Duration> {
+    let (number, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    let seconds = match unit {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3_600,
+        "d" => 86_400,
+        _ => return None,
+    };
+    let number: u32 = number.parse().ok()?;
+    Some(Duration::from_secs(u64::from(number) * seconds))
+}
+
 /// What is said of a file that cannot be read.
 fn unreadable(path: &Path, error: &std::io::Error) -> String {
     format!("{} cannot be read: {error}", path.display())
@@ -289,3 +318,33 @@ const LEAST_SECRET: usize = 32;
 
 /// The smallest log, in bytes.
 const LEAST_BYTES: u64 = 64 << 20;
+
+/// The shortest time that the log keeps what it has.
+const LEAST_RETAIN: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_a_number_and_a_unit() {
+        for (text, seconds) in [
+            ("90s", Some(90)),
+            ("30m", Some(1_800)),
+            ("24h", Some(86_400)),
+            ("7d", Some(604_800)),
+            ("24", None),
+            ("h", None),
+            ("", None),
+            ("-1h", None),
+            ("1 h", None),
+            ("1é", None),
+        ] {
+            assert_eq!(
+                read_duration(text),
+                seconds.map(Duration::from_secs),
+                "{text}"
+            );
+        }
+    }
+}

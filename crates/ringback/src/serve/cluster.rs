@@ -3,23 +3,25 @@
 use std::fs;
 use std::io::{self, Write as _};
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ringback_admin::{ClusterSource, MetricsSource};
+use ringback_admin::{ClusterSource, MetricsSource, Snapshot};
 use ringback_api::{Cluster, ClusterHealth, ClusterNode, ClusterStream, Durability, NodeState};
+use ringback_cluster::replica::Fault;
 use ringback_cluster::{
     ClusterHandle, ClusterJournal, ClusterSettings, ClusterStatus, Codec, Condition, Data,
-    JetStreamLink, Member,
+    JetStreamLink, JoinError, Member, NodeStatus, Peer,
 };
-use ringback_engine::{Change, Clock, Journal, JournalError, SystemClock};
+use ringback_engine::{Change, Clock, Journal, JournalError, LogPlace, SystemClock};
 use ringback_routing::Timestamp;
-use ringback_store::Store;
+use ringback_store::{Store, StoreSettings};
 use sha2::{Digest, Sha256};
 
 use super::ServeError;
 use super::process::gauge;
+use super::snapshot::{self, Snapshots};
 use crate::config::{ClusterConfig, Config};
 
 /// The journal of a node in a cluster.
@@ -29,25 +31,58 @@ pub(super) type NodeJournal = ClusterJournal<Store, JetStreamLink>;
 ///
 /// A node without data reads all of it before it goes on: it would answer from half a state. One that has data
 /// goes on at once if the log cannot be reached, for what it has was right when it stopped.
+/// One whose place the log does not have any more takes the state of another node first. `discards`: data of its own
+/// are dropped for those of the cluster.
 pub(super) async fn join(
     config: &Config,
     cluster: &ClusterConfig,
     http: Option<SocketAddr>,
-    store: Store,
+    mut store: Store,
+    discards: bool,
 ) -> Result<(NodeJournal, ClusterHandle), ServeError> {
     let unreadable = |error| ServeError::data(config, error);
-    let data = match NodeJournal::place_of(&store).map_err(unreadable)? {
-        Some((cluster, place)) => Data::Of(cluster, place),
-        None if is_empty(&store).map_err(unreadable)? => Data::None,
-        None => Data::Own,
-    };
     let settings = settings(config, cluster, http)?;
-    let member = ringback_cluster::join(&settings, data).await?;
+    let mut snapshots = 0;
+    let (mut store, data, member) = loop {
+        let data = match NodeJournal::place_of(&store).map_err(unreadable)? {
+            Some((cluster, place)) => Data::Of(cluster, place),
+            None if is_empty(&store).map_err(unreadable)? => Data::None,
+            None if discards => Data::None,
+            None => Data::Own,
+        };
+        let peers = match ringback_cluster::join(&settings, data).await {
+            Ok(member) => break (store, data, member),
+            Err(JoinError::Behind { peers, .. }) if snapshots < MOST_SNAPSHOTS => peers,
+            Err(error) => return Err(error.into()),
+        };
+        snapshots += 1;
+        let fetched = snapshot::fetch_from(peers, cluster.secret, config.data_dir.clone());
+        fetched.await.map_err(ServeError::Snapshot)?;
+        drop(store);
+        snapshot::take_in(&config.data_dir, &cluster.secret)?;
+        store = Store::open(&config.data_dir, StoreSettings::default())?;
+    };
+    if data == Data::None && !is_empty(&store).map_err(unreadable)? {
+        tracing::warn!("the data of this node are dropped: it takes those of the cluster");
+        drop(store);
+        Store::discard(&config.data_dir)?;
+        store = Store::open(&config.data_dir, StoreSettings::default())?;
+    }
     let Member {
         link,
         handle,
         cluster: id,
+        place,
     } = member;
+    if data == Data::Own {
+        // What it has comes before the log: others take it as a snapshot.
+        let placed = Change::Placed(Some(LogPlace {
+            cluster: id,
+            sequence: place.sequence,
+            chain: place.chain.0,
+        }));
+        place_at(&mut store, placed).map_err(unreadable)?;
+    }
     tracing::info!(cluster = %settings.name, node = %settings.node, "part of a cluster");
     let journal = ClusterJournal::new(store, link, CODEC, id).map_err(unreadable)?;
     let journal = catch_up(journal, &handle, data == Data::None);
@@ -62,9 +97,45 @@ pub(super) fn leave(store: &mut Store) -> Result<(), JournalError> {
     tracing::warn!(
         "the data were part of a cluster, and no cluster is configured: from now on they belong to this server alone"
     );
-    let left = store.append(store.position(), &mut vec![Change::Placed(None)]);
-    left.map_err(|error| JournalError::Unavailable(Box::new(error)))?;
+    place_at(store, Change::Placed(None))
+}
+
+/// Has a store note its place.
+fn place_at(store: &mut Store, placed: Change) -> Result<(), JournalError> {
+    let noted = store.append(store.position(), &mut vec![placed]);
+    noted.map_err(|error| JournalError::Unavailable(Box::new(error)))?;
     store.committed().map(drop)
+}
+
+/// Waits until this node cannot read on because the log does not have what comes next, and has fetched the state of
+/// another node: then it is to start again.
+pub(super) async fn fetch_when_needed(handle: ClusterHandle, secret: [u8; 32], data_dir: PathBuf) {
+    loop {
+        tokio::time::sleep(TOLD_EVERY).await;
+        let status = handle.status();
+        let Condition::Diverged(Fault::Trimmed { .. } | Fault::Missing(_)) = status.condition
+        else {
+            continue;
+        };
+        let own = status.nodes.iter().find(|node| node.node == status.node);
+        let applied = own.map_or(0, |own| own.applied_sequence);
+        let is_ahead =
+            |node: &&NodeStatus| node.is_current == Some(true) && node.applied_sequence > applied;
+        let ahead = status.nodes.iter().filter(is_ahead);
+        let peers: Vec<Peer> = ahead
+            .map(|node| Peer {
+                node: node.node.clone(),
+                url: node.url.clone(),
+            })
+            .collect();
+        if peers.is_empty() {
+            continue;
+        }
+        match snapshot::fetch_from(peers, secret, data_dir.clone()).await {
+            Ok(()) => return,
+            Err(error) => tracing::warn!(%error, "no snapshot was fetched"),
+        }
+    }
 }
 
 /// Sixteen bytes that are the same on all nodes: for what answers of different nodes must have in common.
@@ -157,6 +228,7 @@ fn settings(
         replicas: cluster.replicas,
         monitor: cluster.monitor.clone(),
         write_wait: cluster.write_wait,
+        retain: cluster.retain,
         retain_bytes: cluster.retain_bytes,
         insecure_durability: cluster.insecure_durability,
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -180,11 +252,23 @@ fn find_or_make_name(path: &Path) -> io::Result<String> {
 }
 
 /// How a node is in its cluster, for the API and for metrics.
-pub(super) struct ClusterReport(pub(super) ClusterHandle);
+pub(super) struct ClusterReport {
+    /// Tells how it is.
+    handle: ClusterHandle,
+    /// Gives others the state of this node.
+    snapshots: Snapshots,
+}
+
+impl ClusterReport {
+    /// What this handle tells, and snapshots.
+    pub(super) const fn new(handle: ClusterHandle, snapshots: Snapshots) -> Self {
+        Self { handle, snapshots }
+    }
+}
 
 impl ClusterSource for ClusterReport {
     fn cluster(&self) -> Cluster {
-        let status = self.0.status();
+        let status = self.handle.status();
         let now = SystemClock.now();
         let stream = status.stream.as_ref().map(|stream| ClusterStream {
             name: stream.name.clone(),
@@ -228,7 +312,7 @@ impl ClusterSource for ClusterReport {
     }
 
     fn health(&self) -> (ClusterHealth, Vec<String>) {
-        let status = self.0.status();
+        let status = self.handle.status();
         let mut problems = status.durability_problems.clone();
         let health = match status.condition {
             Condition::Current => ClusterHealth::Current,
@@ -245,11 +329,15 @@ impl ClusterSource for ClusterReport {
         };
         (health, problems)
     }
+
+    fn snapshot(&self, asked: &str) -> Option<Snapshot> {
+        self.snapshots.answer(asked)
+    }
 }
 
 impl MetricsSource for ClusterReport {
     fn write_metrics(&self, out: &mut String) {
-        let status = self.0.status();
+        let status = self.handle.status();
         let own = |status: &Arc<ClusterStatus>| {
             let node = status.nodes.iter().find(|node| node.node == status.node);
             node.map_or((0.0, 0.0), |node| {
@@ -299,6 +387,9 @@ const CODEC: Codec = Codec {
 
 /// The file that keeps the name of the node.
 const NODE_FILE: &str = "node.name";
+
+/// How many snapshots a node takes in a row, if the log is trimmed as fast as it restores them.
+const MOST_SNAPSHOTS: u32 = 5;
 
 /// How many entries are applied before the condition is looked at again.
 const TAKEN_AT_ONCE: u64 = 4_096;

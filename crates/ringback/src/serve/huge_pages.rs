@@ -8,7 +8,8 @@
 
 use std::fs;
 use std::os::unix::process::CommandExt;
-use std::process::Command;
+
+use super::process;
 
 /// Starts the process again, in place, with an allocator that asks for huge pages, where that makes a
 /// difference. Returns where it makes none, or cannot be done. An operator's own setting stands.
@@ -17,16 +18,10 @@ pub(super) fn ask_for() {
     if !on_request || std::env::var_os(TUNABLES).is_some() {
         return;
     }
-    let Ok(program) = std::env::current_exe() else {
-        return;
-    };
-    let mut arguments = std::env::args_os();
-    let mut command = Command::new(program);
-    if let Some(name) = arguments.next() {
-        command.arg0(name);
+    if let Ok(mut command) = process::the_same() {
+        // Returns only on failure, and then the process is as good as it was.
+        let _failed = command.env(TUNABLES, HUGE_PAGES).exec();
     }
-    // Returns only on failure, and then the process is as good as it was.
-    let _failed = command.args(arguments).env(TUNABLES, HUGE_PAGES).exec();
 }
 
 /// Who gets huge pages.

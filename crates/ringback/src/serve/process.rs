@@ -2,7 +2,10 @@
 
 use std::fmt::Write as _;
 use std::fs;
+use std::io;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
+use std::process::Command;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use rustix::process::{Resource, getrlimit};
@@ -22,6 +25,25 @@ pub(super) struct DiskUse {
     pub(super) bytes: Option<u64>,
     /// What ordinary users can still write to its disk.
     pub(super) free_bytes: Option<u64>,
+}
+
+/// This program with its arguments, to be started in the place of this process.
+pub(super) fn the_same() -> io::Result<Command> {
+    let mut command = Command::new(std::env::current_exe()?);
+    let mut arguments = std::env::args_os();
+    if let Some(name) = arguments.next() {
+        command.arg0(name);
+    }
+    command.args(arguments);
+    Ok(command)
+}
+
+/// Starts the process again, in place. Returns only if that fails.
+pub(super) fn start_again() -> io::Error {
+    match the_same() {
+        Ok(mut command) => command.exec(),
+        Err(error) => error,
+    }
 }
 
 impl Process {

@@ -292,6 +292,112 @@ fn a_node_without_nats_routes_and_refuses_changes() {
     );
 }
 
+/// One server and a log that keeps what it has for a second.
+const SHORT: &str = "replicas = 1\ninsecure-durability = true\nretain = \"1s\"";
+
+/// Entries that are sent ahead to a node that does not read them end before this one: its consumer asks for some
+/// hundred at a time.
+const MORE_THAN_SENT: u64 = 800;
+
+/// Records a call, and has it acknowledged.
+fn put(api: &Api, source: &str, index: u64) {
+    let body = json!({"sid": format!("s{index}"), "agent_id": source, "to": contact(index), "from": DIALED});
+    let reply = api.post("/api/v1/calls", body);
+    assert_eq!(reply.status, 201, "{}", reply.body);
+}
+
+/// Waits until the log has lost what it had when this was called.
+fn wait_until_trimmed(node: &Server) {
+    let last = cluster(node)["stream"]["last_sequence"].as_u64();
+    wait("trimming", || {
+        let first = cluster(node)["stream"]["first_sequence"].as_u64();
+        (first > last).then_some(())
+    });
+}
+
+/// Waits until a node routes calls of these contacts.
+fn wait_for_contacts(node: &Server, token: &str, contacts: impl Iterator<Item = u64>) {
+    for index in contacts {
+        wait("a contact", || target(node, token, &contact(index)));
+    }
+}
+
+/// The log forgets, nodes do not: a new one, one that was away and one that stood still for too long take the state
+/// of another.
+#[test]
+fn nodes_become_current_from_another_one_where_the_log_was_trimmed() {
+    let world = World::new(1, SHORT);
+    let a = world.start("a");
+    let (api, source) = campaign(&a);
+    let token = api.token();
+    let mut b = world.start("b");
+    let stopped = world.start("stopped");
+    (0..5).for_each(|index| put(&api, &source, index));
+    wait_for_contacts(&b, token, 0..5);
+    wait_for_contacts(&stopped, token, 0..5);
+    assert_eq!(b.stop().code, Some(0));
+    stopped.signal("STOP");
+    (5..10).for_each(|index| put(&api, &source, index));
+    // More than the servers have sent to the node that stands still.
+    (100..MORE_THAN_SENT).for_each(|index| put(&api, &source, index));
+    wait_until_trimmed(&a);
+    let b = world.start("b");
+    let c = world.start("c");
+    wait_for_contacts(&b, token, 0..10);
+    wait_for_contacts(&c, token, 0..10);
+    // What comes later reaches them through the log.
+    put(&b.api(token), &source, 10);
+    wait_for_contacts(&c, token, 10..11);
+    // This one starts again by itself, at another port.
+    stopped.signal("CONT");
+    let url = wait("the node that stood still", || {
+        let status = cluster(&a);
+        let nodes = status["nodes"].as_array().unwrap();
+        let node = nodes.iter().find(|node| node["node"] == "stopped")?;
+        let is_back =
+            node["state"] == "current" && node["lag"] == 0 && node["url"] != json!(stopped.url());
+        is_back.then(|| node["url"].as_str().unwrap().to_owned())
+    });
+    let api = Api::new(&url, token);
+    for index in (0..11).chain([100, MORE_THAN_SENT - 1]) {
+        let path = format!("/api/v1/contacts/%2B{}", &contact(index)[1..]);
+        assert_eq!(api.get(&path).status, 200);
+    }
+    // Nobody else gets a snapshot.
+    assert_eq!(a.admin().get("/api/v1/cluster/snapshot").status, 401);
+}
+
+/// A server that has data founds a cluster with them; another one that has data is refused, unless it drops them.
+#[test]
+fn a_server_with_data_founds_a_cluster_with_them() {
+    let world = World::new(1, SHORT);
+    let alone = |node: &str| {
+        ServerBuilder::new(BINARY)
+            .data_dir(world.scratch.path().join(node))
+            .start()
+    };
+    let mut server = alone("a");
+    let (api, source) = campaign(&server);
+    let token = api.token();
+    put(&api, &source, 1);
+    assert_eq!(server.stop().code, Some(0));
+    let mut other = alone("b");
+    campaign(&other);
+    assert_eq!(other.stop().code, Some(0));
+    let a = world.start("a");
+    wait_for_contacts(&a, token, 1..2);
+    put(&a.api(token), &source, 2);
+    let c = world.start("c");
+    wait_for_contacts(&c, token, 1..3);
+    let refused = world.node("b").try_start().expect_err("data of its own");
+    assert_eq!(refused.code, Some(78));
+    assert!(refused.stderr.contains("DATA_NOT_OF_THIS_CLUSTER"));
+    let b = world.node("b").arg("--discard-local").start();
+    wait_for_contacts(&b, token, 1..3);
+    let agents = b.api(token).get("/api/v1/agents").data(200);
+    assert_eq!(agents, a.api(token).get("/api/v1/agents").data(200));
+}
+
 /// The first start of a node needs the cluster, and says what it lacks.
 #[test]
 fn a_new_node_is_refused_where_it_could_lose_something() {
