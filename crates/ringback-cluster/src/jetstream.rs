@@ -7,6 +7,7 @@ mod status;
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use async_nats::jetstream::context::GetStreamErrorKind;
@@ -303,7 +304,7 @@ async fn check_reach(
         };
         if let Some(presence) = presence::read(&message.payload)
             && presence.is_current
-            && presence.applied + 1 >= first
+            && presence.stored + 1 >= first
             && presence.node != settings.node
             && peers.iter().all(|peer| peer.node != presence.node)
         {
@@ -496,6 +497,10 @@ impl Link for JetStreamLink {
 
     fn is_settled(&mut self) -> bool {
         self.queue.is_settled()
+    }
+
+    fn stored(&mut self, sequence: u64) {
+        self.queue.stored.store(sequence, Ordering::Relaxed);
     }
 
     fn watch(&mut self, wake: Box<dyn Fn() + Send + Sync>) {

@@ -140,6 +140,7 @@ impl<S: Journal, L: Link> ClusterJournal<S, L> {
         let mut facts = entry.map(|entry| entry.facts).unwrap_or_default();
         facts.pop();
         self.position = sequence;
+        self.link.stored(sequence.0);
         Ok(Some(Entry {
             sequence,
             facts,
@@ -233,7 +234,10 @@ impl<S: Journal, L: Link> Journal for ClusterJournal<S, L> {
 
 /// Whether a fact is needed to forget a contact.
 const fn only_removes(fact: &Change) -> bool {
-    matches!(fact, Change::ContactForgotten(..) | Change::Audited(_))
+    matches!(
+        fact,
+        Change::ContactForgotten(..) | Change::Audited(_) | Change::Answered(_)
+    )
 }
 
 /// About how many bytes of entries go into the store at once.

@@ -16,6 +16,9 @@ pub trait Link: Send + 'static {
     /// never comes.
     fn is_settled(&mut self) -> bool;
 
+    /// Notes that the store has all entries up to this one for good.
+    fn stored(&mut self, sequence: u64);
+
     /// Sets a function to be called, from any thread, when there are facts.
     fn watch(&mut self, wake: Box<dyn Fn() + Send + Sync>);
 }

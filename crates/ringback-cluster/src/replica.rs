@@ -90,6 +90,8 @@ pub enum Input {
     Older(u64),
     /// Another node says something of itself.
     Heard(Presence),
+    /// The store of this node has all entries up to this one for good.
+    Stored(u64),
     /// It is time for what [`Output::Timeout`] has named.
     Time,
 }
@@ -229,6 +231,8 @@ pub struct Replica {
     position: u64,
     /// The last sequence that the stream had when this run first saw it: behind it, the node is current.
     target: Option<u64>,
+    /// The last entry that the store of this node has for good.
+    stored: u64,
     /// The append under way.
     append: Option<Append>,
     /// The races that this node has lost since its last append that was committed.
@@ -303,6 +307,7 @@ impl Replica {
             is_connected: false,
             reader: Reader::new(place),
             position: place.sequence,
+            stored: place.sequence,
             target: None,
             append: None,
             lost: None,
@@ -373,7 +378,7 @@ impl Replica {
             version: self.settings.version.clone(),
             url: self.settings.url.clone(),
             place: self.place(),
-            applied: self.position,
+            stored: self.stored,
             is_current: self.is_current(),
             lost: self.lost,
         }
@@ -483,6 +488,7 @@ impl Replica {
             Input::Inspected(state) => self.inspected(now, state),
             Input::Older(sequence) => self.trim.aged(sequence),
             Input::Heard(presence) => self.heard(now, presence),
+            Input::Stored(sequence) => self.stored = self.stored.max(sequence),
             Input::Time => {}
         }
         self.pass_time(now);
@@ -908,11 +914,11 @@ impl Replica {
         let place = self.place();
         let current = self.nodes.iter().filter(|other| other.is_current(now));
         let current: Vec<_> = current.map(|other| &other.presence).collect();
-        let applied = current.iter().map(|other| other.applied);
+        let stored = current.iter().map(|other| other.stored);
         let before = current.iter().filter(|other| other.node < *node);
         let limits = Limits {
             first: state.first,
-            slowest: applied.fold(self.position, u64::min),
+            slowest: stored.fold(self.stored, u64::min),
             is_large: self.bytes > self.settings.retain_bytes / 5 * 4,
             rank: u32::try_from(before.count()).unwrap_or(u32::MAX),
         };

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use async_nats::jetstream::consumer::{DeliverPolicy, pull};
@@ -46,6 +47,8 @@ pub(super) struct Queue {
     wake: Mutex<Option<Box<dyn Fn() + Send + Sync>>>,
     /// Whether an append is open that was answered as unconfirmed.
     is_unsettled: Mutex<bool>,
+    /// The last entry that the store has.
+    pub(super) stored: AtomicU64,
 }
 
 impl Queue {
@@ -183,7 +186,8 @@ impl Driver {
                     self.replica.handle(self.epoch.elapsed(), input);
                 }
                 () = tokio::time::sleep_until((self.epoch + until).into()) => {
-                    self.replica.handle(self.epoch.elapsed(), Input::Time);
+                    let stored = self.queue.stored.load(Ordering::Relaxed);
+                    self.replica.handle(self.epoch.elapsed(), Input::Stored(stored));
                     self.look_at_servers();
                 }
                 () = tokio::time::sleep(TAKEN_AFTER), if !takes_more => {}

@@ -22,8 +22,8 @@ struct Text {
     sequence: u64,
     /// The chain there, as hex digits.
     chain: String,
-    /// The last entry that it has applied.
-    applied: u64,
+    /// The last entry that its store has.
+    stored: u64,
     /// Whether it is current.
     current: bool,
     /// The sequence of the first race that it has lost, if it tries again.
@@ -44,7 +44,7 @@ pub(super) fn write(presence: &Presence) -> Vec<u8> {
         url: presence.url.clone(),
         sequence: presence.place.sequence,
         chain: presence.place.chain.to_string(),
-        applied: presence.applied,
+        stored: presence.stored,
         current: presence.is_current,
         lost_since: presence.lost.map(|lost| lost.since),
         lost_times: presence.lost.map_or(0, |lost| lost.times),
@@ -72,7 +72,7 @@ pub(super) fn read(bytes: &[u8]) -> Option<Presence> {
             sequence: text.sequence,
             chain: Chain(chain),
         },
-        applied: text.applied,
+        stored: text.stored,
         is_current: text.current,
         lost: text.lost_since.map(|since| Lost {
             since,
@@ -97,7 +97,7 @@ mod tests {
                 sequence: 9,
                 chain: Chain([0xa5; 16]),
             },
-            applied: 8,
+            stored: 8,
             is_current: true,
             lost: Some(Lost { since: 7, times: 2 }),
         };

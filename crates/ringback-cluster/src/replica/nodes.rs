@@ -20,8 +20,8 @@ pub struct Presence {
     pub url: String,
     /// How far it has read the log.
     pub place: Place,
-    /// The last entry of the log that it has applied: messages behind it may be parts of an entry.
-    pub applied: u64,
+    /// The last entry of the log that its store has for good: whatever fails, it needs only what comes behind.
+    pub stored: u64,
     /// Whether it has read all that there was when it started, and nothing is wrong.
     pub is_current: bool,
     /// The races that it has lost since its last append that was committed; none if it does not try again.

@@ -145,6 +145,8 @@ type Commands = Vec<Command>;
 enum Event {
     /// The stream is told to drop what is before a message.
     Purge(u64),
+    /// A node saves what it has.
+    Save(usize, u32),
     /// A node that cannot read on takes the state of another.
     Restore(usize, u32),
     /// A message reaches the stream.
@@ -356,6 +358,16 @@ impl World {
             Event::Purge(floor) => {
                 if self.stream.has_leader {
                     self.stream.purge(floor);
+                }
+            }
+            Event::Save(index, life) => {
+                let node = &mut self.nodes[index];
+                if node.life == life
+                    && let Some(running) = &mut node.running
+                {
+                    node.disk = running.applied.clone();
+                    let stored = node.disk.place.sequence;
+                    self.tell(index, Input::Stored(stored));
                 }
             }
             Event::Restore(node, life) => self.restore(node, life),
@@ -713,9 +725,9 @@ impl World {
     }
 
     /// A node applies facts.
-    fn apply(&mut self, node: usize, applied: Applied) {
+    fn apply(&mut self, index: usize, applied: Applied) {
         let is_saved = self.chance.below(10) < 7;
-        let node = &mut self.nodes[node];
+        let node = &mut self.nodes[index];
         let Some(running) = &mut node.running else {
             return;
         };
@@ -728,6 +740,12 @@ impl World {
         let digest = running.applied.state.digest();
         if is_saved {
             node.disk = running.applied.clone();
+            running
+                .replica
+                .handle(self.now, Input::Stored(place.sequence));
+        } else {
+            let life = node.life;
+            self.after(SAVE_TIME, Event::Save(index, life));
         }
         (place.sequence, digest).hash(&mut self.trace);
         self.ledger
@@ -809,3 +827,6 @@ impl World {
 
 /// How long it takes to get the state of another node.
 const SNAPSHOT_TIME: Duration = Duration::from_millis(300);
+
+/// How long it takes at most until a node has on disk what it has applied.
+const SAVE_TIME: Duration = Duration::from_millis(800);

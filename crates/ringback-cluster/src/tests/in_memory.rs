@@ -227,5 +227,9 @@ impl Link for DirectLink {
         false
     }
 
+    fn stored(&mut self, sequence: u64) {
+        self.handle(Input::Stored(sequence));
+    }
+
     fn watch(&mut self, _wake: Box<dyn Fn() + Send + Sync>) {}
 }
