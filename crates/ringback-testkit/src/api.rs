@@ -14,6 +14,8 @@ pub struct Api {
     base: String,
     /// The token.
     token: String,
+    /// The `Idempotency-Key` of every request.
+    key: Option<String>,
 }
 
 /// An answer.
@@ -53,6 +55,16 @@ impl Api {
             agent: config.new_agent(),
             base: base.to_owned(),
             token: token.to_owned(),
+            key: None,
+        }
+    }
+
+    /// The same client, whose requests carry this `Idempotency-Key`.
+    #[must_use]
+    pub fn keyed(&self, key: &str) -> Self {
+        Self {
+            key: Some(key.to_owned()),
+            ..self.clone()
         }
     }
 
@@ -90,6 +102,13 @@ impl Api {
     #[must_use]
     pub fn delete(&self, path: &str) -> Reply {
         self.send("DELETE", path, None)
+    }
+
+    /// Sends a request with a JSON body or none; `None`: the server ended before it had answered.
+    #[must_use]
+    pub fn attempt(&self, method: &str, path: &str, body: Option<Value>) -> Option<Reply> {
+        let body = body.map(|body| body.to_string()).unwrap_or_default();
+        self.exchange(method, path, "application/json", &body).ok()
     }
 
     /// Posts lines to `/api/v1/calls/batch`; `None`: the server ended before it had answered.
@@ -177,10 +196,13 @@ impl Api {
         content_type: &str,
         body: &str,
     ) -> Result<Reply, ureq::Error> {
-        let request = Request::builder()
+        let mut request = Request::builder()
             .method(method)
             .uri(format!("{}{path}", self.base))
             .header("Authorization", format!("Bearer {}", self.token));
+        if let Some(key) = &self.key {
+            request = request.header("Idempotency-Key", key);
+        }
         let mut response = if body.is_empty() {
             self.agent.run(request.body(())?)?
         } else {

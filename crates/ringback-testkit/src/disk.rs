@@ -1,9 +1,11 @@
-//! A small disk of its own, that can be full or read-only.
+//! Disks of their own: a small one, that can be full or read-only, and one whose power can be cut.
 
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+
+use tempfile::TempDir;
 
 /// A small file system in memory, unmounted when dropped. Mounting needs root, or `sudo` without a password.
 #[derive(Debug)]
@@ -76,6 +78,81 @@ impl Drop for SmallDisk {
             && !std::thread::panicking()
         {
             panic!("the file system cannot be unmounted: {why}");
+        }
+    }
+}
+
+/// A disk that forgets what was not synced when its power is cut: ext4 in a file in memory. Mounting needs root, or
+/// `sudo` without a password, and loop devices.
+#[derive(Debug)]
+pub struct VolatileDisk {
+    /// Where it is mounted.
+    mount: PathBuf,
+    /// The folder of the file.
+    folder: TempDir,
+    /// How often power was cut.
+    cuts: usize,
+}
+
+impl VolatileDisk {
+    /// Mounts a file system of this many mebibytes on this directory.
+    ///
+    /// # Panics
+    /// It cannot be mounted here.
+    #[must_use]
+    pub fn mount(mount: &Path, mebibytes: u64) -> Self {
+        let folder = tempfile::tempdir_in("/dev/shm").expect("a folder in memory can be made");
+        let disk = Self {
+            mount: mount.to_owned(),
+            folder,
+            cuts: 0,
+        };
+        let image = File::create(disk.image()).expect("a file can be made");
+        image
+            .set_len(mebibytes << 20)
+            .expect("the file can be given a size");
+        let made = privileged(&["mkfs.ext4", "-q"], &disk.image());
+        made.unwrap_or_else(|why| panic!("no ext4 can be made: {why}"));
+        disk.attach();
+        disk
+    }
+
+    /// Cuts the power: what the file has at this moment is all that is left. Nothing may be running on it.
+    ///
+    /// # Panics
+    /// It cannot be mounted again.
+    pub fn cut_power(&mut self) {
+        let before = self.image();
+        self.cuts += 1;
+        // First, because unmounting writes what the system still has in memory.
+        fs::copy(&before, self.image()).expect("the file can be copied");
+        privileged(&["umount"], &self.mount).expect("nothing uses the disk");
+        fs::remove_file(before).expect("the file can be removed");
+        self.attach();
+    }
+
+    /// The file with the file system.
+    fn image(&self) -> PathBuf {
+        self.folder.path().join(format!("{}.ext4", self.cuts))
+    }
+
+    /// Mounts the file. By itself the system writes next to nothing for five minutes.
+    fn attach(&self) {
+        let image = self.image();
+        let image = image.to_str().expect("the path is text");
+        let command = ["mount", "-o", "loop,noatime,commit=300", image];
+        if let Err(why) = privileged(&command, &self.mount) {
+            panic!("this test needs a disk of its own, and none can be mounted: {why}");
+        }
+    }
+}
+
+impl Drop for VolatileDisk {
+    fn drop(&mut self) {
+        if let Err(why) = privileged(&["umount", "-l"], &self.mount)
+            && !std::thread::panicking()
+        {
+            panic!("the disk cannot be unmounted: {why}");
         }
     }
 }

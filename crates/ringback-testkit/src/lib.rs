@@ -8,6 +8,7 @@ mod api;
 pub mod battery;
 mod disk;
 mod folder;
+mod hep;
 mod log;
 mod memory;
 mod model;
@@ -17,8 +18,9 @@ mod server;
 mod sip;
 
 pub use api::{Api, Reply};
-pub use disk::SmallDisk;
+pub use disk::{SmallDisk, VolatileDisk};
 pub use folder::copy_folder;
+pub use hep::hep_packet;
 pub use memory::{Load, MemoryJournal, StillClock};
 pub use model::{Model, Shown, routed_since};
 pub use mutation::{Case, Mutator};

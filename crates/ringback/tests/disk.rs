@@ -1,5 +1,12 @@
 //! The program on a disk that is full, or read-only: what is stored is routed on, nothing is taken that is not
-//! kept, and writing goes on by itself when the disk allows it.
+//! kept, and writing goes on by itself when the disk allows it. And on a disk whose power is cut: `kill -9` leaves what the
+//! system had in memory, so it does not show a missing sync; this does.
+//!
+//! Three cuts here. A long run:
+//!
+//! ```sh
+//! RINGBACK_POWER_CUTS=50 cargo test -p ringback --test disk power -- --nocapture
+//! ```
 //!
 //! A binary of its own, because it mounts file systems: it needs root, or `sudo` without a password.
 
@@ -8,13 +15,18 @@
     reason = "a test fails by panicking, its helpers too"
 )]
 
+mod mixed_load;
+
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use ringback_testkit::{Api, Reply, Server, ServerBuilder, SipPeer, SmallDisk};
+use ringback_testkit::{Api, Reply, Server, ServerBuilder, SipPeer, SmallDisk, VolatileDisk};
 use serde_json::json;
 use tempfile::TempDir;
+
+use self::mixed_load::{CONFIG, MixedLoad, Tally, random};
 
 /// The program.
 const BINARY: &str = env!("CARGO_BIN_EXE_ringback");
@@ -48,7 +60,7 @@ impl World {
     fn make() -> Self {
         let scratch = tempfile::tempdir().unwrap();
         let mount = scratch.path().join("disk");
-        std::fs::create_dir(&mount).unwrap();
+        fs::create_dir(&mount).unwrap();
         let disk = SmallDisk::mount(&mount, 24 << 10);
         let server = start(&data_dir(scratch.path()));
         let api = server.environment(json!({"name": "acme"}));
@@ -256,4 +268,41 @@ fn a_server_started_on_a_read_only_disk_routes_and_takes_writes_once_it_can() {
         world.disk.set_read_only(false).unwrap();
         world.assert_resuming();
     }
+}
+
+#[test]
+fn nothing_acknowledged_is_lost_and_nothing_invented_when_power_is_cut() {
+    let cuts = std::env::var("RINGBACK_POWER_CUTS");
+    let cuts: usize = cuts.map_or(3, |text| text.parse().expect("a number"));
+    let scratch = tempfile::tempdir().unwrap();
+    let mount = scratch.path().join("disk");
+    fs::create_dir(&mount).unwrap();
+    let mut disk = VolatileDisk::mount(&mount, 512);
+    let data_dir = mount.join("data");
+    let start = || {
+        ServerBuilder::new(BINARY)
+            .data_dir(&data_dir)
+            .config(CONFIG)
+            .start()
+    };
+    let mut server = start();
+    let mut load = MixedLoad::new(&server);
+    let mut tally = Tally::default();
+    for cut in 1..=cuts {
+        let acknowledgements = 1 + random(if cut % 3 == 0 { 4_000 } else { 800 });
+        load.run_and_kill(&mut server, acknowledgements);
+        // What nobody synced must be forgotten, or this test shows nothing.
+        let unsynced = mount.join("unsynced");
+        fs::write(&unsynced, "in memory").unwrap();
+        disk.cut_power();
+        assert!(!unsynced.exists(), "the disk keeps what was not synced");
+        server = start();
+        let found = load.check(&server, Path::new(BINARY));
+        eprintln!("cut {cut}, after {acknowledgements} acknowledgements: {found:?}");
+        tally.found += found.found;
+        tally.gone += found.gone;
+        tally.acknowledged = found.acknowledged;
+    }
+    eprintln!("{cuts} cuts: nothing lost, nothing invented, {tally:?}");
+    server.kill();
 }

@@ -19,7 +19,10 @@ mod https;
 mod import;
 mod init;
 mod ipv6;
+mod kill;
 mod learned;
+#[path = "../mixed_load/mod.rs"]
+mod mixed_load;
 mod numbers;
 mod openssl;
 mod operation;
