@@ -10,6 +10,7 @@ pub(crate) mod cluster;
 pub(crate) mod contacts;
 pub(crate) mod decisions;
 pub(crate) mod environments;
+pub(crate) mod erasures;
 pub(crate) mod export;
 pub(crate) mod lookup;
 pub(crate) mod numbers;

@@ -31,8 +31,8 @@ use crate::docs;
 use crate::error::ApiError;
 use crate::handler::{
     self, agents, audit, backup, batch, callback, calls, cluster, contacts, decisions,
-    environments, export, lookup, numbers, problems, reload, remembered, session, statistics,
-    status, targets,
+    environments, erasures, export, lookup, numbers, problems, reload, remembered, session,
+    statistics, status, targets,
 };
 use crate::ignored::{self, IgnoredFields};
 
@@ -212,6 +212,7 @@ fn routes() -> Routes {
         .add(AnyToken, M::GET, "/api/v1/export/{kind}", export::export)
         .add(Administrator, M::GET, "/api/v1/status", status::show)
         .add(Administrator, M::GET, "/api/v1/backup", backup::backup)
+        .add(Administrator, M::GET, "/api/v1/erasures", erasures::list)
         .add(Administrator, M::GET, "/api/v1/cluster", cluster::show)
         .add(
             Anyone,

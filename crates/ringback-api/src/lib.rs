@@ -19,6 +19,7 @@ mod cluster;
 mod decision;
 mod envelope;
 mod environment;
+mod erasure;
 mod number;
 mod problem;
 mod session;
@@ -45,6 +46,7 @@ pub use envelope::{Done, ErrorDetails, Meta, Page, Problem, Rows, RowsMeta, Succ
 pub use environment::{
     Environment, EnvironmentNew, EnvironmentPatch, EnvironmentSettings, Token, TokenNew, TokenShown,
 };
+pub use erasure::{Erasure, ErasureLine, ErasuresEnd};
 pub use number::{AgentOfNumber, PhoneNumber, PhoneNumberNew, PhoneNumberPatch};
 pub use problem::{ObjectKind, ProblemCode, ProblemObject, RoutingProblem, Severity};
 pub use session::{EnvironmentName, Session, SessionKind, SessionNew, SessionPatch, TokenName};

@@ -62,7 +62,9 @@ pub(crate) fn apply_to_directory(directory: &mut Directory, fact: &Change) {
         | Change::AuditSwept(_)
         | Change::Answered(_)
         | Change::SessionPut(_)
-        | Change::SessionEnded(_) => {}
+        | Change::SessionEnded(_)
+        | Change::ErasureSecretSet(_)
+        | Change::Erased(_) => {}
     }
 }
 
@@ -102,5 +104,7 @@ pub(crate) const fn concerns_directory(fact: &Change) -> bool {
             | Change::SessionEnded(_)
             | Change::AuditSwept(_)
             | Change::Answered(_)
+            | Change::ErasureSecretSet(_)
+            | Change::Erased(_)
     )
 }

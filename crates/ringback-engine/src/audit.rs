@@ -100,6 +100,12 @@ pub enum AuditAction {
     End,
     /// A contact was forgotten.
     Erase,
+    /// The state was made from a backup.
+    Restore,
+    /// The log of the cluster was made anew.
+    Recover,
+    /// A node of the cluster was dropped.
+    Forget,
     /// The state of the node was copied.
     Backup,
     /// Something was exported.
@@ -151,6 +157,9 @@ impl AuditAction {
             Self::Remove => "remove",
             Self::End => "end",
             Self::Erase => "erase",
+            Self::Restore => "restore",
+            Self::Recover => "recover",
+            Self::Forget => "forget",
             Self::Backup => "backup",
             Self::Export => "export",
         }
@@ -234,8 +243,30 @@ impl AuditEntry {
             AuditAction::Delete
             | AuditAction::End
             | AuditAction::Erase
+            | AuditAction::Restore
+            | AuditAction::Recover
+            | AuditAction::Forget
             | AuditAction::Backup
             | AuditAction::Export => false,
+        }
+    }
+}
+
+impl AuditEntry {
+    /// The entry for a restore, which needs no server: only who can write the data directory can do it.
+    #[must_use]
+    pub fn restored(at: Timestamp) -> Self {
+        Self {
+            id: AuditId(Uuid::now_v7()),
+            at,
+            environment: None,
+            actor: Actor::Administrator,
+            via: Via::Cli,
+            action: AuditAction::Restore,
+            object: the_node(),
+            before: None,
+            after: None,
+            request_id: "restore".into(),
         }
     }
 }
@@ -269,14 +300,14 @@ impl<C: Command> Command for Audited<C> {
     }
 }
 
-/// Notes that the state of the node was copied or something exported, which changes nothing.
+/// Notes what changes no object: the state of the node was copied, or something exported.
 #[derive(Clone, Debug)]
 pub struct NoteCopy {
     /// Where it comes from.
     pub origin: Origin,
     /// The environment; `None`: all of them.
     pub environment: Option<EnvironmentId>,
-    /// [`AuditAction::Backup`] or [`AuditAction::Export`].
+    /// [`AuditAction::Backup`], [`AuditAction::Export`], or what was done to a cluster.
     pub action: AuditAction,
 }
 
@@ -290,12 +321,12 @@ impl Command for NoteCopy {
         });
         let object = match found.transpose()? {
             Some(environment) => environment_object(&environment.record),
-            None => AuditObject {
-                kind: ObjectType::Cluster,
-                id: None,
-                name: None,
-            },
+            None => the_node(),
         };
+        if self.action == AuditAction::Backup {
+            // So that every backup has the secret, and later erasures can be told by it.
+            draft.erasure_secret()?;
+        }
         let difference = Difference {
             environment: self.environment,
             action: self.action,
@@ -422,7 +453,9 @@ fn differences(before: &Directory, after: &Directory, changes: &[Change]) -> Vec
             | Change::AuditSwept(_)
             | Change::Answered(_)
             | Change::SessionPut(_)
-            | Change::SessionEnded(_) => {}
+            | Change::SessionEnded(_)
+            | Change::ErasureSecretSet(_)
+            | Change::Erased(_) => {}
         }
     }
     comparison.found
@@ -591,6 +624,15 @@ impl Comparison<'_> {
             before,
             after,
         });
+    }
+}
+
+/// The node, or all nodes of a cluster, as an object.
+fn the_node() -> AuditObject {
+    AuditObject {
+        kind: ObjectType::Cluster,
+        id: None,
+        name: None,
     }
 }
 

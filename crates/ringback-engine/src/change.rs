@@ -11,7 +11,7 @@ use ringback_routing::{
 };
 use uuid::Uuid;
 
-use crate::{AuditEntry, KeptAnswer, Session};
+use crate::{AuditEntry, ErasureSecret, KeptAnswer, Session, Tombstone};
 
 /// One change of the stored state.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,6 +63,10 @@ pub enum Change {
     AuditSwept(Timestamp),
     /// The first answer to a request that may be repeated.
     Answered(Box<KeptAnswer>),
+    /// The secret that keys the hashes of erased contacts; written once.
+    ErasureSecretSet(ErasureSecret),
+    /// A contact was erased: this is left of it.
+    Erased(Tombstone),
     /// Events of incoming calls before this instant are forgotten, except batches of SIP calls that the stored
     /// counters do not contain yet.
     RoutedSwept(Timestamp),

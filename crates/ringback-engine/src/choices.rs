@@ -13,6 +13,8 @@ pub(crate) struct Choices {
     now: Timestamp,
     /// The first of its identifiers, once the command has used one.
     first_id: OnceCell<Uuid>,
+    /// Its secret, once the command has used it.
+    secret: OnceCell<[u8; 16]>,
 }
 
 impl Choices {
@@ -21,12 +23,19 @@ impl Choices {
         Self {
             now,
             first_id: OnceCell::new(),
+            secret: OnceCell::new(),
         }
     }
 
     /// When the command was first run.
     pub(crate) const fn now(&self) -> Timestamp {
         self.now
+    }
+
+    /// Bytes that nobody can guess (122 bits of them).
+    pub(crate) fn secret(&self) -> [u8; 16] {
+        let secret = || Uuid::new_v4().into_bytes();
+        *self.secret.get_or_init(secret)
     }
 
     /// The identifier with this index among those that the command makes. They ascend, and are greater than those

@@ -17,8 +17,8 @@ use crate::observed::count_key;
 use crate::session::Sessions;
 use crate::shared::{ROUTED_KNOWN_MILLIS, Shared};
 use crate::{
-    AnswerId, AnsweredCall, Call, Change, CommandError, CountKind, DecisionRecord, RoutedDecision,
-    RoutedEvent,
+    AnswerId, AnsweredCall, Call, Change, CommandError, CountKind, DecisionRecord, ErasureSecret,
+    RoutedDecision, RoutedEvent,
 };
 
 /// The state that a command reads and changes: the published state, the changes of earlier commands in the same
@@ -42,6 +42,8 @@ pub struct Draft<'a> {
     answered: HashSet<u64>,
     /// Requests whose first answers the batch keeps.
     answers: HashSet<AnswerId>,
+    /// The secret of erasures, if the batch sets it.
+    erasure_secret: Option<ErasureSecret>,
     /// Decisions to be shown once the batch is durable.
     decisions: Vec<(EnvironmentId, DecisionRecord)>,
     /// When the batch was started.
@@ -63,6 +65,7 @@ impl<'a> Draft<'a> {
             routed: HashMap::new(),
             answered: HashSet::new(),
             answers: HashSet::new(),
+            erasure_secret: None,
             decisions: Vec::new(),
             begun: now,
             choices: Choices::new(now),
@@ -137,6 +140,8 @@ impl<'a> Draft<'a> {
             self.forget_in_decisions(*environment, *contact);
         } else if let Change::Answered(kept) = &change {
             self.answers.insert(kept.id);
+        } else if let Change::ErasureSecretSet(secret) = &change {
+            self.erasure_secret = Some(*secret);
         }
         self.changes.push(change);
     }
@@ -278,6 +283,25 @@ impl<'a> Draft<'a> {
                 .push(Change::Routed(vec![RoutedEvent::Answered(call)]));
         }
         Ok(())
+    }
+
+    /// The secret that keys the hashes of erased contacts. The first command that needs it makes it.
+    ///
+    /// # Errors
+    /// Storage cannot be read.
+    pub(crate) fn erasure_secret(&mut self) -> Result<ErasureSecret, CommandError> {
+        if let Some(secret) = self.erasure_secret {
+            return Ok(secret);
+        }
+        let stored = self.shared.archive.erasure_secret().map_err(|error| {
+            tracing::error!(%error, "the secret of erasures could not be read");
+            CommandError::StorageUnavailable
+        })?;
+        Ok(stored.unwrap_or_else(|| {
+            let made = ErasureSecret(self.choices.secret());
+            self.change(Change::ErasureSecretSet(made));
+            made
+        }))
     }
 
     /// Whether an answer to the request with this name is kept.

@@ -23,8 +23,8 @@ use crate::shared::{ROUTED_KNOWN_MILLIS, Shared};
 use crate::writer::Writer;
 use crate::{
     AnswerId, AnsweredCall, AuditEntry, AuditId, BackupError, Call, CallbackStatistics, Clock,
-    Command, DecisionRecord, Journal, JournalError, KeptAnswer, LearnedRecorded, LearnedTicket,
-    NewCall, Sequence, SubmitError, Surface, hash_sid, housekeeping,
+    Command, DecisionRecord, ErasureSecret, Journal, JournalError, KeptAnswer, LearnedRecorded,
+    LearnedTicket, NewCall, Sequence, SubmitError, Surface, Tombstone, hash_sid, housekeeping,
 };
 
 /// The engine's handle; clones share one engine.
@@ -543,6 +543,25 @@ impl Engine {
     #[must_use]
     pub fn session(&self, cookie: &TokenHash) -> Option<Session> {
         self.shared.sessions.find(cookie, self.now())
+    }
+
+    /// The secret that keys the hashes of erased contacts; `None`: nothing was erased so far. Reads the store.
+    ///
+    /// # Errors
+    /// Storage cannot be read, or is damaged.
+    pub fn erasure_secret(&self) -> Result<Option<ErasureSecret>, JournalError> {
+        self.shared.archive.erasure_secret()
+    }
+
+    /// Shows what is left of erased contacts, until the visitor stops. Reads the store, and blocks.
+    ///
+    /// # Errors
+    /// Storage cannot be read, or is damaged.
+    pub fn visit_tombstones(
+        &self,
+        visitor: &mut dyn FnMut(Tombstone) -> ControlFlow<()>,
+    ) -> Result<(), JournalError> {
+        self.shared.archive.visit_tombstones(visitor)
     }
 
     /// Writes one state of everything that is stored as a stream; see [`Archive::write_backup`](crate::Archive).

@@ -15,8 +15,8 @@ use ringback_routing::{
 };
 
 use crate::{
-    AnswerId, AuditEntry, AuditId, Call, Change, CountKey, CountMark, KeptAnswer, LogPlace,
-    RoutedEvent, Session,
+    AnswerId, AuditEntry, AuditId, Call, Change, CountKey, CountMark, ErasureSecret, KeptAnswer,
+    LogPlace, RoutedEvent, Session, Tombstone,
 };
 
 /// A log of facts. One thread uses it: it appends facts, and applies every entry that the log returns.
@@ -209,6 +209,21 @@ pub trait Archive: Send + Sync + 'static {
     /// # Errors
     /// Storage cannot be read, or is damaged.
     fn audit_entry(&self, id: AuditId) -> Result<Option<AuditEntry>, JournalError>;
+
+    /// The secret that keys the hashes of erased contacts; `None`: none was needed so far.
+    ///
+    /// # Errors
+    /// Storage cannot be read, or is damaged.
+    fn erasure_secret(&self) -> Result<Option<ErasureSecret>, JournalError>;
+
+    /// Shows what is left of erased contacts, each once, in the order of their hashes, until the visitor stops.
+    ///
+    /// # Errors
+    /// Storage cannot be read, or is damaged.
+    fn visit_tombstones(
+        &self,
+        visitor: &mut dyn FnMut(Tombstone) -> ControlFlow<()>,
+    ) -> Result<(), JournalError>;
 
     /// The latest answer that was kept under this name, also one that is over.
     ///

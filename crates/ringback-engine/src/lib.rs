@@ -25,6 +25,7 @@ mod observed;
 mod secret;
 mod session;
 mod shared;
+mod tombstone;
 mod writer;
 
 pub use audit::{
@@ -58,3 +59,4 @@ pub use learned::{LearnedRecorded, LearnedTicket};
 pub use observed::{CallbackStatistics, DecisionRecord, SourceCount, Surface, hash_sid};
 pub use secret::{generate_secret, hash_secret};
 pub use session::{EndSession, PutSession, Session};
+pub use tombstone::{ErasedHash, ErasureSecret, Tombstone};

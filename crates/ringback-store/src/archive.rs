@@ -7,8 +7,9 @@ use std::sync::Arc;
 
 use lsm_tree::Slice;
 use ringback_engine::{
-    AnswerId, Archive, AuditEntry, AuditId, BackupError, Call, CountMark, JournalError, KeptAnswer,
-    LogPlace, RoutedDecision, RoutedEvent, Session, StoredCounts, StoredDirectory,
+    AnswerId, Archive, AuditEntry, AuditId, BackupError, Call, CountMark, ErasureSecret,
+    JournalError, KeptAnswer, LogPlace, RoutedDecision, RoutedEvent, Session, StoredCounts,
+    StoredDirectory, Tombstone,
 };
 use ringback_routing::{AgentId, Assignment, E164, EnvironmentId, Timestamp, TokenHash};
 use uuid::Uuid;
@@ -173,6 +174,30 @@ impl Archive for Tables {
         value
             .map(|value| directory::read(&value).ok_or_else(|| self.state.damaged()))
             .transpose()
+    }
+
+    fn erasure_secret(&self) -> Result<Option<ErasureSecret>, JournalError> {
+        let value = self.state.get(&[key::ERASURE_SECRET]);
+        let value = value.map_err(|error| self.state.located(error))?;
+        let read = |value: Slice| {
+            let secret = (*value).try_into();
+            secret.map(ErasureSecret).map_err(|_| self.state.damaged())
+        };
+        value.map(read).transpose()
+    }
+
+    fn visit_tombstones(
+        &self,
+        visitor: &mut dyn FnMut(Tombstone) -> ControlFlow<()>,
+    ) -> Result<(), JournalError> {
+        for item in self.state.prefix(&[key::TOMBSTONE]) {
+            let (item_key, value) = item.map_err(|error| self.state.located(error))?;
+            let tombstone = key::decode_tombstone(&item_key, &value);
+            if visitor(tombstone.ok_or_else(|| self.state.damaged())?).is_break() {
+                break;
+            }
+        }
+        Ok(())
     }
 
     fn kept_answer(&self, id: AnswerId) -> Result<Option<KeptAnswer>, JournalError> {

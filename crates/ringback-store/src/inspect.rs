@@ -1,7 +1,7 @@
 //! Reads a directory that no process uses, without changing it: what it holds, and whether all of it is whole.
 //!
-//! Older formats are not upgraded. Those since 2 have today's tables, so their records are counted; of format 1
-//! every file is checked, and nothing is counted.
+//! Older formats are not upgraded. Those since 2 have today's tables. The records of format 1 are counted in a copy of
+//! today's format, in the system's folder for temporary files, which is removed afterwards.
 
 use std::fs;
 use std::io;
@@ -41,9 +41,8 @@ pub struct StoreInfo {
     pub format: u32,
     /// The size of its files.
     pub bytes: u64,
-    /// How many records of each kind there are; `None` in format 1, whose records are counted once a server has
-    /// upgraded it.
-    pub records: Option<RecordCounts>,
+    /// How many records of each kind there are.
+    pub records: RecordCounts,
     /// The last entry of the log that the directory contains; 0 if there never was one.
     pub last_sequence: u64,
 }
@@ -78,6 +77,8 @@ pub struct RecordCounts {
     pub audit_entries: u64,
     /// Answers that are kept for repeated requests.
     pub kept_answers: u64,
+    /// Hashes of erased contacts.
+    pub erasures: u64,
 }
 
 impl Store {
@@ -143,10 +144,10 @@ fn inspect(directory: &Path, whole: bool) -> Result<StoreInfo, OpenStoreError> {
             tables.verify().map_err(failure)?;
         }
         let records = tables.count_records().map_err(failure)?;
-        (Some(records), log.next_sequence() - 1)
+        (records, log.next_sequence() - 1)
     } else {
         let last = check_format_1(directory, &settings).map_err(failure)?;
-        (None, last)
+        (count_format_1(directory, &format, &settings)?, last)
     };
     Ok(StoreInfo {
         format: format.version,
@@ -212,6 +213,27 @@ fn check_format_1(directory: &Path, settings: &StoreSettings) -> Result<u64, Jou
         |record| record.changes().map(drop),
     )?;
     Ok(log.next_sequence() - 1)
+}
+
+/// Counts the records of a directory of format 1, in a copy.
+fn count_format_1(
+    directory: &Path,
+    format: &Format,
+    settings: &StoreSettings,
+) -> Result<RecordCounts, OpenStoreError> {
+    let copy = std::env::temp_dir().join(format!("ringback-{}", Uuid::new_v4()));
+    let counted = (|| {
+        let failure = |error| OpenStoreError::from_journal(copy.clone(), error);
+        let store = upgrade::copied(directory, format, settings, Box::new(Untouched), &copy)?;
+        let counts = store.tables().count_records().map_err(failure)?;
+        store.close().map_err(failure)?;
+        Ok(counts)
+    })();
+    let removed = fs::remove_dir_all(&copy);
+    if let (Ok(_), Err(error)) = (&counted, removed) {
+        return Err(OpenStoreError::from_journal(copy, unavailable(error)));
+    }
+    counted
 }
 
 impl Tables {
@@ -299,6 +321,11 @@ impl Tables {
                     counts.audit_entries += 1;
                     directory::read::<AuditEntry>(&value).is_some()
                 }
+                key::TOMBSTONE => {
+                    counts.erasures += 1;
+                    key::decode_tombstone(&item_key, &value).is_some()
+                }
+                key::ERASURE_SECRET => value.len() == 16,
                 key::ANSWER => {
                     counts.kept_answers += 1;
                     key::decode_answer_key(&item_key).is_some()

@@ -16,7 +16,7 @@
 //!
 //! In every table the key of a single zero byte holds the sequence of the last commit that it contains.
 
-use ringback_engine::{AnswerId, AuditId, Call, CountKey, CountKind};
+use ringback_engine::{AnswerId, AuditId, Call, CountKey, CountKind, ErasedHash, Tombstone};
 use ringback_routing::{
     AgentId, Assignment, CallStatus, E164, EnvironmentId, NumberId, Timestamp, TokenHash,
 };
@@ -63,6 +63,11 @@ pub(crate) const AUDIT: u8 = b'u';
 /// `state`: name of a request (16) → its first answer: see [`stored::answer`](crate::stored::answer).
 pub(crate) const ANSWER: u8 = b'k';
 
+/// `state`: one byte → the secret that keys the hashes of erased contacts (16).
+pub(crate) const ERASURE_SECRET: u8 = b'v';
+/// `state`: hash of an erased contact (16) → version (1) ‖ when it was erased, in milliseconds since 1970 (8).
+pub(crate) const TOMBSTONE: u8 = b'f';
+
 /// `state`: table (1) ‖ part (1) → the sequence of the latest commit that erased something of it.
 pub(crate) const ERASED: u8 = b'z';
 /// `state`: table (1) ‖ part (1) → the sequence up to which what was erased is gone from its files.
@@ -76,6 +81,9 @@ const LONGEST_SID_IN_KEY: usize = 1_024;
 
 /// The version of assignments that is written.
 const ASSIGNMENT_VERSION: u8 = 1;
+
+/// The version of what is left of erased contacts that is written.
+const TOMBSTONE_VERSION: u8 = 1;
 
 /// Length of what [`details`] encodes.
 const DETAILS_LENGTH: usize = 12;
@@ -354,6 +362,46 @@ pub(crate) fn answer_key(id: AnswerId) -> [u8; 17] {
 /// The name of the request whose answer such a key names.
 pub(crate) fn decode_answer_key(key: &[u8]) -> Option<AnswerId> {
     Some(AnswerId(key.get(1..)?.try_into().ok()?))
+}
+
+/// The key in `state` of what is left of an erased contact.
+pub(crate) fn tombstone_key(hash: ErasedHash) -> [u8; 17] {
+    let mut key = [TOMBSTONE; 17];
+    key[1..].copy_from_slice(&hash.0);
+    key
+}
+
+/// The value in `state` of a contact that was erased at this instant.
+pub(crate) fn tombstone_value(at: Timestamp) -> [u8; 9] {
+    let mut value = [TOMBSTONE_VERSION; 9];
+    value[1..].copy_from_slice(&at.millis().to_be_bytes());
+    value
+}
+
+/// When a contact was erased.
+pub(crate) fn decode_tombstone_value(value: &[u8]) -> Option<Timestamp> {
+    let (&TOMBSTONE_VERSION, at) = value.split_first()? else {
+        return None;
+    };
+    Some(Timestamp::from_millis(i64::from_be_bytes(
+        at.try_into().ok()?,
+    )))
+}
+
+/// What is left of an erased contact, from its record in `state`.
+pub(crate) fn decode_tombstone(key: &[u8], value: &[u8]) -> Option<Tombstone> {
+    Some(Tombstone {
+        hash: ErasedHash(key.get(1..)?.try_into().ok()?),
+        at: decode_tombstone_value(value)?,
+    })
+}
+
+/// The contact that a key in `calls` or `decisions` begins with, and the number of its environment; `None` where it was
+/// forgotten.
+pub(crate) fn decode_contact(key: &[u8]) -> Option<(u32, E164)> {
+    let (environment, key) = key.get(4..)?.split_first_chunk::<4>()?;
+    let digits = seven_bytes(*key.first_chunk::<7>()?);
+    Some((u32::from_be_bytes(*environment), E164::from_digits(digits)?))
 }
 
 /// The key in `state` of an interned UUID.

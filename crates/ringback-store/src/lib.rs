@@ -42,6 +42,6 @@ pub use backup::{BackupProgress, BackupReader, ReadBackupError};
 pub use error::OpenStoreError;
 pub use facts::{read_facts, write_facts};
 pub use inspect::{RecordCounts, StoreInfo};
-pub use restore::RestoreError;
+pub use restore::{ErasedAgain, Erasures, RestoreError, RestoreSettings, Restored};
 pub use settings::StoreSettings;
 pub use store::Store;

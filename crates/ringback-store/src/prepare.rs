@@ -155,6 +155,16 @@ impl Preparation<'_> {
                 Ok(())
             }
             Change::AuditSwept(before) => self.sweep_audit(*before),
+            Change::ErasureSecretSet(secret) => {
+                let value = secret.0.as_slice().into();
+                self.write_state([key::ERASURE_SECRET].into(), Some(value));
+                Ok(())
+            }
+            Change::Erased(tombstone) => {
+                let value = key::tombstone_value(tombstone.at).as_slice().into();
+                self.write_state(key::tombstone_key(tombstone.hash).into(), Some(value));
+                Ok(())
+            }
             Change::Answered(kept) => {
                 let mut value = Vec::with_capacity(32 + kept.answer.len());
                 write_answer(kept, &mut value);

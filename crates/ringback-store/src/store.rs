@@ -154,6 +154,11 @@ impl Store {
         Ok(store)
     }
 
+    /// The committed data.
+    pub(crate) fn tables(&self) -> &Tables {
+        &self.tables
+    }
+
     /// The table with everything but calls: the directory, the counters, events.
     pub(crate) fn state(&self) -> &Table {
         &self.tables.state

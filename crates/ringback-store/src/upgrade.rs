@@ -17,7 +17,7 @@ use uuid::Uuid;
 
 use crate::batch::{read_batch, read_mark_with};
 use crate::error::{OpenStoreError, unavailable};
-use crate::files::SystemFiles;
+use crate::files::{Files, SystemFiles};
 use crate::format::{FORMAT, Format, SAME_LAYOUT_SINCE};
 use crate::interner::Interner;
 use crate::key;
@@ -84,16 +84,13 @@ fn rewrite(
     let io_failure = |error: io::Error| failure(unavailable(error));
     let unfinished = directory.join(UNFINISHED);
     remove_folder(&unfinished).map_err(io_failure)?;
-    let new_format = || {
-        Ok(Format {
-            version: FORMAT,
-            ..format.clone()
-        })
-    };
-    let lock = Store::lock(&unfinished)?;
-    let files = Box::new(SystemFiles);
-    let mut new = Store::open_locked(&unfinished, settings, files, lock, None, new_format)?;
-    copy(directory, settings, &mut new).map_err(failure)?;
+    let new = copied(
+        directory,
+        format,
+        settings,
+        Box::new(SystemFiles),
+        &unfinished,
+    )?;
     new.close().map_err(failure)?;
     // From here on the new data count.
     fs::rename(&unfinished, directory.join(NEW))
@@ -101,8 +98,34 @@ fn rewrite(
         .map_err(io_failure)
 }
 
+/// A new store in the folder `to` with the content of a directory of format 1, whose log is opened with these files.
+pub(crate) fn copied(
+    directory: &Path,
+    format: &Format,
+    settings: &StoreSettings,
+    files: Box<dyn Files>,
+    to: &Path,
+) -> Result<Store, OpenStoreError> {
+    let new_format = || {
+        Ok(Format {
+            version: FORMAT,
+            ..format.clone()
+        })
+    };
+    let lock = Store::lock(to)?;
+    let mut new = Store::open_locked(to, settings, Box::new(SystemFiles), lock, None, new_format)?;
+    copy(directory, settings, files, &mut new)
+        .map_err(|error| OpenStoreError::from_journal(directory.to_owned(), error))?;
+    Ok(new)
+}
+
 /// Copies the content of a directory of format 1 into a new store.
-fn copy(directory: &Path, settings: &StoreSettings, new: &mut Store) -> Result<(), JournalError> {
+fn copy(
+    directory: &Path,
+    settings: &StoreSettings,
+    files: Box<dyn Files>,
+    new: &mut Store,
+) -> Result<(), JournalError> {
     let tables = directory.join("tables");
     let opening = Opening::new(&tables, false, settings);
     let sids = opening.table("sids", 1, bloom(10.0))?;
@@ -128,34 +151,27 @@ fn copy(directory: &Path, settings: &StoreSettings, new: &mut Store) -> Result<(
     copier.commit()?;
     // Some tables may contain commits of the log already. They are applied again, as always when a store is
     // opened.
-    Log::open(
-        &log,
-        Box::new(SystemFiles),
-        Arc::default(),
-        lowest,
-        highest,
-        |record| {
-            for (mut change, index) in record.changes()?.into_iter().zip(0..) {
-                let is_known = match &mut change {
-                    Change::Counted(counter, _) => known.counts(counter, record.sequence),
-                    Change::BatchesCounted(counted) => {
-                        let growth = &mut counted.growth;
-                        growth.retain(|(counter, _)| !known.counts(counter, record.sequence));
-                        false
-                    }
-                    Change::Routed(_) | Change::BatchRouted(_) => known
-                        .chunks
-                        .contains(&key::creation(record.sequence, index)),
-                    _ => false,
-                };
-                if !is_known {
-                    copier.changes.push(change);
+    Log::open(&log, files, Arc::default(), lowest, highest, |record| {
+        for (mut change, index) in record.changes()?.into_iter().zip(0..) {
+            let is_known = match &mut change {
+                Change::Counted(counter, _) => known.counts(counter, record.sequence),
+                Change::BatchesCounted(counted) => {
+                    let growth = &mut counted.growth;
+                    growth.retain(|(counter, _)| !known.counts(counter, record.sequence));
+                    false
                 }
+                Change::Routed(_) | Change::BatchRouted(_) => known
+                    .chunks
+                    .contains(&key::creation(record.sequence, index)),
+                _ => false,
+            };
+            if !is_known {
+                copier.changes.push(change);
             }
-            // In one commit, because the changes may build on one another.
-            copier.commit()
-        },
-    )?;
+        }
+        // In one commit, because the changes may build on one another.
+        copier.commit()
+    })?;
     Ok(())
 }
 

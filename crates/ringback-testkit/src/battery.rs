@@ -10,8 +10,9 @@ use std::sync::Arc;
 use ringback_engine::{
     Actor, AnswerId, AnsweredCall, AppendError, AuditAction, AuditEntry, AuditId, AuditObject,
     AuditState, BatchCall, BatchRoute, BatchesCounted, Call, CallsSwept, Change, CountKey,
-    CountKind, CountMark, Journal, KeptAnswer, LogPlace, NamedAgent, ObjectType, RoutedBatch,
-    RoutedCall, RoutedDecision, RoutedEvent, Sequence, Session, Via,
+    CountKind, CountMark, ErasedHash, ErasureSecret, Journal, KeptAnswer, LogPlace, NamedAgent,
+    ObjectType, RoutedBatch, RoutedCall, RoutedDecision, RoutedEvent, Sequence, Session, Tombstone,
+    Via,
 };
 use ringback_routing::{
     Agent, AgentId, AgentStatus, Assignment, CallStatus, CallbackRole, Caller, Direction, E164,
@@ -611,7 +612,7 @@ pub fn contacts_are_visited_once_in_any_number_of_parts(rig: &mut impl Rig) {
 }
 
 /// The number of kinds of facts: every one is in this list, or it does not compile.
-const KINDS: usize = 25;
+const KINDS: usize = 27;
 
 /// A fact of every kind, by kind; each builds on the results of the facts before it.
 #[must_use]
@@ -642,7 +643,9 @@ pub fn samples() -> Vec<Change> {
         | Change::AuditSwept(_)
         | Change::Answered(_)
         | Change::SessionPut(_)
-        | Change::SessionEnded(_) => {}
+        | Change::SessionEnded(_)
+        | Change::ErasureSecretSet(_)
+        | Change::Erased(_) => {}
     };
     let contact = e164(525_555_550_142);
     vec![
@@ -704,6 +707,10 @@ pub fn samples() -> Vec<Change> {
         Change::SessionPut(Box::new(session(1))),
         Change::SessionPut(Box::new(session(2))),
         Change::SessionEnded(session(1).cookie),
+        Change::ErasureSecretSet(ErasureSecret([4; 16])),
+        erased(1, 5),
+        erased(2, 6),
+        erased(1, 7),
         Change::Placed(None),
         Change::Placed(Some(LogPlace {
             cluster: id(9, 1),
@@ -711,6 +718,14 @@ pub fn samples() -> Vec<Change> {
             chain: [0xfe; 16],
         })),
     ]
+}
+
+/// What is left of the contact with this number, erased at this millisecond.
+fn erased(number: u8, millis: i64) -> Change {
+    Change::Erased(Tombstone {
+        hash: ErasedHash([number; 16]),
+        at: Timestamp::from_millis(millis),
+    })
 }
 
 /// The answer to the request with this number, kept at this millisecond.

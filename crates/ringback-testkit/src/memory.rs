@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use parking_lot::{Condvar, Mutex};
 use ringback_engine::{
     AnswerId, AppendError, Archive, AuditEntry, AuditId, Call, Change, Clock, CountMark, Entry,
-    Journal, JournalError, KeptAnswer, LogPlace, RoutedEvent, Sequence, StoredCounts,
-    StoredDirectory,
+    ErasureSecret, Journal, JournalError, KeptAnswer, LogPlace, RoutedEvent, Sequence,
+    StoredCounts, StoredDirectory, Tombstone,
 };
 use ringback_routing::{E164, EnvironmentId, Timestamp};
 
@@ -318,6 +318,21 @@ impl Archive for MemoryJournal {
 
     fn audit_entry(&self, id: AuditId) -> Result<Option<AuditEntry>, JournalError> {
         Ok(self.state.lock().model.shown.audit.get(&id).cloned())
+    }
+
+    fn erasure_secret(&self) -> Result<Option<ErasureSecret>, JournalError> {
+        Ok(self.state.lock().model.shown.erasure_secret)
+    }
+
+    fn visit_tombstones(
+        &self,
+        visitor: &mut dyn FnMut(Tombstone) -> ControlFlow<()>,
+    ) -> Result<(), JournalError> {
+        let tombstones = self.state.lock().model.shown.tombstones.clone();
+        let mut shown = tombstones.into_iter();
+        // Whether the visitor has stopped makes no difference here.
+        let _stopped = shown.try_for_each(|(hash, at)| visitor(Tombstone { hash, at }));
+        Ok(())
     }
 
     fn kept_answer(&self, id: AnswerId) -> Result<Option<KeptAnswer>, JournalError> {

@@ -5,8 +5,8 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use ringback_engine::{
-    AnswerId, Archive, AuditEntry, AuditId, Call, Change, CountMark, KeptAnswer, LogPlace,
-    RoutedEvent, StoredCounts, StoredDirectory,
+    AnswerId, Archive, AuditEntry, AuditId, Call, Change, CountMark, ErasedHash, ErasureSecret,
+    KeptAnswer, LogPlace, RoutedEvent, StoredCounts, StoredDirectory, Tombstone,
 };
 use ringback_routing::{Assignment, E164, EnvironmentId, Timestamp};
 
@@ -31,6 +31,8 @@ pub struct Shown {
     pub(crate) mark: CountMark,
     pub(crate) calls: BTreeMap<(EnvironmentId, Arc<str>), Call>,
     pub(crate) audit: BTreeMap<AuditId, AuditEntry>,
+    pub(crate) erasure_secret: Option<ErasureSecret>,
+    pub(crate) tombstones: BTreeMap<ErasedHash, Timestamp>,
     routed: Vec<RoutedEvent>,
 }
 
@@ -122,6 +124,10 @@ impl Model {
             }
             Change::Audited(entry) => {
                 shown.audit.insert(entry.id, *entry);
+            }
+            Change::ErasureSecretSet(secret) => shown.erasure_secret = Some(secret),
+            Change::Erased(Tombstone { hash, at }) => {
+                shown.tombstones.insert(hash, at);
             }
             Change::Answered(kept) => {
                 self.answers.insert(kept.id, *kept);
@@ -239,7 +245,14 @@ impl Shown {
             routed: routed_since(archive, Timestamp::from_millis(i64::MIN)),
             calls,
             audit: read_audit(archive),
+            erasure_secret: archive.erasure_secret().expect("readable"),
+            tombstones: read_tombstones(archive),
         }
+    }
+
+    /// Takes the latest audit entry out.
+    pub fn take_latest_audit(&mut self) -> Option<AuditEntry> {
+        self.audit.pop_last().map(|(_, entry)| entry)
     }
 
     /// The same without the calls of deleted agents, which a backup leaves out.
@@ -292,6 +305,18 @@ fn read_audit(archive: &dyn Archive) -> BTreeMap<AuditId, AuditEntry> {
     visited.expect("readable");
     assert!(entries.is_sorted_by(|(one, _), (other, _)| one > other));
     entries.into_iter().collect()
+}
+
+/// What is left of erased contacts in an archive.
+fn read_tombstones(archive: &dyn Archive) -> BTreeMap<ErasedHash, Timestamp> {
+    let mut tombstones = Vec::new();
+    let visited = archive.visit_tombstones(&mut |tombstone| {
+        tombstones.push((tombstone.hash, tombstone.at));
+        ControlFlow::Continue(())
+    });
+    visited.expect("readable");
+    assert!(tombstones.is_sorted_by(|(one, _), (other, _)| one < other));
+    tombstones.into_iter().collect()
 }
 
 /// The events that an archive shows since this instant.

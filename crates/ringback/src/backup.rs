@@ -4,13 +4,18 @@
 //! with that name is whole.
 
 use std::fs::File;
-use std::io::{self, IsTerminal, Read, Write};
+use std::io::{self, BufRead, BufReader, IsTerminal, Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use clap::Args;
+use data_encoding::HEXLOWER_PERMISSIVE;
 use indicatif::{HumanCount, ProgressBar, ProgressStyle};
-use ringback_store::{BackupProgress, BackupReader, ReadBackupError, RestoreError, Store};
+use ringback_api::{Erasure, ErasureLine};
+use ringback_engine::{Clock, ErasedHash, SystemClock, Tombstone};
+use ringback_store::{
+    BackupProgress, BackupReader, Erasures, ReadBackupError, RestoreError, RestoreSettings, Store,
+};
 use serde::Serialize;
 
 use crate::client::ApiPath;
@@ -39,6 +44,9 @@ pub(crate) struct RestoreArgs {
     /// The data directory to make; it must be empty or absent
     #[arg(long, value_name = "DIR")]
     data_dir: PathBuf,
+    /// Erasures, as `ringback export erasures` writes them: contacts that were erased after the backup are erased again
+    #[arg(long, value_name = "FILE")]
+    erasures: Option<PathBuf>,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -68,6 +76,16 @@ pub(crate) enum BackupFailure {
         #[source]
         source: io::Error,
     },
+    /// The file with erasures is cut off, or something else.
+    #[error("{path}, line {line}: {what}")]
+    Erasures {
+        /// The file.
+        path: PathBuf,
+        /// The line, counted from 1.
+        line: usize,
+        /// What is wrong.
+        what: &'static str,
+    },
     /// Nobody wants to see a backup: name a file, or pipe it on.
     #[error("a backup is not text: name a file, or send standard output to one")]
     Terminal,
@@ -84,6 +102,18 @@ struct Summary {
     calls: u64,
     /// Other records in it.
     other_records: u64,
+    /// Of a restore with erasures: what was erased again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    erased_again: Option<ErasedSummary>,
+}
+
+/// What was erased again.
+#[derive(Serialize)]
+struct ErasedSummary {
+    /// Erasures that the backup did not have.
+    erasures: u64,
+    /// Contacts of these that were in the backup.
+    contacts: u64,
 }
 
 impl From<BackupProgress> for Summary {
@@ -93,6 +123,7 @@ impl From<BackupProgress> for Summary {
             last_sequence: progress.sequence,
             calls: progress.calls,
             other_records: progress.others,
+            erased_again: None,
         }
     }
 }
@@ -193,39 +224,132 @@ pub(crate) fn restore(args: &RestoreArgs) -> Result<(), Failure> {
         })?;
         Box::new(opened)
     };
+    let settings = RestoreSettings {
+        erasures: args.erasures.as_deref().map(read_erasures).transpose()?,
+        at: SystemClock.now(),
+    };
     let bar = Bar::new();
-    let restored = Store::restore(&args.data_dir, from, |seen| bar.show(seen));
+    let restored = Store::restore(&args.data_dir, from, &settings, |seen| bar.show(seen));
     bar.finish();
-    let progress = restored.map_err(|error| match error {
+    let restored = restored.map_err(|error| match error {
         RestoreError::Backup(error) => BackupFailure::Backup(error),
         source => BackupFailure::Restore {
             path: args.data_dir.clone(),
             source,
         },
     })?;
-    notice(&format!(
-        "contacts that were erased after {} are in it again; erase them again",
-        progress.taken_at
-    ));
+    let progress = restored.backup;
+    let erased = match restored.erased {
+        None => {
+            notice(&format!(
+                "contacts that were erased after {} are in it again: none of these erasures is known here; give \
+                 them with --erasures, or erase them again",
+                progress.taken_at
+            ));
+            String::new()
+        }
+        Some(erased) => format!(
+            "; erased again: {} of {} that it did not have",
+            counted(erased.contacts, "contact"),
+            counted(erased.erasures, "erasure")
+        ),
+    };
     if args.json {
-        return print_json(progress);
+        let erased_again = restored.erased.map(|erased| ErasedSummary {
+            erasures: erased.erasures,
+            contacts: erased.contacts,
+        });
+        return print_summary(&Summary {
+            erased_again,
+            ..Summary::from(progress)
+        });
     }
     let directory = escaped(&args.data_dir.display().to_string());
-    Ok(print(&format!("{directory}: {}\n", tell(&progress)))?)
+    Ok(print(&format!(
+        "{directory}: {}{erased}\n",
+        tell(&progress)
+    ))?)
+}
+
+/// Reads the file with erasures.
+fn read_erasures(path: &Path) -> Result<Erasures, BackupFailure> {
+    let unreadable = |source| BackupFailure::File {
+        path: path.to_owned(),
+        source,
+    };
+    let file = File::open(path).map_err(unreadable)?;
+    let mut erasures = Erasures::default();
+    let mut end = None;
+    let mut number = 0;
+    for text in BufReader::new(file).lines() {
+        number += 1;
+        let wrong = |what| BackupFailure::Erasures {
+            path: path.to_owned(),
+            line: number,
+            what,
+        };
+        if end.is_some() {
+            return Err(wrong("something follows the end"));
+        }
+        match serde_json::from_str(&text.map_err(unreadable)?) {
+            Ok(ErasureLine::End(line)) => end = Some(line.count),
+            Ok(ErasureLine::Erased(line)) => {
+                let (secret_id, tombstone) =
+                    read_erasure(&line).ok_or_else(|| wrong("no erasure"))?;
+                let known = erasures.secret_id.get_or_insert(secret_id);
+                if *known != secret_id {
+                    return Err(wrong("erasures of another server"));
+                }
+                erasures.tombstones.push(tombstone);
+            }
+            Err(_) => return Err(wrong("no erasure")),
+        }
+    }
+    if end == Some(erasures.tombstones.len() as u64) {
+        return Ok(erasures);
+    }
+    Err(BackupFailure::Erasures {
+        path: path.to_owned(),
+        line: number,
+        what: "the erasures are cut off",
+    })
+}
+
+/// What a line says: the name of the secret, and the erasure.
+fn read_erasure(line: &Erasure) -> Option<([u8; 4], Tombstone)> {
+    let decode = |text: &str| HEXLOWER_PERMISSIVE.decode(text.as_bytes()).ok();
+    let tombstone = Tombstone {
+        hash: ErasedHash(decode(&line.hash)?.try_into().ok()?),
+        at: line.erased_at,
+    };
+    Some((decode(&line.key)?.try_into().ok()?, tombstone))
 }
 
 /// Prints what became of a backup.
 fn print_json(progress: BackupProgress) -> Result<(), Failure> {
-    let json = serde_json::to_string(&Summary::from(progress)).map_err(io::Error::other)?;
+    print_summary(&Summary::from(progress))
+}
+
+/// Prints a summary.
+fn print_summary(summary: &Summary) -> Result<(), Failure> {
+    let json = serde_json::to_string(summary).map_err(io::Error::other)?;
     Ok(print(&format!("{}\n", escaped_json(&json)))?)
 }
 
 /// What is in a backup, in words.
 fn tell(progress: &BackupProgress) -> String {
     format!(
-        "the state of {}, {} calls and {} other records",
-        progress.taken_at, progress.calls, progress.others
+        "the state of {}, {} and {}",
+        progress.taken_at,
+        counted(progress.calls, "call"),
+        counted(progress.others, "other record")
     )
+}
+
+/// A number with its noun.
+fn counted(count: u64, noun: &str) -> String {
+    let ending = if count == 1 { "" } else { "s" };
+    format!("{count} {noun}{ending}")
 }
 
 /// How far it got, on standard error: a bar on a terminal, now and then a line elsewhere.
@@ -295,8 +419,9 @@ token. Exit code 70: the server broke off, and there is no file.";
 const RESTORE_EXAMPLES: &str = "\
 Examples:
   ringback restore /backup/ringback.backup --data-dir /var/lib/ringback
+  ringback restore ringback.backup --data-dir /var/lib/ringback --erasures ringback.erasures
   ssh backup@203.0.113.5 'cat ringback.backup' | ringback restore - --data-dir /var/lib/ringback
 
 Needs no server, and none may use the directory. Exit codes: 64 the directory is not empty, 66 there is \
-no such file, 70 the backup is cut off or altered, or the directory cannot be written (it is then as \
+no such file, 70 the backup or the erasures are cut off, altered, or not of one server, or the directory cannot be written (it is then as \
 before), 78 a newer version wrote the backup.";

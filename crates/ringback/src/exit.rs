@@ -83,7 +83,7 @@ impl Failure {
             Self::Backup(error) => backup_code(error),
             Self::Status(error) => error.code,
             Self::Init(error) if error.is_usage() => USAGE,
-            Self::Declined => USAGE,
+            Self::Export(ExportError::OfAll) | Self::Declined => USAGE,
             Self::Serve(_)
             | Self::Init(_)
             | Self::Demo(_)
@@ -110,7 +110,8 @@ impl Failure {
             Self::Status(_) => "STATUS",
             Self::Init(error) if error.is_usage() => "INIT",
             Self::Declined => "DECLINED",
-            Self::Export(_) => "EXPORT_NOT_WHOLE",
+            Self::Export(ExportError::BrokenOff(_)) => "EXPORT_NOT_WHOLE",
+            Self::Export(ExportError::OfAll) => "USAGE",
             Self::Top(_) => "UNREACHABLE",
             Self::Serve(_) | Self::Init(_) | Self::Demo(_) | Self::Write(..) | Self::Output(_) => {
                 "INTERNAL"
@@ -175,7 +176,7 @@ fn store_word(error: &OpenStoreError) -> &'static str {
 fn backup_code(error: &BackupFailure) -> u8 {
     match error {
         BackupFailure::Backup(error) if error.is_newer() => CONFIGURATION,
-        BackupFailure::Backup(_) => INTERNAL,
+        BackupFailure::Backup(_) | BackupFailure::Erasures { .. } => INTERNAL,
         BackupFailure::Restore { source, .. } => match source {
             RestoreError::NotEmpty(_) => USAGE,
             RestoreError::Store(error) => store_code(error),
@@ -191,8 +192,10 @@ fn backup_word(error: &BackupFailure) -> &'static str {
     match error {
         BackupFailure::Backup(error) if error.is_newer() => "NEWER_FORMAT",
         BackupFailure::Backup(_) => "BACKUP_NOT_WHOLE",
+        BackupFailure::Erasures { .. } => "ERASURES_NOT_WHOLE",
         BackupFailure::Restore { source, .. } => match source {
             RestoreError::NotEmpty(_) => "NOT_EMPTY",
+            RestoreError::NoErasureSecret | RestoreError::OtherErasures => "ERASURES_DO_NOT_FIT",
             RestoreError::Store(error) => store_word(error),
             _ => "BACKUP_NOT_WHOLE",
         },

@@ -38,6 +38,8 @@ enum Kind {
     Roles,
     /// The latest decisions
     Decisions,
+    /// Hashes of erased contacts, for `restore --erasures`; NDJSON, of all environments
+    Erasures,
 }
 
 /// How lines are written.
@@ -51,8 +53,14 @@ enum Format {
 
 /// Why an export is not whole.
 #[derive(Debug, thiserror::Error)]
-#[error("the server broke off: what was written is not whole")]
-pub(crate) struct ExportError(#[source] io::Error);
+pub(crate) enum ExportError {
+    /// The server broke off, or the line did.
+    #[error("the server broke off: what was written is not whole")]
+    BrokenOff(#[source] io::Error),
+    /// There is one form of this export.
+    #[error("erasures are hashes: leave --environment and --format csv out")]
+    OfAll,
+}
 
 /// Runs the command.
 pub(crate) fn run(args: &ExportArgs) -> Result<(), Failure> {
@@ -67,14 +75,22 @@ pub(crate) fn run(args: &ExportArgs) -> Result<(), Failure> {
         Kind::Numbers => "numbers",
         Kind::Roles => "roles",
         Kind::Decisions => "decisions",
+        Kind::Erasures => "erasures",
     };
     let format = match args.format {
         Format::Ndjson => "ndjson",
         Format::Csv => "csv",
     };
-    let path = ApiPath::new(["export", kind])
-        .query("format", Some(format))
-        .query("environment", environment);
+    let path = match args.kind {
+        // Hashes name no environment.
+        Kind::Erasures if environment.is_some() || matches!(args.format, Format::Csv) => {
+            return Err(ExportError::OfAll.into());
+        }
+        Kind::Erasures => ApiPath::new([kind]),
+        _ => ApiPath::new(["export", kind])
+            .query("format", Some(format))
+            .query("environment", environment),
+    };
     let mut body = client.download(&path)?;
     let mut out = io::stdout().lock();
     let mut piece = vec![0; PIECE_BYTES];
@@ -83,7 +99,7 @@ pub(crate) fn run(args: &ExportArgs) -> Result<(), Failure> {
             Ok(0) => break,
             Ok(length) => length,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(error) => return Err(ExportError(error).into()),
+            Err(error) => return Err(ExportError::BrokenOff(error).into()),
         };
         out.write_all(piece.get(..length).unwrap_or_default())?;
     }
@@ -99,6 +115,7 @@ Examples:
   ringback export calls > calls.ndjson
   ringback import calls calls.ndjson
   ringback export agents --format csv --environment acme > agents.csv
+  ringback export erasures > /backup/ringback.erasures
 
 With the administrator's token and without --environment, every line names its environment. Exit code 70: \
 the server broke off, and what was written is not whole.";

@@ -1,6 +1,6 @@
 //! `ringback store`: what a data directory holds, and whether it is whole.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use ringback_store::{RecordCounts, Store, StoreInfo};
@@ -41,10 +41,10 @@ struct DirectoryArgs {
 /// Runs the command.
 pub(crate) fn run(args: &StoreArgs) -> Result<(), Failure> {
     match &args.verb {
-        Verb::Info(args) => show(args, Store::info(&args.directory)?, &args.directory),
+        Verb::Info(args) => show(args, &Store::info(&args.directory)?),
         Verb::Verify(args) => {
             let info = Store::check(&args.directory)?;
-            show(args, info, &args.directory)?;
+            show(args, &info)?;
             if !args.json {
                 print("no damage found\n")?;
             }
@@ -54,19 +54,13 @@ pub(crate) fn run(args: &StoreArgs) -> Result<(), Failure> {
 }
 
 /// Prints what a directory holds.
-fn show(args: &DirectoryArgs, info: StoreInfo, directory: &Path) -> Result<(), Failure> {
+fn show(args: &DirectoryArgs, info: &StoreInfo) -> Result<(), Failure> {
     if args.json {
-        let json = serde_json::to_string(&info).map_err(std::io::Error::other)?;
+        let json = serde_json::to_string(info).map_err(std::io::Error::other)?;
         return Ok(print(&format!("{}\n", escaped_json(&json)))?);
     }
-    let mut text = record(&info, FIELDS);
-    match &info.records {
-        Some(records) => text.push_str(&record(records, RECORDS)),
-        None => text.push_str(&format!(
-            "records are counted once `ringback serve` has upgraded {}\n",
-            crate::output::escaped(&directory.display().to_string())
-        )),
-    }
+    let mut text = record(info, FIELDS);
+    text.push_str(&record(&info.records, RECORDS));
     Ok(print(&text)?)
 }
 
@@ -92,6 +86,7 @@ const RECORDS: &[Column<RecordCounts>] = &[
     ("DECISIONS", |count| Shown::of(count.decisions)),
     ("AUDIT ENTRIES", |count| Shown::of(count.audit_entries)),
     ("KEPT ANSWERS", |count| Shown::of(count.kept_answers)),
+    ("ERASURES", |count| Shown::of(count.erasures)),
 ];
 
 /// What follows the options in the long help.

@@ -101,6 +101,7 @@ async fn every_route_asks_for_the_right_kind_of_token() {
             "/reload",
             "/backup",
             "/cluster",
+            "/erasures",
         ];
         let wrong = if administrators.iter().any(|part| path.contains(part)) {
             &tenant.token

@@ -296,13 +296,14 @@ impl ClusterSource for UnreachableCluster {
 }
 
 /// Operations whose answers are no golden text, or need the whole program; other tests are about them.
-const ELSEWHERE: [&str; 14] = [
+const ELSEWHERE: [&str; 15] = [
     "backup",
     "fetchSnapshot",
     "chooseEnvironment",
     "description",
     "docs",
     "endSession",
+    "erasures",
     "export",
     "followDecisions",
     "listAudit",

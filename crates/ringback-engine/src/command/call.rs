@@ -8,7 +8,7 @@ use super::Command;
 use crate::error::check_fields;
 use crate::{
     Call, CallDifference, Change, CommandError, Draft, Fault, Field, FieldProblem, LearnedRecorded,
-    LearnedTicket,
+    LearnedTicket, Tombstone,
 };
 
 /// Records outbound calls, each separately: a refused one does not affect the others.
@@ -174,7 +174,7 @@ impl Command for RecordLearned {
     }
 }
 
-/// Forgets a contact: every call to it.
+/// Forgets a contact: every call to it. A hash is left, by which a later restore of an older backup forgets it again.
 #[derive(Clone, Copy, Debug)]
 pub struct ForgetContact {
     /// The environment of the contact.
@@ -187,7 +187,12 @@ impl Command for ForgetContact {
     type Output = ();
 
     fn run(&self, draft: &mut Draft<'_>) -> Result<(), CommandError> {
+        let secret = draft.erasure_secret()?;
         draft.change(Change::ContactForgotten(self.environment, self.contact));
+        draft.change(Change::Erased(Tombstone {
+            hash: secret.hash(self.environment, self.contact),
+            at: draft.now(),
+        }));
         Ok(())
     }
 }

@@ -217,7 +217,7 @@ const VIAS: [(Via, &str); 3] = [
 ];
 
 /// The stored names.
-const ACTIONS: [(AuditAction, &str); 11] = [
+const ACTIONS: [(AuditAction, &str); 14] = [
     (AuditAction::Create, "create"),
     (AuditAction::Update, "update"),
     (AuditAction::Delete, "delete"),
@@ -227,6 +227,9 @@ const ACTIONS: [(AuditAction, &str); 11] = [
     (AuditAction::Remove, "remove"),
     (AuditAction::End, "end"),
     (AuditAction::Erase, "erase"),
+    (AuditAction::Restore, "restore"),
+    (AuditAction::Recover, "recover"),
+    (AuditAction::Forget, "forget"),
     (AuditAction::Backup, "backup"),
     (AuditAction::Export, "export"),
 ];

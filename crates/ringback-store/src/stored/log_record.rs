@@ -1,7 +1,9 @@
 //! The changes of a commit as the log stores them, one behind the other, each with its kind (1), the version of
 //! that kind (1), the length of the rest (4, little-endian), and the rest.
 
-use ringback_engine::{AnswerId, CallsSwept, Change, CountKey};
+use ringback_engine::{
+    AnswerId, CallsSwept, Change, CountKey, ErasedHash, ErasureSecret, Tombstone,
+};
 use ringback_routing::{
     AgentId, Assignment, E164, EnvironmentId, NumberId, Timestamp, TokenHash, TokenId,
 };
@@ -45,10 +47,12 @@ enum Kind {
     Answered = 23,
     SessionPut = 24,
     SessionEnded = 25,
+    ErasureSecretSet = 26,
+    Erased = 27,
 }
 
 impl Kind {
-    const ALL: [Self; 25] = [
+    const ALL: [Self; 27] = [
         Self::EnvironmentPut,
         Self::EnvironmentRemoved,
         Self::TokenPut,
@@ -74,6 +78,8 @@ impl Kind {
         Self::Answered,
         Self::SessionPut,
         Self::SessionEnded,
+        Self::ErasureSecretSet,
+        Self::Erased,
     ];
 }
 
@@ -290,6 +296,17 @@ fn write_one(change: &Change, to: Vec<u8>) -> Result<(Kind, Vec<u8>), Unwritable
             write_answer(kept, &mut to);
             (Kind::Answered, to)
         }
+        Change::ErasureSecretSet(secret) => {
+            let mut to = to;
+            to.extend_from_slice(&secret.0);
+            (Kind::ErasureSecretSet, to)
+        }
+        Change::Erased(tombstone) => {
+            let mut to = to;
+            to.extend_from_slice(&tombstone.hash.0);
+            to.extend_from_slice(&key::tombstone_value(tombstone.at));
+            (Kind::Erased, to)
+        }
         Change::AuditSwept(before) => (Kind::AuditSwept, encode(&before.millis(), to)?),
         Change::RoutedSwept(before) => (Kind::RoutedSwept, encode(&before.millis(), to)?),
         Change::Counted(counter, increment) => {
@@ -391,6 +408,14 @@ fn read_one(kind: Kind, body: &[u8]) -> Option<Change> {
         }
         Kind::SessionPut => Change::SessionPut(Box::new(directory::read(body)?)),
         Kind::SessionEnded => Change::SessionEnded(TokenHash(postcard::from_bytes(body).ok()?)),
+        Kind::ErasureSecretSet => Change::ErasureSecretSet(ErasureSecret(body.try_into().ok()?)),
+        Kind::Erased => {
+            let (hash, value) = body.split_first_chunk::<16>()?;
+            Change::Erased(Tombstone {
+                hash: ErasedHash(*hash),
+                at: key::decode_tombstone_value(value)?,
+            })
+        }
         Kind::AuditSwept => {
             Change::AuditSwept(Timestamp::from_millis(postcard::from_bytes(body).ok()?))
         }

@@ -1,20 +1,26 @@
 //! Backups: one state whatever goes on meanwhile, and only a whole one is restored.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use proptest::collection::vec;
 use proptest::prelude::*;
-use ringback_engine::{Archive, BackupError, Change, Journal};
-use ringback_routing::Timestamp;
+use ringback_engine::{
+    Archive, AuditAction, BackupError, Call, Change, ErasedHash, ErasureSecret, Journal, Tombstone,
+};
+use ringback_routing::{E164, EnvironmentId, Timestamp};
 use ringback_testkit::{Model, Shown, copy_folder};
 
 use super::formats::{assert_written, fixture};
 use super::properties::change;
 use super::{call, open, put, scratch, tiny};
 use crate::backup::BackupReader;
-use crate::{OpenStoreError, ReadBackupError, RestoreError, Store, key};
+use crate::{
+    BackupProgress, Erasures, OpenStoreError, ReadBackupError, RestoreError, RestoreSettings,
+    Store, key,
+};
 
 /// A backup of what this archive shows.
 fn backup(archive: &dyn Archive) -> Vec<u8> {
@@ -23,6 +29,25 @@ fn backup(archive: &dyn Archive) -> Vec<u8> {
         .write_backup(Timestamp::from_millis(7), &mut bytes)
         .unwrap();
     bytes
+}
+
+/// Restores without erasures.
+fn restore(target: impl AsRef<Path>, bytes: &[u8]) -> Result<BackupProgress, RestoreError> {
+    let settings = RestoreSettings {
+        erasures: None,
+        at: Timestamp::from_millis(8),
+    };
+    let restored = Store::restore(target, bytes, &settings, |_| ())?;
+    assert_eq!(restored.erased, None);
+    Ok(restored.backup)
+}
+
+/// The audit entry of a restore is behind those of the backup.
+fn without_restore(mut shown: Shown) -> Shown {
+    let entry = shown.take_latest_audit().expect("there is an entry");
+    assert_eq!(entry.action, AuditAction::Restore);
+    assert_eq!((entry.at.millis(), entry.environment), (8, None));
+    shown
 }
 
 /// An agent that made some of the calls.
@@ -72,14 +97,14 @@ proptest! {
         let last = store.position().0 + commits.len() as u64 + 1;
 
         let target = directory.path().join("restored");
-        let restored = Store::restore(&target, bytes.as_slice(), |_| ()).unwrap();
+        let restored = restore(&target, bytes.as_slice()).unwrap();
         prop_assert_eq!(restored.taken_at, Timestamp::from_millis(7));
         prop_assert_eq!(restored.sequence, last);
         let info = Store::check(&target).unwrap();
-        prop_assert_eq!(info.last_sequence, last);
+        prop_assert_eq!(info.last_sequence, last + 1);
         let mut store = open(&target);
-        prop_assert_eq!(store.position().0, last);
-        prop_assert_eq!(Shown::read(&*store.archive()), shown.clone());
+        prop_assert_eq!(store.position().0, last + 1);
+        prop_assert_eq!(without_restore(Shown::read(&*store.archive())), shown.clone());
         shown.assert_found_in(&*store.archive());
         Model::after(&commits).assert_answers_kept_by(&*store.archive());
         // It is a store as any other.
@@ -104,7 +129,7 @@ fn a_backup_of_every_format_has_all_that_was_written() {
         let [old, new] = ["old", "new"].map(|name| scratch.path().join(name));
         copy_folder(&fixture(name), &old);
         let store = open(&old);
-        Store::restore(&new, backup(&*store.archive()).as_slice(), |_| ()).unwrap();
+        restore(&new, backup(&*store.archive()).as_slice()).unwrap();
         assert_written(&new);
         assert_ne!(store.node_secret(), open(&new).node_secret());
     }
@@ -114,7 +139,7 @@ fn a_backup_of_every_format_has_all_that_was_written() {
 fn backups_of_every_version_are_restored() {
     let directory = scratch();
     let bytes = fs::read(fixture("backup-1")).unwrap();
-    Store::restore(directory.path(), bytes.as_slice(), |_| ()).unwrap();
+    restore(directory.path(), bytes.as_slice()).unwrap();
     assert_written(directory.path());
 }
 
@@ -153,7 +178,7 @@ fn a_backup_is_one_state_while_calls_are_recorded() {
     });
     for (index, (before, bytes, most)) in backups.iter().enumerate() {
         let target = directory.path().join(index.to_string());
-        let restored = Store::restore(&target, bytes.as_slice(), |_| ()).unwrap();
+        let restored = restore(&target, bytes.as_slice()).unwrap();
         let count = restored.calls;
         assert!(
             (*before..=*most).contains(&count) && count.is_multiple_of(2),
@@ -201,6 +226,104 @@ fn a_backup_has_nothing_of_a_contact_that_was_erased_before() {
     assert_eq!(seen(&backup(&*store.archive())), 0);
 }
 
+/// Contacts that were erased after a backup, and what is left of them.
+#[test]
+fn erasures_after_a_backup_are_repeated_and_those_before_it_are_not() {
+    let secret = ErasureSecret([3; 16]);
+    let scratch = scratch();
+    let mut store = open(&scratch.path().join("old"));
+    store.commit(&agents()).unwrap();
+    let calls: Vec<Call> = (0..20).map(call).collect();
+    let contacts: BTreeSet<_> = calls
+        .iter()
+        .map(|call| (call.environment, call.contact))
+        .collect();
+    let [first, second, third, ..] = contacts.iter().copied().collect::<Vec<_>>()[..] else {
+        panic!("{contacts:?}");
+    };
+    let erase = |(environment, contact): (EnvironmentId, E164), at| {
+        let tombstone = Tombstone {
+            hash: secret.hash(environment, contact),
+            at: Timestamp::from_millis(at),
+        };
+        let forgotten = Change::ContactForgotten(environment, contact);
+        (vec![forgotten, Change::Erased(tombstone)], tombstone)
+    };
+    store.commit(&[Change::ErasureSecretSet(secret)]).unwrap();
+    // One contact was erased before its calls, which stay; another one twice.
+    let (facts, before) = erase(first, 1);
+    store.commit(&facts).unwrap();
+    store.commit(&erase(second, 2).0).unwrap();
+    let puts: Vec<Change> = calls.iter().cloned().map(Change::CallPut).collect();
+    store.commit(&puts).unwrap();
+    let bytes = backup(&*store.archive());
+    let (_, again) = erase(second, 3);
+    let (_, later) = erase(third, 4);
+    let stranger = (first.0, E164::from_digits(493_012_345_678).unwrap());
+    let (_, unknown) = erase(stranger, 5);
+
+    let restore = |name: &str, erasures| {
+        let target = scratch.path().join(name);
+        let settings = RestoreSettings {
+            erasures: Some(erasures),
+            at: Timestamp::from_millis(8),
+        };
+        let restored = Store::restore(&target, bytes.as_slice(), &settings, |_| ());
+        restored.map(|restored| (target, restored.erased.unwrap()))
+    };
+    let tombstones = vec![before, again, later, unknown];
+    let erasures = |secret: ErasureSecret, tombstones| Erasures {
+        secret_id: Some(secret.id()),
+        tombstones,
+    };
+    let (target, erased) = restore("new", erasures(secret, tombstones.clone())).unwrap();
+    assert_eq!((erased.erasures, erased.contacts), (3, 2));
+    let restored = open(&target);
+    let archive = restored.archive();
+    for (environment, contact) in contacts {
+        let found = archive.calls_to(environment, contact).unwrap();
+        let is_erased = [second, third].contains(&(environment, contact));
+        assert_eq!(found.is_empty(), is_erased, "{contact}");
+    }
+    // The next export has all of them.
+    let mut left = Vec::new();
+    archive
+        .visit_tombstones(&mut |tombstone| {
+            left.push(tombstone);
+            std::ops::ControlFlow::Continue(())
+        })
+        .unwrap();
+    left.sort_by_key(|tombstone| tombstone.at);
+    assert_eq!(left, tombstones);
+
+    // Those of another server, and none at all.
+    let other = ErasureSecret([4; 16]);
+    let foreign = restore("foreign", erasures(other, tombstones)).unwrap_err();
+    assert!(matches!(foreign, RestoreError::OtherErasures));
+    assert!(!scratch.path().join("foreign").exists());
+    let (_, erased) = restore("none", Erasures::default()).unwrap();
+    assert_eq!((erased.erasures, erased.contacts), (0, 0));
+}
+
+#[test]
+fn a_backup_without_the_secret_takes_no_erasures() {
+    let scratch = scratch();
+    let bytes = small(&scratch.path().join("old"));
+    let settings = RestoreSettings {
+        erasures: Some(Erasures {
+            secret_id: Some([1; 4]),
+            tombstones: vec![Tombstone {
+                hash: ErasedHash([1; 16]),
+                at: Timestamp::from_millis(1),
+            }],
+        }),
+        at: Timestamp::from_millis(8),
+    };
+    let target = scratch.path().join("new");
+    let refused = Store::restore(&target, bytes.as_slice(), &settings, |_| ());
+    assert!(matches!(refused, Err(RestoreError::NoErasureSecret)));
+}
+
 #[test]
 fn a_cut_backup_is_refused_and_leaves_the_directory_as_it_was() {
     let directory = scratch();
@@ -219,13 +342,13 @@ fn a_cut_backup_is_refused_and_leaves_the_directory_as_it_was() {
     }
     for length in (0..bytes.len()).step_by(97).chain([bytes.len() - 1]) {
         for target in [&empty, &absent] {
-            let restored = Store::restore(target, &bytes[..length], |_| ());
+            let restored = restore(target, &bytes[..length]);
             assert!(matches!(restored, Err(RestoreError::Backup(_))));
         }
         assert!(!absent.exists());
         assert_eq!(fs::read_dir(&empty).unwrap().count(), 0);
     }
-    Store::restore(&empty, bytes.as_slice(), |_| ()).unwrap();
+    restore(&empty, bytes.as_slice()).unwrap();
 }
 
 #[test]
@@ -257,7 +380,7 @@ fn only_an_empty_directory_is_restored_into() {
     let used = directory.path().join("store");
     let bytes = small(&used);
     let before = Store::info(&used).unwrap();
-    let restore = |target: &Path| Store::restore(target, bytes.as_slice(), |_| ());
+    let restore = |target: &Path| restore(target, bytes.as_slice());
     assert!(matches!(restore(&used), Err(RestoreError::NotEmpty(_))));
     let store = open(&used);
     let in_use = restore(&used);
@@ -283,7 +406,7 @@ fn a_broken_off_restore_is_refused_at_a_start_and_can_be_repeated() {
     let directory = scratch();
     let bytes = small(&directory.path().join("store"));
     let whole = directory.path().join("whole");
-    Store::restore(&whole, bytes.as_slice(), |_| ()).unwrap();
+    restore(&whole, bytes.as_slice()).unwrap();
     for step in 0..4 {
         let target = directory.path().join(step.to_string());
         let unfinished = target.join("restore.unfinished");
@@ -306,7 +429,7 @@ fn a_broken_off_restore_is_refused_at_a_start_and_can_be_repeated() {
                 matches!(opened, Err(OpenStoreError::RestoreBrokenOff(_))),
                 "{step}: {opened:?}"
             );
-            Store::restore(&target, bytes.as_slice(), |_| ()).unwrap();
+            restore(&target, bytes.as_slice()).unwrap();
         }
         assert_eq!(open(&target).verify().unwrap(), 20);
         assert!(!unfinished.exists());

@@ -8,8 +8,9 @@ use std::sync::Arc;
 use ringback_engine::{
     Actor, AgentView, AnswerId, AnsweredCall, AuditAction, AuditEntry, AuditId, AuditObject,
     AuditState, BatchCall, BatchRoute, BatchesCounted, Call, CallsSwept, Change, CountKey,
-    CountKind, CountMark, Journal, KeptAnswer, LogPlace, NamedAgent, NumberView, ObjectType,
-    OwnerView, RoutedBatch, RoutedCall, RoutedDecision, RoutedEvent, RoutedOverSip, Session, Via,
+    CountKind, CountMark, ErasedHash, ErasureSecret, Journal, KeptAnswer, LogPlace, NamedAgent,
+    NumberView, ObjectType, OwnerView, RoutedBatch, RoutedCall, RoutedDecision, RoutedEvent,
+    RoutedOverSip, Session, Tombstone, Via,
 };
 use ringback_routing::{
     Agent, AgentId, AgentStatus, Assignment, CallStatus, CallbackRole, Caller, Direction, E164,
@@ -325,6 +326,17 @@ fn changes() -> Vec<(&'static str, Change)> {
             })),
         ),
         ("session ended", Change::SessionEnded(TokenHash([0xcd; 32]))),
+        (
+            "erasure secret set",
+            Change::ErasureSecretSet(ErasureSecret([0x0c; 16])),
+        ),
+        (
+            "erased",
+            Change::Erased(Tombstone {
+                hash: ErasedHash([0x0d; 16]),
+                at: Timestamp::from_millis(1_800_000_000_012),
+            }),
+        ),
         ("placed", Change::Placed(Some(place()))),
         ("placed, nowhere", Change::Placed(None)),
         ("assigned", Change::Assigned(assignment())),
@@ -506,6 +518,10 @@ fn records() -> Vec<(String, Vec<u8>)> {
     );
     table("state: audit key", &key::audit_key(AuditId(id(7))));
     table("state: place value", &write_place(&place()));
+    table(
+        "state: tombstone key",
+        &key::tombstone_key(ErasedHash([0x0d; 16])),
+    );
     table("state: answer key", &key::answer_key(AnswerId([0x0a; 16])));
     table(
         "state: session key",

@@ -127,7 +127,7 @@ fn answers_that_are_over_are_removed_unless_their_name_was_used_again() {
         store = open(directory.path());
     }
     store.close().unwrap();
-    let records = Store::info(directory.path()).unwrap().records.unwrap();
+    let records = Store::info(directory.path()).unwrap().records;
     assert_eq!(records.kept_answers, 2);
 }
 

@@ -7,9 +7,9 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use ringback_engine::{
     Actor, AnswerId, AnsweredCall, AuditAction, AuditEntry, AuditId, AuditObject, BatchCall,
-    BatchRoute, BatchesCounted, CallsSwept, Change, CountKey, CountKind, CountMark, Journal,
-    KeptAnswer, NamedAgent, ObjectType, RoutedBatch, RoutedCall, RoutedDecision, RoutedEvent,
-    RoutedOverSip, Session, Via,
+    BatchRoute, BatchesCounted, CallsSwept, Change, CountKey, CountKind, CountMark, ErasedHash,
+    ErasureSecret, Journal, KeptAnswer, NamedAgent, ObjectType, RoutedBatch, RoutedCall,
+    RoutedDecision, RoutedEvent, RoutedOverSip, Session, Tombstone, Via,
 };
 use ringback_routing::{
     Agent, AgentId, AgentStatus, Assignment, CallStatus, Caller, Direction, E164, Environment,
@@ -267,6 +267,13 @@ pub(super) fn change() -> impl Strategy<Value = Change> {
                 after: None,
                 request_id: "request".into(),
             }))
+        }),
+        1 => any::<u8>().prop_map(|byte| Change::ErasureSecretSet(ErasureSecret([byte; 16]))),
+        2 => (0..3_u8, 0..9_i64).prop_map(|(hash, at)| {
+            Change::Erased(Tombstone {
+                hash: ErasedHash([hash; 16]),
+                at: Timestamp::from_millis(at),
+            })
         }),
         2 => (0..3_u8, 0..3_u8, 0..40_usize).prop_map(|(id, at, length)| {
             Change::Answered(Box::new(KeptAnswer {

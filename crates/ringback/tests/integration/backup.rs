@@ -102,7 +102,9 @@ fn every_call_acknowledged_before_a_backup_under_load_is_restored() {
     let info = ringback(&["store", "verify", path, "--json"]).json();
     let calls = usize::try_from(info["records"]["calls"].as_u64().unwrap()).unwrap();
     assert!((before..=sent).contains(&calls), "{before} {calls} {sent}");
-    assert_eq!(info["last_sequence"], summary["last_sequence"]);
+    // One entry more: the audit has the restore.
+    let last = summary["last_sequence"].as_u64().unwrap();
+    assert_eq!(info["last_sequence"], last + 1);
     // The administrator token is not in a backup.
     assert!(!data_dir.join("admin.token").exists());
 
@@ -120,6 +122,80 @@ fn every_call_acknowledged_before_a_backup_under_load_is_restored() {
     // It goes on as any other.
     record(&server, &token, &source, calls);
     assert_eq!(remembered(&server, &token, &contact(calls)), 1);
+}
+
+#[test]
+fn contacts_erased_after_a_backup_are_erased_again_by_a_restore_that_is_told() {
+    let scratch = tempfile::tempdir().unwrap();
+    let [file, erasures, data_dir] =
+        ["node.backup", "node.erasures", "restored"].map(|name| scratch.path().join(name));
+    let mut server = crate::server();
+    let (token, source) = tenant(&server);
+    for index in 0..3 {
+        record(&server, &token, &source, index);
+    }
+    assert_eq!(back_up(&server, &file).code, Some(0));
+    let path = format!("/api/v1/contacts/{}", contact(1).replace('+', "%2B"));
+    assert_eq!(server.api(&token).delete(&path).status, 200);
+    let exported = client(&server, &server.admin_token(), &["export", "erasures"]);
+    fs::write(&erasures, exported.success()).unwrap();
+    let digits = contact(1).replace('+', "");
+    assert!(!exported.stdout.contains(&digits), "{}", exported.stdout);
+    // The token of an environment does not open it, and hashes name no environment.
+    let refused = client(&server, &token, &["export", "erasures"]);
+    assert_eq!(refused.code, Some(77), "{}", refused.stderr);
+    let csv = ["export", "erasures", "--format", "csv"];
+    assert_eq!(client(&server, &token, &csv).code, Some(64));
+    let _output = server.stop();
+
+    let told = |erasures: &Path, data_dir: &Path| {
+        let words = ["restore", file.to_str().unwrap(), "--data-dir"];
+        let data_dir = data_dir.to_str().unwrap();
+        let rest = [data_dir, "--erasures", erasures.to_str().unwrap(), "--json"];
+        ringback(&[&words[..], &rest].concat())
+    };
+    // A file that is cut off tells of fewer erasures than there were.
+    let cut = scratch.path().join("cut");
+    let lines = exported.stdout.lines().next().unwrap();
+    fs::write(&cut, format!("{lines}\n")).unwrap();
+    let refused = told(&cut, &data_dir);
+    assert_eq!(refused.code, Some(70), "{}", refused.stderr);
+    assert!(refused.stderr.contains("ERASURES_NOT_WHOLE") && !data_dir.exists());
+
+    let summary = told(&erasures, &data_dir).json();
+    assert_eq!(
+        summary["erased_again"],
+        json!({"erasures": 1, "contacts": 1})
+    );
+    let server = ServerBuilder::new(BINARY).data_dir(&data_dir).start();
+    for (index, calls) in [(0, 1), (1, 0), (2, 1)] {
+        assert_eq!(remembered(&server, &token, &contact(index)), calls);
+    }
+    // The restored server knows of it, and has noted the restore.
+    let again = client(&server, &server.admin_token(), &["export", "erasures"]);
+    assert_eq!(again.success(), exported.stdout);
+    let audit = server.admin().get("/api/v1/audit?type=cluster").body;
+    let actions: Vec<&Value> = audit["data"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|entry| &entry["action"])
+        .collect();
+    assert!(actions.contains(&&json!("restore")), "{audit}");
+
+    // Without the file it says what it may have undone.
+    let untold = ringback(&[
+        "restore",
+        file.to_str().unwrap(),
+        "--data-dir",
+        scratch.path().join("untold").to_str().unwrap(),
+    ]);
+    assert!(untold.success().contains("3 calls and "));
+    let warning = format!(
+        "erased after {} are in it again",
+        summary["taken_at"].as_str().unwrap()
+    );
+    assert!(untold.stderr.contains(&warning), "{}", untold.stderr);
 }
 
 #[test]

@@ -59,7 +59,14 @@ fn what_a_stopped_server_holds_is_shown_and_checked() {
 #[test]
 fn a_newer_format_is_refused_by_name_and_an_older_one_is_not_upgraded() {
     let scratch = tempfile::tempdir().unwrap();
-    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/store/format-2");
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/store");
+    let oldest = fixtures.join("format-1-last");
+    let info = ringback(&["store", "info", oldest.to_str().unwrap(), "--json"]).json();
+    assert_eq!(
+        (&info["format"], &info["records"]["agents"]),
+        (&json!(1), &json!(2))
+    );
+    let fixture = fixtures.join("format-2");
     copy_folder(&fixture, scratch.path());
     let path = scratch.path().to_str().unwrap();
     let info = ringback(&["store", "info", path, "--json"]).json();
