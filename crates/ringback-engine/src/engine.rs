@@ -153,7 +153,9 @@ impl Engine {
             spawn("writer", move || writer.run(queue))?,
             spawn("ticker", {
                 let (shared, jobs) = (Arc::clone(&shared), jobs.clone());
-                move || housekeeping::tick(&shared, &jobs)
+                // Not when the thread gets the processor: the clock may be elsewhere by then.
+                let opened = shared.clock.now();
+                move || housekeeping::tick(&shared, &jobs, opened)
             })?,
         ];
         if !whole {

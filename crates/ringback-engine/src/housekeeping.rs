@@ -107,9 +107,9 @@ fn load_part(shared: &Shared, part: usize, parts: usize) -> bool {
     }
 }
 
-/// Makes the writer commit observations every tick, and sweeps once an hour.
-pub(crate) fn tick(shared: &Shared, jobs: &mpsc::Sender<Job>) {
-    let mut swept = (Instant::now(), shared.clock.now());
+/// Makes the writer commit observations every tick, and sweeps once an hour from when the engine was opened.
+pub(crate) fn tick(shared: &Shared, jobs: &mpsc::Sender<Job>, opened: Timestamp) {
+    let mut swept = (Instant::now(), opened);
     let mut mended = Instant::now();
     while !shared.stopping.load(Ordering::Acquire) {
         // Shutting down wakes this thread early.
