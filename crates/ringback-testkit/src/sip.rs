@@ -1,6 +1,7 @@
 //! A SIP peer on UDP: sends requests, reads replies. It has a parser of its own, so that it does not repeat
 //! mistakes of the server.
 
+use std::io;
 use std::net::{SocketAddr, UdpSocket};
 use std::time::Duration;
 
@@ -176,7 +177,13 @@ impl SipPeer {
     #[must_use]
     pub fn receive(&self) -> Option<SipReply> {
         let mut buffer = vec![0; 65_536];
-        let length = self.socket.recv(&mut buffer).ok()?;
+        let length = loop {
+            match self.socket.recv(&mut buffer) {
+                // The process was stopped and goes on.
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                result => break result.ok()?,
+            }
+        };
         let text = String::from_utf8_lossy(buffer.get(..length)?);
         Some(SipReply::read(&text))
     }

@@ -1,6 +1,7 @@
 //! A server with a directory for tests, and clients.
 
 use std::collections::HashMap;
+use std::io;
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
@@ -233,8 +234,19 @@ impl Client {
     /// The next datagram.
     pub(crate) fn receive(&self) -> String {
         let mut room = [0; 65_536];
-        let length = self.socket.recv(&mut room).expect("a reply");
+        let length = self.take(&mut room).expect("a reply");
         String::from_utf8(room[..length].to_vec()).unwrap()
+    }
+
+    /// Waits for a datagram. A process that is stopped and goes on, by a debugger or a shell, has its waiting for a
+    /// socket interrupted: that is no reply, and no lack of one. It used to fail tests on a busy machine.
+    fn take(&self, room: &mut [u8]) -> io::Result<usize> {
+        loop {
+            match self.socket.recv(room) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                result => return result,
+            }
+        }
     }
 
     /// Sends a message and waits for its reply.
@@ -256,7 +268,7 @@ impl Client {
     /// The next datagram, with any bytes; `None` if none arrives.
     pub(crate) fn receive_any(&self) -> Option<String> {
         let mut room = [0; 65_536];
-        let length = self.socket.recv(&mut room).ok()?;
+        let length = self.take(&mut room).ok()?;
         Some(String::from_utf8_lossy(&room[..length]).into_owned())
     }
 }
