@@ -11,7 +11,9 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use ringback_engine::{Audited, Command, CommandError, Draft, Origin, Session, Via, hash_secret};
+use ringback_engine::{
+    AuditAction, Audited, Command, CommandError, Draft, NoteCopy, Origin, Session, Via, hash_secret,
+};
 use ringback_routing::{Directory, EnvironmentId, TokenHash, TokenId};
 use subtle::ConstantTimeEq;
 
@@ -485,6 +487,28 @@ impl Asker {
             Self::Administrator(administrator) => administrator.origin(),
             Self::Tenant(tenant) => tenant.origin(),
         }
+    }
+
+    /// Has the engine note that this request copies what is stored of an environment, or of all of them.
+    ///
+    /// # Errors
+    /// The token has ended meanwhile, the environment is gone, or storage takes no writes.
+    pub(crate) async fn note_copy(
+        self,
+        api: &Api,
+        environment: Option<EnvironmentId>,
+        action: AuditAction,
+    ) -> Result<(), ApiError> {
+        let note = NoteCopy {
+            origin: self.origin(),
+            environment,
+            action,
+        };
+        match self {
+            Self::Administrator(_) => api.engine().submit(note).await?,
+            Self::Tenant(tenant) => api.engine().submit(tenant.command(note)).await?,
+        }
+        Ok(())
     }
 
     /// The one environment to show, if it is not all of them: the tenant's own, or the one that the request names

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::Extension;
 use axum::extract::State;
 use axum::response::Response;
-use ringback_engine::{AuditAction, BackupError, NoteCopy};
+use ringback_engine::{AuditAction, BackupError};
 
 use crate::api::Api;
 use crate::auth::{Administrator, Asker};
@@ -20,12 +20,9 @@ pub(crate) async fn backup(
     administrator: Administrator,
     Extension(open): Extension<Arc<OpenRequest>>,
 ) -> Result<Response, ApiError> {
-    let note = NoteCopy {
-        origin: Asker::Administrator(administrator).origin(),
-        environment: None,
-        action: AuditAction::Backup,
-    };
-    api.engine().submit(note).await?;
+    Asker::Administrator(administrator)
+        .note_copy(&api, None, AuditAction::Backup)
+        .await?;
     let engine = api.engine().clone();
     streamed::answer(&api, open.stream()?, "application/octet-stream", move |to| {
         let began = engine.now();

@@ -9,7 +9,7 @@ use axum::extract::State;
 use axum::response::Response;
 use data_encoding::HEXLOWER;
 use ringback_api::{Erasure, ErasuresEnd};
-use ringback_engine::{AuditAction, Engine, JournalError, NoteCopy};
+use ringback_engine::{AuditAction, Engine, JournalError};
 use serde::Serialize;
 
 use crate::api::Api;
@@ -24,12 +24,9 @@ pub(crate) async fn list(
     administrator: Administrator,
     Extension(open): Extension<Arc<OpenRequest>>,
 ) -> Result<Response, ApiError> {
-    let note = NoteCopy {
-        origin: Asker::Administrator(administrator).origin(),
-        environment: None,
-        action: AuditAction::Export,
-    };
-    api.engine().submit(note).await?;
+    Asker::Administrator(administrator)
+        .note_copy(&api, None, AuditAction::Export)
+        .await?;
     let engine = api.engine().clone();
     streamed::answer(&api, open.stream()?, "application/x-ndjson", move |to| {
         write(&engine, to)

@@ -12,7 +12,7 @@ use axum::Extension;
 use axum::extract::State;
 use axum::response::Response;
 use ringback_api::{Agent, AgentOfDecision, Call, CallbackAgent, Decision, PhoneNumber, Surface};
-use ringback_engine::{AuditAction, Engine, NoteCopy};
+use ringback_engine::{AuditAction, Engine};
 use ringback_routing::{Directory, EnvironmentId, read_id};
 use serde::Serialize;
 
@@ -76,16 +76,11 @@ pub(crate) async fn export(
     let named = query.get("environment").map(read_id);
     query.errors.into_result()?;
     let environment = asker.environment(&api, named.map(|id| id.map(EnvironmentId)))?;
-    let note = NoteCopy {
-        origin: asker.origin(),
-        environment,
-        action: AuditAction::Export,
-    };
-    match asker {
-        // As little as those of `GET /decisions`, which are the same.
-        _ if matches!(kind, Kind::Decisions) => {}
-        Asker::Administrator(_) => api.engine().submit(note).await?,
-        Asker::Tenant(tenant) => api.engine().submit(tenant.command(note)).await?,
+    // Decisions as little as those of `GET /decisions`, which are the same.
+    if !matches!(kind, Kind::Decisions) {
+        asker
+            .note_copy(&api, environment, AuditAction::Export)
+            .await?;
     }
     let format = format.unwrap_or(Format::Ndjson);
     let content_type = match format {
