@@ -11,11 +11,7 @@ use crate::{BINARY, ringback};
 
 /// `[http.tls]` with these files.
 fn section(identity: &Identity, more: &str) -> String {
-    format!(
-        "[http.tls]\ncertificate = '{}'\nprivate-key = '{}'\n{more}\n",
-        identity.certificate.display(),
-        identity.key.display()
-    )
+    identity.section("http.tls", more)
 }
 
 /// A server with this configuration, listening for TLS.

@@ -99,6 +99,15 @@ impl Authority {
 }
 
 impl Identity {
+    /// A section of the configuration, `[sip.tls]` or `[http.tls]`, with these files.
+    pub(crate) fn section(&self, name: &str, more: &str) -> String {
+        format!(
+            "[{name}]\ncertificate = '{}'\nprivate-key = '{}'\n{more}\n",
+            self.certificate.display(),
+            self.key.display()
+        )
+    }
+
     /// The certificate as PEM.
     pub(crate) fn pem(&self) -> String {
         fs::read_to_string(&self.certificate).unwrap()
