@@ -26,7 +26,7 @@ use ringback_testkit::{Api, Reply, Server, ServerBuilder, SipPeer, SmallDisk, Vo
 use serde_json::json;
 use tempfile::TempDir;
 
-use self::mixed_load::{CONFIG, MixedLoad, Tally, random};
+use self::mixed_load::MixedLoad;
 
 /// The program.
 const BINARY: &str = env!("CARGO_BIN_EXE_ringback");
@@ -272,37 +272,17 @@ fn a_server_started_on_a_read_only_disk_routes_and_takes_writes_once_it_can() {
 
 #[test]
 fn nothing_acknowledged_is_lost_and_nothing_invented_when_power_is_cut() {
-    let cuts = std::env::var("RINGBACK_POWER_CUTS");
-    let cuts: usize = cuts.map_or(3, |text| text.parse().expect("a number"));
     let scratch = tempfile::tempdir().unwrap();
     let mount = scratch.path().join("disk");
     fs::create_dir(&mount).unwrap();
     let mut disk = VolatileDisk::mount(&mount, 512);
-    let data_dir = mount.join("data");
-    let start = || {
-        ServerBuilder::new(BINARY)
-            .data_dir(&data_dir)
-            .config(CONFIG)
-            .start()
-    };
-    let mut server = start();
-    let mut load = MixedLoad::new(&server);
-    let mut tally = Tally::default();
-    for cut in 1..=cuts {
-        let acknowledgements = 1 + random(if cut % 3 == 0 { 4_000 } else { 800 });
-        load.run_and_kill(&mut server, acknowledgements);
+    let cuts = ("RINGBACK_POWER_CUTS", 3);
+    let mut server = MixedLoad::kill_again_and_again(BINARY, &mount.join("data"), cuts, || {
         // What nobody synced must be forgotten, or this test shows nothing.
         let unsynced = mount.join("unsynced");
         fs::write(&unsynced, "in memory").unwrap();
         disk.cut_power();
         assert!(!unsynced.exists(), "the disk keeps what was not synced");
-        server = start();
-        let found = load.check(&server, Path::new(BINARY));
-        eprintln!("cut {cut}, after {acknowledgements} acknowledgements: {found:?}");
-        tally.found += found.found;
-        tally.gone += found.gone;
-        tally.acknowledged = found.acknowledged;
-    }
-    eprintln!("{cuts} cuts: nothing lost, nothing invented, {tally:?}");
+    });
     server.kill();
 }

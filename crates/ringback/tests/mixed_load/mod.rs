@@ -12,12 +12,12 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use ringback_testkit::{Api, Reply, Server, SipPeer, hep_packet};
+use ringback_testkit::{Api, Reply, Server, ServerBuilder, SipPeer, hep_packet};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 /// The configuration of the server: everybody on this machine may be learned from.
-pub(crate) const CONFIG: &str = r#"
+const CONFIG: &str = r#"
 version = 1
 [[sip.peers]]
 name = "pbx"
@@ -31,7 +31,7 @@ listen = ["127.0.0.1:0"]
 const DIALED: &str = "+551130000000";
 
 /// A number from 0 to `limit`, another in every run.
-pub(crate) fn random(limit: usize) -> usize {
+fn random(limit: usize) -> usize {
     usize::try_from(Uuid::new_v4().as_u128() % limit as u128).unwrap()
 }
 
@@ -88,13 +88,13 @@ struct SentAgent {
 
 /// How much of it there was.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Tally {
+struct Tally {
     /// What was acknowledged.
-    pub(crate) acknowledged: usize,
+    acknowledged: usize,
     /// What was sent and not acknowledged when the server was killed, and was found afterwards.
-    pub(crate) found: usize,
+    found: usize,
     /// What was sent, not acknowledged, and not found.
-    pub(crate) gone: usize,
+    gone: usize,
 }
 
 impl AddAssign for Tally {
@@ -106,8 +106,48 @@ impl AddAssign for Tally {
 }
 
 impl MixedLoad {
+    /// Starts a server, and kills it while all clients are at work: as often as this environment variable says, else as
+    /// often as is `usual`. `between` runs before each next start; after it everything is checked. Returns the server.
+    ///
+    /// # Panics
+    /// Something that was acknowledged is not there, or something is there that nobody sent.
+    pub(crate) fn kill_again_and_again(
+        binary: &str,
+        data_dir: &Path,
+        (variable, usual): (&str, usize),
+        mut between: impl FnMut(),
+    ) -> Server {
+        let rounds = std::env::var(variable);
+        let rounds: usize = rounds.map_or(usual, |text| text.parse().expect("a number"));
+        let start = || {
+            ServerBuilder::new(binary)
+                .data_dir(data_dir)
+                .config(CONFIG)
+                .start()
+        };
+        let mut server = start();
+        let mut load = Self::new(&server);
+        let mut tally = Tally::default();
+        for round in 1..=rounds {
+            // Sometimes at once, sometimes after memory has been written to the tables.
+            let acknowledgements = 1 + random(if round % usual == 0 { 4_000 } else { 800 });
+            load.run_and_kill(&mut server, acknowledgements);
+            between();
+            server = start();
+            let found = load.check(&server, Path::new(binary));
+            eprintln!("round {round}, killed after {acknowledgements} acknowledgements: {found:?}");
+            tally.found += found.found;
+            tally.gone += found.gone;
+            tally.acknowledged = found.acknowledged;
+        }
+        // Killed in the middle of something, not between two things.
+        assert!(rounds < 4 || tally.found + tally.gone > 0, "{tally:?}");
+        eprintln!("{rounds} rounds: nothing lost, nothing invented, {tally:?}");
+        server
+    }
+
     /// Makes what the clients need on a new server.
-    pub(crate) fn new(server: &Server) -> Self {
+    fn new(server: &Server) -> Self {
         let api = server.environment(json!({"name": "acme", "default_country": "BR"}));
         let number = api.number(DIALED);
         let [source, _] = api.callback_pair(["source", "taker"], &number, "sip:taker@192.0.2.1");
@@ -125,7 +165,7 @@ impl MixedLoad {
     }
 
     /// Runs all clients until about so many things were acknowledged, then kills the server.
-    pub(crate) fn run_and_kill(&mut self, server: &mut Server, acknowledgements: usize) {
+    fn run_and_kill(&mut self, server: &mut Server, acknowledgements: usize) {
         self.rounds += 1;
         let round = Round {
             load: self,
@@ -150,7 +190,7 @@ impl MixedLoad {
     ///
     /// # Panics
     /// Something that was acknowledged is not there, or something is there that nobody sent.
-    pub(crate) fn check(&mut self, server: &Server, binary: &Path) -> Tally {
+    fn check(&mut self, server: &Server, binary: &Path) -> Tally {
         let mut tally = self.check_calls(server, binary);
         tally += self.check_agents(server, binary);
         tally += self.check_lookups(server);
