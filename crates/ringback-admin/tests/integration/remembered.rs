@@ -18,6 +18,18 @@ async fn record(harness: &Harness, tenant: &Tenant, to: &str, sid: &str, before:
         .await;
 }
 
+/// Records a call to each of so many contacts, the first last; returns their numbers.
+async fn record_each(harness: &Harness, tenant: &Tenant, count: i64) -> Vec<String> {
+    let mut numbers = Vec::new();
+    for index in 0..count {
+        let number = format!("+55119876543{index}0");
+        let sid = format!("call-{index}");
+        record(harness, tenant, &number, &sid, 100 * index).await;
+        numbers.push(number);
+    }
+    numbers
+}
+
 /// All rows of a list, read in pages of this size.
 async fn pages(harness: &Harness, tenant: &Tenant, path: &str, limit: usize) -> Vec<Value> {
     let mut rows = Vec::new();
@@ -49,19 +61,7 @@ async fn contacts_are_listed_by_number_and_calls_newest_first_in_pages_of_any_si
     let harness = Harness::new();
     let tenant = harness.tenant("+551130000000").await;
     let other = harness.tenant("+551140000000").await;
-    let mut numbers = Vec::new();
-    for index in 0..7 {
-        let number = format!("+55119876543{index}0");
-        record(
-            &harness,
-            &tenant,
-            &number,
-            &format!("call-{index}"),
-            100 * index,
-        )
-        .await;
-        numbers.push(number);
-    }
+    let numbers = record_each(&harness, &tenant, 7).await;
     // Calls of the same instant, of one contact more, and of another environment.
     record(&harness, &tenant, "+14155550100", "same-1", 300).await;
     record(&harness, &tenant, "+14155550101", "same-2", 300).await;
@@ -105,17 +105,7 @@ async fn contacts_are_listed_by_number_and_calls_newest_first_in_pages_of_any_si
 async fn a_cursor_holds_while_rows_come_and_go_and_does_not_tell_a_number() {
     let harness = Harness::new();
     let tenant = harness.tenant("+551130000000").await;
-    for index in 0..4 {
-        let number = format!("+55119876543{index}0");
-        record(
-            &harness,
-            &tenant,
-            &number,
-            &format!("call-{index}"),
-            100 * index,
-        )
-        .await;
-    }
+    record_each(&harness, &tenant, 4).await;
     let ask = async |path: &str| harness.ask(&tenant.token, "GET", path, "").await.json();
     let first = ask("/api/v1/contacts?limit=2").await;
     let cursor = first["meta"]["next_cursor"].as_str().expect("more");

@@ -61,7 +61,7 @@ enum Step {
     /// Keeps the keys with this remainder when divided by the first value.
     Keep(u64, u64),
     /// Fetches memory, which must change nothing.
-    Warm(u64, u64),
+    Prefetch(u64, u64),
 }
 
 fn step(most: u64) -> impl Strategy<Value = Step> {
@@ -71,7 +71,7 @@ fn step(most: u64) -> impl Strategy<Value = Step> {
         1 => (1..most, 1..most / 8).prop_map(|(from, count)| Step::Remove(from, count)),
         1 => (2..9_u64, 0..9_u64).prop_map(|(by, rest)| Step::Drop(by, rest % by)),
         1 => (2..40_u64, 0..40_u64).prop_map(|(by, rest)| Step::Keep(by, rest % by)),
-        1 => keys.prop_map(|(from, count)| Step::Warm(from, count)),
+        1 => keys.prop_map(|(from, count)| Step::Prefetch(from, count)),
     ]
 }
 
@@ -102,7 +102,7 @@ fn agree<S: BuildHasher>(table: &Table<S>, most: u64, steps: &[Step]) {
                 table.retain(|key, _| key % by == rest);
                 model.retain(|key, _| key % by == rest);
             }
-            Step::Warm(from, count) => table.prefetch(from..from + count),
+            Step::Prefetch(from, count) => table.prefetch(from..from + count),
         }
         assert_eq!(table.len(), model.len());
         for key in 1..most * 3 / 2 {
