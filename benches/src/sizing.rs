@@ -1,4 +1,4 @@
-//! What a node needs: measured unit costs, and the tables of `docs/operations/sizing.md`, which a test compares
+//! What a node needs: measured unit costs, and the tables of `docs/en/operations/sizing.md`, which a test compares
 //! with the page.
 
 use crate::figures::table;
@@ -365,7 +365,7 @@ mod tests {
 
     #[test]
     fn the_page_has_these_tables() {
-        let page = include_str!("../../docs/operations/sizing.md");
+        let page = include_str!("../../docs/en/operations/sizing.md");
         for table in [
             costs_table(),
             contacts_table(),
@@ -374,7 +374,7 @@ mod tests {
         ] {
             assert!(
                 page.contains(&table),
-                "docs/operations/sizing.md lacks\n{table}"
+                "docs/en/operations/sizing.md lacks\n{table}"
             );
         }
     }

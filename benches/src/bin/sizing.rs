@@ -1,4 +1,4 @@
-//! What a node needs: prints the tables of `docs/operations/sizing.md`, or compares them with a real server.
+//! What a node needs: prints the tables of `docs/en/operations/sizing.md`, or compares them with a real server.
 #![expect(
     clippy::print_stdout,
     reason = "the figures are what this program is for"
@@ -20,7 +20,7 @@ use ringback_benches::server::{Ringback, Tenants, beside, stored_bytes};
 use ringback_benches::sizing;
 use serde_json::{Value, json};
 
-/// Prints the tables of docs/operations/sizing.md
+/// Prints the tables of docs/en/operations/sizing.md
 #[derive(Debug, Parser)]
 struct Arguments {
     /// Load a server, and print how far it is from the tables

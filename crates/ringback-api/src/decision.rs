@@ -25,7 +25,7 @@ pub struct RouteQuestion {
 pub struct Routed {
     /// What becomes of the call.
     pub outcome: Outcome,
-    /// The reason, one of those in `docs/reasons.md`.
+    /// The reason, one of those in `docs/en/reasons.md`.
     pub reason: Reason,
     /// The agent that takes it.
     pub agent: Option<AgentName>,
@@ -105,7 +105,7 @@ pub struct Decision {
     pub from: Option<E164>,
     /// What became of the call.
     pub outcome: Outcome,
-    /// The reason, one of those in `docs/reasons.md`.
+    /// The reason, one of those in `docs/en/reasons.md`.
     pub reason: Reason,
     /// The agent that took it.
     pub agent: Option<AgentOfDecision>,

@@ -540,7 +540,7 @@ mod tests {
 
     #[test]
     fn every_reason_and_outcome_is_explained_once_and_no_other() {
-        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/reasons.md");
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/en/reasons.md");
         let page = std::fs::read_to_string(path).unwrap();
         let mut explained: Vec<&str> = page
             .lines()

@@ -101,4 +101,4 @@ Examples:
   ringback route --to +12025550100 --from +12025550142
   ringback route --to +12025550100 --from anonymous --explain
 
-What each reason means, and what to do about it: docs/reasons.md";
+What each reason means, and what to do about it: docs/en/reasons.md";

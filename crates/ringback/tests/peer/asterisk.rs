@@ -1,4 +1,4 @@
-//! Asterisk in front: the recipe of `docs/integrations/asterisk.md`, with Asterisk 22 of Debian sid, sipp and baresip as
+//! Asterisk in front: the recipe of `docs/en/integrations/asterisk.md`, with Asterisk 22 of Debian sid, sipp and baresip as
 //! phones.
 
 use std::fs;

@@ -1,4 +1,4 @@
-//! Kamailio in front: the recipe of `docs/integrations/kamailio.md`, with the version of Debian 12 and that of sid.
+//! Kamailio in front: the recipe of `docs/en/integrations/kamailio.md`, with the version of Debian 12 and that of sid.
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};

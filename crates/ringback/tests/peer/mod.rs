@@ -1,4 +1,4 @@
-//! The server beside real programs. The configurations are those that `docs/integrations` shows. The tests fail
+//! The server beside real programs. The configurations are those that `docs/en/integrations` shows. The tests fail
 //! where a program is missing; `./test` installs them. Everything stays on loopback, each test on addresses of its
 //! own, and no program outlives its test.
 
@@ -274,9 +274,9 @@ fn check_our_side(page: &str) {
         .arg(&path));
 }
 
-/// A page of `docs/integrations`.
+/// A page of `docs/en/integrations`.
 fn page(name: &str) -> String {
-    let path = folder("docs/integrations").join(name);
+    let path = folder("docs/en/integrations").join(name);
     fs::read_to_string(path).expect("the page can be read")
 }
 
