@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arrayvec::ArrayString;
 use axum::Extension;
 use axum::body::HttpBody;
-use axum::extract::{FromRequestParts, Request};
+use axum::extract::{FromRequestParts, MatchedPath, Request};
 use axum::http::header::{AUTHORIZATION, COOKIE};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method};
@@ -22,6 +22,7 @@ use crate::client::Client;
 use crate::error::ApiError;
 use crate::idempotency::{self, RequestKey};
 use crate::limit::Share;
+use crate::mask;
 use crate::open_requests::EndsWithToken;
 use crate::sequence;
 use crate::sessions::SessionKey;
@@ -56,6 +57,8 @@ pub(crate) struct Tenant {
     token: Option<TokenId>,
     /// The session, likewise.
     session: Option<SessionKey>,
+    /// Whether numbers of callers and contacts are hidden from the token.
+    pub(crate) masked: bool,
     /// The request.
     pub(crate) asked: Asked,
 }
@@ -223,11 +226,8 @@ async fn admit(api: &Api, audience: Audience, mut request: Request, next: Next) 
         _ if share.as_ref().is_some_and(|share| share.exhausted) => {
             ApiError::RateLimited(share.as_ref().map_or(1, |share| share.reset)).into_response()
         }
-        (Audience::Tenants | Audience::AnyToken, _) if tenant.is_some() => {
-            if let Some(tenant) = tenant {
-                request.extensions_mut().insert(tenant);
-            }
-            run(api, principal, request, next).await
+        (Audience::Tenants | Audience::AnyToken, _) if let Some(tenant) = tenant => {
+            run_as(api, tenant, principal, request, next).await
         }
         (Audience::Administrator | Audience::AnyToken, Principal::Administrator) => {
             run(api, principal, request, next).await
@@ -238,6 +238,27 @@ async fn admit(api: &Api, audience: Audience, mut request: Request, next: Next) 
         show(&share, response.headers_mut());
     }
     response
+}
+
+/// Answers a request of somebody who acts in an environment; one with a masked token as such a token may see it.
+async fn run_as(
+    api: &Api,
+    tenant: Tenant,
+    principal: Principal,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    request.extensions_mut().insert(tenant);
+    if !tenant.masked {
+        return run(api, principal, request, next).await;
+    }
+    let path = request.extensions().get::<MatchedPath>().cloned();
+    let path = path.as_ref().map_or("", MatchedPath::as_str);
+    if let Err(error) = mask::check(path) {
+        return error.into_response();
+    }
+    let response = run(api, principal, request, next).await;
+    mask::mask(api, tenant.environment, path, response).await
 }
 
 /// Answers a request as long as its token is good.
@@ -283,12 +304,18 @@ impl Identified {
     fn tenant(&self, api: &Api, asked: Asked) -> Option<Tenant> {
         let session = self.session.map(|(key, _)| key);
         match self.principal {
-            Principal::Tenant(environment, token) => Some(Tenant {
-                environment,
-                token: Some(token),
-                session,
-                asked,
-            }),
+            Principal::Tenant(environment, id) => {
+                let directory = api.engine().directory();
+                let token = directory.token_by_id(environment, id);
+                Some(Tenant {
+                    environment,
+                    token: Some(id),
+                    session,
+                    // One that has just ended is refused later, and sees nothing until then.
+                    masked: token.is_none_or(|token| token.masked),
+                    asked,
+                })
+            }
             Principal::Administrator => {
                 let environment = self.session?.1?;
                 api.engine().directory().environment_by_id(environment)?;
@@ -296,6 +323,7 @@ impl Identified {
                     environment,
                     token: None,
                     session,
+                    masked: false,
                     asked,
                 })
             }

@@ -76,6 +76,8 @@ pub(crate) enum ApiError {
     Unauthenticated,
     /// A token of the other kind.
     Forbidden,
+    /// The token is masked, and this would show it what is hidden from it.
+    TokenIsMasked,
     /// The session's `X-CSRF-Token` is missing or another.
     CsrfToken,
     /// A page of another site asks to sign in.
@@ -218,6 +220,11 @@ impl ApiError {
                 StatusCode::FORBIDDEN,
                 "This token does not open this path",
                 Some("FORBIDDEN"),
+            ),
+            Self::TokenIsMasked => (
+                StatusCode::FORBIDDEN,
+                "This token sees no whole numbers of contacts",
+                Some("TOKEN_IS_MASKED"),
             ),
             Self::CsrfToken => (
                 StatusCode::FORBIDDEN,

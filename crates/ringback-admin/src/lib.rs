@@ -57,6 +57,7 @@ mod identity;
 mod ignored;
 mod limit;
 mod lines;
+mod mask;
 mod metrics;
 mod open_requests;
 mod paging;

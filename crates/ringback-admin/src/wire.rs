@@ -142,8 +142,8 @@ pub(crate) fn call(call: &Call) -> api::Call {
     api::Call {
         sid: call.sid.as_ref().to_owned(),
         agent_id: call.agent,
-        to: call.contact,
-        from: call.from,
+        to: call.contact.into(),
+        from: call.from.map(Into::into),
         status: call.status,
         started_at: call.started_at,
     }
@@ -182,6 +182,7 @@ pub(crate) fn token(token: &Token) -> api::Token {
     api::Token {
         id: token.id,
         name: token.name.clone(),
+        masked: token.masked,
         created_at: token.created_at,
     }
 }
@@ -192,6 +193,7 @@ pub(crate) fn token_shown(token: &Token, secret: &str) -> api::TokenShown {
         id: token.id,
         name: token.name.clone(),
         token: secret.to_owned(),
+        masked: token.masked,
         created_at: token.created_at,
     }
 }
@@ -212,8 +214,8 @@ pub(crate) fn decision(directory: &Directory, record: &DecisionRecord) -> api::D
             Surface::Sip => api::Surface::Sip,
             Surface::Http => api::Surface::Http,
         },
-        to: record.dialed,
-        from: record.caller.number(),
+        to: record.dialed.map(Into::into),
+        from: record.caller.number().map(Into::into),
         outcome: record.outcome,
         reason: record.reason,
         agent: record.agent.and_then(agent),
@@ -288,10 +290,12 @@ fn audit_state(state: &AuditState, id: Option<Uuid>) -> serde_json::Result<serde
         AuditState::Token {
             id,
             name,
+            masked,
             created_at,
         } => serde_json::to_value(api::Token {
             id: *id,
             name: name.clone(),
+            masked: *masked,
             created_at: *created_at,
         }),
     }

@@ -1,7 +1,9 @@
 //! Outbound calls and whom they were made to: `/calls`, `/contacts`.
 
-use ringback_routing::{AgentId, CallStatus, E164, Timestamp};
+use ringback_routing::{AgentId, CallStatus, Timestamp};
 use serde::{Deserialize, Serialize};
+
+use crate::ShownNumber;
 
 /// An outbound call, as recorded.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -11,9 +13,9 @@ pub struct Call {
     /// The agent that called.
     pub agent_id: AgentId,
     /// Whom it called.
-    pub to: E164,
+    pub to: ShownNumber,
     /// The number that it called from, if known.
-    pub from: Option<E164>,
+    pub from: Option<ShownNumber>,
     /// How far it got.
     pub status: CallStatus,
     /// When it started.
@@ -65,7 +67,7 @@ pub struct LineError {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ContactRow {
     /// Its number, in the spelling first recorded.
-    pub number: E164,
+    pub number: ShownNumber,
     /// How many calls decide for it.
     pub calls: u64,
     /// When the newest of them started.
@@ -76,7 +78,7 @@ pub struct ContactRow {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Contact {
     /// Its number, in the spelling first recorded.
-    pub number: E164,
+    pub number: ShownNumber,
     /// The calls that decide, newest first.
     pub calls: Vec<Call>,
 }

@@ -1,11 +1,11 @@
 //! Decisions: `/route`, `/routed-calls`, `/decisions`.
 
 use ringback_routing::{
-    AgentId, AttemptCause, CallStatus, E164, EndedBy, Outcome, Reason, Rung, Timestamp,
+    AgentId, AttemptCause, CallStatus, EndedBy, Outcome, Reason, Rung, Timestamp,
 };
 use serde::{Deserialize, Serialize};
 
-use crate::{AgentName, Call, Target};
+use crate::{AgentName, Call, ShownNumber, Target};
 
 /// Asks where a call goes, and counts it: `POST /route`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -67,7 +67,7 @@ pub struct StepCall {
     /// The outbound agent that called.
     pub agent: AgentName,
     /// The number that it called from, if known.
-    pub from: Option<E164>,
+    pub from: Option<ShownNumber>,
     /// How far the call got.
     pub status: CallStatus,
     /// When it started, to the second.
@@ -100,9 +100,9 @@ pub struct Decision {
     /// How it was asked for.
     pub surface: Surface,
     /// The dialed number, if it could be read.
-    pub to: Option<E164>,
+    pub to: Option<ShownNumber>,
     /// The caller, if it is a number.
-    pub from: Option<E164>,
+    pub from: Option<ShownNumber>,
     /// What became of the call.
     pub outcome: Outcome,
     /// The reason, one of those in `docs/en/reasons.md`.

@@ -79,6 +79,9 @@ pub struct Token {
     pub id: TokenId,
     /// What its maker called it.
     pub name: Option<String>,
+    /// Whether answers to it hide numbers of callers and contacts; left out where they do not.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub masked: bool,
     /// When it was made.
     pub created_at: Timestamp,
 }
@@ -89,6 +92,9 @@ pub struct TokenNew {
     /// What to call it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
+    /// Whether answers to it hide numbers of callers and contacts.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub masked: bool,
 }
 
 /// A token with its secret, which is shown this once.
@@ -100,6 +106,9 @@ pub struct TokenShown {
     pub name: Option<String>,
     /// The secret.
     pub token: String,
+    /// Whether answers to it hide numbers of callers and contacts; left out where they do not.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub masked: bool,
     /// When it was made.
     pub created_at: Timestamp,
 }
@@ -111,6 +120,7 @@ impl std::fmt::Debug for TokenShown {
             .debug_struct("TokenShown")
             .field("id", &self.id)
             .field("name", &self.name)
+            .field("masked", &self.masked)
             .field("created_at", &self.created_at)
             .finish_non_exhaustive()
     }

@@ -23,6 +23,7 @@ mod erasure;
 mod number;
 mod problem;
 mod session;
+mod shown_number;
 mod status;
 mod target_health;
 
@@ -50,6 +51,7 @@ pub use erasure::{Erasure, ErasureLine, ErasuresEnd};
 pub use number::{AgentOfNumber, PhoneNumber, PhoneNumberNew, PhoneNumberPatch};
 pub use problem::{ObjectKind, ProblemCode, ProblemObject, RoutingProblem, Severity};
 pub use session::{EnvironmentName, Session, SessionKind, SessionNew, SessionPatch, TokenName};
+pub use shown_number::ShownNumber;
 pub use status::{
     Alive, CertificateStatus, Counts, Health, IndexHealth, PeerStatus, Rates, Readiness,
     RefusedCall, Reload, ReloadStatus, Reloaded, SipStatus, Status, StorageHealth, StorageStatus,

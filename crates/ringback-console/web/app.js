@@ -94,7 +94,7 @@ function Frame() {
   }
   return html`<a class="skip" href="#main" onClick=${(event) => { event.preventDefault(); document.querySelector("h1")?.focus(); }}>${t("skip")}</a>
     <header class="frame"><${Logo} />
-      ${isAdministrator.value ? html`<${EnvironmentChoice} />` : html`<span class="environment"><${Name}>${who.environment?.name}<//></span>`}
+      ${isAdministrator.value ? html`<${EnvironmentChoice} />` : html`<span class="environment"><${Name}>${who.environment?.name}<//>${who.masked ? html` <span class="tag">${t("session.masked")}</span>` : ""}</span>`}
       <${Controls} /><button id="sign-out" onClick=${signOut}>${t("signout")}</button></header>
     <nav class="views" aria-label=${t("nav")}><ul>${Object.keys(views).map((name) => html`<li><a href=${link(name)} aria-current=${name === view ? "page" : undefined}>${t("nav." + name)}</a></li>`)}</ul></nav>
     ${main}`;

@@ -1,7 +1,7 @@
 // What is remembered of a number, and where a return would go.
 import { useState } from "preact/hooks";
 import { useSignal } from "@preact/signals";
-import { ask, go, link, place, query, t, word } from "./state.js";
+import { ask, go, isMasked, link, place, query, t, word } from "./state.js";
 import { AgentName, Alert, Confirm, Empty, Field, Name, NumberText, Page, Time, html, useAnswer } from "./ui.js";
 
 export default function Contact() {
@@ -12,11 +12,13 @@ export default function Contact() {
   const [problem, tell] = useState();
   const [done, say] = useState();
   const calls = answer?.data.calls ?? [];
+  // Where numbers are hidden, the one that was typed stands for it.
+  const whole = isMasked(answer?.data.number) ? number : answer?.data.number;
   const own = [...new Set(calls.map((call) => call.from).filter(Boolean))];
   const unknown = failure?.status === 404;
   const erase = () => {
     asking.value = false;
-    ask(`/contacts/${encodeURIComponent(answer.data.number)}`, { method: "DELETE" }).then(() => { say(t("contact.erased")); again(); }, tell);
+    ask(`/contacts/${encodeURIComponent(whole)}`, { method: "DELETE" }).then(() => { say(t("contact.erased")); again(); }, tell);
   };
   return html`<${Page} title=${t("contact.title")} busy=${busy || recent.busy}>
     <form class="search" onSubmit=${(event) => { event.preventDefault(); say(); go(link("contact", { number: new FormData(event.target).get("number").trim() })); }} key=${number}>
@@ -32,9 +34,9 @@ export default function Contact() {
         <td data-label=${t("column.agent_called")}><a href=${link("manage", { section: "agents", id: call.agent_id })}><${AgentName} id=${call.agent_id} /></a></td>
         <td data-label=${t("column.from_number")}><${NumberText}>${call.from}<//></td><td data-label=${t("column.status")}>${word("status", call.status)}</td>
         <td data-label=${t("column.sid")}><${Name}>${call.sid}<//></td></tr>`)}</tbody></table>
-      ${own.length > 0 && html`<p>${t("contact.return")} ${own.map((to, index) => html`${index ? ", " : ""}<a href=${link("explain", { from: answer.data.number, to })}>${to}</a>`)}</p>`}
+      ${own.length > 0 && html`<p>${t("contact.return")} ${own.map((to, index) => html`${index ? ", " : ""}<a href=${link("explain", { from: whole, to })}>${to}</a>`)}</p>`}
       <p><button class="danger" onClick=${() => { asking.value = true; }}>${t("contact.erase")}</button></p></section>
-      <${Confirm} open=${asking.value} title=${t("contact.erase")} text=${t("contact.erase.text", { number: answer.data.number })} action=${t("contact.erase.action", { number: answer.data.number })}
-        check=${answer.data.number.slice(-4)} onYes=${erase} onNo=${() => { asking.value = false; }} />`}
+      <${Confirm} open=${asking.value} title=${t("contact.erase")} text=${t("contact.erase.text", { number: whole })} action=${t("contact.erase.action", { number: whole })}
+        check=${whole.slice(-4)} onYes=${erase} onNo=${() => { asking.value = false; }} />`}
     ${recent.answer?.data.length > 0 && html`<section><h2>${t("contact.decisions")}</h2><ul class="plain">${recent.answer.data.map((decision) => html`<li><a href=${link("explain", { call_id: decision.sid, at: decision.at })}><${Time} at=${decision.at} /></a> · ${word("outcome", decision.outcome)} · ${word("reason", decision.reason)}</li>`)}</ul></section>`}<//>`;
 }

@@ -1,5 +1,5 @@
 // Why a call went where it went: every rung, and the fact behind each.
-import { go, isAdministrator, link, place, query, showDuration, t, word } from "./state.js";
+import { go, isAdministrator, isMasked, link, place, query, showDuration, t, word } from "./state.js";
 import { local } from "./find.js";
 import { AgentLink, Alert, Empty, Field, Name, NumberText, Outcome, Page, Time, html, useAnswer } from "./ui.js";
 
@@ -69,7 +69,9 @@ export default function Explain() {
   const to = decision ? decision.to : params.to;
   const from = decision ? decision.from ?? unreadable[decision.reason] ?? "" : params.from;
   const time = decision?.at ?? at;
-  const told = useAnswer(to ? "/route" + query({ to, from, explain: true, at: time }) : null);
+  // Who called is hidden from this session, so the steps cannot be asked for.
+  const hidden = isMasked(from);
+  const told = useAnswer(to && !hidden ? "/route" + query({ to, from, explain: true, at: time }) : null);
   const now = told.answer?.data;
   const moment = time ?? new Date().toISOString();
   const changed = decision && now && (now.outcome !== decision.outcome || now.reason !== decision.reason || now.agent?.id !== decision.agent?.id);
@@ -85,7 +87,7 @@ export default function Explain() {
 
   return html`<${Page} title=${t("explain.title")} busy=${busy}>
     <form class="search" onSubmit=${submit} key=${`${from} ${to} ${time}`}>
-      <${Field} label=${t("column.from")} hint=${t("explain.from.hint")}><input name="from" inputmode="tel" autocomplete="off" defaultValue=${decision?.from ?? params.from ?? ""} /><//>
+      <${Field} label=${t("column.from")} hint=${t("explain.from.hint")}><input name="from" inputmode="tel" autocomplete="off" defaultValue=${hidden ? "" : decision?.from ?? params.from ?? ""} /><//>
       <${Field} label=${t("column.to")}><input name="to" inputmode="tel" autocomplete="off" required defaultValue=${to ?? ""} /><//>
       <${Field} label=${t("column.at")} hint=${t("explain.at.hint")}><input name="at" type="datetime-local" step="1" defaultValue=${local(time)} /><//>
       <p class="buttons"><button class="primary">${t("explain.ask")}</button></p></form>
@@ -96,10 +98,11 @@ export default function Explain() {
       ${where.agent ? html`${t(decision ? "explain.went" : "explain.goes")} <strong><${AgentLink} agent=${where.agent} /></strong>` : t(`explain.${decision ? "went" : "goes"}.${where.outcome}`)}</p>
       <p>${t("advice." + reason + ".what")}</p>
       <dl class="facts"><dt>${t("column.at")}</dt><dd><${Time} at=${moment} /></dd>
-        <dt>${t("column.from")}</dt><dd>${from && from.startsWith("+") ? html`<a href=${link("contact", { number: from })}>${from}</a>` : html`<${NumberText}>${params.from}<//>`}</dd>
+        <dt>${t("column.from")}</dt><dd>${from && from.startsWith("+") && !hidden ? html`<a href=${link("contact", { number: from })}>${from}</a>` : html`<${NumberText}>${hidden ? from : params.from}<//>`}</dd>
         <dt>${t("column.to")}</dt><dd><a href=${link("manage", { section: "numbers", search: to ?? "" })}><${NumberText}>${to}<//></a></dd>
         ${where.source_agent && html`<dt>${t("column.source")}</dt><dd><${AgentLink} agent=${where.source_agent} /></dd>`}
         ${decision && html`<dt>${t("column.sid")}</dt><dd><${Name}>${decision.sid}<//></dd><dt>${t("column.surface")}</dt><dd>${decision.surface === "sip" ? "SIP" : "HTTP"}</dd>`}</dl></section>`}
+    ${hidden && html`<p class="notice">${t("explain.masked")}</p>`}
     ${changed && html`<p class="notice">${t("explain.changed")} <${Outcome} name=${now.outcome} /> ${now.agent ? html`<${AgentLink} agent=${now.agent} />` : ""}: ${word("reason", now.reason)}</p>`}
     ${now && html`<section><h2>${t("explain.ladder")}</h2><p class="quiet">${t(decision ? "explain.ladder.past" : "explain.ladder.now")}</p>
       <ol class="ladder">${ladder(now.explanation).map(({ step, state }) => html`<${Step} step=${step} state=${state} at=${moment} targets=${now.targets} />`)}</ol></section>`}

@@ -1,7 +1,7 @@
 // Decisions: searched, filtered, and as they happen.
 import { useEffect, useRef, useState } from "preact/hooks";
 import { useSignal } from "@preact/signals";
-import { ask, go, link, place, query, showCount, t, word } from "./state.js";
+import { ask, go, isMasked, link, place, query, showCount, t, word } from "./state.js";
 import { AgentLink, Alert, Empty, Field, Name, NumberText, Outcome, Page, Time, html, useAnswer } from "./ui.js";
 import { follow } from "./live.js";
 
@@ -57,7 +57,7 @@ export function Row({ decision, fresh }) {
   const { at, from, to, agent, source_agent: source, outcome, reason, sid } = decision;
   return html`<tr class=${fresh ? "fresh" : ""}>
     <td data-label=${t("column.at")}><a class="open" href=${link("explain", { call_id: sid, at })}><${Time} at=${at} /></a></td>
-    <td data-label=${t("column.from")}>${from ? html`<a class="number" href=${link("contact", { number: from })}>${from}</a>` : html`<${NumberText} />`}</td>
+    <td data-label=${t("column.from")}>${from && !isMasked(from) ? html`<a class="number" href=${link("contact", { number: from })}>${from}</a>` : html`<${NumberText}>${from}<//>`}</td>
     <td data-label=${t("column.to")}><${NumberText}>${to}<//></td>
     <td data-label=${t("column.outcome")}><${Outcome} name=${outcome} /></td>
     <td data-label=${t("column.agent")}><${AgentLink} agent=${agent} /></td>

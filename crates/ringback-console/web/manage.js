@@ -230,11 +230,12 @@ function Tokens() {
   const { change, failure: refused } = useChange((token) => { show(token); again(); });
   if (!environment) return html`<${Empty}>${t("environment.choose")}<//>`;
   const list = answer?.data ?? [];
-  return html`<form class="edit" onSubmit=${(event) => { event.preventDefault(); change(`/environments/${environment.id}/tokens`, "POST", { name: new FormData(event.target).get("name") || null }); event.target.reset(); }}>
-      <${Field} label=${t("token.name")}><input name="name" maxlength="255" autocomplete="off" /><//><p class="buttons"><button class="primary">${t("token.new")}</button></p></form>
+  return html`<form class="edit" onSubmit=${(event) => { event.preventDefault(); const form = new FormData(event.target); change(`/environments/${environment.id}/tokens`, "POST", { name: form.get("name") || null, masked: form.has("masked") }); event.target.reset(); }}>
+      <${Field} label=${t("token.name")}><input name="name" maxlength="255" autocomplete="off" /><//>
+      <p class="choices"><label><input type="checkbox" name="masked" /><span>${t("token.masked")}</span></label></p><p class="buttons"><button class="primary">${t("token.new")}</button></p></form>
     <${Alert} failure=${failure ?? refused} />${made && html`<section role="status"><h2>${t("token.made")}</h2><p>${t("token.once")}</p><code class="secret">${made.token}</code></section>`}
     <div data-list aria-busy=${busy ? "true" : "false"}>${answer && (list.length ? html`<table class="rows"><caption>${t("token.list")}</caption><thead><tr><th scope="col">${t("field.name")}</th><th scope="col">${t("field.created")}</th><th scope="col"><span class="hidden">${t("token.delete")}</span></th></tr></thead>
-    <tbody>${list.map((token) => html`<tr key=${token.id}><td data-label=${t("field.name")}>${token.name ? html`<${Name}>${token.name}<//>` : html`<span class="quiet">${t("token.nameless")}</span>`}</td><td data-label=${t("field.created")}><${Time} at=${token.created_at} /></td>
+    <tbody>${list.map((token) => html`<tr key=${token.id}><td data-label=${t("field.name")}>${token.name ? html`<${Name}>${token.name}<//>` : html`<span class="quiet">${t("token.nameless")}</span>`}${token.masked ? html` <span class="tag">${t("session.masked")}</span>` : ""}</td><td data-label=${t("field.created")}><${Time} at=${token.created_at} /></td>
       <td><${Remove} label=${t("token.delete")} text=${t("token.delete.text", { name: token.name ?? "" })} path=${`/environments/${environment.id}/tokens/${token.id}`} after=${again} /></td></tr>`)}</tbody></table>` : html`<${Empty}>${t("token.none")}<//>`)}</div>`;
 }
 

@@ -104,6 +104,9 @@ export const session = signal(undefined);
 export const signedOut = signal("");
 export const isAdministrator = computed(() => session.value?.kind === "administrator");
 
+// Whether a number is hidden, but for its last digits, from this session.
+export const isMasked = (number) => Boolean(number?.includes("*"));
+
 export class Failure extends Error {
   constructor(status, body, retryAfter) {
     super(body?.message ?? "");

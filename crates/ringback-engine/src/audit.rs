@@ -221,6 +221,8 @@ pub enum AuditState {
         id: TokenId,
         /// Its name.
         name: Option<String>,
+        /// Whether answers to it hide numbers of callers and contacts.
+        masked: bool,
         /// When it was made.
         created_at: Timestamp,
     },
@@ -607,6 +609,7 @@ impl Comparison<'_> {
         let state = AuditState::Token {
             id: token.id,
             name: token.name.clone(),
+            masked: token.masked,
             created_at: token.created_at,
         };
         let (before, after) = match action {

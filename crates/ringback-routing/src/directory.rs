@@ -311,8 +311,15 @@ impl Directory {
     /// Whether this token opens this environment.
     #[must_use]
     pub fn has_token(&self, environment: EnvironmentId, id: TokenId) -> bool {
-        self.environment_by_id(environment)
-            .is_some_and(|environment| environment.tokens.iter().any(|token| token.id == id))
+        self.token_by_id(environment, id).is_some()
+    }
+
+    /// The token with this identifier that opens this environment.
+    #[must_use]
+    pub fn token_by_id(&self, environment: EnvironmentId, id: TokenId) -> Option<&Token> {
+        let tokens = &self.environment_by_id(environment)?.tokens;
+        let token = tokens.iter().find(|token| token.id == id)?;
+        Some(token)
     }
 
     /// A sequence that no role in the directory exceeds.

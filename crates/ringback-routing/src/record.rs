@@ -170,6 +170,8 @@ pub struct Token {
     pub name: Option<String>,
     /// SHA-256 of the secret.
     pub hash: TokenHash,
+    /// Whether answers to it show numbers of callers and contacts with all but their last digits hidden.
+    pub masked: bool,
     /// When it was created.
     pub created_at: Timestamp,
 }

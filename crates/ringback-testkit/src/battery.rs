@@ -809,6 +809,7 @@ fn token(number: u64, home: u64) -> Token {
         environment: environment(home).id,
         name: Some(format!("token {number}")),
         hash: TokenHash([number as u8; 32]),
+        masked: number.is_multiple_of(2),
         created_at: Timestamp::from_millis(2),
     }
 }

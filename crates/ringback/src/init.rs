@@ -251,6 +251,7 @@ impl Plan {
                 environment: environment.id,
                 name: Some("init".to_owned()),
                 hash: hash_secret(&secret),
+                masked: false,
                 is_misread: false,
             };
             engine.submit(token).await

@@ -81,6 +81,7 @@ show_printed!(
     NumberId,
     TokenId,
     E164,
+    api::ShownNumber,
     Timestamp,
     Country,
     CallStatus
@@ -243,13 +244,13 @@ mod tests {
         let call = |sid: &str| api::Call {
             sid: sid.to_owned(),
             agent_id: AgentId(Uuid::nil()),
-            to: E164::from_canonical(b"+12025550142").unwrap(),
+            to: E164::from_canonical(b"+12025550142").unwrap().into(),
             from: None,
             status: CallStatus::Busy,
             started_at: Timestamp::from_millis(0),
         };
         let contact = api::Contact {
-            number: E164::from_canonical(b"+12025550142").unwrap(),
+            number: E164::from_canonical(b"+12025550142").unwrap().into(),
             calls: vec![call("a"), call("b")],
         };
         assert_eq!(contact.ids(), ["a", "b"]);

@@ -25,7 +25,7 @@ pub(crate) async fn show(
     // Of a subscriber with two spellings, the one that was recorded first.
     let first = calls.last().ok_or(ApiError::ContactNotFound)?;
     Ok(reply::ok(Contact {
-        number: first.contact,
+        number: first.contact.into(),
         calls: calls.iter().map(wire::call).collect(),
     }))
 }

@@ -30,7 +30,7 @@ use futures_util::stream;
 use ringback_api::Decision;
 use ringback_engine::DecisionRecord;
 use ringback_routing::{
-    AgentId, AgentSlot, Directory, EnvironmentId, Outcome, Reason, Timestamp, read_id,
+    AgentId, AgentSlot, Directory, E164, EnvironmentId, Outcome, Reason, Timestamp, read_id,
 };
 use tokio::sync::watch;
 
@@ -51,7 +51,7 @@ pub(crate) async fn list(
     let limit = query.number("limit", 100, (1, 1_000));
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
     let cursor = query.read("cursor", "The cursor is not one of ours.", EventId::read);
-    let filter = Filter::read(&mut query);
+    let filter = Filter::read(&mut query, tenant)?;
     query.errors.into_result()?;
     let before = match cursor {
         None => u64::MAX,
@@ -82,11 +82,19 @@ pub(crate) async fn list(
     searched.await.map_err(|_| ApiError::Internal)
 }
 
+/// The digits that are looked for.
+enum Digits {
+    /// Part of a number.
+    Part(String),
+    /// A number.
+    Whole(E164),
+}
+
 /// What a decision has to be like to be listed. What is `None` filters nothing.
 #[derive(Default)]
 struct Filter {
-    /// Digits that are part of caller or dialed number.
-    number: Option<String>,
+    /// Digits that are part of caller or dialed number; for a masked token one of them as a whole.
+    number: Option<Digits>,
     /// How the call id begins.
     call_id: Option<String>,
     /// An agent's identifier, or part of the name of one.
@@ -107,15 +115,26 @@ struct Filter {
 
 impl Filter {
     /// Reads the parameters.
-    fn read(query: &mut QueryText) -> Self {
+    ///
+    /// # Errors
+    /// The token is masked, and part of a number is asked for: part after part, it would learn the whole.
+    fn read(query: &mut QueryText, tenant: Tenant) -> Result<Self, ApiError> {
         let digits = |text: &str| {
             let digits = text.trim_start_matches(['+', ' ']);
             let is_number = digits.len() >= 3 && digits.bytes().all(|byte| byte.is_ascii_digit());
             is_number.then(|| digits.to_owned())
         };
         let message = "The number must be at least 3 digits.";
-        Self {
-            number: query.read("number", message, digits),
+        let number = match query.read("number", message, digits) {
+            Some(digits) if tenant.masked => {
+                let whole = digits.parse().ok().and_then(E164::from_digits);
+                let whole = whole.filter(|number| number.is_possible());
+                Some(Digits::Whole(whole.ok_or(ApiError::TokenIsMasked)?))
+            }
+            digits => digits.map(Digits::Part),
+        };
+        Ok(Self {
+            number,
             call_id: query.get("call_id").map(str::to_owned),
             agent: query.get("agent").map(str::to_lowercase),
             id: None,
@@ -124,7 +143,7 @@ impl Filter {
             outcomes: words(query, "outcome", &Outcome::ALL, Outcome::name),
             since: query.timestamp("since"),
             until: query.timestamp("until"),
-        }
+        })
     }
 
     /// Looks up the agents that are meant.
@@ -144,12 +163,12 @@ impl Filter {
 
     /// Whether a decision is to be listed.
     fn fits(&self, directory: &Directory, record: &DecisionRecord) -> bool {
-        let has_digits = |digits: &String| {
+        let has_digits = |digits: &Digits| {
             let numbers = [record.dialed, record.caller.number()];
-            numbers
-                .into_iter()
-                .flatten()
-                .any(|number| number.to_string().contains(digits.as_str()))
+            numbers.into_iter().flatten().any(|number| match digits {
+                Digits::Part(part) => number.to_string().contains(part.as_str()),
+                Digits::Whole(whole) => number.subscriber() == whole.subscriber(),
+            })
         };
         let is_of = |agent: Option<AgentSlot>| {
             agent.is_some_and(|slot| match self.id {

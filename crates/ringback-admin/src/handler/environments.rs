@@ -116,6 +116,7 @@ pub(crate) async fn create_token(
     let environment = path.environment(&api)?;
     let mut fields = read_optional_fields(request).await?;
     let name = fields.optional_name("name", MAX_NAME);
+    let masked = fields.flag("masked").unwrap_or(false);
     let secret = generate_secret(api.token_prefix()).map_err(|error| {
         tracing::error!(%error, "no random numbers to make a token of");
         ApiError::Internal
@@ -125,6 +126,7 @@ pub(crate) async fn create_token(
         environment,
         name,
         hash,
+        masked,
         is_misread: fields.is_misread(),
     };
     api.administer(administrator, command, fields.finish(), move |token| {

@@ -266,7 +266,7 @@ impl Row for Call {
             self.sid.clone(),
             self.agent_id.to_string(),
             self.to.to_string(),
-            shown(self.from),
+            shown(self.from.as_ref()),
             self.status.name().to_owned(),
             self.started_at.to_string(),
         ]
@@ -387,8 +387,8 @@ impl Row for Decision {
         vec![
             self.at.to_string(),
             surface.to_owned(),
-            shown(self.to),
-            shown(self.from),
+            shown(self.to.as_ref()),
+            shown(self.from.as_ref()),
             self.outcome.name().to_owned(),
             self.reason.name().to_owned(),
             id(&self.agent),

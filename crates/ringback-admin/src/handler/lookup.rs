@@ -244,7 +244,7 @@ fn looked_up(
                     id: agent.id,
                     name: agent.name,
                 },
-                from: call.from,
+                from: call.from.map(Into::into),
                 status: call.status,
                 started_at: call.started_at,
             }),

@@ -151,7 +151,7 @@ fn described(api: &Api, session: &Session) -> api::Session {
             id: token.id,
             name: token.name.clone(),
         }),
-        masked: false,
+        masked: token.is_some_and(|token| token.masked),
         csrf_token: session.csrf_token.clone(),
         expires_at: session.expires_at(),
     }

@@ -10,7 +10,9 @@ mod description;
 mod golden;
 mod harness;
 mod idempotency;
+
 mod ignored_fields;
+mod masked;
 mod order_of_errors;
 mod remembered;
 mod session;

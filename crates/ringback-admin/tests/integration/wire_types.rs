@@ -265,7 +265,13 @@ fn every_request_is_described_key_by_key() {
                 state: api::TargetOverride::Down,
             },
         ),
-        described("TokenNew", &api::TokenNew { name: Some(name) }),
+        described(
+            "TokenNew",
+            &api::TokenNew {
+                name: Some(name),
+                masked: true,
+            },
+        ),
     ];
     let paths = DESCRIPTION.json["paths"].as_object().expect("paths");
     for methods in paths.values() {

@@ -216,6 +216,29 @@ describe("problems, contacts, node", () => {
     await page.waitForSelector(".empty:has-text('Nothing is remembered')");
   }));
 
+  test("a masked token sees no whole numbers, and erases a contact that it can name", looking({}, async (page) => {
+    const masked = await server.api(administrator, "POST", `/environments/${acme.environment.id}/tokens`, { name: "support", masked: true });
+    await server.api(acme.token, "POST", "/calls", { agent_id: acme.sales.id, to: "+5511955556666", status: "completed", sid: "masked" });
+    await acme.route("+5511955556666", "+551130000000", "in-masked@203.0.113.7");
+    await signIn(page, masked.token);
+    await shown(page, "find");
+    await page.waitForSelector("header.frame .tag:has-text('numbers hidden')");
+    assert.doesNotMatch(await page.textContent("main"), /\+55119/);
+    await visit(page, "find", "#number=119555");
+    assert.match(await page.textContent("[role=alert]"), /all digits/);
+    await visit(page, "find", "#number=5511955556666");
+    await decisions(page).first().locator("a.open").click();
+    await shown(page, "explain");
+    assert.match(await page.textContent(".verdict"), /\+\*{11}66/);
+    assert.match(await page.textContent(".notice"), /does not see who called/);
+    await visit(page, "contact", "#number=%2B5511955556666");
+    assert.equal(await page.textContent("main section h2"), "+***********66");
+    await page.click("button:has-text('Erase contact')");
+    await page.fill("dialog[open] input", "6666");
+    await page.click("dialog[open] button.danger");
+    await page.waitForSelector(".empty:has-text('Nothing is remembered')");
+  }));
+
   test("the administrator chooses an environment and sees what was refused", looking({}, async (page) => {
     await signIn(page, administrator);
     await page.waitForSelector("text=Choose an environment");

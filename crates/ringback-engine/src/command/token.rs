@@ -15,6 +15,8 @@ pub struct CreateToken {
     pub name: Option<String>,
     /// The hash of its secret.
     pub hash: TokenHash,
+    /// Whether answers to it hide numbers of callers and contacts.
+    pub masked: bool,
     /// Whether fields could not be read: then nothing is changed.
     pub is_misread: bool,
 }
@@ -36,6 +38,7 @@ impl Command for CreateToken {
             environment: self.environment,
             name: self.name.clone(),
             hash: self.hash,
+            masked: self.masked,
             created_at: draft.now(),
         };
         draft.change(Change::TokenPut(token.clone()));

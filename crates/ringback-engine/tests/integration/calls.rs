@@ -156,6 +156,7 @@ async fn a_token_that_has_ended_writes_nothing_even_within_one_commit() {
         environment: here,
         name: None,
         hash: hash_secret("secret"),
+        masked: false,
         is_misread: false,
     };
     let token = engine.submit(token).await.expect("made").id;

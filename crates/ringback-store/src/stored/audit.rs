@@ -53,6 +53,8 @@ enum StoredState {
     Token {
         id: Uuid,
         name: Option<String>,
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        masked: bool,
         created_at: i64,
     },
 }
@@ -140,10 +142,12 @@ fn store_state(state: &AuditState) -> StoredState {
         AuditState::Token {
             id,
             name,
+            masked,
             created_at,
         } => StoredState::Token {
             id: id.0,
             name: name.clone(),
+            masked: *masked,
             created_at: created_at.millis(),
         },
     }
@@ -187,10 +191,12 @@ fn read_state(stored: Option<StoredState>) -> Option<Option<AuditState>> {
         StoredState::Token {
             id,
             name,
+            masked,
             created_at,
         } => AuditState::Token {
             id: TokenId(id),
             name,
+            masked,
             created_at: Timestamp::from_millis(created_at),
         },
     }))

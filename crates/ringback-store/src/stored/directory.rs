@@ -278,6 +278,9 @@ pub(crate) struct StoredToken {
     environment: Uuid,
     name: Option<String>,
     hash: String,
+    /// Left out where it is false, so that the record is as it was before there was this field.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    masked: bool,
     created_at: i64,
 }
 
@@ -290,6 +293,7 @@ impl DirectoryRecord for Token {
             environment: self.environment.0,
             name: self.name.clone(),
             hash: hex(&self.hash.0),
+            masked: self.masked,
             created_at: self.created_at.millis(),
         }
     }
@@ -300,6 +304,7 @@ impl DirectoryRecord for Token {
             environment: EnvironmentId(stored.environment),
             name: stored.name,
             hash: TokenHash(read_hex(&stored.hash)?),
+            masked: stored.masked,
             created_at: Timestamp::from_millis(stored.created_at),
         })
     }

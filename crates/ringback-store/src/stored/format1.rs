@@ -253,6 +253,7 @@ impl OldToken {
             environment: EnvironmentId(self.environment),
             name: self.name,
             hash: TokenHash(self.hash),
+            masked: false,
             created_at: self.created_at.0,
         }
     }

@@ -168,6 +168,7 @@ fn changes() -> Vec<(&'static str, Change)> {
         environment: EnvironmentId(id(1)),
         name: Some("PBX".to_owned()),
         hash: TokenHash([0xab; 32]),
+        masked: false,
         created_at: Timestamp::from_millis(1_800_000_000_005),
     };
     let bare_call = Call {
@@ -267,6 +268,7 @@ fn changes() -> Vec<(&'static str, Change)> {
                 Some(AuditState::Token {
                     id: TokenId(id(6)),
                     name: None,
+                    masked: false,
                     created_at: Timestamp::from_millis(1_800_000_000_005),
                 }),
             ),

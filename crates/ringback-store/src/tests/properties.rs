@@ -244,6 +244,7 @@ pub(super) fn change() -> impl Strategy<Value = Change> {
                 id: TokenId(id),
                 environment: EnvironmentId(environment),
                 name: None,
+                masked: hash[0].is_multiple_of(2),
                 hash: TokenHash(hash),
                 created_at: Timestamp::from_millis(0),
             })

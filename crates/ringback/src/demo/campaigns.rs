@@ -78,6 +78,7 @@ impl Campaigns {
         let tokens = ApiPath::new(["environments", &environment.data.id.to_string(), "tokens"]);
         let token = TokenNew {
             name: Some("demo".to_owned()),
+            masked: false,
         };
         let token: Answer<TokenShown> = administrator.post(&tokens, &token)?;
         let client = client(&token.data.token)?;

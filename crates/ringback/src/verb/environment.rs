@@ -135,6 +135,9 @@ enum TokenVerb {
         /// What to call the token
         #[arg(long)]
         name: Option<String>,
+        /// Hide numbers of callers and contacts from the token, but for their last two digits
+        #[arg(long)]
+        masked: bool,
     },
     /// List the tokens, without what is secret
     List {
@@ -211,9 +214,17 @@ fn token(session: &Session, verb: &TokenVerb) -> Result<(), Failure> {
     let tokens_of =
         |id: EnvironmentId| ApiPath::new(["environments", &id.to_string()]).join("tokens");
     match verb {
-        TokenVerb::Create { environment, name } => {
+        TokenVerb::Create {
+            environment,
+            name,
+            masked,
+        } => {
             let path = tokens_of(name::environment(client, environment)?);
-            let answer = client.post(&path, &TokenNew { name: name.clone() })?;
+            let new = TokenNew {
+                name: name.clone(),
+                masked: *masked,
+            };
+            let answer = client.post(&path, &new)?;
             session.print(&answer, |token| record(token, NEW_TOKEN))?;
         }
         TokenVerb::List { environment } => {
@@ -272,6 +283,7 @@ const FIELDS: &[Column<Environment>] = &[
 const TOKEN_COLUMNS: &[Column<Token>] = &[
     ("ID", |token| token.id.show()),
     ("NAME", |token| token.name.show()),
+    ("MASKED", |token| token.masked.show()),
     ("CREATED", |token| token.created_at.show()),
 ];
 
@@ -280,6 +292,7 @@ const NEW_TOKEN: &[Column<TokenShown>] = &[
     ("id", |token| token.id.show()),
     ("name", |token| token.name.show()),
     ("token (shown this once)", |token| token.token.show()),
+    ("masked", |token| token.masked.show()),
     ("created", |token| token.created_at.show()),
 ];
 
