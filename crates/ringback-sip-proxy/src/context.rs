@@ -13,7 +13,7 @@ use crate::best::{Best, Gathered};
 use crate::branch::{Act, Branch, State};
 use crate::key::BranchName;
 use crate::output::{Attempt, Cause, Event, Outbox, Way};
-use crate::plan::{Hop, MOST_OVER_UDP, Plan};
+use crate::plan::{Hop, MOST_OVER_UDP, Plan, Target};
 use crate::reply::write_upward;
 use crate::request::{Forwarded, status_of, write_reason};
 use crate::server::{Server, ServerAct};
@@ -44,6 +44,8 @@ pub(crate) struct Context {
     branches: Vec<Branch>,
     /// The target that is tried next.
     next_target: usize,
+    /// The branch whose 3xx is followed by the targets that it named.
+    follows: Option<usize>,
     /// The best final reply so far.
     best: Best,
     /// The caller hung up: the `Reason` lines for the targets.
@@ -98,6 +100,7 @@ impl Context {
             latest: None,
             branches: Vec::with_capacity(1),
             next_target: 0,
+            follows: None,
             best: Best::default(),
             hung_up: None,
         };
@@ -187,6 +190,41 @@ impl Context {
             200..300 => self.answer(index, message, work),
             _ => self.refusal(index, status, message, work),
         }
+    }
+
+    /// A 3xx reply of a branch, which is shown next, names these targets: they are tried next, if it decides what is.
+    pub(crate) fn follow(&mut self, index: usize, targets: Vec<Target>) {
+        let Some(branch) = self.branches.get(index) else {
+            return;
+        };
+        let may_follow = self.is_ringing()
+            && self.hung_up.is_none()
+            && !branch.has_outcome
+            && branch.is_pending()
+            && self
+                .plan
+                .targets
+                .get(usize::from(branch.target))
+                .is_some_and(|target| !target.is_followed);
+        if !may_follow {
+            return;
+        }
+        let mut all = std::mem::take(&mut self.plan.targets).into_vec();
+        let before = all.len();
+        for target in targets {
+            let is_new = all.iter().all(|known| known.uri != target.uri);
+            if is_new && all.len() < MOST_TARGETS {
+                let place = self.next_target + all.len() - before;
+                all.insert(place, target);
+            }
+        }
+        self.follows = (all.len() > before).then_some(index);
+        self.plan.targets = all.into();
+    }
+
+    /// The INVITE as it came, while it is kept, and where it came from.
+    pub(crate) fn invite(&self) -> Option<(Origin, &[u8])> {
+        Some((self.origin, self.invite.as_deref()?))
     }
 
     /// The INVITE of a branch could not be sent, or its connection was lost.
@@ -516,6 +554,9 @@ impl Context {
             }
             return;
         }
+        if self.follows.take_if(|follows| *follows == index).is_some() && self.start_next(work) {
+            return;
+        }
         let is_own = upward.is_none();
         self.best.gather(outcome.status, upward);
         if outcome.status >= 600 {
@@ -760,6 +801,9 @@ impl Branch {
         }
     }
 }
+
+/// How many targets a call has at most, those included that 3xx replies name.
+const MOST_TARGETS: usize = 64;
 
 impl Outcome<'_, '_> {
     /// It was silent, or rang too long.

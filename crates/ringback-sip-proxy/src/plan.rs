@@ -33,6 +33,8 @@ pub struct Target {
     pub is_down: bool,
     /// Whether it may see who the caller really is (RFC 3325).
     pub keeps_identity: bool,
+    /// Whether another target named it in a 3xx reply: such a reply of its own is not followed.
+    pub is_followed: bool,
 }
 
 /// What is to be done with a new INVITE.

@@ -13,7 +13,7 @@ use crate::context::{Context, Work};
 use crate::deadlines::{Deadline, Deadlines};
 use crate::key::{BranchName, Keys};
 use crate::output::{Cause, Event, Outbox, Output};
-use crate::plan::Plan;
+use crate::plan::{Plan, Target};
 use crate::settings::Settings;
 
 /// A request in good order, and how it came.
@@ -246,6 +246,33 @@ impl Proxy {
             context.reply(usize::from(index), message, to_cancel, work)
         })
         .unwrap_or(false)
+    }
+
+    /// The INVITE of a branch as it came, and where it came from; `None`: nothing more can be made of it.
+    #[must_use]
+    pub fn invite(&self, branch: BranchName) -> Option<(Origin, &[u8])> {
+        let (slot, _) = self.branches.get(&branch.id)?;
+        let context = self.slots.get(*slot as usize)?.context.as_ref()?;
+        context.invite()
+    }
+
+    /// Takes the 3xx reply of a branch, which names these targets that may be followed; false as for
+    /// [`reply`](Self::reply). They come next, each once, and the reply itself does not go up then (RFC 3261 §16.7 step
+    /// 4). Where nothing may be followed any more, it is a reply like any other.
+    pub fn redirected(
+        &mut self,
+        now: Duration,
+        branch: BranchName,
+        message: &Message<'_>,
+        targets: Vec<Target>,
+    ) -> bool {
+        let is_to_invite = message.cseq().is_ok_and(|cseq| cseq.method == b"INVITE");
+        if is_to_invite && let Some(&(slot, index)) = self.branches.get(&branch.id) {
+            self.work(now, slot, |context, _| {
+                context.follow(usize::from(index), targets);
+            });
+        }
+        self.reply(now, branch, message)
     }
 
     /// A message of this branch could not be sent, or its connection was lost.

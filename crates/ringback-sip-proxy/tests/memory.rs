@@ -58,6 +58,7 @@ fn a_call_that_rings_takes_at_most_4_kib_and_leaves_nothing() {
             record_route: Arc::clone(&nothing),
             is_down: false,
             keeps_identity: false,
+            is_followed: false,
         };
         let plan = Plan {
             targets: [target].into(),

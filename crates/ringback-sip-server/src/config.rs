@@ -280,6 +280,9 @@ fn read_peer(key: &str, spec: &PeerSpec, forwards: bool, problems: &mut Problems
     if spec.rate == Some(0) {
         problems.add(format!("{key}.rate"), ConfigProblem::Zero);
     }
+    if spec.max_transactions == Some(0) {
+        problems.add(format!("{key}.max-transactions"), ConfigProblem::Zero);
+    }
     Peer {
         name: name.into(),
         transports,
@@ -297,6 +300,7 @@ fn read_peer(key: &str, spec: &PeerSpec, forwards: bool, problems: &mut Problems
         records_route: spec.record_route,
         is_trusted: spec.trusted,
         trusts_identity: spec.trust_identity,
+        max_transactions: spec.max_transactions,
         rate: spec.rate,
         refuse,
         retry_after: spec.retry_after,

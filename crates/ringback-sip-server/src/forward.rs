@@ -6,6 +6,7 @@
 
 pub(crate) mod calls;
 mod dialog;
+mod follow;
 pub(crate) mod health;
 pub(crate) mod inbox;
 pub(crate) mod invite;

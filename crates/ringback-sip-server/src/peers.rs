@@ -39,6 +39,8 @@ pub(crate) struct Peer {
     pub(crate) is_trusted: bool,
     /// Whether the identities that it asserts are believed.
     pub(crate) trusts_identity: bool,
+    /// Its calls that may be open at once; `None`: no limit but that of all.
+    pub(crate) max_transactions: Option<usize>,
     /// New INVITEs per second; `None`: no limit.
     pub(crate) rate: Option<u32>,
     /// The reply to refused INVITEs.
@@ -188,6 +190,7 @@ impl Peer {
             records_route: false,
             is_trusted: false,
             trusts_identity: false,
+            max_transactions: None,
             rate: None,
             refuse: Refusal::Answer,
             retry_after: None,

@@ -57,10 +57,22 @@ pub(crate) struct PeerState {
     pub(crate) others: Bucket,
     /// Connections that it holds.
     pub(crate) connections: AtomicUsize,
+    /// Its calls of which something is left, where they are sent on.
+    calls: AtomicUsize,
     /// How many INVITEs over each limit are in a summary already.
     summarized: [AtomicU64; Excess::ALL.len()],
     /// Counters, one set per thread.
     shards: Box<[PeerCounters]>,
+}
+
+/// A call that counts toward the limit of its peer until it is dropped.
+#[derive(Debug)]
+pub(crate) struct OpenCall(Arc<PeerState>);
+
+impl Drop for OpenCall {
+    fn drop(&mut self) {
+        self.0.calls.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// The peer of a message.
@@ -140,6 +152,17 @@ impl Policy {
     }
 }
 
+impl Source<'_> {
+    /// Counts one more call of the peer; `None`: as many as it may have are open.
+    pub(crate) fn open_call(&self) -> Option<OpenCall> {
+        let most = self.peer.max_transactions.unwrap_or(usize::MAX);
+        let more = |open: usize| (open < most).then(|| open + 1);
+        let calls = &self.state.calls;
+        let counted = calls.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
+        counted.ok().map(|_| OpenCall(Arc::clone(self.state)))
+    }
+}
+
 impl PeerState {
     /// Full budgets and nothing counted.
     fn new(shards: usize) -> Self {
@@ -147,6 +170,7 @@ impl PeerState {
             invites: Bucket::default(),
             others: Bucket::default(),
             connections: AtomicUsize::new(0),
+            calls: AtomicUsize::new(0),
             summarized: Default::default(),
             shards: Writers::of_shards(shards).map(PeerCounters::new).collect(),
         }

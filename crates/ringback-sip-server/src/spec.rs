@@ -71,6 +71,10 @@ pub struct ForwardSpec {
     pub probe_redirects: bool,
     /// Calls that may be open at once, those included that ended less than half a minute ago; default 0: by memory.
     pub max_transactions: usize,
+    /// Hosts, names or addresses, to which a call goes on if a target answers with a 3xx that names one of them in its
+    /// `Contact`; default none: a 3xx is a final reply like any other. What they answer with a 3xx themselves is not
+    /// followed.
+    pub follow: Vec<String>,
     /// PEM file: the roots by which the certificates of targets are verified; default: those of the system.
     pub ca: Option<PathBuf>,
 }
@@ -155,6 +159,9 @@ pub struct PeerSpec {
     /// Whether it may send, and is shown, what is meant for our own: `X-Ringback-*` of others and
     /// `P-Asserted-Identity`; default false.
     pub trusted: bool,
+    /// Its calls that may be open at once where they are sent on, counted as under `[sip.forward]`; default none: no
+    /// limit but that of all.
+    pub max_transactions: Option<usize>,
     /// New INVITEs per second, with a burst of one second; default none: no limit.
     pub rate: Option<u32>,
     /// The reply to an INVITE over the rate or on overload: `answer` (503) or `silence`; default `answer`.
@@ -198,6 +205,7 @@ impl Default for ForwardSpec {
             probe_down: 3,
             probe_redirects: false,
             max_transactions: 0,
+            follow: Vec::new(),
             ca: None,
         }
     }
@@ -223,6 +231,7 @@ impl Default for PeerSpec {
             mode: None,
             record_route: false,
             trusted: false,
+            max_transactions: None,
             rate: None,
             refuse: "answer".to_owned(),
             retry_after: None,

@@ -1,7 +1,7 @@
 //! From one target to the next, and what goes up in the end: RFC 3261 §16.7.
 
 use ringback_sip_proto::Transport;
-use ringback_sip_proxy::{Attempt, Cause, Event};
+use ringback_sip_proxy::{Attempt, Cause, Event, Target};
 use std::time::Duration;
 
 use crate::support::{Bench, reply_to, request, target};
@@ -434,4 +434,96 @@ fn targets_are_tried_in_the_order_given() {
         assert_eq!(invite.whom(), expected);
         bench.reply(&invite, "503 Busy");
     }
+}
+
+/// A target that a 3xx reply names.
+fn followed(number: usize) -> Target {
+    Target {
+        is_followed: true,
+        ..target(number)
+    }
+}
+
+#[test]
+fn a_3xx_that_is_followed_leads_to_the_targets_that_it_names_before_others() {
+    let mut bench = Bench::new(2);
+    let invite = bench.ringing();
+    assert!(bench.redirect(&invite, vec![followed(7), followed(8)]));
+    assert_eq!(bench.short(), ["T1 ACK", "T7 INVITE"]);
+    let failovers = bench.events.iter();
+    let mut failovers = failovers.filter(|event| matches!(event, Event::Failover { .. }));
+    assert_eq!(failovers.next(), None, "nothing has failed");
+    let next = [("T8", 8), ("T2", 2)];
+    for (whom, number) in next {
+        bench.wait(4_000);
+        let log = bench.short();
+        assert_eq!(log.last().unwrap(), &format!("{whom} INVITE"), "{number}");
+    }
+    bench.wait(4_000);
+    assert_eq!(bench.take("408").whom(), "up", "the 302 does not go up");
+    bench.ends();
+}
+
+#[test]
+fn a_3xx_of_a_target_that_was_followed_goes_up() {
+    let mut bench = Bench::new(1);
+    let invite = bench.ringing();
+    bench.redirect(&invite, vec![followed(7)]);
+    let second = bench.take("INVITE");
+    bench.sent.clear();
+    bench.redirect(&second, vec![followed(8)]);
+    assert_eq!(bench.short(), ["T7 ACK", "up 302"]);
+    bench.ends();
+}
+
+#[test]
+fn a_3xx_that_names_nothing_new_goes_up() {
+    let mut bench = Bench::new(1);
+    let invite = bench.ringing();
+    bench.redirect(&invite, vec![followed(1)]);
+    assert_eq!(bench.short(), ["T1 ACK", "up 302"]);
+    let mut bench = Bench::new(1);
+    let invite = bench.ringing();
+    let nowhere = Target {
+        hop: None,
+        ..followed(7)
+    };
+    bench.redirect(&invite, vec![nowhere]);
+    assert_eq!(bench.short(), ["T1 ACK", "up 302"], "it leads nowhere");
+    bench.ends();
+}
+
+#[test]
+fn a_3xx_is_not_followed_after_a_cancel_or_when_it_is_late() {
+    let mut bench = Bench::new(1);
+    let invite = bench.ringing();
+    bench.request(&request("CANCEL"));
+    bench.sent.clear();
+    bench.redirect(&invite, vec![followed(7)]);
+    assert_eq!(bench.short(), ["T1 ACK", "up 302"]);
+    let mut bench = Bench::new(2);
+    bench.call();
+    let invite = bench.take("INVITE");
+    bench.wait(4_000);
+    bench.sent.clear();
+    bench.redirect(&invite, vec![followed(7)]);
+    assert_eq!(bench.short(), ["T1 ACK"], "another one rings already");
+    bench.ends();
+}
+
+#[test]
+fn a_call_has_no_end_of_targets() {
+    let mut bench = Bench::new(1);
+    let invite = bench.ringing();
+    let many = (2..=200).map(followed).collect();
+    bench.redirect(&invite, many);
+    let mut asked = 1;
+    while let Some(position) = bench.sent.iter().position(|sent| sent.what() == "INVITE") {
+        let next = bench.sent.swap_remove(position);
+        bench.sent.clear();
+        bench.reply(&next, "503 No");
+        asked += 1;
+    }
+    assert_eq!(asked, 64);
+    bench.ends();
 }

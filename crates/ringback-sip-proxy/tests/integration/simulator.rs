@@ -633,6 +633,7 @@ fn target(number: usize) -> Target {
         record_route: Arc::from(*b""),
         is_down: false,
         keeps_identity: false,
+        is_followed: false,
     }
 }
 

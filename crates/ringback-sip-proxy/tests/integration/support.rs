@@ -128,6 +128,16 @@ impl Bench {
         is_expected
     }
 
+    /// A target sends the call to others, which may be followed.
+    pub(crate) fn redirect(&mut self, request: &Sent, targets: Vec<Target>) -> bool {
+        let reply = reply_to(request, "302 Moved", "b");
+        let message = Message::parse(reply.as_bytes(), Framing::Datagram).unwrap();
+        let branch = Keys::branch_of(&message).unwrap();
+        let is_expected = self.proxy.redirected(self.now, branch, &message, targets);
+        self.drain();
+        is_expected
+    }
+
     /// What was sent with this branch did not arrive.
     pub(crate) fn fail(&mut self, request: &Sent, cause: Cause) {
         let Way::Out { branch, .. } = request.way else {
@@ -266,6 +276,7 @@ pub(crate) fn target(number: usize) -> Target {
         record_route: Arc::from(*b""),
         is_down: false,
         keeps_identity: false,
+        is_followed: false,
     }
 }
 

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ringback_sip_proto::Uri;
 use ringback_sip_proxy::Settings;
 
 use crate::config::problem::{ConfigProblem, Problems};
@@ -22,6 +23,8 @@ pub(crate) struct ForwardConfig {
     pub(crate) probe: Duration,
     /// After how many failures in a row it is down.
     pub(crate) probe_down: u32,
+    /// The hosts, in lower case, that a 3xx reply of a target may send calls to.
+    pub(crate) follow: Box<[Box<str>]>,
     /// Whether a 302 leaves targets out that are down.
     pub(crate) probe_redirects: bool,
     /// Calls that may be open at once.
@@ -67,6 +70,7 @@ impl ForwardConfig {
                 problems.add(key, ConfigProblem::Status(*status));
             }
         }
+        let follow = read_follow(&forward.follow, problems);
         let mut advertised = |key: &str, text: &Option<String>| {
             let text = text.as_ref()?;
             let address = text.parse().ok().filter(|address: &SocketAddr| {
@@ -83,6 +87,7 @@ impl ForwardConfig {
             hold_down,
             probe,
             probe_down: forward.probe_down.max(1),
+            follow,
             probe_redirects: forward.probe_redirects && !probe.is_zero(),
             max_transactions: match forward.max_transactions {
                 0 => by_memory(),
@@ -105,6 +110,25 @@ pub(super) fn mode(key: &str, word: &str, problems: &mut Problems) -> bool {
         problems.0.push(problem);
     }
     word == "forward"
+}
+
+/// Reads the hosts that a 3xx reply may send calls to.
+fn read_follow(hosts: &[String], problems: &mut Problems) -> Box<[Box<str>]> {
+    for (index, host) in hosts.iter().enumerate() {
+        let uri = format!("sip:{host}");
+        let is_host = Uri::parse(uri.as_bytes()).is_ok_and(|uri| {
+            uri.user().is_none()
+                && uri
+                    .host()
+                    .is_some_and(|read| read.as_bytes() == host.as_bytes())
+        });
+        if !is_host {
+            let key = format!("sip.forward.follow[{index}]");
+            problems.add(key, ConfigProblem::Host(host.clone()));
+        }
+    }
+    let hosts = hosts.iter();
+    hosts.map(|host| host.to_ascii_lowercase().into()).collect()
 }
 
 /// Reads how targets are reached over TLS, if there may be any.

@@ -71,6 +71,9 @@ pub enum ConfigProblem {
     /// Write an address that others can reach, and its port: `203.0.113.5:5060`.
     #[error("`{0}` is not an address with a port that others can reach")]
     Advertised(String),
+    /// Write a name or an address alone: `gw.example.net`, `203.0.113.5`, `[2001:db8::5]`.
+    #[error("`{0}` is not a host")]
+    Host(String),
     /// The value is too long, or would not fit on one line of a message.
     #[error("`{0}` cannot be used here")]
     Unusable(String),

@@ -8,6 +8,7 @@ use ringback_routing::{
 use ringback_sip_proxy::{Attempt, Cause, Event};
 
 use crate::clock::Now;
+use crate::policy::OpenCall;
 use crate::program::Events;
 
 /// The decision that a call comes from.
@@ -35,6 +36,8 @@ pub(crate) struct Calls {
 struct Known {
     /// Where it comes from; `None`: it is an outbound call.
     decided: Option<Decided>,
+    /// Counts it among those of its peer.
+    _open: OpenCall,
     /// What became of it so far.
     told: ForwardedCall,
     /// Whether its final reply went up.
@@ -47,9 +50,10 @@ struct Known {
 
 impl Calls {
     /// Takes in a call; gives its token. An outbound call comes from no decision.
-    pub(crate) fn add(&mut self, decided: Option<Decided>) -> u64 {
+    pub(crate) fn add(&mut self, decided: Option<Decided>, open: OpenCall) -> u64 {
         let known = Known {
             decided,
+            _open: open,
             told: ForwardedCall::default(),
             has_ended: false,
             is_told: false,

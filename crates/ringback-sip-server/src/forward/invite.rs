@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use ringback_routing::{Contacts, order_targets};
-use ringback_sip_proto::{Refusal, Scheme};
-use ringback_sip_proxy::{Hop, Plan as ProxyPlan, Target};
+use ringback_sip_proto::check::Request;
+use ringback_sip_proto::{Origin, Refusal, Scheme};
+use ringback_sip_proxy::{Plan as ProxyPlan, Target};
 use smallvec::SmallVec;
 
 use crate::counters::Refused;
@@ -12,6 +13,7 @@ use crate::forward::Forward;
 use crate::forward::calls::Decided;
 use crate::forward::health;
 use crate::forward::target::Sending;
+use crate::policy::OpenCall;
 use crate::redirect::answer::Verdict;
 use crate::redirect::effect::{Effect, Outcome};
 use crate::redirect::plan::Plan;
@@ -25,6 +27,8 @@ pub(crate) struct PlannedCall {
     pub(crate) plan: ProxyPlan,
     /// The decision that it comes from; `None`: it is an outbound call.
     pub(crate) decided: Option<Decided>,
+    /// Counts it among those of its peer.
+    pub(crate) open: OpenCall,
 }
 
 impl Redirect {
@@ -38,24 +42,13 @@ impl Redirect {
         call: &Call<'m, 'r>,
         outcome: &mut Outcome<'m, 'r>,
     ) -> Option<PlannedCall> {
-        if let Some((refusal, cause)) = forward.refusal(snapshot, call) {
-            let start = worker.out.bytes.len();
-            let out = &mut worker.out.bytes;
-            let reply = self.redirector.refuse_invite(&call.invite, refusal, out);
-            outcome.effects.push(Effect::Refused(cause));
-            let unserved = call.unserved(snapshot.now, cause.name());
-            outcome.effects.push(Effect::Unserved(unserved));
-            let transport = call.origin().transport;
-            send(
-                &reply,
-                transport,
-                start,
-                snapshot.policy,
-                worker.out,
-                outcome,
-            );
-            return None;
-        }
+        let open = match forward.admit(snapshot, call) {
+            Ok(open) => open,
+            Err(refused) => {
+                self.refuse_call(refused, worker, snapshot, call, outcome);
+                return None;
+            }
+        };
         let verdict = self.verdict(worker, snapshot, call, &mut outcome.effects);
         let plan = match &verdict {
             Verdict::Plan(plan, _) => self.plan(forward, snapshot, call, plan.plan()),
@@ -78,7 +71,37 @@ impl Redirect {
             at: snapshot.now.wall,
             call_id: call.invite.call_id().into(),
         });
-        Some(PlannedCall { plan, decided })
+        Some(PlannedCall {
+            plan,
+            decided,
+            open,
+        })
+    }
+
+    /// Refuses an INVITE before anything is decided.
+    fn refuse_call<'m, 'r, C: Contacts>(
+        &self,
+        (refusal, cause): (Refusal, Refused),
+        worker: &mut WorkerContext<'_>,
+        snapshot: Snapshot<'r, C>,
+        call: &Call<'m, 'r>,
+        outcome: &mut Outcome<'m, 'r>,
+    ) {
+        let start = worker.out.bytes.len();
+        let out = &mut worker.out.bytes;
+        let reply = self.redirector.refuse_invite(&call.invite, refusal, out);
+        outcome.effects.push(Effect::Refused(cause));
+        let unserved = call.unserved(snapshot.now, cause.name());
+        outcome.effects.push(Effect::Unserved(unserved));
+        let transport = call.origin().transport;
+        send(
+            &reply,
+            transport,
+            start,
+            snapshot.policy,
+            worker.out,
+            outcome,
+        );
     }
 
     /// The plan of the proxy; `None`: the call goes nowhere.
@@ -127,9 +150,7 @@ impl Redirect {
         forward.health.pass_over(&mut targets, &held, now);
         if sender.records_route {
             for target in &mut targets {
-                if let Some(hop) = &target.hop {
-                    target.record_route = forward.record_route(call, hop);
-                }
+                forward.record_route(call.invite.request(), call.origin(), target);
             }
         }
         (!targets.is_empty()).then(|| ProxyPlan {
@@ -141,11 +162,10 @@ impl Redirect {
 }
 
 impl Forward {
-    /// The Record-Route lines of a call on this way: ours toward the target, and below it ours toward the caller, if
-    /// that is another one (RFC 5658).
-    fn record_route(&self, call: &Call<'_, '_>, hop: &Hop) -> Arc<[u8]> {
-        let request = call.invite.request();
-        let origin = call.origin();
+    /// Puts the Record-Route lines into a target of a call: ours toward the target, and below it ours toward the
+    /// caller, if that is another one (RFC 5658).
+    pub(super) fn record_route(&self, request: &Request<'_>, origin: Origin, target: &mut Target) {
+        let Some(hop) = &target.hop else { return };
         let mut lines = Vec::new();
         let down = (hop.transport, &*hop.sent_by);
         self.keys.write_record_route(request, down, &mut lines);
@@ -156,23 +176,23 @@ impl Forward {
                 self.keys.write_record_route(request, up, &mut lines);
             }
         }
-        lines.into()
+        target.record_route = lines.into();
     }
 
-    /// Why an INVITE is not sent on, whatever would be decided.
-    fn refusal<C: Contacts>(
+    /// Counts an INVITE among the open calls of its peer; else why it is not sent on, whatever would be decided.
+    fn admit<C: Contacts>(
         &self,
         snapshot: Snapshot<'_, C>,
         call: &Call<'_, '_>,
-    ) -> Option<(Refusal, Refused)> {
+    ) -> Result<OpenCall, (Refusal, Refused)> {
         let message = call.invite.message();
-        let cause = |refusal: Refusal| Some((refusal, Refused::from(refusal)));
+        let refuse = |refusal: Refusal| Err((refusal, Refused::from(refusal)));
         if snapshot.is_draining {
-            return cause(Refusal::Draining);
+            return refuse(Refusal::Draining);
         }
         // The checks of a redirect server read it already.
         if message.max_forwards() == Ok(Some(0)) {
-            return cause(Refusal::TooManyHops);
+            return refuse(Refusal::TooManyHops);
         }
         let is_own = |host: &[u8], port| self.ways.is_own(host, port);
         let numbers = call.numbers();
@@ -180,15 +200,16 @@ impl Forward {
             .keys
             .is_loop(message, call.invite.request(), &numbers, is_own)
         {
-            return cause(Refusal::Loop);
+            return refuse(Refusal::Loop);
         }
         if message.required_of_proxies().next().is_some() {
-            return cause(Refusal::ProxyExtension);
+            return refuse(Refusal::ProxyExtension);
         }
+        let too_many = (Refusal::Overload, Refused::Transactions);
         if self.open() >= snapshot.policy.forward.max_transactions {
-            return Some((Refusal::Overload, Refused::Transactions));
+            return Err(too_many);
         }
-        None
+        call.source.open_call().ok_or(too_many)
     }
 }
 

@@ -187,6 +187,9 @@ impl Names {
                 want(next_hop);
             }
         }
+        for host in &policy.forward.follow {
+            want(&format!("sip:{host}"));
+        }
         self.known.retain(|named, _| wanted.contains(named));
         for named in wanted {
             if self.known.len() < MOST_NAMES {

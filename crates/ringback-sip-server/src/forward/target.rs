@@ -134,6 +134,7 @@ impl Ways {
                 is_down: false,
                 keeps_identity: sending.sender.trusts_identity
                     && receiver.is_some_and(|receiver| receiver.peer.is_trusted),
+                is_followed: false,
             });
             if targets.len() - before >= MOST_TRIED {
                 return;
@@ -147,6 +148,7 @@ impl Ways {
                 record_route: Arc::from(*b""),
                 is_down: false,
                 keeps_identity: false,
+                is_followed: false,
             });
         }
     }

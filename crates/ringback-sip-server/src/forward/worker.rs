@@ -11,7 +11,7 @@ use ringback_sip_proto::message::{Framing, StartLine};
 use ringback_sip_proto::rsip::Method;
 use ringback_sip_proto::{Message, Origin, Responder, Transport};
 use ringback_sip_proxy::{
-    Arrived, Attempt, Cause, Event, Invited, Keys, Output, Proxy, Taken, Transmit, Way,
+    Arrived, Attempt, BranchName, Cause, Event, Invited, Keys, Output, Proxy, Taken, Transmit, Way,
 };
 
 use crate::admission::gate::Gate;
@@ -148,7 +148,7 @@ impl<P: Program> Forwarding<P> {
     ) {
         let arrived = self.arrived(call, local);
         let invited = Invited {
-            token: self.calls.add(planned.decided),
+            token: self.calls.add(planned.decided, planned.open),
             numbers: &call.numbers(),
         };
         self.proxy.begin(now.uptime, arrived, invited, planned.plan);
@@ -232,7 +232,7 @@ impl<P: Program> Forwarding<P> {
                     };
                     if self.proxy.request(now.uptime, arrived) == Taken::No {
                         let invited = Invited {
-                            token: self.calls.add(planned.decided),
+                            token: self.calls.add(planned.decided, planned.open),
                             numbers: &numbers,
                         };
                         self.proxy.begin(now.uptime, arrived, invited, planned.plan);
@@ -271,10 +271,28 @@ impl<P: Program> Forwarding<P> {
             forward.counters.stray();
         } else if usize::from(branch.worker) != self.thread {
             forward.hand(branch.worker, Handed::Reply(bytes.into()));
-        } else if !self.proxy.reply(now.uptime, branch, &message) {
-            forward.counters.stray();
+        } else if !self.take_reply(now, branch, &message) {
+            self.shared.forward.counters.stray();
         }
         true
+    }
+
+    /// Shows a reply to its transaction, with the targets that it names and that may be followed; false if there is no
+    /// such transaction.
+    fn take_reply(&mut self, now: Now, branch: BranchName, message: &Message<'_>) -> bool {
+        let policy = self.shared.policy.load();
+        let is_redirection = matches!(status_of(message), 300..400);
+        if !is_redirection || policy.forward.follow.is_empty() {
+            return self.proxy.reply(now.uptime, branch, message);
+        }
+        let mut targets = Vec::new();
+        if let Some((origin, invite)) = self.proxy.invite(branch) {
+            with_request(invite, origin, |_, request| {
+                let forward = &self.shared.forward;
+                targets = forward.followed(message, request, origin, &policy);
+            });
+        }
+        self.proxy.redirected(now.uptime, branch, message, targets)
     }
 
     /// Takes an ACK or a CANCEL, or hands it on until a thread knows it.

@@ -394,6 +394,65 @@ fn no_more_calls_are_open_than_allowed() {
     assert_eq!(server.metric("refused_total{cause=\"transactions\"}"), 1);
 }
 
+/// The reply to a request, with these contacts.
+fn moved_to(request: &str, contacts: &str) -> String {
+    reply_to(request, "302 Moved").replace("<sip:agent@127.0.0.2>", contacts)
+}
+
+#[test]
+fn a_3xx_is_followed_to_hosts_that_are_listed() {
+    let (agent, other) = (Agent::new(), Agent::new());
+    let elsewhere = UdpSocket::bind("127.0.0.4:0").unwrap();
+    elsewhere.set_read_timeout(Some(PATIENCE)).unwrap();
+    let listed = Agent { socket: elsewhere };
+    let toml = "[forward]\nfollow = [\"127.0.0.4\"]\n[[peers]]\naddress = [\"127.0.0.1\"]\nrecord-route = true";
+    let server = start(toml, &[agent.uri()]);
+    let client = server.client();
+    client.send(invite(OURS, CONTACT, "followed"));
+    let (asked, from) = agent.expect("INVITE");
+    let contacts = format!(
+        "<{}>;q=0.9, <sip:nobody@127.0.0.4:9>;q=0.1, <{}>;q=0.5",
+        other.uri(),
+        listed.uri()
+    );
+    let moved = moved_to(&asked, &contacts);
+    agent.socket.send_to(moved.as_bytes(), from).unwrap();
+    agent.expect("ACK");
+    let asked = listed.expect("INVITE");
+    assert_eq!(values(&asked.0, "X-Ringback-Outcome"), ["callback"]);
+    assert_eq!(values(&asked.0, "Record-Route").len(), 1);
+    listed.reply(&asked, "200 OK");
+    wait_for(&client, 200);
+
+    client.send(invite(OURS, CONTACT, "elsewhere"));
+    let (asked, from) = agent.expect("INVITE");
+    let moved = moved_to(&asked, &format!("<{}>", other.uri()));
+    agent.socket.send_to(moved.as_bytes(), from).unwrap();
+    let reply = wait_for(&client, 302);
+    assert!(reply.contains(&other.uri()), "{reply}");
+}
+
+#[test]
+fn a_peer_has_no_more_calls_open_than_it_may_and_leaves_the_others_theirs() {
+    let agent = Agent::new();
+    let peers = "[[peers]]\naddress = [\"127.0.0.1\"]\nmax-transactions = 2\n[[peers]]\naddress = [\"127.0.0.3\"]";
+    let server = start(peers, &[agent.uri()]);
+    let client = server.client();
+    let nowhere = invite(UNKNOWN, CONTACT, "nowhere");
+    assert_eq!(status(&client.ask(nowhere)), 404, "it does not stay open");
+    for call in ["one", "two"] {
+        client.send(invite(OURS, CONTACT, call));
+        let asked = agent.expect("INVITE");
+        agent.reply(&asked, "180 Ringing");
+        wait_for(&client, 180);
+    }
+    assert_eq!(status(&client.ask(invite(OURS, CONTACT, "three"))), 503);
+    assert_eq!(server.metric("refused_total{cause=\"transactions\"}"), 1);
+    let other = server.client_at("127.0.0.3");
+    other.send(invite(OURS, CONTACT, "other"));
+    agent.expect("INVITE");
+}
+
 #[test]
 fn an_outbound_call_is_sent_to_the_next_hop_and_learned() {
     let gateway = Agent::new();
