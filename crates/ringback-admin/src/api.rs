@@ -1,6 +1,7 @@
 //! What all requests share: the engine, the tokens, the counters.
 
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use axum::response::{IntoResponse, Response};
@@ -79,6 +80,8 @@ struct Shared {
     certificates: ArcSwapOption<rustls::ServerConfig>,
     /// Cancelled when the server begins to go down.
     draining: CancellationToken,
+    /// For how long the log of a cluster keeps entries, in milliseconds; unset: there is none.
+    log_kept_for: OnceLock<i64>,
     /// When this state was made, in milliseconds: tells its event ids from those of other runs.
     epoch: i64,
 }
@@ -116,6 +119,7 @@ impl Api {
                 targets: OnceLock::new(),
                 certificates: ArcSwapOption::empty(),
                 draining: CancellationToken::new(),
+                log_kept_for: OnceLock::new(),
                 epoch,
             }),
         }
@@ -297,6 +301,20 @@ impl Api {
         self.shared.cluster.get().map(AsRef::as_ref)
     }
 
+    /// Tells for how long the log of the cluster keeps entries: what was erased is in them until then. Only the first
+    /// call counts.
+    pub fn note_log_kept_for(&self, duration: Duration) {
+        let millis = i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
+        let _only_the_first = self.shared.log_kept_for.set(millis);
+    }
+
+    /// For how long something that was erased may still be in files, at most, in milliseconds. The data directory is
+    /// free of it within a day; the log of a cluster once it is trimmed, for which a day more is allowed.
+    pub(crate) fn erased_stays_for(&self) -> i64 {
+        let log = self.shared.log_kept_for.get();
+        DAY_MILLIS.saturating_add(log.copied().unwrap_or_default())
+    }
+
     /// Has `GET /targets` ask here; only the first source counts.
     pub fn ask_targets(&self, source: Arc<dyn TargetSource>) {
         let _only_the_first = self.shared.targets.set(source);
@@ -343,3 +361,6 @@ pub(crate) fn home(
         .environment_by_id(tenant.environment)
         .ok_or(ApiError::Unauthenticated)
 }
+
+/// A day in milliseconds.
+const DAY_MILLIS: i64 = 24 * 60 * 60 * 1_000;

@@ -438,6 +438,11 @@ fn command_error(error: &CommandError) -> Response {
             "Too many environments",
             Some("TOO_MANY_ENVIRONMENTS"),
         ),
+        CommandError::ContactOptedOut => (
+            StatusCode::UNPROCESSABLE_ENTITY,
+            OPTED_OUT,
+            Some("CONTACT_OPTED_OUT"),
+        ),
         CommandError::CallMismatch(difference) => {
             let message = call_mismatch(*difference);
             return failure(StatusCode::CONFLICT, &message, Some("CALL_MISMATCH"));
@@ -463,9 +468,13 @@ pub(crate) fn call_rejection(error: &CommandError) -> String {
     match error {
         CommandError::Invalid(problems) => field_messages(&FieldErrors::of(problems)),
         CommandError::CallMismatch(difference) => call_mismatch(*difference),
+        CommandError::ContactOptedOut => OPTED_OUT.to_owned(),
         other => other.to_string(),
     }
 }
+
+/// What is said of a call to a contact that does not want to be called.
+const OPTED_OUT: &str = "Contact has opted out";
 
 /// All messages in one line.
 pub(crate) fn field_messages(errors: &FieldErrors) -> String {
@@ -519,6 +528,8 @@ fn field_name(field: Field) -> String {
         Field::PhoneNumber(index) => format!("phone_number_ids.{index}"),
         Field::SourceAgent(index) => format!("source_agent_ids.{index}"),
         Field::DefaultAgent => "default_agent_id".to_owned(),
+        Field::Until => "until".to_owned(),
+        Field::Before => "before".to_owned(),
     }
 }
 
@@ -527,6 +538,8 @@ fn field_message(problem: FieldProblem) -> String {
     let what = match problem.field {
         Field::CallingAgent | Field::DefaultAgent => "agent",
         Field::StartedAt => "call",
+        Field::Until => "until",
+        Field::Before => "before",
         Field::PhoneNumber(_) => "phone number",
         Field::SourceAgent(_) => "source agent",
     };
@@ -541,6 +554,8 @@ fn field_message(problem: FieldProblem) -> String {
         Fault::TakesNoCalls => format!("The selected {what} must be inbound and published."),
         Fault::TooFarAhead => format!("The {what} may start at most five minutes from now."),
         Fault::Before1970 => format!("The {what} may not start before 1970."),
+        Fault::NotAhead => format!("The {what} field must be a time ahead."),
+        Fault::AfterTomorrow => format!("The {what} field may be tomorrow at the latest."),
     }
 }
 
@@ -598,6 +613,18 @@ mod tests {
                 Fault::Before1970,
                 "started_at",
                 "The call may not start before 1970.",
+            ),
+            (
+                Field::Until,
+                Fault::NotAhead,
+                "until",
+                "The until field must be a time ahead.",
+            ),
+            (
+                Field::Before,
+                Fault::AfterTomorrow,
+                "before",
+                "The before field may be tomorrow at the latest.",
             ),
             (
                 Field::PhoneNumber(3),

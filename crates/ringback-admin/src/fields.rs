@@ -5,7 +5,7 @@
 //! except that a `PATCH` or `PUT` takes `null` to clear what can be cleared.
 
 use ringback_engine::Override;
-use ringback_routing::{CallStatus, Country, NumberForm, Target, read_id};
+use ringback_routing::{CallStatus, Country, NumberForm, Target, Timestamp, read_id};
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
@@ -205,6 +205,23 @@ impl Fields {
                 }
             },
         }
+    }
+
+    /// A time that may be left out; `null` leaves it out.
+    pub(crate) fn optional_timestamp(&mut self, name: &str) -> Option<Timestamp> {
+        let value = self.object.remove(name)?;
+        if value.is_null() {
+            return None;
+        }
+        let time = value.as_str().and_then(|text| text.parse().ok());
+        if time.is_none() {
+            let message = format!(
+                "The {} field must be an RFC 3339 date and time.",
+                words(name)
+            );
+            self.errors.add(name, message);
+        }
+        time
     }
 
     /// A flag that may be left out.

@@ -181,6 +181,15 @@ fn write_state(api: &Api, out: &mut String) {
         family(out, name, "gauge", help);
         line(out, name, value);
     }
+    let name = "ringback_calls_refused_total";
+    let help = "Learned outbound calls that were not recorded, by reason.";
+    family(out, name, "counter", help);
+    let reason = Reason::ContactOptedOut.name();
+    line(
+        out,
+        &format!("{name}{{reason=\"{reason}\"}}"),
+        api.engine().refused_learned(),
+    );
 }
 
 /// What was counted here.

@@ -31,8 +31,8 @@ use crate::docs;
 use crate::error::ApiError;
 use crate::handler::{
     self, agents, audit, backup, batch, callback, calls, cluster, contacts, decisions,
-    environments, erasures, export, lookup, numbers, problems, reload, remembered, session,
-    statistics, status, targets,
+    environments, erasures, export, lookup, numbers, opt_outs, problems, reload, remembered,
+    session, statistics, status, targets,
 };
 use crate::ignored::{self, IgnoredFields};
 
@@ -187,6 +187,28 @@ fn routes() -> Routes {
             M::DELETE,
             "/api/v1/contacts/{number}",
             contacts::forget,
+        )
+        .add(
+            Tenants,
+            M::POST,
+            "/api/v1/contacts/reassigned",
+            contacts::reassign_many,
+        )
+        .add(
+            Tenants,
+            M::POST,
+            "/api/v1/contacts/{number}/reassigned",
+            contacts::reassign,
+        )
+        .add(Tenants, M::GET, "/api/v1/opt-outs", opt_outs::list)
+        .add(Tenants, M::POST, "/api/v1/opt-outs/batch", opt_outs::record)
+        .add(Tenants, M::GET, "/api/v1/opt-outs/{number}", opt_outs::show)
+        .add(Tenants, M::PUT, "/api/v1/opt-outs/{number}", opt_outs::put)
+        .add(
+            Tenants,
+            M::DELETE,
+            "/api/v1/opt-outs/{number}",
+            opt_outs::end,
         )
         .add(Tenants, M::GET, "/api/v1/route", lookup::look_up)
         .add(Tenants, M::POST, "/api/v1/route", lookup::route)

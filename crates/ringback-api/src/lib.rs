@@ -16,6 +16,7 @@ mod call;
 mod callback;
 mod change;
 mod cluster;
+mod contact_rights;
 mod decision;
 mod envelope;
 mod environment;
@@ -39,6 +40,7 @@ pub use callback::{
 };
 pub use change::Change;
 pub use cluster::{Cluster, ClusterHealth, ClusterNode, ClusterStream, Durability, NodeState};
+pub use contact_rights::{Erased, OptOut, OptOutNew, OptOutRow, Reassigned, ReassignedNew};
 pub use decision::{
     AgentOfDecision, Answered, Attempt, Decision, RouteQuestion, Routed, Step, StepAgent, StepCall,
     Surface,

@@ -49,6 +49,16 @@ pub(crate) fn apply_to_directory(directory: &mut Directory, fact: &Change) {
         Change::Assigned(assignment) => directory.assign(assignment),
         Change::Unassigned(assignment) => directory.unassign(assignment),
         Change::OwnersSet(number, agents) => set_owners(directory, *number, agents),
+        Change::ErasureSecretSet(secret) => directory.set_contact_key(secret.contact_key()),
+        Change::OptedOut(environment, contact, opt_out) => {
+            directory.set_opt_out(*environment, *contact, Some(opt_out.clone()));
+        }
+        Change::OptOutEnded(environment, contact) => {
+            directory.set_opt_out(*environment, *contact, None);
+        }
+        Change::Reassigned(environment, contact, from) => {
+            directory.set_counts_from(*environment, *contact, *from);
+        }
         Change::CallPut(_)
         | Change::ContactForgotten(..)
         | Change::CallsSwept(_)
@@ -63,7 +73,6 @@ pub(crate) fn apply_to_directory(directory: &mut Directory, fact: &Change) {
         | Change::Answered(_)
         | Change::SessionPut(_)
         | Change::SessionEnded(_)
-        | Change::ErasureSecretSet(_)
         | Change::Erased(_) => {}
     }
 }
@@ -104,7 +113,6 @@ pub(crate) const fn concerns_directory(fact: &Change) -> bool {
             | Change::SessionEnded(_)
             | Change::AuditSwept(_)
             | Change::Answered(_)
-            | Change::ErasureSecretSet(_)
             | Change::Erased(_)
     )
 }

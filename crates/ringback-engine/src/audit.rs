@@ -110,6 +110,12 @@ pub enum AuditAction {
     Backup,
     /// Something was exported.
     Export,
+    /// A contact, or several at once, asked not to be called.
+    OptOut,
+    /// A contact may be called again.
+    OptIn,
+    /// A number, or several at once, was given to somebody else.
+    Reassign,
 }
 
 /// The kind of an object.
@@ -162,6 +168,9 @@ impl AuditAction {
             Self::Forget => "forget",
             Self::Backup => "backup",
             Self::Export => "export",
+            Self::OptOut => "opt_out",
+            Self::OptIn => "opt_in",
+            Self::Reassign => "reassign",
         }
     }
 }
@@ -249,7 +258,10 @@ impl AuditEntry {
             | AuditAction::Recover
             | AuditAction::Forget
             | AuditAction::Backup
-            | AuditAction::Export => false,
+            | AuditAction::Export
+            | AuditAction::OptOut
+            | AuditAction::OptIn
+            | AuditAction::Reassign => false,
         }
     }
 }
@@ -428,17 +440,20 @@ fn differences(before: &Directory, after: &Directory, changes: &[Change]) -> Vec
                     comparison.token(AuditAction::End, token);
                 }
             }
-            Change::ContactForgotten(environment, _) => comparison.found.push(Difference {
-                environment: Some(*environment),
-                action: AuditAction::Erase,
-                object: AuditObject {
-                    kind: ObjectType::Contact,
-                    id: None,
-                    name: None,
-                },
-                before: None,
-                after: None,
-            }),
+            Change::ContactForgotten(environment, _) => {
+                comparison
+                    .found
+                    .push(of_contact(*environment, AuditAction::Erase));
+            }
+            Change::OptedOut(environment, ..) => {
+                comparison.contacts(*environment, AuditAction::OptOut);
+            }
+            Change::OptOutEnded(environment, _) => {
+                comparison.contacts(*environment, AuditAction::OptIn);
+            }
+            Change::Reassigned(environment, ..) => {
+                comparison.contacts(*environment, AuditAction::Reassign);
+            }
             // Owners of a number change with the agents that own it.
             Change::Assigned(_)
             | Change::Unassigned(_)
@@ -472,7 +487,29 @@ struct Comparison<'a> {
     found: Vec<Difference>,
 }
 
+/// What was done to a contact, of which nothing is kept.
+fn of_contact(environment: EnvironmentId, action: AuditAction) -> Difference {
+    Difference {
+        environment: Some(environment),
+        action,
+        object: AuditObject {
+            kind: ObjectType::Contact,
+            id: None,
+            name: None,
+        },
+        before: None,
+        after: None,
+    }
+}
+
 impl Comparison<'_> {
+    /// Adds what was done to contacts, once however many they are: a batch may have a million.
+    fn contacts(&mut self, environment: EnvironmentId, action: AuditAction) {
+        if !self.found.iter().any(|one| one.action == action) {
+            self.found.push(of_contact(environment, action));
+        }
+    }
+
     /// Compares an agent, and its role.
     fn agent(&mut self, id: ringback_routing::AgentId) {
         if !self.seen.insert(id.0) {

@@ -6,8 +6,9 @@
 use std::sync::Arc;
 
 use ringback_routing::{
-    Agent, AgentId, Assignment, CallStatus, Caller, E164, Environment, EnvironmentId, NumberId,
-    Outcome, PhoneNumber, Placeholders, Reason, Target, Timestamp, Token, TokenHash, TokenId,
+    Agent, AgentId, Assignment, CallStatus, Caller, ContactHash, E164, Environment, EnvironmentId,
+    NumberId, OptOut, Outcome, PhoneNumber, Placeholders, Reason, Target, Timestamp, Token,
+    TokenHash, TokenId,
 };
 use uuid::Uuid;
 
@@ -67,6 +68,13 @@ pub enum Change {
     ErasureSecretSet(ErasureSecret),
     /// A contact was erased: this is left of it.
     Erased(Tombstone),
+    /// A contact does not want to be called.
+    OptedOut(EnvironmentId, ContactHash, OptOut),
+    /// A contact does no longer ask not to be called.
+    OptOutEnded(EnvironmentId, ContactHash),
+    /// The number of a contact was given to somebody else: calls from before this instant do not count. Of two instants
+    /// the later one holds.
+    Reassigned(EnvironmentId, ContactHash, Timestamp),
     /// Events of incoming calls before this instant are forgotten, except batches of SIP calls that the stored
     /// counters do not contain yet.
     RoutedSwept(Timestamp),

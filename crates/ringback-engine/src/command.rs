@@ -6,6 +6,7 @@
 
 mod agent;
 mod call;
+mod contact;
 mod environment;
 mod number;
 mod role;
@@ -16,8 +17,11 @@ mod view;
 
 pub use agent::{CreateAgent, DeleteAgent, PublishAgent, UpdateAgent};
 pub(crate) use call::RecordLearned;
-pub use call::{
-    BatchRecorded, ForgetContact, NewCall, RecordBatch, RecordCall, RecordCalls, UnreadCall,
+pub use call::{BatchRecorded, NewCall, RecordBatch, RecordCall, RecordCalls, UnreadCall};
+pub(crate) use contact::is_opted_out;
+pub use contact::{
+    EndOptOut, ForgetContact, NewOptOut, OptOutContact, OptOutContacts, ReassignContact,
+    ReassignContacts, Reassignment,
 };
 pub use environment::{CreateEnvironment, DeleteEnvironment, HoldTarget, UpdateEnvironment};
 pub use number::{CreateNumber, DeleteNumber, SetDefaultAgent};

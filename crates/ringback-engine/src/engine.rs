@@ -3,7 +3,7 @@
 use std::hash::{BuildHasher, RandomState};
 use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 
 use arc_swap::ArcSwap;
@@ -14,7 +14,7 @@ use ringback_routing::{
 };
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::command::RecordLearned;
+use crate::command::{RecordLearned, is_opted_out};
 use crate::contact_view::{ContactView, remember};
 use crate::job::{Job, Submitted};
 use crate::observed::{Arrival, Observed, Route, count_kind};
@@ -23,8 +23,9 @@ use crate::shared::{ROUTED_KNOWN_MILLIS, Shared};
 use crate::writer::Writer;
 use crate::{
     AnswerId, AnsweredCall, AuditEntry, AuditId, BackupError, Call, CallbackStatistics, Clock,
-    Command, DecisionRecord, ErasureSecret, Journal, JournalError, KeptAnswer, LearnedRecorded,
-    LearnedTicket, NewCall, Sequence, SubmitError, Surface, Tombstone, hash_sid, housekeeping,
+    Command, CommandError, DecisionRecord, ErasureSecret, Journal, JournalError, KeptAnswer,
+    LearnedRecorded, LearnedTicket, NewCall, Sequence, SubmitError, Surface, Tombstone, hash_sid,
+    housekeeping,
 };
 
 /// The engine's handle; clones share one engine.
@@ -110,7 +111,7 @@ impl Engine {
         let stored = archive.directory()?;
         // Without an environment there is no contact to load.
         let whole = stored.environments.is_empty();
-        let directory = Directory::load(
+        let mut directory = Directory::load(
             random_seed(),
             stored.environments,
             stored.agents,
@@ -118,6 +119,12 @@ impl Engine {
             stored.assignments,
             stored.tokens,
         );
+        if let Some(secret) = archive.erasure_secret()? {
+            directory.set_contact_key(secret.contact_key());
+        }
+        for (contact, rights) in stored.contact_rights {
+            directory.put_contact_rights(contact, rights);
+        }
         let day_ago = clock.now().plus_millis(-ROUTED_KNOWN_MILLIS);
         let observed = Observed::load(&*archive, stored.departed, day_ago, &directory)?;
         let directory = Arc::new(ArcSwap::from_pointee(directory));
@@ -134,6 +141,7 @@ impl Engine {
             applied: watch::Sender::new(journal.position()),
             sessions: Sessions::load(stored.sessions),
             storage_available: AtomicBool::new(true),
+            refused_learned: AtomicU64::new(0),
             audit_days: settings.audit_days,
             stopping: AtomicBool::new(false),
             clock: Box::new(clock),
@@ -338,7 +346,18 @@ impl Engine {
             return None;
         }
         let directory = self.shared.directory.load();
+        // A later status of a call that was recorded before the opt-out is taken.
+        if call.is_new && is_opted_out(&directory, call.environment, call.contact, self.now()) {
+            self.shared.refused_learned.fetch_add(1, Ordering::Relaxed);
+            return None;
+        }
         self.shared.contacts.learn(&directory, call)
+    }
+
+    /// How many learned calls were refused because their contacts have asked not to be called.
+    #[must_use]
+    pub fn refused_learned(&self) -> u64 {
+        self.shared.refused_learned.load(Ordering::Relaxed)
     }
 
     /// Records learned calls of one environment, except those whose contacts were forgotten meanwhile. Calls that
@@ -357,6 +376,12 @@ impl Engine {
             tickets: tickets.to_vec(),
         };
         let result = self.submit(command).await?;
+        let refused = result.unrecorded.iter();
+        let refused =
+            refused.filter(|(_, error)| matches!(error, Some(CommandError::ContactOptedOut)));
+        self.shared
+            .refused_learned
+            .fetch_add(refused.count() as u64, Ordering::Relaxed);
         let contacts = &self.shared.contacts;
         if result.unrecorded.is_empty() {
             contacts.settle(tickets);

@@ -22,6 +22,10 @@ pub enum Field {
     SourceAgent(usize),
     /// The default agent of a number.
     DefaultAgent,
+    /// The end of an opt-out.
+    Until,
+    /// The day before which calls to a number do not count.
+    Before,
 }
 
 /// The kinds of error in a [`Field`].
@@ -43,6 +47,10 @@ pub enum Fault {
     TooFarAhead,
     /// The instant is before 1970.
     Before1970,
+    /// The instant has passed.
+    NotAhead,
+    /// The day is after tomorrow.
+    AfterTomorrow,
 }
 
 /// The field in which a reported call differs from the one recorded with its call id.
@@ -119,6 +127,9 @@ pub enum CommandError {
     /// The call id is recorded with another agent, contact, calling number or time.
     #[error("call was recorded differently: {0:?}")]
     CallMismatch(CallDifference),
+    /// The contact has asked not to be called.
+    #[error("contact has opted out")]
+    ContactOptedOut,
     /// These fields are wrong. The list may be empty if other fields could not be read.
     #[error("the given data was invalid: {0:?}")]
     Invalid(Vec<FieldProblem>),

@@ -10,8 +10,8 @@ use std::ops::{ControlFlow, Range};
 use std::sync::Arc;
 
 use ringback_routing::{
-    Agent, AgentId, Assignment, E164, Environment, EnvironmentId, PhoneNumber, Timestamp, Token,
-    TokenHash,
+    Agent, AgentId, Assignment, ContactHash, ContactRights, E164, Environment, EnvironmentId,
+    PhoneNumber, Timestamp, Token, TokenHash,
 };
 
 use crate::{
@@ -281,6 +281,8 @@ pub struct StoredDirectory {
     pub sessions: HashMap<TokenHash, Session>,
     /// The last names of deleted agents.
     pub departed: HashMap<AgentId, String>,
+    /// What contacts asked for.
+    pub contact_rights: HashMap<ContactHash, ContactRights>,
 }
 
 /// Every instant that a call can have.

@@ -41,10 +41,11 @@ pub use clock::{Clock, SystemClock};
 pub use command::{
     AgentView, BatchRecorded, ByToken, Command, ConstraintCheck, ConstraintProblem, CreateAgent,
     CreateEnvironment, CreateNumber, CreateToken, DeleteAgent, DeleteEnvironment, DeleteNumber,
-    DeleteToken, ForgetContact, HoldTarget, NewCall, NumberView, Override, OwnerView, PublishAgent,
-    RecordBatch, RecordCall, RecordCalls, RemoveCallbackRole, ReportAnswered, RoleFields, RoleMode,
-    RouteCall, RoutedAnswer, SetCallbackRole, SetDefaultAgent, UndoChange, UnreadCall, UpdateAgent,
-    UpdateEnvironment, check_constraints,
+    DeleteToken, EndOptOut, ForgetContact, HoldTarget, NewCall, NewOptOut, NumberView,
+    OptOutContact, OptOutContacts, Override, OwnerView, PublishAgent, ReassignContact,
+    ReassignContacts, Reassignment, RecordBatch, RecordCall, RecordCalls, RemoveCallbackRole,
+    ReportAnswered, RoleFields, RoleMode, RouteCall, RoutedAnswer, SetCallbackRole,
+    SetDefaultAgent, UndoChange, UnreadCall, UpdateAgent, UpdateEnvironment, check_constraints,
 };
 pub use contact_view::ContactView;
 pub use draft::Draft;

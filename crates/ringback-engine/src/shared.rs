@@ -1,7 +1,7 @@
 //! The state shared by the engine's threads.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 
 use arc_swap::ArcSwap;
 use ringback_routing::{Caller, Decision, Directory, E164};
@@ -28,6 +28,8 @@ pub(crate) struct Shared {
     pub(crate) applied: watch::Sender<Sequence>,
     /// Whether the last commit succeeded.
     pub(crate) storage_available: AtomicBool,
+    /// How many learned calls were refused because their contacts have asked not to be called.
+    pub(crate) refused_learned: AtomicU64,
     /// For how many days audit entries are kept.
     pub(crate) audit_days: u32,
     /// Whether the engine is being shut down.

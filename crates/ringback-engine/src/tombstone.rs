@@ -4,10 +4,10 @@
 //! which contacts to leave out. The secret that keys the hashes is a fact like any other: all nodes of a cluster have the
 //! same one, and so does every backup.
 
-use ringback_routing::{E164, EnvironmentId, Timestamp};
+use ringback_routing::{ContactKey, E164, EnvironmentId, Timestamp};
 use sha2::{Digest, Sha256};
 
-/// The secret that keys the hashes of erased contacts.
+/// The secret that keys the hashes of erased contacts, and of those that asked for something.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct ErasureSecret(pub [u8; 16]);
 
@@ -26,6 +26,15 @@ impl ErasureSecret {
         hash.update(environment.0.as_bytes());
         hash.update(contact.subscriber().digits().to_be_bytes());
         ErasedHash(first_bytes(&hash.finalize()))
+    }
+
+    /// What keys the hashes of contacts that asked for something: those of erased contacts are told in an export, and
+    /// must not be comparable with them.
+    #[must_use]
+    pub fn contact_key(&self) -> ContactKey {
+        ContactKey(first_bytes(&Sha256::digest(
+            [b"contacts", self.0.as_slice()].concat(),
+        )))
     }
 
     /// A name of the secret that tells nothing of it: hashes with different secrets cannot be compared.

@@ -182,8 +182,12 @@ pub enum Reason {
     CallerAnonymous,
     /// The caller's number cannot be read.
     CallerInvalid,
+    /// The caller has asked not to be called.
+    ContactOptedOut,
     /// No call to this caller is remembered.
     CallerNeverCalled,
+    /// Calls to this number are remembered, all from before it was given to somebody else.
+    ContactReassigned,
     /// No role names the agent that called.
     SourceHasNoCallbackAgent,
     /// The callback agent does not own the dialed number: it is not assigned to it.
@@ -230,12 +234,14 @@ impl Outcome {
 
 impl Reason {
     /// Every reason.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 14] = [
         Self::ReturnedCallSameNumber,
         Self::ReturnedCall,
         Self::CallerAnonymous,
         Self::CallerInvalid,
+        Self::ContactOptedOut,
         Self::CallerNeverCalled,
+        Self::ContactReassigned,
         Self::SourceHasNoCallbackAgent,
         Self::CallbackAgentNotOwner,
         Self::CallbackAgentNotPublished,
@@ -253,7 +259,9 @@ impl Reason {
             Self::ReturnedCall => "returned_call",
             Self::CallerAnonymous => "caller_anonymous",
             Self::CallerInvalid => "caller_invalid",
+            Self::ContactOptedOut => "contact_opted_out",
             Self::CallerNeverCalled => "caller_never_called",
+            Self::ContactReassigned => "contact_reassigned",
             Self::SourceHasNoCallbackAgent => "source_has_no_callback_agent",
             Self::CallbackAgentNotOwner => "callback_agent_not_owner",
             Self::CallbackAgentNotPublished => "callback_agent_not_published",
@@ -308,7 +316,7 @@ impl<'d> Decision<'d> {
 pub(crate) trait Observer {
     /// No environment owns the dialed number.
     fn number_unknown(&mut self) {}
-    /// The caller has no readable number, or nobody called that number.
+    /// The caller has no readable number, asked not to be called, or no call to that number counts.
     fn nothing_remembered(&mut self, _reason: Reason) {}
     /// One remembered call was checked against the roles.
     fn call_weighed(
@@ -399,14 +407,27 @@ fn returned_call<'d>(
         }
     };
 
+    let rights = place
+        .directory
+        .contact_rights(place.environment.record.id, contact);
+    if rights.is_some_and(|rights| rights.opt_out_at(place.question.now).is_some()) {
+        observer.nothing_remembered(Reason::ContactOptedOut);
+        return Ok(Err(Reason::ContactOptedOut));
+    }
+
     let dialed = place.number.subscriber;
     let mut from_other_number = None;
     let mut failure = None;
+    let mut nothing = Reason::CallerNeverCalled;
     for call in contacts.calls(place.number.environment, contact)?.iter() {
         // Deleting an agent deletes its calls, even where the index still holds some.
         let Some(source) = place.directory.agent(call.source) else {
             continue;
         };
+        if rights.is_some_and(|rights| !rights.counts(call.started_at)) {
+            nothing = Reason::ContactReassigned;
+            continue;
+        }
         let result = claimant(place, source, call);
         observer.call_weighed(place, call, source, result);
         match result {
@@ -441,8 +462,8 @@ fn returned_call<'d>(
     }
     observer.callback(Reason::ReturnedCall, None);
     Ok(Err(failure.unwrap_or_else(|| {
-        observer.nothing_remembered(Reason::CallerNeverCalled);
-        Reason::CallerNeverCalled
+        observer.nothing_remembered(nothing);
+        nothing
     })))
 }
 

@@ -14,9 +14,9 @@ use crate::owners::Owners;
 use crate::persistent::{PersistentMap, PersistentVec};
 use crate::targets::TargetSet;
 use crate::{
-    Agent, AgentId, AgentSlot, AgentSlots, AgentStatus, Assignment, CallbackRole, DialedNumber,
-    Direction, E164, Environment, EnvironmentId, EnvironmentSlot, NumberId, PhoneNumber, StatusSet,
-    Target, Token, TokenId,
+    Agent, AgentId, AgentSlot, AgentSlots, AgentStatus, Assignment, CallbackRole, ContactHash,
+    ContactKey, ContactRights, DialedNumber, Direction, E164, Environment, EnvironmentId,
+    EnvironmentSlot, NumberId, OptOut, PhoneNumber, StatusSet, Target, Timestamp, Token, TokenId,
 };
 
 /// An immutable snapshot of environments, agents, numbers, roles and tokens.
@@ -42,6 +42,10 @@ pub struct Directory {
     number_digits: PersistentMap<NumberId, E164>,
     /// Tokens, by the hash of their secret.
     tokens: PersistentMap<TokenHash, Arc<Token>>,
+    /// Keys the hashes of contacts; `None`: no contact can have asked for anything.
+    contact_key: Option<ContactKey>,
+    /// What contacts asked for; those that asked for nothing are not in it.
+    contact_rights: PersistentMap<ContactHash, ContactRights>,
     /// At least the greatest sequence of the roles that are set.
     greatest_set_sequence: u64,
     /// How many times targets were set or resolved.
@@ -137,6 +141,8 @@ impl Directory {
             numbers: PersistentMap::with_seed(seed),
             number_digits: PersistentMap::with_seed(seed),
             tokens: PersistentMap::with_seed(seed),
+            contact_key: None,
+            contact_rights: PersistentMap::with_seed(seed),
             greatest_set_sequence: 0,
             target_sets: 0,
         }
@@ -322,6 +328,38 @@ impl Directory {
         Some(token)
     }
 
+    /// What this contact of the environment asked for; `None`: nothing. Costs nothing while no contact asked for
+    /// anything.
+    #[must_use]
+    pub fn contact_rights(
+        &self,
+        environment: EnvironmentId,
+        contact: E164,
+    ) -> Option<&ContactRights> {
+        if self.contact_rights.len() == 0 {
+            return None;
+        }
+        let hash = self.contact_key?.hash(environment, contact);
+        self.contact_rights.get(&hash)
+    }
+
+    /// The same by the hash of the contact.
+    #[must_use]
+    pub fn rights_by_hash(&self, contact: &ContactHash) -> Option<&ContactRights> {
+        self.contact_rights.get(contact)
+    }
+
+    /// What contacts of all environments asked for, in no order.
+    pub fn all_contact_rights(&self) -> impl Iterator<Item = (&ContactHash, &ContactRights)> {
+        self.contact_rights.iter()
+    }
+
+    /// What keys the hashes of contacts, if it was set.
+    #[must_use]
+    pub const fn contact_key(&self) -> Option<ContactKey> {
+        self.contact_key
+    }
+
     /// A sequence that no role in the directory exceeds.
     #[must_use]
     pub const fn greatest_set_sequence(&self) -> u64 {
@@ -402,6 +440,63 @@ impl Directory {
                 self.tokens.remove(&token.hash);
             }
         }
+        let rights = self.contact_rights.iter();
+        let gone: Vec<ContactHash> = rights
+            .filter(|(_, rights)| rights.environment == id)
+            .map(|(contact, _)| *contact)
+            .collect();
+        for contact in gone {
+            self.contact_rights.remove(&contact);
+        }
+    }
+
+    /// Sets what keys the hashes of contacts; do it once, before [`Self::put_contact_rights`].
+    pub fn set_contact_key(&mut self, key: ContactKey) {
+        self.contact_key = Some(key);
+    }
+
+    /// Sets everything that a contact asked for.
+    pub fn put_contact_rights(&mut self, contact: ContactHash, rights: ContactRights) {
+        if rights.opt_out.is_none() && rights.counts_from.is_none() {
+            self.contact_rights.remove(&contact);
+        } else {
+            self.contact_rights.insert(contact, rights);
+        }
+    }
+
+    /// Notes that a contact does not want to be called, or, with `None`, that it no longer asks for that.
+    pub fn set_opt_out(
+        &mut self,
+        environment: EnvironmentId,
+        contact: ContactHash,
+        opt_out: Option<OptOut>,
+    ) {
+        let rights = self.rights_or_none(environment, contact);
+        self.put_contact_rights(contact, ContactRights { opt_out, ..rights });
+    }
+
+    /// Notes that calls to a contact from before this instant do not count; of two instants the later one holds.
+    pub fn set_counts_from(
+        &mut self,
+        environment: EnvironmentId,
+        contact: ContactHash,
+        from: Timestamp,
+    ) {
+        let rights = self.rights_or_none(environment, contact);
+        let counts_from = rights.counts_from.max(Some(from));
+        self.put_contact_rights(
+            contact,
+            ContactRights {
+                counts_from,
+                ..rights
+            },
+        );
+    }
+
+    /// What a contact asked for, even if that is nothing.
+    fn rights_or_none(&self, environment: EnvironmentId, contact: ContactHash) -> ContactRights {
+        let known = self.contact_rights.get(&contact).cloned();
+        known.unwrap_or_else(|| ContactRights::none(environment))
     }
 
     /// Adds an agent, or replaces its stored settings. Sources of its role that are unknown are not linked.

@@ -174,6 +174,10 @@ impl Observer for Notes {
         let detail = match reason {
             Reason::CallerAnonymous => "the caller withheld the number",
             Reason::CallerInvalid => "the caller's number cannot be read",
+            Reason::ContactOptedOut => "the caller has asked not to be called",
+            Reason::ContactReassigned => {
+                "every remembered call is from before the number was given to somebody else"
+            }
             _ => "no outbound call to the caller is remembered",
         };
         self.add(Rung::Contact, false, Some(reason), detail.to_owned(), None);

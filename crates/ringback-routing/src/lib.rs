@@ -5,6 +5,7 @@
 //! immutable snapshot) and the calls remembered of a contact, from whatever implements [`Contacts`]
 //! (`ringback-index` does). [`decide`] turns them and a [`Question`] into a [`Decision`].
 
+mod contact_rights;
 mod contacts;
 mod decision;
 mod directory;
@@ -21,6 +22,7 @@ mod target_order;
 mod targets;
 mod timestamp;
 
+pub use contact_rights::{ContactHash, ContactKey, ContactRights, OptOut};
 pub use contacts::{ContactUnreadable, Contacts, RecentCalls, RememberedCall};
 pub use decision::{Decision, DialedNumber, Outcome, Question, Reason, decide, decide_dialed};
 pub use directory::{Directory, DirectoryAgent, DirectoryEnvironment, DirectoryNumber, TokenHash};

@@ -11,7 +11,9 @@ use ringback_engine::{
     JournalError, KeptAnswer, LogPlace, RoutedDecision, RoutedEvent, Session, StoredCounts,
     StoredDirectory, Tombstone,
 };
-use ringback_routing::{AgentId, Assignment, E164, EnvironmentId, Timestamp, TokenHash};
+use ringback_routing::{
+    AgentId, Assignment, ContactHash, ContactRights, E164, EnvironmentId, Timestamp, TokenHash,
+};
 use uuid::Uuid;
 
 use crate::backup::{self, Copy};
@@ -21,6 +23,7 @@ use crate::key;
 use crate::sid_filter::SidHash;
 use crate::stored::answer::{read_answer, read_answered_at};
 use crate::stored::directory::{self, DirectoryRecord};
+use crate::stored::opt_out::{read_opt_out, read_reassignment};
 use crate::stored::place::read_place;
 use crate::stored::routed::{read_decision, read_events};
 use crate::table::Table;
@@ -244,7 +247,34 @@ impl Tables {
             tokens: records(&self.state, key::TOKEN)?,
             sessions: self.read_sessions()?,
             departed,
+            contact_rights: self.read_contact_rights()?,
         })
+    }
+
+    /// What contacts asked for.
+    fn read_contact_rights(&self) -> Result<HashMap<ContactHash, ContactRights>, JournalError> {
+        let mut all = HashMap::new();
+        for kind in [key::OPT_OUT, key::REASSIGNED] {
+            for item in self.state.prefix(&[kind]) {
+                let (item_key, value) = item?;
+                let mut put = || {
+                    let contact = key::decode_contact_rights_key(&item_key)?;
+                    let none = |environment| move || ContactRights::none(environment);
+                    if kind == key::OPT_OUT {
+                        let (environment, opt_out) = read_opt_out(&value)?;
+                        let rights = all.entry(contact).or_insert_with(none(environment));
+                        rights.opt_out = Some(opt_out);
+                    } else {
+                        let (environment, from) = read_reassignment(&value)?;
+                        let rights = all.entry(contact).or_insert_with(none(environment));
+                        rights.counts_from = Some(from);
+                    }
+                    Some(())
+                };
+                put().ok_or_else(|| self.state.damaged())?;
+            }
+        }
+        Ok(all)
     }
 
     /// The sessions that were not ended.

@@ -26,6 +26,7 @@ use crate::settings::StoreSettings;
 use crate::store::Store;
 use crate::stored::answer::read_answered_at;
 use crate::stored::directory;
+use crate::stored::opt_out::{read_opt_out, read_reassignment};
 use crate::stored::place::read_place;
 use crate::stored::routed::{read_decision, read_events};
 use crate::table::{Opening, bloom};
@@ -79,6 +80,10 @@ pub struct RecordCounts {
     pub kept_answers: u64,
     /// Hashes of erased contacts.
     pub erasures: u64,
+    /// Contacts that do not want to be called, and those for which that is over.
+    pub opt_outs: u64,
+    /// Numbers that were given to somebody else.
+    pub reassigned: u64,
 }
 
 impl Store {
@@ -326,6 +331,16 @@ impl Tables {
                     key::decode_tombstone(&item_key, &value).is_some()
                 }
                 key::ERASURE_SECRET => value.len() == 16,
+                key::OPT_OUT => {
+                    counts.opt_outs += 1;
+                    key::decode_contact_rights_key(&item_key).is_some()
+                        && read_opt_out(&value).is_some()
+                }
+                key::REASSIGNED => {
+                    counts.reassigned += 1;
+                    key::decode_contact_rights_key(&item_key).is_some()
+                        && read_reassignment(&value).is_some()
+                }
                 key::ANSWER => {
                     counts.kept_answers += 1;
                     key::decode_answer_key(&item_key).is_some()

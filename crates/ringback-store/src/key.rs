@@ -18,7 +18,8 @@
 
 use ringback_engine::{AnswerId, AuditId, Call, CountKey, CountKind, ErasedHash, Tombstone};
 use ringback_routing::{
-    AgentId, Assignment, CallStatus, E164, EnvironmentId, NumberId, Timestamp, TokenHash,
+    AgentId, Assignment, CallStatus, ContactHash, E164, EnvironmentId, NumberId, Timestamp,
+    TokenHash,
 };
 use siphasher::sip128::{Hasher128, SipHasher13};
 use uuid::Uuid;
@@ -67,6 +68,11 @@ pub(crate) const ANSWER: u8 = b'k';
 pub(crate) const ERASURE_SECRET: u8 = b'v';
 /// `state`: hash of an erased contact (16) → version (1) ‖ when it was erased, in milliseconds since 1970 (8).
 pub(crate) const TOMBSTONE: u8 = b'f';
+
+/// `state`: hash of a contact (16) → its wish not to be called: see [`stored::opt_out`](crate::stored::opt_out).
+pub(crate) const OPT_OUT: u8 = b'q';
+/// `state`: hash of a contact (16) → from when on calls to it count: see [`stored::opt_out`](crate::stored::opt_out).
+pub(crate) const REASSIGNED: u8 = b'd';
 
 /// `state`: table (1) ‖ part (1) → the sequence of the latest commit that erased something of it.
 pub(crate) const ERASED: u8 = b'z';
@@ -376,6 +382,18 @@ pub(crate) fn tombstone_value(at: Timestamp) -> [u8; 9] {
     let mut value = [TOMBSTONE_VERSION; 9];
     value[1..].copy_from_slice(&at.millis().to_be_bytes());
     value
+}
+
+/// The key in `state` of something that a contact asked for.
+pub(crate) fn contact_rights_key(kind: u8, contact: &ContactHash) -> [u8; 17] {
+    let mut key = [kind; 17];
+    key[1..].copy_from_slice(&contact.0);
+    key
+}
+
+/// The contact that such a key names.
+pub(crate) fn decode_contact_rights_key(key: &[u8]) -> Option<ContactHash> {
+    Some(ContactHash(key.get(1..)?.try_into().ok()?))
 }
 
 /// When a contact was erased.

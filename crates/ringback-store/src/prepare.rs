@@ -11,7 +11,7 @@ use ringback_engine::{
     RoutedBatch, RoutedEvent,
 };
 use ringback_routing::{
-    AgentId, Assignment, Caller, E164, EnvironmentId, NumberId, Timestamp, Token,
+    AgentId, Assignment, Caller, ContactHash, E164, EnvironmentId, NumberId, Timestamp, Token,
 };
 use uuid::Uuid;
 
@@ -20,6 +20,7 @@ use crate::error::unavailable;
 use crate::key::{self, PartId};
 use crate::stored::answer::write_answer;
 use crate::stored::directory::{self, DirectoryRecord};
+use crate::stored::opt_out::{read_opt_out, read_reassignment, write_opt_out, write_reassignment};
 use crate::stored::place::write_place;
 use crate::stored::routed::{read_decision, write_decision, write_events};
 use crate::table::Table;
@@ -85,6 +86,7 @@ impl Preparation<'_> {
                     key::record_key(key::ENVIRONMENT, environment.0).into(),
                     None,
                 );
+                self.remove_contact_rights(*environment)?;
                 self.remove_tokens(*environment)
             }
             Change::TokenPut(token) => self.put_record(key::TOKEN, token.id.0, token, position),
@@ -164,6 +166,21 @@ impl Preparation<'_> {
                 let value = key::tombstone_value(tombstone.at).as_slice().into();
                 self.write_state(key::tombstone_key(tombstone.hash).into(), Some(value));
                 Ok(())
+            }
+            Change::OptedOut(environment, contact, opt_out) => {
+                let value = write_opt_out(*environment, opt_out, Vec::new());
+                let value = value.map_err(unavailable)?;
+                let state_key = key::contact_rights_key(key::OPT_OUT, contact);
+                self.write_state(state_key.into(), Some(value.into()));
+                Ok(())
+            }
+            Change::OptOutEnded(_, contact) => {
+                let state_key = key::contact_rights_key(key::OPT_OUT, contact);
+                self.write_state(state_key.into(), None);
+                Ok(())
+            }
+            Change::Reassigned(environment, contact, from) => {
+                self.put_reassignment(*environment, contact, *from)
             }
             Change::Answered(kept) => {
                 let mut value = Vec::with_capacity(32 + kept.answer.len());
@@ -247,20 +264,65 @@ impl Preparation<'_> {
         Ok(())
     }
 
+    /// Writes from when on calls to a contact count, unless a later instant is known.
+    fn put_reassignment(
+        &mut self,
+        environment: EnvironmentId,
+        contact: &ContactHash,
+        from: Timestamp,
+    ) -> Result<(), JournalError> {
+        let state_key: Slice = key::contact_rights_key(key::REASSIGNED, contact).into();
+        let known = match self.read_state(&state_key)? {
+            None => None,
+            Some(value) => Some(self.read_with(read_reassignment, &value)?.1),
+        };
+        let value = write_reassignment(environment, from.max(known.unwrap_or(from)), Vec::new());
+        self.write_state(state_key, Some(value.map_err(unavailable)?.into()));
+        Ok(())
+    }
+
+    /// Removes what the contacts of an environment asked for.
+    fn remove_contact_rights(&mut self, environment: EnvironmentId) -> Result<(), JournalError> {
+        for state_key in self.keys_of(key::OPT_OUT)? {
+            if let Some(value) = self.read_state(&state_key)?
+                && self.read_with(read_opt_out, &value)?.0 == environment
+            {
+                self.write_state(state_key, None);
+            }
+        }
+        for state_key in self.keys_of(key::REASSIGNED)? {
+            if let Some(value) = self.read_state(&state_key)?
+                && self.read_with(read_reassignment, &value)?.0 == environment
+            {
+                self.write_state(state_key, None);
+            }
+        }
+        Ok(())
+    }
+
+    /// What is read from a value of `state`.
+    fn read_with<T>(
+        &self,
+        read: impl FnOnce(&[u8]) -> Option<T>,
+        value: &[u8],
+    ) -> Result<T, JournalError> {
+        read(value).ok_or_else(|| self.tables.state.damaged())
+    }
+
+    /// The keys of `state` of this kind, those of earlier changes of this commit too, which the tables do not have.
+    fn keys_of(&self, kind: u8) -> Result<BTreeSet<Slice>, JournalError> {
+        let mut keys = BTreeSet::new();
+        for item in self.tables.state.prefix(&[kind]) {
+            keys.insert(item?.0);
+        }
+        let pending = self.pending.keys();
+        keys.extend(pending.filter(|key| key.first() == Some(&kind)).cloned());
+        Ok(keys)
+    }
+
     /// Removes the tokens of an environment.
     fn remove_tokens(&mut self, environment: EnvironmentId) -> Result<(), JournalError> {
-        let mut candidates: Vec<Slice> = Vec::new();
-        for item in self.tables.state.prefix(&[key::TOKEN]) {
-            candidates.push(item?.0);
-        }
-        // The tables do not have the tokens of earlier changes of this commit.
-        let pending = self.pending.keys();
-        candidates.extend(
-            pending
-                .filter(|key| key.first() == Some(&key::TOKEN))
-                .cloned(),
-        );
-        for token_key in candidates {
+        for token_key in self.keys_of(key::TOKEN)? {
             let Some(value) = self.read_state(&token_key)? else {
                 continue;
             };

@@ -12,6 +12,7 @@ pub(crate) mod batch_record;
 pub(crate) mod directory;
 pub(crate) mod format1;
 pub(crate) mod log_record;
+pub(crate) mod opt_out;
 pub(crate) mod place;
 pub(crate) mod routed;
 pub(crate) mod session;
@@ -77,6 +78,8 @@ const fn reason_code(reason: Reason) -> u8 {
         Reason::StatusNotEligible => 9,
         Reason::NumberUnknown => 10,
         Reason::NoAgentAvailable => 11,
+        Reason::ContactOptedOut => 12,
+        Reason::ContactReassigned => 13,
     }
 }
 
@@ -193,6 +196,6 @@ mod tests {
         }
         assert_eq!(status_of(8), None);
         assert_eq!(outcome_of(4), None);
-        assert_eq!(reason_of(12), None);
+        assert_eq!(reason_of(14), None);
     }
 }

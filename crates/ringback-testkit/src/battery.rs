@@ -15,9 +15,9 @@ use ringback_engine::{
     Via,
 };
 use ringback_routing::{
-    Agent, AgentId, AgentStatus, Assignment, CallStatus, CallbackRole, Caller, Direction, E164,
-    Environment, EnvironmentId, NumberForm, NumberId, Outcome, PhoneNumber, Reason, Target,
-    Timestamp, Token, TokenHash, TokenId,
+    Agent, AgentId, AgentStatus, Assignment, CallStatus, CallbackRole, Caller, ContactHash,
+    Direction, E164, Environment, EnvironmentId, NumberForm, NumberId, OptOut, Outcome,
+    PhoneNumber, Reason, Target, Timestamp, Token, TokenHash, TokenId,
 };
 use uuid::Uuid;
 
@@ -612,7 +612,7 @@ pub fn contacts_are_visited_once_in_any_number_of_parts(rig: &mut impl Rig) {
 }
 
 /// The number of kinds of facts: every one is in this list, or it does not compile.
-const KINDS: usize = 27;
+const KINDS: usize = 30;
 
 /// A fact of every kind, by kind; each builds on the results of the facts before it.
 #[must_use]
@@ -645,7 +645,10 @@ pub fn samples() -> Vec<Change> {
         | Change::SessionPut(_)
         | Change::SessionEnded(_)
         | Change::ErasureSecretSet(_)
-        | Change::Erased(_) => {}
+        | Change::Erased(_)
+        | Change::OptedOut(..)
+        | Change::OptOutEnded(..)
+        | Change::Reassigned(..) => {}
     };
     let contact = e164(525_555_550_142);
     vec![
@@ -711,6 +714,20 @@ pub fn samples() -> Vec<Change> {
         erased(1, 5),
         erased(2, 6),
         erased(1, 7),
+        opted_out(1, 1),
+        opted_out(2, 2),
+        opted_out(1, 3),
+        Change::OptOutEnded(environment(1).id, ContactHash([2; 16])),
+        Change::Reassigned(
+            environment(1).id,
+            ContactHash([1; 16]),
+            Timestamp::from_seconds(9),
+        ),
+        Change::Reassigned(
+            environment(1).id,
+            ContactHash([1; 16]),
+            Timestamp::from_seconds(8),
+        ),
         Change::Placed(None),
         Change::Placed(Some(LogPlace {
             cluster: id(9, 1),
@@ -726,6 +743,16 @@ fn erased(number: u8, millis: i64) -> Change {
         hash: ErasedHash([number; 16]),
         at: Timestamp::from_millis(millis),
     })
+}
+
+/// The contact with this number does not want to be called, as was noted at this millisecond.
+fn opted_out(number: u8, millis: i64) -> Change {
+    let opt_out = OptOut {
+        reason: Some("sms.stop".into()),
+        until: (millis > 2).then(|| Timestamp::from_millis(1 << 42)),
+        created_at: Timestamp::from_millis(millis),
+    };
+    Change::OptedOut(environment(1).id, ContactHash([number; 16]), opt_out)
 }
 
 /// The answer to the request with this number, kept at this millisecond.

@@ -8,7 +8,7 @@ use ringback_engine::{
     AnswerId, Archive, AuditEntry, AuditId, Call, Change, CountMark, ErasedHash, ErasureSecret,
     KeptAnswer, LogPlace, RoutedEvent, StoredCounts, StoredDirectory, Tombstone,
 };
-use ringback_routing::{Assignment, E164, EnvironmentId, Timestamp};
+use ringback_routing::{Assignment, ContactHash, ContactRights, E164, EnvironmentId, Timestamp};
 
 /// The result of all facts.
 #[derive(Clone, Debug, Default)]
@@ -62,6 +62,8 @@ impl Model {
             Change::EnvironmentRemoved(id) => {
                 directory.environments.retain(|one| one.id != id);
                 directory.tokens.retain(|one| one.environment != id);
+                let rights = &mut directory.contact_rights;
+                rights.retain(|_, one| one.environment != id);
             }
             Change::TokenPut(new) => put(&mut directory.tokens, new, |one| one.id),
             Change::TokenRemoved(_, id) => directory.tokens.retain(|one| one.id != id),
@@ -128,6 +130,21 @@ impl Model {
             Change::ErasureSecretSet(secret) => shown.erasure_secret = Some(secret),
             Change::Erased(Tombstone { hash, at }) => {
                 shown.tombstones.insert(hash, at);
+            }
+            Change::OptedOut(environment, contact, opt_out) => {
+                let rights = rights_of(directory, environment, contact);
+                rights.opt_out = Some(opt_out);
+            }
+            Change::OptOutEnded(environment, contact) => {
+                let rights = rights_of(directory, environment, contact);
+                rights.opt_out = None;
+                if rights.counts_from.is_none() {
+                    directory.contact_rights.remove(&contact);
+                }
+            }
+            Change::Reassigned(environment, contact, from) => {
+                let rights = rights_of(directory, environment, contact);
+                rights.counts_from = rights.counts_from.max(Some(from));
             }
             Change::Answered(kept) => {
                 self.answers.insert(kept.id, *kept);
@@ -207,6 +224,16 @@ impl Model {
             assert_eq!(routed_since(archive, since), self.routed_since(since));
         }
     }
+}
+
+/// What a contact asked for, to be changed.
+fn rights_of(
+    directory: &mut StoredDirectory,
+    environment: EnvironmentId,
+    contact: ContactHash,
+) -> &mut ContactRights {
+    let rights = directory.contact_rights.entry(contact);
+    rights.or_insert_with(|| ContactRights::none(environment))
 }
 
 impl Model {

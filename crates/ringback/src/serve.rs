@@ -296,6 +296,9 @@ async fn serve(
     if let Some(report) = cluster {
         api.ask_cluster(report);
     }
+    if let Some(cluster) = &config.cluster {
+        api.note_log_kept_for(cluster.retain);
+    }
     api.ask_targets(Arc::<Sources>::clone(&sources));
 
     let (reload_requests, mut reloads) = mpsc::channel(1);

@@ -87,6 +87,8 @@ const RECORDS: &[Column<RecordCounts>] = &[
     ("AUDIT ENTRIES", |count| Shown::of(count.audit_entries)),
     ("KEPT ANSWERS", |count| Shown::of(count.kept_answers)),
     ("ERASURES", |count| Shown::of(count.erasures)),
+    ("OPT-OUTS", |count| Shown::of(count.opt_outs)),
+    ("REASSIGNED", |count| Shown::of(count.reassigned)),
 ];
 
 /// What follows the options in the long help.

@@ -37,17 +37,12 @@ pub(crate) async fn record(
     tenant: Tenant,
     request: Request,
 ) -> Result<Response, ApiError> {
-    expect_type(request.headers(), "application/x-ndjson")?;
+    let (request, hash) = match begin(&api, tenant, request).await? {
+        Begun::Before(response) => return Ok(response),
+        Begun::Now(request, hash) => (request, hash.map(|hash| *hash)),
+    };
     let ignored = IgnoredFields::of(&request);
     let rules = api.number_rules(tenant)?;
-    let hash = tenant.asked.key.map(|key| (key, key.hash(&request)));
-    if let Some((key, hash)) = hash
-        && is_answered(&api, key).await?
-    {
-        let key = key.of_request(hash_body(request, hash).await?);
-        return first_answer(&api, key).await?.ok_or(ApiError::Conflict);
-    }
-    let hash = tenant.asked.key.map(|key| key.hash(&request));
     let mut batch = Batch::new(api.engine().clone(), tenant, rules, ignored, hash);
     let result = batch.read(request).await;
     api.metrics()
@@ -58,12 +53,53 @@ pub(crate) async fn record(
         recorded: Some(recorded),
         ..Answer::ok(batch.report.body)
     };
-    let Some((key, hash)) = tenant.asked.key.zip(batch.hash) else {
+    end(&api, tenant, batch.hash, batch.sequence, answer).await
+}
+
+/// How a batch begins.
+pub(crate) enum Begun {
+    /// It was carried out before, and this is the first answer.
+    Before(Response),
+    /// It is to be carried out now. If it may be repeated, its body is to be hashed while it is read.
+    Now(Request, Option<Box<RequestHash>>),
+}
+
+/// Begins a batch: checks its type, and whether it was carried out before.
+///
+/// # Errors
+/// It is of another type, or its key was used for another request.
+pub(crate) async fn begin(api: &Api, tenant: Tenant, request: Request) -> Result<Begun, ApiError> {
+    expect_type(request.headers(), "application/x-ndjson")?;
+    let hash = tenant.asked.key.map(|key| (key, key.hash(&request)));
+    let Some((key, hash)) = hash else {
+        return Ok(Begun::Now(request, None));
+    };
+    if !is_answered(api, key).await? {
+        return Ok(Begun::Now(request, Some(Box::new(hash))));
+    }
+    let key = key.of_request(hash_body(request, hash).await?);
+    let first = first_answer(api, key).await?;
+    first.map(Begun::Before).ok_or(ApiError::Conflict)
+}
+
+/// Ends a batch of which every line was carried out, up to this entry of the log; keeps the answer if the batch may be
+/// repeated.
+///
+/// # Errors
+/// Storage takes no writes.
+pub(crate) async fn end(
+    api: &Api,
+    tenant: Tenant,
+    hash: Option<RequestHash>,
+    sequence: Sequence,
+    answer: Answer,
+) -> Result<Response, ApiError> {
+    let Some((key, hash)) = tenant.asked.key.zip(hash) else {
         let mut response = answer.into_response();
-        sequence::show(batch.sequence, response.headers_mut());
+        sequence::show(sequence, response.headers_mut());
         return Ok(response);
     };
-    // All calls are recorded; what is left is the answer.
+    // What is left is the answer.
     let key = key.of_request(hash);
     let asked = Asked {
         key: Some(key),
@@ -78,7 +114,7 @@ pub(crate) async fn record(
         Ok((_, response)) => Ok(response),
         // The same batch came twice at once.
         Err(ApiError::Rejected(CommandError::AnsweredBefore)) => {
-            first_answer(&api, key).await?.ok_or(ApiError::Conflict)
+            first_answer(api, key).await?.ok_or(ApiError::Conflict)
         }
         Err(error) => Err(error),
     }
@@ -388,4 +424,4 @@ const CHUNKS_ON_THEIR_WAY: usize = 4;
 const FLUSH_AFTER: Duration = Duration::from_millis(100);
 
 /// How many of the rejected lines are told.
-const ERRORS_SHOWN: usize = 100;
+pub(crate) const ERRORS_SHOWN: usize = 100;

@@ -27,7 +27,7 @@ pub(crate) async fn contacts(
     tenant: Tenant,
     mut query: QueryText,
 ) -> Result<Response, ApiError> {
-    let limit = limit(&mut query);
+    let limit = page_limit(&mut query);
     let prefix = query.phone_number("prefix").map(|text| {
         let prefix = Prefix::read(&text);
         if prefix.is_none() {
@@ -80,7 +80,7 @@ pub(crate) async fn calls(
     tenant: Tenant,
     mut query: QueryText,
 ) -> Result<Response, ApiError> {
-    let limit = limit(&mut query);
+    let limit = page_limit(&mut query);
     let rules = api.number_rules(tenant)?;
     let contact = query.phone_number("contact").map(|text| {
         let number = identity::read(text, rules).number();
@@ -132,7 +132,7 @@ pub(crate) async fn calls(
 }
 
 /// How many rows a page has.
-fn limit(query: &mut QueryText) -> usize {
+pub(super) fn page_limit(query: &mut QueryText) -> usize {
     let limit = query.number("limit", 100, (1, 1_000));
     usize::try_from(limit).unwrap_or(usize::MAX)
 }
@@ -150,7 +150,7 @@ async fn read<T: Send + 'static>(
 }
 
 /// The first rows of a list, by their keys, of rows that come in any order.
-struct Page<K, R> {
+pub(super) struct Page<K, R> {
     /// How many rows it shows.
     limit: usize,
     /// These, and one more where there are more.
@@ -159,7 +159,7 @@ struct Page<K, R> {
 
 impl<K: Ord + Copy, R> Page<K, R> {
     /// An empty page.
-    const fn new(limit: usize) -> Self {
+    pub(super) const fn new(limit: usize) -> Self {
         Self {
             limit,
             rows: BTreeMap::new(),
@@ -167,7 +167,7 @@ impl<K: Ord + Copy, R> Page<K, R> {
     }
 
     /// Takes a row, if it is one of the first so far.
-    fn offer(&mut self, key: K, row: impl FnOnce() -> R) {
+    pub(super) fn offer(&mut self, key: K, row: impl FnOnce() -> R) {
         let is_full = self.rows.len() > self.limit;
         let is_behind = self
             .rows
@@ -183,7 +183,7 @@ impl<K: Ord + Copy, R> Page<K, R> {
     }
 
     /// The rows, and the key of the last of them where there are more behind it.
-    fn into_rows(mut self) -> (Vec<R>, Option<K>) {
+    pub(super) fn into_rows(mut self) -> (Vec<R>, Option<K>) {
         let is_more = self.rows.len() > self.limit;
         if is_more {
             self.rows.pop_last();
@@ -275,7 +275,7 @@ const ROUNDS: u8 = 4;
 const HALF: u64 = 0xFFFF_FFFF;
 
 /// What is said of a cursor that no answer gave.
-const CURSOR_PROBLEM: &str = "The cursor must be one that an answer gave.";
+pub(super) const CURSOR_PROBLEM: &str = "The cursor must be one that an answer gave.";
 
 #[cfg(test)]
 mod tests {

@@ -89,7 +89,7 @@ pub(crate) async fn agent(
 }
 
 /// Reads a day written `2026-11-21`; days since 1970-01-01.
-fn read_day(text: &str) -> Option<i32> {
+pub(super) fn read_day(text: &str) -> Option<i32> {
     let shape = text.len() == 10
         && text.bytes().enumerate().all(|(index, byte)| match index {
             4 | 7 => byte == b'-',
@@ -103,7 +103,7 @@ fn read_day(text: &str) -> Option<i32> {
 }
 
 /// The day, written `2026-11-21`.
-fn date_of(day: i32) -> String {
+pub(super) fn date_of(day: i32) -> String {
     let span = jiff::Span::new().try_days(day);
     let date = span.and_then(|span| EPOCH.checked_add(span));
     date.map(|date| date.to_string()).unwrap_or_default()

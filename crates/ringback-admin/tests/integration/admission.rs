@@ -165,6 +165,9 @@ async fn another_environments_things_are_not_there() {
         let expected = match (method.as_str(), path.as_str()) {
             // Forgetting a contact is always done, and done at home only.
             ("DELETE", "/api/v1/contacts/{number}") => StatusCode::OK,
+            // What a contact asks for is asked of one environment, whether it is known there or not.
+            (_, "/api/v1/opt-outs/{number}") => StatusCode::OK,
+            (_, "/api/v1/contacts/{number}/reassigned") => StatusCode::UNPROCESSABLE_ENTITY,
             // An export is of what is at home.
             ("GET", "/api/v1/export/{kind}") => StatusCode::OK,
             (_, path) if path.contains('{') => StatusCode::NOT_FOUND,

@@ -318,6 +318,10 @@ const ELSEWHERE: [&str; 15] = [
 fn length_of(kind: &str, text: &str) -> usize {
     let while_in = |allowed: fn(char) -> bool| text.find(|c| !allowed(c)).unwrap_or(text.len());
     match kind {
+        "hash" => {
+            let length = while_in(|c| c.is_ascii_hexdigit());
+            if length == 32 { length } else { 0 }
+        }
         "uuid" => {
             let length = while_in(|c| c.is_ascii_hexdigit() || c == '-');
             if length == 36 { length } else { 0 }

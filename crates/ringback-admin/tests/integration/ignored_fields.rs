@@ -17,7 +17,12 @@ async fn send(harness: &Harness, tenant: &Tenant, operation: &Operation, body: &
     };
     let request = Request::builder()
         .method(operation.method.to_uppercase().as_str())
-        .uri(operation.path.replace("{id}", id))
+        .uri(
+            operation
+                .path
+                .replace("{id}", id)
+                .replace("{number}", "+5511987654321"),
+        )
         .header("authorization", format!("Bearer {token}"))
         .header("content-type", &operation.content_type)
         .body(Body::from(body.to_owned()));

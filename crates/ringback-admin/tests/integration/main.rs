@@ -6,6 +6,7 @@ mod audit;
 mod batch;
 mod connections;
 mod console;
+mod contact_rights;
 mod description;
 mod golden;
 mod harness;

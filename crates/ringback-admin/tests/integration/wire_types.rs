@@ -80,12 +80,18 @@ fn same(name: &str, value: &Value) {
         "Environment" => again::<api::Environment>,
         "EnvironmentNew" => again::<api::EnvironmentNew>,
         "EnvironmentPatch" => again::<api::EnvironmentPatch>,
+        "Erased" => again::<api::Erased>,
         "Error" | "FieldErrors" | "ConfigurationErrors" | "Problem" => again::<api::Problem>,
         "Meta" => again::<api::Meta>,
+        "OptOut" => again::<api::OptOut>,
+        "OptOutNew" => again::<api::OptOutNew>,
+        "OptOutRow" => again::<api::OptOutRow>,
         "PhoneNumber" => again::<api::PhoneNumber>,
         "PhoneNumberNew" => again::<api::PhoneNumberNew>,
         "PhoneNumberPatch" => again::<api::PhoneNumberPatch>,
         "Readiness" => again::<api::Readiness>,
+        "Reassigned" => again::<api::Reassigned>,
+        "ReassignedNew" => again::<api::ReassignedNew>,
         "RefusedCall" => again::<api::RefusedCall>,
         "Reloaded" => again::<api::Reloaded>,
         "RouteQuestion" => again::<api::RouteQuestion>,
@@ -193,6 +199,19 @@ fn every_request_is_described_key_by_key() {
                 status: Some(CallStatus::NoAnswer),
                 started_at: Some("2026-11-21T12:00:00Z".to_owned()),
                 sid: text.clone(),
+            },
+        ),
+        described(
+            "OptOutNew",
+            &api::OptOutNew {
+                reason: Some("sms.stop".to_owned()),
+                until: Some("2027-11-21T12:00:00Z".to_owned()),
+            },
+        ),
+        described(
+            "ReassignedNew",
+            &api::ReassignedNew {
+                before: "2026-11-21".to_owned(),
             },
         ),
         described(

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use ringback_routing::{AgentId, CallStatus, Direction, E164, EnvironmentId, Timestamp};
 
 use super::Command;
+use super::contact::is_opted_out;
 use crate::error::check_fields;
 use crate::{
-    Call, CallDifference, Change, CommandError, Draft, Fault, Field, FieldProblem, LearnedRecorded,
-    LearnedTicket, Tombstone,
+    Call, CallDifference, CommandError, Draft, Fault, Field, FieldProblem, LearnedRecorded,
+    LearnedTicket,
 };
 
 /// Records outbound calls, each separately: a refused one does not affect the others.
@@ -174,29 +175,6 @@ impl Command for RecordLearned {
     }
 }
 
-/// Forgets a contact: every call to it. A hash is left, by which a later restore of an older backup forgets it again.
-#[derive(Clone, Copy, Debug)]
-pub struct ForgetContact {
-    /// The environment of the contact.
-    pub environment: EnvironmentId,
-    /// The contact to forget, in either spelling of its number.
-    pub contact: E164,
-}
-
-impl Command for ForgetContact {
-    type Output = ();
-
-    fn run(&self, draft: &mut Draft<'_>) -> Result<(), CommandError> {
-        let secret = draft.erasure_secret()?;
-        draft.change(Change::ContactForgotten(self.environment, self.contact));
-        draft.change(Change::Erased(Tombstone {
-            hash: secret.hash(self.environment, self.contact),
-            at: draft.now(),
-        }));
-        Ok(())
-    }
-}
-
 /// What is to be done with a reported call.
 enum Recorded {
     /// It is known with this status or a higher one: do nothing.
@@ -278,6 +256,9 @@ fn record(
     };
     let status = new.status.unwrap_or(CallStatus::Initiated);
     let Some(known) = known else {
+        if is_opted_out(draft.directory(), environment, new.to, draft.now()) {
+            return Err(CommandError::ContactOptedOut);
+        }
         return Ok(Recorded::New(Call {
             environment,
             sid: match &new.sid {

@@ -127,6 +127,7 @@ async fn a_forgotten_contact_and_its_call_ids_are_gone() {
         .submit(ForgetContact {
             environment: here,
             contact: e164(CONTACT),
+            opt_out: false,
         })
         .await
         .expect("done");
@@ -202,6 +203,7 @@ async fn commands_after_a_shutdown_are_refused() {
         .submit(ForgetContact {
             environment: here,
             contact: e164(CONTACT),
+            opt_out: false,
         })
         .await;
     assert_eq!(late, Err(SubmitError::ShuttingDown));

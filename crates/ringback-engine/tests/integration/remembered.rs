@@ -3,7 +3,8 @@
 
 use proptest::prelude::*;
 use ringback_engine::{
-    Call, CommandError, DeleteAgent, ForgetContact, NewCall, PublishAgent, RecordBatch, RecordCalls,
+    Call, CommandError, DeleteAgent, ForgetContact, NewCall, NewOptOut, OptOutContact,
+    PublishAgent, RecordBatch, RecordCalls,
 };
 use ringback_routing::{
     AgentId, AgentStatus, CallStatus, Contacts, Direction, EnvironmentId, LearnedCall, Timestamp,
@@ -204,6 +205,7 @@ async fn what_changes_while_the_index_is_loaded_stays_changed() {
     let forget = ForgetContact {
         environment: here,
         contact,
+        opt_out: false,
     };
     engine.submit(forget).await.expect("forgotten");
     delete(&engine, here, sources[1]).await;
@@ -287,8 +289,40 @@ async fn forget(engine: &Running, environment: EnvironmentId) {
     let forget = ForgetContact {
         environment,
         contact,
+        opt_out: false,
     };
     engine.submit(forget).await.expect("forgotten");
+}
+
+#[tokio::test]
+async fn a_learned_call_to_a_contact_that_opted_out_is_neither_shown_nor_recorded() {
+    let engine = open(&MemoryJournal::default(), &StillClock::at(NOW));
+    let here = environment(&engine).await;
+    let source = agent(&engine, here, "source", Direction::Outbound, &[]).await;
+    loaded(&engine).await;
+    let call = || learned(here, source);
+    // One was seen before, and is recorded after the opt-out; a later status of it is not taken then, either.
+    let early = engine.learned_over_sip(call()).expect("taken");
+    let opt_out = OptOutContact {
+        environment: here,
+        new: NewOptOut {
+            contact: e164(CONTACT),
+            reason: None,
+            until: None,
+        },
+        is_misread: false,
+    };
+    engine.submit(opt_out).await.expect("noted");
+    let result = engine.record_learned(here, &[early]).await;
+    let result = result.expect("storage works");
+    assert_eq!(
+        result.unrecorded,
+        [(0, Some(CommandError::ContactOptedOut))]
+    );
+    assert!(decide_by(&engine, here).is_empty());
+    assert_eq!(engine.learned_over_sip(call()), None);
+    assert_eq!(engine.refused_learned(), 2);
+    assert!(shown(&engine, here).await.is_empty());
 }
 
 // It used to route up to 145 ms before it was shown.

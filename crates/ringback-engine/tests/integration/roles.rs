@@ -487,6 +487,7 @@ async fn what_was_decided_for_an_erased_contact_is_answered_again_without_it() {
     let forget = ForgetContact {
         environment: here,
         contact,
+        opt_out: false,
     };
     engine.submit(forget).await.expect("forgotten");
     drop(engine);

@@ -151,7 +151,7 @@ fn carry_out(engine: &Engine, here: EnvironmentId, known: &Mutex<Acknowledged>, 
                 environment: here,
                 id,
             };
-            noted(submit(engine, command).map(|()| {
+            noted(submit(engine, command).map(|_at| {
                 let mut known = known.lock();
                 known.deleted.push(id);
                 known.calls.retain(|_, (agent, ..)| *agent != id);
@@ -220,8 +220,9 @@ fn carry_out(engine: &Engine, here: EnvironmentId, known: &Mutex<Acknowledged>, 
             let command = ForgetContact {
                 environment: here,
                 contact,
+                opt_out: false,
             };
-            noted(submit(engine, command).map(|()| {
+            noted(submit(engine, command).map(|_at| {
                 known.lock().calls.retain(|_, (_, to, _)| *to != contact);
             }));
         }

@@ -2,8 +2,9 @@
 
 use proptest::prelude::*;
 use ringback_routing::{
-    Agent, AgentId, AgentStatus, Assignment, CallStatus, CallbackRole, Direction, Directory, E164,
-    Environment, EnvironmentId, NumberId, Outcome, PhoneNumber, Reason, Target, Timestamp,
+    Agent, AgentId, AgentStatus, Assignment, CallStatus, CallbackRole, ContactKey, Direction,
+    Directory, E164, Environment, EnvironmentId, NumberId, OptOut, Outcome, PhoneNumber, Reason,
+    Target, Timestamp,
 };
 use uuid::Uuid;
 
@@ -16,6 +17,18 @@ pub(crate) struct World {
     /// The numbers of agents, in the order in which they were assigned.
     pub(crate) assignments: Vec<Assignment>,
     pub(crate) calls: Vec<ModelCall>,
+    pub(crate) rights: Vec<ModelRights>,
+}
+
+/// What a contact of an environment asked for.
+#[derive(Clone, Debug)]
+pub(crate) struct ModelRights {
+    pub(crate) environment: EnvironmentId,
+    pub(crate) contact: E164,
+    /// The wish not to be called, and the second at which it ends, if it ends.
+    pub(crate) opt_out: Option<Option<i64>>,
+    /// The second from which on calls count.
+    pub(crate) counts_from: Option<i64>,
 }
 
 /// An outbound call.
@@ -39,14 +52,29 @@ pub(crate) struct Verdict {
 
 impl World {
     pub(crate) fn directory(&self) -> Directory {
-        Directory::load(
+        let mut directory = Directory::load(
             SEED,
             self.environments.clone(),
             self.agents.clone(),
             self.numbers.clone(),
             self.assignments.clone(),
             Vec::new(),
-        )
+        );
+        directory.set_contact_key(KEY);
+        for asked in &self.rights {
+            let contact = KEY.hash(asked.environment, asked.contact);
+            let opt_out = asked.opt_out.map(|until| OptOut {
+                reason: None,
+                until: until.map(Timestamp::from_seconds),
+                created_at: Timestamp::from_seconds(0),
+            });
+            directory.set_opt_out(asked.environment, contact, opt_out);
+            if let Some(from) = asked.counts_from {
+                let from = Timestamp::from_seconds(from);
+                directory.set_counts_from(asked.environment, contact, from);
+            }
+        }
+        directory
     }
 
     /// The agents that own a number, first assigned first.
@@ -119,8 +147,21 @@ impl World {
             Err(reason) => reason,
             Ok(_) => Reason::CallerNeverCalled,
         };
-        if let Ok(contact) = caller {
-            let calls = self.remembered(environment.id, contact);
+        let asked = caller.ok().and_then(|contact| {
+            let mut rights = self.rights.iter();
+            rights.find(|one| one.environment == environment.id && one.contact == contact)
+        });
+        let opted_out = asked.and_then(|asked| asked.opt_out);
+        if opted_out.is_some_and(|until| until.is_none_or(|until| now < until)) {
+            failure = Reason::ContactOptedOut;
+        } else if let Ok(contact) = caller {
+            let mut calls = self.remembered(environment.id, contact);
+            let were_some = !calls.is_empty();
+            let counts_from = asked.and_then(|asked| asked.counts_from);
+            calls.retain(|call| counts_from.is_none_or(|from| call.second >= from));
+            if were_some && calls.is_empty() {
+                failure = Reason::ContactReassigned;
+            }
             let verdicts: Vec<Result<AgentId, Reason>> = calls
                 .iter()
                 .map(|call| {
@@ -229,6 +270,9 @@ pub(crate) fn contact(index: usize) -> E164 {
     E164::from_digits(5_511_900_000_000 + index as u64).expect("13 digits")
 }
 
+/// Keys the hashes of contacts.
+const KEY: ContactKey = ContactKey([3; 16]);
+
 /// The seed of every hash.
 pub(crate) const SEED: u64 = 7;
 
@@ -284,7 +328,15 @@ pub(crate) fn world() -> impl Strategy<Value = World> {
         ),
         0..24,
     );
-    (environments, agents, numbers, calls).prop_map(build)
+    let rights = proptest::collection::btree_map(
+        (0..2_usize, 0..CONTACTS),
+        (
+            proptest::option::of(proptest::option::of(-5..70_i64)),
+            proptest::option::of(0..130_i64),
+        ),
+        0..3,
+    );
+    (environments, agents, numbers, calls, rights).prop_map(build)
 }
 
 type EnvironmentParts = (u64, bool, usize);
@@ -297,15 +349,16 @@ type RoleParts = (
 type AgentParts = (bool, bool, usize, Option<RoleParts>);
 type NumberParts = (usize, Vec<usize>, Option<usize>);
 type CallParts = (usize, usize, Option<usize>, u8);
+type RightsParts = (Option<Option<i64>>, Option<i64>);
+type WorldParts = (
+    Vec<EnvironmentParts>,
+    Vec<AgentParts>,
+    Vec<NumberParts>,
+    std::collections::BTreeMap<i64, CallParts>,
+    std::collections::BTreeMap<(usize, usize), RightsParts>,
+);
 
-fn build(
-    (environments, agents, numbers, calls): (
-        Vec<EnvironmentParts>,
-        Vec<AgentParts>,
-        Vec<NumberParts>,
-        std::collections::BTreeMap<i64, CallParts>,
-    ),
-) -> World {
+fn build((environments, agents, numbers, calls, rights): WorldParts) -> World {
     let environment_id = |index: usize| EnvironmentId(Uuid::from_u128(0xe000 + index as u128));
     let home = |agent: usize| agent % 2;
     let targets = |kind: usize| -> Vec<Target> {
@@ -419,11 +472,23 @@ fn build(
             second: NOW - age,
         })
         .collect();
+    let rights = rights
+        .into_iter()
+        .map(
+            |((environment, of), (opt_out, reassigned_ago))| ModelRights {
+                environment: environment_id(environment),
+                contact: contact(of),
+                opt_out: opt_out.map(|until| until.map(|ahead| NOW + ahead)),
+                counts_from: reassigned_ago.map(|ago| NOW - ago),
+            },
+        )
+        .collect();
     World {
         environments,
         agents,
         numbers,
         assignments,
         calls,
+        rights,
     }
 }

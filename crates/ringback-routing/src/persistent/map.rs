@@ -4,7 +4,7 @@
 
 use std::borrow::Borrow;
 use std::hash::{BuildHasher, Hash};
-use std::iter::once;
+use std::iter::{from_fn, once};
 use std::mem;
 use std::sync::Arc;
 
@@ -64,6 +64,22 @@ impl<K, V> PersistentMap<K, V> {
             length: 0,
             hasher: FixedState::with_seed(seed),
         }
+    }
+}
+
+impl<K, V> PersistentMap<K, V> {
+    /// The entries, in the order of their hashes.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&K, &V)> {
+        let mut open = vec![self.root.items.iter()];
+        from_fn(move || {
+            loop {
+                match open.last_mut()?.next() {
+                    Some(Item::Entry(key, value)) => return Some((key, value)),
+                    Some(Item::Node(child)) => open.push(child.items.iter()),
+                    None => drop(open.pop()),
+                }
+            }
+        })
     }
 }
 
@@ -347,6 +363,10 @@ mod tests {
                 prop_assert_eq!(map.get(&key_of(key)), model.get(&key));
             }
             prop_assert!(is_canonical(&map.root, 0));
+            prop_assert_eq!(map.iter().count(), model.len());
+            for (key, value) in map.iter() {
+                prop_assert_eq!(map.get(key), Some(value));
+            }
         }
         Ok(())
     }

@@ -223,7 +223,7 @@ const VIAS: [(Via, &str); 3] = [
 ];
 
 /// The stored names.
-const ACTIONS: [(AuditAction, &str); 14] = [
+const ACTIONS: [(AuditAction, &str); 17] = [
     (AuditAction::Create, "create"),
     (AuditAction::Update, "update"),
     (AuditAction::Delete, "delete"),
@@ -238,6 +238,9 @@ const ACTIONS: [(AuditAction, &str); 14] = [
     (AuditAction::Forget, "forget"),
     (AuditAction::Backup, "backup"),
     (AuditAction::Export, "export"),
+    (AuditAction::OptOut, "opt_out"),
+    (AuditAction::OptIn, "opt_in"),
+    (AuditAction::Reassign, "reassign"),
 ];
 
 /// The stored names.

@@ -5,7 +5,7 @@ use ringback_engine::{
     AnswerId, CallsSwept, Change, CountKey, ErasedHash, ErasureSecret, Tombstone,
 };
 use ringback_routing::{
-    AgentId, Assignment, E164, EnvironmentId, NumberId, Timestamp, TokenHash, TokenId,
+    AgentId, Assignment, ContactHash, E164, EnvironmentId, NumberId, Timestamp, TokenHash, TokenId,
 };
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -13,6 +13,7 @@ use uuid::Uuid;
 use super::answer::{read_answer, write_answer};
 use super::batch_record::{StoredBatch, StoredBatchesCounted};
 use super::directory::{self, DirectoryRecord};
+use super::opt_out::{read_opt_out, read_reassignment, write_opt_out, write_reassignment};
 use super::place::{read_place, write_place};
 use super::routed::{read_events, write_events};
 use super::{Id, StoredCall};
@@ -49,10 +50,13 @@ enum Kind {
     SessionEnded = 25,
     ErasureSecretSet = 26,
     Erased = 27,
+    OptedOut = 42,
+    OptOutEnded = 43,
+    Reassigned = 44,
 }
 
 impl Kind {
-    const ALL: [Self; 27] = [
+    const ALL: [Self; 30] = [
         Self::EnvironmentPut,
         Self::EnvironmentRemoved,
         Self::TokenPut,
@@ -80,6 +84,9 @@ impl Kind {
         Self::SessionEnded,
         Self::ErasureSecretSet,
         Self::Erased,
+        Self::OptedOut,
+        Self::OptOutEnded,
+        Self::Reassigned,
     ];
 }
 
@@ -307,6 +314,21 @@ fn write_one(change: &Change, to: Vec<u8>) -> Result<(Kind, Vec<u8>), Unwritable
             to.extend_from_slice(&key::tombstone_value(tombstone.at));
             (Kind::Erased, to)
         }
+        Change::OptedOut(environment, contact, opt_out) => {
+            let to = write_opt_out(*environment, opt_out, of_contact(contact, to));
+            let to = to.map_err(|error| Unwritable(error.to_string()))?;
+            (Kind::OptedOut, to)
+        }
+        Change::OptOutEnded(environment, contact) => {
+            let mut to = of_contact(contact, to);
+            to.extend_from_slice(environment.0.as_bytes());
+            (Kind::OptOutEnded, to)
+        }
+        Change::Reassigned(environment, contact, from) => {
+            let to = write_reassignment(*environment, *from, of_contact(contact, to));
+            let to = to.map_err(|error| Unwritable(error.to_string()))?;
+            (Kind::Reassigned, to)
+        }
         Change::AuditSwept(before) => (Kind::AuditSwept, encode(&before.millis(), to)?),
         Change::RoutedSwept(before) => (Kind::RoutedSwept, encode(&before.millis(), to)?),
         Change::Counted(counter, increment) => {
@@ -314,6 +336,12 @@ fn write_one(change: &Change, to: Vec<u8>) -> Result<(Kind, Vec<u8>), Unwritable
             (Kind::Counted, encode(&counted, to)?)
         }
     })
+}
+
+/// Appends the hash of a contact to the buffer.
+fn of_contact(contact: &ContactHash, mut to: Vec<u8>) -> Vec<u8> {
+    to.extend_from_slice(&contact.0);
+    to
 }
 
 /// Appends the stored form of a change to the buffer.
@@ -415,6 +443,21 @@ fn read_one(kind: Kind, body: &[u8]) -> Option<Change> {
                 hash: ErasedHash(*hash),
                 at: key::decode_tombstone_value(value)?,
             })
+        }
+        Kind::OptedOut => {
+            let (contact, opt_out) = body.split_first_chunk::<16>()?;
+            let (environment, opt_out) = read_opt_out(opt_out)?;
+            Change::OptedOut(environment, ContactHash(*contact), opt_out)
+        }
+        Kind::OptOutEnded => {
+            let (contact, environment) = body.split_first_chunk::<16>()?;
+            let environment = EnvironmentId(Uuid::from_slice(environment).ok()?);
+            Change::OptOutEnded(environment, ContactHash(*contact))
+        }
+        Kind::Reassigned => {
+            let (contact, from) = body.split_first_chunk::<16>()?;
+            let (environment, from) = read_reassignment(from)?;
+            Change::Reassigned(environment, ContactHash(*contact), from)
         }
         Kind::AuditSwept => {
             Change::AuditSwept(Timestamp::from_millis(postcard::from_bytes(body).ok()?))

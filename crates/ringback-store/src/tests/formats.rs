@@ -13,9 +13,9 @@ use ringback_engine::{
     RoutedOverSip, Session, Tombstone, Via,
 };
 use ringback_routing::{
-    Agent, AgentId, AgentStatus, Assignment, CallStatus, CallbackRole, Caller, Direction, E164,
-    Environment, EnvironmentId, NumberForm, NumberId, Outcome, PhoneNumber, Reason, Target,
-    Timestamp, Token, TokenHash, TokenId,
+    Agent, AgentId, AgentStatus, Assignment, CallStatus, CallbackRole, Caller, ContactHash,
+    Direction, E164, Environment, EnvironmentId, NumberForm, NumberId, OptOut, Outcome,
+    PhoneNumber, Reason, Target, Timestamp, Token, TokenHash, TokenId,
 };
 use ringback_testkit::{Shown, copy_folder, routed_since};
 use uuid::Uuid;
@@ -339,6 +339,42 @@ fn changes() -> Vec<(&'static str, Change)> {
                 at: Timestamp::from_millis(1_800_000_000_012),
             }),
         ),
+        (
+            "opted out",
+            Change::OptedOut(
+                EnvironmentId(id(1)),
+                ContactHash([0x0e; 16]),
+                OptOut {
+                    reason: Some("sms.stop".into()),
+                    until: Some(Timestamp::from_millis(1_800_000_000_014)),
+                    created_at: Timestamp::from_millis(1_800_000_000_013),
+                },
+            ),
+        ),
+        (
+            "opted out, for good",
+            Change::OptedOut(
+                EnvironmentId(id(1)),
+                ContactHash([0x0e; 16]),
+                OptOut {
+                    reason: None,
+                    until: None,
+                    created_at: Timestamp::from_millis(1_800_000_000_013),
+                },
+            ),
+        ),
+        (
+            "opt-out ended",
+            Change::OptOutEnded(EnvironmentId(id(1)), ContactHash([0x0e; 16])),
+        ),
+        (
+            "reassigned",
+            Change::Reassigned(
+                EnvironmentId(id(1)),
+                ContactHash([0x0e; 16]),
+                Timestamp::from_seconds(1_800_000_000),
+            ),
+        ),
         ("placed", Change::Placed(Some(place()))),
         ("placed, nowhere", Change::Placed(None)),
         ("assigned", Change::Assigned(assignment())),
@@ -523,6 +559,14 @@ fn records() -> Vec<(String, Vec<u8>)> {
     table(
         "state: tombstone key",
         &key::tombstone_key(ErasedHash([0x0d; 16])),
+    );
+    table(
+        "state: opt-out key",
+        &key::contact_rights_key(key::OPT_OUT, &ContactHash([0x0e; 16])),
+    );
+    table(
+        "state: reassigned key",
+        &key::contact_rights_key(key::REASSIGNED, &ContactHash([0x0e; 16])),
     );
     table("state: answer key", &key::answer_key(AnswerId([0x0a; 16])));
     table(

@@ -12,8 +12,9 @@ use ringback_engine::{
     RoutedDecision, RoutedEvent, RoutedOverSip, Session, Tombstone, Via,
 };
 use ringback_routing::{
-    Agent, AgentId, AgentStatus, Assignment, CallStatus, Caller, Direction, E164, Environment,
-    EnvironmentId, NumberId, Outcome, PhoneNumber, Reason, Timestamp, Token, TokenHash, TokenId,
+    Agent, AgentId, AgentStatus, Assignment, CallStatus, Caller, ContactHash, Direction, E164,
+    Environment, EnvironmentId, NumberId, OptOut, Outcome, PhoneNumber, Reason, Timestamp, Token,
+    TokenHash, TokenId,
 };
 use uuid::Uuid;
 
@@ -276,6 +277,23 @@ pub(super) fn change() -> impl Strategy<Value = Change> {
                 at: Timestamp::from_millis(at),
             })
         }),
+        2 => (0..3_u8, proptest::option::of(0..9_i64)).prop_map(|(number, until)| {
+            let (environment, contact) = asking(number);
+            let opt_out = OptOut {
+                reason: until.map(|until| until.to_string().into()),
+                until: until.map(Timestamp::from_millis),
+                created_at: Timestamp::from_millis(i64::from(number)),
+            };
+            Change::OptedOut(environment, contact, opt_out)
+        }),
+        1 => (0..3_u8).prop_map(|number| {
+            let (environment, contact) = asking(number);
+            Change::OptOutEnded(environment, contact)
+        }),
+        2 => (0..3_u8, 0..9_i64).prop_map(|(number, from)| {
+            let (environment, contact) = asking(number);
+            Change::Reassigned(environment, contact, Timestamp::from_millis(from))
+        }),
         2 => (0..3_u8, 0..3_u8, 0..40_usize).prop_map(|(id, at, length)| {
             Change::Answered(Box::new(KeptAnswer {
                 id: AnswerId([id; 16]),
@@ -297,6 +315,12 @@ pub(super) fn change() -> impl Strategy<Value = Change> {
         1 => (0..3_u8).prop_map(|cookie| Change::SessionEnded(TokenHash([cookie; 32]))),
         1 => (-1..20_i64).prop_map(|before| Change::AuditSwept(Timestamp::from_millis(before))),
     ]
+}
+
+/// A contact that asks for something. Its hash is of its environment too, so it has one.
+fn asking(number: u8) -> (EnvironmentId, ContactHash) {
+    let environment = EnvironmentId(Uuid::from_u128(u128::from(number)));
+    (environment, ContactHash([number; 16]))
 }
 
 /// Any event.
