@@ -14,7 +14,11 @@ import urllib.parse
 import urllib.request
 
 url, metrics, folder = sys.argv[1], pathlib.Path(sys.argv[2]).read_text(), pathlib.Path(sys.argv[3])
-ELSEWHERE = {"up", "ringback_sip_certificate_expires_timestamp_seconds"}
+ELSEWHERE = {
+    "up",
+    "ringback_http_certificate_expires_timestamp_seconds",
+    "ringback_sip_certificate_expires_timestamp_seconds",
+}
 
 
 def ask(path, **parameters):

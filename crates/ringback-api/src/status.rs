@@ -185,7 +185,7 @@ pub struct Reloaded {
 /// The certificate of a TLS listener.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CertificateStatus {
-    /// `sip_tls`.
+    /// `sip_tls` or `http_tls`.
     pub listener: String,
     /// When it expires.
     pub expires_at: Timestamp,

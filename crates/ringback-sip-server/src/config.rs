@@ -105,7 +105,11 @@ impl TryFrom<SipSpec> for SipConfig {
             tcp: listeners("sip.tcp", &spec.tcp, problems),
             tls,
             certificates,
-            certificate_expires_at: spec.tls.certificate.as_deref().and_then(tls::expires_at),
+            certificate_expires_at: spec
+                .tls
+                .certificate
+                .as_deref()
+                .and_then(tls::certificate_expires_at),
             hep: listeners("sip.hep.listen", &spec.hep.listen, problems),
             hep_key: spec.hep.key.as_ref().map(|key| key.as_bytes().into()),
             decision_headers: spec.decision_headers,
@@ -131,6 +135,24 @@ impl TryFrom<SipSpec> for SipConfig {
 }
 
 impl SipConfig {
+    /// The addresses to listen on, by the key that lists them: whether over UDP, whether over TCP (as TLS is, too),
+    /// and which.
+    #[must_use]
+    pub fn listen_addresses(&self) -> [(&'static str, bool, bool, &[SocketAddr]); 4] {
+        [
+            ("sip.udp", true, true, &self.udp),
+            ("sip.tcp", false, true, &self.tcp),
+            ("sip.tls.listen", false, true, &self.tls),
+            ("sip.hep.listen", true, true, &self.hep),
+        ]
+    }
+
+    /// When the certificate of `[sip.tls]` expires; `None` where there is none, or it cannot be read.
+    #[must_use]
+    pub const fn certificate_expires_at(&self) -> Option<Timestamp> {
+        self.certificate_expires_at
+    }
+
     /// Limits the number of TCP, TLS and HEP connections to at most this, whatever is configured; false if that
     /// is fewer than configured. For a caller that knows how many files the process may open.
     pub fn limit_connections(&mut self, most: usize) -> bool {

@@ -37,4 +37,5 @@ pub use program::{DecidedCall, Events, Program, Snapshots};
 pub use server::{BindError, BoundAddresses, SipListeners, SipServer};
 pub use spec::{AdvertiseSpec, ForwardSpec, HepSpec, PeerSpec, SipSpec, TlsSpec};
 pub use status::{PeerStatus, SipStatus, TargetHealth};
-pub use tls::load_certificates;
+pub use tls::{certificate_expires_at, load_certificates};
+pub use transport::udp::RECEIVE_BUFFER_BYTES;

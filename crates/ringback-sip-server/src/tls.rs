@@ -142,8 +142,9 @@ fn provider() -> Arc<CryptoProvider> {
 }
 
 /// When the first certificate of a file expires; `None` if that cannot be read.
-pub(crate) fn expires_at(certificate: &Path) -> Option<Timestamp> {
-    let chain = certificates("sip.tls.certificate", certificate).ok()?;
+#[must_use]
+pub fn certificate_expires_at(certificate: &Path) -> Option<Timestamp> {
+    let chain = certificates("certificate", certificate).ok()?;
     expiry::expires_at(chain.first()?)
 }
 

@@ -6,12 +6,15 @@ use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::config::CheckArgs;
 use crate::demo::DemoArgs;
+use crate::doctor::DoctorArgs;
 use crate::exit::Failure;
 use crate::import::ImportArgs;
 use crate::init::InitArgs;
 use crate::serve::ServeArgs;
 use crate::verb::{agent, call, callback, cluster, contact, environment, number, route, status};
-use crate::{backup, config, context, demo, export, import, init, manual, serve, store, top};
+use crate::{
+    backup, config, context, demo, doctor, export, import, init, manual, serve, store, top,
+};
 
 /// Routes the returning call.
 ///
@@ -44,6 +47,8 @@ enum Command {
     Demo(DemoArgs),
     /// Check a configuration as `serve` would, and stop
     CheckConfig(CheckArgs),
+    /// Check machine, configuration and server, and say what to do
+    Doctor(DoctorArgs),
     /// Manage environments (tenants) and their tokens; needs the administrator token
     Environment(environment::EnvironmentArgs),
     /// Manage agents
@@ -96,6 +101,7 @@ impl Cli {
             Command::Serve(args) => serve::run(&args)?,
             Command::Demo(args) => demo::run(&args)?,
             Command::CheckConfig(args) => config::check(&args)?,
+            Command::Doctor(args) => doctor::run(&args)?,
             Command::Environment(args) => environment::run(&args)?,
             Command::Agent(args) => agent::run(&args)?,
             Command::Number(args) => number::run(&args)?,

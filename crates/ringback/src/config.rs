@@ -21,7 +21,8 @@ use std::sync::Arc;
 
 use clap::Args;
 use ringback_admin::{HttpConfig, HttpSpec};
-use ringback_sip_server::{SipConfig, SipSpec, TlsSpec, load_certificates};
+use ringback_routing::Timestamp;
+use ringback_sip_server::{SipConfig, SipSpec, TlsSpec, certificate_expires_at, load_certificates};
 use serde::{Deserialize, Serialize};
 
 use self::audit::AuditSpec;
@@ -266,6 +267,8 @@ pub(crate) struct Config {
     pub(crate) http: HttpConfig,
     /// What it shows over TLS.
     pub(crate) http_certificates: Option<Arc<rustls::ServerConfig>>,
+    /// When the first of these expires; `None` where there is none, or it cannot be read.
+    pub(crate) http_certificate_expires_at: Option<Timestamp>,
     /// How many decisions are kept.
     pub(crate) kept_decisions: usize,
     /// For how many days audit entries are kept.
@@ -336,6 +339,8 @@ impl Config {
             private_key: spec.http.tls.private_key.clone(),
             client_ca: spec.http.tls.client_ca.clone(),
         };
+        let http_certificate = tls.certificate.as_deref();
+        let http_certificate_expires_at = http_certificate.and_then(certificate_expires_at);
         let http_certificates = load_certificates("http.tls", &tls).unwrap_or_else(|errors| {
             for error in errors {
                 faults.add(&error.key, crate::exit::chain(&error.problem));
@@ -354,6 +359,7 @@ impl Config {
                 sip_listeners,
                 http,
                 http_certificates,
+                http_certificate_expires_at,
                 kept_decisions: spec.decisions.kept(),
                 audit_days,
                 cluster,

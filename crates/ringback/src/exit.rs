@@ -12,6 +12,7 @@ use crate::client::ClientError;
 use crate::config::ConfigError;
 use crate::context::ContextError;
 use crate::demo::DemoError;
+use crate::doctor::DoctorError;
 use crate::export::ExportError;
 use crate::import::ImportError;
 use crate::init::InitError;
@@ -59,6 +60,9 @@ pub(crate) enum Failure {
     /// The server is not in good health.
     #[error(transparent)]
     Status(#[from] StatusError),
+    /// There is something to do.
+    #[error(transparent)]
+    Doctor(#[from] DoctorError),
     /// The person at the terminal said no.
     #[error("nothing was done")]
     Declined,
@@ -82,6 +86,7 @@ impl Failure {
             Self::Store(error) => store_code(error),
             Self::Backup(error) => backup_code(error),
             Self::Status(error) => error.code,
+            Self::Doctor(_) => SOMETHING_TO_DO,
             Self::Init(error) if error.is_usage() => USAGE,
             Self::Export(ExportError::OfAll) | Self::Declined => USAGE,
             Self::Serve(_)
@@ -108,6 +113,7 @@ impl Failure {
             Self::Store(error) => store_word(error),
             Self::Backup(error) => backup_word(error),
             Self::Status(_) => "STATUS",
+            Self::Doctor(_) => "DOCTOR",
             Self::Init(error) if error.is_usage() => "INIT",
             Self::Declined => "DECLINED",
             Self::Export(ExportError::BrokenOff(_)) => "EXPORT_NOT_WHOLE",
@@ -227,8 +233,8 @@ pub(crate) fn failure(failure: &Failure, as_json: bool) -> ExitCode {
 /// Says what went wrong, and lets the program go on.
 pub(crate) fn tell(failure: &Failure, as_json: bool) {
     match failure {
-        // A plugin for monitoring speaks on standard output, and has spoken.
-        Failure::Status(_) => {}
+        // A plugin for monitoring speaks on standard output, and has spoken; so has `doctor`.
+        Failure::Status(_) | Failure::Doctor(_) => {}
         _ if as_json => eprintln!("{}", escaped_json(&failure.to_json())),
         Failure::Config(ConfigError::Faults(faults)) => {
             for fault in faults {
@@ -281,6 +287,9 @@ pub(crate) fn chain(error: &dyn Error) -> String {
     }
     text
 }
+
+/// A check has found something to do.
+const SOMETHING_TO_DO: u8 = 1;
 
 /// The arguments are wrong.
 const USAGE: u8 = 64;

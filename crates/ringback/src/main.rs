@@ -9,6 +9,7 @@ mod client;
 mod config;
 mod context;
 mod demo;
+mod doctor;
 mod exit;
 mod export;
 mod import;

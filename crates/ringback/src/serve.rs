@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
+use parking_lot::Mutex;
 use ringback_admin::{Api, MetricsSource, ReloadRequest};
 use ringback_api::Reloaded;
 use ringback_cluster::JoinError;
@@ -276,6 +277,7 @@ async fn serve(
         reloads: Reloads::default(),
         process: Process::starting(),
         data_dir: config.data_dir.clone(),
+        http_certificate: Mutex::new(config.http_certificate_expires_at),
     });
     let mut metrics: Vec<Arc<dyn MetricsSource>> = vec![Arc::<Sources>::clone(&sources)];
     metrics.extend(
@@ -350,6 +352,8 @@ async fn serve(
                     sip.reload(reloaded.config.sip);
                     if let Some(certificates) = reloaded.config.http_certificates {
                         api.use_certificates(certificates);
+                        *sources.http_certificate.lock() =
+                            reloaded.config.http_certificate_expires_at;
                     }
                     Reloaded {
                         restart_needed: reloaded.restart_needed,

@@ -52,8 +52,8 @@ pub(crate) fn bind(address: SocketAddr, shared: bool) -> io::Result<UdpSocket> {
         socket.set_reuse_port(true)?;
     }
     // Beyond the limit of ordinary users, if the process may; else up to the limit.
-    if setsockopt(&socket, sockopt::RcvBufForce, &RECEIVE_BYTES).is_err() {
-        socket.set_recv_buffer_size(RECEIVE_BYTES)?;
+    if setsockopt(&socket, sockopt::RcvBufForce, &RECEIVE_BUFFER_BYTES).is_err() {
+        socket.set_recv_buffer_size(RECEIVE_BUFFER_BYTES)?;
     }
     socket.set_send_buffer_size(SEND_BYTES)?;
     setsockopt(&socket, sockopt::ReceiveTimestampns, &true)?;
@@ -799,7 +799,7 @@ const MAX_PIECE_BYTES: usize = 1_400;
 
 /// The receive buffer requested from the system: room for the datagrams of a flood until it is noticed and held
 /// back, so that other peers lose nothing meanwhile.
-const RECEIVE_BYTES: usize = 16 * 1024 * 1024;
+pub const RECEIVE_BUFFER_BYTES: usize = 16 * 1024 * 1024;
 
 /// The send buffer requested from the system.
 const SEND_BYTES: usize = 4 * 1024 * 1024;

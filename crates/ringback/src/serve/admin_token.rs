@@ -53,7 +53,7 @@ fn read_or_make(path: &Path, prefix: &str) -> io::Result<String> {
 }
 
 /// The file that keeps it.
-const FILE: &str = "admin.token";
+pub(crate) const FILE: &str = "admin.token";
 
 #[cfg(test)]
 mod tests {

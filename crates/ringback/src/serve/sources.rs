@@ -30,6 +30,18 @@ pub(super) struct Sources {
     pub(super) process: Process,
     /// Where the store is.
     pub(super) data_dir: PathBuf,
+    /// When the certificate of HTTP over TLS expires.
+    pub(super) http_certificate: Mutex<Option<Timestamp>>,
+}
+
+impl Sources {
+    /// When the certificate of each listener expires, where there is one.
+    fn certificates(&self) -> [(&'static str, &'static str, Option<Timestamp>); 2] {
+        [
+            ("sip", "SIP", self.sip.certificate_expires_at()),
+            ("http", "HTTP", *self.http_certificate.lock()),
+        ]
+    }
 }
 
 /// Reloads of the configuration.
@@ -87,14 +99,17 @@ impl MetricsSource for Sources {
         self.reloads.write(out);
         self.process.write(out);
         DiskUse::of(&self.data_dir).write(out);
-        let expires_at = self.sip.certificate_expires_at();
-        gauge(
-            out,
-            "ringback_sip_certificate_expires_timestamp_seconds",
-            "gauge",
-            "When the certificate of SIP over TLS expires, in seconds since 1970.",
-            expires_at.map(|at| at.millis() as f64 / 1e3),
-        );
+        for (protocol, shown, expires_at) in self.certificates() {
+            gauge(
+                out,
+                &format!("ringback_{protocol}_certificate_expires_timestamp_seconds"),
+                "gauge",
+                &format!(
+                    "When the certificate of {shown} over TLS expires, in seconds since 1970."
+                ),
+                expires_at.map(|at| at.millis() as f64 / 1e3),
+            );
+        }
     }
 }
 
@@ -107,12 +122,14 @@ impl StatusSource for Sources {
             free_bytes: disk.free_bytes,
         });
         status.reloads = Some(self.reloads.0.lock().clone());
-        let certificate = |expires_at| CertificateStatus {
-            listener: "sip_tls".to_owned(),
-            expires_at,
-        };
-        let expires_at = self.sip.certificate_expires_at().into_iter();
-        status.certificates = Some(expires_at.map(certificate).collect());
+        let certificates = self.certificates().into_iter();
+        let certificates = certificates.filter_map(|(protocol, _, expires_at)| {
+            Some(CertificateStatus {
+                listener: format!("{protocol}_tls"),
+                expires_at: expires_at?,
+            })
+        });
+        status.certificates = Some(certificates.collect());
         status.sip = Some(sip_status(self.sip.status()));
     }
 

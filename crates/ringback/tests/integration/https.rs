@@ -4,9 +4,11 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+use ringback_routing::Timestamp;
 use ringback_testkit::{Server, ServerBuilder};
 
 use crate::openssl::{Authority, Identity, Key, shown_certificate};
+use crate::operation::metrics;
 use crate::{BINARY, ringback};
 
 /// `[http.tls]` with these files.
@@ -128,6 +130,16 @@ fn hangup_takes_a_new_certificate_and_a_bad_one_is_refused() {
     server.signal("HUP");
     let _line = server.logged("configuration reloaded");
     assert_eq!(shown_certificate(address, &trusted), second.pem());
+    // Its end is told, as that of SIP is.
+    let status = server.admin().get("/api/v1/status").data(200);
+    let certificate = &status["certificates"][0];
+    assert_eq!(certificate["listener"], "http_tls", "{status}");
+    let told = metrics(&server);
+    let name = "\nringback_http_certificate_expires_timestamp_seconds ";
+    let (_, end) = told.split_once(name).unwrap();
+    let end: f64 = end.lines().next().unwrap().parse().unwrap();
+    let expires_at: Timestamp = certificate["expires_at"].as_str().unwrap().parse().unwrap();
+    assert_eq!(end, expires_at.millis() as f64 / 1e3);
 
     let output = ringback(&["check-config", "--https", "127.0.0.1:0"]);
     assert_eq!(output.code, Some(78), "{}", output.stderr);
