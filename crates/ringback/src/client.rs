@@ -454,21 +454,32 @@ impl Client {
 
     /// What the server counts, in the text format of Prometheus.
     pub(crate) fn metrics(&self) -> Result<String, ClientError> {
+        match self.open("metrics")? {
+            (200, text) => Ok(text),
+            (status, _) => Err(self.unreadable(status)),
+        }
+    }
+
+    /// Whether calls may be sent to the server: the status of its answer, 200 or 503, and the answer.
+    pub(crate) fn readiness(&self) -> Result<(u16, String), ClientError> {
+        match self.open("readyz")? {
+            ready @ (200 | 503, _) => Ok(ready),
+            (status, _) => Err(self.unreadable(status)),
+        }
+    }
+
+    /// Asks for a page that takes no token: its status and text.
+    fn open(&self, page: &str) -> Result<(u16, String), ClientError> {
         let unreachable = |source| ClientError::Unreachable {
             url: self.base.clone(),
             source: Box::new(source),
         };
-        let request = Request::get(format!("{}/metrics", self.base))
+        let request = Request::get(format!("{}/{page}", self.base))
             .body(())
             .map_err(|error| unreachable(ureq::Error::Http(error)))?;
         let mut response = self.agent.run(request).map_err(unreachable)?;
-        let status = response.status().as_u16();
         let text = response.body_mut().read_to_string().map_err(unreachable)?;
-        if status == 200 {
-            Ok(text)
-        } else {
-            Err(self.unreadable(status))
-        }
+        Ok((response.status().as_u16(), text))
     }
 
     /// Sends a request with or without a JSON body.

@@ -44,7 +44,7 @@ enum Verb {
         #[arg(long, value_name = "N", requires = "page")]
         per_page: Option<u32>,
     },
-    /// Make an agent, as a draft
+    /// Make an agent, as a draft unless told otherwise
     Create {
         /// What it calls itself
         #[arg(long)]
@@ -65,6 +65,9 @@ enum Verb {
         /// weight within one); repeat for several
         #[arg(long, value_name = "TARGET")]
         target: Vec<TargetArg>,
+        /// Let it take part in routing at once
+        #[arg(long)]
+        publish: bool,
     },
     /// Show one agent
     Show {
@@ -165,6 +168,7 @@ pub(crate) fn run(args: &AgentArgs) -> Result<(), Failure> {
             description,
             number,
             target,
+            publish,
         } => {
             let body = AgentNew {
                 name: name.clone(),
@@ -174,7 +178,13 @@ pub(crate) fn run(args: &AgentArgs) -> Result<(), Failure> {
                 phone_number_ids: number_ids(client, number, false)?,
                 targets: targets(target, false),
             };
-            client.post(&ApiPath::new(["agents"]), &body)?
+            let made: Answer<Agent> = client.post(&ApiPath::new(["agents"]), &body)?;
+            if *publish {
+                let id = made.data.id.to_string();
+                client.post_nothing(&ApiPath::new(["agents", &id, "publish"]))?
+            } else {
+                made
+            }
         }
         Verb::Show { id } => client.get(&path(id, "")?)?,
         Verb::Update {
@@ -262,7 +272,7 @@ const FIELDS: &[Column<Agent>] = &[
 /// What follows the options in the long help.
 const EXAMPLES: &str = "\
 Examples:
-  ringback agent create --name 'Solar sales' --direction outbound --number +12025550100
+  ringback agent create --name 'Solar sales' --direction outbound --number +12025550100 --publish
   ringback agent create --name 'Solar callbacks' --direction inbound --number +12025550100 \\
     --target 'sip:solar@10.0.0.5 10 70' --target 'sip:solar@10.0.0.6 10 30'
   ringback agent publish 'Solar sales'

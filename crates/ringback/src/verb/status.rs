@@ -24,6 +24,9 @@ pub(crate) struct StatusArgs {
     /// Nagios and Icinga do
     #[arg(long)]
     check: bool,
+    /// Ask whether calls may be sent there, which takes no token: 0 where they may, else 1
+    #[arg(long, conflicts_with = "check")]
+    ready: bool,
 }
 
 /// `ringback reload`.
@@ -50,6 +53,9 @@ pub(crate) fn run(args: &StatusArgs) -> Result<(), Failure> {
     if args.check {
         return check(args);
     }
+    if args.ready {
+        return ready(args);
+    }
     let session = args.session.open()?;
     let answer = session.client.get(&ApiPath::new(["status"]))?;
     session.print(&answer, readable)?;
@@ -71,6 +77,24 @@ pub(crate) fn reload(args: &ReloadArgs) -> Result<(), Failure> {
         text
     })?;
     Ok(())
+}
+
+/// Asks `/readyz`, as a container's health check does.
+fn ready(args: &StatusArgs) -> Result<(), Failure> {
+    let mut server = args.session.client.clone();
+    // None is looked at.
+    server.token.get_or_insert_with(|| "none".to_owned());
+    let found = Client::new(&server).and_then(|client| client.readiness());
+    let (code, line) = match &found {
+        Ok((200, text)) => (OK, text.trim().to_owned()),
+        Ok((_, text)) => (NOT_READY, text.trim().to_owned()),
+        Err(error) => (NOT_READY, chain(error)),
+    };
+    print(&format!("{}\n", escaped(&line)))?;
+    match code {
+        OK => Ok(()),
+        code => Err(StatusError { code, line }.into()),
+    }
 }
 
 /// Asks, and judges the answer as a plugin for monitoring does.
@@ -262,6 +286,9 @@ const STRANGERS: &[Column<StrangerStatus>] = &[
 
 /// All is well.
 const OK: u8 = 0;
+
+/// No calls may be sent there.
+const NOT_READY: u8 = 1;
 
 /// Somebody should look.
 const WARNING: u8 = 1;
