@@ -19,6 +19,7 @@ use crate::failures::Failures;
 use crate::handler::reload::ReloadRequest;
 use crate::limit::RateLimiter;
 use crate::metrics::{Metrics, MetricsSource};
+use crate::observer::RequestObserver;
 use crate::open_requests::OpenRequests;
 use crate::reply::Answer;
 use crate::sequence;
@@ -76,6 +77,8 @@ struct Shared {
     cluster: OnceLock<Arc<dyn ClusterSource>>,
     /// What is found out of targets; unset: nothing.
     targets: OnceLock<Arc<dyn TargetSource>>,
+    /// Who is told of each answered request; unset: nobody.
+    request_observer: OnceLock<Arc<dyn RequestObserver>>,
     /// What TLS listeners show; none: there are none.
     certificates: ArcSwapOption<rustls::ServerConfig>,
     /// Cancelled when the server begins to go down.
@@ -117,6 +120,7 @@ impl Api {
                 reloads: OnceLock::new(),
                 cluster: OnceLock::new(),
                 targets: OnceLock::new(),
+                request_observer: OnceLock::new(),
                 certificates: ArcSwapOption::empty(),
                 draining: CancellationToken::new(),
                 log_kept_for: OnceLock::new(),
@@ -279,6 +283,16 @@ impl Api {
     /// Where a reload of the configuration is asked for.
     pub(crate) fn reloads(&self) -> Option<&mpsc::Sender<ReloadRequest>> {
         self.shared.reloads.get()
+    }
+
+    /// Has each answered request told here; only the first observer counts.
+    pub fn tell_requests_to(&self, observer: Arc<dyn RequestObserver>) {
+        let _only_the_first = self.shared.request_observer.set(observer);
+    }
+
+    /// Who is told of each answered request.
+    pub(crate) fn request_observer(&self) -> Option<&dyn RequestObserver> {
+        self.shared.request_observer.get().map(AsRef::as_ref)
     }
 
     /// Has connections over TLS from now on show these certificates.

@@ -59,6 +59,7 @@ mod limit;
 mod lines;
 mod mask;
 mod metrics;
+mod observer;
 mod open_requests;
 mod paging;
 mod path;
@@ -81,6 +82,7 @@ pub use config::{
 pub use handler::reload::ReloadRequest;
 pub use identity::read as read_number;
 pub use metrics::MetricsSource;
+pub use observer::{AnsweredRequest, RequestObserver};
 pub use router::router;
 pub use server::{Listeners, bind, serve};
 pub use status::StatusSource;

@@ -35,6 +35,7 @@ use crate::handler::{
     session, statistics, status, targets,
 };
 use crate::ignored::{self, IgnoredFields};
+use crate::observer::AnsweredRequest;
 
 /// The HTTP API as a service.
 pub fn router(api: Api) -> Router {
@@ -366,6 +367,7 @@ async fn observe(State(observer): State<Observer>, request: Request, next: Next)
     });
     let client = Client::of(request.headers(), connected, observer.api.trusted_proxies());
     request.extensions_mut().insert(client);
+    let traceparent = request.headers().get("traceparent").cloned();
     let asked = Asked {
         via: via(request.headers()),
         request_id: named(&request_id),
@@ -396,6 +398,17 @@ async fn observe(State(observer): State<Observer>, request: Request, next: Next)
     }
     let (took, status) = (start.elapsed(), response.status());
     // The path itself may hold a contact's number, so only its pattern is shown.
+    if let Some(observer) = observer.api.request_observer() {
+        observer.answered(&AnsweredRequest {
+            method: method.as_str(),
+            route,
+            scheme: if client.is_secure { "https" } else { "http" },
+            status: status.as_u16(),
+            took,
+            request_id: request_id.to_str().unwrap_or_default(),
+            traceparent: traceparent.as_ref().and_then(|text| text.to_str().ok()),
+        });
+    }
     let route = route.unwrap_or("none");
     observer
         .api

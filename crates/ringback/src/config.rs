@@ -1,7 +1,7 @@
 //! The configuration: one file, what the environment and the flags say over it, and one door.
 //!
 //! [`Spec`] is the file as it is written. Each crate owns its section; this module owns the top
-//! level, `[log]`, `[decisions]` and `[cluster]`. [`Config`] is what the program runs on. Every fault is reported,
+//! level, `[log]`, `[otel]`, `[decisions]` and `[cluster]`. [`Config`] is what the program runs on. Every fault is reported,
 //! with the file and the line, not the first alone.
 
 mod audit;
@@ -13,6 +13,7 @@ mod file;
 mod limits;
 mod listeners;
 mod log;
+mod otel;
 
 use std::io;
 use std::net::SocketAddr;
@@ -38,6 +39,7 @@ use self::fault::Faults;
 use self::file::ConfigFile;
 use self::log::LogSpec;
 pub(crate) use self::log::{LogConfig, LogFormat};
+use self::otel::OtelSpec;
 use crate::exit::Failure;
 use crate::output::{escaped, notice, print};
 
@@ -213,6 +215,8 @@ pub(crate) struct Spec {
     cluster: ClusterSpec,
     /// `[log]`.
     log: LogSpec,
+    /// `[otel]`.
+    otel: OtelSpec,
 }
 
 impl Spec {
@@ -250,6 +254,7 @@ impl Default for Spec {
             audit: AuditSpec::default(),
             cluster: ClusterSpec::default(),
             log: LogSpec::default(),
+            otel: OtelSpec::default(),
         }
     }
 }
@@ -277,6 +282,8 @@ pub(crate) struct Config {
     pub(crate) cluster: Option<ClusterConfig>,
     /// The log.
     pub(crate) log: LogConfig,
+    /// Where spans and log records go.
+    pub(crate) otel_endpoint: Option<String>,
     /// The administrator token, where the environment gives one.
     pub(crate) admin_token: Option<String>,
     /// What is no fault, but hardly what was meant.
@@ -327,6 +334,7 @@ impl Config {
         ]
         .map(Clone::clone);
         let log = spec.log.check(&mut faults);
+        let otel_endpoint = spec.otel.check(&mut faults);
         let cluster = spec.cluster.check(&mut faults);
         let sip = SipConfig::try_from(spec.sip).map_err(|errors| {
             for error in errors.0 {
@@ -364,6 +372,7 @@ impl Config {
                 audit_days,
                 cluster,
                 log,
+                otel_endpoint,
                 admin_token,
                 warnings,
             }),

@@ -11,8 +11,9 @@ use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, Registry, fmt, reload};
 
 use self::mask::MaskedOutput;
-pub(crate) use self::mask::masked_unless;
+pub(crate) use self::mask::{masked_line, masked_unless};
 use crate::config::{LogConfig, LogFormat};
+use crate::otel::{Exporter, LogLayer};
 
 /// The running log.
 pub(crate) struct Log {
@@ -22,8 +23,8 @@ pub(crate) struct Log {
     full_phone_numbers: Arc<AtomicBool>,
 }
 
-/// Starts the log.
-pub(crate) fn start(config: &LogConfig) -> Log {
+/// Starts the log; with an exporter it goes to its collector, too.
+pub(crate) fn start(config: &LogConfig, exporter: Option<Exporter>) -> Log {
     let (layer, filter) = reload::Layer::new(filter(config));
     let full_phone_numbers = Arc::new(AtomicBool::new(config.full_phone_numbers));
     let output = MaskedOutput {
@@ -39,6 +40,7 @@ pub(crate) fn start(config: &LogConfig) -> Log {
     tracing_subscriber::registry()
         .with(layer)
         .with(lines)
+        .with(exporter.map(LogLayer))
         .init();
     Log {
         filter,

@@ -16,6 +16,7 @@ mod import;
 mod init;
 mod logging;
 mod manual;
+mod otel;
 mod output;
 mod serve;
 mod show;

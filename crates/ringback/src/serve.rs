@@ -37,6 +37,7 @@ use self::systemd::ServiceManager;
 use crate::config::{Config, ConfigError, SettingsArgs};
 use crate::exit::Failure;
 use crate::logging::{self, Log};
+use crate::otel::{self, Exporter};
 
 /// `ringback serve`.
 #[derive(Debug, Args)]
@@ -147,7 +148,9 @@ impl ServeError {
 pub(crate) fn run(args: &ServeArgs) -> Result<(), Failure> {
     huge_pages::ask_for();
     let mut config = args.settings.load()?;
-    let log = logging::start(&config.log);
+    let exporter = config.otel_endpoint.as_deref().map(Exporter::start);
+    let exporter = exporter.transpose().map_err(ServeError::Process)?;
+    let log = logging::start(&config.log, exporter.clone());
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
@@ -157,7 +160,10 @@ pub(crate) fn run(args: &ServeArgs) -> Result<(), Failure> {
         .enable_all()
         .build()
         .map_err(ServeError::Process)?;
-    let result = runtime.block_on(serve(args, config, files, &log));
+    let result = runtime.block_on(serve(args, config, files, &log, exporter.as_ref()));
+    if let Some(exporter) = exporter {
+        exporter.flush();
+    }
     // What still runs belongs to nobody; everything acknowledged is durable.
     runtime.shutdown_background();
     match result? {
@@ -215,6 +221,7 @@ async fn serve(
     config: Config,
     files: Option<u64>,
     log: &Log,
+    exporter: Option<&Exporter>,
 ) -> Result<End, ServeError> {
     let mut signals = Signals::listen(args.until_input_ends).map_err(ServeError::Process)?;
     // All that can fail because of the configuration comes first, so that a start that fails
@@ -285,6 +292,8 @@ async fn serve(
             .iter()
             .map(|report| -> Arc<dyn MetricsSource> { Arc::<ClusterReport>::clone(report) }),
     );
+    metrics
+        .extend(exporter.map(|exporter| -> Arc<dyn MetricsSource> { Arc::new(exporter.clone()) }));
     let api = Api::new(
         engine.clone(),
         hash_secret(&administrator),
@@ -300,6 +309,10 @@ async fn serve(
     }
     if let Some(cluster) = &config.cluster {
         api.note_log_kept_for(cluster.retain);
+    }
+    if let Some(exporter) = exporter {
+        api.tell_requests_to(Arc::new(exporter.clone()));
+        tokio::spawn(otel::follow(engine.clone(), exporter.clone()));
     }
     api.ask_targets(Arc::<Sources>::clone(&sources));
 
@@ -488,6 +501,7 @@ fn reload(args: &ServeArgs, running: &Config) -> Result<NewConfig, Vec<String>> 
         ),
         ("[http]", config.http != running.http),
         ("[audit]", config.audit_days != running.audit_days),
+        ("[otel]", config.otel_endpoint != running.otel_endpoint),
         ("data-dir", config.data_dir != running.data_dir),
     ];
     let restart_needed: Vec<String> = changed

@@ -82,6 +82,16 @@ impl Write for LineWriter {
     }
 }
 
+/// A text of an event, masked as a line of it would be; `None`: nothing is heard of this event.
+pub(crate) fn masked_line(metadata: &Metadata<'_>, text: &str) -> Option<String> {
+    let origin = match (is_own(metadata.target()), *metadata.level() <= Level::WARN) {
+        (true, _) => Origin::Own,
+        (false, true) => Origin::Dependency,
+        (false, false) => return None,
+    };
+    Some(mask(text, origin).into_owned())
+}
+
 /// A text from outside, as a Call-ID, in which what may be a number is masked unless numbers are shown.
 pub(crate) fn masked_unless(full: bool, text: &str) -> Cow<'_, str> {
     if full {

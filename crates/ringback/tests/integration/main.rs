@@ -28,6 +28,7 @@ mod numbers;
 mod openssl;
 mod operation;
 mod operator;
+mod otel;
 mod presets;
 mod serve;
 mod store;
