@@ -103,6 +103,22 @@ pub struct CallbackStatistics {
     pub callbacks_unmatched: u64,
     /// The total by source agent: the most first, then by name.
     pub callbacks_by_source_agent: Vec<SourceCount>,
+    /// The total by callback agent: the most first, then by name; only where it is asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub callbacks_by_callback_agent: Option<Vec<CallbackAgentCount>>,
+}
+
+/// What a callback agent took.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CallbackAgentCount {
+    /// The agent.
+    pub callback_agent_id: AgentId,
+    /// What it calls itself, or did when it was deleted.
+    pub name: String,
+    /// Calls routed to it as callback.
+    pub total_callbacks_received: u64,
+    /// Of these, answered.
+    pub callbacks_answered: u64,
 }
 
 /// Some days, both included, as `2026-01-31` (UTC).

@@ -34,9 +34,9 @@ pub use agent::{
 pub use audit::{AuditActor, AuditEntry, AuditObject};
 pub use call::{BatchReport, Call, CallNew, Contact, ContactRow, LineError};
 pub use callback::{
-    AgentStatistics, CallbackAgent, CallbackAgentPage, CallbackConfig, CallbackRole,
-    CallbackRoleReplaced, CallbackRoleSet, CallbackStatistics, ConstraintCheck, Period,
-    SourceCount,
+    AgentStatistics, CallbackAgent, CallbackAgentCount, CallbackAgentPage, CallbackConfig,
+    CallbackRole, CallbackRoleReplaced, CallbackRoleSet, CallbackStatistics, ConstraintCheck,
+    Period, SourceCount,
 };
 pub use change::Change;
 pub use cluster::{Cluster, ClusterHealth, ClusterNode, ClusterStream, Durability, NodeState};

@@ -151,6 +151,21 @@ pub struct CallbackStatistics {
     pub unmatched: u64,
     /// The received ones by source agent, the greatest count first, then by name.
     pub by_source: Vec<SourceCount>,
+    /// What each callback agent took, the greatest count first, then by name.
+    pub by_agent: Vec<AgentCount>,
+}
+
+/// How many calls a callback agent took back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AgentCount {
+    /// The callback agent.
+    pub agent: AgentId,
+    /// Its name, or the last one that it had.
+    pub name: String,
+    /// Calls routed to it as callback.
+    pub received: u64,
+    /// Of these, answered.
+    pub answered: u64,
 }
 
 /// How many calls of a source agent were returned.
@@ -461,6 +476,7 @@ impl Observed {
     ) -> CallbackStatistics {
         let mut statistics = CallbackStatistics::default();
         let mut by_source: HashMap<AgentId, u64> = HashMap::new();
+        let mut by_agent: HashMap<AgentId, (u64, u64)> = HashMap::new();
         let tally = self.settled();
         tally.visit_counts(directory, environment, days, |key, count| {
             match key.kind {
@@ -468,30 +484,46 @@ impl Observed {
                 CountKind::Received => {
                     if let Some(source) = key.source {
                         statistics.received += count;
+                        by_agent.entry(key.agent).or_default().0 += count;
                         *by_source.entry(source).or_default() += count;
                     }
                 }
-                CountKind::Answered => statistics.answered += count,
+                CountKind::Answered => {
+                    statistics.answered += count;
+                    by_agent.entry(key.agent).or_default().1 += count;
+                }
                 CountKind::Unmatched => statistics.unmatched += count,
             }
         });
         drop(tally);
         let departed = self.departed.lock();
+        let name = |agent: AgentId| {
+            let known = directory.agent_by_id(agent);
+            known
+                .map(|agent| agent.record.name.clone())
+                .or_else(|| departed.get(&agent).cloned())
+                .unwrap_or_default()
+        };
         statistics.by_source = by_source
             .into_iter()
-            .map(|(source, count)| {
-                let name = directory
-                    .agent_by_id(source)
-                    .map(|agent| agent.record.name.clone())
-                    .or_else(|| departed.get(&source).cloned())
-                    .unwrap_or_default();
-                SourceCount {
-                    source,
-                    name,
-                    count,
-                }
+            .map(|(source, count)| SourceCount {
+                source,
+                name: name(source),
+                count,
             })
             .collect();
+        statistics.by_agent = by_agent
+            .into_iter()
+            .map(|(agent, (received, answered))| AgentCount {
+                agent,
+                name: name(agent),
+                received,
+                answered,
+            })
+            .collect();
+        statistics.by_agent.sort_by(|left, right| {
+            (right.received, &left.name, left.agent).cmp(&(left.received, &right.name, right.agent))
+        });
         statistics.by_source.sort_by(|left, right| {
             (right.count, &left.name, left.source).cmp(&(left.count, &right.name, right.source))
         });

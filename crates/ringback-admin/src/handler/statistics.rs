@@ -3,7 +3,9 @@
 use axum::extract::State;
 use axum::response::Response;
 use jiff::civil::Date;
-use ringback_api::{AgentStatistics, CallbackAgentPage, CallbackStatistics, Period, SourceCount};
+use ringback_api::{
+    AgentStatistics, CallbackAgentCount, CallbackAgentPage, CallbackStatistics, Period, SourceCount,
+};
 use ringback_engine::CommandError;
 
 use crate::api::Api;
@@ -23,6 +25,11 @@ pub(crate) async fn environment(
     let invalid = |name| format!("The {name} must be a day, as in 2026-11-21.");
     let start = query.read("start_date", &invalid("start date"), read_day);
     let end = query.read("end_date", &invalid("end date"), read_day);
+    let by_agent = query
+        .read("by", "The by must be callback_agent.", |text| {
+            (text == "callback_agent").then_some(())
+        })
+        .is_some();
     let start = start.unwrap_or(today - DEFAULT_DAYS);
     let end = end.unwrap_or(today);
     if query.errors.is_empty() && start > end {
@@ -51,6 +58,17 @@ pub(crate) async fn environment(
         callbacks_answered: statistics.answered,
         callbacks_unmatched: statistics.unmatched,
         callbacks_by_source_agent: by_source,
+        callbacks_by_callback_agent: by_agent.then(|| {
+            let agents = statistics.by_agent.iter();
+            agents
+                .map(|agent| CallbackAgentCount {
+                    callback_agent_id: agent.agent,
+                    name: agent.name.clone(),
+                    total_callbacks_received: agent.received,
+                    callbacks_answered: agent.answered,
+                })
+                .collect()
+        }),
     }))
 }
 

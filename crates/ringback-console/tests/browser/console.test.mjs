@@ -1,8 +1,9 @@
 import assert from "node:assert/strict";
-import { mkdirSync } from "node:fs";
+import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
-import { accessibility, administrator, fill, hostile, openPage, shown, signIn, startBrowser, startServer, visit } from "./harness.mjs";
+import { accessibility, administrator, callBySip, fill, fillForPictures, hostile, openPage, shown, signIn, startBrowser, startServer, visit } from "./harness.mjs";
+import { withPalette } from "./png.mjs";
 
 let server;
 let browser;
@@ -311,8 +312,21 @@ describe("map and statistics", () => {
     await page.waitForSelector(".live.live");
     await acme.route("+5511987654321", "+551130000000", "counted");
     await page.waitForFunction(() => [...document.querySelectorAll("table.small tr")].some((row) => /^Callback[1-9]/.test(row.textContent)));
+    assert.match(await page.locator("table", { hasText: "Callbacks by callback agent" }).locator("tr", { hasText: "Returns" }).textContent(), /Returns[1-9]/);
     await visit(page, "statistics", "#start=2020-01-01&end=2020-01-31");
     await page.waitForSelector("text=No call came back");
+  }));
+
+  test("the time to reply is drawn while calls come over SIP", looking({}, async (page) => {
+    await signIn(page, acme.token, "statistics");
+    await page.waitForSelector("text=No SIP replies");
+    const stop = callBySip(server.sip);
+    try {
+      await page.waitForSelector("polyline.half[points*=',']");
+      assert.match(await page.locator("dl", { hasText: "Half of the replies" }).textContent(), /[0-9] µs/);
+    } finally {
+      stop();
+    }
   }));
 });
 
@@ -573,14 +587,23 @@ describe("every view", () => {
 test("screenshots", { skip: !process.env.SCREENSHOTS && "SCREENSHOTS names no folder" }, async () => {
   const folder = process.env.SCREENSHOTS;
   mkdirSync(folder, { recursive: true });
-  for (const [width, suffix] of [[1280, ""], [360, "-narrow"]]) {
-    const page = await openPage(browser, server, { width, deviceScaleFactor: 1 });
-    await signIn(page, administrator);
-    await page.selectOption("#environment", { label: "Acme" });
-    for (const [view, hash] of [["find", ""], ["explain", "#call_id=in-1%40203.0.113.7"], ["problems", ""], ["manage", `#section=agents&id=${acme.returns.id}`], ["contact", "#number=%2B5511987654321"], ["audit", ""], ["node", ""]]) {
-      await visit(page, view, hash);
-      await page.screenshot({ path: join(folder, `console-${view}${suffix}.png`) });
+  const shop = await startServer();
+  const stop = callBySip(shop.sip);
+  try {
+    const { returns } = await fillForPictures(shop);
+    for (const [width, suffix] of [[1280, ""], [360, "-narrow"]]) {
+      const page = await openPage(browser, shop, { width });
+      await signIn(page, administrator);
+      await page.selectOption("#environment", { label: "Acme" });
+      for (const [view, hash] of [["find", "#paused=1"], ["explain", "#call_id=in-1%40203.0.113.7"], ["problems", ""], ["map", ""], ["manage", `#section=agents&id=${returns.id}`], ["contact", "#number=%2B5511987654321"], ["statistics", ""], ["audit", ""], ["node", ""]]) {
+        await visit(page, view, hash);
+        if (view === "statistics") await page.waitForSelector("polyline.half[points*=' ']");
+        writeFileSync(join(folder, `console-${view}${suffix}.png`), withPalette(await page.screenshot()));
+      }
+      await page.context().close();
     }
-    await page.context().close();
+  } finally {
+    stop();
+    await shop.stop();
   }
 });

@@ -1,6 +1,7 @@
 // A server with data in it, and a browser to look at it.
 import { spawn } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { createSocket } from "node:dgram";
 import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
@@ -47,6 +48,21 @@ export async function startServer(options = []) {
   };
 }
 
+/** Sends a call over SIP every 20 ms, each of another contact, until it is stopped. */
+export function callBySip(address) {
+  const [host, port] = address.split(":");
+  const socket = createSocket("udp4");
+  let number = 0;
+  const timer = setInterval(() => {
+    number += 1;
+    const invite = [`INVITE sip:+551130000000@${address} SIP/2.0`, `Via: SIP/2.0/UDP ${host};rport;branch=z9hG4bK${number}-${process.pid}`, "Max-Forwards: 70",
+      `From: <sip:+55119800${String(number).padStart(5, "0")}@${host}>;tag=${number}`, `To: <sip:+551130000000@${address}>`, `Call-ID: by-sip-${number}@${host}`,
+      "CSeq: 1 INVITE", `Contact: <sip:caller@${host}>`, "Content-Length: 0", "", ""].join("\r\n");
+    socket.send(invite, Number(port), host);
+  }, 20);
+  return () => { clearInterval(timer); socket.close(); };
+}
+
 /** An environment with agents, numbers, roles, remembered calls and decisions. */
 export async function fill(server, name = "Acme") {
   const { api } = server;
@@ -85,6 +101,41 @@ export async function fill(server, name = "Acme") {
   await route("+5511900000000", "+551130000002", "in-7@203.0.113.7");
   await route("+5511900000000", hostile.markup, "in-8@203.0.113.7");
   return { environment, token, tokenId, main, second, silent, sales, reception, returns, survey, turned, draft, route };
+}
+
+/** An environment as a company may have it, for pictures. */
+export async function fillForPictures(server) {
+  const { api } = server;
+  const environment = await api(administrator, "POST", "/environments", { name: "Acme", default_country: "BR", target_template: "sip:{agent_id}@agents.example.com" });
+  const { token } = await api(administrator, "POST", `/environments/${environment.id}/tokens`, { name: "PBX" });
+  const numbers = [];
+  for (const digits of ["+551130000000", "+551130000001", "+551130000002"]) numbers.push((await api(token, "POST", "/phone-numbers", { number: digits })).id);
+  const agent = async (name, direction, owned, publish = true) => {
+    const made = await api(token, "POST", "/agents", { name, label: name, direction, phone_number_ids: owned.map((index) => numbers[index]) });
+    if (publish) await api(token, "POST", `/agents/${made.id}/publish`);
+    return made;
+  };
+  const reception = await agent("Reception", "inbound", [0, 1]);
+  const sales = await agent("Solar sales", "outbound", [0, 1]);
+  const survey = await agent("Customer survey", "outbound", [1]);
+  await agent("Night collections", "outbound", [0]);
+  const returns = await agent("Solar returns", "inbound", [0, 1]);
+  const surveyReturns = await agent("Survey returns", "inbound", [1], false);
+  await api(token, "PATCH", `/phone-numbers/${numbers[0]}`, { default_agent_id: reception.id });
+  await api(token, "POST", `/agents/${returns.id}/callback`, { source_agent_ids: [sales.id], callback_trigger_statuses: ["completed", "no_answer", "busy"] });
+  await api(token, "POST", `/agents/${surveyReturns.id}/callback`, { source_agent_ids: [survey.id] });
+  const statuses = ["completed", "no_answer", "busy", "voicemail", "completed", "failed"];
+  for (let index = 0; index < 24; index += 1) {
+    const contact = `+55119876543${21 + index}`;
+    const [from, by] = index % 5 === 4 ? ["+551130000001", survey] : ["+551130000000", sales];
+    const started_at = new Date(Date.now() - (index + 1) * 3_700_000).toISOString();
+    await api(token, "POST", "/calls", { agent_id: by.id, to: contact, from, status: statuses[index % 6], sid: `out-${index + 1}`, started_at });
+    await api(token, "POST", "/route", { from: index === 7 ? "anonymous" : contact, to: index % 4 === 3 ? "+551130000001" : "+551130000000", sid: `in-${index + 1}@203.0.113.7` });
+  }
+  await api(token, "POST", "/route", { from: "+5521987650000", to: "+551130000002", sid: "in-25@203.0.113.7" });
+  await api(token, "POST", "/route", { from: "+5511987654321", to: "+551130000000", sid: "in-1@203.0.113.7" });
+  await api(token, "POST", "/routed-calls/in-1%40203.0.113.7/answered");
+  return { returns };
 }
 
 export async function startBrowser() {
