@@ -79,6 +79,7 @@ pub fn directory(population: &Population) -> Directory {
                 source_agents: vec![outbound(line)],
                 recency_window_seconds: None,
                 trigger_statuses: Vec::new(),
+                hours: None,
                 set_sequence: line + 1,
             }),
             created_at: NOW,
@@ -204,6 +205,7 @@ impl World {
         let question = Question {
             dialed: Some(dialed),
             caller,
+            is_verified: true,
             now: NOW,
             avoided: UserSet::NONE,
             usable: &|_, _| true,
@@ -273,6 +275,7 @@ impl CallPath {
                 let question = Question {
                     dialed,
                     caller,
+                    is_verified: true,
                     now: NOW,
                     avoided: UserSet::of_user(invite.uri().user().unwrap_or_default()),
                     usable: &usable,

@@ -295,6 +295,7 @@ fn decided(directory: &Directory, index: &ContactIndex, i: u64) -> u64 {
     let question = Question {
         dialed: Some(e164(Population::SMALL.number(Population::SMALL.line(i)))),
         caller: Caller::Number(e164(contact(i))),
+        is_verified: true,
         now: NOW,
         avoided: UserSet::NONE,
         usable: &|_, _| true,

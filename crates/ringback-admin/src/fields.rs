@@ -5,7 +5,9 @@
 //! except that a `PATCH` or `PUT` takes `null` to clear what can be cleared.
 
 use ringback_engine::Override;
-use ringback_routing::{CallStatus, Country, NumberForm, Target, Timestamp, read_id};
+use ringback_routing::{
+    CallStatus, Country, Hours, HoursSpec, NumberForm, SpecialDay, Target, Timestamp, read_id,
+};
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
@@ -331,6 +333,143 @@ impl Fields {
             }
         }
         Override::Set(statuses)
+    }
+
+    /// Hours that `null` clears.
+    pub(crate) fn hours(&mut self, name: &str) -> Override<Box<Hours>> {
+        let value = match self.object.remove(name) {
+            None => return Override::Keep,
+            Some(Value::Null) => return Override::Clear,
+            Some(value) => value,
+        };
+        let mut spec = HoursSpec::default();
+        let Value::Object(mut object) = value else {
+            self.errors.add(
+                name,
+                format!("The {} field must be an object.", words(name)),
+            );
+            return Override::Keep;
+        };
+        let before = self.errors.clone();
+        match object.remove("time_zone") {
+            Some(Value::String(zone)) => spec.time_zone = zone,
+            _ => {
+                let field = format!("{name}.time_zone");
+                let message =
+                    format!("The {field} field must be a time zone, as in America/Sao_Paulo.");
+                self.errors.add(field, message);
+            }
+        }
+        match object.remove("weekly") {
+            Some(Value::Object(mut days)) => {
+                let week = &mut spec.weekly;
+                for (day, ranges) in [
+                    ("mon", &mut week.mon),
+                    ("tue", &mut week.tue),
+                    ("wed", &mut week.wed),
+                    ("thu", &mut week.thu),
+                    ("fri", &mut week.fri),
+                    ("sat", &mut week.sat),
+                    ("sun", &mut week.sun),
+                ] {
+                    if let Some(value) = days.remove(day) {
+                        *ranges = self.ranges(&format!("{name}.weekly.{day}"), value);
+                    }
+                }
+                for day in days.keys() {
+                    self.ignored.add(&format!("{name}.weekly.{day}"));
+                }
+            }
+            _ => {
+                let field = format!("{name}.weekly");
+                let message = format!("The {field} field must be an object of days.");
+                self.errors.add(field, message);
+            }
+        }
+        match object.remove("except") {
+            None | Some(Value::Null) => {}
+            Some(Value::Array(days)) => {
+                // Of more than are allowed, none is looked at.
+                let days = days.into_iter().take(Hours::MOST_EXCEPTIONS + 1);
+                for (index, day) in days.enumerate() {
+                    let day = self.special_day(&format!("{name}.except.{index}"), day);
+                    spec.except.push(day);
+                }
+            }
+            Some(_) => {
+                let field = format!("{name}.except");
+                let message = format!("The {field} field must be an array.");
+                self.errors.add(field, message);
+            }
+        }
+        for key in object.keys() {
+            self.ignored.add(&format!("{name}.{key}"));
+        }
+        if self.errors != before {
+            return Override::Keep;
+        }
+        match Hours::compile(spec) {
+            Ok(hours) => Override::Set(Box::new(hours)),
+            Err(problems) => {
+                for (path, problem) in problems {
+                    let field = format!("{name}.{path}");
+                    let message = format!("The {field} field {problem}.");
+                    self.errors.add(field, message);
+                }
+                Override::Keep
+            }
+        }
+    }
+
+    /// Ranges of times: an array of pairs. What is wrong is an error of the field, and left out.
+    fn ranges(&mut self, field: &str, value: Value) -> Vec<[String; 2]> {
+        let Value::Array(entries) = value else {
+            self.errors
+                .add(field, format!("The {field} field must be an array."));
+            return Vec::new();
+        };
+        let mut ranges = Vec::new();
+        let entries = entries.into_iter().take(Hours::MOST_RANGES + 1);
+        for (index, entry) in entries.enumerate() {
+            match serde_json::from_value(entry) {
+                Ok(range) => ranges.push(range),
+                Err(_) => {
+                    let field = format!("{field}.{index}");
+                    let message = format!(
+                        "The {field} field must be a start and an end, as in [\"09:00\",\"18:00\"]."
+                    );
+                    self.errors.add(field, message);
+                }
+            }
+        }
+        ranges
+    }
+
+    /// A day that is different.
+    fn special_day(&mut self, field: &str, value: Value) -> SpecialDay {
+        let Value::Object(mut object) = value else {
+            self.errors
+                .add(field, format!("The {field} field must be an object."));
+            return SpecialDay {
+                date: String::new(),
+                open: Vec::new(),
+            };
+        };
+        let date = match object.remove("date") {
+            Some(Value::String(date)) => date,
+            _ => {
+                let field = format!("{field}.date");
+                let message = format!("The {field} field must be a day, as in 2026-12-25.");
+                self.errors.add(field, message);
+                String::new()
+            }
+        };
+        let open = object.remove("open").unwrap_or(Value::Null);
+        let open = self.ranges(&format!("{field}.open"), open);
+        for key in object.keys() {
+            self.ignored.add(&format!("{field}.{key}"));
+        }
+        SpecialDay { date, open }
     }
 
     /// A list of targets that may be left out; `null` empties it.

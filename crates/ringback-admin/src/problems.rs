@@ -7,8 +7,8 @@ use ringback_engine::ContactView;
 use ringback_routing::{
     AgentId, AgentSlot, AgentStatus, CallStatus, Caller, ContactUnreadable, Contacts, Direction,
     Directory, DirectoryAgent, DirectoryEnvironment, DirectoryNumber, E164, EnvironmentSlot,
-    Outcome, Placeholders, Question, RecentCalls, RememberedCall, Target, Timestamp, UserSet,
-    decide,
+    Outcome, Placeholders, Question, Reason, RecentCalls, RememberedCall, Target, Timestamp,
+    UserSet, decide,
 };
 
 /// Everything that is wrong: errors first, then by code, then by name.
@@ -89,12 +89,16 @@ fn comes_back(directory: &Directory, source: AgentSlot, from: E164, now: Timesta
         let question = Question {
             dialed: Some(from),
             caller: Caller::Number(from),
+            is_verified: true,
             now,
             avoided: UserSet::NONE,
             usable: &|target: &Target, filling: &Placeholders| filling.fill(&target.uri).is_some(),
         };
         let decision = decide(directory, &contacts, &question);
-        decision.is_ok_and(|decision| decision.outcome == Outcome::Callback)
+        // An agent that is closed now takes it back at another time.
+        decision.is_ok_and(|decision| {
+            decision.outcome == Outcome::Callback || decision.reason == Reason::CallbackAgentClosed
+        })
     })
 }
 

@@ -104,6 +104,7 @@ fn role_config(role: &CallbackRole) -> api::CallbackConfig {
         source_agent_ids: role.source_agents.clone(),
         callback_trigger_statuses: role.trigger_statuses.clone(),
         recency_window_seconds: role.recency_window_seconds,
+        hours: role.hours.as_ref().map(|hours| hours.spec().clone()),
     }
 }
 

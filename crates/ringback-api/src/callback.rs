@@ -1,6 +1,6 @@
 //! The callback role: `/agents/{id}/callback`, `/callback-agents`.
 
-use ringback_routing::{AgentId, AgentStatus, CallStatus, Direction};
+use ringback_routing::{AgentId, AgentStatus, CallStatus, Direction, HoursSpec};
 use serde::{Deserialize, Serialize};
 
 use crate::{AgentBrief, AgentName, Change};
@@ -16,6 +16,9 @@ pub struct CallbackConfig {
     /// How old a call may be, in seconds; left out where the environment's window counts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recency_window_seconds: Option<u64>,
+    /// When calls are taken back; left out where it is at any time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hours: Option<HoursSpec>,
 }
 
 /// Sets a role: `POST` and `PUT /agents/{id}/callback`.
@@ -29,6 +32,9 @@ pub struct CallbackRole {
     /// How old a call may be, in seconds.
     #[serde(default, skip_serializing_if = "Change::is_keep")]
     pub recency_window_seconds: Change<u64>,
+    /// When calls are taken back.
+    #[serde(default, skip_serializing_if = "Change::is_keep")]
+    pub hours: Change<HoursSpec>,
 }
 
 /// The answer to `POST /agents/{id}/callback`.

@@ -5,7 +5,7 @@ import { ask, go, isMasked, link, place, query, showCount, t, word } from "./sta
 import { AgentLink, Alert, Empty, Field, Name, NumberText, Outcome, Page, Time, html, useAnswer } from "./ui.js";
 import { follow } from "./live.js";
 
-export const reasons = ["returned_call_same_number", "returned_call", "caller_anonymous", "caller_invalid", "contact_opted_out", "caller_never_called", "contact_reassigned", "source_has_no_callback_agent", "callback_agent_not_owner", "callback_agent_not_published", "call_expired", "status_not_eligible", "number_unknown", "no_agent_available"];
+export const reasons = ["returned_call_same_number", "returned_call", "caller_anonymous", "caller_invalid", "caller_not_verified", "contact_opted_out", "caller_never_called", "contact_reassigned", "source_has_no_callback_agent", "callback_agent_not_owner", "callback_agent_not_published", "callback_agent_closed", "call_expired", "status_not_eligible", "number_unknown", "no_agent_available"];
 const outcomes = ["callback", "default", "fallback", "refused"];
 const kinds = ["number", "call_id", "agent"];
 

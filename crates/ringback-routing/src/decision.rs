@@ -101,6 +101,8 @@ pub struct Question<'q> {
     pub dialed: Option<E164>,
     /// The caller, as read from the request.
     pub caller: Caller,
+    /// Whether the caller's number is attested as high as the source of the call must; true where nothing is asked for.
+    pub is_verified: bool,
     /// The time of the call: the recency window is counted back from it.
     pub now: Timestamp,
     /// `usable` may reject only targets whose user is in this set: the user of the SIP request's own URI.
@@ -168,7 +170,7 @@ pub enum Outcome {
 }
 
 /// Why a call goes where it goes.
-/// The five failures of a remembered call are declared in the order in which they are checked. Of several roles,
+/// The six failures of a remembered call are declared in the order in which they are checked. Of several roles,
 /// the one that got furthest gives the reason.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -182,6 +184,8 @@ pub enum Reason {
     CallerAnonymous,
     /// The caller's number cannot be read.
     CallerInvalid,
+    /// The caller's number is not attested as high as the source of the call must.
+    CallerNotVerified,
     /// The caller has asked not to be called.
     ContactOptedOut,
     /// No call to this caller is remembered.
@@ -194,6 +198,8 @@ pub enum Reason {
     CallbackAgentNotOwner,
     /// The callback agent is not published, or has no usable target.
     CallbackAgentNotPublished,
+    /// The callback agent takes no calls back at this time.
+    CallbackAgentClosed,
     /// The call is older than the recency window.
     CallExpired,
     /// The call's status is not among the role's trigger statuses.
@@ -234,17 +240,19 @@ impl Outcome {
 
 impl Reason {
     /// Every reason.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 16] = [
         Self::ReturnedCallSameNumber,
         Self::ReturnedCall,
         Self::CallerAnonymous,
         Self::CallerInvalid,
+        Self::CallerNotVerified,
         Self::ContactOptedOut,
         Self::CallerNeverCalled,
         Self::ContactReassigned,
         Self::SourceHasNoCallbackAgent,
         Self::CallbackAgentNotOwner,
         Self::CallbackAgentNotPublished,
+        Self::CallbackAgentClosed,
         Self::CallExpired,
         Self::StatusNotEligible,
         Self::NumberUnknown,
@@ -259,12 +267,14 @@ impl Reason {
             Self::ReturnedCall => "returned_call",
             Self::CallerAnonymous => "caller_anonymous",
             Self::CallerInvalid => "caller_invalid",
+            Self::CallerNotVerified => "caller_not_verified",
             Self::ContactOptedOut => "contact_opted_out",
             Self::CallerNeverCalled => "caller_never_called",
             Self::ContactReassigned => "contact_reassigned",
             Self::SourceHasNoCallbackAgent => "source_has_no_callback_agent",
             Self::CallbackAgentNotOwner => "callback_agent_not_owner",
             Self::CallbackAgentNotPublished => "callback_agent_not_published",
+            Self::CallbackAgentClosed => "callback_agent_closed",
             Self::CallExpired => "call_expired",
             Self::StatusNotEligible => "status_not_eligible",
             Self::NumberUnknown => "number_unknown",
@@ -395,6 +405,7 @@ fn returned_call<'d>(
     observer: &mut impl Observer,
 ) -> Result<Result<Decision<'d>, Reason>, ContactUnreadable> {
     let contact = match place.question.caller {
+        Caller::Number(_) if !place.question.is_verified => Err(Reason::CallerNotVerified),
         Caller::Number(contact) => Ok(contact),
         Caller::Anonymous => Err(Reason::CallerAnonymous),
         Caller::Invalid => Err(Reason::CallerInvalid),
@@ -507,6 +518,8 @@ pub(crate) fn obstacle(
         Some(Reason::CallbackAgentNotOwner)
     } else if !agent.takes_calls() || !place.has_target(agent, Some(source)) {
         Some(Reason::CallbackAgentNotPublished)
+    } else if !agent.is_open(place.question.now) {
+        Some(Reason::CallbackAgentClosed)
     } else if u64::try_from(age).is_ok_and(|age| age > window) {
         Some(Reason::CallExpired)
     } else if !agent.trigger_statuses.is_empty() && !agent.trigger_statuses.contains(call.status) {

@@ -100,6 +100,8 @@ pub struct DirectoryAgent {
     has_role: bool,
     /// Whether it is published and inbound.
     takes_calls: bool,
+    /// Whether its role has hours.
+    has_hours: bool,
     /// Whether every source of its role was known when the role was linked; if not, the next put links it again.
     is_linked: bool,
 }
@@ -771,6 +773,7 @@ impl DirectoryAgent {
             environment,
             trigger_statuses: statuses.iter().copied().collect(),
             has_role: role.is_some(),
+            has_hours: role.is_some_and(|role| role.hours.is_some()),
             takes_calls: record.status == AgentStatus::Published
                 && record.direction == Direction::Inbound,
             is_linked: true,
@@ -788,6 +791,16 @@ impl DirectoryAgent {
     #[must_use]
     pub const fn has_role(&self) -> bool {
         self.has_role
+    }
+
+    /// Whether its role takes calls back at this instant. Costs nothing where the role has no hours.
+    pub(crate) fn is_open(&self, now: Timestamp) -> bool {
+        if !self.has_hours {
+            return true;
+        }
+        let role = self.record.role.as_ref();
+        let hours = role.and_then(|role| role.hours.as_ref());
+        hours.is_none_or(|hours| hours.are_open(now))
     }
 
     /// Summary of the targets that its calls go to.

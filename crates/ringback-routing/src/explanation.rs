@@ -174,6 +174,9 @@ impl Observer for Notes {
         let detail = match reason {
             Reason::CallerAnonymous => "the caller withheld the number",
             Reason::CallerInvalid => "the caller's number cannot be read",
+            Reason::CallerNotVerified => {
+                "the caller's number is not attested as high as the source of the call must"
+            }
             Reason::ContactOptedOut => "the caller has asked not to be called",
             Reason::ContactReassigned => {
                 "every remembered call is from before the number was given to somebody else"

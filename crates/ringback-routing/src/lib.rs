@@ -5,12 +5,14 @@
 //! immutable snapshot) and the calls remembered of a contact, from whatever implements [`Contacts`]
 //! (`ringback-index` does). [`decide`] turns them and a [`Question`] into a [`Decision`].
 
+mod attestation;
 mod contact_rights;
 mod contacts;
 mod decision;
 mod directory;
 mod explanation;
 mod forwarded;
+mod hours;
 mod id;
 mod learned;
 mod number;
@@ -22,12 +24,14 @@ mod target_order;
 mod targets;
 mod timestamp;
 
+pub use attestation::{Attestation, UnknownAttestation};
 pub use contact_rights::{ContactHash, ContactKey, ContactRights, OptOut};
 pub use contacts::{ContactUnreadable, Contacts, RecentCalls, RememberedCall};
 pub use decision::{Decision, DialedNumber, Outcome, Question, Reason, decide, decide_dialed};
 pub use directory::{Directory, DirectoryAgent, DirectoryEnvironment, DirectoryNumber, TokenHash};
 pub use explanation::{Considered, NamedAgent, Rung, Step, explain};
 pub use forwarded::{AttemptCause, EndedBy, ForwardedCall, TargetAttempt};
+pub use hours::{Hours, HoursProblem, HoursSpec, SpecialDay, Week};
 pub use id::{
     AgentId, AgentSlot, AgentSlots, EnvironmentId, EnvironmentSlot, NumberId, TokenId, read_id,
 };

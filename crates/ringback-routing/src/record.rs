@@ -6,7 +6,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::{
-    AgentId, Country, E164, EnvironmentId, NumberForm, NumberId, NumberRulesRef, Timestamp,
+    AgentId, Country, E164, EnvironmentId, Hours, NumberForm, NumberId, NumberRulesRef, Timestamp,
     TokenHash, TokenId,
 };
 
@@ -128,6 +128,9 @@ pub struct CallbackRole {
     pub recency_window_seconds: Option<u64>,
     /// Statuses that qualify a call, in the order given; empty: any.
     pub trigger_statuses: Vec<CallStatus>,
+    /// When calls are taken back; `None`: at any time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hours: Option<Box<Hours>>,
     /// Grows each time that any role is set; of two roles, the one with the greater value was set last and wins.
     pub set_sequence: u64,
 }

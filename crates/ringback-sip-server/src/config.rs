@@ -285,6 +285,14 @@ fn read_peer(key: &str, spec: &PeerSpec, forwards: bool, problems: &mut Problems
             identity_order.push(identity);
         }
     }
+    let min_attestation = spec.min_attestation.as_ref().and_then(|word| {
+        let least = word.parse().ok();
+        if least.is_none() {
+            let key = format!("{key}.min-attestation");
+            problems.0.push(word_problem(key, word, "`A`, `B`, `C`"));
+        }
+        least
+    });
     if spec.identity_order.is_empty() {
         problems.add(format!("{key}.identity-order"), ConfigProblem::Empty);
     }
@@ -323,6 +331,7 @@ fn read_peer(key: &str, spec: &PeerSpec, forwards: bool, problems: &mut Problems
         is_trusted: spec.trusted,
         trusts_identity: spec.trust_identity,
         max_transactions: spec.max_transactions,
+        min_attestation,
         rate: spec.rate,
         refuse,
         retry_after: spec.retry_after,

@@ -1,7 +1,7 @@
 //! The caller and the dialed number of a message, read by the rules of its peer.
 
 use ringback_routing::{
-    Caller, DialedNumber, Directory, E164, Environment, NumberRulesRef, WrittenNumber,
+    Attestation, Caller, DialedNumber, Directory, E164, Environment, NumberRulesRef, WrittenNumber,
 };
 use ringback_sip_proto::{Identity, Invite, Message};
 
@@ -68,6 +68,41 @@ pub(crate) fn caller(
         }
     }
     class
+}
+
+/// Whether the caller's number is attested as high as the peer must. Costs nothing where the peer need not.
+pub(crate) fn is_verified(
+    message: &Message<'_>,
+    peer: &Peer,
+    environment: Option<&Environment>,
+) -> bool {
+    let Some(least) = peer.min_attestation else {
+        return true;
+    };
+    // Only what a trusted peer says counts, as far as it speaks of the caller's number.
+    let attestation = peer
+        .trusts_identity
+        .then(|| attestation(message, peer, environment));
+    attestation.flatten() >= Some(least)
+}
+
+/// The attestation of the caller's number.
+fn attestation(
+    message: &Message<'_>,
+    peer: &Peer,
+    environment: Option<&Environment>,
+) -> Option<Attestation> {
+    let rules = rules(peer, environment);
+    let sources = peer.identity_order.iter();
+    let mut callers = sources.flat_map(|source| message.verified_caller(*source));
+    let (_, verstat) = callers.find(|(identity, _)| read(identity, rules).number().is_some())?;
+    Attestation::of_verstat(verstat?, || {
+        let mut values = message.header("P-Attestation-Indicator");
+        match (values.next(), values.next()) {
+            (Some(value), None) => str::from_utf8(value.as_bytes()).ok()?.trim().parse().ok(),
+            _ => None,
+        }
+    })
 }
 
 /// The rules of a peer, completed by those of the environment if it is known.

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use foldhash::fast::RandomState;
 use ipnet::IpNet;
-use ringback_routing::NumberRules;
+use ringback_routing::{Attestation, NumberRules};
 use ringback_sip_proto::{IdentitySource, Transport};
 
 /// A source of requests, and its rules.
@@ -41,6 +41,8 @@ pub(crate) struct Peer {
     pub(crate) trusts_identity: bool,
     /// Its calls that may be open at once; `None`: no limit but that of all.
     pub(crate) max_transactions: Option<usize>,
+    /// How far callers' numbers must be attested; `None`: they need not be.
+    pub(crate) min_attestation: Option<Attestation>,
     /// New INVITEs per second; `None`: no limit.
     pub(crate) rate: Option<u32>,
     /// The reply to refused INVITEs.
@@ -191,6 +193,7 @@ impl Peer {
             is_trusted: false,
             trusts_identity: false,
             max_transactions: None,
+            min_attestation: None,
             rate: None,
             refuse: Refusal::Answer,
             retry_after: None,

@@ -163,6 +163,15 @@ impl<'m, 'r> Call<'m, 'r> {
         self.invite.origin()
     }
 
+    /// Whether the caller's number is attested as high as its peer must.
+    pub(crate) fn is_verified(&self) -> bool {
+        let peer = self.source.peer;
+        peer.min_attestation.is_none() || {
+            let environment = self.number.map(|number| &number.environment.record);
+            crate::identity::is_verified(self.invite.message(), peer, environment)
+        }
+    }
+
     /// Whether it is sent on, and not redirected.
     pub(crate) fn forwards(&self) -> bool {
         self.source.peer.forwards

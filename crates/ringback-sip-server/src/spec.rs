@@ -128,6 +128,9 @@ pub struct PeerSpec {
     pub transports: Vec<String>,
     /// Whether its `P-Asserted-Identity` and `Remote-Party-ID` are believed; default false.
     pub trust_identity: bool,
+    /// How far its callers' numbers must be attested (SHAKEN): `A`, `B` or `C`; others are `caller_not_verified`. Counts
+    /// `verstat` and `P-Attestation-Indicator` with `trust-identity` alone. Default none: they need not be.
+    pub min_attestation: Option<String>,
     /// The sources of the caller, in order; default `p-asserted-identity`, `remote-party-id`, `from`.
     /// `p-preferred-identity` and `diversion` may be listed too.
     pub identity_order: Vec<String>,
@@ -219,6 +222,7 @@ impl Default for PeerSpec {
             address: Vec::new(),
             transports: words(&["udp", "tcp", "tls"]),
             trust_identity: false,
+            min_attestation: None,
             identity_order: words(&["p-asserted-identity", "remote-party-id", "from"]),
             dialed_order: words(&["request-uri"]),
             dialed_header: String::new(),

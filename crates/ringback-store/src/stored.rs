@@ -80,6 +80,8 @@ const fn reason_code(reason: Reason) -> u8 {
         Reason::NoAgentAvailable => 11,
         Reason::ContactOptedOut => 12,
         Reason::ContactReassigned => 13,
+        Reason::CallerNotVerified => 14,
+        Reason::CallbackAgentClosed => 15,
     }
 }
 
@@ -196,6 +198,6 @@ mod tests {
         }
         assert_eq!(status_of(8), None);
         assert_eq!(outcome_of(4), None);
-        assert_eq!(reason_of(14), None);
+        assert_eq!(reason_of(16), None);
     }
 }

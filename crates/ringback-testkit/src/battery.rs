@@ -16,8 +16,8 @@ use ringback_engine::{
 };
 use ringback_routing::{
     Agent, AgentId, AgentStatus, Assignment, CallStatus, CallbackRole, Caller, ContactHash,
-    Direction, E164, Environment, EnvironmentId, NumberForm, NumberId, OptOut, Outcome,
-    PhoneNumber, Reason, Target, Timestamp, Token, TokenHash, TokenId,
+    Direction, E164, Environment, EnvironmentId, Hours, HoursSpec, NumberForm, NumberId, OptOut,
+    Outcome, PhoneNumber, Reason, SpecialDay, Target, Timestamp, Token, TokenHash, TokenId, Week,
 };
 use uuid::Uuid;
 
@@ -857,6 +857,20 @@ fn agent(number: u64) -> Agent {
             source_agents: vec![AgentId(id(3, 1))],
             recency_window_seconds: Some(number),
             trigger_statuses: vec![CallStatus::Busy],
+            hours: (number == 1).then(|| {
+                let spec = HoursSpec {
+                    time_zone: "America/Sao_Paulo".to_owned(),
+                    weekly: Week {
+                        mon: vec![["09:00".to_owned(), "18:00".to_owned()]],
+                        ..Week::default()
+                    },
+                    except: vec![SpecialDay {
+                        date: "2026-12-25".to_owned(),
+                        open: Vec::new(),
+                    }],
+                };
+                Box::new(Hours::compile(spec).expect("good hours"))
+            }),
             set_sequence: number,
         }),
         created_at: Timestamp::from_millis(3),

@@ -158,6 +158,7 @@ fn role_fields(mut fields: Fields) -> (RoleFields, FieldErrors) {
         source_agent_ids,
         recency_window_seconds: fields.seconds("recency_window_seconds"),
         trigger_statuses: fields.statuses("callback_trigger_statuses"),
+        hours: fields.hours("hours"),
         is_misread: fields.is_misread(),
     };
     (role, fields.finish())

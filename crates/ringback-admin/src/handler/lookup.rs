@@ -199,6 +199,7 @@ impl Ask {
         Question {
             dialed: self.dialed.filter(ours),
             caller: self.caller,
+            is_verified: true,
             now: self.now,
             avoided: UserSet::NONE,
             usable: &|target: &Target, filling: &Placeholders| filling.fill(&target.uri).is_some(),

@@ -3,7 +3,10 @@
 
 use ringback_api as api;
 use ringback_api::Change;
-use ringback_routing::{AgentId, CallStatus, Direction, EnvironmentId, NumberForm, NumberId};
+use ringback_routing::{
+    AgentId, CallStatus, Direction, EnvironmentId, HoursSpec, NumberForm, NumberId, SpecialDay,
+    Week,
+};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -220,6 +223,17 @@ fn every_request_is_described_key_by_key() {
                 source_agent_ids: vec![AgentId(id)],
                 callback_trigger_statuses: Change::Set(vec![CallStatus::Busy]),
                 recency_window_seconds: Change::Clear,
+                hours: Change::Set(HoursSpec {
+                    time_zone: "America/Sao_Paulo".to_owned(),
+                    weekly: Week {
+                        mon: vec![["09:00".to_owned(), "18:00".to_owned()]],
+                        ..Week::default()
+                    },
+                    except: vec![SpecialDay {
+                        date: "2026-12-25".to_owned(),
+                        open: Vec::new(),
+                    }],
+                }),
             },
         ),
         described(

@@ -2,7 +2,7 @@
 
 use ringback_routing::{
     Agent, AgentId, AgentStatus, CallStatus, CallbackRole, Direction, Directory, EnvironmentId,
-    read_id,
+    Hours, read_id,
 };
 
 use super::agent::find;
@@ -41,6 +41,8 @@ pub struct RoleFields {
     pub recency_window_seconds: Override<u64>,
     /// The trigger statuses.
     pub trigger_statuses: Override<Vec<CallStatus>>,
+    /// The hours.
+    pub hours: Override<Box<Hours>>,
     /// Whether fields could not be read (perhaps `source_agent_ids` as a whole): then nothing is changed.
     pub is_misread: bool,
 }
@@ -61,6 +63,7 @@ impl Command for SetCallbackRole {
             source_agent_ids,
             recency_window_seconds,
             trigger_statuses,
+            hours,
             is_misread,
         } = &self.fields;
         let mut problems = Vec::new();
@@ -87,13 +90,17 @@ impl Command for SetCallbackRole {
             problems.push(FieldProblem { field, fault });
         }
         check_fields(problems, *is_misread)?;
-        let (window, statuses) = former
-            .map(|role| (role.recency_window_seconds, Some(role.trigger_statuses)))
+        let (window, statuses, former_hours) = former
+            .map(|role| {
+                let statuses = Some(role.trigger_statuses);
+                (role.recency_window_seconds, statuses, role.hours)
+            })
             .unwrap_or_default();
         agent.role = Some(CallbackRole {
             source_agents,
             recency_window_seconds: recency_window_seconds.apply(window),
             trigger_statuses: trigger_statuses.apply(statuses).unwrap_or_default(),
+            hours: hours.apply(former_hours),
             set_sequence: draft.next_set_sequence(),
         });
         agent.updated_at = draft.now();

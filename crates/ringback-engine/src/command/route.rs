@@ -64,6 +64,7 @@ impl Command for RouteCall {
         let question = Question {
             dialed: self.dialed.filter(ours),
             caller: self.caller,
+            is_verified: true,
             now,
             avoided: UserSet::NONE,
             usable: &can_be_filled,

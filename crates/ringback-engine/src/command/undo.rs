@@ -118,6 +118,7 @@ fn invert(
                     source_agent_ids: sources.map(|source| Some(*source)).collect(),
                     recency_window_seconds: restored(role.recency_window_seconds),
                     trigger_statuses: Override::Set(role.trigger_statuses.clone()),
+                    hours: restored(role.hours.clone()),
                     is_misread: false,
                 },
             };

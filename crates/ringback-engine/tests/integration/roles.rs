@@ -69,6 +69,7 @@ fn route(engine: &Running) -> (Outcome, Reason, Option<AgentId>) {
     let question = Question {
         dialed: Some(e164(DIALED)),
         caller: Caller::Number(e164(CONTACT)),
+        is_verified: true,
         now: engine.now(),
         avoided: UserSet::NONE,
         usable: &|_: &Target, _: &Placeholders| true,
@@ -405,6 +406,7 @@ async fn routed_calls_count_once_per_sid_and_answered_ones_once() {
     let question = Question {
         dialed: Some(e164(DIALED)),
         caller: returned,
+        is_verified: true,
         now: engine.now(),
         avoided: UserSet::NONE,
         usable: &|_: &Target, _: &Placeholders| true,

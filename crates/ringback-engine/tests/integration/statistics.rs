@@ -94,6 +94,7 @@ async fn a_callback_decided_before_its_source_was_deleted_counts_in_total_and_ro
     let question = Question {
         dialed: Some(e164(DIALED)),
         caller: Caller::Number(e164(CONTACT)),
+        is_verified: true,
         now: engine.now(),
         avoided: UserSet::NONE,
         usable: &|_: &Target, _: &ringback_routing::Placeholders| true,
@@ -131,6 +132,7 @@ async fn an_answer_counts_after_a_restart_without_the_agents() {
     let question = Question {
         dialed: Some(e164(DIALED)),
         caller,
+        is_verified: true,
         now: engine.now(),
         avoided: UserSet::NONE,
         usable: &|_: &Target, _: &ringback_routing::Placeholders| true,
@@ -171,6 +173,7 @@ fn calls_of_an_unconfirmed_entry_are_counted_once() {
         let question = Question {
             dialed: Some(e164(DIALED)),
             caller,
+            is_verified: true,
             now: engine.now(),
             avoided: UserSet::NONE,
             usable: &|_: &Target, _: &ringback_routing::Placeholders| true,
@@ -225,6 +228,7 @@ fn callbacks_that_one_node_routes_are_counted_by_all() {
         let question = Question {
             dialed: Some(e164(DIALED)),
             caller,
+            is_verified: true,
             now: engine.now(),
             avoided: UserSet::NONE,
             usable: &|_: &Target, _: &ringback_routing::Placeholders| true,

@@ -53,10 +53,11 @@ fn check(world: &World, order: &[usize]) {
                 (Caller::Invalid, Err(Reason::CallerInvalid)),
             ]);
         for (caller, model_caller) in callers {
-            for now in [NOW, NOW + 7, NOW + 60] {
+            for now in [NOW, NOW + 7, NOW + 60, NOW + 9 * 3_600] {
                 let question = Question {
                     dialed: Some(dialed),
                     caller,
+                    is_verified: true,
                     now: Timestamp::from_seconds(now),
                     avoided: UserSet::of_user(b"here"),
                     usable: &usable,
@@ -82,6 +83,23 @@ fn check(world: &World, order: &[usize]) {
                     avoided: UserSet::ALL,
                     ..question
                 };
+                // A caller that is not verified is not looked up.
+                let unverified = Question {
+                    is_verified: false,
+                    ..question
+                };
+                let unverified =
+                    decide(&directory, &index, &unverified).expect("the index is in memory");
+                let expected = world.decide(
+                    dialed,
+                    model_caller.and(Err(Reason::CallerNotVerified)),
+                    now,
+                    UNUSABLE,
+                );
+                assert_eq!(
+                    (unverified.outcome, unverified.reason),
+                    (expected.outcome, expected.reason)
+                );
                 let looked_at =
                     decide(&directory, &index, &careful).expect("the index is in memory");
                 let of = |decision: &Decision<'_>| {
@@ -222,6 +240,7 @@ proptest! {
                 let question = Question {
                     dialed: Some(number.number),
                     caller,
+                    is_verified: true,
                     now: Timestamp::from_seconds(NOW),
                     avoided: UserSet::ALL,
                     usable: &|_: &Target, _: &Placeholders| true,
@@ -241,6 +260,7 @@ fn a_dialed_number_that_cannot_be_read_is_unknown() {
     let question = Question {
         dialed: None,
         caller: Caller::Anonymous,
+        is_verified: true,
         now: Timestamp::from_seconds(NOW),
         avoided: UserSet::ALL,
         usable: &|_: &Target, _: &Placeholders| true,

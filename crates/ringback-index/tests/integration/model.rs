@@ -3,8 +3,8 @@
 use proptest::prelude::*;
 use ringback_routing::{
     Agent, AgentId, AgentStatus, Assignment, CallStatus, CallbackRole, ContactKey, Direction,
-    Directory, E164, Environment, EnvironmentId, NumberId, OptOut, Outcome, PhoneNumber, Reason,
-    Target, Timestamp,
+    Directory, E164, Environment, EnvironmentId, Hours, HoursSpec, NumberId, OptOut, Outcome,
+    PhoneNumber, Reason, SpecialDay, Target, Timestamp,
 };
 use uuid::Uuid;
 
@@ -183,6 +183,13 @@ impl World {
                         return Err(Reason::CallbackAgentNotPublished);
                     }
                     roles.retain(|(_, role)| {
+                        let hours = role.hours.as_deref();
+                        hours.is_none_or(|hours| is_open(hours.spec(), now))
+                    });
+                    if roles.is_empty() {
+                        return Err(Reason::CallbackAgentClosed);
+                    }
+                    roles.retain(|(_, role)| {
                         let window = role
                             .recency_window_seconds
                             .unwrap_or(environment.recency_window_seconds);
@@ -258,6 +265,39 @@ impl World {
     }
 }
 
+/// Whether hours are open: every second of the week that the wall shows is looked up by its name.
+fn is_open(spec: &HoursSpec, now: i64) -> bool {
+    let zone = jiff::tz::TimeZoneDatabase::bundled()
+        .get(&spec.time_zone)
+        .expect("a zone");
+    let wall = jiff::Timestamp::from_second(now)
+        .expect("an instant")
+        .to_zoned(zone)
+        .datetime();
+    let ranges_of = |date: jiff::civil::Date| {
+        let special = spec.except.iter().find(|day| day.date == date.to_string());
+        let weekly = &spec.weekly;
+        if let Some(day) = special {
+            return &day.open;
+        }
+        match date.weekday() {
+            jiff::civil::Weekday::Monday => &weekly.mon,
+            jiff::civil::Weekday::Tuesday => &weekly.tue,
+            jiff::civil::Weekday::Wednesday => &weekly.wed,
+            jiff::civil::Weekday::Thursday => &weekly.thu,
+            jiff::civil::Weekday::Friday => &weekly.fri,
+            jiff::civil::Weekday::Saturday => &weekly.sat,
+            jiff::civil::Weekday::Sunday => &weekly.sun,
+        }
+    };
+    // Texts of times are ordered like the times.
+    let time = format!("{:02}:{:02}", wall.hour(), wall.minute());
+    let yesterday = wall.date().yesterday().expect("a day");
+    let is_today = |[start, end]: &[String; 2]| *start <= time && (time < *end || end < start);
+    let is_left_over = |[start, end]: &[String; 2]| end < start && time < *end;
+    ranges_of(wall.date()).iter().any(is_today) || ranges_of(yesterday).iter().any(is_left_over)
+}
+
 pub(crate) fn agent_id(number: usize) -> AgentId {
     AgentId(Uuid::from_u128(0xa000 + number as u128))
 }
@@ -268,6 +308,49 @@ pub(crate) fn number(index: usize) -> E164 {
 
 pub(crate) fn contact(index: usize) -> E164 {
     E164::from_digits(5_511_900_000_000 + index as u64).expect("13 digits")
+}
+
+/// Time zones whose wall clocks show other days of the week, and minutes, than UTC.
+const ZONES: [&str; 4] = [
+    "Etc/UTC",
+    "America/Sao_Paulo",
+    "Asia/Kathmandu",
+    "Pacific/Kiritimati",
+];
+
+/// Hours of these half hours of days of the week, and one day around now that is different.
+fn hours_of(zone: usize, days: &[(usize, u8, u8)], special: Option<(i64, u8, u8)>) -> Hours {
+    let range = |start: u8, end: u8| {
+        [start, end].map(|half| format!("{:02}:{:02}", half / 2, half % 2 * 30))
+    };
+    let mut spec = HoursSpec {
+        time_zone: ZONES[zone].to_owned(),
+        ..HoursSpec::default()
+    };
+    let week = &mut spec.weekly;
+    let ranges = [
+        &mut week.mon,
+        &mut week.tue,
+        &mut week.wed,
+        &mut week.thu,
+        &mut week.fri,
+        &mut week.sat,
+        &mut week.sun,
+    ];
+    for &(day, start, end) in days.iter().filter(|(_, start, end)| start != end) {
+        ranges[day].push(range(start, end));
+    }
+    if let Some((ahead, start, end)) = special {
+        let date = jiff::Timestamp::from_second(NOW + ahead * 86_400).expect("an instant");
+        spec.except.push(SpecialDay {
+            date: date.strftime("%F").to_string(),
+            open: (start != end)
+                .then(|| range(start, end))
+                .into_iter()
+                .collect(),
+        });
+    }
+    Hours::compile(spec).expect("good hours")
 }
 
 /// Keys the hashes of contacts.
@@ -306,6 +389,14 @@ pub(crate) fn world() -> impl Strategy<Value = World> {
                 proptest::option::of(0..120_u64),
                 proptest::collection::btree_set(0..8_u8, 0..4),
                 0..1_000_u64,
+                proptest::option::weighted(
+                    0.3,
+                    (
+                        0..ZONES.len(),
+                        proptest::collection::vec((0..7_usize, 0..48_u8, 0..=48_u8), 0..12),
+                        proptest::option::of((-1..2_i64, 0..48_u8, 0..=48_u8)),
+                    ),
+                ),
             )),
         ),
         AGENTS,
@@ -345,7 +436,9 @@ type RoleParts = (
     Option<u64>,
     std::collections::BTreeSet<u8>,
     u64,
+    Option<HoursParts>,
 );
+type HoursParts = (usize, Vec<(usize, u8, u8)>, Option<(i64, u8, u8)>);
 type AgentParts = (bool, bool, usize, Option<RoleParts>);
 type NumberParts = (usize, Vec<usize>, Option<usize>);
 type CallParts = (usize, usize, Option<usize>, u8);
@@ -415,7 +508,7 @@ fn build((environments, agents, numbers, calls, rights): WorldParts) -> World {
             targets: targets(kind),
             role: role
                 .filter(|_| inbound)
-                .and_then(|(sources, window, statuses, order)| {
+                .and_then(|(sources, window, statuses, order, hours)| {
                     sequence += 1;
                     let source_agents: Vec<AgentId> = sources
                         .into_iter()
@@ -426,6 +519,8 @@ fn build((environments, agents, numbers, calls, rights): WorldParts) -> World {
                         source_agents,
                         recency_window_seconds: window,
                         trigger_statuses: statuses.into_iter().map(CallStatus::from_rank).collect(),
+                        hours: hours
+                            .map(|(zone, days, special)| Box::new(hours_of(zone, &days, special))),
                         set_sequence: order * 100 + sequence,
                     })
                 }),

@@ -266,16 +266,36 @@ impl<'m> Message<'m> {
     ///
     /// Nothing if the header is not there.
     pub fn caller(&self, source: IdentitySource) -> impl Iterator<Item = Identity> + use<'m> {
-        let lines = match source.header() {
-            (Some(name), _) => SourceLines::Indexed(self.known(name)),
-            (None, name) => SourceLines::Other(self.lines(), name.unwrap_or_default()),
-        };
         let mut callers = Callers {
-            lines,
+            lines: self.source_lines(source),
             values: None,
             source,
         };
-        std::iter::from_fn(move || callers.next())
+        std::iter::from_fn(move || callers.next().map(Identity::from_value))
+    }
+
+    /// The same with the verification status that stands in the URI of the value (`verstat`), if there is one.
+    pub fn verified_caller(
+        &self,
+        source: IdentitySource,
+    ) -> impl Iterator<Item = (Identity, Option<&'m [u8]>)> + use<'m> {
+        let mut callers = Callers {
+            lines: self.source_lines(source),
+            values: None,
+            source,
+        };
+        std::iter::from_fn(move || {
+            let value = callers.next()?;
+            Some((Identity::from_value(value), verstat(value)))
+        })
+    }
+
+    /// The lines of a source.
+    fn source_lines(&self, source: IdentitySource) -> SourceLines<'m> {
+        match source.header() {
+            (Some(name), _) => SourceLines::Indexed(self.known(name)),
+            (None, name) => SourceLines::Other(self.lines(), name.unwrap_or_default()),
+        }
     }
 
     /// Who the request URI names, without the prefixes that stand one behind another before a dialed number, each
@@ -318,15 +338,15 @@ enum SourceLines<'m> {
     Other(HeaderLines<'m>, &'static str),
 }
 
-impl Callers<'_> {
+impl<'m> Callers<'m> {
     /// The next value.
-    fn next(&mut self) -> Option<Identity> {
+    fn next(&mut self) -> Option<Value<'m>> {
         loop {
             if let Some(value) = self.values.as_mut().and_then(Iterator::next) {
                 if self.source == IdentitySource::RemotePartyId && is_of_called(value) {
                     continue;
                 }
-                return Some(Identity::from_value(value));
+                return Some(value);
             }
             let line = match &mut self.lines {
                 SourceLines::Indexed(values) => values.next()?,
@@ -337,6 +357,29 @@ impl Callers<'_> {
             self.values = Some(line.list());
         }
     }
+}
+
+/// The parameter `verstat` of the URI of a value, or of the number in it; `None` where there is none, or two. What a
+/// display name says is not looked at.
+fn verstat(value: Value<'_>) -> Option<&[u8]> {
+    let bytes = value.as_bytes();
+    let uri = match NameAddr::parse_any_name(value) {
+        Some(address) => address.uri_bytes(),
+        // A display name stands before a bracket.
+        None if lex::find(b'"', bytes).is_some() => return None,
+        None => bytes,
+    };
+    let (uri, _headers) = lex::split_once(uri, b'?');
+    let mut found = uri
+        .split(|&byte| matches!(byte, b';' | b'@'))
+        .filter_map(|param| match lex::split_once(param, b'=') {
+            (name, Some(value)) if reads_as(name.trim_ascii(), "verstat") => {
+                Some(value.trim_ascii())
+            }
+            _ => None,
+        });
+    let first = found.next()?;
+    found.next().is_none().then_some(first)
 }
 
 /// Whether a value of `Remote-Party-ID` tells of the party called.
@@ -366,6 +409,29 @@ mod tests {
             Identity::Withheld => "withheld".to_owned(),
             Identity::Nobody => "nobody".to_owned(),
             Identity::Unreadable => "unreadable".to_owned(),
+        }
+    }
+
+    #[test]
+    fn a_verification_status_stands_in_the_uri_alone() {
+        for (text, expected) in [
+            (
+                "<tel:+5511987654321;verstat=TN-Validation-Passed-A>",
+                Some("TN-Validation-Passed-A"),
+            ),
+            ("<sip:+5511987654321;verstat=x@gw;user=phone>", Some("x")),
+            ("<sip:+5511987654321@gw;VerStat=x>;party=calling", Some("x")),
+            // A URI with a semicolon has to be in brackets (RFC 3261 §20).
+            ("sip:+5511987654321;verstat=x@gw", None),
+            ("<sip:+5511987654321@gw?verstat=x>", None),
+            ("<sip:+5511987654321@gw>;verstat=x", None),
+            ("\";verstat=x;\" <sip:+5511987654321@gw>", None),
+            ("\";verstat=x;\" sip:+5511987654321@gw", None),
+            ("<sip:+5511987654321;verstat=x@gw;verstat=y>", None),
+            ("<sip:+5511987654321@gw>", None),
+        ] {
+            let value = Value::trimmed(text.as_bytes());
+            assert_eq!(verstat(value), expected.map(str::as_bytes), "{text}");
         }
     }
 

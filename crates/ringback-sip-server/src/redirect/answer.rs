@@ -135,6 +135,7 @@ impl Redirect {
         let question = Question {
             dialed: call.dialed,
             caller: call.caller,
+            is_verified: call.is_verified(),
             now: snapshot.now.wall,
             avoided: match call.invite.uri().scheme() {
                 Scheme::Sip | Scheme::Sips => {

@@ -48,6 +48,59 @@ fn a_reload_swaps_peers_and_keeps_counters() {
 }
 
 #[test]
+fn a_caller_attested_lower_than_the_peer_must_takes_the_default_rung() {
+    let server = TestServer::start(&format!(
+        "{}{}",
+        peer(
+            "127.0.0.1",
+            "trust-identity = true\nmin-attestation = \"B\""
+        ),
+        peer("127.0.0.2", "min-attestation = \"C\""),
+    ));
+    let asserted = |verstat: &str| {
+        format!("P-Asserted-Identity: <tel:{CONTACT};verstat=TN-Validation-{verstat}>\r\n")
+    };
+    let indicated = |level: &str| {
+        let asserted = asserted("Passed");
+        format!("{asserted}P-Attestation-Indicator: {level}\r\n")
+    };
+    let named =
+        format!("P-Asserted-Identity: \";verstat=TN-Validation-Passed-A;\" <sip:{CONTACT}@h>\r\n");
+    for (ip, headers, is_verified) in [
+        ("127.0.0.1", asserted("Passed-A"), true),
+        ("127.0.0.1", asserted("Passed-B"), true),
+        ("127.0.0.1", asserted("Passed-C"), false),
+        ("127.0.0.1", asserted("Failed-A"), false),
+        ("127.0.0.1", asserted("Passed"), false),
+        ("127.0.0.1", indicated("A"), true),
+        ("127.0.0.1", indicated("C"), false),
+        (
+            "127.0.0.1",
+            indicated("A\r\nP-Attestation-Indicator: A"),
+            false,
+        ),
+        ("127.0.0.1", named, false),
+        ("127.0.0.1", String::new(), false),
+        // Whom nobody trusts attests nothing.
+        ("127.0.0.2", asserted("Passed-A"), false),
+    ] {
+        let call_id = format!("{ip} {headers}").replace(|c: char| !c.is_alphanumeric(), "-");
+        let message = invite(OURS, CONTACT, &call_id)
+            .replace("Max-Forwards", &format!("{headers}Max-Forwards"));
+        let reply = server.client_at(ip).ask(&message);
+        let reason = if is_verified {
+            "returned_call_same_number"
+        } else {
+            "caller_not_verified"
+        };
+        assert_eq!(values(&reply, "X-Ringback-Reason"), [reason], "{message}");
+    }
+    // A caller without a number is one still.
+    let reply = server.client().ask(invite(OURS, "anonymous", "nobody"));
+    assert_eq!(values(&reply, "X-Ringback-Reason"), ["caller_anonymous"]);
+}
+
+#[test]
 fn identity_is_read_in_the_order_and_with_the_trust_of_the_peer() {
     let server = TestServer::start(&format!(
         "{}{}{}{}",

@@ -344,6 +344,7 @@ pub(crate) fn program() -> Program {
         source_agents: vec![OUTBOUND],
         recency_window_seconds: None,
         trigger_statuses: Vec::new(),
+        hours: None,
         set_sequence: 1,
     };
     let callback_targets = vec![

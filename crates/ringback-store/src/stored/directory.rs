@@ -2,8 +2,8 @@
 
 use ringback_routing::{
     Agent, AgentId, AgentStatus, CallbackRole, Country, Direction, E164, Environment,
-    EnvironmentId, HeldTarget, NumberForm, NumberId, PhoneNumber, Target, Timestamp, Token,
-    TokenHash, TokenId,
+    EnvironmentId, HeldTarget, Hours, HoursSpec, NumberForm, NumberId, PhoneNumber, SpecialDay,
+    Target, Timestamp, Token, TokenHash, TokenId, Week,
 };
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -152,6 +152,58 @@ pub(super) struct StoredRole {
     recency_window_seconds: Option<u64>,
     trigger_statuses: Vec<u8>,
     set_sequence: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    hours: Option<StoredHours>,
+}
+
+/// The hours of a role.
+#[derive(Serialize, Deserialize)]
+struct StoredHours {
+    time_zone: String,
+    /// By day of the week, Monday first: start and end of each range, as `09:00`.
+    weekly: [Vec<[String; 2]>; 7],
+    /// The days that are different, as `2026-12-25`.
+    except: Vec<(String, Vec<[String; 2]>)>,
+}
+
+impl StoredHours {
+    /// The stored form of hours.
+    fn new(hours: &Hours) -> Self {
+        let HoursSpec {
+            time_zone,
+            weekly,
+            except,
+        } = hours.spec().clone();
+        Self {
+            time_zone,
+            weekly: [
+                weekly.mon, weekly.tue, weekly.wed, weekly.thu, weekly.fri, weekly.sat, weekly.sun,
+            ],
+            except: except.into_iter().map(|day| (day.date, day.open)).collect(),
+        }
+    }
+
+    /// The hours; `None` if they are none.
+    fn read(self) -> Option<Hours> {
+        let [mon, tue, wed, thu, fri, sat, sun] = self.weekly;
+        let except = self.except.into_iter();
+        let spec = HoursSpec {
+            time_zone: self.time_zone,
+            weekly: Week {
+                mon,
+                tue,
+                wed,
+                thu,
+                fri,
+                sat,
+                sun,
+            },
+            except: except
+                .map(|(date, open)| SpecialDay { date, open })
+                .collect(),
+        };
+        Hours::compile(spec).ok()
+    }
 }
 
 impl DirectoryRecord for Agent {
@@ -212,16 +264,21 @@ pub(super) fn store_role(role: &CallbackRole) -> StoredRole {
         recency_window_seconds: role.recency_window_seconds,
         trigger_statuses: statuses.map(status_code).collect(),
         set_sequence: role.set_sequence,
+        hours: role.hours.as_deref().map(StoredHours::new),
     }
 }
 
-/// The role; `None` if a status is not one that was ever written.
+/// The role; `None` if a status is not one that was ever written, or a time zone is gone.
 pub(super) fn read_role(stored: StoredRole) -> Option<CallbackRole> {
     let statuses = stored.trigger_statuses.into_iter().map(status_of);
     Some(CallbackRole {
         source_agents: stored.source_agents.into_iter().map(AgentId).collect(),
         recency_window_seconds: stored.recency_window_seconds,
         trigger_statuses: statuses.collect::<Option<_>>()?,
+        hours: match stored.hours {
+            None => None,
+            Some(hours) => Some(Box::new(hours.read()?)),
+        },
         set_sequence: stored.set_sequence,
     })
 }

@@ -327,6 +327,7 @@ impl OldAgent {
                     .iter()
                     .map(|status| status.0)
                     .collect(),
+                hours: None,
                 set_sequence: role.set_sequence,
             }),
             created_at: self.created_at.0,

@@ -141,6 +141,7 @@ fn changes() -> Vec<(&'static str, Change)> {
             source_agents: vec![AgentId(id(2)), AgentId(id(3))],
             recency_window_seconds: Some(3_600),
             trigger_statuses: vec![CallStatus::NoAnswer, CallStatus::Busy],
+            hours: None,
             set_sequence: 7,
         }),
         created_at: Timestamp::from_millis(1_800_000_000_002),

@@ -128,6 +128,7 @@ impl Campaigns {
                 source_agent_ids: vec![source],
                 callback_trigger_statuses: Change::Keep,
                 recency_window_seconds: Change::Keep,
+                hours: Change::Keep,
             };
             let _set: Answer<CallbackRoleSet> = client.post(&path, &body)?;
         }

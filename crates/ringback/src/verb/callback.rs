@@ -5,7 +5,7 @@ use ringback_api::{
     AgentBrief, CallbackAgent, CallbackAgentPage, CallbackRole, CallbackRoleReplaced,
     CallbackRoleSet, CallbackStatistics, Change, ConstraintCheck, SourceCount,
 };
-use ringback_routing::CallStatus;
+use ringback_routing::{CallStatus, HoursSpec};
 
 use super::name;
 use super::value::{call_status, list, said, seconds};
@@ -52,6 +52,9 @@ enum Verb {
         /// Clear the trigger statuses: any attempt counts
         #[arg(long, conflicts_with = "trigger_status")]
         no_trigger_statuses: bool,
+        /// Clear the hours: calls come back at any time
+        #[arg(long, conflicts_with = "hours")]
+        no_hours: bool,
     },
     /// Take the role away
     Remove {
@@ -102,6 +105,14 @@ struct Role {
     /// How old a call may be: seconds, or 90m, 12h, 30d [default: the environment's]
     #[arg(long, value_name = "TIME", value_parser = seconds)]
     recency_window: Option<u64>,
+    /// When calls come back: JSON, as `callback_config.hours` in the API [default: at any time]
+    #[arg(long, value_name = "JSON", value_parser = hours)]
+    hours: Option<HoursSpec>,
+}
+
+/// Reads hours.
+fn hours(text: &str) -> Result<HoursSpec, String> {
+    serde_json::from_str(text).map_err(|error| error.to_string())
 }
 
 impl Role {
@@ -111,11 +122,13 @@ impl Role {
         client: &Client,
         no_recency_window: bool,
         no_trigger_statuses: bool,
+        no_hours: bool,
     ) -> Result<CallbackRole, ClientError> {
         Ok(CallbackRole {
             source_agent_ids: name::agents(client, &self.source)?,
             callback_trigger_statuses: Change::of(list(&self.trigger_status), no_trigger_statuses),
             recency_window_seconds: Change::of(self.recency_window, no_recency_window),
+            hours: Change::of(self.hours.clone(), no_hours),
         })
     }
 }
@@ -139,7 +152,7 @@ pub(crate) fn run(args: &CallbackArgs) -> Result<(), Failure> {
         }
         Verb::Set { agent, role } => {
             let path = role_of(agent)?;
-            let answer = client.post(&path, &role.body(client, false, false)?)?;
+            let answer = client.post(&path, &role.body(client, false, false, false)?)?;
             session.print(&answer, |agent| record(agent, FIELDS))?;
         }
         Verb::Replace {
@@ -147,9 +160,10 @@ pub(crate) fn run(args: &CallbackArgs) -> Result<(), Failure> {
             role,
             no_recency_window,
             no_trigger_statuses,
+            no_hours,
         } => {
             let path = role_of(agent)?;
-            let body = role.body(client, *no_recency_window, *no_trigger_statuses)?;
+            let body = role.body(client, *no_recency_window, *no_trigger_statuses, *no_hours)?;
             let answer = client.put(&path, &body)?;
             session.print(&answer, |agent| record(agent, REPLACED))?;
         }
