@@ -4,6 +4,7 @@
 //! [handed over](inbox): replies by the branch in our `Via`, messages of connections by their Call-ID. What a call
 //! is decided to is decided where it arrives ([`invite`]); only then it is the business of its owner ([`worker`]).
 
+mod asked;
 pub(crate) mod calls;
 mod dialog;
 mod follow;

@@ -7,10 +7,11 @@ use ringback_sip_proto::rsip::Method;
 use ringback_sip_proto::{Message, Transport};
 use ringback_sip_proxy::{Hop, Transmit, Trust, Way};
 
+use crate::forward::asked::{WaitingRequest, Waits};
 use crate::forward::inbox::Arrival;
 use crate::forward::streams::NOBODY;
 use crate::forward::target::NoWay;
-use crate::forward::worker::{Forwarding, send_by};
+use crate::forward::worker::{Forwarding, reply_anew, send_by};
 use crate::program::Program;
 
 impl<P: Program> Forwarding<P> {
@@ -29,7 +30,6 @@ impl<P: Program> Forwarding<P> {
         let found = forward
             .ways
             .way_to(way.next, request.call_id, &forward.names);
-        let is_ack = request.method == Some(Method::Ack);
         match found {
             Ok(hop) => {
                 let sender = policy.source(from.origin.address.ip());
@@ -45,13 +45,41 @@ impl<P: Program> Forwarding<P> {
                     .write_in_dialog(message, from.origin, &way, &hop, trust, &mut bytes);
                 self.send_on(&hop, &bytes);
             }
-            Err(NoWay::Own) if !is_ack => {
-                self.respond(message, request, from, (482, "Loop Detected"));
+            Err(NoWay::Own) => self.refuse(message, request, from, (482, "Loop Detected")),
+            Err(NoWay::Nowhere) => {
+                self.refuse(message, request, from, (500, "Server Internal Error"))
             }
-            // Sent again, it will find its way: the name is being resolved.
-            Err(NoWay::Own | NoWay::Unknown) => {}
+            Err(NoWay::Unresolved(named)) => {
+                let waiting = WaitingRequest {
+                    bytes: message.bytes().into(),
+                    from: *from,
+                    thread: u16::try_from(self.thread).unwrap_or_default(),
+                };
+                match forward.names.asked.wait(&self.shared, named, waiting) {
+                    Waits::Yes => {}
+                    Waits::TooMany => {
+                        self.refuse(message, request, from, (503, "Service Unavailable"));
+                    }
+                    Waits::NobodyToAsk => {
+                        self.refuse(message, request, from, (500, "Server Internal Error"));
+                    }
+                }
+            }
         }
         true
+    }
+
+    /// Answers a request that goes nowhere; an ACK gets no answer.
+    fn refuse(
+        &self,
+        message: &Message<'_>,
+        request: &Request<'_>,
+        from: &Arrival,
+        status: (u16, &str),
+    ) {
+        if request.method != Some(Method::Ack) {
+            self.respond(message, request, from, status);
+        }
     }
 
     /// Takes the reply to a request that was sent on without state; false: it is none.
@@ -66,7 +94,9 @@ impl<P: Program> Forwarding<P> {
             return true;
         };
         if to.is_stream {
-            forward.streams.send_to(to.address, &bytes);
+            if !forward.streams.send_to(to.address, &bytes) {
+                reply_anew(&self.shared, to.address.ip(), &bytes);
+            }
             return true;
         }
         let transmit = Transmit {

@@ -23,6 +23,7 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
+use crate::forward::asked::Asked;
 use crate::forward::target::for_each_target;
 use crate::policy::Policy;
 use crate::program::Program;
@@ -39,6 +40,8 @@ pub(crate) struct Names {
     wake: Notify,
     /// Who is asked, if not whom the system asks.
     pub(crate) server: Mutex<Option<SocketAddr>>,
+    /// Those that only requests of dialogs ask for.
+    pub(super) asked: Asked,
 }
 
 /// What is resolved: all of a URI that matters for that.
@@ -87,11 +90,11 @@ struct Entry {
 }
 
 /// What a lookup gave.
-struct Resolved {
+pub(super) struct Resolved {
     /// Where the name leads.
-    destinations: Vec<Destination>,
+    pub(super) destinations: Vec<Destination>,
     /// Until when that is good.
-    valid_until: Instant,
+    pub(super) valid_until: Instant,
 }
 
 impl Named {
@@ -133,6 +136,13 @@ impl Names {
             self.wake.notify_one();
         }
         None
+    }
+
+    /// Where a name in a request of a dialog leads; `None`: that is to be [asked](Asked::wait).
+    pub(super) fn in_dialog(&self, named: &Named) -> Option<Arc<Vec<Destination>>> {
+        let of_target = self.known.get(named);
+        let of_target = of_target.and_then(|entry| entry.destinations.load_full());
+        of_target.or_else(|| self.asked.destinations(named))
     }
 
     /// How many names lead somewhere, nowhere, and have not been looked up with success.
@@ -220,6 +230,7 @@ pub(crate) async fn run<P: Program>(shared: Arc<Shared<P>>) {
             return;
         }
     };
+    let _first = names.asked.resolver.set(Arc::clone(&resolver));
     let mut phase = shared.phase();
     let mut scanned: Option<(usize, usize)> = None;
     let mut literals = HashSet::default();
@@ -290,7 +301,7 @@ async fn refresh(resolver: &TokioResolver, named: &Named, entry: &Entry) {
 }
 
 /// Resolves a name by RFC 3263 §4.
-async fn resolve(resolver: &TokioResolver, named: &Named) -> Result<Resolved, NetError> {
+pub(super) async fn resolve(resolver: &TokioResolver, named: &Named) -> Result<Resolved, NetError> {
     let mut resolved = Resolved {
         destinations: Vec::new(),
         valid_until: Instant::now() + LONGEST_LIFE,
@@ -477,10 +488,10 @@ const LOOKUP_TIME: Duration = Duration::from_secs(10);
 const RETRY: Duration = Duration::from_secs(5);
 
 /// How soon a name is resolved again at least.
-const SHORTEST_LIFE: Duration = Duration::from_secs(1);
+pub(super) const SHORTEST_LIFE: Duration = Duration::from_secs(1);
 
 /// How soon a name is resolved again at most.
-const LONGEST_LIFE: Duration = Duration::from_secs(3_600);
+pub(super) const LONGEST_LIFE: Duration = Duration::from_secs(3_600);
 
 /// How soon a name that leads nowhere is resolved again.
 const NOWHERE_LIFE: Duration = Duration::from_secs(30);

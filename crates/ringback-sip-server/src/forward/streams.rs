@@ -21,6 +21,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -97,20 +98,15 @@ impl Streams {
         (accepted, receiver)
     }
 
-    /// Sends something back over an accepted connection. If that is gone, or does not read, nothing can be done.
-    pub(crate) fn send_back(&self, id: u64, bytes: &[u8]) {
+    /// Sends something back over an accepted connection; false if that is gone. If it does not read, nothing can be
+    /// done.
+    pub(crate) fn send_back(&self, id: u64, bytes: &[u8]) -> bool {
         let sender = self.accepted.get(&id).map(|sender| sender.clone());
-        let sent = sender.map(|sender| sender.try_send(bytes.into()));
-        if !matches!(sent, Some(Ok(()))) {
-            tracing::debug!(
-                id,
-                "a reply was not sent: its connection is gone or does not read"
-            );
-        }
+        is_there(sender.map(|sender| sender.try_send(bytes.into())))
     }
 
-    /// Sends something over any connection to this address. If there is none, nothing can be done.
-    pub(crate) fn send_to(&self, address: SocketAddr, bytes: &[u8]) {
+    /// Sends something over any connection to this address; false if there is none.
+    pub(crate) fn send_to(&self, address: SocketAddr, bytes: &[u8]) -> bool {
         let accepted = self.by_address.get(&address).map(|id| *id);
         if let Some(id) = accepted {
             return self.send_back(id, bytes);
@@ -122,9 +118,7 @@ impl Streams {
                 branch: NOBODY,
             })
         });
-        if !matches!(sent, Some(Ok(()))) {
-            tracing::debug!(%address, "a message was not sent: there is no connection");
-        }
+        is_there(sent)
     }
 
     /// Sends a request to a target, over the connection that is open, or a new one. `socket` is that of the
@@ -145,11 +139,11 @@ impl Streams {
             None => outgoing,
             Some(sender) => match sender.try_send(outgoing) {
                 Ok(()) => return,
-                Err(mpsc::error::TrySendError::Full(outgoing)) => {
+                Err(TrySendError::Full(outgoing)) => {
                     return failed(shared, outgoing.branch, Cause::Transport);
                 }
                 // It has just ended.
-                Err(mpsc::error::TrySendError::Closed(outgoing)) => outgoing,
+                Err(TrySendError::Closed(outgoing)) => outgoing,
             },
         };
         let Some(runtime) = self.runtime.get() else {
@@ -344,6 +338,18 @@ impl<P> Shared<P> {
             forward.hand(forward.owner(request.call_id), handed);
         }
         None
+    }
+}
+
+/// Whether there was a connection to be written to, by what came of that.
+fn is_there<T>(sent: Option<Result<(), TrySendError<T>>>) -> bool {
+    match sent {
+        Some(Ok(())) => true,
+        Some(Err(TrySendError::Full(_))) => {
+            tracing::debug!("a message was not sent: its receiver does not read");
+            true
+        }
+        Some(Err(TrySendError::Closed(_))) | None => false,
     }
 }
 

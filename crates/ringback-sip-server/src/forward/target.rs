@@ -12,7 +12,7 @@ use ringback_sip_proxy::{Hop, Target};
 use smallvec::SmallVec;
 
 use crate::config::forward::ForwardConfig;
-use crate::forward::names::{Named, Names};
+use crate::forward::names::{Destination, Named, Names};
 use crate::peers::Peer;
 use crate::policy::Policy;
 use crate::server::BoundAddresses;
@@ -50,12 +50,14 @@ struct Way {
 }
 
 /// Why a request goes nowhere.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum NoWay {
     /// It would come back to ourselves.
     Own,
-    /// It is not known where it goes.
-    Unknown,
+    /// It leads nowhere.
+    Nowhere,
+    /// This name is to be resolved first.
+    Unresolved(Named),
 }
 
 /// Who sends a call where.
@@ -117,7 +119,8 @@ impl Ways {
         };
         let text: Arc<str> = text.into();
         let before = targets.len();
-        for (transport, address) in destinations(&read, sending.call_id, sending.names) {
+        let names = |named: &Named| sending.names.destinations(named);
+        for (transport, address) in destinations(&read, sending.call_id, names) {
             let Some(hop) = self.hop(transport, address, &read) else {
                 continue;
             };
@@ -158,25 +161,43 @@ impl Ways {
         let Ok(read) = Uri::parse(uri.as_bytes()) else {
             return Vec::new();
         };
+        let names = |named: &Named| names.destinations(named);
         let ways = destinations(&read, b"", names).into_iter();
         ways.filter_map(|(transport, address)| self.hop(transport, address, &read))
             .collect()
     }
 
-    /// The way that a URI leads. A name that is not known yet is asked for.
+    /// The way that a URI in a request of a dialog leads.
     ///
     /// # Errors
-    /// It leads back to ourselves, or is not known.
+    /// It leads back to ourselves, or nowhere, or its name is to be resolved first.
     pub(crate) fn way_to(
         &self,
         uri: &[u8],
         call_id: &[u8],
         names: &Names,
     ) -> Result<Arc<Hop>, NoWay> {
-        let read = Uri::parse(uri).map_err(|_| NoWay::Unknown)?;
+        let read = Uri::parse(uri).map_err(|_| NoWay::Nowhere)?;
+        if let Some(named) = Named::of(&read)
+            && names.in_dialog(&named).is_none()
+        {
+            return Err(NoWay::Unresolved(named));
+        }
+        let names = |named: &Named| names.in_dialog(named);
         let found = destinations(&read, call_id, names).first().copied();
-        let (transport, address) = found.ok_or(NoWay::Unknown)?;
+        let (transport, address) = found.ok_or(NoWay::Nowhere)?;
         self.hop(transport, address, &read).ok_or(NoWay::Own)
+    }
+
+    /// The way back to a sender that is at this address and calls itself `host`.
+    pub(crate) fn way_back(
+        &self,
+        transport: Transport,
+        address: SocketAddr,
+        host: &[u8],
+    ) -> Option<Arc<Hop>> {
+        let uri = [b"sip:", host].concat();
+        self.hop(transport, address, &Uri::parse(&uri).ok()?)
     }
 
     /// Our own address on the way to another one, and the place of its listener.
@@ -309,10 +330,10 @@ pub(crate) fn for_each_target(directory: &Directory, mut run: impl FnMut(&str)) 
 fn destinations(
     uri: &Uri<'_>,
     call_id: &[u8],
-    names: &Names,
+    names: impl FnOnce(&Named) -> Option<Arc<Vec<Destination>>>,
 ) -> SmallVec<[(Transport, SocketAddr); 2]> {
     if let Some(named) = Named::of(uri) {
-        let known = names.destinations(&named).unwrap_or_default();
+        let known = names(&named).unwrap_or_default();
         let mut ordered = SmallVec::new();
         order_targets(&**known, call_id, &mut ordered);
         return ordered

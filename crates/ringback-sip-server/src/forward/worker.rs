@@ -1,6 +1,6 @@
 //! The proxy of one UDP thread: what is shown to it, and what it sends.
 
-use std::net::UdpSocket;
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,6 +19,7 @@ use crate::clock::Now;
 use crate::forward::calls::Calls;
 use crate::forward::inbox::{Arrival, Flow, Handed};
 use crate::forward::invite::PlannedCall;
+use crate::forward::streams::NOBODY;
 use crate::outbox::{LocalAddress, Outbox};
 use crate::policy::Policy;
 use crate::program::Program;
@@ -457,8 +458,16 @@ fn send_back<P: Program>(
     out: Option<&mut Outbox>,
 ) {
     match (flow, out) {
-        (Flow::Connection(id), _) => shared.forward.streams.send_back(id, transmit.bytes),
-        (Flow::Address(address), _) => shared.forward.streams.send_to(address, transmit.bytes),
+        (Flow::Connection(id), _) => {
+            if !shared.forward.streams.send_back(id, transmit.bytes) {
+                reply_anew(shared, transmit.address.ip(), transmit.bytes);
+            }
+        }
+        (Flow::Address(address), _) => {
+            if !shared.forward.streams.send_to(address, transmit.bytes) {
+                reply_anew(shared, transmit.address.ip(), transmit.bytes);
+            }
+        }
         (Flow::Udp(from, local), Some(out)) if usize::from(from) == thread => {
             put(out, local, transmit);
         }
@@ -468,6 +477,33 @@ fn send_back<P: Program>(
             }
         }
     }
+}
+
+/// Sends a reply over a new connection, because that of its request is gone: to where the request came from, at the
+/// port that its sender gives in `Via` (RFC 3261 §18.2.2).
+pub(super) fn reply_anew<P: Program>(shared: &Arc<Shared<P>>, ip: IpAddr, bytes: &[u8]) {
+    let message = Message::parse(bytes, Framing::Stream).ok();
+    let Some(via) = message.and_then(|message| message.top_via()) else {
+        return;
+    };
+    let (transport, default) = if via.transport().eq_ignore_ascii_case(b"TLS") {
+        (Transport::Tls, 5_061)
+    } else {
+        (Transport::Tcp, 5_060)
+    };
+    let address = SocketAddr::new(ip, via.port().unwrap_or(default));
+    let ways = &shared.forward.ways;
+    let Some(hop) = ways.way_back(transport, address, via.sent_by().as_bytes()) else {
+        return;
+    };
+    let transmit = Transmit {
+        bytes,
+        transport,
+        address,
+        way: Way::Back(0),
+    };
+    let streams = &shared.forward.streams;
+    streams.send_out(shared, &transmit, hop.socket, NOBODY);
 }
 
 /// Puts a message into the outbox of this thread.

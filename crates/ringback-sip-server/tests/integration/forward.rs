@@ -596,7 +596,14 @@ fn when_the_server_stops_what_rings_is_answered() {
 }
 
 /// A request of a call that was answered, with the Record-Route lines of the answer.
-fn in_dialog(method: &str, answer: &str, uri: &str, from: &str, to: &str, via: &str) -> String {
+pub(crate) fn in_dialog(
+    method: &str,
+    answer: &str,
+    uri: &str,
+    from: &str,
+    to: &str,
+    via: &str,
+) -> String {
     let mut routes = String::new();
     for route in values(answer, "Record-Route") {
         routes += &format!("Route: {route}\r\n");
@@ -661,6 +668,40 @@ fn requests_of_an_answered_call_come_through_where_we_stay_in_the_path() {
     let reply = String::from_utf8(room[..length].to_vec()).unwrap();
     assert!(reply.starts_with("SIP/2.0 200 OK"), "{reply}");
     assert_eq!(values(&reply, "Via").len(), 1);
+}
+
+// Replies to a caller whose connection had broken were lost, and the caller waited for its own timeout.
+#[test]
+fn a_caller_that_lost_its_connection_gets_the_reply_over_a_new_one() {
+    let agent = Agent::new();
+    let server = start("", &[agent.uri()]);
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let mut caller = TcpStream::connect(server.address()).unwrap();
+    caller.set_read_timeout(Some(PATIENCE)).unwrap();
+    let call = invite(OURS, CONTACT, "lost");
+    let via = values(&call, "Via")[0];
+    let branch = via.split_once(';').unwrap().1;
+    let own = format!("SIP/2.0/TCP 127.0.0.1:{port};{branch}");
+    caller
+        .write_all(call.replace(via, &own).as_bytes())
+        .unwrap();
+    assert_eq!(status(&read_message(&mut caller)), 100);
+    let asked = agent.expect("INVITE");
+    drop(caller);
+    listener.set_nonblocking(true).unwrap();
+    let accepted = std::cell::RefCell::new(None);
+    server.eventually("the loss is noticed", |_| {
+        agent.reply(&asked, "200 OK");
+        *accepted.borrow_mut() = listener.accept().ok();
+        accepted.borrow().is_some()
+    });
+    let (mut stream, _) = accepted.into_inner().unwrap();
+    stream.set_nonblocking(false).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let reply = read_message(&mut stream);
+    assert_eq!(status(&reply), 200);
+    assert!(values(&reply, "Via")[0].starts_with(&own), "{reply}");
 }
 
 #[test]

@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use crate::forward::{Agent, metric, reply_to, set_targets, wait_for};
-use crate::support::{CONTACT, OURS, PATIENCE, TestServer, invite, values};
+use crate::forward::{Agent, in_dialog, metric, reply_to, set_targets, wait_for};
+use crate::support::{CONTACT, OURS, PATIENCE, TestServer, invite, status, values};
 
 /// What is known of names, by kind of record.
 type Records = HashMap<(String, u16), Vec<Vec<u8>>>;
@@ -205,6 +205,44 @@ fn a_name_that_leads_nowhere_counts_as_a_503() {
     let client = server.client();
     client.send(invite(OURS, CONTACT, "nowhere"));
     wait_for(&client, 500);
+}
+
+// A request whose host was not known was dropped, and with it the first BYE or ACK of most calls.
+#[test]
+fn a_name_in_a_dialog_is_resolved_while_its_request_waits() {
+    let (names, agent) = (NameServer::start(), Agent::new());
+    names.address("t1.example", [127, 0, 0, 2]);
+    names.address("contact.example", [127, 0, 0, 2]);
+    let peers = "[[peers]]\naddress = [\"127.0.0.1\"]\nrecord-route = true";
+    let port = agent.port();
+    let server = start(&names, peers, &format!("sip:agent@t1.example:{port}"));
+    let client = server.client();
+    client.send(invite(OURS, CONTACT, "dialog"));
+    let asked = agent.expect("INVITE");
+    agent.reply(&asked, "200 OK");
+    let answer = wait_for(&client, 200);
+    let (from, to) = (values(&answer, "From")[0], values(&answer, "To")[0]);
+    let via = format!("UDP {}", client.socket.local_addr().unwrap());
+    let to_contact = format!("sip:agent@contact.example:{port}");
+    client.send(in_dialog("ACK", &answer, &to_contact, from, to, &via));
+    let (ack, _) = agent.expect("ACK");
+    assert!(
+        ack.starts_with(&format!("ACK {to_contact} SIP/2.0")),
+        "{ack}"
+    );
+    client.send(in_dialog("BYE", &answer, &to_contact, from, to, &via));
+    let asked = agent.expect("BYE");
+    agent.reply(&asked, "200 OK");
+    assert_eq!(status(&client.receive()), 200);
+    let nowhere = "sip:agent@nowhere.example:5070";
+    client.send(in_dialog("ACK", &answer, nowhere, from, to, &via));
+    let info = in_dialog("INFO", &answer, nowhere, from, to, &via);
+    assert_eq!(status(&client.ask(info)), 500, "and the ACK gets no answer");
+    assert_eq!(
+        metric(&server, "names{state=\"resolved\"}"),
+        1,
+        "it is no name of a target"
+    );
 }
 
 #[test]
