@@ -3,7 +3,7 @@
 use ringback_api as api;
 use ringback_engine::{
     Actor, AgentView, AuditEntry, AuditState, Call, CommandError, DecisionRecord, NumberView,
-    OwnerView, Surface, Via,
+    OwnerView, Via,
 };
 use ringback_routing::{
     Agent, AgentId, AgentSlot, CallbackRole, Directory, DirectoryAgent, DirectoryNumber,
@@ -211,10 +211,7 @@ pub(crate) fn decision(directory: &Directory, record: &DecisionRecord) -> api::D
     let forwarded = record.forwarded.as_deref();
     api::Decision {
         at: record.at,
-        surface: match record.surface {
-            Surface::Sip => api::Surface::Sip,
-            Surface::Http => api::Surface::Http,
-        },
+        via: record.via,
         to: record.dialed.map(Into::into),
         from: record.caller.number().map(Into::into),
         outcome: record.outcome,

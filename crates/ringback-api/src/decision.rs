@@ -1,7 +1,7 @@
 //! Decisions: `/route`, `/routed-calls`, `/decisions`.
 
 use ringback_routing::{
-    AgentId, AttemptCause, CallStatus, EndedBy, Outcome, Reason, Rung, Timestamp,
+    AgentId, AttemptCause, CallStatus, CallVia, EndedBy, Outcome, Reason, Rung, Timestamp,
 };
 use serde::{Deserialize, Serialize};
 
@@ -98,7 +98,7 @@ pub struct Decision {
     /// When it was made.
     pub at: Timestamp,
     /// How it was asked for.
-    pub surface: Surface,
+    pub via: CallVia,
     /// The dialed number, if it could be read.
     pub to: Option<ShownNumber>,
     /// The caller, if it is a number.
@@ -143,14 +143,4 @@ pub struct AgentOfDecision {
     pub id: AgentId,
     /// What it calls itself now; none if it was deleted since.
     pub name: Option<String>,
-}
-
-/// How a decision was asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Surface {
-    /// By an INVITE.
-    Sip,
-    /// By `POST /route`.
-    Http,
 }

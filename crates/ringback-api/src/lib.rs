@@ -43,7 +43,6 @@ pub use cluster::{Cluster, ClusterHealth, ClusterNode, ClusterStream, Durability
 pub use contact_rights::{Erased, OptOut, OptOutNew, OptOutRow, Reassigned, ReassignedNew};
 pub use decision::{
     AgentOfDecision, Answered, Attempt, Decision, RouteQuestion, Routed, Step, StepAgent, StepCall,
-    Surface,
 };
 pub use envelope::{Done, ErrorDetails, Meta, Page, Problem, Rows, RowsMeta, Success};
 pub use environment::{

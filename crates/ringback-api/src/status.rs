@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
-use ringback_routing::{E164, Timestamp};
+use ringback_routing::{CallVia, E164, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::{ClusterHealth, Surface};
+use crate::ClusterHealth;
 
 /// The answer of `GET /healthz`, which only a living server gives.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -285,8 +285,8 @@ pub struct StrangerStatus {
 pub struct RefusedCall {
     /// When; of several the last one.
     pub at: Timestamp,
-    /// How it came.
-    pub surface: Surface,
+    /// How it was asked for; none for several calls over SIP.
+    pub via: Option<CallVia>,
     /// `udp`, `tcp` or `tls` for SIP; none for several calls.
     pub transport: Option<String>,
     /// The name of the SIP peer; none for HTTP.

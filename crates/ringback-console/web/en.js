@@ -100,7 +100,7 @@ export default {
   "column.source": "Source agent",
   "column.reason": "Reason",
   "column.sid": "Call-ID",
-  "column.surface": "Asked by",
+  "column.via": "Asked by",
   "column.status": "Status",
   "column.from_number": "Called from",
   "column.agent_called": "Called by",

@@ -101,7 +101,7 @@ export default function Explain() {
         <dt>${t("column.from")}</dt><dd>${from && from.startsWith("+") && !hidden ? html`<a href=${link("contact", { number: from })}>${from}</a>` : html`<${NumberText}>${hidden ? from : params.from}<//>`}</dd>
         <dt>${t("column.to")}</dt><dd><a href=${link("manage", { section: "numbers", search: to ?? "" })}><${NumberText}>${to}<//></a></dd>
         ${where.source_agent && html`<dt>${t("column.source")}</dt><dd><${AgentLink} agent=${where.source_agent} /></dd>`}
-        ${decision && html`<dt>${t("column.sid")}</dt><dd><${Name}>${decision.sid}<//></dd><dt>${t("column.surface")}</dt><dd>${decision.surface === "sip" ? "SIP" : "HTTP"}</dd>`}</dl></section>`}
+        ${decision && html`<dt>${t("column.sid")}</dt><dd><${Name}>${decision.sid}<//></dd><dt>${t("column.via")}</dt><dd>${decision.via}</dd>`}</dl></section>`}
     ${hidden && html`<p class="notice">${t("explain.masked")}</p>`}
     ${changed && html`<p class="notice">${t("explain.changed")} <${Outcome} name=${now.outcome} /> ${now.agent ? html`<${AgentLink} agent=${now.agent} />` : ""}: ${word("reason", now.reason)}</p>`}
     ${now && html`<section><h2>${t("explain.ladder")}</h2><p class="quiet">${t(decision ? "explain.ladder.past" : "explain.ladder.now")}</p>

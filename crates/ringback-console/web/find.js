@@ -43,8 +43,8 @@ export const csvLine = (cells) => cells.map((cell) => {
 }).join(",");
 
 function download(rows) {
-  const lines = [["at", "surface", "from", "to", "outcome", "reason", "agent", "source_agent", "call_id"],
-    ...rows.map((row) => [row.at, row.surface, row.from, row.to, row.outcome, row.reason, row.agent?.name ?? row.agent?.id, row.source_agent?.name ?? row.source_agent?.id, row.sid])];
+  const lines = [["at", "via", "from", "to", "outcome", "reason", "agent", "source_agent", "call_id"],
+    ...rows.map((row) => [row.at, row.via, row.from, row.to, row.outcome, row.reason, row.agent?.name ?? row.agent?.id, row.source_agent?.name ?? row.source_agent?.id, row.sid])];
   const url = URL.createObjectURL(new Blob([lines.map(csvLine).join("\r\n") + "\r\n"], { type: "text/csv" }));
   const anchor = document.createElement("a");
   anchor.href = url;

@@ -100,7 +100,7 @@ export default {
   "column.source": "Agente de origem",
   "column.reason": "Motivo",
   "column.sid": "Call-ID",
-  "column.surface": "Perguntado por",
+  "column.via": "Perguntado por",
   "column.status": "Status",
   "column.from_number": "Ligou de",
   "column.agent_called": "Ligou",

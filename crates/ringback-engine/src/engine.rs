@@ -9,7 +9,7 @@ use std::thread::JoinHandle;
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use ringback_routing::{
-    AgentId, Caller, Decision, Directory, E164, EnvironmentId, ForwardedCall, LearnedCall,
+    AgentId, CallVia, Caller, Decision, Directory, E164, EnvironmentId, ForwardedCall, LearnedCall,
     Timestamp, TokenHash,
 };
 use tokio::sync::{mpsc, oneshot, watch};
@@ -24,7 +24,7 @@ use crate::writer::Writer;
 use crate::{
     AnswerId, AnsweredCall, AuditEntry, AuditId, BackupError, Call, CallbackStatistics, Clock,
     Command, CommandError, DecisionRecord, ErasureSecret, Journal, JournalError, KeptAnswer,
-    LearnedRecorded, LearnedTicket, NewCall, Sequence, SubmitError, Surface, Tombstone, hash_sid,
+    LearnedRecorded, LearnedTicket, NewCall, Sequence, SubmitError, Tombstone, hash_sid,
     housekeeping,
 };
 
@@ -292,6 +292,7 @@ impl Engine {
     /// Counts and logs a decision on a SIP call. Never blocks; durable within a second.
     pub fn decided_over_sip(
         &self,
+        via: CallVia,
         decision: &Decision<'_>,
         dialed: Option<E164>,
         caller: Caller,
@@ -315,7 +316,7 @@ impl Engine {
         self.shared
             .observed
             .decided_over_sip(environment, |record| {
-                record.fill(at, Surface::Sip, dialed, caller, decision, call_id);
+                record.fill(at, via, dialed, caller, decision, call_id);
             });
     }
 

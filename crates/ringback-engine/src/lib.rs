@@ -57,9 +57,7 @@ pub use journal::{
 };
 pub use keyed::{AnswerId, KeptAnswer, Keyed, Nothing};
 pub use learned::{LearnedRecorded, LearnedTicket};
-pub use observed::{
-    AgentCount, CallbackStatistics, DecisionRecord, SourceCount, Surface, hash_sid,
-};
+pub use observed::{AgentCount, CallbackStatistics, DecisionRecord, SourceCount, hash_sid};
 pub use secret::{generate_secret, hash_secret};
 pub use session::{EndSession, PutSession, Session};
 pub use tombstone::{ErasedHash, ErasureSecret, Tombstone};

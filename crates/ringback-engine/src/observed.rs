@@ -17,8 +17,8 @@ use std::sync::Arc;
 use arrayvec::ArrayString;
 use parking_lot::{Mutex, MutexGuard};
 use ringback_routing::{
-    AgentId, AgentSlot, Caller, Decision, Directory, DirectoryAgent, DirectoryEnvironment, E164,
-    EnvironmentId, ForwardedCall, Outcome, Reason, Timestamp,
+    AgentId, AgentSlot, CallVia, Caller, Decision, Directory, DirectoryAgent, DirectoryEnvironment,
+    E164, EnvironmentId, ForwardedCall, Outcome, Reason, Timestamp,
 };
 use tokio::sync::watch;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
@@ -43,8 +43,8 @@ pub struct DecisionRecord {
     pub sequence: u64,
     /// When the call was decided.
     pub at: Timestamp,
-    /// The protocol of the request.
-    pub surface: Surface,
+    /// How it was asked for.
+    pub via: CallVia,
     /// The dialed number, if it could be read.
     pub dialed: Option<E164>,
     /// The caller.
@@ -63,28 +63,19 @@ pub struct DecisionRecord {
     sid: ArrayString<SID_SHOWN>,
 }
 
-/// The protocol by which a decision was requested.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Surface {
-    /// A SIP INVITE.
-    Sip,
-    /// `POST /route`.
-    Http,
-}
-
 impl DecisionRecord {
     /// A record of a decision.
     #[must_use]
     pub fn new(
         at: Timestamp,
-        surface: Surface,
+        via: CallVia,
         dialed: Option<E164>,
         caller: Caller,
         decision: &Decision<'_>,
         sid: &[u8],
     ) -> Self {
         let mut record = Self::blank();
-        record.fill(at, surface, dialed, caller, decision, sid);
+        record.fill(at, via, dialed, caller, decision, sid);
         record
     }
 
@@ -93,7 +84,7 @@ impl DecisionRecord {
         Self {
             sequence: 0,
             at: Timestamp::from_millis(0),
-            surface: Surface::Sip,
+            via: CallVia::SipUdp,
             dialed: None,
             caller: Caller::Invalid,
             outcome: Outcome::Refused,
@@ -109,14 +100,14 @@ impl DecisionRecord {
     pub(crate) fn fill(
         &mut self,
         at: Timestamp,
-        surface: Surface,
+        via: CallVia,
         dialed: Option<E164>,
         caller: Caller,
         decision: &Decision<'_>,
         sid: &[u8],
     ) {
         self.at = at;
-        self.surface = surface;
+        self.via = via;
         self.dialed = dialed;
         self.caller = caller;
         self.outcome = decision.outcome;
@@ -285,7 +276,7 @@ impl Observed {
         let sid = shown_sid(sid);
         let id = environment.record.id;
         self.decisions.amend(environment.slot, id, at, |record| {
-            let is_it = record.at == at && record.sid == sid && record.surface == Surface::Sip;
+            let is_it = record.at == at && record.sid == sid && record.via.is_sip();
             if is_it {
                 record.forwarded = Some(Arc::new(call.clone()));
             }

@@ -23,6 +23,7 @@ mod record;
 mod target_order;
 mod targets;
 mod timestamp;
+mod via;
 
 pub use attestation::{Attestation, UnknownAttestation};
 pub use contact_rights::{ContactHash, ContactKey, ContactRights, OptOut};
@@ -47,3 +48,4 @@ pub use record::{
 pub use target_order::{Ranked, order_targets};
 pub use targets::{TargetSet, UserSet};
 pub use timestamp::{InvalidTimestamp, Timestamp};
+pub use via::{CallVia, Dialect};

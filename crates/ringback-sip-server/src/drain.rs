@@ -5,7 +5,7 @@ use ringback_sip_proto::Origin;
 
 use crate::counters::{Dropped, LearnedEvent};
 use crate::learning::{Learned, Lesson};
-use crate::observation::refused::{RefusedCall, shown_dialed, transport_name};
+use crate::observation::refused::{RefusedCall, shown_dialed, transport_name, via};
 use crate::program::Events;
 use crate::redirect::effect::{Effect, Outcome, UnservedCall};
 use crate::shared::Shared;
@@ -66,7 +66,7 @@ impl<P: Events> Shared<P> {
                 Effect::Decided(call) => {
                     peer_counters.served();
                     counters.decided(call.decision.outcome, call.decision.reason);
-                    self.program.decided(&call);
+                    self.program.decided(&call, via(origin.transport));
                 }
                 Effect::Learned(learned) => self.tell(learned),
             }
@@ -104,6 +104,7 @@ impl<P: Events> Shared<P> {
 fn shown(call: UnservedCall<'_>, peer: &str, origin: Origin, status: Option<u16>) -> RefusedCall {
     RefusedCall {
         at: call.at,
+        via: Some(via(origin.transport)),
         transport: Some(transport_name(origin.transport)),
         peer: peer.into(),
         source: Some(origin.address),

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use arc_swap::Guard;
 use ringback_routing::{
-    Caller, Contacts, Decision, Directory, E164, EnvironmentId, ForwardedCall, LearnedCall,
-    Timestamp,
+    CallVia, Caller, Contacts, Decision, Directory, E164, EnvironmentId, ForwardedCall,
+    LearnedCall, Timestamp,
 };
 
 /// Provides the state for decisions, as of the moment of each call. Called from many threads at once; must not
@@ -23,8 +23,8 @@ pub trait Snapshots: Send + Sync + 'static {
 
 /// Receives events. Called from many threads at once; must not block.
 pub trait Events: Send + Sync + 'static {
-    /// An INVITE was decided; called once for it, however often the INVITE is sent.
-    fn decided(&self, call: &DecidedCall<'_, '_>);
+    /// An INVITE that came this way was decided; called once for it, however often the INVITE is sent.
+    fn decided(&self, call: &DecidedCall<'_, '_>, via: CallVia);
 
     /// An outbound call was seen, or a new status of it. The same call may be reported more than once.
     fn learned(&self, call: LearnedCall);

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use arc_swap::Guard;
 use ringback_index::ContactIndex;
-use ringback_routing::{Directory, EnvironmentId, ForwardedCall, LearnedCall, Timestamp};
+use ringback_routing::{CallVia, Directory, EnvironmentId, ForwardedCall, LearnedCall, Timestamp};
 use ringback_sip_server::{DecidedCall, Events, SipConfig, SipServer, SipSpec, Snapshots};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 use support::{CONTACT, OURS, Program, invite, program};
@@ -87,7 +87,7 @@ impl Snapshots for Deaf {
 }
 
 impl Events for Deaf {
-    fn decided(&self, _call: &DecidedCall<'_, '_>) {}
+    fn decided(&self, _call: &DecidedCall<'_, '_>, _via: CallVia) {}
 
     fn learned(&self, _call: LearnedCall) {}
 

@@ -1,8 +1,8 @@
 //! What was decided lately: `/decisions` and `/decisions/stream`.
 //!
 //! Both tell decisions as
-//! `{at,surface,to,from,outcome,reason,agent:{id,name},source_agent:{id,name},sid}`. `surface` is
-//! `sip` or `http`; `to` and `from` are `null` where the number could not be read or was withheld
+//! `{at,via,to,from,outcome,reason,agent:{id,name},source_agent:{id,name},sid}`. `via` is
+//! `sip-udp`, `sip-tcp`, `sip-tls`, `http` or the dialect of a connector; `to` and `from` are `null` where the number could not be read or was withheld
 //! (the reason tells which); `agent` and `source_agent` are `null` where there is none, and their name is
 //! `null` once they are deleted; `sid` is cut off after 64 bytes. Numbers are shown in full: they are
 //! the tenant's own. `attempts` are the targets that a call was sent to, `{uri,status,cause,started_at,reply_ms}`,

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use axum::Extension;
 use axum::extract::State;
 use axum::response::Response;
-use ringback_api::{Agent, AgentOfDecision, Call, CallbackAgent, Decision, PhoneNumber, Surface};
+use ringback_api::{Agent, AgentOfDecision, Call, CallbackAgent, Decision, PhoneNumber};
 use ringback_engine::{AuditAction, Engine};
 use ringback_routing::{Directory, EnvironmentId, read_id};
 use serde::Serialize;
@@ -362,7 +362,7 @@ impl Row for CallbackAgent {
 impl Row for Decision {
     const COLUMNS: &'static [&'static str] = &[
         "at",
-        "surface",
+        "via",
         "to",
         "from",
         "outcome",
@@ -380,13 +380,9 @@ impl Row for Decision {
             let name = agent.as_ref().and_then(|agent| agent.name.clone());
             name.unwrap_or_default()
         };
-        let surface = match self.surface {
-            Surface::Sip => "sip",
-            Surface::Http => "http",
-        };
         vec![
             self.at.to_string(),
-            surface.to_owned(),
+            self.via.name().to_owned(),
             shown(self.to.as_ref()),
             shown(self.from.as_ref()),
             self.outcome.name().to_owned(),

@@ -2,13 +2,13 @@
 
 use axum::extract::{Request, State};
 use axum::response::Response;
-use ringback_api::{self as api, Answered, RefusedCall, Surface};
+use ringback_api::{self as api, Answered, RefusedCall};
 use ringback_engine::{
     Call, NamedAgent, ReportAnswered, RouteCall, RoutedAnswer, RoutedDecision, SubmitError,
 };
 use ringback_routing::{
-    Caller, ContactUnreadable, Decision, E164, Outcome, Placeholders, Question, Step, Target,
-    Timestamp, UserSet, decide, explain, order_targets,
+    CallVia, Caller, ContactUnreadable, Decision, E164, Outcome, Placeholders, Question, Step,
+    Target, Timestamp, UserSet, decide, explain, order_targets,
 };
 use smallvec::SmallVec;
 
@@ -93,6 +93,7 @@ pub(crate) async fn route(
         dialed,
         caller,
         sid,
+        via: CallVia::Http,
     };
     let (answer, response) = api
         .submit(tenant, command, move |answer: &RoutedAnswer| {
@@ -104,7 +105,7 @@ pub(crate) async fn route(
         if outcome == Outcome::Refused {
             api.refused_over_http().push(RefusedCall {
                 at: api.engine().now(),
-                surface: Surface::Http,
+                via: Some(CallVia::Http),
                 transport: None,
                 peer: None,
                 source: None,

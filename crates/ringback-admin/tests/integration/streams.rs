@@ -70,7 +70,7 @@ async fn decisions_are_streamed_to_their_own_environment() {
     assert_eq!(
         lines[2],
         format!(
-            r#"data: {{"at":"2026-11-21T12:00:00.000Z","surface":"http","to":"+551130000000","from":null,"outcome":"default","reason":"caller_anonymous","agent":{{"id":"{}","name":"inbound"}},"source_agent":null,"sid":"first","attempts":[],"ended_by":null}}"#,
+            r#"data: {{"at":"2026-11-21T12:00:00.000Z","via":"http","to":"+551130000000","from":null,"outcome":"default","reason":"caller_anonymous","agent":{{"id":"{}","name":"inbound"}},"source_agent":null,"sid":"first","attempts":[],"ended_by":null}}"#,
             ours.inbound
         )
     );

@@ -186,7 +186,7 @@ describe("find and explain", () => {
     const [file] = await Promise.all([page.waitForEvent("download"), page.click("text=Save as CSV")]);
     const { readFileSync } = await import("node:fs");
     const text = readFileSync(await file.path(), "utf8");
-    assert.match(text, /^at,surface,from,to,outcome,reason,agent,source_agent,call_id\r\n/);
+    assert.match(text, /^at,via,from,to,outcome,reason,agent,source_agent,call_id\r\n/);
     assert.match(text, /,\+5511987654321,\+551130000000,callback,returned_call_same_number,Returns,Sales,in-1@203\.0\.113\.7\r\n/);
     assert.ok(text.includes(`,"${hostile.markup.slice(0, 64).replaceAll('"', '""')}"\r\n`), text);
   }));

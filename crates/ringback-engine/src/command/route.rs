@@ -3,15 +3,15 @@
 use std::sync::Arc;
 
 use ringback_routing::{
-    Caller, Decision, DirectoryAgent, E164, EnvironmentId, Outcome, Placeholders, Question, Reason,
-    Target, UserSet, decide,
+    CallVia, Caller, Decision, DirectoryAgent, E164, EnvironmentId, Outcome, Placeholders,
+    Question, Reason, Target, UserSet, decide,
 };
 
 use super::Command;
 use crate::observed::{count_kind, hash_sid};
 use crate::{
     AnsweredCall, Call, CommandError, DecisionRecord, Draft, NamedAgent, RoutedCall,
-    RoutedDecision, RoutedEvent, Surface,
+    RoutedDecision, RoutedEvent,
 };
 
 /// Routes an incoming call and counts it, once per call id.
@@ -25,6 +25,8 @@ pub struct RouteCall {
     pub caller: Caller,
     /// The call id; `None`: the command makes one.
     pub sid: Option<String>,
+    /// How it was asked for.
+    pub via: CallVia,
 }
 
 /// The answer to [`RouteCall`].
@@ -91,14 +93,7 @@ impl Command for RouteCall {
         };
         draft.routed(RoutedEvent::Routed(routed), count_kind(&decision));
         let (dialed, caller) = (self.dialed, self.caller);
-        let record = DecisionRecord::new(
-            now,
-            Surface::Http,
-            dialed,
-            caller,
-            &decision,
-            sid.as_bytes(),
-        );
+        let record = DecisionRecord::new(now, self.via, dialed, caller, &decision, sid.as_bytes());
         draft.decided(self.environment, record);
         Ok(RoutedAnswer {
             sid,

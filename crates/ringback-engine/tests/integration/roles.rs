@@ -7,8 +7,8 @@ use ringback_engine::{
     SetDefaultAgent, SubmitError, UpdateAgent, check_constraints,
 };
 use ringback_routing::{
-    AgentId, AgentStatus, Caller, Direction, EnvironmentId, Outcome, Placeholders, Question,
-    Reason, Target, UserSet, decide,
+    AgentId, AgentStatus, CallVia, Caller, Direction, EnvironmentId, Outcome, Placeholders,
+    Question, Reason, Target, UserSet, decide,
 };
 
 use crate::support::{
@@ -375,6 +375,7 @@ fn call_to(environment: EnvironmentId, caller: Caller, sid: &str) -> RouteCall {
         dialed: Some(e164(DIALED)),
         caller,
         sid: Some(sid.to_owned()),
+        via: CallVia::Http,
     }
 }
 
@@ -413,7 +414,14 @@ async fn routed_calls_count_once_per_sid_and_answered_ones_once() {
     };
     let over_sip = decide(&directory, engine.contacts(), &question).expect("storage works");
     for _retransmitted in 0..2 {
-        engine.decided_over_sip(&over_sip, Some(e164(DIALED)), returned, b"z", engine.now());
+        engine.decided_over_sip(
+            CallVia::SipUdp,
+            &over_sip,
+            Some(e164(DIALED)),
+            returned,
+            b"z",
+            engine.now(),
+        );
     }
     // The call "z" used to be stored behind its answer if the answer came at once; after a restart the answer was
     // forgotten, and counted again.

@@ -5,8 +5,8 @@ use ringback_engine::{
     SetCallbackRole, SubmitError,
 };
 use ringback_routing::{
-    AgentId, AgentStatus, Caller, Direction, EnvironmentId, Outcome, Question, Target, UserSet,
-    decide,
+    AgentId, AgentStatus, CallVia, Caller, Direction, EnvironmentId, Outcome, Question, Target,
+    UserSet, decide,
 };
 
 use crate::support::{
@@ -104,7 +104,14 @@ async fn a_callback_decided_before_its_source_was_deleted_counts_in_total_and_ro
     delete(&engine, world.here, world.source).await;
     delete(&engine, world.here, world.taker).await;
     let caller = Caller::Number(e164(CONTACT));
-    engine.decided_over_sip(&decision, Some(e164(DIALED)), caller, b"late", engine.now());
+    engine.decided_over_sip(
+        CallVia::SipUdp,
+        &decision,
+        Some(e164(DIALED)),
+        caller,
+        b"late",
+        engine.now(),
+    );
     let rows = |answered| (1, answered, vec![("source".to_owned(), 1)]);
     assert_eq!(counted(&engine, world.here), rows(0));
 
@@ -139,7 +146,14 @@ async fn an_answer_counts_after_a_restart_without_the_agents() {
     };
     let decision = decide(&directory, engine.contacts(), &question).expect("readable");
     for call_id in [b"one", b"two"] {
-        engine.decided_over_sip(&decision, Some(e164(DIALED)), caller, call_id, engine.now());
+        engine.decided_over_sip(
+            CallVia::SipUdp,
+            &decision,
+            Some(e164(DIALED)),
+            caller,
+            call_id,
+            engine.now(),
+        );
     }
     delete(&engine, world.here, world.source).await;
     delete(&engine, world.here, world.taker).await;
@@ -180,7 +194,14 @@ fn calls_of_an_unconfirmed_entry_are_counted_once() {
         };
         let decision = decide(&directory, engine.contacts(), &question).expect("readable");
         memory.leave_unconfirmed(is_kept);
-        engine.decided_over_sip(&decision, question.dialed, caller, b"one", engine.now());
+        engine.decided_over_sip(
+            CallVia::SipUdp,
+            &decision,
+            question.dialed,
+            caller,
+            b"one",
+            engine.now(),
+        );
         // The call goes with the answer, or before it.
         let report = || ReportAnswered {
             environment: world.here,
@@ -190,7 +211,14 @@ fn calls_of_an_unconfirmed_entry_are_counted_once() {
             let refused = runtime.block_on(engine.submit(report())).map(drop);
             assert_eq!(refused, Err(SubmitError::ClusterUnavailable));
         }
-        engine.decided_over_sip(&decision, question.dialed, caller, b"two", engine.now());
+        engine.decided_over_sip(
+            CallVia::SipUdp,
+            &decision,
+            question.dialed,
+            caller,
+            b"two",
+            engine.now(),
+        );
         assert_eq!(counted(&engine, world.here).0, 2, "they count at once");
         memory.confirm();
         runtime.block_on(engine.submit(report())).expect("known");
@@ -246,7 +274,14 @@ fn callbacks_that_one_node_routes_are_counted_by_all() {
         let call_id = format!("call {round}");
         for _again in 0..2 {
             let call_id = call_id.as_bytes();
-            engine.decided_over_sip(&decision, question.dialed, caller, call_id, engine.now());
+            engine.decided_over_sip(
+                CallVia::SipUdp,
+                &decision,
+                question.dialed,
+                caller,
+                call_id,
+                engine.now(),
+            );
         }
         wait(&engines, round);
         if round == 2 {

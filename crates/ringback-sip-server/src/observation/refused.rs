@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 
 use arrayvec::ArrayString;
 use parking_lot::Mutex;
-use ringback_routing::{E164, Timestamp};
+use ringback_routing::{CallVia, E164, Timestamp};
 use ringback_sip_proto::Transport;
 
 use crate::admission::excess::Excess;
@@ -21,6 +21,8 @@ use crate::policy::Policy;
 pub struct RefusedCall {
     /// When the call was refused, for several the last one; accurate to a second or so.
     pub at: Timestamp,
+    /// How the call was asked about; `None` for several calls.
+    pub via: Option<CallVia>,
     /// `udp`, `tcp` or `tls`; `None` for several calls.
     pub transport: Option<&'static str>,
     /// The name of the peer.
@@ -115,6 +117,7 @@ impl Summaries {
             excess,
             call: RefusedCall {
                 at,
+                via: None,
                 transport: None,
                 peer: peer.into(),
                 source: None,
@@ -157,6 +160,15 @@ pub(crate) fn shown_dialed(dialed: Option<E164>, user: &[u8]) -> Option<ArrayStr
     (!shown.is_empty()).then_some(shown)
 }
 
+/// The way of an INVITE over a transport.
+pub(crate) const fn via(transport: Transport) -> CallVia {
+    match transport {
+        Transport::Udp => CallVia::SipUdp,
+        Transport::Tcp => CallVia::SipTcp,
+        Transport::Tls => CallVia::SipTls,
+    }
+}
+
 /// The name of a transport.
 pub(crate) const fn transport_name(transport: Transport) -> &'static str {
     match transport {
@@ -183,6 +195,7 @@ mod tests {
     fn call(second: i64, reason: &'static str) -> RefusedCall {
         RefusedCall {
             at: Timestamp::from_seconds(second),
+            via: Some(CallVia::SipUdp),
             transport: Some("udp"),
             peer: "carrier-a".into(),
             source: None,

@@ -10,7 +10,7 @@ use arc_swap::{ArcSwap, Guard};
 use parking_lot::Mutex;
 use ringback_index::ContactIndex;
 use ringback_routing::{
-    Agent, AgentId, AgentStatus, Assignment, CallStatus, CallbackRole, Caller, Direction,
+    Agent, AgentId, AgentStatus, Assignment, CallStatus, CallVia, CallbackRole, Caller, Direction,
     Directory, E164, Environment, EnvironmentId, ForwardedCall, LearnedCall, NumberId, Outcome,
     PhoneNumber, Reason, RememberedCall, Target, Timestamp,
 };
@@ -67,7 +67,7 @@ impl Snapshots for SharedProgram {
 }
 
 impl Events for SharedProgram {
-    fn decided(&self, call: &DecidedCall<'_, '_>) {
+    fn decided(&self, call: &DecidedCall<'_, '_>, _via: CallVia) {
         let call_id = String::from_utf8(call.call_id.to_vec()).unwrap();
         let (outcome, reason) = (call.decision.outcome, call.decision.reason);
         let mut decided = self.0.decided.lock();

@@ -17,7 +17,7 @@ use arc_swap::Guard;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use ringback_index::ContactIndex;
-use ringback_routing::{Directory, EnvironmentId, ForwardedCall, LearnedCall, Timestamp};
+use ringback_routing::{CallVia, Directory, EnvironmentId, ForwardedCall, LearnedCall, Timestamp};
 use ringback_sip_server::{DecidedCall, Events, SipConfig, SipServer, SipSpec, Snapshots};
 
 #[test]
@@ -149,7 +149,7 @@ impl Snapshots for Shared {
 }
 
 impl Events for Shared {
-    fn decided(&self, _call: &DecidedCall<'_, '_>) {
+    fn decided(&self, _call: &DecidedCall<'_, '_>, _via: CallVia) {
         self.0.decided.fetch_add(1, Ordering::Relaxed);
     }
 

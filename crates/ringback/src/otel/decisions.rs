@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use ringback_engine::{DecisionRecord, Engine, Surface};
+use ringback_engine::{DecisionRecord, Engine};
 use ringback_routing::{E164, EnvironmentId};
 
 use super::{Exporter, Item, Span, Value};
@@ -39,15 +39,11 @@ pub(crate) async fn follow(engine: Engine, exporter: Exporter) {
 /// The span of a decision. How long it took is told by metrics: here it has no length.
 fn span(environment: EnvironmentId, record: &DecisionRecord) -> Span {
     let number = |number: Option<E164>| number.map(|number| number.masked().to_string());
-    let surface = match record.surface {
-        Surface::Sip => "sip",
-        Surface::Http => "http",
-    };
     let call_id = masked_unless(false, record.sid()).into_owned();
     let mut attributes = vec![
         ("ringback.outcome", record.outcome.name().to_owned()),
         ("ringback.reason", record.reason.name().to_owned()),
-        ("ringback.surface", surface.to_owned()),
+        ("ringback.via", record.via.name().to_owned()),
         ("ringback.environment_id", environment.to_string()),
         ("ringback.call_id", call_id),
     ];

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use ringback_engine::{ContactView, Engine, LearnedTicket, SubmitError};
 use ringback_routing::{
-    Caller, Directory, E164, EnvironmentId, ForwardedCall, LearnedCall, Timestamp,
+    CallVia, Caller, Directory, E164, EnvironmentId, ForwardedCall, LearnedCall, Timestamp,
 };
 use ringback_sip_server::{DecidedCall, Events, Snapshots};
 use tokio::sync::mpsc;
@@ -85,7 +85,7 @@ impl Snapshots for EngineProgram {
 }
 
 impl Events for EngineProgram {
-    fn decided(&self, call: &DecidedCall<'_, '_>) {
+    fn decided(&self, call: &DecidedCall<'_, '_>, via: CallVia) {
         let DecidedCall {
             decision,
             dialed,
@@ -94,7 +94,7 @@ impl Events for EngineProgram {
             at,
         } = *call;
         self.engine
-            .decided_over_sip(&decision, dialed, caller, call_id, at);
+            .decided_over_sip(via, &decision, dialed, caller, call_id, at);
         if tracing::enabled!(tracing::Level::DEBUG) {
             let full = self.full_phone_numbers.load(Ordering::Relaxed);
             tracing::debug!(

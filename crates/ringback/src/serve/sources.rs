@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use ringback_admin::{MetricsSource, StatusSource, TargetSource};
 use ringback_api::{
     CertificateStatus, PeerStatus, Rates, RefusedCall, Reload, ReloadStatus, SipStatus, Status,
-    StorageStatus, StrangerStatus, StrangersStatus, Surface, TargetHealth,
+    StorageStatus, StrangerStatus, StrangersStatus, TargetHealth,
 };
 use ringback_routing::{EnvironmentId, Timestamp};
 use ringback_sip_server::SipServer;
@@ -138,7 +138,7 @@ impl StatusSource for Sources {
         calls
             .map(|call| RefusedCall {
                 at: call.at,
-                surface: Surface::Sip,
+                via: call.via,
                 transport: call.transport.map(str::to_owned),
                 peer: Some(call.peer.into()),
                 source: call.source,

@@ -62,7 +62,7 @@ fn the_administrator_sees_refused_calls_and_how_the_server_is() {
     let call = &calls[0];
     assert_eq!(calls.as_array().map(Vec::len), Some(1), "{calls}");
     for (key, value) in [
-        ("surface", json!("sip")),
+        ("via", json!("sip-udp")),
         ("transport", json!("udp")),
         ("peer", json!("loopback")),
         ("to", json!("+12025550100")),

@@ -116,7 +116,7 @@ fn calls_requests_and_the_log_are_sent_to_a_collector_with_numbers_masked() {
     for (key, expected) in [
         ("ringback.outcome", "default"),
         ("ringback.reason", "caller_never_called"),
-        ("ringback.surface", "sip"),
+        ("ringback.via", "sip-udp"),
         ("ringback.caller", "+*********42"),
     ] {
         assert_eq!(attribute(call, key)["stringValue"], expected, "{call}");
