@@ -1,0 +1,7 @@
+//! Golden pairs, proofs and hostile input.
+
+mod golden;
+mod hostile;
+mod proofs;
+mod settings;
+mod support;
