@@ -14,6 +14,7 @@ pub(crate) mod environments;
 pub(crate) mod erasures;
 pub(crate) mod export;
 pub(crate) mod lookup;
+pub(crate) mod number_audit;
 pub(crate) mod numbers;
 pub(crate) mod opt_outs;
 pub(crate) mod probes;

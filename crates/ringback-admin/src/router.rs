@@ -31,8 +31,8 @@ use crate::docs;
 use crate::error::ApiError;
 use crate::handler::{
     self, agents, audit, backup, batch, callback, calls, cluster, contacts, decisions,
-    environments, erasures, export, lookup, numbers, opt_outs, problems, reload, remembered,
-    session, statistics, status, targets,
+    environments, erasures, export, lookup, number_audit, numbers, opt_outs, problems, reload,
+    remembered, session, statistics, status, targets,
 };
 use crate::ignored::{self, IgnoredFields};
 use crate::observer::AnsweredRequest;
@@ -168,6 +168,12 @@ fn routes() -> Routes {
         .add(Tenants, M::POST, "/api/v1/phone-numbers", numbers::create)
         .add(
             Tenants,
+            M::GET,
+            "/api/v1/phone-numbers/audit",
+            number_audit::audit,
+        )
+        .add(
+            Tenants,
             M::PATCH,
             "/api/v1/phone-numbers/{id}",
             numbers::update,
@@ -188,6 +194,12 @@ fn routes() -> Routes {
             M::DELETE,
             "/api/v1/contacts/{number}",
             contacts::forget,
+        )
+        .add(
+            Tenants,
+            M::GET,
+            "/api/v1/contacts/{number}/export",
+            contacts::export,
         )
         .add(
             Tenants,

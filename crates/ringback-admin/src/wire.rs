@@ -6,8 +6,8 @@ use ringback_engine::{
     OwnerView, Via,
 };
 use ringback_routing::{
-    Agent, AgentId, AgentSlot, CallbackRole, Directory, DirectoryAgent, DirectoryNumber,
-    Environment, HeldTarget, PhoneNumber, Target, TargetAttempt, TargetState, Token,
+    Agent, AgentId, AgentSlot, CallbackRole, Directory, DirectoryAgent, DirectoryNumber, E164,
+    Environment, HeldTarget, OptOut, PhoneNumber, Target, TargetAttempt, TargetState, Token,
 };
 use uuid::Uuid;
 
@@ -222,6 +222,17 @@ pub(crate) fn decision(directory: &Directory, record: &DecisionRecord) -> api::D
         attempts: forwarded
             .map_or_else(Vec::new, |call| call.attempts.iter().map(attempt).collect()),
         ended_by: forwarded.and_then(|call| call.ended_by),
+    }
+}
+
+/// Whether a contact wants to be called.
+pub(crate) fn opt_out(number: E164, opt_out: Option<&OptOut>) -> api::OptOut {
+    api::OptOut {
+        number: number.into(),
+        opted_out: opt_out.is_some(),
+        reason: opt_out.and_then(|one| one.reason.as_deref().map(str::to_owned)),
+        until: opt_out.and_then(|one| one.until),
+        created_at: opt_out.map(|one| one.created_at),
     }
 }
 

@@ -1,9 +1,9 @@
 //! What contacts ask for: `/opt-outs`, `/contacts/{number}/reassigned`, and being forgotten.
 
-use ringback_routing::Timestamp;
+use ringback_routing::{E164, NumberId, Outcome, Reason, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::ShownNumber;
+use crate::{AgentName, Call, Decision, ShownNumber};
 
 /// Whether a contact wants to be called.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -69,4 +69,42 @@ pub struct Erased {
     pub erased_at: Timestamp,
     /// When the data directory and the log are free of it.
     pub clean_by: Timestamp,
+}
+
+/// All that is known of a number: `GET /contacts/{number}/export`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ContactExport {
+    /// The number, as it was asked about.
+    pub number: ShownNumber,
+    /// When this was read.
+    pub exported_at: Timestamp,
+    /// Every call to it that is stored, newest first, also those that do not decide.
+    pub calls: Vec<Call>,
+    /// The latest decisions on its own calls, newest first, as far as they are remembered.
+    pub routed_calls: Vec<Decision>,
+    /// That it does not want to be called.
+    pub opt_out: Option<OptOut>,
+    /// The day before which calls to it do not count, as `2026-11-21`.
+    pub reassigned_before: Option<String>,
+}
+
+/// A number that outbound calls came from: `GET /phone-numbers/audit`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CallingNumber {
+    /// The number.
+    pub number: E164,
+    /// Whether it is a number of the environment.
+    pub owned: bool,
+    /// Its identifier, if it is.
+    pub phone_number_id: Option<NumberId>,
+    /// How many calls came from it in the last 30 days.
+    pub calls: u64,
+    /// When the newest of them started.
+    pub last_called_at: Timestamp,
+    /// Where a return by the contact of the newest call would go now.
+    pub outcome: Outcome,
+    /// Why.
+    pub reason: Reason,
+    /// The agent that would take it.
+    pub agent: Option<AgentName>,
 }

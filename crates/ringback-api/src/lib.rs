@@ -40,7 +40,9 @@ pub use callback::{
 };
 pub use change::Change;
 pub use cluster::{Cluster, ClusterHealth, ClusterNode, ClusterStream, Durability, NodeState};
-pub use contact_rights::{Erased, OptOut, OptOutNew, OptOutRow, Reassigned, ReassignedNew};
+pub use contact_rights::{
+    CallingNumber, ContactExport, Erased, OptOut, OptOutNew, OptOutRow, Reassigned, ReassignedNew,
+};
 pub use decision::{
     AgentOfDecision, Answered, Attempt, Decision, RouteQuestion, Routed, Step, StepAgent, StepCall,
 };

@@ -275,6 +275,25 @@ impl Engine {
         }
     }
 
+    /// Every call to a contact that is stored, newest first, whether it decides or not. Reads the store, and blocks.
+    ///
+    /// # Errors
+    /// Storage cannot be read, or is damaged.
+    pub fn all_calls_to(
+        &self,
+        environment: EnvironmentId,
+        contact: E164,
+    ) -> Result<Vec<Call>, JournalError> {
+        let directory = self.shared.directory.load();
+        let mut calls = self.shared.archive.calls_to(environment, contact)?;
+        calls.retain(|call| directory.agent_of(environment, call.agent).is_some());
+        calls.sort_by(|left, right| {
+            let newest = right.started_at.cmp(&left.started_at);
+            newest.then_with(|| right.sid.cmp(&left.sid))
+        });
+        Ok(calls)
+    }
+
     /// The recorded call that a decision matched; reads the store.
     ///
     /// # Errors

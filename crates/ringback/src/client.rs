@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::Args;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use ringback_api::{BatchReport, Done, ErrorDetails, Meta, Problem};
+use ringback_api::{BatchReport, ErrorDetails, Meta, Problem};
 use rustls::crypto::ring;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
@@ -351,7 +351,10 @@ impl Client {
     }
 
     /// Sends a `DELETE`.
-    pub(crate) fn delete(&self, path: &ApiPath) -> Result<Answer<Done>, ClientError> {
+    pub(crate) fn delete<T: DeserializeOwned>(
+        &self,
+        path: &ApiPath,
+    ) -> Result<Answer<T>, ClientError> {
         self.send(Method::DELETE, path, None::<&()>)
     }
 

@@ -63,6 +63,11 @@ pub(crate) enum Failure {
     /// There is something to do.
     #[error(transparent)]
     Doctor(#[from] DoctorError),
+    /// Calls that return to a number reach nobody, or the number is not one of the environment.
+    #[error(
+        "{0} of the numbers that calls came from are not owned, or nobody takes returns to them"
+    )]
+    Unreached(usize),
     /// The person at the terminal said no.
     #[error("nothing was done")]
     Declined,
@@ -87,6 +92,7 @@ impl Failure {
             Self::Backup(error) => backup_code(error),
             Self::Status(error) => error.code,
             Self::Doctor(_) => SOMETHING_TO_DO,
+            Self::Unreached(_) => SOMETHING_TO_DO,
             Self::Init(error) if error.is_usage() => USAGE,
             Self::Export(ExportError::OfAll) | Self::Declined => USAGE,
             Self::Serve(_)
@@ -114,6 +120,7 @@ impl Failure {
             Self::Backup(error) => backup_word(error),
             Self::Status(_) => "STATUS",
             Self::Doctor(_) => "DOCTOR",
+            Self::Unreached(_) => "NUMBERS_UNREACHED",
             Self::Init(error) if error.is_usage() => "INIT",
             Self::Declined => "DECLINED",
             Self::Export(ExportError::BrokenOff(_)) => "EXPORT_NOT_WHOLE",

@@ -171,8 +171,13 @@ identified_by!(
     CallbackAgent.id,
     CallbackRoleReplaced.id,
     CallbackRoleSet.id,
+    CallingNumber.number,
+    ContactExport.number,
     Environment.id,
+    Erased.number,
+    OptOut.number,
     PhoneNumber.id,
+    Reassigned.number,
     SourceCount.source_agent_id,
     Token.id,
     TokenShown.id

@@ -2,14 +2,16 @@
 
 use axum::extract::{Request, State};
 use axum::response::Response;
-use ringback_api::{Contact, Erased, Reassigned};
-use ringback_engine::{ForgetContact, ReassignContact, ReassignContacts, Reassignment};
+use ringback_api::{Contact, ContactExport, Erased, Reassigned};
+use ringback_engine::{
+    AuditAction, DecisionRecord, ForgetContact, ReassignContact, ReassignContacts, Reassignment,
+};
 use ringback_routing::{E164, NumberRulesRef, Timestamp};
 
 use super::contact_batch;
 use super::statistics::{date_of, read_day as read_date};
 use crate::api::Api;
-use crate::auth::Tenant;
+use crate::auth::{Asker, Tenant};
 use crate::body::read_fields;
 use crate::error::{ApiError, FieldErrors};
 use crate::fields::{Fields, MAX_NAME};
@@ -109,6 +111,49 @@ pub(crate) async fn reassign_many(
         contacts,
     };
     contact_batch::carry_out(&api, tenant, request, read, command).await
+}
+
+/// `GET /contacts/{number}/export`: all that is known of a number, known or not.
+pub(crate) async fn export(
+    State(api): State<Api>,
+    tenant: Tenant,
+    path: PathText,
+) -> Result<Response, ApiError> {
+    let number = number_in_path(&api, tenant, &path)?;
+    Asker::Tenant(tenant)
+        .note_copy(&api, Some(tenant.environment), AuditAction::Export)
+        .await?;
+    // The store is read.
+    let exported = tokio::task::spawn_blocking(move || {
+        let engine = api.engine();
+        let calls = engine
+            .all_calls_to(tenant.environment, number)
+            .map_err(|error| {
+                tracing::error!(%error, "a contact could not be read for an export");
+                ApiError::StorageUnavailable
+            })?;
+        let is_caller = |record: &DecisionRecord| {
+            let caller = record.caller.number();
+            caller.map(E164::subscriber) == Some(number.subscriber())
+        };
+        let decisions = engine.find_decisions(tenant.environment, u64::MAX, usize::MAX, &is_caller);
+        let directory = engine.directory();
+        let rights = directory.contact_rights(tenant.environment, number);
+        let opt_out = rights.and_then(|rights| rights.opt_out_at(engine.now()));
+        let counts_from = rights.and_then(|rights| rights.counts_from);
+        Ok(reply::ok(ContactExport {
+            number: number.into(),
+            exported_at: engine.now(),
+            calls: calls.iter().map(wire::call).collect(),
+            routed_calls: decisions
+                .iter()
+                .map(|record| wire::decision(&directory, record))
+                .collect(),
+            opt_out: opt_out.map(|opt_out| wire::opt_out(number, Some(opt_out))),
+            reassigned_before: counts_from.map(|from| date_of(from.day())),
+        }))
+    });
+    exported.await.map_err(|_panicked| ApiError::Internal)?
 }
 
 /// Reads the day before which calls do not count; the instant at which it begins.

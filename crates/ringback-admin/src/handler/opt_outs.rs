@@ -4,9 +4,9 @@ use std::cmp::Reverse;
 
 use axum::extract::{Request, State};
 use axum::response::Response;
-use ringback_api::{OptOut, OptOutRow};
+use ringback_api::OptOutRow;
 use ringback_engine::{EndOptOut, NewOptOut, OptOutContact, OptOutContacts};
-use ringback_routing::{ContactHash, E164, Timestamp};
+use ringback_routing::{ContactHash, Timestamp};
 
 use super::contact_batch;
 use super::contacts::{number_in_path, read_number};
@@ -18,6 +18,7 @@ use crate::error::ApiError;
 use crate::fields::Fields;
 use crate::path::{PathText, QueryText};
 use crate::reply::{self, Answer};
+use crate::wire;
 
 /// `GET /opt-outs/{number}`: whether the contact wants to be called, known or not.
 pub(crate) async fn show(
@@ -29,7 +30,7 @@ pub(crate) async fn show(
     let directory = api.engine().directory();
     let rights = directory.contact_rights(tenant.environment, number);
     let opt_out = rights.and_then(|rights| rights.opt_out_at(api.engine().now()));
-    Ok(reply::ok(shown(number, opt_out)))
+    Ok(reply::ok(wire::opt_out(number, opt_out)))
 }
 
 /// `PUT /opt-outs/{number}`: the contact does not want to be called. What was noted before is replaced.
@@ -52,7 +53,7 @@ pub(crate) async fn put(
         is_misread: fields.is_misread(),
     };
     api.change_read(tenant, command, fields.finish(), move |opt_out| {
-        Ok(Answer::ok(shown(contact, Some(opt_out))))
+        Ok(Answer::ok(wire::opt_out(contact, Some(opt_out))))
     })
     .await
 }
@@ -69,7 +70,7 @@ pub(crate) async fn end(
         contact,
     };
     api.change(tenant, command, move |()| {
-        Ok(Answer::ok(shown(contact, None)))
+        Ok(Answer::ok(wire::opt_out(contact, None)))
     })
     .await
 }
@@ -154,17 +155,6 @@ fn read_wish(fields: &mut Fields) -> (Option<std::sync::Arc<str>>, Option<Timest
         reason.filter(is_word).map(Into::into),
         fields.optional_timestamp("until"),
     )
-}
-
-/// How an opt-out is shown.
-fn shown(number: E164, opt_out: Option<&ringback_routing::OptOut>) -> OptOut {
-    OptOut {
-        number: number.into(),
-        opted_out: opt_out.is_some(),
-        reason: opt_out.and_then(|one| one.reason.as_deref().map(str::to_owned)),
-        until: opt_out.and_then(|one| one.until),
-        created_at: opt_out.map(|one| one.created_at),
-    }
 }
 
 /// A hash as text.

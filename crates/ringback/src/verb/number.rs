@@ -1,15 +1,15 @@
 //! `ringback number`: phone numbers and their default agents.
 
 use clap::{Args, Subcommand};
-use ringback_api::{Change, PhoneNumber, PhoneNumberNew, PhoneNumberPatch};
-use ringback_routing::NumberId;
+use ringback_api::{CallingNumber, Change, PhoneNumber, PhoneNumberNew, PhoneNumberPatch};
+use ringback_routing::{NumberId, Outcome};
 
 use super::name;
 use super::value::said;
 use crate::client::{ApiPath, Client, ClientError};
 use crate::exit::{self, Failure};
 use crate::output::{Column, SessionArgs, record, table};
-use crate::show::Show;
+use crate::show::{Show, Shown};
 
 /// `ringback number`.
 #[derive(Debug, Args)]
@@ -55,6 +55,9 @@ enum Verb {
         #[arg(long, conflicts_with = "agent")]
         none: bool,
     },
+    /// List the numbers that outbound calls came from in the last 30 days, and where a return to each would go now;
+    /// exit code 1 if one is not owned, or nobody takes its returns
+    Audit,
     /// Remove a number that is assigned to no agent
     Remove {
         /// The number, by id or in E.164
@@ -111,6 +114,15 @@ pub(crate) fn run(args: &NumberArgs) -> Result<(), Failure> {
             let answer = client.patch(&path, &body)?;
             session.print(&answer, |number| record(number, FIELDS))?;
         }
+        Verb::Audit => {
+            let answer = client.get(&ApiPath::new(["phone-numbers", "audit"]))?;
+            session.print(&answer, |list: &Vec<_>| table(list, AUDITED))?;
+            let is_unreached = |row: &&CallingNumber| !row.owned || row.outcome == Outcome::Refused;
+            match answer.data.iter().filter(is_unreached).count() {
+                0 => {}
+                unreached => return Err(Failure::Unreached(unreached)),
+            }
+        }
         Verb::Remove { number } => {
             let answer = client.delete(&path(client, number)?)?;
             session.print(&answer, said)?;
@@ -165,6 +177,17 @@ const COLUMNS: &[Column<PhoneNumber>] = &[
     ("AGENTS", |number| number.agents.show()),
 ];
 
+/// The columns of the audit.
+const AUDITED: &[Column<CallingNumber>] = &[
+    ("NUMBER", |row| row.number.show()),
+    ("OWNED", |row| row.owned.show()),
+    ("CALLS", |row| Shown::of(row.calls)),
+    ("LAST CALL", |row| row.last_called_at.show()),
+    ("A RETURN", |row| Shown::of(row.outcome.name())),
+    ("REASON", |row| Shown::of(row.reason.name())),
+    ("AGENT", |row| row.agent.show()),
+];
+
 /// The lines of one number.
 const FIELDS: &[Column<PhoneNumber>] = &[
     ("id", |number| number.id.show()),
@@ -182,4 +205,5 @@ Examples:
   ringback number add +12025550100 +12025550101
   ringback number add '(11) 98765-4321' --country-code BR
   ringback number set-default +12025550100 Desk
+  ringback number audit
   ringback number remove +12025550100";

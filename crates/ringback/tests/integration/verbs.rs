@@ -258,7 +258,30 @@ fn campaign_is_set_up_and_asked_about_with_commands_alone() {
             .success()
             .contains("abc")
     );
-    run(&["contact", "forget", "+12025550142"]).success();
+    let export = run(&["contact", "export", "+12025550142"]);
+    let known = export.success();
+    assert!(known.contains("\"sid\": \"abc\""), "{known}");
+    let audited = run(&["number", "audit"]);
+    assert!(matches!(audited.code, Some(0 | 1)), "{}", audited.stderr);
+    let optional = ["--reason", "sms.stop", "--until", "2999-01-01T00:00:00Z"];
+    let opted_out = [&["contact", "opt-out", "+12025550143"][..], &optional].concat();
+    let noted = run(&opted_out);
+    let opted_out = noted.success();
+    assert!(opted_out.contains("sms.stop"), "{opted_out}");
+    let end = run(&["contact", "opt-out", "+12025550143", "--end"]);
+    let ended = end.success();
+    assert!(ended.contains("no") || ended.contains("false"), "{ended}");
+    let day = [
+        "contact",
+        "reassigned",
+        "+12025550143",
+        "--before",
+        "2020-01-31",
+    ];
+    assert!(run(&day).success().contains("2020-01-31"));
+    let forget = run(&["contact", "forget", "+12025550142", "--opt-out"]);
+    let erased = forget.success();
+    assert!(erased.contains("clean by"), "{erased}");
     let forgotten = run(&["contact", "show", "+12025550142"]);
     assert_eq!(forgotten.code, Some(66));
     assert!(
