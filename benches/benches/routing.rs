@@ -44,6 +44,35 @@ fn decisions(criterion: &mut Criterion) {
             )
         });
     });
+    let rights = World::new(CONTACTS).with_rights(CONTACTS);
+    group.bench_function("same number, with opt-outs and hours", |bencher| {
+        bencher.iter(|| {
+            let index = contact_number();
+            let caller = Caller::Number(e164(contact(index)));
+            black_box(
+                rights
+                    .decide(
+                        e164(Population::SMALL.number(Population::SMALL.line(index))),
+                        caller,
+                    )
+                    .reason,
+            )
+        });
+    });
+    group.bench_function("opted out", |bencher| {
+        bencher.iter(|| {
+            let index = contact_number();
+            let caller = Caller::Number(e164(stranger(index)));
+            black_box(
+                rights
+                    .decide(
+                        e164(Population::SMALL.number(Population::SMALL.line(index))),
+                        caller,
+                    )
+                    .reason,
+            )
+        });
+    });
     group.bench_function("other number", |bencher| {
         bencher.iter(|| {
             let caller = Caller::Number(e164(contact(contact_number())));

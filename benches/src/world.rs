@@ -5,10 +5,10 @@ use std::sync::{Mutex, PoisonError};
 
 use ringback_index::ContactIndex;
 use ringback_routing::{
-    Agent, AgentId, AgentSlot, AgentStatus, Assignment, CallStatus, CallbackRole, Caller, Decision,
-    Direction, Directory, E164, Environment, EnvironmentId, EnvironmentSlot, NumberForm, NumberId,
-    NumberRules, PhoneNumber, Placeholders, Question, Reason, RememberedCall, Target, Timestamp,
-    UserSet, WrittenNumber, decide,
+    Agent, AgentId, AgentSlot, AgentStatus, Assignment, CallStatus, CallbackRole, Caller,
+    ContactKey, Decision, Direction, Directory, E164, Environment, EnvironmentId, EnvironmentSlot,
+    Hours, HoursSpec, NumberForm, NumberId, NumberRules, OptOut, PhoneNumber, Placeholders,
+    Question, Reason, RememberedCall, Target, Timestamp, UserSet, Week, WrittenNumber, decide,
 };
 use ringback_sip_proto::{
     Action, Answer, Identity, IdentitySource, Input, PreparedAnswer, PreparedTarget, Redirector,
@@ -197,6 +197,56 @@ impl World {
             );
         }
         Self { directory, index }
+    }
+
+    /// The same world with what contacts and roles may ask for: this many strangers opted out, and every role has hours,
+    /// which are open.
+    #[must_use]
+    pub fn with_rights(mut self, opted_out: u64) -> Self {
+        let key = ContactKey([7; 16]);
+        self.directory.set_contact_key(key);
+        let home = self
+            .directory
+            .environments()
+            .next()
+            .map(|one| one.record.id);
+        let home = home.expect("there is an environment");
+        for number in 0..opted_out {
+            let contact = key.hash(home, e164(population::stranger(number)));
+            let opt_out = OptOut {
+                reason: None,
+                until: None,
+                created_at: NOW,
+            };
+            self.directory.set_opt_out(home, contact, Some(opt_out));
+        }
+        let day = vec![["00:00", "24:00"].map(str::to_owned)];
+        let hours = HoursSpec {
+            time_zone: "America/Sao_Paulo".to_owned(),
+            weekly: Week {
+                mon: day.clone(),
+                tue: day.clone(),
+                wed: day.clone(),
+                thu: day.clone(),
+                fri: day.clone(),
+                sat: day.clone(),
+                sun: day,
+            },
+            except: Vec::new(),
+        };
+        let hours = Hours::compile(hours).expect("good hours");
+        let agents: Vec<Agent> = self
+            .directory
+            .all_agents()
+            .map(|agent| Agent::clone(&agent.record))
+            .collect();
+        for mut agent in agents {
+            if let Some(role) = &mut agent.role {
+                role.hours = Some(Box::new(hours.clone()));
+                self.directory.put_agent(agent);
+            }
+        }
+        self
     }
 
     /// Decides a call.

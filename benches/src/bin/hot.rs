@@ -23,6 +23,7 @@ fn main() -> ExitCode {
         return ExitCode::from(64);
     };
     let world = World::new(CONTACTS);
+    let rights = World::new(CONTACTS).with_rights(CONTACTS);
     let path = CallPath::new();
     let redirector = Redirector::new([7; 16]);
     let rules = NumberRules::default();
@@ -75,6 +76,20 @@ fn main() -> ExitCode {
         "decide-default" => measure(|id| {
             let caller = Caller::Number(e164(stranger(id)));
             black_box(world.decide(
+                e164(Population::SMALL.number(Population::SMALL.line(id))),
+                caller,
+            ));
+        }),
+        "decide-with-rights" => measure(|id| {
+            let caller = Caller::Number(e164(contact(id)));
+            black_box(rights.decide(
+                e164(Population::SMALL.number(Population::SMALL.line(id))),
+                caller,
+            ));
+        }),
+        "decide-opted-out" => measure(|id| {
+            let caller = Caller::Number(e164(stranger(id)));
+            black_box(rights.decide(
                 e164(Population::SMALL.number(Population::SMALL.line(id))),
                 caller,
             ));

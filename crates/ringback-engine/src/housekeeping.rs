@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use ringback_routing::{Directory, E164, EnvironmentId, Timestamp};
+use ringback_routing::{ContactHash, Directory, E164, EnvironmentId, Timestamp};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::job::{Job, Submitted};
@@ -150,6 +150,9 @@ fn sweep(shared: &Shared, jobs: &mpsc::Sender<Job>, now: Timestamp) {
     if !append(jobs, Change::RoutedSwept(routed_before)) {
         return;
     }
+    if !sweep_opt_outs(jobs, &directory, now) {
+        return;
+    }
     if let Err(error) = shared.archive.tidy(routed_before) {
         tracing::error!(%error, "old events cannot be removed from storage yet");
     }
@@ -204,17 +207,62 @@ fn sweep(shared: &Shared, jobs: &mpsc::Sender<Job>, now: Timestamp) {
     }
 }
 
+/// Drops opt-outs that are over: they count nowhere. False if that failed.
+fn sweep_opt_outs(jobs: &mpsc::Sender<Job>, directory: &Directory, now: Timestamp) -> bool {
+    let mut over = directory
+        .all_contact_rights()
+        .filter_map(|(contact, rights)| {
+            let opt_out = rights.opt_out.as_ref()?;
+            (!opt_out.holds(now)).then_some((rights.environment, *contact))
+        });
+    loop {
+        let contacts: Vec<_> = over.by_ref().take(SWEPT_AT_ONCE).collect();
+        if contacts.is_empty() {
+            return true;
+        }
+        if !run(jobs, EndOver { contacts }) {
+            return false;
+        }
+    }
+}
+
+/// Ends the opt-outs of contacts, unless they hold again.
+struct EndOver {
+    /// The contacts.
+    contacts: Vec<(EnvironmentId, ContactHash)>,
+}
+
+impl Command for EndOver {
+    type Output = ();
+
+    fn run(&self, draft: &mut Draft<'_>) -> Result<(), CommandError> {
+        for (environment, contact) in &self.contacts {
+            let rights = draft.directory().rights_by_hash(contact);
+            let opt_out = rights.and_then(|rights| rights.opt_out.as_ref());
+            if opt_out.is_some_and(|opt_out| !opt_out.holds(draft.now())) {
+                draft.change(Change::OptOutEnded(*environment, *contact));
+            }
+        }
+        Ok(())
+    }
+}
+
 /// Makes the writer append a fact, and waits for it; false if that failed.
 fn append(jobs: &mpsc::Sender<Job>, fact: Change) -> bool {
+    run(jobs, Append { fact })
+}
+
+/// Makes the writer run a command of a sweep, and waits for it; false if that failed.
+fn run(jobs: &mpsc::Sender<Job>, command: impl Command) -> bool {
     let (reply, answer) = oneshot::channel();
-    let job = Job::Run(Box::new(Submitted::new(Append { fact }, reply)));
+    let job = Job::Run(Box::new(Submitted::new(command, reply)));
     if jobs.blocking_send(job).is_err() {
         return false;
     }
     match answer.blocking_recv() {
         Ok(Ok(_committed)) => true,
         Ok(Err(error)) => {
-            tracing::error!(%error, "old calls could not be dropped");
+            tracing::error!(%error, "what is old could not be dropped");
             false
         }
         Err(_) => false,

@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 
 use ringback_engine::{
     Archive, AuditAction, Audited, Clock, CreateEnvironment, DeleteAgent, DeleteEnvironment,
-    Journal, NewCall, Origin, PublishAgent, RecordCalls, Via,
+    Journal, NewCall, NewOptOut, OptOutContacts, Origin, PublishAgent, RecordCalls, Via,
 };
 use ringback_routing::{AgentId, AgentStatus, Direction, EnvironmentId, Timestamp};
 use ringback_testkit::Load;
@@ -184,5 +184,37 @@ async fn audit_entries_older_than_their_days_are_dropped_and_others_stay() {
     clock.advance(300 * 365 * DAY);
     while !entries().is_empty() {
         tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn opt_outs_that_are_over_are_dropped_and_others_stay() {
+    let (memory, clock) = (MemoryJournal::default(), StillClock::at(NOW));
+    let engine = open(&memory, &clock);
+    let here = environment(&engine).await;
+    let until = |after: i64| Some(Timestamp::from_seconds(NOW + after));
+    // More than one fact's worth are over.
+    let over = (0..300).map(|number| (5_511_987_000_000 + number, until(60)));
+    let kept = [(CONTACTS[0], None), (CONTACTS[1], until(10 * DAY))];
+    let contacts = over.chain(kept).map(|(contact, until)| NewOptOut {
+        contact: e164(contact),
+        reason: None,
+        until,
+    });
+    let opt_outs = OptOutContacts {
+        environment: here,
+        contacts: contacts.collect(),
+    };
+    let noted = engine.submit(opt_outs).await.expect("storage takes them");
+    assert!(noted.iter().all(Result::is_ok));
+    let stored = || memory.directory().expect("readable").contact_rights.len();
+    assert_eq!(stored(), 302);
+    clock.advance(DAY);
+    while stored() > 2 {
+        tokio::task::yield_now().await;
+    }
+    let directory = engine.directory();
+    for contact in &CONTACTS[..2] {
+        assert!(directory.contact_rights(here, e164(*contact)).is_some());
     }
 }
