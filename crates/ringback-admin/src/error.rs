@@ -126,6 +126,14 @@ pub(crate) enum ApiError {
     StorageUnavailable,
     /// This server is in no cluster.
     NotClustered,
+    /// No node of this name was heard.
+    NodeNotFound,
+    /// The node that is to be forgotten is heard.
+    NodeIsCurrent,
+    /// The log has all that the nodes have read.
+    LogIsWhole,
+    /// The stream is that of another cluster.
+    ForeignLog,
     /// The log of the cluster has not confirmed the change, which may still take effect.
     ClusterUnavailable,
     /// The log of the cluster is full.
@@ -326,6 +334,26 @@ impl ApiError {
                 StatusCode::NOT_FOUND,
                 "This server is in no cluster",
                 Some("NOT_CLUSTERED"),
+            ),
+            Self::NodeNotFound => (
+                StatusCode::NOT_FOUND,
+                "No node of this name was heard",
+                Some("NODE_NOT_FOUND"),
+            ),
+            Self::NodeIsCurrent => (
+                StatusCode::CONFLICT,
+                "The node is heard: stop it first",
+                Some("NODE_IS_CURRENT"),
+            ),
+            Self::LogIsWhole => (
+                StatusCode::CONFLICT,
+                "The log has all that the nodes have read: there is nothing to recover",
+                Some("LOG_IS_WHOLE"),
+            ),
+            Self::ForeignLog => (
+                StatusCode::CONFLICT,
+                "The stream is that of another cluster: delete it first, if it is not needed",
+                Some("CLUSTER_MISMATCH"),
             ),
             Self::ClusterUnavailable => (
                 StatusCode::SERVICE_UNAVAILABLE,

@@ -75,7 +75,7 @@ mod targets;
 mod wire;
 
 pub use api::Api;
-pub use cluster::{ClusterSource, Snapshot, WriteSnapshot};
+pub use cluster::{ClusterError, ClusterSource, Snapshot, WriteSnapshot};
 pub use config::{
     HttpConfig, HttpConfigError, HttpConfigErrors, HttpConfigProblem, HttpSpec, HttpTlsSpec,
 };

@@ -250,6 +250,18 @@ fn routes() -> Routes {
         .add(Administrator, M::GET, "/api/v1/erasures", erasures::list)
         .add(Administrator, M::GET, "/api/v1/cluster", cluster::show)
         .add(
+            Administrator,
+            M::POST,
+            "/api/v1/cluster/recover",
+            cluster::recover,
+        )
+        .add(
+            Administrator,
+            M::DELETE,
+            "/api/v1/cluster/nodes/{node}",
+            cluster::forget,
+        )
+        .add(
             Anyone,
             M::GET,
             "/api/v1/cluster/snapshot",

@@ -73,6 +73,45 @@ pub struct ClusterNode {
     pub state: NodeState,
 }
 
+/// What `POST /cluster/recover` would do, or has begun.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClusterRecovery {
+    /// The node whose state counts from then on.
+    pub base: String,
+    /// Where the new log begins.
+    pub first_sequence: u64,
+    /// Whether it has begun.
+    pub begun: bool,
+    /// The nodes, and what differs.
+    pub nodes: Vec<RecoveredNode>,
+}
+
+/// A node, as a recovery finds it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecoveredNode {
+    /// Its name.
+    pub node: String,
+    /// How far it has read the old log.
+    pub applied_sequence: u64,
+    /// How many messages the base has read that it has not.
+    pub behind: u64,
+    /// How many it has read that the base has not: what these say is lost.
+    pub lost: u64,
+    /// Whether it is heard.
+    pub heard: bool,
+}
+
+/// The body of `POST /cluster/recover`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecoverCluster {
+    /// The node whose state is to count; none: the one that has read most.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
+    /// Whether to begin.
+    #[serde(default)]
+    pub confirm: bool,
+}
+
 /// How a node is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -39,7 +39,10 @@ pub use callback::{
     Period, SourceCount,
 };
 pub use change::Change;
-pub use cluster::{Cluster, ClusterHealth, ClusterNode, ClusterStream, Durability, NodeState};
+pub use cluster::{
+    Cluster, ClusterHealth, ClusterNode, ClusterRecovery, ClusterStream, Durability, NodeState,
+    RecoverCluster, RecoveredNode,
+};
 pub use contact_rights::{
     CallingNumber, ContactExport, Erased, OptOut, OptOutNew, OptOutRow, Reassigned, ReassignedNew,
 };

@@ -2,9 +2,12 @@
 
 mod driver;
 mod durability;
+mod notice;
 mod presence;
+mod recovery;
 mod status;
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -19,6 +22,7 @@ use sha2::{Digest, Sha256};
 use tokio::sync::{mpsc, watch};
 use uuid::Uuid;
 
+pub use recovery::{ForgetError, Recovery, RecoveryError};
 pub use status::{ClusterStatus, Condition, NodeStatus, StreamStatus};
 
 use crate::link::Link;
@@ -26,6 +30,8 @@ use crate::replica::{Answer, Applied, Input, RESERVE, Replica, Settings};
 use crate::{AppendId, Chain, Place};
 use driver::{Ask, Driver, Event, Queue, Subjects};
 use durability::{Durability, MOST_PAYLOAD};
+use notice::Notice;
+use recovery::MadeAnew;
 
 /// How a node takes part in a cluster.
 #[derive(Clone, Debug)]
@@ -85,6 +91,11 @@ pub struct Member {
     pub cluster: Uuid,
     /// Where this node goes on in the log.
     pub place: Place,
+    /// If the log was made anew from exactly what this node has: when, in milliseconds since 1970. The store is then
+    /// at another place.
+    pub made_anew_at: Option<i64>,
+    /// Tells once the log was made anew from exactly what this node has: it is then to start again.
+    pub recovered: watch::Receiver<bool>,
 }
 
 /// Another node that has what this one needs.
@@ -127,6 +138,15 @@ pub enum JoinError {
         "CLUSTER_MISMATCH: the secret of this node is not that of the cluster (cluster.secret-file)"
     )]
     Secret,
+    /// Another node with the name of this one is running.
+    #[error("NODE_NAME_TAKEN: another node is called {0} (cluster.node)")]
+    NameTaken(String),
+    /// There is no stream, and nodes of the cluster are running: it was lost, and a new one would found another
+    /// cluster.
+    #[error(
+        "the stream {0} is not there, and nodes of its cluster are running: recover it first (ringback cluster recover)"
+    )]
+    Lost(String),
     /// The data of this node belong to no cluster, and there is a cluster already.
     #[error(
         "DATA_NOT_OF_THIS_CLUSTER: this node has data of its own: begin with an empty data directory, or with --discard-local, \
@@ -171,13 +191,16 @@ pub async fn join(settings: &ClusterSettings, data: Data) -> Result<Member, Join
     let mut context = async_nats::jetstream::new(client.clone());
     context.set_timeout(ANSWER_WAIT);
     let subjects = Subjects::of(&settings.name);
+    let listening = hear_others(client.clone(), subjects.presence.clone());
+    let listening = tokio::spawn(listening);
+    let mut made_anew_at = None;
     let mut durability = Durability::new(
         settings.replicas,
         settings.monitor.clone(),
         settings.insecure_durability,
     );
     let (cluster, place) = match data {
-        Data::Of(ours, place) => {
+        Data::Of(ours, mut place) => {
             // Whatever cannot be found out now is found out later.
             let found = tokio::time::timeout(ANSWER_WAIT, context.get_stream(&subjects.stream));
             if let Ok(Ok(stream)) = found.await
@@ -187,6 +210,11 @@ pub async fn join(settings: &ClusterSettings, data: Data) -> Result<Member, Join
                     return Err(JoinError::Mismatch { ours, found });
                 }
                 check_secret(stream.cached_info(), settings)?;
+                let anew = MadeAnew::read(stream.cached_info());
+                if let Some(anew) = anew.filter(|anew| anew.from == place) {
+                    place = anew.place();
+                    made_anew_at = Some(created_at(stream.cached_info()));
+                }
                 match check_reach(&client, settings, &subjects, stream.cached_info(), place).await {
                     // It routes from what it has, and takes a snapshot when another node is there.
                     Ok(()) | Err(JoinError::NoPeer { .. }) => {}
@@ -198,7 +226,8 @@ pub async fn join(settings: &ClusterSettings, data: Data) -> Result<Member, Join
         Data::None | Data::Own => {
             // Data that the log does not have come before it: so no node takes the log for all there is.
             let before = u64::from(data == Data::Own);
-            let (info, is_new) = find_or_found(&context, settings, &subjects, before + 1).await?;
+            let (info, is_new) =
+                find_or_found(&client, &context, settings, &subjects, before + 1).await?;
             durability.read_stream(&info, &client.server_info(), &subjects.all);
             durability.read_servers(durability::look_at(durability.addresses()).await);
             if durability.forbids_writes() {
@@ -219,6 +248,10 @@ pub async fn join(settings: &ClusterSettings, data: Data) -> Result<Member, Join
             (cluster, place)
         }
     };
+    let heard = listening.await.unwrap_or_default();
+    if heard.contains(&settings.node) {
+        return Err(JoinError::NameTaken(settings.node.clone()));
+    }
     let stream = context.get_stream_no_info(&subjects.stream).await;
     let stream = stream.map_err(|error| JoinError::Connection(error.to_string()))?;
     let started_at = SystemTime::now()
@@ -245,6 +278,7 @@ pub async fn join(settings: &ClusterSettings, data: Data) -> Result<Member, Join
     let name = &subjects.cluster;
     let status = ClusterStatus::new(&replica, Duration::ZERO, name, None, &durability);
     let (latest, told) = watch::channel(Arc::new(status));
+    let (recovered_to, recovered) = watch::channel(false);
     let driver = Driver {
         client,
         context,
@@ -262,14 +296,39 @@ pub async fn join(settings: &ClusterSettings, data: Data) -> Result<Member, Join
         info: None,
         latest,
         monitor_at: Instant::now(),
+        inspect_at: Instant::now(),
+        node: settings.node.clone(),
+        secret: settings.secret,
+        config: stream_config(settings, &Subjects::of(&settings.name), cluster),
+        recovered: recovered_to,
     };
     tokio::spawn(driver.run());
     Ok(Member {
+        handle: ClusterHandle {
+            latest: told,
+            asks: asks.clone(),
+        },
         link: JetStreamLink { queue, asks },
-        handle: ClusterHandle { latest: told },
         cluster,
         place,
+        made_anew_at,
+        recovered,
     })
+}
+
+/// The names of the nodes that say within a while that they are alive.
+async fn hear_others(client: Client, subject: String) -> BTreeSet<String> {
+    let mut names = BTreeSet::new();
+    let Ok(mut heard) = client.subscribe(subject).await else {
+        return names;
+    };
+    let listening = async {
+        while let Some(message) = heard.next().await {
+            names.extend(presence::read(&message.payload).map(|presence| presence.node));
+        }
+    };
+    let _over = tokio::time::timeout(HEARD_WAIT, listening).await;
+    names
 }
 
 /// Whether the log has what follows this place.
@@ -363,8 +422,10 @@ async fn connect(
     connected.map_err(|error| failure(&error))
 }
 
-/// The stream of the cluster, and whether it was made now, because there was none: then it begins at `first`.
+/// The stream of the cluster, and whether it was made now, because there was none: then it begins at `first`. It is
+/// not made while nodes are running that have lost it.
 async fn find_or_found(
+    client: &Client,
     context: &Context,
     settings: &ClusterSettings,
     subjects: &Subjects,
@@ -372,22 +433,13 @@ async fn find_or_found(
 ) -> Result<(Info, bool), JoinError> {
     let cluster = Uuid::new_v4();
     let config = Config {
-        name: subjects.stream.clone(),
-        subjects: vec![subjects.all.clone()],
-        max_bytes: i64::try_from(settings.retain_bytes + RESERVE).unwrap_or(i64::MAX),
-        discard: DiscardPolicy::New,
-        storage: StorageType::File,
-        num_replicas: settings.replicas,
         first_sequence: (first > 1).then_some(first),
-        metadata: [
-            (CLUSTER_ID.to_owned(), cluster.to_string()),
-            (FINGERPRINT.to_owned(), fingerprint(settings)),
-        ]
-        .into(),
-        ..Config::default()
+        ..stream_config(settings, subjects, cluster)
     };
     let begun = Instant::now();
+    let mut are_there_nodes = None;
     loop {
+        let mut is_lost = false;
         let error = match context.get_stream(&subjects.stream).await {
             Ok(stream) => {
                 let info = stream.cached_info().clone();
@@ -398,20 +450,60 @@ async fn find_or_found(
                 GetStreamErrorKind::JetStream(code)
                     if code.error_code() == ErrorCode::STREAM_NOT_FOUND =>
                 {
-                    match context.create_stream(config.clone()).await {
-                        Ok(stream) => return Ok((stream.cached_info().clone(), true)),
-                        // Another node may have made it just now.
-                        Err(error) => error.to_string(),
+                    match are_there_nodes {
+                        None => {
+                            let subject = subjects.presence.clone();
+                            let heard = hear_others(client.clone(), subject).await;
+                            are_there_nodes = Some(!heard.is_empty());
+                            // One of them may have made it meanwhile.
+                            continue;
+                        }
+                        Some(true) => {
+                            is_lost = true;
+                            error.to_string()
+                        }
+                        Some(false) => match context.create_stream(config.clone()).await {
+                            Ok(stream) => return Ok((stream.cached_info().clone(), true)),
+                            // Another node may have made it just now.
+                            Err(error) => error.to_string(),
+                        },
                     }
                 }
                 _ => error.to_string(),
             },
         };
+        if is_lost && begun.elapsed() > LOST_WAIT {
+            return Err(JoinError::Lost(subjects.stream.clone()));
+        }
         if begun.elapsed() > FIND_WAIT {
             return Err(JoinError::Unreachable(error));
         }
         tokio::time::sleep(FIND_AGAIN).await;
     }
+}
+
+/// How the stream of a cluster is set up.
+fn stream_config(settings: &ClusterSettings, subjects: &Subjects, cluster: Uuid) -> Config {
+    Config {
+        name: subjects.stream.clone(),
+        subjects: vec![subjects.all.clone()],
+        max_bytes: i64::try_from(settings.retain_bytes + RESERVE).unwrap_or(i64::MAX),
+        discard: DiscardPolicy::New,
+        storage: StorageType::File,
+        num_replicas: settings.replicas,
+        metadata: [
+            (CLUSTER_ID.to_owned(), cluster.to_string()),
+            (FINGERPRINT.to_owned(), fingerprint(settings)),
+        ]
+        .into(),
+        ..Config::default()
+    }
+}
+
+/// When a stream was made, in milliseconds since 1970.
+fn created_at(info: &Info) -> i64 {
+    let millis = info.created.unix_timestamp_nanos() / 1_000_000;
+    i64::try_from(millis).unwrap_or(i64::MAX)
 }
 
 /// The cluster that a stream belongs to.
@@ -446,8 +538,12 @@ fn listen(client: &Client, subjects: &Subjects, events: &mpsc::UnboundedSender<E
             return;
         };
         while let Some(message) = messages.next().await {
-            if let Some(presence) = presence::read(&message.payload)
-                && events.send(Event::Input(Input::Heard(presence))).is_err()
+            let event = match presence::read(&message.payload) {
+                Some(presence) => Some(Event::Input(Input::Heard(presence))),
+                None => Notice::read(&message.payload).map(Event::Notice),
+            };
+            if let Some(event) = event
+                && events.send(event).is_err()
             {
                 return;
             }
@@ -513,6 +609,8 @@ impl Link for JetStreamLink {
 pub struct ClusterHandle {
     /// How things are.
     latest: watch::Receiver<Arc<ClusterStatus>>,
+    /// Asks the task.
+    asks: mpsc::UnboundedSender<Ask>,
 }
 
 impl std::fmt::Debug for ClusterHandle {
@@ -537,6 +635,9 @@ const CLUSTER_ID: &str = "ringback-cluster-id";
 /// The key of the secret's fingerprint among them.
 const FINGERPRINT: &str = "ringback-secret";
 
+/// The key of what a stream was made anew from: [`MadeAnew`].
+const RECOVERED: &str = "ringback-recovered";
+
 /// How long an answer about the stream is waited for.
 const ANSWER_WAIT: Duration = Duration::from_secs(3);
 
@@ -549,8 +650,11 @@ const PING_EVERY: Duration = Duration::from_secs(2);
 /// How long a new node looks for the stream.
 const FIND_WAIT: Duration = Duration::from_secs(20);
 
-/// How long all nodes are listened to.
+/// How long all nodes are listened to: each says something once a second.
 const HEARD_WAIT: Duration = Duration::from_millis(1_500);
+
+/// How long it looks for one that others have.
+const LOST_WAIT: Duration = Duration::from_secs(5);
 
 /// How often it does.
 const FIND_AGAIN: Duration = Duration::from_millis(500);

@@ -17,8 +17,9 @@ mod simulation;
 mod tests;
 
 pub use jetstream::{
-    Access, ClusterHandle, ClusterSettings, ClusterStatus, Condition, Data, JetStreamLink,
-    JoinError, Member, NodeStatus, Peer, StreamStatus, join,
+    Access, ClusterHandle, ClusterSettings, ClusterStatus, Condition, Data, ForgetError,
+    JetStreamLink, JoinError, Member, NodeStatus, Peer, Recovery, RecoveryError, StreamStatus,
+    join,
 };
 pub use journal::{ClusterJournal, Codec};
 pub use link::Link;

@@ -92,6 +92,8 @@ pub enum Input {
     Heard(Presence),
     /// The store of this node has all entries up to this one for good.
     Stored(u64),
+    /// Somebody says that a node will not return.
+    Forget(String),
     /// It is time for what [`Output::Timeout`] has named.
     Time,
 }
@@ -264,10 +266,23 @@ pub struct Replica {
     announce_at: Duration,
     /// The other nodes.
     nodes: Nodes,
+    /// What became of its appends.
+    counts: Counts,
     /// Why it stopped.
     fault: Option<Fault>,
     /// What is to be done.
     outputs: VecDeque<Output>,
+}
+
+/// What became of a node's appends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// How many races were lost.
+    pub conflicts: u64,
+    /// How many appends were committed.
+    pub committed: u64,
+    /// How long these took in all.
+    pub time: Duration,
 }
 
 /// A message that was not delivered although a later one was.
@@ -324,6 +339,7 @@ impl Replica {
             bytes: 0,
             announce_at: now,
             nodes: Nodes::default(),
+            counts: Counts::default(),
             fault: None,
             outputs: VecDeque::new(),
         }
@@ -339,6 +355,16 @@ impl Replica {
     #[must_use]
     pub const fn position(&self) -> u64 {
         self.position
+    }
+
+    /// The place behind the last facts, if the store of this node has them for good.
+    #[must_use]
+    pub fn stored_place(&self) -> Option<Place> {
+        let chain = self.reader.chain_at(self.position)?;
+        (self.stored == self.position).then_some(Place {
+            sequence: self.position,
+            chain,
+        })
     }
 
     /// Whether there is a connection to the servers.
@@ -394,6 +420,12 @@ impl Replica {
     /// The other nodes.
     pub fn neighbors(&self) -> impl Iterator<Item = &Neighbor> {
         self.nodes.iter()
+    }
+
+    /// What became of its appends so far.
+    #[must_use]
+    pub const fn counts(&self) -> Counts {
+        self.counts
     }
 
     /// Whether an append was answered as unconfirmed and is not decided yet: until then every other is refused.
@@ -458,6 +490,7 @@ impl Replica {
         // What was held back has lost its turn to nobody.
         if is_new || was_sent {
             lost.times += 1;
+            self.counts.conflicts += 1;
             self.outputs.push_back(Output::Announce(self.presence()));
         }
     }
@@ -489,6 +522,7 @@ impl Replica {
             Input::Older(sequence) => self.trim.aged(sequence),
             Input::Heard(presence) => self.heard(now, presence),
             Input::Stored(sequence) => self.stored = self.stored.max(sequence),
+            Input::Forget(node) => self.nodes.forget(now, &node),
             Input::Time => {}
         }
         self.pass_time(now);
@@ -964,6 +998,8 @@ impl Replica {
         if append.is_read && append.is_kept {
             if append.is_last() {
                 let sequence = append.sequence();
+                self.counts.committed += 1;
+                self.counts.time += now.saturating_sub(append.begun);
                 return self.drop_append(Answer::Committed(sequence));
             }
             if append.is_given_up {

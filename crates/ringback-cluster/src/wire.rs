@@ -26,6 +26,18 @@ impl Chain {
         Self::of(&[&self.0, message])
     }
 
+    /// Reads what [`Display`](std::fmt::Display) writes.
+    pub(crate) fn read(text: &str) -> Option<Self> {
+        let mut chain = [0; 16];
+        if text.len() != 2 * chain.len() || !text.is_ascii() {
+            return None;
+        }
+        for (index, byte) in chain.iter_mut().enumerate() {
+            *byte = u8::from_str_radix(text.get(2 * index..2 * index + 2)?, 16).ok()?;
+        }
+        Some(Self(chain))
+    }
+
     /// The hash of these bytes: half of SHA-256.
     fn of(pieces: &[&[u8]]) -> Self {
         let mut hash = Sha256::new();

@@ -283,6 +283,33 @@ impl AuditEntry {
             request_id: "restore".into(),
         }
     }
+
+    /// The entry for a log that was made anew at this instant. Only the administrator can have it made. It is the same
+    /// on all nodes that go on from there, for no log carries it from one to the other.
+    #[must_use]
+    pub fn recovered(at: Timestamp, cluster: &str) -> Self {
+        let AuditId(first) = AuditId::first_at(at);
+        Self {
+            id: AuditId(
+                uuid::Builder::from_u128(first.as_u128())
+                    .with_version(uuid::Version::SortRand)
+                    .with_variant(uuid::Variant::RFC4122)
+                    .into_uuid(),
+            ),
+            at,
+            environment: None,
+            actor: Actor::Administrator,
+            via: Via::Api,
+            action: AuditAction::Recover,
+            object: AuditObject {
+                name: Some(cluster.to_owned()),
+                ..the_node()
+            },
+            before: None,
+            after: None,
+            request_id: "recover".into(),
+        }
+    }
 }
 
 /// Where a change comes from.

@@ -132,6 +132,16 @@ impl NatsServers {
         self.wait(index);
     }
 
+    /// Removes what a server that was killed has stored.
+    ///
+    /// # Panics
+    /// It runs, or its files cannot be removed.
+    pub fn erase(&self, index: usize) {
+        assert!(self.servers[index].child.is_none(), "it runs");
+        let store = self.scratch.path().join(format!("store-{index}"));
+        std::fs::remove_dir_all(store).expect("a folder can be removed");
+    }
+
     /// Sends a signal to a server by its name, such as `STOP`.
     ///
     /// # Panics

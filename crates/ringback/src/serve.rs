@@ -177,7 +177,7 @@ pub(crate) fn run(args: &ServeArgs) -> Result<(), Failure> {
 enum End {
     /// It was told to stop.
     Stopped,
-    /// The state of another node is to be taken in: the process starts again.
+    /// This node is to go on at another place of the log: the process starts again.
     StartAgain,
 }
 
@@ -240,7 +240,7 @@ async fn serve(
     };
     let mut kept = EngineSettings::default();
     kept.audit_days = config.audit_days;
-    let mut fetching = None;
+    let mut restarting = None;
     let (engine, secret, cluster) = match &config.cluster {
         None => {
             cluster::leave(&mut store).map_err(|error| ServeError::data(&config, error))?;
@@ -252,18 +252,20 @@ async fn serve(
             let first = listeners.http.first();
             let address = first.and_then(|listener| listener.local_addr().ok());
             let joining = cluster::join(&config, settings, address, store, args.discard_local);
-            let (journal, handle) = tokio::select! {
+            let (journal, handle, recovered) = tokio::select! {
                 joined = joining => joined?,
                 () = signals.stop() => return Ok(End::Stopped),
             };
             let engine = Engine::open_with(journal, SystemClock, kept).map_err(unusable)?;
             let (secret, data_dir) = (settings.secret, config.data_dir.clone());
             let snapshots = Snapshots::new(&data_dir, engine.clone(), secret);
-            fetching = Some(tokio::spawn(cluster::fetch_when_needed(
-                handle.clone(),
-                secret,
-                data_dir,
-            )));
+            let told = handle.clone();
+            restarting = Some(tokio::spawn(async move {
+                tokio::select! {
+                    () = cluster::fetch_when_needed(told, secret, data_dir) => {}
+                    () = cluster::made_anew(recovered) => {}
+                }
+            }));
             let report = Arc::new(ClusterReport::new(handle, snapshots));
             (engine, cluster::shared_secret(settings), Some(report))
         }
@@ -345,7 +347,7 @@ async fn serve(
     let end = loop {
         let told = tokio::select! {
             told = signals.next() => told,
-            () = ended(&mut fetching) => Told::StartAgain,
+            () = ended(&mut restarting) => Told::StartAgain,
             Some(request) = reloads.recv() => Told::Reload(Some(request)),
             () = systemd.time_to_say_so() => Told::Alive,
             ended = &mut sip_running => {
@@ -395,7 +397,7 @@ async fn serve(
                 break End::Stopped;
             }
             Told::StartAgain => {
-                tracing::warn!("starting again with the state of another node");
+                tracing::warn!("starting again, at another place of the log");
                 break End::StartAgain;
             }
         }
@@ -526,7 +528,7 @@ enum Told {
     Alive,
     /// Stop; why.
     Stop(&'static str),
-    /// Start again: the state of another node is to be taken in.
+    /// Start again, at another place of the log.
     StartAgain,
 }
 

@@ -229,6 +229,12 @@ impl Identified for api::Cluster {
     }
 }
 
+impl Identified for api::ClusterRecovery {
+    fn ids(&self) -> Vec<String> {
+        self.nodes.iter().map(|node| node.node.clone()).collect()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use uuid::Uuid;

@@ -8,8 +8,11 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use axum::http::Request;
-use ringback_admin::{ClusterSource, Snapshot};
-use ringback_api::{Cluster, ClusterHealth, ClusterNode, ClusterStream, Durability, NodeState};
+use ringback_admin::{ClusterError, ClusterSource, Snapshot};
+use ringback_api::{
+    Cluster, ClusterHealth, ClusterNode, ClusterRecovery, ClusterStream, Durability, NodeState,
+    RecoveredNode,
+};
 use ringback_routing::Timestamp;
 
 use crate::description::DESCRIPTION;
@@ -292,6 +295,33 @@ impl ClusterSource for UnreachableCluster {
 
     fn snapshot(&self, _asked: &str) -> Option<Snapshot> {
         None
+    }
+
+    fn forget(&self, node: &str) -> Result<(), ClusterError> {
+        match node {
+            "a" => Err(ClusterError::NodeIsCurrent),
+            "b" => Ok(()),
+            _ => Err(ClusterError::NoSuchNode),
+        }
+    }
+
+    fn recover(&self, from: Option<&str>, begin: bool) -> Result<ClusterRecovery, ClusterError> {
+        match from {
+            None => Err(ClusterError::LogIsWhole),
+            Some("a") => Ok(ClusterRecovery {
+                base: "a".to_owned(),
+                first_sequence: 9,
+                begun: begin,
+                nodes: vec![RecoveredNode {
+                    node: "a".to_owned(),
+                    applied_sequence: 7,
+                    behind: 0,
+                    lost: 0,
+                    heard: true,
+                }],
+            }),
+            Some(_) => Err(ClusterError::NoSuchNode),
+        }
     }
 }
 

@@ -44,10 +44,11 @@ fn operations() -> Vec<Operation> {
     let operations = paths.flat_map(|(path, methods)| {
         let methods = methods.as_object().expect("methods").iter();
         methods.filter_map(|(method, operation)| {
-            // Takes a session, not a token.
-            let needs_session = operation["operationId"] == "chooseEnvironment";
+            // It takes a session, not a token; or it needs a cluster.
+            let elsewhere = ["chooseEnvironment", "recoverCluster"];
+            let is_elsewhere = elsewhere.iter().any(|id| operation["operationId"] == *id);
             let content = operation["requestBody"]["content"].as_object()?;
-            if needs_session {
+            if is_elsewhere {
                 return None;
             }
             Some(Operation {

@@ -76,6 +76,7 @@ fn same(name: &str, value: &Value) {
         "Calling" => again::<api::Calling>,
         "CallingNumber" => again::<api::CallingNumber>,
         "Cluster" => again::<api::Cluster>,
+        "ClusterRecovery" => again::<api::ClusterRecovery>,
         "ConstraintCheck" => again::<api::ConstraintCheck>,
         "Contact" => again::<api::Contact>,
         "ContactExport" => again::<api::ContactExport>,
@@ -97,6 +98,7 @@ fn same(name: &str, value: &Value) {
         "Readiness" => again::<api::Readiness>,
         "Reassigned" => again::<api::Reassigned>,
         "ReassignedNew" => again::<api::ReassignedNew>,
+        "RecoverCluster" => again::<api::RecoverCluster>,
         "RefusedCall" => again::<api::RefusedCall>,
         "Reloaded" => again::<api::Reloaded>,
         "RouteQuestion" => again::<api::RouteQuestion>,
@@ -271,6 +273,13 @@ fn every_request_is_described_key_by_key() {
             "PhoneNumberPatch",
             &api::PhoneNumberPatch {
                 default_agent_id: Change::Set(AgentId(id)),
+            },
+        ),
+        described(
+            "RecoverCluster",
+            &api::RecoverCluster {
+                from: text.clone(),
+                confirm: true,
             },
         ),
         described(

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use async_nats::jetstream::consumer::{DeliverPolicy, pull};
 use async_nats::jetstream::context::GetStreamErrorKind;
-use async_nats::jetstream::stream::{Info, LastRawMessageErrorKind, Stream};
+use async_nats::jetstream::stream::{Config, Info, LastRawMessageErrorKind, Stream};
 use async_nats::jetstream::{Context, ErrorCode};
 use async_nats::{Client, HeaderMap, Request, client::RequestErrorKind};
 use futures_util::StreamExt;
@@ -18,8 +18,10 @@ use tokio::task::JoinHandle;
 use uuid::Uuid;
 
 use super::durability::Durability;
-use super::presence;
+use super::notice::Notice;
+use super::recovery::MadeAnew;
 use super::status::{ClusterStatus, StreamStatus};
+use super::{Recovery, presence, recovery};
 use crate::AppendId;
 use crate::replica::{Answer, Applied, Input, Output, Refusal, Replica, StreamState};
 
@@ -36,6 +38,10 @@ pub(super) enum Ask {
         /// Where the answer goes.
         reply: std::sync::mpsc::Sender<(AppendId, Answer)>,
     },
+    /// Tell all nodes to forget one.
+    Forget(String),
+    /// Tell a node to make the log anew.
+    Recover(Recovery),
 }
 
 /// What the task and the journal share.
@@ -116,6 +122,16 @@ pub(super) struct Driver {
     pub(super) latest: watch::Sender<Arc<ClusterStatus>>,
     /// When the servers are looked at next.
     pub(super) monitor_at: Instant,
+    /// When the stream is looked at next, while the replica does not.
+    pub(super) inspect_at: Instant,
+    /// The name of this node.
+    pub(super) node: String,
+    /// The secret of the cluster.
+    pub(super) secret: [u8; 32],
+    /// How the stream is set up when it is made anew.
+    pub(super) config: Config,
+    /// Told once it was made anew from what this node has.
+    pub(super) recovered: watch::Sender<bool>,
 }
 
 /// The names that a cluster uses on its servers.
@@ -152,6 +168,10 @@ pub(super) enum Event {
     Input(Input),
     /// The state of the stream was read.
     Info(Box<Info>),
+    /// A node tells what somebody has asked for.
+    Notice(Notice),
+    /// There is no stream.
+    NoStream,
     /// The servers were looked at.
     Monitored(Vec<super::durability::Monitored>),
 }
@@ -216,6 +236,10 @@ impl Driver {
                 let id = self.replica.append(now, position, &facts, only_removes);
                 self.waiting = Some((id, reply));
             }
+            Ask::Forget(node) => self.publish_to_nodes(Notice::Forget { node }.write()),
+            Ask::Recover(recovery) => {
+                self.publish_to_nodes(Notice::recover(&recovery, &self.secret).write());
+            }
         }
     }
 
@@ -237,8 +261,26 @@ impl Driver {
                     // The one that this node has read is gone.
                     NO_STREAM
                 };
+                if is_ours && let Some(anew) = MadeAnew::read(&info) {
+                    let is_base = self.replica.stored_place() == Some(anew.from);
+                    self.recovered
+                        .send_if_modified(|told| !std::mem::replace(told, is_base) && is_base);
+                }
                 self.info = Some(*info);
                 Input::Inspected(state)
+            }
+            Event::Notice(notice) => {
+                if let Some(recovery) = notice.is_for(&self.node, &self.secret) {
+                    self.make_anew(recovery);
+                }
+                let Notice::Forget { node } = notice else {
+                    return;
+                };
+                Input::Forget(node)
+            }
+            Event::NoStream => {
+                self.info = None;
+                Input::Inspected(NO_STREAM)
             }
             Event::Monitored(found) => {
                 self.durability.read_servers(found);
@@ -292,13 +334,8 @@ impl Driver {
                 Output::Settled(..) => *self.queue.is_unsettled.lock() = false,
                 Output::Announce(presence) => {
                     self.tell();
-                    let client = self.client.clone();
-                    let subject = self.subjects.presence.clone();
-                    let text = presence::write(&presence);
                     if self.replica.is_connected() {
-                        tokio::spawn(async move {
-                            let _unheard = client.publish(subject, text.into()).await;
-                        });
+                        self.publish_to_nodes(presence::write(&presence));
                     }
                 }
                 Output::Stopped(fault) => {
@@ -308,6 +345,37 @@ impl Driver {
                 }
             }
         }
+    }
+
+    /// Tells all nodes something.
+    fn publish_to_nodes(&self, text: Vec<u8>) {
+        let client = self.client.clone();
+        let subject = self.subjects.presence.clone();
+        tokio::spawn(async move {
+            let _unheard = client.publish(subject, text.into()).await;
+        });
+    }
+
+    /// Makes the log anew from what this node has.
+    fn make_anew(&self, recovery: Recovery) {
+        let Some(from) = self.replica.stored_place() else {
+            tracing::error!("this node has not stored yet what it has read: recover again");
+            return;
+        };
+        tracing::warn!(
+            first = recovery.first,
+            "the log is made anew from what this node has"
+        );
+        let (context, config) = (self.context.clone(), self.config.clone());
+        self.spawn(async move {
+            match recovery::make_anew(&context, config, &recovery, from).await {
+                Ok(info) => Some(Event::Info(Box::new(info))),
+                Err(error) => {
+                    tracing::error!(error, "the log could not be made anew: try again");
+                    None
+                }
+            }
+        });
     }
 
     /// Publishes a message, if the stream ends at `after`.
@@ -400,7 +468,7 @@ impl Driver {
                     GetStreamErrorKind::JetStream(error)
                         if error.error_code() == ErrorCode::STREAM_NOT_FOUND =>
                     {
-                        Some(Event::Input(Input::Inspected(NO_STREAM)))
+                        Some(Event::NoStream)
                     }
                     _ => None,
                 },
@@ -425,6 +493,10 @@ impl Driver {
     /// Looks at the monitoring ports of the servers, once a minute.
     fn look_at_servers(&mut self) {
         let now = Instant::now();
+        if self.replica.fault().is_some() && now >= self.inspect_at {
+            self.inspect_at = now + INSPECT_EVERY;
+            self.inspect();
+        }
         if now >= self.monitor_at {
             self.monitor_at = now + MONITOR_EVERY;
             let addresses = self.durability.addresses();
@@ -448,7 +520,7 @@ impl Driver {
     /// How things are now.
     fn status(&self) -> ClusterStatus {
         let now = self.epoch.elapsed();
-        let stream = self.info.as_ref().map(StreamStatus::new);
+        let stream = (self.info.as_ref()).map(|info| StreamStatus::new(info, self.cluster));
         ClusterStatus::new(
             &self.replica,
             now,
@@ -565,6 +637,9 @@ const ANSWER_WAIT: Duration = Duration::from_secs(60);
 
 /// After how long a delivery that has ended is asked for again.
 const FOLLOW_AGAIN: Duration = Duration::from_millis(250);
+
+/// How often the stream is looked at by a node that does not follow it any more: it may be made anew.
+const INSPECT_EVERY: Duration = Duration::from_secs(5);
 
 /// How often the servers are looked at.
 const MONITOR_EVERY: Duration = Duration::from_secs(60);

@@ -55,13 +55,6 @@ pub(super) fn write(presence: &Presence) -> Vec<u8> {
 /// Reads a message; none if it is not one of ours. Fields that newer versions add are ignored.
 pub(super) fn read(bytes: &[u8]) -> Option<Presence> {
     let text: Text = serde_json::from_slice(bytes).ok()?;
-    let mut chain = [0; 16];
-    if text.chain.len() != 32 || !text.chain.is_ascii() {
-        return None;
-    }
-    for (index, byte) in chain.iter_mut().enumerate() {
-        *byte = u8::from_str_radix(text.chain.get(2 * index..2 * index + 2)?, 16).ok()?;
-    }
     Some(Presence {
         node: text.node,
         instance: text.instance,
@@ -70,7 +63,7 @@ pub(super) fn read(bytes: &[u8]) -> Option<Presence> {
         url: text.url,
         place: Place {
             sequence: text.sequence,
-            chain: Chain(chain),
+            chain: Chain::read(&text.chain)?,
         },
         stored: text.stored,
         is_current: text.current,

@@ -3,10 +3,13 @@
 use std::time::Duration;
 
 use async_nats::jetstream::stream::Info;
+use uuid::Uuid;
 
 use super::durability::Durability;
+use super::recovery::MadeAnew;
+use super::{cluster_of, created_at};
 use crate::Chain;
-use crate::replica::{Fault, Replica};
+use crate::replica::{Counts, Fault, Replica};
 
 /// How a node and its cluster are.
 #[derive(Clone, Debug)]
@@ -27,6 +30,8 @@ pub struct ClusterStatus {
     pub nodes: Vec<NodeStatus>,
     /// Whether nodes that have read equally far have read the same; none if no two have.
     pub agree: Option<bool>,
+    /// What became of the appends of this node since it was started.
+    pub counts: Counts,
 }
 
 /// The condition of a node in a cluster.
@@ -61,20 +66,26 @@ pub struct StreamStatus {
     pub replicas: usize,
     /// The server that leads it.
     pub leader: Option<String>,
+    /// If it was made anew from what a node had: the sequence that stands for all of that.
+    pub recovered: Option<u64>,
+    /// Whether it is that of another cluster.
+    pub is_foreign: bool,
 }
 
 impl StreamStatus {
     /// What its leader says of it.
-    pub(super) fn new(info: &Info) -> Self {
+    pub(super) fn new(info: &Info, ours: Uuid) -> Self {
         let cluster = info.cluster.as_ref();
         Self {
             name: info.config.name.clone(),
-            created_at: (info.created.unix_timestamp_nanos() / 1_000_000) as i64,
+            created_at: created_at(info),
             first_sequence: info.state.first_sequence,
             last_sequence: info.state.last_sequence,
             bytes: info.state.bytes,
             replicas: info.config.num_replicas,
             leader: cluster.and_then(|cluster| cluster.leader.clone()),
+            recovered: MadeAnew::read(info).map(|anew| anew.place().sequence),
+            is_foreign: cluster_of(info) != Some(ours),
         }
     }
 }
@@ -151,6 +162,7 @@ impl ClusterStatus {
             durability_problems: durability.problems(),
             nodes,
             agree,
+            counts: replica.counts(),
         }
     }
 }

@@ -28,6 +28,8 @@ pub(super) struct Append {
     pub(super) is_kept: bool,
     /// Attempts to publish the part that were not refused: each may still succeed.
     open: BTreeSet<u64>,
+    /// When it was asked for.
+    pub(super) begun: Duration,
     /// Whether anything was published.
     was_sent: bool,
     /// When the client is told that nobody knows.
@@ -70,6 +72,7 @@ impl Append {
             is_read: false,
             is_kept: false,
             open: BTreeSet::new(),
+            begun: now,
             was_sent: false,
             deadline,
             is_given_up: false,

@@ -104,6 +104,12 @@ impl Nodes {
         }
     }
 
+    /// Forgets a node, unless it was heard lately.
+    pub(super) fn forget(&mut self, now: Duration, node: &str) {
+        self.others
+            .retain(|name, other| name != node || !other.is_gone(now));
+    }
+
     /// Notes that a message of the log was written by this run of a node.
     pub(super) fn has_written(&mut self, instance: u64, sequence: u64) {
         let mut others = self.others.values_mut();

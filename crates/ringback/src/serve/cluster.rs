@@ -1,5 +1,6 @@
 //! A node's part in a cluster: its log instead of the store alone, and how it is.
 
+use std::fmt::Write as _;
 use std::fs;
 use std::io::{self, Write as _};
 use std::net::SocketAddr;
@@ -7,17 +8,22 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ringback_admin::{ClusterSource, MetricsSource, Snapshot};
-use ringback_api::{Cluster, ClusterHealth, ClusterNode, ClusterStream, Durability, NodeState};
+use ringback_admin::{ClusterError, ClusterSource, MetricsSource, Snapshot};
+use ringback_api::{
+    Cluster, ClusterHealth, ClusterNode, ClusterRecovery, ClusterStream, Durability, NodeState,
+    RecoveredNode,
+};
 use ringback_cluster::replica::Fault;
 use ringback_cluster::{
     ClusterHandle, ClusterJournal, ClusterSettings, ClusterStatus, Codec, Condition, Data,
-    JetStreamLink, JoinError, Member, NodeStatus, Peer,
+    ForgetError, JetStreamLink, JoinError, Member, NodeStatus, Peer, RecoveryError,
 };
-use ringback_engine::{Change, Clock, Journal, JournalError, LogPlace, SystemClock};
+use ringback_engine::{AuditEntry, Change, Clock, Journal, JournalError, LogPlace, SystemClock};
 use ringback_routing::Timestamp;
 use ringback_store::{Store, StoreSettings};
 use sha2::{Digest, Sha256};
+use tokio::sync::watch;
+use uuid::Uuid;
 
 use super::ServeError;
 use super::process::gauge;
@@ -39,7 +45,7 @@ pub(super) async fn join(
     http: Option<SocketAddr>,
     mut store: Store,
     discards: bool,
-) -> Result<(NodeJournal, ClusterHandle), ServeError> {
+) -> Result<(NodeJournal, ClusterHandle, watch::Receiver<bool>), ServeError> {
     let unreadable = |error| ServeError::data(config, error);
     let settings = settings(config, cluster, http)?;
     let mut snapshots = 0;
@@ -73,20 +79,35 @@ pub(super) async fn join(
         handle,
         cluster: id,
         place,
+        made_anew_at,
+        recovered,
     } = member;
+    let placed = Change::Placed(Some(LogPlace {
+        cluster: id,
+        sequence: place.sequence,
+        chain: place.chain.0,
+    }));
     if data == Data::Own {
         // What it has comes before the log: others take it as a snapshot.
-        let placed = Change::Placed(Some(LogPlace {
-            cluster: id,
-            sequence: place.sequence,
-            chain: place.chain.0,
-        }));
-        place_at(&mut store, placed).map_err(unreadable)?;
+        place_at(&mut store, vec![placed]).map_err(unreadable)?;
+    } else if let Some(at) = made_anew_at {
+        // All nodes that go on from here note the same.
+        let entry = AuditEntry::recovered(Timestamp::from_millis(at), &settings.name);
+        let noted = vec![Change::Audited(Box::new(entry)), placed];
+        place_at(&mut store, noted).map_err(unreadable)?;
     }
     tracing::info!(cluster = %settings.name, node = %settings.node, "part of a cluster");
     let journal = ClusterJournal::new(store, link, CODEC, id).map_err(unreadable)?;
     let journal = catch_up(journal, &handle, data == Data::None);
-    Ok((journal.await.map_err(unreadable)?, handle))
+    Ok((journal.await.map_err(unreadable)?, handle, recovered))
+}
+
+/// Waits until the log was made anew from what this node has: then it is to start again.
+pub(super) async fn made_anew(mut told: watch::Receiver<bool>) {
+    if told.wait_for(|is_so| *is_so).await.is_err() {
+        // The task that tells has ended, and the program with it.
+        std::future::pending::<()>().await;
+    }
 }
 
 /// Has a store follow no cluster any more.
@@ -97,12 +118,12 @@ pub(super) fn leave(store: &mut Store) -> Result<(), JournalError> {
     tracing::warn!(
         "the data were part of a cluster, and no cluster is configured: from now on they belong to this server alone"
     );
-    place_at(store, Change::Placed(None))
+    place_at(store, vec![Change::Placed(None)])
 }
 
 /// Has a store note its place.
-fn place_at(store: &mut Store, placed: Change) -> Result<(), JournalError> {
-    let noted = store.append(store.position(), &mut vec![placed]);
+fn place_at(store: &mut Store, mut facts: Vec<Change>) -> Result<(), JournalError> {
+    let noted = store.append(store.position(), &mut facts);
     noted.map_err(|error| JournalError::Unavailable(Box::new(error)))?;
     store.committed().map(drop)
 }
@@ -113,12 +134,20 @@ pub(super) async fn fetch_when_needed(handle: ClusterHandle, secret: [u8; 32], d
     loop {
         tokio::time::sleep(TOLD_EVERY).await;
         let status = handle.status();
-        let Condition::Diverged(Fault::Trimmed { .. } | Fault::Missing(_)) = status.condition
-        else {
-            continue;
-        };
         let own = status.nodes.iter().find(|node| node.node == status.node);
         let applied = own.map_or(0, |own| own.applied_sequence);
+        let is_needed = match status.condition {
+            Condition::Diverged(Fault::Trimmed { .. } | Fault::Missing(_)) => true,
+            // The log went back, and was made anew from what another node has.
+            Condition::Diverged(_) => {
+                let stream = status.stream.as_ref();
+                stream.and_then(|stream| stream.recovered) > Some(applied)
+            }
+            _ => false,
+        };
+        if !is_needed {
+            continue;
+        }
         let is_ahead =
             |node: &&NodeStatus| node.is_current == Some(true) && node.applied_sequence > applied;
         let ahead = status.nodes.iter().filter(is_ahead);
@@ -243,7 +272,7 @@ fn find_or_make_name(path: &Path) -> io::Result<String> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(error),
     }
-    let (id, _) = uuid::Uuid::new_v4().as_u64_pair();
+    let (id, _) = Uuid::new_v4().as_u64_pair();
     let name = format!("node-{:08x}", id >> 32);
     let mut file = fs::File::create(path)?;
     writeln!(file, "{name}")?;
@@ -333,6 +362,43 @@ impl ClusterSource for ClusterReport {
     fn snapshot(&self, asked: &str) -> Option<Snapshot> {
         self.snapshots.answer(asked)
     }
+
+    fn forget(&self, node: &str) -> Result<(), ClusterError> {
+        self.handle.forget(node).map_err(|error| match error {
+            ForgetError::Current => ClusterError::NodeIsCurrent,
+            _ => ClusterError::NoSuchNode,
+        })
+    }
+
+    fn recover(&self, from: Option<&str>, begin: bool) -> Result<ClusterRecovery, ClusterError> {
+        let recovery = if begin {
+            self.handle.recover(from)
+        } else {
+            self.handle.plan_recovery(from)
+        };
+        let recovery = recovery.map_err(|error| match error {
+            RecoveryError::NotNeeded => ClusterError::LogIsWhole,
+            RecoveryError::Unreachable => ClusterError::Unreachable,
+            RecoveryError::Foreign => ClusterError::ForeignLog,
+            _ => ClusterError::NoSuchNode,
+        })?;
+        let status = self.handle.status();
+        let base = status.nodes.iter().find(|node| node.node == recovery.base);
+        let base = base.map_or(0, |base| base.applied_sequence);
+        let nodes = status.nodes.iter().map(|node| RecoveredNode {
+            node: node.node.clone(),
+            applied_sequence: node.applied_sequence,
+            behind: base.saturating_sub(node.applied_sequence),
+            lost: node.applied_sequence.saturating_sub(base),
+            heard: node.is_current.is_some(),
+        });
+        Ok(ClusterRecovery {
+            base: recovery.base,
+            first_sequence: recovery.first,
+            begun: begin,
+            nodes: nodes.collect(),
+        })
+    }
 }
 
 impl MetricsSource for ClusterReport {
@@ -376,6 +442,25 @@ impl MetricsSource for ClusterReport {
         ] {
             gauge(out, name, "gauge", help, Some(value));
         }
+        let counts = status.counts;
+        let conflicts = counts.conflicts as f64;
+        let help = "Changes that lost a race against another node, and were checked again.";
+        gauge(
+            out,
+            "ringback_cluster_conflicts_total",
+            "counter",
+            help,
+            Some(conflicts),
+        );
+        let help = "Time that changes took until the log had confirmed them.";
+        let name = "ringback_cluster_publish_seconds";
+        // Writing to a string cannot fail.
+        let _ = write!(
+            out,
+            "# HELP {name} {help}\n# TYPE {name} summary\n{name}_sum {}\n{name}_count {}\n",
+            counts.time.as_secs_f64(),
+            counts.committed,
+        );
     }
 }
 

@@ -1,8 +1,11 @@
 //! `ringback cluster`: the nodes that share a log.
 
 use clap::{Args, Subcommand};
-use ringback_api::{Cluster, ClusterNode, ClusterStream};
+use ringback_api::{
+    Cluster, ClusterNode, ClusterRecovery, ClusterStream, RecoverCluster, RecoveredNode,
+};
 
+use super::value::said;
 use crate::client::ApiPath;
 use crate::exit::Failure;
 use crate::output::{Column, SessionArgs, record, table};
@@ -25,18 +28,61 @@ pub(crate) struct ClusterArgs {
 enum Verb {
     /// Show the nodes, the stream, and whether the servers keep what they acknowledge
     Status,
+    /// Make a log that went back anew from what a node has; without --yes show what would happen
+    Recover {
+        /// The node whose state counts [default: the one that has read most]
+        #[arg(long, value_name = "NODE")]
+        from: Option<String>,
+        /// Begin
+        #[arg(long)]
+        yes: bool,
+    },
+    /// Forget a node that will not return
+    Forget {
+        /// Its name
+        node: String,
+    },
 }
 
 /// Runs `ringback cluster`.
 pub(crate) fn run(args: &ClusterArgs) -> Result<(), Failure> {
     let session = args.session.open()?;
-    match args.verb {
+    match &args.verb {
         Verb::Status => {
             let answer = session.client.get(&ApiPath::new(["cluster"]))?;
             session.print(&answer, readable)?;
         }
+        Verb::Recover { from, yes } => {
+            let body = RecoverCluster {
+                from: from.clone(),
+                confirm: *yes,
+            };
+            let path = ApiPath::new(["cluster", "recover"]);
+            let answer = session.client.post(&path, &body)?;
+            session.print(&answer, recovery)?;
+        }
+        Verb::Forget { node } => {
+            let path = ApiPath::new(["cluster", "nodes"]).join(node);
+            let answer = session.client.delete(&path)?;
+            session.print(&answer, said)?;
+        }
     }
     Ok(())
+}
+
+/// A recovery, for people.
+fn recovery(recovery: &ClusterRecovery) -> String {
+    let nodes = table(&recovery.nodes, RECOVERED);
+    let (base, first) = (&recovery.base, recovery.first_sequence);
+    if recovery.begun {
+        format!(
+            "{nodes}\nThe log is made anew from what node {base} has, and begins at {first}; see `ringback cluster status`.\n"
+        )
+    } else {
+        format!(
+            "{nodes}\nNode {base} would be the base of a new log that begins at {first}. Nothing was changed: say --yes.\n"
+        )
+    }
 }
 
 /// A cluster, for people.
@@ -85,6 +131,15 @@ const FIELDS: &[Column<Cluster>] = &[
     ("bytes", |cluster| of_stream(cluster, |stream| stream.bytes)),
 ];
 
+/// The columns of nodes that a recovery finds.
+const RECOVERED: &[Column<RecoveredNode>] = &[
+    ("NODE", |node| node.node.show()),
+    ("HEARD", |node| node.heard.show()),
+    ("APPLIED", |node| node.applied_sequence.show()),
+    ("BEHIND", |node| node.behind.show()),
+    ("LOST", |node| node.lost.show()),
+];
+
 /// The columns of nodes.
 const NODES: &[Column<ClusterNode>] = &[
     ("NODE", |node| node.node.show()),
@@ -102,4 +157,7 @@ Needs the administrator token. Any node may be asked; it tells what it knows.
 
 Examples:
   ringback cluster status
-  ringback cluster status --json | jq '.data.nodes[] | {node, lag}'";
+  ringback cluster status --json | jq '.data.nodes[] | {node, lag}'
+  ringback cluster recover                 # after `the log went back`: what would happen
+  ringback cluster recover --from a --yes
+  ringback cluster forget c";

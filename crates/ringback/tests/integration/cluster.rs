@@ -367,6 +367,111 @@ fn nodes_become_current_from_another_one_where_the_log_was_trimmed() {
     assert_eq!(a.admin().get("/api/v1/cluster/snapshot").status, 401);
 }
 
+/// The API of a node that started again by itself, at another port, as another node has heard.
+fn api_of(asked: &Server, node: &str, token: &str) -> Api {
+    let url = wait("the node", || {
+        let status = cluster(asked);
+        let nodes = status["nodes"].as_array().unwrap();
+        let found = nodes.iter().find(|found| found["node"] == node)?;
+        let is_current = found["state"] == "current" && found["lag"] == 0;
+        is_current.then(|| found["url"].as_str().unwrap().to_owned())
+    });
+    Api::new(&url, token)
+}
+
+/// The log is gone with its server: nodes say so, route and refuse changes, until somebody has it made anew from what
+/// one of them has. A node that will not return can be forgotten.
+#[test]
+fn a_log_that_is_gone_is_made_anew_from_what_a_node_has() {
+    let mut world = World::new(1, "replicas = 1\ninsecure-durability = true");
+    let a = world.start("a");
+    let (api, source) = campaign(&a);
+    let token = api.token().to_owned();
+    let b = world.start("b");
+    (0..5).for_each(|index| put(&api, &source, index));
+    wait_for_contacts(&b, &token, 0..5);
+    let nothing = client(&a, &a.admin_token(), &["cluster", "recover"]);
+    assert!(
+        nothing.stderr.contains("LOG_IS_WHOLE"),
+        "{}",
+        nothing.stderr
+    );
+    world.nats.kill(0);
+    world.nats.erase(0);
+    world.nats.restart(0);
+    for node in [&a, &b] {
+        wait("to be diverged", || {
+            let ready = node.admin().get("/readyz");
+            (ready.body["cluster"] == "diverged").then_some(())
+        });
+        assert!(target(node, &token, &contact(1)).is_some());
+    }
+    assert_eq!(
+        api.post("/api/v1/phone-numbers", json!({"number": "+551130000001"}))
+            .status,
+        503
+    );
+    let refused = world
+        .node("c")
+        .try_start()
+        .expect_err("it would found another");
+    assert_eq!(refused.code, Some(78));
+    assert!(
+        refused.stderr.contains("recover it first"),
+        "{}",
+        refused.stderr
+    );
+    let admin = b.admin_token();
+    let shown = client(&b, &admin, &["cluster", "recover"]);
+    assert!(
+        shown.success().contains("Nothing was changed"),
+        "{}",
+        shown.stdout
+    );
+    client(&b, &admin, &["cluster", "recover", "--from", "a", "--yes"]).success();
+    let _restarts = a.logged("starting again, at another place of the log");
+    // A new node reads what there was and what comes.
+    let mut c = wait("a new node", || world.node("c").try_start().ok());
+    wait_for_contacts(&c, &token, 0..5);
+    put(&c.api(&token), &source, 5);
+    for node in ["a", "b"] {
+        let api = api_of(&c, node, &token);
+        for index in 0..6 {
+            let path = format!("/api/v1/contacts/%2B{}", &contact(index)[1..]);
+            wait("the contact", || {
+                (api.get(&path).status == 200).then_some(())
+            });
+        }
+    }
+    let noted = c.admin().get("/api/v1/audit?type=cluster").data(200);
+    assert_eq!(noted[0]["action"], "recover", "{noted}");
+    let refused = client(&c, &c.admin_token(), &["cluster", "forget", "a"]);
+    assert!(
+        refused.stderr.contains("NODE_IS_CURRENT"),
+        "{}",
+        refused.stderr
+    );
+    drop(a);
+    let admin = c.admin_token();
+    wait("to be forgotten", || {
+        (client(&c, &admin, &["cluster", "forget", "a"]).code == Some(0)).then_some(())
+    });
+    wait("no more of it", || {
+        let status = cluster(&c);
+        let nodes = status["nodes"].as_array().unwrap();
+        nodes.iter().all(|node| node["node"] != "a").then_some(())
+    });
+    let twin = world.node("twin").config(world.config("c"));
+    let refused = twin.try_start().expect_err("another node has the name");
+    assert_eq!(refused.code, Some(78));
+    assert!(
+        refused.stderr.contains("NODE_NAME_TAKEN"),
+        "{}",
+        refused.stderr
+    );
+    assert_eq!(c.stop().code, Some(0));
+}
+
 /// A server that has data founds a cluster with them; another one that has data is refused, unless it drops them.
 #[test]
 fn a_server_with_data_founds_a_cluster_with_them() {
