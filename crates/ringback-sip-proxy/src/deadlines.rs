@@ -65,6 +65,14 @@ impl Deadlines {
         soonest.min()
     }
 
+    /// By when somebody is to look: the end of the first piece that holds anything, when all of it is due.
+    pub(crate) fn wakes_by(&self) -> Option<Duration> {
+        let piece = self.first()?;
+        Some(Duration::from_millis(
+            piece.saturating_add(1).saturating_mul(PIECE),
+        ))
+    }
+
     /// Takes out one that is due.
     pub(crate) fn pop_due(&mut self, now: Duration) -> Option<Deadline> {
         let current = piece_of(now);
@@ -156,6 +164,27 @@ const USUAL_ENTRIES: usize = 1_024;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_due_together_is_looked_at_together() {
+        let mut deadlines = Deadlines::default();
+        assert_eq!(deadlines.wakes_by(), None);
+        for (slot, micros) in (0..).zip([80_001, 83_500, 87_999, 90_000]) {
+            deadlines.add(Deadline {
+                at: Duration::from_micros(micros),
+                slot,
+                generation: 0,
+            });
+        }
+        let end = Duration::from_millis(88);
+        assert_eq!(deadlines.wakes_by(), Some(end));
+        let mut due = 0;
+        while deadlines.pop_due(end).is_some() {
+            due += 1;
+        }
+        assert_eq!(due, 3);
+        assert_eq!(deadlines.wakes_by(), Some(Duration::from_millis(96)));
+    }
 
     #[test]
     fn what_is_due_comes_out_in_time_and_once() {

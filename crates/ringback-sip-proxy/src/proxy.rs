@@ -331,6 +331,13 @@ impl Proxy {
         self.deadlines.next()
     }
 
+    /// When [`timeout`](Self::timeout) is to be called by whoever can be some milliseconds late: what is due about the
+    /// same time is then done together, and a thread with many calls does not wake up for each.
+    #[must_use]
+    pub fn wakes_by(&self) -> Option<Duration> {
+        self.deadlines.wakes_by()
+    }
+
     /// Gives out what is to be sent and told, in order; `None`: there is nothing left.
     pub fn poll_output(&mut self) -> Option<Output<'_>> {
         self.out.poll()

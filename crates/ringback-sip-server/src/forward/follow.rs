@@ -1,6 +1,7 @@
 //! 3xx replies of targets that send a call on to a host that may be followed (RFC 3261 §16.7 step 4).
 
 use std::cmp::Reverse;
+use std::time::Duration;
 
 use ringback_sip_proto::check::Request;
 use ringback_sip_proto::message::{NameAddr, Value};
@@ -19,7 +20,7 @@ impl Forward {
         reply: &Message<'_>,
         request: &Request<'_>,
         origin: Origin,
-        policy: &Policy,
+        (policy, now): (&Policy, Duration),
     ) -> Vec<Target> {
         let mut targets = Vec::new();
         let Some(source) = policy.source(origin.address.ip()) else {
@@ -45,6 +46,7 @@ impl Forward {
                 call_id: request.call_id,
                 policy,
                 names: &self.names,
+                now,
             };
             self.ways.add_targets(uri, sending, &mut targets);
         }

@@ -118,6 +118,7 @@ impl Redirect {
             call_id: call.invite.call_id(),
             policy: snapshot.policy,
             names: &forward.names,
+            now: snapshot.now.uptime,
         };
         let mut targets: Vec<Target> = Vec::new();
         // What an operator says of each of them.

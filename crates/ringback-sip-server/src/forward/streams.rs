@@ -200,12 +200,13 @@ impl<P: Program> Connection<P> {
     /// Opens it, and serves it to its end; gives why it ended.
     async fn run(&mut self) -> Cause {
         let (transport, address, socket) = self.dialled;
-        let stream = match timeout(OPENING_TIME, TcpStream::connect(address)).await {
-            Ok(Ok(stream)) => stream,
-            Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => {
-                return Cause::Refused;
+        let stream = match self.open(address).await {
+            Ok(stream) => stream,
+            Err(cause) => {
+                let now = self.shared.now().uptime;
+                self.shared.forward.ways.note_closed(address, now);
+                return cause;
             }
-            Ok(Err(_)) | Err(_) => return Cause::Transport,
         };
         let _best_effort = stream.set_nodelay(true);
         if transport != Transport::Tls {
@@ -219,6 +220,22 @@ impl<P: Program> Connection<P> {
             }
             Err(_) => Cause::Transport,
         }
+    }
+
+    /// Opens it.
+    async fn open(&self, address: SocketAddr) -> Result<TcpStream, Cause> {
+        let stream = match timeout(OPENING_TIME, TcpStream::connect(address)).await {
+            Ok(Ok(stream)) => stream,
+            Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => {
+                return Err(Cause::Refused);
+            }
+            Ok(Err(_)) | Err(_) => return Err(Cause::Transport),
+        };
+        // Where nobody listens, a port of the system's choice may be that one, and then it talks to itself.
+        if stream.local_addr().is_ok_and(|own| own == address) {
+            return Err(Cause::Refused);
+        }
+        Ok(stream)
     }
 
     /// Does the handshake of TLS.

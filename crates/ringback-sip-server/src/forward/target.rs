@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::Arc;
+use std::time::Duration;
 
 use dashmap::DashMap;
 use foldhash::fast::RandomState;
@@ -34,6 +35,8 @@ pub(crate) struct Ways {
     known_own: RwLock<Vec<SocketAddr>>,
     /// The ways known already; `None`: it leads back to ourselves, or there is none.
     hops: DashMap<Way, Option<Arc<Hop>>, RandomState>,
+    /// Where no connection could be opened, and until when none is tried for long requests alone.
+    closed: DashMap<SocketAddr, Duration, RandomState>,
     /// The names that certificates must show; their places are the sockets of [`Hop`]s over TLS.
     certified: RwLock<Vec<Arc<str>>>,
 }
@@ -71,6 +74,8 @@ pub(crate) struct Sending<'s> {
     pub(crate) policy: &'s Policy,
     /// The names that are known.
     pub(crate) names: &'s Names,
+    /// The uptime of the server.
+    pub(crate) now: Duration,
 }
 
 impl Ways {
@@ -84,6 +89,7 @@ impl Ways {
             threads_of_listener: (threads / addresses.udp.len().max(1)).max(1),
             known_own: RwLock::default(),
             hops: DashMap::default(),
+            closed: DashMap::default(),
             certified: RwLock::default(),
         }
     }
@@ -126,7 +132,9 @@ impl Ways {
             };
             let receiver = sending.policy.source(address.ip());
             // Where the URI names no transport, a long request goes over TCP.
-            let is_free = transport == Transport::Udp && read.param("transport").is_none();
+            let is_free = transport == Transport::Udp
+                && read.param("transport").is_none()
+                && !self.is_closed(address, sending.now);
             targets.push(Target {
                 uri: Arc::clone(&text),
                 hop: Some(hop),
@@ -154,6 +162,19 @@ impl Ways {
                 is_followed: false,
             });
         }
+    }
+
+    /// Notes that no connection could be opened to an address: for a while long requests go there over UDP at once.
+    pub(crate) fn note_closed(&self, address: SocketAddr, now: Duration) {
+        if self.closed.len() >= MOST_HOPS {
+            self.closed.retain(|_, until| now < *until);
+        }
+        self.closed.insert(address, now + CLOSED_TIME);
+    }
+
+    /// Whether no connection could be opened to an address a while ago.
+    fn is_closed(&self, address: SocketAddr, now: Duration) -> bool {
+        !self.closed.is_empty() && self.closed.get(&address).is_some_and(|until| now < *until)
     }
 
     /// All ways that a destination leads, those left out that lead back to ourselves.
@@ -390,6 +411,9 @@ const DEFAULT_PORT: u16 = 5060;
 
 /// How many ways are kept.
 const MOST_HOPS: usize = 65_536;
+
+/// How long no connection is tried for a long request where none could be opened.
+const CLOSED_TIME: Duration = Duration::from_secs(30);
 
 /// How many servers of one name a call tries.
 const MOST_TRIED: usize = 4;

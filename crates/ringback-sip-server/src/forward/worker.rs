@@ -72,8 +72,8 @@ impl<P: Program> Forwarding<P> {
 
     /// How long the thread may wait.
     pub(crate) fn patience(&self, now: Now) -> Duration {
-        let deadline = self.proxy.deadline();
-        let wait = deadline.map_or(LONGEST_WAIT, |at| at.saturating_sub(now.uptime));
+        let wakes_by = self.proxy.wakes_by();
+        let wait = wakes_by.map_or(LONGEST_WAIT, |at| at.saturating_sub(now.uptime));
         wait.min(LONGEST_WAIT)
     }
 
@@ -182,7 +182,9 @@ impl<P: Program> Forwarding<P> {
             self.take(now, handed);
         }
         self.handed = handed;
-        self.proxy.timeout(now.uptime);
+        if self.proxy.wakes_by().is_some_and(|at| now.uptime >= at) {
+            self.proxy.timeout(now.uptime);
+        }
         self.flush(now, policy, out);
         shared.forward.set_open(self.thread, self.proxy.calls());
         if shared.is_draining() {
@@ -290,7 +292,7 @@ impl<P: Program> Forwarding<P> {
         if let Some((origin, invite)) = self.proxy.invite(branch) {
             with_request(invite, origin, |_, request| {
                 let forward = &self.shared.forward;
-                targets = forward.followed(message, request, origin, &policy);
+                targets = forward.followed(message, request, origin, (&policy, now.uptime));
             });
         }
         self.proxy.redirected(now.uptime, branch, message, targets)

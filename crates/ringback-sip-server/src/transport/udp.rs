@@ -445,7 +445,9 @@ impl Receiver {
     ) -> Result<(), Errno> {
         received.clear();
         if let Some(most) = most {
-            // A longer time than the system can count is as good as forever.
+            // The system counts whole milliseconds: with less than one left it would not wait at all, and the thread
+            // would go round and round. A longer time than it can count is as good as forever.
+            let most = most.saturating_add(Duration::from_nanos(999_999));
             let timeout = PollTimeout::try_from(most).unwrap_or(PollTimeout::MAX);
             let socket = PollFd::new(socket.as_fd(), PollFlags::POLLIN);
             let mut sources: ArrayVec<PollFd<'_>, 2> = ArrayVec::new();

@@ -22,19 +22,30 @@ impl Agent {
         Self { socket }
     }
 
-    fn uri(&self) -> String {
+    pub(crate) fn uri(&self) -> String {
         format!("sip:agent@{}", self.socket.local_addr().unwrap())
     }
 
     /// The next request.
     fn receive(&self) -> (String, SocketAddr) {
-        let mut room = [0; 65_536];
-        let (length, from) = self.socket.recv_from(&mut room).expect("a request");
-        (String::from_utf8(room[..length].to_vec()).unwrap(), from)
+        let (request, from) = self.receive_any();
+        (String::from_utf8(request).unwrap(), from)
     }
 
     pub(crate) fn port(&self) -> u16 {
         self.socket.local_addr().unwrap().port()
+    }
+
+    /// The next datagram.
+    pub(crate) fn receive_any(&self) -> (Vec<u8>, SocketAddr) {
+        let mut room = [0; 65_536];
+        let (length, from) = self.socket.recv_from(&mut room).expect("a datagram");
+        (room[..length].to_vec(), from)
+    }
+
+    /// Sends anything.
+    pub(crate) fn send(&self, bytes: &[u8], to: SocketAddr) {
+        self.socket.send_to(bytes, to).unwrap();
     }
 
     /// The next request, which has this method.
@@ -539,6 +550,27 @@ fn calls_go_over_tcp_both_ways() {
             .write_all(call.replace("INVITE", "ACK").as_bytes())
             .unwrap();
     }
+}
+
+// Each call to such a target paid for a connection that could not be opened.
+#[test]
+fn where_no_connection_could_be_opened_long_invites_go_over_udp_for_a_while() {
+    let agent = Agent::new();
+    let server = start("", &[agent.uri()]);
+    let filler = format!("X-Filler: {}\r\nContent-Length", "x".repeat(1_300));
+    let mut listener = None;
+    for call in ["first", "second"] {
+        let client = server.client();
+        client.send(invite(OURS, CONTACT, call).replace("Content-Length", &filler));
+        let asked = agent.expect("INVITE");
+        agent.reply(&asked, "200 OK");
+        wait_for(&client, 200);
+        // It could be opened now.
+        listener = listener.or_else(|| TcpListener::bind(("127.0.0.2", agent.port())).ok());
+    }
+    let listener = listener.expect("the port is free");
+    listener.set_nonblocking(true).unwrap();
+    assert!(listener.accept().is_err(), "nobody has tried again");
 }
 
 #[test]

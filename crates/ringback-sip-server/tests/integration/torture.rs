@@ -4,6 +4,12 @@ use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, TcpStream, UdpSocket};
 use std::path::PathBuf;
 
+use ringback_sip_proto::Message;
+use ringback_sip_proto::check::{Role, Verdict, check};
+use ringback_sip_proto::message::Framing;
+use ringback_testkit::Mutator;
+
+use crate::forward::{Agent, reply_to, set_targets, wait_for};
 use crate::support::*;
 
 /// A message and its required reply.
@@ -119,3 +125,58 @@ fn every_message_gets_its_reply_over_tcp() {
         assert_eq!(status(&client.ask(call)), 302, "after {}", row.file);
     }
 }
+
+#[test]
+fn what_is_malformed_is_not_sent_on_and_calls_go_on() {
+    let (server, agent) = (TestServer::start("mode = \"forward\""), Agent::new());
+    set_targets(&server, &[agent.uri()]);
+    let mut mutator = Mutator::new();
+    for method in ["INVITE", "CANCEL", "ACK", "BYE"] {
+        mutator.add(request(method, OURS, "mutated").into_bytes());
+    }
+    let client = server.client();
+    for (number, row) in rows().into_iter().enumerate() {
+        // Longer ones go over no UDP.
+        if row.bytes.len() < 65_507 {
+            client.send(&row.bytes);
+        }
+        for seed in 0..MUTATED {
+            client.send(mutator.message(number as u64 * MUTATED + seed));
+        }
+        let mut stream = TcpStream::connect(server.address()).unwrap();
+        stream.write_all(&row.bytes).unwrap();
+        // A call whose agent answers with something broken first.
+        let call_id = format!("after-{number}");
+        let caller = server.client();
+        let call = invite(OURS, CONTACT, &call_id);
+        caller.send(&call);
+        let asked = loop {
+            let (asked, from) = agent.receive_any();
+            let message = Message::parse(&asked, Framing::Datagram).unwrap();
+            let verdict = check(&message, Role::Proxy);
+            let text = String::from_utf8_lossy(&asked);
+            assert!(
+                matches!(verdict, Verdict::Route(_)),
+                "{}: {verdict:?}: {text}",
+                row.file
+            );
+            if text.starts_with("INVITE") {
+                let asked = (text.into_owned(), from);
+                if asked.0.contains(&format!("Call-ID: {call_id}\r\n")) {
+                    break asked;
+                }
+                agent.reply(&asked, "486 Busy Here");
+            }
+        };
+        let broken = reply_to(&asked.0, "183 Session Progress");
+        let cut = number % broken.len();
+        agent.send(&broken.as_bytes()[..cut], asked.1);
+        agent.send(&broken.replacen("Via", "V\0a", 1).into_bytes(), asked.1);
+        agent.reply(&asked, "486 Busy Here");
+        wait_for(&caller, 486);
+        caller.send(call.replace("INVITE", "ACK"));
+    }
+}
+
+/// How many mutated messages come beside each one of the list.
+const MUTATED: u64 = 20;
