@@ -274,6 +274,58 @@ impl Ringback {
         })
     }
 
+    /// Creates an environment with one number, whose outbound agent has called these contacts; their calls come back to
+    /// these targets.
+    ///
+    /// # Errors
+    /// If the server refuses.
+    pub fn returning(
+        &self,
+        number: &str,
+        targets: &[String],
+        contacts: impl Iterator<Item = String>,
+    ) -> io::Result<()> {
+        let settings = json!({"name": "returning", "default_country": "BR"});
+        let environment = text(&self.post("environments", ADMINISTRATOR, &settings)?, "id")?;
+        let path = format!("environments/{environment}/tokens");
+        let token = text(&self.post(&path, ADMINISTRATOR, &json!({}))?, "token")?;
+        let number = text(
+            &self.post("phone-numbers", &token, &json!({"number": number}))?,
+            "id",
+        )?;
+        let ranked = targets.iter().zip(0..);
+        let ranked = ranked.map(|(uri, priority)| json!({"uri": uri, "priority": priority}));
+        let ranked: Vec<Value> = ranked.collect();
+        let mut agents = Vec::new();
+        for (direction, targets) in [("outbound", Vec::new()), ("inbound", ranked)] {
+            let agent = json!({
+                "name": direction, "label": direction, "direction": direction,
+                "phone_number_ids": [number], "targets": targets,
+            });
+            let agent = text(&self.post("agents", &token, &agent)?, "id")?;
+            self.post(&format!("agents/{agent}/publish"), &token, &json!({}))?;
+            agents.push(agent);
+        }
+        let [outbound, inbound] = agents.as_slice() else {
+            return Err(io::Error::other("two agents were made"));
+        };
+        let role = json!({"source_agent_ids": [outbound]});
+        self.post(&format!("agents/{inbound}/callback"), &token, &role)?;
+        let mut lines = String::new();
+        for (index, contact) in contacts.enumerate() {
+            let call = json!({
+                "agent_id": outbound, "to": contact, "sid": format!("returning-{index}"),
+                "status": "completed",
+            });
+            let _infallible = writeln!(lines, "{call}");
+        }
+        self.batch(
+            &token,
+            ureq::SendBody::from_owned_reader(io::Cursor::new(lines)),
+        )?;
+        Ok(())
+    }
+
     /// Whether it reports that its index is loaded.
     #[must_use]
     pub fn is_index_whole(&self) -> bool {
@@ -315,10 +367,15 @@ impl Ringback {
             sent: 0,
         };
         let token = tenants.token(environment);
+        self.batch(token, ureq::SendBody::from_owned_reader(lines))
+    }
+
+    /// Records calls, one a line; returns how many were accepted, which must be all.
+    fn batch(&self, token: &str, lines: ureq::SendBody<'_>) -> io::Result<u64> {
         let mut response = ureq::post(format!("http://{}/api/v1/calls/batch", self.http))
             .header("authorization", format!("Bearer {token}"))
             .header("content-type", "application/x-ndjson")
-            .send(ureq::SendBody::from_owned_reader(lines))
+            .send(lines)
             .map_err(|error| io::Error::other(format!("calls/batch: {error}")))?;
         let answer: Value = response
             .body_mut()
