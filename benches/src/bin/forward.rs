@@ -452,7 +452,8 @@ fn load_while(
     let mut receiver = Receiver::new();
     let mut open: HashMap<u64, Instant, RandomState> = HashMap::default();
     let mut figures = Figures::default();
-    let mut delays = Histogram::<u64>::new(3).map_err(io::Error::other)?;
+    let mut delays =
+        Histogram::<u64>::new_with_bounds(1, 60_000_000, 3).map_err(io::Error::other)?;
     let salt = Instant::now().elapsed().as_nanos() as u64 ^ u64::from(port) << 40;
     let before = CpuTimes::read(&[server.process]);
     let begin = Instant::now();
