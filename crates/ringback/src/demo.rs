@@ -7,15 +7,18 @@
 mod caller;
 mod campaigns;
 mod child;
+mod phone;
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 
 use clap::Args;
+use ringback_routing::AttemptCause;
 
 use self::caller::{Caller, Reply};
 use self::campaigns::{Campaigns, ReturningCall};
 use self::child::ServerProcess;
+use self::phone::Phone;
 use crate::client::{Client, ClientArgs, ClientError};
 use crate::exit::Failure;
 use crate::output::{Paint, print};
@@ -82,9 +85,12 @@ pub(crate) fn run(args: &DemoArgs) -> Result<(), Failure> {
         server.http(),
     ))?;
     let administrator = client(server.http(), server.admin_token())?;
-    let campaigns = Campaigns::make(&administrator, |token| client(server.http(), token))?;
+    let phone = Phone::on().map_err(DemoError::Setup)?;
+    let field = [Phone::off().map_err(DemoError::Setup)?, phone.uri()];
+    let campaigns = Campaigns::make(&administrator, &field, |token| client(server.http(), token))?;
     print(&campaigns.describe(paint))?;
     call_back(&campaigns, server.sip(), paint)?;
+    send_on(&campaigns, server.sip(), paint)?;
     print(&campaigns.count(paint)?)?;
 
     if !args.once {
@@ -116,7 +122,7 @@ fn client(http: SocketAddr, token: &str) -> Result<Client, ClientError> {
 
 /// Lets every contact call back, and shows what comes of it.
 fn call_back(campaigns: &Campaigns, sip: SocketAddr, paint: Paint) -> Result<(), Failure> {
-    let caller = Caller::new(sip).map_err(DemoError::Setup)?;
+    let caller = Caller::new(FOLLOWING, sip).map_err(DemoError::Setup)?;
     print(&format!(
         "{}\n",
         paint.bold("Now the contacts dial back, each with an INVITE over UDP:")
@@ -138,6 +144,56 @@ fn call_back(campaigns: &Campaigns, sip: SocketAddr, paint: Paint) -> Result<(),
         }
     }
     Ok(())
+}
+
+/// Lets one more contact call back, over a carrier that follows no 302, and shows the targets that were tried.
+fn send_on(campaigns: &Campaigns, sip: SocketAddr, paint: Paint) -> Result<(), Failure> {
+    let caller = Caller::new(NOT_FOLLOWING, sip).map_err(DemoError::Setup)?;
+    let call = campaigns.call_over_a_carrier();
+    let reply = caller
+        .call(&call.dialed, &call.caller)
+        .map_err(DemoError::Setup)?
+        .ok_or_else(|| DemoError::NoReply(call.caller.clone()))?;
+    let decision = campaigns.wait_for_attempts(&call)?;
+    let mut tried = String::new();
+    for attempt in &decision.attempts {
+        let became = match (attempt.status, attempt.cause) {
+            (Some(status), _) => paint.green(&status.to_string()),
+            (None, cause) => paint.yellow(cause.map_or("silent", in_words)),
+        };
+        tried += &format!("  {:<40} {became}\n", attempt.uri);
+    }
+    print(&format!(
+        "\n{}\n\n  {:<13} dials {}  {}\n{tried}  {} {}\n",
+        paint.bold("A carrier that follows no 302 has its call sent on by Ringback:"),
+        call.caller,
+        call.dialed,
+        paint.dim(call.story),
+        paint.cyan(decision.reason.name()),
+        paint.dim(&format!("({})", decision.outcome.name())),
+    ))?;
+    let causes = decision.attempts.iter().map(|attempt| attempt.cause);
+    let is_right = reply.status == 200 && causes.eq([Some(AttemptCause::Refused), None]);
+    if !is_right {
+        return Err(DemoError::Unexpected {
+            caller: call.caller,
+            expected: "200 from the second phone".to_owned(),
+            got: format!("{} after {:?}", reply.status, decision.attempts),
+        }
+        .into());
+    }
+    Ok(())
+}
+
+/// Why a target did not take a call.
+const fn in_words(cause: AttemptCause) -> &'static str {
+    match cause {
+        AttemptCause::Refused => "refused",
+        AttemptCause::Timeout => "silent",
+        AttemptCause::Transport => "not reached",
+        AttemptCause::Status => "busy",
+        AttemptCause::Cancelled => "cancelled",
+    }
 }
 
 /// A call and its reply, in two lines.
@@ -216,6 +272,12 @@ sipp {sip} -sf {scenario} -s +{dialed} -key caller +{new} -m 1 -nostdin \\
         program = program.display(),
     ))
 }
+
+/// Where callers come from that follow a 302.
+const FOLLOWING: Ipv4Addr = Ipv4Addr::LOCALHOST;
+
+/// Where callers come from that do not; the configuration of the server says so.
+const NOT_FOLLOWING: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 
 /// A returning call for sipp: INVITE, redirect, ACK.
 const SCENARIO: &str = include_str!("demo/returning-call.xml");

@@ -1,7 +1,7 @@
 //! A contact's phone: sends an INVITE over UDP, reads the final reply, acknowledges it.
 
 use std::io;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
 use ringback_sip_proto::Message;
@@ -43,9 +43,9 @@ impl Reply {
 }
 
 impl Caller {
-    /// A phone on a free port.
-    pub(super) fn new(server: SocketAddr) -> io::Result<Self> {
-        let socket = UdpSocket::bind("127.0.0.1:0")?;
+    /// A phone on a free port of this address.
+    pub(super) fn new(own: Ipv4Addr, server: SocketAddr) -> io::Result<Self> {
+        let socket = UdpSocket::bind((own, 0))?;
         Ok(Self { socket, server })
     }
 
@@ -84,9 +84,13 @@ impl Caller {
         );
         let begun = Instant::now();
         let mut again_after = T1;
+        let mut has_reply = false;
         let mut buffer = vec![0; MAX_DATAGRAM];
         while begun.elapsed() < PATIENCE {
-            self.socket.send_to(invite.as_bytes(), server)?;
+            // Nothing is sent again once somebody rings.
+            if !has_reply {
+                self.socket.send_to(invite.as_bytes(), server)?;
+            }
             self.socket.set_read_timeout(Some(again_after))?;
             again_after *= 2;
             let length = match self.socket.recv(&mut buffer) {
@@ -94,6 +98,7 @@ impl Caller {
                 Err(error) if is_timeout(&error) => continue,
                 Err(error) => return Err(error),
             };
+            has_reply = true;
             let datagram = buffer.get(..length).unwrap_or_default();
             let Some((reply, to)) = read(datagram, &call_id) else {
                 continue;
@@ -103,7 +108,15 @@ impl Caller {
                  {via}\r\nMax-Forwards: 70\r\n{from}\r\nTo: {to}\r\n\
                  Call-ID: {call_id}\r\nCSeq: 1 ACK\r\nContent-Length: 0\r\n\r\n"
             );
-            self.socket.send_to(ack.as_bytes(), server)?;
+            // That of a 2xx goes to whoever answered, and not through the server.
+            let answered = reply.contact.as_deref().filter(|_| reply.status < 300);
+            let address = answered.and_then(|uri| uri.rsplit('@').next()?.parse().ok());
+            let whom = address.unwrap_or(server);
+            self.socket.send_to(ack.as_bytes(), whom)?;
+            if address.is_some() {
+                let bye = ack.replace("ACK", "BYE").replace("CSeq: 1", "CSeq: 2");
+                self.socket.send_to(bye.as_bytes(), whom)?;
+            }
             return Ok(Some(reply));
         }
         Ok(None)

@@ -1,9 +1,11 @@
 //! Two campaigns that share a number, the calls that they made, and what must come of each
 //! returning call.
 
+use std::time::{Duration, Instant};
+
 use ringback_api::{
     Agent, AgentNew, Call, CallNew, CallbackRole, CallbackRoleSet, CallbackStatistics, Change,
-    Environment, EnvironmentNew, EnvironmentSettings, PhoneNumber, PhoneNumberNew,
+    Decision, Environment, EnvironmentNew, EnvironmentSettings, PhoneNumber, PhoneNumberNew,
     PhoneNumberPatch, TargetNew, TokenNew, TokenShown,
 };
 use ringback_engine::{Clock, SystemClock};
@@ -63,6 +65,7 @@ impl Campaigns {
     /// Makes them, and records the calls that they have made.
     pub(super) fn make(
         administrator: &Client,
+        field: &[String; 2],
         client: impl Fn(&str) -> Result<Client, ClientError>,
     ) -> Result<Self, DemoError> {
         let environment = EnvironmentNew {
@@ -92,16 +95,20 @@ impl Campaigns {
                 client.post(&ApiPath::new(["phone-numbers"]), &body)?;
             Ok::<_, DemoError>(answer.data.id)
         };
-        let (shared, second) = (number(SHARED)?, number(SECOND)?);
-        let agent = |name: &str, direction, numbers: &[NumberId], target: Option<&str>| {
-            let target = target.map(|uri| TargetNew::Uri(uri.to_owned()));
+        let (shared, second, third) = (number(SHARED)?, number(SECOND)?, number(THIRD)?);
+        let agent = |name: &str, direction, numbers: &[NumberId], targets: &[&str]| {
+            let ranked = (0..).zip(targets).map(|(priority, uri)| TargetNew::Ranked {
+                uri: (*uri).to_owned(),
+                priority,
+                weight: 0,
+            });
             let body = AgentNew {
                 name: name.to_owned(),
                 label: name.to_owned(),
                 direction,
                 description: None,
                 phone_number_ids: Some(numbers.to_vec()),
-                targets: Some(target.into_iter().collect()),
+                targets: Some(ranked.collect()),
             };
             let agent: Answer<Agent> = client.post(&ApiPath::new(["agents"]), &body)?;
             let id = agent.data.id;
@@ -110,11 +117,14 @@ impl Campaigns {
             Ok::<_, DemoError>(id)
         };
         let both = [shared, second];
-        let solar = agent("Solar sales", Outbound, &both, None)?;
-        let internet = agent("Internet sales", Outbound, &[shared], None)?;
-        let solar_callbacks = agent("Solar callbacks", Inbound, &both, Some(SOLAR))?;
-        let internet_callbacks = agent("Internet callbacks", Inbound, &[shared], Some(INTERNET))?;
-        let reception = agent("Reception", Inbound, &both, Some(RECEPTION))?;
+        let solar = agent("Solar sales", Outbound, &both, &[])?;
+        let internet = agent("Internet sales", Outbound, &[shared], &[])?;
+        let field_sales = agent("Field sales", Outbound, &[third], &[])?;
+        let solar_callbacks = agent("Solar callbacks", Inbound, &both, &[SOLAR])?;
+        let internet_callbacks = agent("Internet callbacks", Inbound, &[shared], &[INTERNET])?;
+        let phones = field.each_ref().map(String::as_str);
+        let field_callbacks = agent("Field callbacks", Inbound, &[third], &phones)?;
+        let reception = agent("Reception", Inbound, &both, &[RECEPTION])?;
         for number in both {
             let path = ApiPath::new(["phone-numbers", &number.to_string()]);
             let body = PhoneNumberPatch {
@@ -122,7 +132,11 @@ impl Campaigns {
             };
             let _changed: Answer<PhoneNumber> = client.patch(&path, &body)?;
         }
-        for (callbacks, source) in [(solar_callbacks, solar), (internet_callbacks, internet)] {
+        for (callbacks, source) in [
+            (solar_callbacks, solar),
+            (internet_callbacks, internet),
+            (field_callbacks, field_sales),
+        ] {
             let path = ApiPath::new(["agents", &callbacks.to_string(), "callback"]);
             let body = CallbackRole {
                 source_agent_ids: vec![source],
@@ -139,12 +153,20 @@ impl Campaigns {
             (solar, BOTH, 7 * DAY),
             (internet, BOTH, HOUR),
             (solar, EXPIRED, RECENCY_WINDOW + HOUR),
+            (field_sales, FIELD, 3 * HOUR),
         ] {
             let started_at = SystemClock.now().plus_millis(-seconds_ago * 1_000);
             let call = CallNew {
                 agent_id,
                 to: contact.to_owned(),
-                from: Some(SHARED.to_owned()),
+                from: Some(
+                    if agent_id == field_sales {
+                        THIRD
+                    } else {
+                        SHARED
+                    }
+                    .to_owned(),
+                ),
                 status: Some(CallStatus::NoAnswer),
                 started_at: Some(started_at.to_string()),
                 sid: None,
@@ -257,6 +279,48 @@ impl Campaigns {
         ]
     }
 
+    /// A contact whose carrier follows no redirect; the first phone of the agent is switched off.
+    pub(super) fn call_over_a_carrier(&self) -> ReturningCall {
+        ReturningCall {
+            caller: FIELD.to_owned(),
+            dialed: THIRD.to_owned(),
+            story: "Field called this morning; its first phone is off",
+            expected: Expected {
+                status: 200,
+                target: "its second phone",
+                outcome: "callback",
+                reason: "returned_call_same_number",
+            },
+        }
+    }
+
+    /// The decision on a call, once it is known which targets were tried.
+    pub(super) fn wait_for_attempts(&self, call: &ReturningCall) -> Result<Decision, DemoError> {
+        let path = ApiPath::new(["decisions"]);
+        let begun = Instant::now();
+        loop {
+            let answer: Answer<Vec<Decision>> = self.client.get(&path)?;
+            let is_it = |decision: &Decision| {
+                decision
+                    .from
+                    .as_ref()
+                    .is_some_and(|from| from.to_string() == call.caller)
+                    && decision.attempts.len() > 1
+            };
+            if let Some(decision) = answer.data.into_iter().find(is_it) {
+                return Ok(decision);
+            }
+            if begun.elapsed() > PATIENCE {
+                return Err(DemoError::Unexpected {
+                    caller: call.caller.clone(),
+                    expected: call.expected(),
+                    got: "no targets beside the decision".to_owned(),
+                });
+            }
+            std::thread::sleep(PAUSE);
+        }
+    }
+
     /// Says what the server has counted; holds it against the calls.
     pub(super) fn count(&self, paint: Paint) -> Result<String, DemoError> {
         let path = ApiPath::new(["callback-agents", "stats"]);
@@ -265,6 +329,7 @@ impl Campaigns {
         let calls = self.returning_calls();
         let callbacks = calls
             .iter()
+            .chain([&self.call_over_a_carrier()])
             .filter(|call| call.expected.outcome == "callback")
             .count();
         if count != callbacks as u64 {
@@ -299,6 +364,9 @@ pub(super) const SHARED: &str = "+12025550100";
 /// Another number, which Solar owns.
 const SECOND: &str = "+12025550101";
 
+/// The number of Field, whose agent has two phones.
+const THIRD: &str = "+12025550102";
+
 /// A number that no environment has.
 const UNKNOWN: &str = "+12025550199";
 
@@ -314,6 +382,9 @@ const BOTH: &str = "+12025550144";
 /// Called by Solar longer ago than the recency window.
 const EXPIRED: &str = "+12025550145";
 
+/// Called by Field today.
+const FIELD: &str = "+12025550148";
+
 /// A caller whom nobody has called.
 const STRANGER: &str = "+12025550146";
 
@@ -328,6 +399,12 @@ const INTERNET: &str = "sip:internet@agents.example.com";
 
 /// Where other calls go.
 const RECEPTION: &str = "sip:reception@agents.example.com";
+
+/// How long the server may take to tell what became of a call.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How often it is asked.
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// An hour, in seconds.
 const HOUR: i64 = 60 * 60;

@@ -39,6 +39,8 @@ impl ServerProcess {
             .tempdir()
             .map_err(DemoError::Setup)?;
         let data_dir = directory.path().join("data");
+        let config = directory.path().join("ringback.toml");
+        fs::write(&config, CONFIG).map_err(DemoError::Setup)?;
         let log = File::create(directory.path().join(LOG)).map_err(DemoError::Setup)?;
         let mut command = Command::new(std::env::current_exe().map_err(DemoError::Setup)?);
         for (name, _) in std::env::vars_os() {
@@ -50,6 +52,8 @@ impl ServerProcess {
         let mut child = command
             .args(["serve", "--until-input-ends", "--data-dir"])
             .arg(&data_dir)
+            .arg("--config")
+            .arg(&config)
             .args(["--sip-udp", "127.0.0.1:0", "--http", "127.0.0.1:0"])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -159,6 +163,21 @@ fn read_log(directory: &TempDir) -> String {
 fn no_pipe() -> DemoError {
     DemoError::Setup(io::ErrorKind::BrokenPipe.into())
 }
+
+/// Everything is as by default, but for callers from one address, who follow no redirect. Phones are not asked whether
+/// they are there, so that a call finds out.
+const CONFIG: &str = "\
+version = 1
+[sip.forward]
+probe = 0
+[[sip.peers]]
+name = \"follows redirects\"
+address = [\"127.0.0.0/8\"]
+[[sip.peers]]
+name = \"does not\"
+address = [\"127.0.0.2\"]
+mode = \"forward\"
+";
 
 /// The name of the log file.
 const LOG: &str = "server.log";

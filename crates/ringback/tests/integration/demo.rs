@@ -20,6 +20,9 @@ fn demo_shows_every_kind_of_call_and_ends() {
         "caller_never_called",
         "caller_anonymous",
         "number_unknown",
+        "A carrier that follows no 302",
+        "refused",
+        "200",
     ] {
         assert!(text.contains(wanted), "no {wanted} in {text}");
     }
