@@ -195,5 +195,8 @@ flows! {
     busy: "caller_busy", ["target_busy"];
     cancelled: "caller_cancels", ["target_cancelled"];
     failed_over: "caller_answered", ["target_overloaded", "target_answers"];
+    unavailable: "caller_unavailable", ["target_unavailable"];
+    reinvited: "caller_reinvites", ["target_reinvited"];
+    authenticated: "caller_authenticates", ["target_challenges"];
     answered_while_cancelled: "caller_cancels_late", ["target_answers_late"];
 }
