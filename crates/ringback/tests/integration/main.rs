@@ -11,6 +11,7 @@ mod cluster;
 mod config;
 mod damage;
 mod demo;
+mod docs;
 mod doctor;
 mod durability;
 mod erasure;
