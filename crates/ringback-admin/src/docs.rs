@@ -2,6 +2,7 @@
 
 mod json;
 mod page;
+mod portuguese;
 mod schema;
 
 use std::sync::LazyLock;
@@ -20,7 +21,17 @@ pub(crate) async fn description() -> Response {
 
 /// `GET /docs`: the same as a page, which is whole without a script.
 pub(crate) async fn page() -> Result<Response, ApiError> {
-    let page = PAGE.as_deref().ok_or(ApiError::Internal)?;
+    shown(&PAGE)
+}
+
+/// `GET /docs/pt-br`: what all routes have in common, in Portuguese.
+pub(crate) async fn portuguese() -> Result<Response, ApiError> {
+    shown(&PORTUGUESE)
+}
+
+/// A page as an answer.
+fn shown(page: &'static LazyLock<Option<String>>) -> Result<Response, ApiError> {
+    let page = page.as_deref().ok_or(ApiError::Internal)?;
     let mut response = reply::text_of(StatusCode::OK, "text/html; charset=utf-8", page);
     console::secure(response.headers_mut());
     Ok(response)
@@ -39,6 +50,12 @@ pub(crate) const OPENAPI: &str = include_str!("openapi.json");
 static PAGE: LazyLock<Option<String>> = LazyLock::new(|| {
     let description = serde_json::from_str(OPENAPI).ok()?;
     Some(page::write(&description))
+});
+
+/// The same for the page in Portuguese.
+static PORTUGUESE: LazyLock<Option<String>> = LazyLock::new(|| {
+    let description = serde_json::from_str(OPENAPI).ok()?;
+    Some(portuguese::write(&description))
 });
 
 #[cfg(test)]
@@ -203,8 +220,10 @@ mod tests {
 
     #[test]
     fn every_element_is_closed() {
+        let portuguese = PORTUGUESE.as_deref().expect("the text can be read");
         let mut open = Vec::new();
-        for piece in page().split('<').skip(1) {
+        let both = [page(), portuguese].concat();
+        for piece in both.split('<').skip(1) {
             let tag = piece.split_once('>').expect("a closed tag").0;
             let name = tag.split_whitespace().next().unwrap();
             if let Some(name) = name.strip_prefix('/') {

@@ -46,6 +46,7 @@ pub fn router(api: Api) -> Router {
         .router
         .route("/docs/", on(get, to_docs))
         .route("/docs/page.css", on(get, docs::style))
+        .route("/docs/pt-br", on(get, docs::portuguese))
         .route("/", on(get, console::redirect))
         .route("/console", on(get, console::redirect))
         .route("/console/", on(get, console::start))

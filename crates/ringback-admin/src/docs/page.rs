@@ -18,7 +18,10 @@ pub(super) fn write(description: &Json) -> String {
     let tags: Vec<&str> = tags.filter_map(|tag| tag.text("name")).collect();
     let operations = operations(description);
     write_index(&mut out, &tags, &operations);
-    out.push_str("<main>\n<header>\n<h1>Ringback API</h1>\n");
+    out.push_str(
+        "<main>\n<header>\n<h1>Ringback API</h1>\n\
+         <p><a href=\"/docs/pt-br\" lang=\"pt-BR\" hreflang=\"pt-BR\">Em português</a></p>\n",
+    );
     let about = description
         .get("info")
         .and_then(|info| info.text("description"));
@@ -40,15 +43,15 @@ pub(super) fn write(description: &Json) -> String {
 }
 
 /// A path with a method.
-struct Operation<'a> {
+pub(super) struct Operation<'a> {
     /// The path.
-    path: &'a str,
+    pub(super) path: &'a str,
     /// The method, in capitals.
-    method: String,
+    pub(super) method: String,
     /// Under which heading it stands.
-    tag: &'a str,
+    pub(super) tag: &'a str,
     /// Its name.
-    id: &'a str,
+    pub(super) id: &'a str,
     /// What the description says of the operation.
     json: &'a Json,
 }
@@ -66,7 +69,7 @@ impl Operation<'_> {
 }
 
 /// All operations, in their order.
-fn operations(description: &Json) -> Vec<Operation<'_>> {
+pub(super) fn operations(description: &Json) -> Vec<Operation<'_>> {
     let paths = description
         .get("paths")
         .map_or(&[][..], Json::entries)
@@ -370,7 +373,7 @@ pub(super) fn prose(text: &str) -> String {
 }
 
 /// Text in which what stands between backticks is code.
-fn inline(text: &str) -> String {
+pub(super) fn inline(text: &str) -> String {
     let parts = text.split('`').enumerate();
     let parts = parts.map(|(place, part)| match place % 2 {
         0 => escaped(part),
@@ -390,12 +393,12 @@ fn breakable(path: &str) -> String {
 }
 
 /// Text with the characters that HTML reads as its own escaped.
-fn escaped(text: &str) -> String {
+pub(super) fn escaped(text: &str) -> String {
     let text = text.replace('&', "&amp;").replace('<', "&lt;");
     text.replace('>', "&gt;").replace('"', "&quot;")
 }
 
 /// The name of a heading in links.
-fn anchor(tag: &str) -> String {
+pub(super) fn anchor(tag: &str) -> String {
     tag.to_lowercase().replace(' ', "-")
 }
