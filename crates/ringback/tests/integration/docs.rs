@@ -213,7 +213,6 @@ fn commands_that_are_shown_do_what_they_say() {
     let scratch = tempfile::tempdir().unwrap();
     let folder = |name: &str| scratch.path().join(name).to_str().unwrap().to_owned();
     fs::create_dir(folder("backup")).unwrap();
-    // A backup of every day that a page restores from.
     let data = server.data_dir().to_str().unwrap();
     let programs = Path::new(BINARY).parent().unwrap().to_str().unwrap();
     let shown = blocks("sh");
@@ -230,8 +229,8 @@ fn commands_that_are_shown_do_what_they_say() {
             .replace("/backup/", &format!("{}/", folder("backup")))
             .replace("/tmp/try", &folder(&format!("try-{number}")))
             .replace("curl ", "curl --fail-with-body --silent --show-error ");
-        // Pages about a backup speak as the administrator, the others as an environment.
-        let token = if page.ends_with("backup.md") {
+        // Backups and erasures are the administrator's, all else is an environment's.
+        let token = if text.contains("erasures") || text.contains("restore") {
             server.admin_token()
         } else {
             environment.token().to_owned()
