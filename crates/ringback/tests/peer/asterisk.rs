@@ -82,6 +82,38 @@ impl Asterisk {
             assert!(!text.contains("{{") && !text.contains("192.0.2."), "{text}");
             fs::write(directory.join(file), text).expect("a configuration can be written");
         }
+        let asterisk = Self::run(address, directory);
+        asterisk.wait_until_ringback_is("Avail");
+        asterisk
+    }
+
+    /// Starts one that is an agent at this address: it hangs up after so many seconds.
+    pub(super) fn agent(setting: &Setting, address: Ipv4Addr, seconds: &str) -> Self {
+        let directory = setting.directory("asterisk");
+        let address = SocketAddr::from((address, 5_060));
+        for file in [
+            "asterisk/asterisk.conf",
+            "asterisk/logger.conf",
+            "asterisk/modules.conf",
+            "asterisk-agent/extensions.conf",
+            "asterisk-agent/pjsip.conf",
+        ] {
+            let text = fixture(file)
+                .replace("{{directory}}", &directory.to_string_lossy())
+                .replace("{{library}}", &sid::library().to_string_lossy())
+                .replace("{{share}}", &sid::share().to_string_lossy())
+                .replace("{{asterisk}}", &address.to_string())
+                .replace("{{seconds}}", seconds);
+            let name = file.rsplit('/').next().expect("a path has a name");
+            fs::write(directory.join(name), text).expect("a configuration can be written");
+        }
+        let asterisk = Self::run(address, directory);
+        asterisk.wait_for("pjsip show endpoints", |answer| answer.contains("ringback"));
+        asterisk
+    }
+
+    /// Runs one with its configuration in a folder, and waits until it takes calls.
+    fn run(address: SocketAddr, directory: PathBuf) -> Self {
         let mut asterisk = sid::program("asterisk");
         asterisk
             .arg("-C")
@@ -96,7 +128,6 @@ impl Asterisk {
         asterisk.wait_for("core waitfullybooted", |answer| {
             answer.contains("fully booted")
         });
-        asterisk.wait_until_ringback_is("Avail");
         asterisk
     }
 

@@ -1,4 +1,4 @@
-//! baresip follows a redirect by itself.
+//! baresip, a user agent: it follows a redirect by itself, and takes calls.
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -9,14 +9,29 @@ use crate::sipp::own_address;
 
 /// Has a baresip at this address dial the campaign's number at a server.
 pub(super) fn dial(setting: &Setting, here: Ipv4Addr, server: SocketAddr) -> Program {
+    start(
+        setting,
+        here,
+        &["-e", &format!("/dial sip:{MAIN}@{server}")],
+    )
+}
+
+/// Has a baresip at this address take calls to the agent.
+pub(super) fn answer(setting: &Setting, here: Ipv4Addr) -> Program {
+    let program = start(setting, here, &[]);
+    program.wait_until_bound((here, 5_060).into());
+    program
+}
+
+/// Starts one at this address.
+fn start(setting: &Setting, here: Ipv4Addr, arguments: &[&str]) -> Program {
     let directory = setting.directory("baresip");
     for file in ["config", "accounts"] {
         let text = fixture(&format!("baresip/{file}")).replace("{{address}}", &here.to_string());
         fs::write(directory.join(file), text).expect("a configuration can be written");
     }
     let mut baresip = Command::new("baresip");
-    let dial = format!("/dial sip:{MAIN}@{server}");
-    baresip.arg("-f").arg(&directory).args(["-e", &dial]);
+    baresip.arg("-f").arg(&directory).args(arguments);
     Program::start(baresip, &directory)
 }
 

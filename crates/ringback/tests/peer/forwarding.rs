@@ -63,6 +63,28 @@ fn baresip_reaches_the_agent() {
     agent.success();
 }
 
+#[test]
+fn baresip_takes_a_call() {
+    // sipp sends everything where its INVITE went, so Ringback stays in the path.
+    let address = own_address();
+    let setting = Setting::forwarding(true, &[address]).called();
+    let _baresip = baresip::answer(&setting, address);
+    let server = setting.server.address("sip_udp");
+    setting.call("caller_hangs_up", own_address(), server);
+    setting.wait_for_answered(1);
+}
+
+#[test]
+fn asterisk_takes_a_call() {
+    for (caller, seconds) in [("caller", "0.1"), ("caller_hangs_up", "20")] {
+        let address = own_address();
+        let setting = Setting::forwarding(true, &[address]).called();
+        let _asterisk = Asterisk::agent(&setting, address, seconds);
+        setting.call(caller, own_address(), setting.server.address("sip_udp"));
+        setting.wait_for_answered(1);
+    }
+}
+
 /// Kamailio in front, of either version, with the recipe for redirects.
 fn kamailio_in_front(version: Version) {
     for (caller, callee) in [("caller", "agent"), ("caller_hangs_up", "agent_hung_up")] {
