@@ -122,6 +122,8 @@ pub(crate) struct ByTenant<C> {
 impl<C: Command> Command for ByTenant<C> {
     type Output = C::Output;
 
+    const CAN_WAIT: bool = C::CAN_WAIT;
+
     fn run(&self, draft: &mut Draft<'_>) -> Result<C::Output, CommandError> {
         if !self.tenant.has_token(draft.directory()) {
             return Err(CommandError::TokenEnded);

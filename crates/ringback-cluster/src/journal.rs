@@ -4,13 +4,13 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use ringback_engine::{
-    AppendError, Archive, Change, Entry, Journal, JournalError, LogPlace, Sequence,
+    AppendError, Archive, Change, Entry, Journal, JournalError, LogPlace, Outbox, Sequence,
 };
 use uuid::Uuid;
 
 use crate::link::Link;
 use crate::replica::{Answer, Applied};
-use crate::{AppendId, Chain, Place};
+use crate::{AppendId, Chain, OutboxFile, Place};
 
 /// How facts are written and read: the store's way.
 #[derive(Clone, Copy, Debug)]
@@ -33,6 +33,8 @@ pub struct ClusterJournal<S, L> {
     link: L,
     /// How facts are written.
     codec: Codec,
+    /// Where the node keeps what the log does not have yet.
+    outbox: Option<OutboxFile>,
     /// The cluster.
     cluster: Uuid,
     /// The last entry that the store has.
@@ -55,11 +57,19 @@ impl<S: Journal, L: Link> ClusterJournal<S, L> {
             store,
             link,
             codec,
+            outbox: None,
             cluster,
             position: Sequence(place.map_or(0, |place| place.sequence)),
             taken: VecDeque::new(),
             own: None,
         })
+    }
+
+    /// The same with a place for what the log does not have yet.
+    #[must_use]
+    pub fn with_outbox(mut self, outbox: OutboxFile) -> Self {
+        self.outbox = Some(outbox);
+        self
     }
 
     /// Where a store is in the log of its cluster, and which cluster this is.
@@ -225,6 +235,11 @@ impl<S: Journal, L: Link> Journal for ClusterJournal<S, L> {
                 AppendError::Unconfirmed,
             )))
         }
+    }
+
+    fn outbox(&mut self) -> Option<&mut dyn Outbox> {
+        let outbox = self.outbox.as_mut()?;
+        Some(outbox)
     }
 
     fn archive(&self) -> Arc<dyn Archive> {

@@ -7,6 +7,7 @@
 mod jetstream;
 mod journal;
 mod link;
+mod outbox;
 pub mod replica;
 pub mod snapshot;
 mod wire;
@@ -23,4 +24,5 @@ pub use jetstream::{
 };
 pub use journal::{ClusterJournal, Codec};
 pub use link::Link;
+pub use outbox::OutboxFile;
 pub use wire::{AppendId, Chain, MessageError, Place};

@@ -41,6 +41,10 @@ pub trait Command: Send + 'static {
     /// The result for the client.
     type Output: Send + 'static;
 
+    /// Whether the command may take effect on this node alone while the log cannot be reached, and come into the log
+    /// later. Its changes are then events of incoming calls and nothing else.
+    const CAN_WAIT: bool = false;
+
     /// Runs the command on the draft. Time and identifiers come from the draft alone. If a change of another node
     /// came first, the command runs again on the newer state, and makes the same facts as far as that state
     /// allows.

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 use arc_swap::ArcSwap;
 use foldhash::fast::RandomState;
-use parking_lot::{Mutex, RwLock};
+use parking_lot::{Mutex, MutexGuard, RwLock};
 use ringback_index::{ContactIndex, Observed};
 use ringback_routing::{
     AgentSlot, ContactUnreadable, Contacts, Direction, Directory, E164, EnvironmentId,
@@ -191,6 +191,30 @@ impl ContactView {
     /// contacts are loaded, and not beside a call of the same second. `None` if the agent is unknown or not
     /// outbound.
     pub(crate) fn learn(&self, directory: &Directory, call: LearnedCall) -> Option<LearnedTicket> {
+        self.learn_or_not(directory, call, false)
+    }
+
+    /// The same for a call that an earlier run has learned, and the outbox has.
+    pub(crate) fn learn_again(
+        &self,
+        directory: &Directory,
+        call: LearnedCall,
+    ) -> Option<LearnedTicket> {
+        self.learn_or_not(directory, call, true)
+    }
+
+    /// Learned calls that are not durable yet, to be kept in the outbox.
+    pub(crate) fn ahead(&self) -> MutexGuard<'_, Ahead> {
+        self.ahead.lock()
+    }
+
+    /// Keeps a learned call, which the outbox has or has not.
+    fn learn_or_not(
+        &self,
+        directory: &Directory,
+        call: LearnedCall,
+        is_saved: bool,
+    ) -> Option<LearnedTicket> {
         let environment = directory.environment_by_id(call.environment)?;
         let agent = directory.agent_of(call.environment, call.agent)?;
         if agent.record.direction != Direction::Outbound {
@@ -202,16 +226,12 @@ impl ContactView {
             started_at: call.started_at,
             status: call.status,
         };
-        let exists = |source| directory.agent(source).is_some();
         let mut ahead = self.ahead.lock();
         // A later status of a known call has the same second: the commit shows it, because it can read the store.
-        let is_shown = call.is_new && self.whole.load(Ordering::Acquire) && {
-            let observed = self
-                .index
-                .observe_among(environment.slot, call.contact, &seen, exists);
-            matches!(observed, Observed::Kept | Observed::Crowded)
-        };
-        Some(ahead.enter(call, is_shown))
+        let is_shown = call.is_new
+            && self.whole.load(Ordering::Acquire)
+            && self.show_ahead(directory, environment.slot, call.contact, &seen);
+        Some(ahead.enter(call, is_shown, is_saved))
     }
 
     /// A learned call that is not durable yet, and whether it is its first message; `None` if its contact was
@@ -314,6 +334,37 @@ impl ContactView {
         let mut forgotten = self.forgotten.write();
         self.whole.store(true, Ordering::Release);
         *forgotten = HashSet::default();
+        drop(forgotten);
+        let directory = self.directory.load();
+        let mut ahead = self.ahead.lock();
+        ahead.show_hidden(|call| {
+            let (Some(environment), Some(agent)) = (
+                directory.environment_by_id(call.environment),
+                directory.agent_of(call.environment, call.agent),
+            ) else {
+                return false;
+            };
+            let seen = RememberedCall {
+                source: agent.slot,
+                from: call.from,
+                started_at: call.started_at,
+                status: call.status,
+            };
+            self.show_ahead(&directory, environment.slot, call.contact, &seen)
+        });
+    }
+
+    /// Shows a learned call that is not durable yet; false if only the store can order it.
+    fn show_ahead(
+        &self,
+        directory: &Directory,
+        environment: EnvironmentSlot,
+        contact: E164,
+        seen: &RememberedCall,
+    ) -> bool {
+        let exists = |source| directory.agent(source).is_some();
+        let observed = self.index.observe_among(environment, contact, seen, exists);
+        matches!(observed, Observed::Kept | Observed::Crowded)
     }
 
     /// Whether stored data could not be read, and still cannot.

@@ -37,6 +37,17 @@ pub struct Engine {
     jobs: mpsc::Sender<Job>,
     /// The writer's thread and the housekeeping threads.
     threads: Arc<Mutex<Vec<JoinHandle<()>>>>,
+    /// Calls that an earlier run had learned and not recorded.
+    learned: Arc<Mutex<Vec<LearnedTicket>>>,
+}
+
+/// What waits for the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WaitingForLog {
+    /// Calls that were learned or routed, and answers.
+    pub calls: u64,
+    /// How many learned calls have had no room in the outbox since the start: a crash loses them.
+    pub dropped: u64,
 }
 
 /// The condition of storage and index.
@@ -139,6 +150,7 @@ impl Engine {
             archive,
             observed,
             applied: watch::Sender::new(journal.position()),
+            outbox_dropped: AtomicU64::new(0),
             sessions: Sessions::load(stored.sessions),
             storage_available: AtomicBool::new(true),
             refused_learned: AtomicU64::new(0),
@@ -157,6 +169,7 @@ impl Engine {
         let mut writer = Writer::new(Arc::clone(&shared), Box::new(journal));
         // Apply what the log has beyond the archive.
         writer.follow()?;
+        let learned = writer.restore()?;
         let mut threads = vec![
             spawn("writer", move || writer.run(queue))?,
             spawn("ticker", {
@@ -176,7 +189,25 @@ impl Engine {
             shared,
             jobs,
             threads: Arc::new(Mutex::new(threads)),
+            learned: Arc::new(Mutex::new(learned)),
         })
+    }
+
+    /// Calls that an earlier run had learned and not recorded: they are known, and are to be recorded. Returns them
+    /// once.
+    #[must_use = "a call that is never recorded is kept in memory for good"]
+    pub fn take_learned_before(&self) -> Vec<LearnedTicket> {
+        std::mem::take(&mut *self.learned.lock())
+    }
+
+    /// What waits for the log.
+    #[must_use]
+    pub fn waiting(&self) -> WaitingForLog {
+        let (learned, _) = self.shared.contacts.ahead().counts();
+        WaitingForLog {
+            calls: (learned + self.shared.observed.pending()) as u64,
+            dropped: self.shared.outbox_dropped.load(Ordering::Relaxed),
+        }
     }
 
     /// Runs a command in the writer; returns when its changes are durable and visible.

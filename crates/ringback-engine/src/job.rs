@@ -22,6 +22,9 @@ pub(crate) trait Task: Send {
     /// Runs the command on the draft. It runs again, on a newer draft, if another entry was committed first.
     fn run(&mut self, draft: &mut Draft<'_>);
 
+    /// See [`Command::CAN_WAIT`].
+    fn can_wait(&self) -> bool;
+
     /// Sends the result of the command to the client: its changes are in the log up to this entry, or were not
     /// committed.
     fn answer(self: Box<Self>, committed: Result<Sequence, SubmitError>);
@@ -59,6 +62,10 @@ impl<C: Command> Task for Submitted<C> {
         draft.begin_command(self.choices.take());
         self.result = Some(self.command.run(draft));
         self.choices = Some(draft.end_command());
+    }
+
+    fn can_wait(&self) -> bool {
+        C::CAN_WAIT
     }
 
     fn answer(self: Box<Self>, committed: Result<Sequence, SubmitError>) {

@@ -16,7 +16,7 @@ use ringback_routing::{
 
 use crate::{
     AnswerId, AuditEntry, AuditId, Call, Change, CountKey, CountMark, ErasureSecret, KeptAnswer,
-    LogPlace, RoutedEvent, Session, Tombstone,
+    LogPlace, Outbox, RoutedEvent, Session, Tombstone,
 };
 
 /// A log of facts. One thread uses it: it appends facts, and applies every entry that the log returns.
@@ -60,6 +60,11 @@ pub trait Journal: Send + 'static {
     /// # Errors
     /// Storage still accepts no writes.
     fn recover(&mut self) -> Result<(), JournalError>;
+
+    /// Where this node keeps what the log does not have yet. A log that only this node writes to needs no such place.
+    fn outbox(&mut self) -> Option<&mut dyn Outbox> {
+        None
+    }
 
     /// The archive that shows the committed state.
     fn archive(&self) -> Arc<dyn Archive>;

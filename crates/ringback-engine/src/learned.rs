@@ -49,6 +49,10 @@ pub(crate) struct Ahead {
     contacts: HashMap<(EnvironmentId, E164), Vec<Waiting>, RandomState>,
     /// The number of the next ticket.
     next: u64,
+    /// Calls that the outbox does not have.
+    unsaved: Vec<LearnedTicket>,
+    /// How many calls it has.
+    saved: usize,
 }
 
 /// A learned call that is not durable yet.
@@ -62,11 +66,18 @@ struct Waiting {
     is_new: bool,
     /// Whether the index shows it.
     is_shown: bool,
+    /// Whether the outbox has it.
+    is_saved: bool,
 }
 
 impl Ahead {
     /// Adds a call.
-    pub(crate) fn enter(&mut self, call: LearnedCall, is_shown: bool) -> LearnedTicket {
+    pub(crate) fn enter(
+        &mut self,
+        call: LearnedCall,
+        is_shown: bool,
+        is_saved: bool,
+    ) -> LearnedTicket {
         let ticket = LearnedTicket {
             environment: call.environment,
             contact: call.contact.subscriber(),
@@ -86,7 +97,13 @@ impl Ahead {
             },
             is_new: call.is_new,
             is_shown,
+            is_saved,
         };
+        if is_saved {
+            self.saved += 1;
+        } else {
+            self.unsaved.push(ticket.clone());
+        }
         self.contacts
             .entry(ticket.contact())
             .or_default()
@@ -99,6 +116,14 @@ impl Ahead {
         let waiting = self.contacts.get(&ticket.contact())?;
         let waiting = waiting.iter().find(|call| call.number == ticket.number)?;
         Some((waiting.call.clone(), waiting.is_new))
+    }
+
+    /// Shows calls that were learned while the index could not show them; `show` tells whether it does now.
+    pub(crate) fn show_hidden(&mut self, mut show: impl FnMut(&Call) -> bool) {
+        let waiting = self.contacts.values_mut().flatten();
+        for hidden in waiting.filter(|waiting| waiting.is_new && !waiting.is_shown) {
+            hidden.is_shown = show(&hidden.call);
+        }
     }
 
     /// The calls of a contact that the index shows.
@@ -124,6 +149,7 @@ impl Ahead {
         waiting.retain(|call| {
             let is_meant = call.number == ticket.number;
             was_shown |= is_meant && call.is_shown;
+            self.saved -= usize::from(is_meant && call.is_saved);
             !is_meant
         });
         if waiting.is_empty() {
@@ -134,6 +160,40 @@ impl Ahead {
 
     /// Removes the calls of a contact.
     pub(crate) fn forget(&mut self, environment: EnvironmentId, contact: E164) {
-        self.contacts.remove(&(environment, contact.subscriber()));
+        let waiting = self.contacts.remove(&(environment, contact.subscriber()));
+        let saved = waiting.iter().flatten().filter(|call| call.is_saved);
+        self.saved -= saved.count();
+    }
+
+    /// The calls that the outbox does not have yet. It is tried once: they are not returned again.
+    pub(crate) fn take_unsaved(&mut self) -> Vec<(LearnedTicket, Call)> {
+        let unsaved = std::mem::take(&mut self.unsaved);
+        let waiting = unsaved.into_iter().filter_map(|ticket| {
+            let (call, _) = self.find(&ticket)?;
+            Some((ticket, call))
+        });
+        waiting.collect()
+    }
+
+    /// Forgets which of the calls the outbox does not have that are not waiting any more.
+    pub(crate) fn prune(&mut self) {
+        let mut unsaved = std::mem::take(&mut self.unsaved);
+        unsaved.retain(|ticket| self.find(ticket).is_some());
+        self.unsaved = unsaved;
+    }
+
+    /// Notes that the outbox has a call.
+    pub(crate) fn was_saved(&mut self, ticket: &LearnedTicket) {
+        let waiting = self.contacts.get_mut(&ticket.contact());
+        let mut calls = waiting.into_iter().flatten();
+        if let Some(call) = calls.find(|call| call.number == ticket.number) {
+            self.saved += usize::from(!call.is_saved);
+            call.is_saved = true;
+        }
+    }
+
+    /// How many calls wait, and how many of them the outbox has.
+    pub(crate) fn counts(&self) -> (usize, usize) {
+        (self.contacts.values().map(Vec::len).sum(), self.saved)
     }
 }

@@ -22,6 +22,7 @@ mod journal;
 mod keyed;
 mod learned;
 mod observed;
+mod outbox;
 mod secret;
 mod session;
 mod shared;
@@ -49,7 +50,7 @@ pub use command::{
 };
 pub use contact_view::ContactView;
 pub use draft::Draft;
-pub use engine::{Committed, Engine, EngineSettings, Health, OpenError};
+pub use engine::{Committed, Engine, EngineSettings, Health, OpenError, WaitingForLog};
 pub use error::{CallDifference, CommandError, Fault, Field, FieldProblem, SubmitError};
 pub use journal::{
     AppendError, Archive, BackupError, Entry, Journal, JournalError, Sequence, StoredCounts,
@@ -58,6 +59,7 @@ pub use journal::{
 pub use keyed::{AnswerId, KeptAnswer, Keyed, Nothing};
 pub use learned::{LearnedRecorded, LearnedTicket};
 pub use observed::{AgentCount, CallbackStatistics, DecisionRecord, SourceCount, hash_sid};
+pub use outbox::{Kept, Outbox};
 pub use secret::{generate_secret, hash_secret};
 pub use session::{EndSession, PutSession, Session};
 pub use tombstone::{ErasedHash, ErasureSecret, Tombstone};

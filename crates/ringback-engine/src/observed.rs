@@ -309,6 +309,16 @@ impl Observed {
         tally
     }
 
+    /// Notes the decision on a call over HTTP, which has arrived.
+    pub(crate) fn keep_decision(&self, event: &crate::RoutedEvent, directory: &Directory) {
+        self.settled().routed.replay(event, directory);
+    }
+
+    /// How many observations wait to be made durable.
+    pub(crate) fn pending(&self) -> usize {
+        self.settled().pending()
+    }
+
     /// Notes that a SIP call was answered. Ignores unknown calls and calls that were no callbacks.
     pub(crate) fn answered_over_sip(&self, call: &AnsweredCall, directory: &Directory) {
         self.settled().answered_over_sip(call, directory);

@@ -14,6 +14,8 @@ use crate::{Archive, Call, Clock, CommandError, Sequence};
 
 /// The state shared by the engine's threads.
 pub(crate) struct Shared {
+    /// How many learned calls had no room in the outbox.
+    pub(crate) outbox_dropped: AtomicU64,
     /// The directory that readers see.
     pub(crate) directory: Arc<ArcSwap<Directory>>,
     /// The remembered calls.

@@ -11,9 +11,12 @@ use tokio::sync::mpsc;
 
 use crate::apply::apply;
 use crate::draft::Memory;
-use crate::job::Job;
+use crate::job::{Job, Task};
+use crate::outbox::{Saved, restore};
 use crate::shared::Shared;
-use crate::{AppendError, Change, Draft, Entry, Journal, JournalError, Sequence, SubmitError};
+use crate::{
+    AppendError, Change, Draft, Entry, Journal, JournalError, LearnedTicket, Sequence, SubmitError,
+};
 
 /// The one writer.
 pub(crate) struct Writer {
@@ -28,6 +31,10 @@ pub(crate) struct Writer {
     own: Option<(Sequence, usize)>,
     /// The observations of an entry that was appended here and not confirmed: they are visible already.
     doubtful: Option<Vec<Change>>,
+    /// Whether the log that nodes share could not be reached at the last attempt.
+    is_away: bool,
+    /// How much of what waits for the log the outbox has.
+    saved: Saved,
     /// Memory of an earlier batch, for the next one.
     memory: Memory,
     /// When recovery of failed storage was last tried.
@@ -45,11 +52,22 @@ impl Writer {
             journal,
             own: None,
             doubtful: None,
+            is_away: false,
+            saved: Saved::default(),
             memory: Memory::default(),
             probed: Instant::now(),
             // Calls that an earlier run left uncounted are counted at once.
             rolled_up: None,
         }
+    }
+
+    /// Goes on with what an earlier run has kept in the outbox; returns the learned calls.
+    pub(crate) fn restore(&mut self) -> Result<Vec<LearnedTicket>, JournalError> {
+        let Some(outbox) = self.journal.outbox() else {
+            return Ok(Vec::new());
+        };
+        let kept = outbox.read()?;
+        restore(&self.shared, kept)
     }
 
     /// Works until a job tells it to stop, or no sender is left.
@@ -103,6 +121,7 @@ impl Writer {
                 Job::Stop => stop = true,
             }
         }
+        let was_certain = self.doubtful.is_none();
         let mut races = 0;
         let failure = loop {
             let failure = self.append_draft(draft, ticked, stop);
@@ -117,14 +136,129 @@ impl Writer {
                 task.run(&mut draft);
             }
         };
+        // What may still come into the log by itself must not go there by another way as well.
+        let is_unconfirmed = was_certain && self.doubtful.is_some();
+        let can_wait = failure == Some(SubmitError::ClusterUnavailable) && !is_unconfirmed;
+        let waiting = if can_wait {
+            self.defer(&mut tasks)
+        } else {
+            Vec::new()
+        };
+        if self.is_away && (ticked || stop || !waiting.is_empty()) {
+            let is_saved = self.save();
+            for task in waiting {
+                let position = is_saved.then_some(self.position);
+                task.answer(position.ok_or(SubmitError::ClusterUnavailable));
+            }
+        }
         for task in tasks {
             // The entry of these commands, or a later one: the state that their clients see contains it.
             task.answer(failure.clone().map_or(Ok(self.position), Err));
         }
         if ticked || stop {
             self.catch_up(stop);
+            self.clear_outbox();
         }
         stop
+    }
+
+    /// Takes out the tasks that may take effect on this node alone, and has them do so.
+    fn defer(&mut self, tasks: &mut Vec<Box<dyn Task>>) -> Vec<Box<dyn Task>> {
+        if self.journal.outbox().is_none() {
+            return Vec::new();
+        }
+        let shared = Arc::clone(&self.shared);
+        let mut waiting: Vec<_> = tasks.extract_if(.., |task| task.can_wait()).collect();
+        let directory = shared.directory.load_full();
+        for task in &mut waiting {
+            // One after the other: each sees what those before it have done.
+            let mut draft = self.draft(&shared);
+            task.run(&mut draft);
+            let (mut memory, decisions) = draft.finish();
+            shared.observed.defer(&memory.changes, &directory);
+            for (environment, decision) in decisions {
+                shared.observed.decided(&directory, environment, decision);
+            }
+            memory.changes.clear();
+            self.memory = memory;
+        }
+        waiting
+    }
+
+    /// Has the outbox keep what waits for the log; false if it does not have all that must not be lost.
+    fn save(&mut self) -> bool {
+        let shared = Arc::clone(&self.shared);
+        let Some(outbox) = self.journal.outbox() else {
+            return false;
+        };
+        let now = shared.clock.now();
+        let mut is_saved = true;
+        let mut keep = |facts: &[Change], is_minor| {
+            let kept = if facts.is_empty() {
+                Ok(true)
+            } else {
+                outbox.keep(now, facts, is_minor)
+            };
+            match kept {
+                Ok(has_room) => has_room,
+                Err(error) => {
+                    tracing::error!(%error, "the outbox takes nothing");
+                    is_saved = false;
+                    false
+                }
+            }
+        };
+        if let Some(doubtful) = &self.doubtful {
+            keep(&Saved::default().add(doubtful), false);
+        }
+        // Everything, in pieces: what is taken is given back before the next piece is taken.
+        loop {
+            let has_more = shared.observed.has_much_pending();
+            let pending = shared
+                .observed
+                .take_pending(&shared.directory.load(), false);
+            let new = self.saved.add(&pending);
+            shared.observed.give_back(pending);
+            keep(&new, false);
+            if !has_more {
+                break;
+            }
+        }
+        let learned = shared.contacts.ahead().take_unsaved();
+        let (tickets, calls): (Vec<_>, Vec<_>) = learned.into_iter().unzip();
+        let calls: Vec<Change> = calls.into_iter().map(Change::CallPut).collect();
+        if keep(&calls, true) {
+            let mut ahead = shared.contacts.ahead();
+            for ticket in &tickets {
+                ahead.was_saved(ticket);
+            }
+        } else {
+            shared
+                .outbox_dropped
+                .fetch_add(tickets.len() as u64, Ordering::Relaxed);
+        }
+        is_saved
+    }
+
+    /// Empties the outbox once the log has all that is in it.
+    fn clear_outbox(&mut self) {
+        if self.is_away || self.doubtful.is_some() {
+            return;
+        }
+        let shared = Arc::clone(&self.shared);
+        let Some(outbox) = self.journal.outbox() else {
+            return;
+        };
+        let mut ahead = shared.contacts.ahead();
+        ahead.prune();
+        let (_, learned) = ahead.counts();
+        drop(ahead);
+        if !outbox.is_empty() && learned == 0 && shared.observed.pending() == 0 {
+            match outbox.clear() {
+                Ok(()) => self.saved = Saved::default(),
+                Err(error) => tracing::error!(%error, "the outbox cannot be emptied"),
+            }
+        }
     }
 
     /// An empty draft on the state applied so far.
@@ -152,6 +286,7 @@ impl Writer {
             self.probe();
             Ok(())
         } else if !is_certain {
+            self.is_away = true;
             Err(SubmitError::ClusterUnavailable)
         } else {
             self.append(&mut facts, observed)
@@ -184,6 +319,7 @@ impl Writer {
         // It would have come by now.
         if let Some(observed) = self.doubtful.take() {
             self.shared.observed.give_back(observed);
+            self.saved = Saved::default();
         }
     }
 
@@ -287,11 +423,27 @@ impl Writer {
             self.shared.observed.made_durable(observed);
         }
         apply(&self.shared, &facts);
+        self.forget_in_outbox(&facts);
         self.position = sequence;
         self.shared.applied.send_replace(sequence);
         facts.clear();
         if facts.capacity() > self.memory.changes.capacity() {
             self.memory.changes = facts;
+        }
+    }
+
+    /// Removes contacts that were forgotten from what waits in the outbox.
+    fn forget_in_outbox(&mut self, facts: &[Change]) {
+        let Some(outbox) = self.journal.outbox().filter(|outbox| !outbox.is_empty()) else {
+            return;
+        };
+        for fact in facts {
+            if let Change::ContactForgotten(environment, contact) = fact
+                && let Err(error) = outbox.forget(*environment, *contact)
+            {
+                // A later start drops it: it finds the erasure.
+                tracing::error!(%error, "an erased contact cannot be removed from the outbox yet");
+            }
         }
     }
 
@@ -329,6 +481,8 @@ impl Writer {
                 if !was_available {
                     self.note_available();
                 }
+                self.is_away = false;
+                self.saved = Saved::default();
                 self.own = Some((sequence, observed));
                 // If the entry cannot be read back, the command is committed, but nobody can see its effect yet.
                 if self.try_follow() {
@@ -347,6 +501,7 @@ impl Writer {
                 match error {
                     AppendError::Conflict => Err(SubmitError::Conflict),
                     AppendError::Unreachable | AppendError::Unconfirmed => {
+                        self.is_away = true;
                         Err(SubmitError::ClusterUnavailable)
                     }
                     AppendError::Full => Err(SubmitError::LogFull),

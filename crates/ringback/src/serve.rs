@@ -266,7 +266,7 @@ async fn serve(
                     () = cluster::made_anew(recovered) => {}
                 }
             }));
-            let report = Arc::new(ClusterReport::new(handle, snapshots));
+            let report = Arc::new(ClusterReport::new(handle, snapshots, engine.clone()));
             (engine, cluster::shared_secret(settings), Some(report))
         }
     };

@@ -43,6 +43,8 @@ pub struct RoutedAnswer {
 impl Command for RouteCall {
     type Output = RoutedAnswer;
 
+    const CAN_WAIT: bool = true;
+
     fn run(&self, draft: &mut Draft<'_>) -> Result<RoutedAnswer, CommandError> {
         let sid = self.sid.clone();
         let sid = sid.unwrap_or_else(|| draft.new_id(0).to_string());
@@ -141,6 +143,8 @@ pub struct ReportAnswered {
 
 impl Command for ReportAnswered {
     type Output = ();
+
+    const CAN_WAIT: bool = true;
 
     fn run(&self, draft: &mut Draft<'_>) -> Result<(), CommandError> {
         let answered = AnsweredCall {

@@ -60,6 +60,8 @@ pub struct ByToken<C> {
 impl<C: Command> Command for ByToken<C> {
     type Output = C::Output;
 
+    const CAN_WAIT: bool = C::CAN_WAIT;
+
     fn run(&self, draft: &mut Draft<'_>) -> Result<C::Output, CommandError> {
         if !draft.directory().has_token(self.environment, self.token) {
             return Err(CommandError::TokenEnded);

@@ -238,6 +238,12 @@ impl Tally {
         Some(batch)
     }
 
+    /// How many calls and answers wait to be made durable.
+    pub(super) fn pending(&self) -> usize {
+        let batches = self.batches.iter().map(|batch| batch.calls.len());
+        self.calls.len() + batches.sum::<usize>() + self.events.len()
+    }
+
     /// Whether a whole batch is waiting to be made durable.
     pub(super) fn has_much_pending(&self) -> bool {
         self.calls.len() >= CALLS_AT_ONCE

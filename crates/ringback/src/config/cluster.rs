@@ -59,6 +59,8 @@ pub(crate) struct ClusterSpec {
     retain: String,
     /// How large the log may grow, in bytes; default 4 GiB.
     retain_bytes: u64,
+    /// How many bytes of learned calls are kept on disk while the log cannot be reached; default 256 MiB.
+    outbox_bytes: u64,
     /// Whether to write although a server may lose what it has acknowledged; default false.
     insecure_durability: bool,
 }
@@ -82,6 +84,7 @@ impl Default for ClusterSpec {
             write_wait: 10,
             retain: "24h".to_owned(),
             retain_bytes: 4 << 30,
+            outbox_bytes: 256 << 20,
             insecure_durability: false,
         }
     }
@@ -116,6 +119,8 @@ pub(crate) struct ClusterConfig {
     pub(crate) retain: Duration,
     /// How large the log may grow, in bytes.
     pub(crate) retain_bytes: u64,
+    /// How many bytes of learned calls are kept on disk while the log cannot be reached.
+    pub(crate) outbox_bytes: u64,
     /// Whether to write although a server may lose what it has acknowledged.
     pub(crate) insecure_durability: bool,
 }
@@ -197,6 +202,9 @@ impl ClusterSpec {
         if self.retain_bytes < LEAST_BYTES {
             faults.add("cluster.retain-bytes", "must be at least 67108864 (64 MiB)");
         }
+        if self.outbox_bytes < LEAST_OUTBOX {
+            faults.add("cluster.outbox-bytes", "must be at least 1048576 (1 MiB)");
+        }
         let secret = read_secret(self.secret_file.as_deref()).unwrap_or_else(|problem| {
             faults.add("cluster.secret-file", problem);
             [0; 32]
@@ -255,6 +263,7 @@ impl ClusterSpec {
             write_wait: Duration::from_secs(self.write_wait),
             retain,
             retain_bytes: self.retain_bytes,
+            outbox_bytes: self.outbox_bytes,
             insecure_durability: self.insecure_durability,
         })
     }
@@ -318,6 +327,9 @@ const LEAST_SECRET: usize = 32;
 
 /// The smallest log, in bytes.
 const LEAST_BYTES: u64 = 64 << 20;
+
+/// The smallest outbox, in bytes.
+const LEAST_OUTBOX: u64 = 1 << 20;
 
 /// The shortest time that the log keeps what it has.
 const LEAST_RETAIN: Duration = Duration::from_secs(1);

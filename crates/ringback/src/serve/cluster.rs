@@ -16,9 +16,11 @@ use ringback_api::{
 use ringback_cluster::replica::Fault;
 use ringback_cluster::{
     ClusterHandle, ClusterJournal, ClusterSettings, ClusterStatus, Codec, Condition, Data,
-    ForgetError, JetStreamLink, JoinError, Member, NodeStatus, Peer, RecoveryError,
+    ForgetError, JetStreamLink, JoinError, Member, NodeStatus, OutboxFile, Peer, RecoveryError,
 };
-use ringback_engine::{AuditEntry, Change, Clock, Journal, JournalError, LogPlace, SystemClock};
+use ringback_engine::{
+    AuditEntry, Change, Clock, Engine, Journal, JournalError, LogPlace, SystemClock,
+};
 use ringback_routing::Timestamp;
 use ringback_store::{Store, StoreSettings};
 use sha2::{Digest, Sha256};
@@ -97,7 +99,11 @@ pub(super) async fn join(
         place_at(&mut store, noted).map_err(unreadable)?;
     }
     tracing::info!(cluster = %settings.name, node = %settings.node, "part of a cluster");
+    let outbox = config.data_dir.join(OUTBOX_FILE);
+    let outbox = OutboxFile::open(outbox, cluster.outbox_bytes, CODEC)
+        .map_err(|error| unreadable(JournalError::Unavailable(Box::new(error))))?;
     let journal = ClusterJournal::new(store, link, CODEC, id).map_err(unreadable)?;
+    let journal = journal.with_outbox(outbox);
     let journal = catch_up(journal, &handle, data == Data::None);
     Ok((journal.await.map_err(unreadable)?, handle, recovered))
 }
@@ -286,12 +292,18 @@ pub(super) struct ClusterReport {
     handle: ClusterHandle,
     /// Gives others the state of this node.
     snapshots: Snapshots,
+    /// Tells what waits for the log.
+    engine: Engine,
 }
 
 impl ClusterReport {
     /// What this handle tells, and snapshots.
-    pub(super) const fn new(handle: ClusterHandle, snapshots: Snapshots) -> Self {
-        Self { handle, snapshots }
+    pub(super) const fn new(handle: ClusterHandle, snapshots: Snapshots, engine: Engine) -> Self {
+        Self {
+            handle,
+            snapshots,
+            engine,
+        }
     }
 }
 
@@ -442,6 +454,20 @@ impl MetricsSource for ClusterReport {
         ] {
             gauge(out, name, "gauge", help, Some(value));
         }
+        let waiting = self.engine.waiting();
+        let help = "Calls and answers that wait for the log.";
+        let calls = Some(waiting.calls as f64);
+        gauge(out, "ringback_cluster_outbox_calls", "gauge", help, calls);
+        let help =
+            "Learned calls that waited for the log and had no room on disk: a crash loses them.";
+        let dropped = Some(waiting.dropped as f64);
+        gauge(
+            out,
+            "ringback_outbox_dropped_total",
+            "counter",
+            help,
+            dropped,
+        );
         let counts = status.counts;
         let conflicts = counts.conflicts as f64;
         let help = "Changes that lost a race against another node, and were checked again.";
@@ -469,6 +495,9 @@ const CODEC: Codec = Codec {
     write: ringback_store::write_facts,
     read: ringback_store::read_facts,
 };
+
+/// The file of what the log does not have yet.
+const OUTBOX_FILE: &str = "outbox";
 
 /// The file that keeps the name of the node.
 const NODE_FILE: &str = "node.name";

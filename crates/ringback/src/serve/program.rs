@@ -43,6 +43,7 @@ impl EngineProgram {
         let (learned, queue) = mpsc::channel(LEARNED_QUEUED);
         let counters = Arc::new(LearningCounters::default());
         let recorder = Recorder {
+            before: engine.take_learned_before(),
             engine: engine.clone(),
             queue,
             counters: Arc::clone(&counters),
@@ -145,6 +146,8 @@ impl Events for EngineProgram {
 pub(super) struct Recorder {
     /// Records what was learned.
     engine: Engine,
+    /// What an earlier run has learned and not recorded.
+    before: Vec<LearnedTicket>,
     /// What was learned.
     queue: mpsc::Receiver<LearnedTicket>,
     /// What becomes of it.
@@ -157,12 +160,18 @@ impl Recorder {
         let mut stop = std::pin::pin!(stop);
         let mut tickets = Vec::with_capacity(LEARNED_AT_ONCE);
         loop {
-            let count = tokio::select! {
-                count = self.queue.recv_many(&mut tickets, LEARNED_AT_ONCE) => count,
-                () = &mut stop, if !self.queue.is_closed() => {
-                    self.queue.close();
-                    continue;
+            let count = if self.before.is_empty() {
+                tokio::select! {
+                    count = self.queue.recv_many(&mut tickets, LEARNED_AT_ONCE) => count,
+                    () = &mut stop, if !self.queue.is_closed() => {
+                        self.queue.close();
+                        continue;
+                    }
                 }
+            } else {
+                let count = self.before.len().min(LEARNED_AT_ONCE);
+                tickets.extend(self.before.drain(..count));
+                count
             };
             if count == 0 {
                 return;

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use ringback_testkit::{Api, NatsServers, Server, ServerBuilder};
+use ringback_testkit::{Api, NatsServers, Server, ServerBuilder, SipPeer};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -365,6 +365,90 @@ fn nodes_become_current_from_another_one_where_the_log_was_trimmed() {
     }
     // Nobody else gets a snapshot.
     assert_eq!(a.admin().get("/api/v1/cluster/snapshot").status, 401);
+}
+
+/// One server, and nodes that learn from whoever is on this machine.
+const LEARNING: &str = r#"replicas = 1
+insecure-durability = true
+write-wait = 1
+[[sip.peers]]
+name = "pbx"
+address = ["127.0.0.1/32"]
+learn = true
+next-hop = "sip:gw.example.net"
+"#;
+
+/// What a node sees while NATS is away counts at once, outlives its crash, and is in the log once NATS is back, once.
+#[test]
+fn what_was_seen_without_nats_outlives_a_crash_and_counts_once() {
+    let mut world = World::new(1, LEARNING);
+    let a = world.start("a");
+    let (api, source) = campaign(&a);
+    let token = api.token().to_owned();
+    let b = world.start("b");
+    wait("the token", || {
+        (b.api(&token).get("/api/v1/agents").status == 200).then_some(())
+    });
+    world.nats.kill(0);
+    wait("to be away", || {
+        let status = cluster(&a);
+        (status["connected"] == false).then_some(())
+    });
+    let peer = SipPeer::new(a.address("sip_udp"));
+    let invite = peer.invite_text(&contact(1), DIALED, "out-1").replace(
+        "Max-Forwards",
+        &format!("X-Ringback-Agent: {source}\r\nMax-Forwards"),
+    );
+    assert_eq!(peer.exchange(&invite, "out-1").status, 302);
+    assert!(
+        target(&a, &token, &contact(1)).is_some(),
+        "it counts at once"
+    );
+    let question = json!({"to": DIALED, "from": contact(1), "sid": "in-1"});
+    let routed = api.post("/api/v1/route", question.clone());
+    assert_eq!(routed.status, 200, "{}", routed.body);
+    assert_eq!(routed.body["data"]["outcome"], "callback");
+    // The same call is the same one, and other changes are not taken.
+    let again = api.post("/api/v1/route", question);
+    assert_eq!((again.status, &again.body), (200, &routed.body));
+    let answered = api.post("/api/v1/routed-calls/in-1/answered", json!({}));
+    assert_eq!(answered.status, 200, "{}", answered.body);
+    let refused = api.post("/api/v1/phone-numbers", json!({"number": "+551130000001"}));
+    assert_eq!(refused.status, 503, "{}", refused.body);
+    let received = |node: &Server| {
+        let path = "/api/v1/callback-agents/stats";
+        let stats = node.api(&token).get(path).data(200);
+        (
+            stats["total_callbacks_received"].as_u64(),
+            stats["callbacks_answered"].as_u64(),
+        )
+    };
+    assert_eq!(received(&a), (Some(1), Some(1)));
+    let outbox = world.scratch.path().join("a/outbox");
+    let length = || fs::metadata(&outbox).unwrap().len();
+    let kept = fs::read(&outbox).unwrap();
+    wait("the learned call to be kept", || {
+        let kept = fs::read(&outbox).unwrap();
+        kept.windows(5).any(|bytes| bytes == b"out-1").then_some(())
+    });
+    assert!(kept.len() > 4, "a call that was answered for is on disk");
+    a.signal("KILL");
+    drop(a);
+    let a = world.start("a");
+    wait("the learned call", || target(&a, &token, &contact(1)));
+    assert_eq!(received(&a), (Some(1), Some(1)));
+    assert_eq!(received(&b), (Some(0), Some(0)));
+    world.nats.restart(0);
+    wait("the learned call", || target(&b, &token, &contact(1)));
+    wait("the counts", || {
+        (received(&b) == (Some(1), Some(1))).then_some(())
+    });
+    wait("an empty outbox", || (length() == 4).then_some(()));
+    assert_eq!(received(&a), (Some(1), Some(1)));
+    // Nothing comes twice.
+    put(&a.api(&token), &source, 2);
+    wait_for_contacts(&b, &token, 2..3);
+    assert_eq!(received(&b), (Some(1), Some(1)));
 }
 
 /// The API of a node that started again by itself, at another port, as another node has heard.
