@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use parking_lot::{Condvar, Mutex};
 use ringback_engine::{
     AnswerId, AppendError, Archive, AuditEntry, AuditId, Call, Change, Clock, CountMark, Entry,
-    ErasureSecret, Journal, JournalError, KeptAnswer, LogPlace, RoutedEvent, Sequence,
-    StoredCounts, StoredDirectory, Tombstone,
+    ErasureSecret, Journal, JournalError, Kept, KeptAnswer, LogPlace, Outbox, RoutedEvent,
+    Sequence, StoredCounts, StoredDirectory, Tombstone,
 };
 use ringback_routing::{E164, EnvironmentId, Timestamp};
 
@@ -29,6 +29,10 @@ pub struct MemoryJournal {
     interposed: Arc<Mutex<VecDeque<Interposed>>>,
     /// Whether writes fail.
     failing: Arc<AtomicBool>,
+    /// Whether the log cannot be reached.
+    away: Arc<AtomicBool>,
+    /// What the node keeps meanwhile; none if it has no place for that.
+    kept: Arc<Mutex<Option<Vec<Kept>>>>,
     /// Whether an append gets no answer.
     confirmation: Arc<Mutex<Confirmation>>,
     /// The contact that cannot be read.
@@ -145,6 +149,16 @@ impl MemoryJournal {
         self.failing.store(failing, Ordering::SeqCst);
     }
 
+    /// Lets the log not be reached from now on, or again.
+    pub fn cut_off(&self, is_away: bool) {
+        self.away.store(is_away, Ordering::SeqCst);
+    }
+
+    /// Gives the node an outbox that has this.
+    pub fn set_outbox(&self, kept: Vec<Kept>) {
+        *self.kept.lock() = Some(kept);
+    }
+
     /// Leaves the next append unconfirmed, and shows nothing more of the log, until [`Self::confirm`]; the log has
     /// it, or not.
     pub fn leave_unconfirmed(&self, is_kept: bool) {
@@ -220,6 +234,9 @@ impl Journal for MemoryJournal {
             interposed();
         }
         self.check()?;
+        if self.away.load(Ordering::SeqCst) {
+            return Err(AppendError::Unreachable);
+        }
         let mut confirmation = self.confirmation.lock();
         if *confirmation == Confirmation::Lacking {
             return Err(AppendError::Unreachable);
@@ -249,7 +266,8 @@ impl Journal for MemoryJournal {
     }
 
     fn committed(&mut self) -> Result<Option<Entry>, JournalError> {
-        if *self.confirmation.lock() == Confirmation::Lacking {
+        let is_silent = *self.confirmation.lock() == Confirmation::Lacking;
+        if is_silent || self.away.load(Ordering::SeqCst) {
             return Ok(None);
         }
         let mut state = self.state.lock();
@@ -281,8 +299,50 @@ impl Journal for MemoryJournal {
         self.check()
     }
 
+    fn outbox(&mut self) -> Option<&mut dyn Outbox> {
+        let has_one = self.kept.lock().is_some();
+        has_one.then_some(self as &mut dyn Outbox)
+    }
+
     fn archive(&self) -> Arc<dyn Archive> {
         Arc::new(self.clone())
+    }
+}
+
+impl Outbox for MemoryJournal {
+    fn keep(
+        &mut self,
+        at: Timestamp,
+        facts: &[Change],
+        _is_minor: bool,
+    ) -> Result<bool, JournalError> {
+        self.check()?;
+        let facts = facts.to_vec();
+        self.kept
+            .lock()
+            .get_or_insert_default()
+            .push(Kept { at, facts });
+        Ok(true)
+    }
+
+    fn read(&mut self) -> Result<Vec<Kept>, JournalError> {
+        Ok(self.kept.lock().clone().unwrap_or_default())
+    }
+
+    fn forget(&mut self, environment: EnvironmentId, contact: E164) -> Result<(), JournalError> {
+        for kept in self.kept.lock().iter_mut().flatten() {
+            kept.forget(environment, contact);
+        }
+        Ok(())
+    }
+
+    fn clear(&mut self) -> Result<(), JournalError> {
+        *self.kept.lock() = Some(Vec::new());
+        Ok(())
+    }
+
+    fn is_empty(&self) -> bool {
+        self.kept.lock().iter().flatten().next().is_none()
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod battery;
 mod calls;
+mod outbox;
 mod remembered;
 mod roles;
 mod statistics;
