@@ -191,8 +191,11 @@ pub async fn join(settings: &ClusterSettings, data: Data) -> Result<Member, Join
     let mut context = async_nats::jetstream::new(client.clone());
     context.set_timeout(ANSWER_WAIT);
     let subjects = Subjects::of(&settings.name);
-    let listening = hear_others(client.clone(), subjects.presence.clone());
-    let listening = tokio::spawn(listening);
+    // Before the log is looked at, which may be trimmed meanwhile.
+    let heard = hear_others(client.clone(), subjects.presence.clone()).await;
+    if heard.contains(&settings.node) {
+        return Err(JoinError::NameTaken(settings.node.clone()));
+    }
     let mut made_anew_at = None;
     let mut durability = Durability::new(
         settings.replicas,
@@ -248,10 +251,6 @@ pub async fn join(settings: &ClusterSettings, data: Data) -> Result<Member, Join
             (cluster, place)
         }
     };
-    let heard = listening.await.unwrap_or_default();
-    if heard.contains(&settings.node) {
-        return Err(JoinError::NameTaken(settings.node.clone()));
-    }
     let stream = context.get_stream_no_info(&subjects.stream).await;
     let stream = stream.map_err(|error| JoinError::Connection(error.to_string()))?;
     let started_at = SystemTime::now()
