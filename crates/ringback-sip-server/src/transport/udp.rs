@@ -135,7 +135,7 @@ impl<P: Program> Worker<P> {
             tracing::warn!(%error, "the UDP socket keeps its receive timeout");
         }
         let mut receiver = Receiver::new(has_many_addresses);
-        let mut sender = Sender::new();
+        let mut sender = Sender::new(self.shared.forward.is_on);
         let mut plans = PlanCache::default();
         let room = SockRef::from(&self.socket).recv_buffer_size();
         let mut pressure = Pressure::new(room.unwrap_or(0));
@@ -546,12 +546,15 @@ impl Receiver {
 /// Sends batches.
 ///
 /// Replies of one length to one destination leave as one large datagram that the system cuts into pieces
-/// (`UDP_SEGMENT`): it then processes all of them in one pass.
+/// (`UDP_SEGMENT`): it then processes all of them in one pass. Where calls are forwarded, all leave in the order in
+/// which they were written instead, or a 200 would overtake the 180 before it.
 struct Sender {
     /// The packets to be sent.
     outbox: Outbox,
     /// When the requests arrived that these packets answer, if the system reported it.
     answered: ArrayVec<Duration, BATCH>,
+    /// Whether packets of one call may follow one another.
+    keeps_order: bool,
     /// Whether the system cuts datagrams for us.
     can_cut: bool,
     /// Buffers for sending replies one by one: without a local address, with an IPv4 one, with an IPv6 one.
@@ -562,13 +565,14 @@ struct Sender {
 
 impl Sender {
     /// Allocates the buffers.
-    fn new() -> Self {
+    fn new(keeps_order: bool) -> Self {
         use nix::libc::{in_pktinfo, in6_pktinfo};
         let whole = |control| MultiHeaders::preallocate(BATCH, control);
         let cut = |control| MultiHeaders::preallocate(1, Some(control));
         Self {
             outbox: Outbox::with_capacity(REPLIES_BYTES),
             answered: ArrayVec::new(),
+            keeps_order,
             can_cut: true,
             whole: [
                 whole(None),
@@ -598,8 +602,8 @@ impl Sender {
                 }
             }
             _ => {
-                packets.sort_unstable_by_key(group);
-                if self.can_cut {
+                if self.can_cut && !self.keeps_order {
+                    packets.sort_unstable_by_key(group);
                     self.can_cut = send_alike(socket, buffer, packets, &mut self.cut);
                 }
                 send_rest(socket, buffer, packets, &mut self.whole)
@@ -812,3 +816,38 @@ const REPLIES_BYTES: usize = BATCH * 2_048;
 /// How long a thread waits for a HEP packet before it checks whether it should stop, and how long any thread
 /// waits after an error.
 const PATIENCE: Duration = Duration::from_millis(200);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The order in which packets of these lengths, for one destination, arrive there.
+    fn arrived(keeps_order: bool, lengths: &[usize]) -> Vec<usize> {
+        let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let (from, to) = (bind(any, false).unwrap(), bind(any, false).unwrap());
+        to.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        let mut sender = Sender::new(keeps_order);
+        for length in lengths {
+            let start = sender.outbox.bytes.len();
+            sender.outbox.bytes.resize(start + length, b'x');
+            sender.outbox.transmit(start, to.local_addr().unwrap());
+        }
+        assert_eq!(sender.flush(&from), 0);
+        let mut room = [0; 1_000];
+        let receive = |_| to.recv(&mut room).unwrap();
+        lengths.iter().map(receive).collect()
+    }
+
+    #[test]
+    fn packets_of_forwarded_calls_leave_in_the_order_in_which_they_were_written() {
+        assert_eq!(arrived(true, &[300, 200, 300, 200]), [300, 200, 300, 200]);
+    }
+
+    #[test]
+    fn redirects_of_one_length_leave_together() {
+        let mut lengths = arrived(false, &[300, 200, 300, 200]);
+        assert!(lengths.is_sorted_by_key(|length| lengths.iter().position(|at| at == length)));
+        lengths.sort_unstable();
+        assert_eq!(lengths, [200, 200, 300, 300]);
+    }
+}
