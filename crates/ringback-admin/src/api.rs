@@ -1,5 +1,6 @@
 //! What all requests share: the engine, the tokens, the counters.
 
+use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -21,6 +22,7 @@ use crate::limit::RateLimiter;
 use crate::metrics::{Metrics, MetricsSource};
 use crate::observer::RequestObserver;
 use crate::open_requests::OpenRequests;
+use crate::platforms::Platforms;
 use crate::reply::Answer;
 use crate::sequence;
 use crate::sessions::Sessions;
@@ -83,6 +85,12 @@ struct Shared {
     certificates: ArcSwapOption<rustls::ServerConfig>,
     /// Cancelled when the server begins to go down.
     draining: CancellationToken,
+    /// Questions of platforms: what was answered, what is counted.
+    platforms: Platforms,
+    /// The address by which platforms reach this server, if it was configured.
+    public_url: Option<String>,
+    /// The same by the first listener.
+    listening_url: OnceLock<String>,
     /// For how long the log of a cluster keeps entries, in milliseconds; unset: there is none.
     log_kept_for: OnceLock<i64>,
     /// When this state was made, in milliseconds: tells its event ids from those of other runs.
@@ -123,6 +131,9 @@ impl Api {
                 request_observer: OnceLock::new(),
                 certificates: ArcSwapOption::empty(),
                 draining: CancellationToken::new(),
+                platforms: Platforms::default(),
+                public_url: config.public_url.clone(),
+                listening_url: OnceLock::new(),
                 log_kept_for: OnceLock::new(),
                 epoch,
             }),
@@ -223,6 +234,29 @@ impl Api {
         let mut response = answer(&output)?.into_response();
         sequence::show(sequence, response.headers_mut());
         Ok((output, response))
+    }
+
+    /// Questions of platforms.
+    pub(crate) fn platforms(&self) -> &Platforms {
+        &self.shared.platforms
+    }
+
+    /// Tells by which address the first listener is reached; only the first call counts.
+    pub(crate) fn note_listening(&self, address: SocketAddr) {
+        let url = format!("http://{address}");
+        let _only_the_first = self.shared.listening_url.set(url);
+    }
+
+    /// The address by which platforms reach this server, without a slash at the end.
+    pub(crate) fn public_url(&self) -> &str {
+        let listening = || self.shared.listening_url.get().map(String::as_str);
+        let configured = self.shared.public_url.as_deref();
+        configured.or_else(listening).unwrap_or("http://localhost")
+    }
+
+    /// Whether that address was configured.
+    pub(crate) fn has_public_url(&self) -> bool {
+        self.shared.public_url.is_some()
     }
 
     /// The hash of the administrator token.

@@ -93,23 +93,35 @@ pub(crate) fn expect_type(headers: &HeaderMap, expected: &str) -> Result<(), Api
 /// # Errors
 /// It is too large, or does not come in time.
 pub(crate) async fn read_whole(headers: &HeaderMap, body: Body) -> Result<Bytes, ApiError> {
-    let text = tokio::time::timeout(MAX_BODY_TIME, read_limited(headers, body)).await;
+    read_at_most(headers, body, MAX_BODY_BYTES).await
+}
+
+/// Reads a whole body of at most this many bytes.
+///
+/// # Errors
+/// It is too large, or does not come in time.
+pub(crate) async fn read_at_most(
+    headers: &HeaderMap,
+    body: Body,
+    most: usize,
+) -> Result<Bytes, ApiError> {
+    let text = tokio::time::timeout(MAX_BODY_TIME, read_limited(headers, body, most)).await;
     text.map_err(|_| ApiError::BodyTimeout)?
 }
 
-/// Reads a body of at most [`MAX_BODY_BYTES`].
-async fn read_limited(headers: &HeaderMap, mut body: Body) -> Result<Bytes, ApiError> {
+/// Reads a body of at most this many bytes.
+async fn read_limited(headers: &HeaderMap, mut body: Body, most: usize) -> Result<Bytes, ApiError> {
     let announced = headers
         .get(CONTENT_LENGTH)
         .and_then(|value| value.to_str().ok())
         .and_then(|value| value.parse::<u64>().ok());
-    if announced.is_some_and(|length| length > MAX_BODY_BYTES as u64) {
+    if announced.is_some_and(|length| length > most as u64) {
         return Err(ApiError::BodyTooLarge);
     }
     let Some(first) = next_data(&mut body).await? else {
         return Ok(Bytes::new());
     };
-    if first.len() > MAX_BODY_BYTES {
+    if first.len() > most {
         return Err(ApiError::BodyTooLarge);
     }
     let Some(second) = next_data(&mut body).await? else {
@@ -118,7 +130,7 @@ async fn read_limited(headers: &HeaderMap, mut body: Body) -> Result<Bytes, ApiE
     let mut text = BytesMut::from(first);
     let mut next = Some(second);
     while let Some(data) = next {
-        if text.len() + data.len() > MAX_BODY_BYTES {
+        if text.len() + data.len() > most {
             return Err(ApiError::BodyTooLarge);
         }
         text.extend_from_slice(&data);

@@ -30,6 +30,9 @@ pub struct HttpSpec {
     pub console: bool,
     /// Networks of proxies whose `X-Forwarded-For` and `X-Forwarded-Proto` count.
     pub trusted_proxies: Vec<String>,
+    /// The address by which platforms reach connectors; left out: that of the first listener.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub public_url: Option<String>,
     /// Where the same is served over TLS.
     pub tls: HttpTlsSpec,
 }
@@ -62,6 +65,7 @@ impl Default for HttpSpec {
             max_requests_per_token: 256,
             console: true,
             trusted_proxies: Vec::new(),
+            public_url: None,
             tls: HttpTlsSpec::default(),
         }
     }
@@ -90,6 +94,8 @@ pub struct HttpConfig {
     pub console: bool,
     /// Networks of proxies whose word on clients counts.
     pub trusted_proxies: Vec<IpNet>,
+    /// The address by which platforms reach connectors, without a slash at the end.
+    pub public_url: Option<String>,
 }
 
 /// A key of `[http]` has a value that cannot be used.
@@ -118,6 +124,11 @@ pub enum HttpConfigProblem {
         "`{0}` is not an IP address, and no network as 10.0.0.0/8 without bits beyond its prefix"
     )]
     Network(String),
+    /// Not an address that others can be given.
+    #[error(
+        "`{0}` is not http:// or https:// with a host, a port and a path at most, as https://calls.example.com/ringback"
+    )]
+    PublicUrl(String),
     /// No requests at all.
     #[error("must be at least 1; leave it out for no limit")]
     RateLimit,
@@ -162,6 +173,16 @@ impl Problems {
         }
         addresses
     }
+}
+
+/// Whether this is an absolute URL of http or https without user information, query and fragment.
+fn is_public_url(url: &str) -> bool {
+    let rest = url
+        .strip_prefix("https://")
+        .or_else(|| url.strip_prefix("http://"));
+    let host = rest.and_then(|rest| rest.split('/').next());
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~:/[]%".contains(&byte);
+    host.is_some_and(|host| !host.is_empty() && !host.starts_with(':')) && url.bytes().all(fits)
 }
 
 /// Reads a network, or an address as one of its own.
@@ -213,6 +234,11 @@ impl TryFrom<HttpSpec> for HttpConfig {
                 ),
             }
         }
+        if let Some(url) = &spec.public_url
+            && !is_public_url(url)
+        {
+            problems.add("http.public-url", HttpConfigProblem::PublicUrl(url.clone()));
+        }
         if !problems.0.is_empty() {
             return Err(HttpConfigErrors(problems.0));
         }
@@ -228,6 +254,9 @@ impl TryFrom<HttpSpec> for HttpConfig {
             max_requests_per_token: limit(spec.max_requests_per_token),
             console: spec.console,
             trusted_proxies,
+            public_url: spec
+                .public_url
+                .map(|url| url.trim_end_matches('/').to_owned()),
         })
     }
 }
@@ -290,6 +319,20 @@ mod tests {
             broken(|spec| spec.health_listen = vec!["9090".into()])
                 .starts_with("http.health-listen")
         );
+        for url in [
+            "",
+            "calls.example.com",
+            "https://",
+            "https://a/?b",
+            "https://u@a",
+        ] {
+            let spec = HttpSpec {
+                public_url: Some(url.into()),
+                ..HttpSpec::default()
+            };
+            let error = HttpConfig::try_from(spec).unwrap_err().to_string();
+            assert!(error.starts_with("http.public-url"), "{error}");
+        }
         for network in ["10.0.0.1/8", "proxy", "10.0.0.0/33"] {
             let spec = HttpSpec {
                 trusted_proxies: vec!["::1".into(), "10.0.0.0/8".into(), network.into()],

@@ -410,6 +410,16 @@ fn command_error(error: &CommandError) -> Response {
             "Token not found",
             Some("TOKEN_NOT_FOUND"),
         ),
+        CommandError::ConnectorNotFound => (
+            StatusCode::NOT_FOUND,
+            "Connector not found",
+            Some("CONNECTOR_NOT_FOUND"),
+        ),
+        CommandError::TooManyConnectors => (
+            StatusCode::CONFLICT,
+            "Too many connectors",
+            Some("TOO_MANY_CONNECTORS"),
+        ),
         CommandError::TokenEnded => ApiError::Unauthenticated.public(),
         CommandError::RoutedCallNotFound => (
             StatusCode::NOT_FOUND,

@@ -85,6 +85,16 @@ impl Fields {
         }
     }
 
+    /// A value of any type; `Null` where it was left out.
+    pub(crate) fn any(&mut self, name: &str) -> Value {
+        self.object.remove(name).unwrap_or_default()
+    }
+
+    /// Whether a field is there that nobody has read yet.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.object.contains_key(name)
+    }
+
     /// A text of any length, even none, that may be left out; `null` leaves it out.
     pub(crate) fn raw_text(&mut self, name: &str) -> Option<String> {
         match self.object.remove(name)? {

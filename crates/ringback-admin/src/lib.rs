@@ -63,6 +63,7 @@ mod observer;
 mod open_requests;
 mod paging;
 mod path;
+mod platforms;
 mod problems;
 mod reply;
 mod router;

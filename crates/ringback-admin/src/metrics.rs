@@ -14,7 +14,7 @@ use crate::api::Api;
 /// Somebody else who counts: adds whole metric families to `/metrics`.
 pub trait MetricsSource: Send + Sync + 'static {
     /// Appends lines in Prometheus' text format, each ended by a line feed. No family may have the
-    /// name of one that is written elsewhere: this crate's are `ringback_http_...`,
+    /// name of one that is written elsewhere: this crate's are `ringback_http_...`, `ringback_lookup_...`,
     /// `ringback_build_info`, `ringback_storage_available`, `ringback_storage_damaged_places`,
     /// `ringback_index_whole`, `ringback_index_damaged`,
     /// `ringback_contacts`, `ringback_environments`, `ringback_agents` and `ringback_phone_numbers`.
@@ -116,6 +116,7 @@ pub(crate) fn write(api: &Api) -> String {
     let mut out = String::with_capacity(16 * 1024);
     write_state(api, &mut out);
     write_http(api.metrics(), &mut out);
+    api.platforms().write_metrics(&mut out);
     for source in api.sources() {
         source.write_metrics(&mut out);
     }

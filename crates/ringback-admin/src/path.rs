@@ -6,7 +6,8 @@ use axum::extract::{FromRequestParts, Query, RawPathParams};
 use axum::http::request::Parts;
 use ringback_engine::CommandError;
 use ringback_routing::{
-    AgentId, Directory, DirectoryAgent, EnvironmentId, NumberId, Timestamp, TokenId, read_id,
+    AgentId, ConnectorId, Directory, DirectoryAgent, EnvironmentId, NumberId, Timestamp, TokenId,
+    read_id,
 };
 
 use crate::api::Api;
@@ -55,6 +56,12 @@ impl PathText {
         let directory = api.engine().directory();
         let known = id.filter(|id| directory.number_of(tenant.environment, *id).is_some());
         Ok(known.ok_or(CommandError::NumberNotFound)?)
+    }
+
+    /// The connector that `{id}` names; whether it is the tenant's, the command finds out.
+    pub(crate) fn connector(&self) -> Result<ConnectorId, ApiError> {
+        let id = read_id(self.get("id")).map(ConnectorId);
+        Ok(id.ok_or(CommandError::ConnectorNotFound)?)
     }
 
     /// The environment that `{id}` names.

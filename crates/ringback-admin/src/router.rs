@@ -15,7 +15,7 @@ use axum::http::uri::Authority;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Version};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{MethodFilter, on};
+use axum::routing::{MethodFilter, any, on};
 use ringback_engine::Via;
 use tower_http::catch_panic::CatchPanicLayer;
 use uuid::Uuid;
@@ -30,9 +30,9 @@ use crate::console;
 use crate::docs;
 use crate::error::ApiError;
 use crate::handler::{
-    self, agents, audit, backup, batch, callback, calls, cluster, contacts, decisions,
-    environments, erasures, export, lookup, number_audit, numbers, opt_outs, problems, reload,
-    remembered, session, statistics, status, targets,
+    self, agents, audit, backup, batch, callback, calls, cluster, connectors, contacts, decisions,
+    environments, erasures, export, lookup, number_audit, numbers, opt_outs, platforms, problems,
+    reload, remembered, session, statistics, status, targets,
 };
 use crate::ignored::{self, IgnoredFields};
 use crate::observer::AnsweredRequest;
@@ -92,7 +92,7 @@ fn routes() -> Routes {
     use Audience::{Administrator, AnyToken, Anyone, Tenants};
     use MethodFilter as M;
 
-    probe_routes()
+    add_connectors(probe_routes())
         .add(Anyone, M::GET, "/docs", docs::page)
         .add(Anyone, M::GET, "/api/v1/openapi.json", docs::description)
         .add(Anyone, M::GET, "/api/v1/session", session::show)
@@ -224,6 +224,27 @@ fn routes() -> Routes {
             "/api/v1/opt-outs/{number}",
             opt_outs::end,
         )
+        .add(Tenants, M::GET, "/api/v1/connectors", connectors::list)
+        .add(Tenants, M::POST, "/api/v1/connectors", connectors::create)
+        .add(Tenants, M::GET, "/api/v1/connectors/{id}", connectors::show)
+        .add(
+            Tenants,
+            M::PATCH,
+            "/api/v1/connectors/{id}",
+            connectors::update,
+        )
+        .add(
+            Tenants,
+            M::DELETE,
+            "/api/v1/connectors/{id}",
+            connectors::delete,
+        )
+        .add(
+            Tenants,
+            M::POST,
+            "/api/v1/connectors/{id}/rotate",
+            connectors::rotate,
+        )
         .add(Tenants, M::GET, "/api/v1/route", lookup::look_up)
         .add(Tenants, M::POST, "/api/v1/route", lookup::route)
         .add(
@@ -322,6 +343,16 @@ fn routes() -> Routes {
             "/api/v1/environments/{id}/tokens/{token_id}",
             environments::delete_token,
         )
+}
+
+/// Adds the addresses of connectors. Which methods they have depends on the connector, so the handler says.
+fn add_connectors(mut routes: Routes) -> Routes {
+    let path = "/lookup/{key}";
+    routes.router = routes.router.route(path, any(platforms::ask));
+    for method in [MethodFilter::GET, MethodFilter::POST] {
+        routes.listed.push((Audience::Anyone, method, path));
+    }
+    routes
 }
 
 /// A router in the making, and the list of what is in it.

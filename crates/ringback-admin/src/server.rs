@@ -84,6 +84,10 @@ pub async fn serve(
         api,
     };
     let acceptors = TaskTracker::new();
+    let first = listeners.http.first();
+    if let Some(address) = first.and_then(|listener| listener.local_addr().ok()) {
+        server.api.note_listening(address);
+    }
     for listener in listeners.http {
         acceptors.spawn(server.clone().accept(listener, false));
     }

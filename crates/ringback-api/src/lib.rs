@@ -16,6 +16,7 @@ mod call;
 mod callback;
 mod change;
 mod cluster;
+mod connector;
 mod contact_rights;
 mod decision;
 mod envelope;
@@ -43,6 +44,7 @@ pub use cluster::{
     Cluster, ClusterHealth, ClusterNode, ClusterRecovery, ClusterStream, Durability, NodeState,
     RecoverCluster, RecoveredNode,
 };
+pub use connector::{Connector, ConnectorNew, ConnectorPatch, ConnectorRotation, ConnectorShown};
 pub use contact_rights::{
     CallingNumber, ContactExport, Erased, OptOut, OptOutNew, OptOutRow, Reassigned, ReassignedNew,
 };

@@ -375,6 +375,7 @@ export default {
   "object.environment": "Environment",
   "object.token": "Token",
   "object.contact": "Contact",
+  "object.connector": "Connector",
   "object.cluster": "Server",
   "via.api": "by API",
   "via.console": "in the console",

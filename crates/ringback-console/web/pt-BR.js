@@ -375,6 +375,7 @@ export default {
   "object.environment": "Ambiente",
   "object.token": "Token",
   "object.contact": "Contato",
+  "object.connector": "Conector",
   "object.cluster": "Servidor",
   "via.api": "pela API",
   "via.console": "no console",

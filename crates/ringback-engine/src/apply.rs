@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use ringback_routing::{AgentId, Assignment, Directory, NumberId};
+use ringback_routing::{AgentId, Assignment, Connector, Directory, NumberId};
 
 use crate::Change;
 use crate::shared::Shared;
@@ -42,6 +42,8 @@ pub(crate) fn apply_to_directory(directory: &mut Directory, fact: &Change) {
         Change::EnvironmentRemoved(id) => directory.remove_environment(*id),
         Change::TokenPut(token) => directory.put_token(token.clone()),
         Change::TokenRemoved(environment, id) => directory.remove_token(*environment, *id),
+        Change::ConnectorPut(connector) => directory.put_connector(Connector::clone(connector)),
+        Change::ConnectorRemoved(environment, id) => directory.remove_connector(*environment, *id),
         Change::AgentPut(agent) => directory.put_agent(agent.clone()),
         Change::AgentRemoved(_, id, _) => directory.remove_agent(*id),
         Change::NumberPut(number) => directory.put_number(number.clone()),

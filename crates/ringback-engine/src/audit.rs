@@ -8,8 +8,8 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use ringback_routing::{
-    Agent, AgentStatus, CallbackRole, Directory, Environment, EnvironmentId, NumberId, Timestamp,
-    Token, TokenId,
+    Agent, AgentStatus, CallbackRole, ConnectorId, Directory, Environment, EnvironmentId, NumberId,
+    Timestamp, Token, TokenId,
 };
 use uuid::Uuid;
 
@@ -133,6 +133,8 @@ pub enum ObjectType {
     Token,
     /// A contact.
     Contact,
+    /// A connector.
+    Connector,
     /// The node, or all nodes of a cluster.
     Cluster,
 }
@@ -177,13 +179,14 @@ impl AuditAction {
 
 impl ObjectType {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Agent,
         Self::Number,
         Self::Role,
         Self::Environment,
         Self::Token,
         Self::Contact,
+        Self::Connector,
         Self::Cluster,
     ];
 
@@ -197,6 +200,7 @@ impl ObjectType {
             Self::Environment => "environment",
             Self::Token => "token",
             Self::Contact => "contact",
+            Self::Connector => "connector",
             Self::Cluster => "cluster",
         }
     }
@@ -244,6 +248,10 @@ impl AuditEntry {
     /// Whether its inverse is one change: see [`UndoChange`](crate::UndoChange).
     #[must_use]
     pub const fn can_be_undone(&self) -> bool {
+        // Nothing is kept of the settings of a connector.
+        if matches!(self.object.kind, ObjectType::Connector) {
+            return false;
+        }
         match self.action {
             AuditAction::Create
             | AuditAction::Update
@@ -467,6 +475,10 @@ fn differences(before: &Directory, after: &Directory, changes: &[Change]) -> Vec
                     comparison.token(AuditAction::End, token);
                 }
             }
+            Change::ConnectorPut(connector) => {
+                comparison.connector(connector.environment, connector.id);
+            }
+            Change::ConnectorRemoved(environment, id) => comparison.connector(*environment, *id),
             Change::ContactForgotten(environment, _) => {
                 comparison
                     .found
@@ -638,6 +650,32 @@ impl Comparison<'_> {
             },
             before: before.map(AuditState::Number),
             after: after.map(AuditState::Number),
+        });
+    }
+
+    /// Compares a connector. Nothing of its settings is kept in entries: they may hold what is secret.
+    fn connector(&mut self, environment: EnvironmentId, id: ConnectorId) {
+        if !self.seen.insert(id.0) {
+            return;
+        }
+        let [before, after] =
+            [self.before, self.after].map(|directory| directory.connector(environment, id));
+        let action = match (before, after) {
+            (None, Some(_)) => AuditAction::Create,
+            (Some(_), None) => AuditAction::Delete,
+            (Some(before), Some(after)) if before != after => AuditAction::Update,
+            _ => return,
+        };
+        self.found.push(Difference {
+            environment: Some(environment),
+            action,
+            object: AuditObject {
+                kind: ObjectType::Connector,
+                id: Some(id.0),
+                name: after.or(before).and_then(|shown| shown.name.clone()),
+            },
+            before: None,
+            after: None,
         });
     }
 

@@ -6,9 +6,9 @@
 use std::sync::Arc;
 
 use ringback_routing::{
-    Agent, AgentId, Assignment, CallStatus, Caller, ContactHash, E164, Environment, EnvironmentId,
-    NumberId, OptOut, Outcome, PhoneNumber, Placeholders, Reason, Target, Timestamp, Token,
-    TokenHash, TokenId,
+    Agent, AgentId, Assignment, CallStatus, Caller, Connector, ConnectorId, ContactHash, E164,
+    Environment, EnvironmentId, NumberId, OptOut, Outcome, PhoneNumber, Placeholders, Reason,
+    Target, Timestamp, Token, TokenHash, TokenId,
 };
 use uuid::Uuid;
 
@@ -19,12 +19,16 @@ use crate::{AuditEntry, ErasureSecret, KeptAnswer, Session, Tombstone};
 pub enum Change {
     /// An environment was created or changed.
     EnvironmentPut(Environment),
-    /// An environment was removed, with its tokens.
+    /// An environment was removed, with its tokens and connectors.
     EnvironmentRemoved(EnvironmentId),
     /// A token was created.
     TokenPut(Token),
     /// A token was ended.
     TokenRemoved(EnvironmentId, TokenId),
+    /// A connector was created or changed.
+    ConnectorPut(Box<Connector>),
+    /// A connector was removed.
+    ConnectorRemoved(EnvironmentId, ConnectorId),
     /// An agent was created or changed.
     AgentPut(Agent),
     /// An agent was deleted; its last name is kept for statistics, its calls are forgotten.

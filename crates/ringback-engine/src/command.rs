@@ -6,6 +6,7 @@
 
 mod agent;
 mod call;
+mod connector;
 mod contact;
 mod environment;
 mod number;
@@ -18,6 +19,7 @@ mod view;
 pub use agent::{CreateAgent, DeleteAgent, PublishAgent, UpdateAgent};
 pub(crate) use call::RecordLearned;
 pub use call::{BatchRecorded, NewCall, RecordBatch, RecordCall, RecordCalls, UnreadCall};
+pub use connector::{CreateConnector, DeleteConnector, RotateConnector, UpdateConnector};
 pub(crate) use contact::is_opted_out;
 pub use contact::{
     EndOptOut, ForgetContact, NewOptOut, OptOutContact, OptOutContacts, ReassignContact,
@@ -29,6 +31,7 @@ pub use role::{
     ConstraintCheck, ConstraintProblem, RemoveCallbackRole, RoleFields, RoleMode, SetCallbackRole,
     check_constraints,
 };
+pub(crate) use route::decide_from_memory;
 pub use route::{ReportAnswered, RouteCall, RoutedAnswer};
 pub use token::{ByToken, CreateToken, DeleteToken};
 pub use undo::UndoChange;

@@ -9,11 +9,12 @@ use std::thread::JoinHandle;
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use ringback_routing::{
-    AgentId, CallVia, Caller, Decision, Directory, E164, EnvironmentId, ForwardedCall, LearnedCall,
-    Timestamp, TokenHash,
+    AgentId, CallVia, Caller, ContactUnreadable, Decision, Directory, E164, EnvironmentId,
+    ForwardedCall, LearnedCall, Timestamp, TokenHash,
 };
 use tokio::sync::{mpsc, oneshot, watch};
 
+use crate::command::decide_from_memory;
 use crate::command::{RecordLearned, is_opted_out};
 use crate::contact_view::{ContactView, remember};
 use crate::job::{Job, Submitted};
@@ -24,8 +25,8 @@ use crate::writer::Writer;
 use crate::{
     AnswerId, AnsweredCall, AuditEntry, AuditId, BackupError, Call, CallbackStatistics, Clock,
     Command, CommandError, DecisionRecord, ErasureSecret, Journal, JournalError, KeptAnswer,
-    LearnedRecorded, LearnedTicket, NewCall, Sequence, SubmitError, Tombstone, hash_sid,
-    housekeeping,
+    LearnedRecorded, LearnedTicket, NewCall, RoutedDecision, Sequence, SubmitError, Tombstone,
+    hash_sid, housekeeping,
 };
 
 /// The engine's handle; clones share one engine.
@@ -132,6 +133,9 @@ impl Engine {
         );
         if let Some(secret) = archive.erasure_secret()? {
             directory.set_contact_key(secret.contact_key());
+        }
+        for connector in stored.connectors {
+            directory.put_connector(connector);
         }
         for (contact, rights) in stored.contact_rights {
             directory.put_contact_rights(contact, rights);
@@ -337,6 +341,36 @@ impl Engine {
         self.shared
             .matched_call(decision, caller)
             .map_err(|_| SubmitError::StorageUnavailable)
+    }
+
+    /// Decides about a call by dialed number and caller without storage, and counts nothing. The call that is
+    /// returned is left out.
+    ///
+    /// # Errors
+    /// What is remembered of the caller is not in memory, and cannot be read.
+    pub fn decide_from_memory(
+        &self,
+        environment: EnvironmentId,
+        dialed: Option<E164>,
+        caller: Caller,
+    ) -> Result<RoutedDecision, ContactUnreadable> {
+        let directory = self.shared.directory.load();
+        let contacts = &self.shared.contacts;
+        let numbers = (dialed, caller);
+        decide_from_memory(environment, numbers, self.now(), &directory, contacts)
+    }
+
+    /// The latest decision on a call that was asked about over HTTP within the last day.
+    #[must_use]
+    pub fn routed_decision(
+        &self,
+        environment: EnvironmentId,
+        sid: &str,
+    ) -> Option<Arc<RoutedDecision>> {
+        let sid_hash = hash_sid(environment, sid.as_bytes());
+        let known_since = self.now().plus_millis(-ROUTED_KNOWN_MILLIS);
+        let known = self.shared.observed.routed_before(sid_hash, known_since);
+        known.flatten()
     }
 
     /// Counts and logs a decision on a SIP call. Never blocks; durable within a second.

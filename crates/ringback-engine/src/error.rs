@@ -94,6 +94,12 @@ pub enum CommandError {
     /// No such token in this environment.
     #[error("token not found")]
     TokenNotFound,
+    /// No such connector in this environment.
+    #[error("connector not found")]
+    ConnectorNotFound,
+    /// An environment cannot have more connectors.
+    #[error("too many connectors")]
+    TooManyConnectors,
     /// The token of the request has ended.
     #[error("token has ended")]
     TokenEnded,

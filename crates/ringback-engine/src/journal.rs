@@ -10,8 +10,8 @@ use std::ops::{ControlFlow, Range};
 use std::sync::Arc;
 
 use ringback_routing::{
-    Agent, AgentId, Assignment, ContactHash, ContactRights, E164, Environment, EnvironmentId,
-    PhoneNumber, Timestamp, Token, TokenHash,
+    Agent, AgentId, Assignment, Connector, ContactHash, ContactRights, E164, Environment,
+    EnvironmentId, PhoneNumber, Timestamp, Token, TokenHash,
 };
 
 use crate::{
@@ -282,6 +282,8 @@ pub struct StoredDirectory {
     pub assignments: Vec<Assignment>,
     /// Tokens.
     pub tokens: Vec<Token>,
+    /// Connectors.
+    pub connectors: Vec<Connector>,
     /// The sessions of the console that were not ended, by the hash of their cookie.
     pub sessions: HashMap<TokenHash, Session>,
     /// The last names of deleted agents.

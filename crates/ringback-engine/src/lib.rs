@@ -41,12 +41,13 @@ pub use change::{
 pub use clock::{Clock, SystemClock};
 pub use command::{
     AgentView, BatchRecorded, ByToken, Command, ConstraintCheck, ConstraintProblem, CreateAgent,
-    CreateEnvironment, CreateNumber, CreateToken, DeleteAgent, DeleteEnvironment, DeleteNumber,
-    DeleteToken, EndOptOut, ForgetContact, HoldTarget, NewCall, NewOptOut, NumberView,
-    OptOutContact, OptOutContacts, Override, OwnerView, PublishAgent, ReassignContact,
-    ReassignContacts, Reassignment, RecordBatch, RecordCall, RecordCalls, RemoveCallbackRole,
-    ReportAnswered, RoleFields, RoleMode, RouteCall, RoutedAnswer, SetCallbackRole,
-    SetDefaultAgent, UndoChange, UnreadCall, UpdateAgent, UpdateEnvironment, check_constraints,
+    CreateConnector, CreateEnvironment, CreateNumber, CreateToken, DeleteAgent, DeleteConnector,
+    DeleteEnvironment, DeleteNumber, DeleteToken, EndOptOut, ForgetContact, HoldTarget, NewCall,
+    NewOptOut, NumberView, OptOutContact, OptOutContacts, Override, OwnerView, PublishAgent,
+    ReassignContact, ReassignContacts, Reassignment, RecordBatch, RecordCall, RecordCalls,
+    RemoveCallbackRole, ReportAnswered, RoleFields, RoleMode, RotateConnector, RouteCall,
+    RoutedAnswer, SetCallbackRole, SetDefaultAgent, UndoChange, UnreadCall, UpdateAgent,
+    UpdateConnector, UpdateEnvironment, check_constraints,
 };
 pub use contact_view::ContactView;
 pub use draft::Draft;

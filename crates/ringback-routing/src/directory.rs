@@ -14,9 +14,10 @@ use crate::owners::Owners;
 use crate::persistent::{PersistentMap, PersistentVec};
 use crate::targets::TargetSet;
 use crate::{
-    Agent, AgentId, AgentSlot, AgentSlots, AgentStatus, Assignment, CallbackRole, ContactHash,
-    ContactKey, ContactRights, DialedNumber, Direction, E164, Environment, EnvironmentId,
-    EnvironmentSlot, NumberId, OptOut, PhoneNumber, StatusSet, Target, Timestamp, Token, TokenId,
+    Agent, AgentId, AgentSlot, AgentSlots, AgentStatus, Assignment, CallbackRole, Connector,
+    ConnectorId, ContactHash, ContactKey, ContactRights, DialedNumber, Direction, E164,
+    Environment, EnvironmentId, EnvironmentSlot, NumberId, OptOut, PhoneNumber, StatusSet, Target,
+    Timestamp, Token, TokenId,
 };
 
 /// An immutable snapshot of environments, agents, numbers, roles and tokens.
@@ -42,6 +43,8 @@ pub struct Directory {
     number_digits: PersistentMap<NumberId, E164>,
     /// Tokens, by the hash of their secret.
     tokens: PersistentMap<TokenHash, Arc<Token>>,
+    /// Connectors, by the hash of their key, and of the key before that.
+    connectors: PersistentMap<TokenHash, Arc<Connector>>,
     /// Keys the hashes of contacts; `None`: no contact can have asked for anything.
     contact_key: Option<ContactKey>,
     /// What contacts asked for; those that asked for nothing are not in it.
@@ -76,6 +79,8 @@ pub struct DirectoryEnvironment {
     number_count: usize,
     /// Its tokens, oldest first.
     pub tokens: Vec<Arc<Token>>,
+    /// Its connectors, oldest first.
+    pub connectors: Vec<Arc<Connector>>,
 }
 
 /// An agent and what routing needs resolved: one cache line, so that a decision waits for memory once.
@@ -143,6 +148,7 @@ impl Directory {
             numbers: PersistentMap::with_seed(seed),
             number_digits: PersistentMap::with_seed(seed),
             tokens: PersistentMap::with_seed(seed),
+            connectors: PersistentMap::with_seed(seed),
             contact_key: None,
             contact_rights: PersistentMap::with_seed(seed),
             greatest_set_sequence: 0,
@@ -420,6 +426,7 @@ impl Directory {
             numbers: PersistentVec::default(),
             number_count: 0,
             tokens: Vec::new(),
+            connectors: Vec::new(),
         }));
         match self.environments.get_mut(usize::from(slot.0)) {
             Some(free) => *free = entry,
@@ -440,6 +447,9 @@ impl Directory {
             self.free_environments.push(slot);
             for token in &entry.tokens {
                 self.tokens.remove(&token.hash);
+            }
+            for connector in &entry.connectors {
+                self.forget_keys(connector);
             }
         }
         let rights = self.contact_rights.iter();
@@ -694,6 +704,76 @@ impl Directory {
         let ended: Vec<Arc<Token>> = home.tokens.extract_if(.., |token| token.id == id).collect();
         for token in ended {
             self.tokens.remove(&token.hash);
+        }
+    }
+
+    /// The connector whose address has a key with this hash: its key, or the one before it while that holds.
+    #[must_use]
+    pub fn connector_by_key(&self, key: &TokenHash, now: Timestamp) -> Option<&Connector> {
+        let connector = self.connectors.get(key)?;
+        let holds = connector.key == *key
+            || connector
+                .previous_key
+                .is_some_and(|(previous, until)| previous == *key && now < until);
+        holds.then_some(connector)
+    }
+
+    /// The connector of an environment with this identifier.
+    #[must_use]
+    pub fn connector(&self, environment: EnvironmentId, id: ConnectorId) -> Option<&Connector> {
+        let connectors = &self.environment_by_id(environment)?.connectors;
+        let connector = connectors.iter().find(|connector| connector.id == id)?;
+        Some(connector)
+    }
+
+    /// Adds a connector, or replaces it.
+    pub fn put_connector(&mut self, record: Connector) {
+        let Some(slot) = self.environment_slots.get(&record.environment).copied() else {
+            return;
+        };
+        let connector = Arc::new(record);
+        let Some(home) = self.environment_mut(slot) else {
+            return;
+        };
+        let mut known = home.connectors.iter_mut();
+        let replaced = match known.find(|other| other.id == connector.id) {
+            Some(place) => Some(std::mem::replace(place, Arc::clone(&connector))),
+            None => {
+                home.connectors.push(Arc::clone(&connector));
+                None
+            }
+        };
+        if let Some(replaced) = replaced {
+            self.forget_keys(&replaced);
+        }
+        if let Some((previous, _)) = connector.previous_key {
+            self.connectors.insert(previous, Arc::clone(&connector));
+        }
+        self.connectors.insert(connector.key, connector);
+    }
+
+    /// Removes a connector: nobody is answered at its address from now on.
+    pub fn remove_connector(&mut self, environment: EnvironmentId, id: ConnectorId) {
+        let Some(slot) = self.environment_slots.get(&environment).copied() else {
+            return;
+        };
+        let Some(home) = self.environment_mut(slot) else {
+            return;
+        };
+        let gone: Vec<Arc<Connector>> = home
+            .connectors
+            .extract_if(.., |connector| connector.id == id)
+            .collect();
+        for connector in gone {
+            self.forget_keys(&connector);
+        }
+    }
+
+    /// Forgets the keys of a connector.
+    fn forget_keys(&mut self, connector: &Connector) {
+        self.connectors.remove(&connector.key);
+        if let Some((previous, _)) = &connector.previous_key {
+            self.connectors.remove(previous);
         }
     }
 

@@ -36,6 +36,10 @@ uuid_newtype! {
     EnvironmentId
 }
 uuid_newtype! {
+    /// Names a connector.
+    ConnectorId
+}
+uuid_newtype! {
     /// Names an agent.
     AgentId
 }

@@ -34,7 +34,8 @@ pub use explanation::{Considered, NamedAgent, Rung, Step, explain};
 pub use forwarded::{AttemptCause, EndedBy, ForwardedCall, TargetAttempt};
 pub use hours::{Hours, HoursProblem, HoursSpec, SpecialDay, Week};
 pub use id::{
-    AgentId, AgentSlot, AgentSlots, EnvironmentId, EnvironmentSlot, NumberId, TokenId, read_id,
+    AgentId, AgentSlot, AgentSlots, ConnectorId, EnvironmentId, EnvironmentSlot, NumberId, TokenId,
+    read_id,
 };
 pub use learned::LearnedCall;
 pub use number::{
@@ -42,8 +43,9 @@ pub use number::{
 };
 pub use placeholder::Placeholders;
 pub use record::{
-    Agent, AgentStatus, Assignment, CallStatus, CallbackRole, Direction, Environment, HeldTarget,
-    PhoneNumber, StatusSet, Target, TargetState, Token, UnknownStatus,
+    Agent, AgentStatus, Assignment, CallStatus, CallbackRole, Connector, ConnectorSecret,
+    Direction, Environment, HeldTarget, PhoneNumber, StatusSet, Target, TargetState, Token,
+    UnknownStatus,
 };
 pub use target_order::{Ranked, order_targets};
 pub use targets::{TargetSet, UserSet};

@@ -6,8 +6,8 @@ use std::str::FromStr;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::{
-    AgentId, Country, E164, EnvironmentId, Hours, NumberForm, NumberId, NumberRulesRef, Timestamp,
-    TokenHash, TokenId,
+    AgentId, ConnectorId, Country, Dialect, E164, EnvironmentId, Hours, NumberForm, NumberId,
+    NumberRulesRef, Timestamp, TokenHash, TokenId,
 };
 
 /// A tenant and its settings. What every call needs comes first, side by side in memory.
@@ -177,6 +177,41 @@ pub struct Token {
     pub masked: bool,
     /// When it was created.
     pub created_at: Timestamp,
+}
+
+/// A connector: an address at which a platform asks where calls go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Connector {
+    /// Its identifier.
+    pub id: ConnectorId,
+    /// The tenant whose calls it asks about.
+    pub environment: EnvironmentId,
+    /// The language of the platform; this never changes.
+    pub dialect: Dialect,
+    /// Its name.
+    pub name: Option<String>,
+    /// SHA-256 of the key in its address.
+    pub key: TokenHash,
+    /// The key before that, and until when it holds.
+    pub previous_key: Option<(TokenHash, Timestamp)>,
+    /// What the platform proves itself with; `None`: the key alone.
+    pub secret: Option<ConnectorSecret>,
+    /// Its options, as a JSON object.
+    pub options: String,
+    /// What is answered when nothing routes, as a JSON object.
+    pub on_nothing: String,
+    /// When it was created.
+    pub created_at: Timestamp,
+}
+
+/// The secret of a connector. It is never shown, in logs neither.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ConnectorSecret(pub String);
+
+impl fmt::Debug for ConnectorSecret {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("ConnectorSecret")
+    }
 }
 
 /// One destination for a call.

@@ -245,6 +245,7 @@ impl Tables {
             numbers: records(&self.state, key::NUMBER)?,
             assignments: self.read_assignments()?,
             tokens: records(&self.state, key::TOKEN)?,
+            connectors: records(&self.state, key::CONNECTOR)?,
             sessions: self.read_sessions()?,
             departed,
             contact_rights: self.read_contact_rights()?,

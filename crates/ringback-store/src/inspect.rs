@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use lsm_tree::config::FilterPolicy;
 use ringback_engine::{AuditEntry, JournalError, Session};
-use ringback_routing::{Agent, Environment, PhoneNumber, Token};
+use ringback_routing::{Agent, Connector, Environment, PhoneNumber, Token};
 use serde::Serialize;
 use uuid::Uuid;
 
@@ -64,6 +64,8 @@ pub struct RecordCounts {
     pub environments: u64,
     /// Tokens.
     pub tokens: u64,
+    /// Connectors.
+    pub connectors: u64,
     /// Numbers by the agents that they are assigned to.
     pub assignments: u64,
     /// Names of deleted agents, kept for statistics.
@@ -307,6 +309,10 @@ impl Tables {
                 key::TOKEN => {
                     counts.tokens += 1;
                     directory::read::<Token>(record).is_some()
+                }
+                key::CONNECTOR => {
+                    counts.connectors += 1;
+                    directory::read::<Connector>(record).is_some()
                 }
                 key::ASSIGNED => {
                     counts.assignments += 1;

@@ -41,6 +41,8 @@ pub(crate) const NUMBER: u8 = b'p';
 pub(crate) const ASSIGNED: u8 = b'o';
 /// `state`: token UUID (16) → creation (12) ‖ JSON.
 pub(crate) const TOKEN: u8 = b't';
+/// `state`: connector UUID (16) → creation (12) ‖ JSON.
+pub(crate) const CONNECTOR: u8 = b'c';
 /// `state`: agent UUID (16) → its last name.
 pub(crate) const DEPARTED: u8 = b'x';
 /// `state`: latest time in the chunk (8) ‖ sequence (8) ‖ index in the commit (4) → chunk of events.

@@ -11,7 +11,8 @@ use ringback_engine::{
     RoutedBatch, RoutedEvent,
 };
 use ringback_routing::{
-    AgentId, Assignment, Caller, ContactHash, E164, EnvironmentId, NumberId, Timestamp, Token,
+    AgentId, Assignment, Caller, Connector, ContactHash, E164, EnvironmentId, NumberId, Timestamp,
+    Token,
 };
 use uuid::Uuid;
 
@@ -87,7 +88,15 @@ impl Preparation<'_> {
                     None,
                 );
                 self.remove_contact_rights(*environment)?;
+                self.remove_connectors(*environment)?;
                 self.remove_tokens(*environment)
+            }
+            Change::ConnectorPut(connector) => {
+                self.put_record(key::CONNECTOR, connector.id.0, &**connector, position)
+            }
+            Change::ConnectorRemoved(_, id) => {
+                self.write_state(key::record_key(key::CONNECTOR, id.0).into(), None);
+                Ok(())
             }
             Change::TokenPut(token) => self.put_record(key::TOKEN, token.id.0, token, position),
             Change::TokenRemoved(_, token) => {
@@ -322,16 +331,32 @@ impl Preparation<'_> {
 
     /// Removes the tokens of an environment.
     fn remove_tokens(&mut self, environment: EnvironmentId) -> Result<(), JournalError> {
-        for token_key in self.keys_of(key::TOKEN)? {
-            let Some(value) = self.read_state(&token_key)? else {
+        self.remove_records(key::TOKEN, |token: &Token| token.environment == environment)
+    }
+
+    /// Removes the connectors of an environment.
+    fn remove_connectors(&mut self, environment: EnvironmentId) -> Result<(), JournalError> {
+        self.remove_records(key::CONNECTOR, |connector: &Connector| {
+            connector.environment == environment
+        })
+    }
+
+    /// Removes the records of a kind that are `gone`.
+    fn remove_records<T: DirectoryRecord>(
+        &mut self,
+        kind: u8,
+        gone: impl Fn(&T) -> bool,
+    ) -> Result<(), JournalError> {
+        for record_key in self.keys_of(kind)? {
+            let Some(value) = self.read_state(&record_key)? else {
                 continue;
             };
-            let token: Token = value
+            let record: T = value
                 .get(12..)
                 .and_then(directory::read)
                 .ok_or_else(|| self.tables.state.damaged())?;
-            if token.environment == environment {
-                self.write_state(token_key, None);
+            if gone(&record) {
+                self.write_state(record_key, None);
             }
         }
         Ok(())

@@ -15,9 +15,10 @@ use ringback_engine::{
     Via,
 };
 use ringback_routing::{
-    Agent, AgentId, AgentStatus, Assignment, CallStatus, CallbackRole, Caller, ContactHash,
-    Direction, E164, Environment, EnvironmentId, Hours, HoursSpec, NumberForm, NumberId, OptOut,
-    Outcome, PhoneNumber, Reason, SpecialDay, Target, Timestamp, Token, TokenHash, TokenId, Week,
+    Agent, AgentId, AgentStatus, Assignment, CallStatus, CallbackRole, Caller, Connector,
+    ConnectorId, ConnectorSecret, ContactHash, Dialect, Direction, E164, Environment,
+    EnvironmentId, Hours, HoursSpec, NumberForm, NumberId, OptOut, Outcome, PhoneNumber, Reason,
+    SpecialDay, Target, Timestamp, Token, TokenHash, TokenId, Week,
 };
 use uuid::Uuid;
 
@@ -612,7 +613,7 @@ pub fn contacts_are_visited_once_in_any_number_of_parts(rig: &mut impl Rig) {
 }
 
 /// The number of kinds of facts: every one is in this list, or it does not compile.
-const KINDS: usize = 30;
+const KINDS: usize = 32;
 
 /// A fact of every kind, by kind; each builds on the results of the facts before it.
 #[must_use]
@@ -623,6 +624,8 @@ pub fn samples() -> Vec<Change> {
         | Change::EnvironmentRemoved(_)
         | Change::TokenPut(_)
         | Change::TokenRemoved(..)
+        | Change::ConnectorPut(_)
+        | Change::ConnectorRemoved(..)
         | Change::AgentPut(_)
         | Change::AgentRemoved(..)
         | Change::NumberPut(_)
@@ -659,6 +662,9 @@ pub fn samples() -> Vec<Change> {
         Change::TokenPut(token(1, 1)),
         Change::TokenPut(token(2, 2)),
         Change::TokenRemoved(environment(2).id, token(2, 2).id),
+        Change::ConnectorPut(Box::new(connector(1, 1))),
+        Change::ConnectorPut(Box::new(connector(2, 1))),
+        Change::ConnectorRemoved(environment(1).id, connector(2, 1).id),
         Change::AgentPut(agent(1)),
         Change::AgentPut(agent(2)),
         Change::AgentPut(agent(3)),
@@ -735,6 +741,22 @@ pub fn samples() -> Vec<Change> {
             chain: [0xfe; 16],
         })),
     ]
+}
+
+/// The connector with this number, of the environment with that one.
+fn connector(number: u64, of: u64) -> Connector {
+    Connector {
+        id: ConnectorId(id(12, number)),
+        environment: environment(of).id,
+        dialect: Dialect::Twilio,
+        name: Some(format!("connector {number}")),
+        key: TokenHash([u8::try_from(number).unwrap_or_default(); 32]),
+        previous_key: Some((TokenHash([0xee; 32]), Timestamp::from_seconds(9))),
+        secret: Some(ConnectorSecret("secret".to_owned())),
+        options: "{\"timeout\":20}".to_owned(),
+        on_nothing: "{\"action\":\"reject\"}".to_owned(),
+        created_at: Timestamp::from_seconds(1),
+    }
 }
 
 /// What is left of the contact with this number, erased at this millisecond.

@@ -62,11 +62,14 @@ impl Model {
             Change::EnvironmentRemoved(id) => {
                 directory.environments.retain(|one| one.id != id);
                 directory.tokens.retain(|one| one.environment != id);
+                directory.connectors.retain(|one| one.environment != id);
                 let rights = &mut directory.contact_rights;
                 rights.retain(|_, one| one.environment != id);
             }
             Change::TokenPut(new) => put(&mut directory.tokens, new, |one| one.id),
             Change::TokenRemoved(_, id) => directory.tokens.retain(|one| one.id != id),
+            Change::ConnectorPut(new) => put(&mut directory.connectors, *new, |one| one.id),
+            Change::ConnectorRemoved(_, id) => directory.connectors.retain(|one| one.id != id),
             Change::AgentPut(new) => {
                 directory.departed.remove(&new.id);
                 put(&mut directory.agents, new, |one| one.id);

@@ -79,6 +79,7 @@ const RECORDS: &[Column<RecordCounts>] = &[
     ("ROLES", |count| Shown::of(count.roles)),
     ("ENVIRONMENTS", |count| Shown::of(count.environments)),
     ("TOKENS", |count| Shown::of(count.tokens)),
+    ("CONNECTORS", |count| Shown::of(count.connectors)),
     ("ASSIGNMENTS", |count| Shown::of(count.assignments)),
     ("DELETED AGENTS", |count| Shown::of(count.deleted_agents)),
     ("COUNTERS", |count| Shown::of(count.counters)),

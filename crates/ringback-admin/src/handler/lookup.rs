@@ -94,6 +94,7 @@ pub(crate) async fn route(
         caller,
         sid,
         via: CallVia::Http,
+        is_anew: false,
     };
     let (answer, response) = api
         .submit(tenant, command, move |answer: &RoutedAnswer| {

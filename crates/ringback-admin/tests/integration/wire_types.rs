@@ -4,8 +4,8 @@
 use ringback_api as api;
 use ringback_api::Change;
 use ringback_routing::{
-    AgentId, CallStatus, Direction, EnvironmentId, HoursSpec, NumberForm, NumberId, SpecialDay,
-    Week,
+    AgentId, CallStatus, Dialect, Direction, EnvironmentId, HoursSpec, NumberForm, NumberId,
+    SpecialDay, Week,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -77,6 +77,11 @@ fn same(name: &str, value: &Value) {
         "CallingNumber" => again::<api::CallingNumber>,
         "Cluster" => again::<api::Cluster>,
         "ClusterRecovery" => again::<api::ClusterRecovery>,
+        "Connector" => again::<api::Connector>,
+        "ConnectorNew" => again::<api::ConnectorNew>,
+        "ConnectorPatch" => again::<api::ConnectorPatch>,
+        "ConnectorRotation" => again::<api::ConnectorRotation>,
+        "ConnectorShown" => again::<api::ConnectorShown>,
         "ConstraintCheck" => again::<api::ConstraintCheck>,
         "Contact" => again::<api::Contact>,
         "ContactExport" => again::<api::ContactExport>,
@@ -88,6 +93,8 @@ fn same(name: &str, value: &Value) {
         "EnvironmentPatch" => again::<api::EnvironmentPatch>,
         "Erased" => again::<api::Erased>,
         "Error" | "FieldErrors" | "ConfigurationErrors" | "Problem" => again::<api::Problem>,
+        // In the form of a platform.
+        "LookupAnswer" => again::<Value>,
         "Meta" => again::<api::Meta>,
         "OptOut" => again::<api::OptOut>,
         "OptOutNew" => again::<api::OptOutNew>,
@@ -238,6 +245,31 @@ fn every_request_is_described_key_by_key() {
                         open: Vec::new(),
                     }],
                 }),
+            },
+        ),
+        described(
+            "ConnectorNew",
+            &api::ConnectorNew {
+                dialect: Dialect::Twilio,
+                name: text.clone(),
+                secret: text.clone(),
+                on_nothing: Some(json!({"action": "reject"})),
+                options: Some(json!({"timeout": 20})),
+            },
+        ),
+        described(
+            "ConnectorPatch",
+            &api::ConnectorPatch {
+                name: Change::Clear,
+                secret: Change::Set(name.clone()),
+                on_nothing: Change::Clear,
+                options: Change::Set(json!({"timeout": 20})),
+            },
+        ),
+        described(
+            "ConnectorRotation",
+            &api::ConnectorRotation {
+                grace_seconds: Some(60),
             },
         ),
         described(

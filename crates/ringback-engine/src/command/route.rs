@@ -3,14 +3,14 @@
 use std::sync::Arc;
 
 use ringback_routing::{
-    CallVia, Caller, Decision, DirectoryAgent, E164, EnvironmentId, Outcome, Placeholders,
-    Question, Reason, Target, UserSet, decide,
+    CallVia, Caller, ContactUnreadable, Decision, Directory, DirectoryAgent, E164, EnvironmentId,
+    Outcome, Placeholders, Question, Reason, Target, Timestamp, UserSet, decide,
 };
 
 use super::Command;
 use crate::observed::{count_kind, hash_sid};
 use crate::{
-    AnsweredCall, Call, CommandError, DecisionRecord, Draft, NamedAgent, RoutedCall,
+    AnsweredCall, Call, CommandError, ContactView, DecisionRecord, Draft, NamedAgent, RoutedCall,
     RoutedDecision, RoutedEvent,
 };
 
@@ -27,6 +27,8 @@ pub struct RouteCall {
     pub sid: Option<String>,
     /// How it was asked for.
     pub via: CallVia,
+    /// Whether a call that is known is decided anew. It is not counted again, and the later decision is kept.
+    pub is_anew: bool,
 }
 
 /// The answer to [`RouteCall`].
@@ -51,7 +53,7 @@ impl Command for RouteCall {
         let sid_hash = hash_sid(self.environment, sid.as_bytes());
         let before = draft.routed_before(sid_hash);
         let seen = before.is_some();
-        if let Some(decision) = before.flatten() {
+        if let Some(decision) = before.flatten().filter(|_| !self.is_anew) {
             return Ok(RoutedAnswer {
                 sid,
                 decision,
@@ -60,40 +62,26 @@ impl Command for RouteCall {
         }
         let now = draft.now();
         let directory = draft.shared_directory();
-        let ours = |number: &E164| {
-            directory
-                .number(*number)
-                .is_some_and(|number| number.record.environment == self.environment)
-        };
-        let question = Question {
-            dialed: self.dialed.filter(ours),
-            caller: self.caller,
-            is_verified: true,
-            now,
-            avoided: UserSet::NONE,
-            usable: &can_be_filled,
-        };
+        let numbers = (self.dialed, self.caller);
+        let question = question(self.environment, numbers, now, &directory);
         let decision = decide(&directory, draft.contacts(), &question)
             .map_err(|_| CommandError::StorageUnavailable)?;
         let call = draft.matched_call(&decision, self.caller)?;
         let routed_decision = Arc::new(routed_decision(&decision, &question, call));
         if seen {
-            // The same call came over SIP and was counted there.
+            // The same call was counted before, here or over SIP.
+            if self.is_anew {
+                let again = routed_event(self.environment, sid_hash, now, &routed_decision);
+                draft.routed(again, None);
+            }
             return Ok(RoutedAnswer {
                 sid,
                 decision: routed_decision,
                 decided: None,
             });
         }
-        let routed = RoutedCall {
-            environment: self.environment,
-            sid_hash,
-            at: now,
-            agent: decision.agent.map(|agent| agent.record.id),
-            source: decision.source_agent.map(|agent| agent.record.id),
-            decision: Some(Arc::clone(&routed_decision)),
-        };
-        draft.routed(RoutedEvent::Routed(routed), count_kind(&decision));
+        let routed = routed_event(self.environment, sid_hash, now, &routed_decision);
+        draft.routed(routed, count_kind(&decision));
         let (dialed, caller) = (self.dialed, self.caller);
         let record = DecisionRecord::new(now, self.via, dialed, caller, &decision, sid.as_bytes());
         draft.decided(self.environment, record);
@@ -103,6 +91,60 @@ impl Command for RouteCall {
             decided: Some((decision.outcome, decision.reason)),
         })
     }
+}
+
+/// The question about a call, dialed number and caller first. Another environment's number is as unknown as
+/// nobody's.
+fn question(
+    environment: EnvironmentId,
+    (dialed, caller): (Option<E164>, Caller),
+    now: Timestamp,
+    directory: &Directory,
+) -> Question<'static> {
+    let ours = |number: &E164| {
+        directory
+            .number(*number)
+            .is_some_and(|number| number.record.environment == environment)
+    };
+    Question {
+        dialed: dialed.filter(ours),
+        caller,
+        is_verified: true,
+        now,
+        avoided: UserSet::NONE,
+        usable: &can_be_filled,
+    }
+}
+
+/// Decides without storage, and counts nothing: the call that is returned is left out.
+pub(crate) fn decide_from_memory(
+    environment: EnvironmentId,
+    numbers: (Option<E164>, Caller),
+    now: Timestamp,
+    directory: &Directory,
+    contacts: &ContactView,
+) -> Result<RoutedDecision, ContactUnreadable> {
+    let question = question(environment, numbers, now, directory);
+    let decision = decide(directory, contacts, &question)?;
+    Ok(routed_decision(&decision, &question, None))
+}
+
+/// The event of a call that was routed by this decision.
+fn routed_event(
+    environment: EnvironmentId,
+    sid_hash: u64,
+    at: Timestamp,
+    decision: &Arc<RoutedDecision>,
+) -> RoutedEvent {
+    let id = |agent: &Option<NamedAgent>| agent.as_ref().map(|agent| agent.id);
+    RoutedEvent::Routed(RoutedCall {
+        environment,
+        sid_hash,
+        at,
+        agent: id(&decision.agent),
+        source: id(&decision.source_agent),
+        decision: Some(Arc::clone(decision)),
+    })
 }
 
 /// The decision in a form that can be kept, with everything that an answer needs.

@@ -22,6 +22,7 @@ fn route(environment: EnvironmentId, sid: &str) -> RouteCall {
         caller: Caller::Number(e164(CONTACT)),
         sid: Some(sid.to_owned()),
         via: CallVia::Http,
+        is_anew: false,
     }
 }
 

@@ -376,6 +376,7 @@ fn call_to(environment: EnvironmentId, caller: Caller, sid: &str) -> RouteCall {
         caller,
         sid: Some(sid.to_owned()),
         via: CallVia::Http,
+        is_anew: false,
     }
 }
 

@@ -244,12 +244,13 @@ const ACTIONS: [(AuditAction, &str); 17] = [
 ];
 
 /// The stored names.
-const OBJECTS: [(ObjectType, &str); 7] = [
+const OBJECTS: [(ObjectType, &str); 8] = [
     (ObjectType::Agent, "agent"),
     (ObjectType::Number, "number"),
     (ObjectType::Role, "role"),
     (ObjectType::Environment, "environment"),
     (ObjectType::Token, "token"),
     (ObjectType::Contact, "contact"),
+    (ObjectType::Connector, "connector"),
     (ObjectType::Cluster, "cluster"),
 ];

@@ -1,9 +1,9 @@
 //! Records of the directory: a version byte, then JSON with named fields.
 
 use ringback_routing::{
-    Agent, AgentId, AgentStatus, CallbackRole, Country, Direction, E164, Environment,
-    EnvironmentId, HeldTarget, Hours, HoursSpec, NumberForm, NumberId, PhoneNumber, SpecialDay,
-    Target, Timestamp, Token, TokenHash, TokenId, Week,
+    Agent, AgentId, AgentStatus, CallbackRole, Connector, ConnectorId, ConnectorSecret, Country,
+    Dialect, Direction, E164, Environment, EnvironmentId, HeldTarget, Hours, HoursSpec, NumberForm,
+    NumberId, PhoneNumber, SpecialDay, Target, Timestamp, Token, TokenHash, TokenId, Week,
 };
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -364,6 +364,82 @@ impl DirectoryRecord for Token {
             masked: stored.masked,
             created_at: Timestamp::from_millis(stored.created_at),
         })
+    }
+}
+
+/// A connector: its keys as hashes, its secret as it is.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct StoredConnector {
+    id: Uuid,
+    environment: Uuid,
+    dialect: String,
+    name: Option<String>,
+    key: String,
+    previous_key: Option<(String, i64)>,
+    secret: Option<String>,
+    /// A JSON object as text, and so is `on_nothing`.
+    options: String,
+    on_nothing: String,
+    created_at: i64,
+}
+
+impl DirectoryRecord for Connector {
+    type Stored = StoredConnector;
+
+    fn store(&self) -> StoredConnector {
+        StoredConnector {
+            id: self.id.0,
+            environment: self.environment.0,
+            dialect: dialect_name(self.dialect).to_owned(),
+            name: self.name.clone(),
+            key: hex(&self.key.0),
+            previous_key: self
+                .previous_key
+                .map(|(key, until)| (hex(&key.0), until.millis())),
+            secret: self.secret.as_ref().map(|secret| secret.0.clone()),
+            options: self.options.clone(),
+            on_nothing: self.on_nothing.clone(),
+            created_at: self.created_at.millis(),
+        }
+    }
+
+    fn read(stored: StoredConnector) -> Option<Self> {
+        let mut dialects = Dialect::ALL.into_iter();
+        Some(Self {
+            id: ConnectorId(stored.id),
+            environment: EnvironmentId(stored.environment),
+            dialect: dialects.find(|dialect| dialect_name(*dialect) == stored.dialect)?,
+            name: stored.name,
+            key: TokenHash(read_hex(&stored.key)?),
+            previous_key: match stored.previous_key {
+                None => None,
+                Some((key, until)) => {
+                    Some((TokenHash(read_hex(&key)?), Timestamp::from_millis(until)))
+                }
+            },
+            secret: stored.secret.map(ConnectorSecret),
+            options: stored.options,
+            on_nothing: stored.on_nothing,
+            created_at: Timestamp::from_millis(stored.created_at),
+        })
+    }
+}
+
+/// The stored name of a dialect.
+const fn dialect_name(dialect: Dialect) -> &'static str {
+    match dialect {
+        Dialect::RtJson => "rtjson",
+        Dialect::Drachtio => "drachtio",
+        Dialect::FreeSwitch => "freeswitch",
+        Dialect::Twilio => "twilio",
+        Dialect::Telnyx => "telnyx",
+        Dialect::Retell => "retell",
+        Dialect::Vapi => "vapi",
+        Dialect::Jambonz => "jambonz",
+        Dialect::RustPbx => "rustpbx",
+        Dialect::Ultravox => "ultravox",
+        Dialect::ElevenLabs => "elevenlabs",
+        Dialect::Text => "text",
     }
 }
 

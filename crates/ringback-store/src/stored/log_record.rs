@@ -5,7 +5,8 @@ use ringback_engine::{
     AnswerId, CallsSwept, Change, CountKey, ErasedHash, ErasureSecret, Tombstone,
 };
 use ringback_routing::{
-    AgentId, Assignment, ContactHash, E164, EnvironmentId, NumberId, Timestamp, TokenHash, TokenId,
+    AgentId, Assignment, ConnectorId, ContactHash, E164, EnvironmentId, NumberId, Timestamp,
+    TokenHash, TokenId,
 };
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -50,13 +51,15 @@ enum Kind {
     SessionEnded = 25,
     ErasureSecretSet = 26,
     Erased = 27,
+    ConnectorPut = 34,
+    ConnectorRemoved = 35,
     OptedOut = 42,
     OptOutEnded = 43,
     Reassigned = 44,
 }
 
 impl Kind {
-    const ALL: [Self; 30] = [
+    const ALL: [Self; 32] = [
         Self::EnvironmentPut,
         Self::EnvironmentRemoved,
         Self::TokenPut,
@@ -84,6 +87,8 @@ impl Kind {
         Self::SessionEnded,
         Self::ErasureSecretSet,
         Self::Erased,
+        Self::ConnectorPut,
+        Self::ConnectorRemoved,
         Self::OptedOut,
         Self::OptOutEnded,
         Self::Reassigned,
@@ -241,6 +246,10 @@ fn write_one(change: &Change, to: Vec<u8>) -> Result<(Kind, Vec<u8>), Unwritable
         Change::TokenRemoved(environment, id) => {
             (Kind::TokenRemoved, removal(*environment, id.0, to)?)
         }
+        Change::ConnectorPut(record) => (Kind::ConnectorPut, put(&**record, to)?),
+        Change::ConnectorRemoved(environment, id) => {
+            (Kind::ConnectorRemoved, removal(*environment, id.0, to)?)
+        }
         Change::NumberRemoved(environment, id) => {
             (Kind::NumberRemoved, removal(*environment, id.0, to)?)
         }
@@ -375,6 +384,11 @@ fn read_one(kind: Kind, body: &[u8]) -> Option<Change> {
         Kind::TokenRemoved => {
             let (environment, id) = removal()?;
             Change::TokenRemoved(environment, TokenId(id))
+        }
+        Kind::ConnectorPut => Change::ConnectorPut(Box::new(directory::read(body)?)),
+        Kind::ConnectorRemoved => {
+            let (environment, id) = removal()?;
+            Change::ConnectorRemoved(environment, ConnectorId(id))
         }
         Kind::NumberRemoved => {
             let (environment, id) = removal()?;

@@ -13,9 +13,10 @@ use ringback_engine::{
     RoutedOverSip, Session, Tombstone, Via,
 };
 use ringback_routing::{
-    Agent, AgentId, AgentStatus, Assignment, CallStatus, CallbackRole, Caller, ContactHash,
-    Direction, E164, Environment, EnvironmentId, NumberForm, NumberId, OptOut, Outcome,
-    PhoneNumber, Reason, Target, Timestamp, Token, TokenHash, TokenId,
+    Agent, AgentId, AgentStatus, Assignment, CallStatus, CallbackRole, Caller, Connector,
+    ConnectorId, ConnectorSecret, ContactHash, Dialect, Direction, E164, Environment,
+    EnvironmentId, NumberForm, NumberId, OptOut, Outcome, PhoneNumber, Reason, Target, Timestamp,
+    Token, TokenHash, TokenId,
 };
 use ringback_testkit::{Shown, copy_folder, routed_since};
 use uuid::Uuid;
@@ -200,6 +201,28 @@ fn changes() -> Vec<(&'static str, Change)> {
         (
             "token removed",
             Change::TokenRemoved(EnvironmentId(id(1)), TokenId(id(6))),
+        ),
+        (
+            "connector put",
+            Change::ConnectorPut(Box::new(Connector {
+                id: ConnectorId(id(12)),
+                environment: EnvironmentId(id(1)),
+                dialect: Dialect::Twilio,
+                name: Some("carrier".to_owned()),
+                key: TokenHash([0xab; 32]),
+                previous_key: Some((
+                    TokenHash([0xcd; 32]),
+                    Timestamp::from_millis(1_800_000_000_016),
+                )),
+                secret: Some(ConnectorSecret("12345".to_owned())),
+                options: "{}".to_owned(),
+                on_nothing: "{\"action\":\"reject\"}".to_owned(),
+                created_at: Timestamp::from_millis(1_800_000_000_015),
+            })),
+        ),
+        (
+            "connector removed",
+            Change::ConnectorRemoved(EnvironmentId(id(1)), ConnectorId(id(12))),
         ),
         ("agent put", Change::AgentPut(agent.clone())),
         ("agent put, bare", Change::AgentPut(bare_agent)),
