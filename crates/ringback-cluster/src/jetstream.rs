@@ -7,7 +7,7 @@ mod presence;
 mod recovery;
 mod status;
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -192,8 +192,7 @@ pub async fn join(settings: &ClusterSettings, data: Data) -> Result<Member, Join
     context.set_timeout(ANSWER_WAIT);
     let subjects = Subjects::of(&settings.name);
     // Before the log is looked at, which may be trimmed meanwhile.
-    let heard = hear_others(client.clone(), subjects.presence.clone()).await;
-    if heard.contains(&settings.node) {
+    if is_name_taken(&client, &subjects.presence, &settings.node).await {
         return Err(JoinError::NameTaken(settings.node.clone()));
     }
     let mut made_anew_at = None;
@@ -315,19 +314,30 @@ pub async fn join(settings: &ClusterSettings, data: Data) -> Result<Member, Join
     })
 }
 
-/// The names of the nodes that say within a while that they are alive.
-async fn hear_others(client: Client, subject: String) -> BTreeSet<String> {
-    let mut names = BTreeSet::new();
+/// Whether a node of this name is alive: one run of it is heard twice. What an earlier run of this node has sent just
+/// before its end may still arrive, but not again.
+async fn is_name_taken(client: &Client, subject: &str, name: &str) -> bool {
+    let hear = || hear_others(client.clone(), subject.to_owned());
+    match hear().await.get(name) {
+        None => false,
+        first => hear().await.get(name) == first,
+    }
+}
+
+/// The nodes that say within a while that they are alive, by name; of each the run that was heard last.
+async fn hear_others(client: Client, subject: String) -> BTreeMap<String, u64> {
+    let mut nodes = BTreeMap::new();
     let Ok(mut heard) = client.subscribe(subject).await else {
-        return names;
+        return nodes;
     };
     let listening = async {
         while let Some(message) = heard.next().await {
-            names.extend(presence::read(&message.payload).map(|presence| presence.node));
+            let heard = presence::read(&message.payload);
+            nodes.extend(heard.map(|presence| (presence.node, presence.instance)));
         }
     };
     let _over = tokio::time::timeout(HEARD_WAIT, listening).await;
-    names
+    nodes
 }
 
 /// Whether the log has what follows this place.

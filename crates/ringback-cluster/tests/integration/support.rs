@@ -52,8 +52,9 @@ impl Node {
         }
     }
 
-    /// Starts it, or says why it does not start.
+    /// Starts it, or says why it does not start. If it still runs, that run ends.
     pub(crate) fn try_start(&mut self) -> Result<NodeJournal, JoinError> {
+        self.end();
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .enable_all()
@@ -105,11 +106,16 @@ impl Node {
 
     /// Ends it, as a crash would.
     pub(crate) fn crash(&mut self, journal: NodeJournal) {
+        self.end();
+        drop(journal);
+    }
+
+    /// Ends its connection.
+    fn end(&mut self) {
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_background();
         }
         self.handle = None;
-        drop(journal);
     }
 }
 
