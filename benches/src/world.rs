@@ -1,6 +1,6 @@
 //! The same contacts, agents and numbers in this process, and the call path without sockets.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, PoisonError};
 
 use ringback_index::ContactIndex;
@@ -64,6 +64,7 @@ pub fn directory(population: &Population) -> Directory {
             phone_numbers: std::iter::once(number_id(population.number_index(line)))
                 .chain(shares.then(|| number_id(SHARED_NUMBER)))
                 .collect(),
+            external_ids: BTreeMap::new(),
             targets: population
                 .targets(line)
                 .into_iter()

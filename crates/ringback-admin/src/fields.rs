@@ -4,9 +4,12 @@
 //! has no fields and an error under `body`. Where a field may be left out, `null` leaves it out too,
 //! except that a `PATCH` or `PUT` takes `null` to clear what can be cleared.
 
+use std::collections::BTreeMap;
+
 use ringback_engine::Override;
 use ringback_routing::{
-    CallStatus, Country, Hours, HoursSpec, NumberForm, SpecialDay, Target, Timestamp, read_id,
+    CallStatus, Country, Dialect, Hours, HoursSpec, NumberForm, SpecialDay, Target, Timestamp,
+    read_id,
 };
 use serde_json::{Map, Value};
 use uuid::Uuid;
@@ -496,6 +499,42 @@ impl Fields {
         Some(targets)
     }
 
+    /// Ids at platforms by dialect, of which `null` clears one, and `null` instead of the object all.
+    pub(crate) fn external_ids(&mut self, name: &str) -> BTreeMap<Dialect, Option<String>> {
+        let object = match self.object.remove(name) {
+            None => return BTreeMap::new(),
+            Some(Value::Null) => return Dialect::ALL.map(|dialect| (dialect, None)).into(),
+            Some(Value::Object(object)) => object,
+            Some(_) => {
+                let message = format!("The {} field must be an object.", words(name));
+                self.errors.add(name, message);
+                return BTreeMap::new();
+            }
+        };
+        let mut ids = BTreeMap::new();
+        for (platform, value) in object {
+            let field = format!("{name}.{platform}");
+            let Some(dialect) = Dialect::from_name(&platform) else {
+                let message = format!("The {field} field is no dialect of a connector.");
+                self.errors.add(field, message);
+                continue;
+            };
+            let id = match value {
+                Value::Null => None,
+                Value::String(id) if is_external_id(&id) => Some(id),
+                _ => {
+                    let message = format!(
+                        "The {field} field must be 1 to {MAX_EXTERNAL_ID} letters, digits, dashes and underscores."
+                    );
+                    self.errors.add(field, message);
+                    continue;
+                }
+            };
+            ids.insert(dialect, id);
+        }
+        ids
+    }
+
     /// A SIP URI with placeholders in it, as `{agent_id}`, that `null` clears.
     pub(crate) fn target_template(&mut self, name: &str) -> Override<String> {
         let template = self.override_text(name, MAX_URI);
@@ -621,6 +660,12 @@ fn read_id_value(value: &Value) -> Option<Uuid> {
     value.as_str().and_then(read_id)
 }
 
+/// Whether a text can be a platform's id of an agent: `[A-Za-z0-9_-]{1,128}`.
+fn is_external_id(text: &str) -> bool {
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
+    (1..=MAX_EXTERNAL_ID).contains(&text.len()) && text.bytes().all(fits)
+}
+
 /// What keeps a URI from being a target.
 fn target_problem(uri: &str) -> Option<String> {
     ringback_sip_proto::validate_target(uri)
@@ -660,6 +705,9 @@ const MAX_URI: usize = 1_024;
 
 /// The most targets of an agent or an environment.
 const MAX_TARGETS: usize = 32;
+
+/// The longest id of an agent at a platform.
+const MAX_EXTERNAL_ID: usize = 128;
 
 /// The longest list of identifiers.
 const MAX_IDS: usize = 1_000;

@@ -39,6 +39,7 @@ fn agent_with_numbers<'a>(
         current_status: agent.status,
         phone_numbers: numbers.map(number_of_agent).collect(),
         targets: targets(&agent.targets),
+        external_ids: agent.external_ids.clone(),
         created_at: agent.created_at,
         updated_at: agent.updated_at,
     }

@@ -1,7 +1,10 @@
 //! Agents: `/agents`.
 
+use std::collections::BTreeMap;
+
 use ringback_routing::{
-    AgentId, AgentStatus, Country, Direction, E164, NumberId, Target as DomainTarget, Timestamp,
+    AgentId, AgentStatus, Country, Dialect, Direction, E164, NumberId, Target as DomainTarget,
+    Timestamp,
 };
 use serde::{Deserialize, Serialize};
 
@@ -24,6 +27,9 @@ pub struct Agent {
     pub phone_numbers: Vec<NumberOfAgent>,
     /// Its own targets; empty: the environment's template counts.
     pub targets: Vec<Target>,
+    /// Its ids at platforms, by dialect; shown where there is one.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub external_ids: BTreeMap<Dialect, String>,
     /// When it was made.
     pub created_at: Timestamp,
     /// When it was last changed.
@@ -123,6 +129,9 @@ pub struct AgentNew {
     /// Its own targets.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub targets: Option<Vec<TargetNew>>,
+    /// Its ids at platforms, by dialect.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub external_ids: BTreeMap<Dialect, String>,
 }
 
 /// Changes what is given and leaves the rest: `PATCH /agents/{id}`.
@@ -146,6 +155,9 @@ pub struct AgentPatch {
     /// Its own targets from now on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub targets: Option<Vec<TargetNew>>,
+    /// Its ids at platforms, by dialect; `None` clears one, and those left out stay.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub external_ids: BTreeMap<Dialect, Option<String>>,
 }
 
 /// Sets direction and numbers in one step: `PUT /agents/{id}/calling`.

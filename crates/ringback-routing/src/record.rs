@@ -1,5 +1,6 @@
 //! What is stored of environments, agents, numbers, roles and tokens, as plain data.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
@@ -111,6 +112,9 @@ pub struct Agent {
     pub phone_numbers: Vec<NumberId>,
     /// Where its calls go; empty: to the environment's template.
     pub targets: Vec<Target>,
+    /// Its ids at platforms that have ids of their own.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub external_ids: BTreeMap<Dialect, String>,
     /// The callback role, of an inbound agent that holds one.
     pub role: Option<CallbackRole>,
     /// When it was created.

@@ -875,6 +875,10 @@ fn agent(number: u64) -> Agent {
         status: AgentStatus::Published,
         phone_numbers: vec![NumberId(id(4, 1))],
         targets: vec![target()],
+        external_ids: (number == 1)
+            .then(|| (Dialect::Vapi, "asst_example".to_owned()))
+            .into_iter()
+            .collect(),
         role: Some(CallbackRole {
             source_agents: vec![AgentId(id(3, 1))],
             recency_window_seconds: Some(number),

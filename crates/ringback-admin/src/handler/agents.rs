@@ -1,5 +1,7 @@
 //! Agents: `/agents`.
 
+use std::collections::BTreeMap;
+
 use axum::extract::{Request, State};
 use axum::response::Response;
 use ringback_engine::{AgentView, CreateAgent, DeleteAgent, Override, PublishAgent, UpdateAgent};
@@ -68,6 +70,11 @@ pub(crate) async fn create(
             .map(number_ids)
             .unwrap_or_default(),
         targets: fields.targets("targets").unwrap_or_default(),
+        external_ids: fields
+            .external_ids("external_ids")
+            .into_iter()
+            .filter_map(|(dialect, id)| Some((dialect, id?)))
+            .collect(),
         is_misread: fields.is_misread(),
     };
     api.change_read(tenant, command, fields.finish(), |agent| {
@@ -106,6 +113,7 @@ pub(crate) async fn update(
         direction: fields.kept_choice("direction", read_direction),
         phone_number_ids: fields.kept_ids("phone_number_ids").map(number_ids),
         targets: fields.targets("targets"),
+        external_ids: fields.external_ids("external_ids"),
         is_misread: fields.is_misread(),
     };
     api.change_read(tenant, command, fields.finish(), shown)
@@ -130,6 +138,7 @@ pub(crate) async fn set_calling(
         direction: required_direction(&mut fields),
         phone_number_ids: fields.kept_ids("phone_number_ids").map(number_ids),
         targets: None,
+        external_ids: BTreeMap::new(),
         is_misread: fields.is_misread(),
     };
     api.change_read(tenant, command, fields.finish(), shown)

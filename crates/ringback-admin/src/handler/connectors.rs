@@ -54,7 +54,7 @@ pub(crate) async fn create(
     request: Request,
 ) -> Result<Response, ApiError> {
     let mut fields = read_fields(request).await?;
-    let dialect = fields.required_choice("dialect", read_dialect);
+    let dialect = fields.required_choice("dialect", Dialect::from_name);
     let name = fields.optional_name("name", MAX_NAME);
     let secret = match dialect {
         Some(dialect) => secret_of(&mut fields, dialect),
@@ -172,12 +172,6 @@ pub(crate) async fn delete(
     };
     api.change(tenant, command, |()| Ok(Answer::done("Connector deleted")))
         .await
-}
-
-/// The dialect of a request. Those that answer with a platform's own ids of agents are not offered yet.
-fn read_dialect(name: &str) -> Option<Dialect> {
-    Dialect::from_name(name)
-        .filter(|dialect| !matches!(dialect, Dialect::Retell | Dialect::Ultravox))
 }
 
 /// Reads what the platform proves itself with.

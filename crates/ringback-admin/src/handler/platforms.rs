@@ -16,7 +16,9 @@ use ringback_lookup::{
     Answer, Asked, DialEnd, Method, Occasion, Question, Request as Lookup, RoutedAgent, Routing,
     Settings, StepQuestion, answer, is_proven, methods, read,
 };
-use ringback_routing::{CallVia, Caller, Connector, Dialect, Outcome, Timestamp, order_targets};
+use ringback_routing::{
+    AgentId, CallVia, Caller, Connector, Dialect, Outcome, Timestamp, order_targets,
+};
 use serde_json::{Map, Value};
 use smallvec::SmallVec;
 
@@ -126,7 +128,7 @@ impl Asker<'_> {
         let dialed = identity::read(&question.to, rules).number();
         let caller = identity::read(&question.from, rules);
         let routed = self.route(question, dialed, caller).await?;
-        let routing = routing_of(&routed.decision, caller, &routed.sid);
+        let routing = self.routing_of(&routed.decision, caller, &routed.sid);
         let decided = Occasion::Decided(question, &routing);
         let mut answer = answer(&self.settings, self.url, decided);
         if answer.left_out > 0 {
@@ -233,7 +235,7 @@ impl Asker<'_> {
             }
             (DialEnd::Canceled, ..) => answer(&self.settings, self.url, Occasion::Ended),
             (DialEnd::Failed, Some(decision), Some(sid)) => {
-                let routing = routing_of(&decision, Caller::Anonymous, sid);
+                let routing = self.routing_of(&decision, Caller::Anonymous, sid);
                 let next = Occasion::Next(&routing, step.step);
                 answer(&self.settings, self.url, next)
             }
@@ -241,6 +243,42 @@ impl Asker<'_> {
         };
         self.count(&given);
         given
+    }
+
+    /// A decision as answers need it.
+    fn routing_of(&self, decision: &RoutedDecision, caller: Caller, sid: &str) -> Routing {
+        let mut ordered = SmallVec::new();
+        order_targets(&decision.targets, sid.as_bytes(), &mut ordered);
+        let filling = decision.placeholders(caller);
+        let filled = ordered
+            .into_iter()
+            .filter_map(|target| Some(filling.fill(&target.uri)?.into_owned()));
+        Routing {
+            outcome: decision.outcome.name(),
+            reason: decision.reason.name(),
+            agent: decision.agent.as_ref().map(|agent| RoutedAgent {
+                id: agent.id.to_string(),
+                external_id: self.external_id(agent.id),
+            }),
+            source_agent: decision
+                .source_agent
+                .as_ref()
+                .map(|agent| agent.id.to_string()),
+            call_started_at: decision
+                .call
+                .as_ref()
+                .map(|call| call.started_at.to_string()),
+            context: Map::new(),
+            targets: filled.collect(),
+        }
+    }
+
+    /// The platform's own id of an agent, as it is set now.
+    fn external_id(&self, agent: AgentId) -> Option<String> {
+        let directory = self.api.engine().directory();
+        let agent = directory.agent_of(self.connector.environment, agent)?;
+        let ids = &agent.record.external_ids;
+        ids.get(&self.connector.dialect).cloned()
     }
 
     /// Counts an answer.
@@ -257,34 +295,6 @@ struct Routed {
     sid: String,
     /// The decision.
     decision: Arc<RoutedDecision>,
-}
-
-/// A decision as answers need it.
-fn routing_of(decision: &RoutedDecision, caller: Caller, sid: &str) -> Routing {
-    let mut ordered = SmallVec::new();
-    order_targets(&decision.targets, sid.as_bytes(), &mut ordered);
-    let filling = decision.placeholders(caller);
-    let filled = ordered
-        .into_iter()
-        .filter_map(|target| Some(filling.fill(&target.uri)?.into_owned()));
-    Routing {
-        outcome: decision.outcome.name(),
-        reason: decision.reason.name(),
-        agent: decision.agent.as_ref().map(|agent| RoutedAgent {
-            id: agent.id.to_string(),
-            external_id: None,
-        }),
-        source_agent: decision
-            .source_agent
-            .as_ref()
-            .map(|agent| agent.id.to_string()),
-        call_started_at: decision
-            .call
-            .as_ref()
-            .map(|call| call.started_at.to_string()),
-        context: Map::new(),
-        targets: filled.collect(),
-    }
 }
 
 /// The settings of a connector. They were checked when they were set.

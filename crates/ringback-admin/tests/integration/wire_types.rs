@@ -184,6 +184,7 @@ fn every_request_is_described_key_by_key() {
                 description: Some(name.clone()),
                 phone_number_ids: Some(vec![NumberId(id)]),
                 targets: Some(targets.clone()),
+                external_ids: [(Dialect::Vapi, name.clone())].into(),
             },
         ),
         described(
@@ -195,6 +196,7 @@ fn every_request_is_described_key_by_key() {
                 description: Some(name.clone()),
                 phone_number_ids: Some(vec![NumberId(id)]),
                 targets: Some(targets),
+                external_ids: [(Dialect::Vapi, Some(name.clone()))].into(),
             },
         ),
         described(

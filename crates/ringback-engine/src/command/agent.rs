@@ -1,10 +1,10 @@
 //! Agents.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
 use ringback_routing::{
-    Agent, AgentId, AgentStatus, Assignment, CallbackRole, Direction, Directory, EnvironmentId,
-    NumberId, PhoneNumber, Target,
+    Agent, AgentId, AgentStatus, Assignment, CallbackRole, Dialect, Direction, Directory,
+    EnvironmentId, NumberId, PhoneNumber, Target,
 };
 
 use super::{AgentView, Command, Override};
@@ -28,6 +28,8 @@ pub struct CreateAgent {
     pub phone_number_ids: Vec<Option<NumberId>>,
     /// Its targets.
     pub targets: Vec<Target>,
+    /// Its ids at platforms.
+    pub external_ids: BTreeMap<Dialect, String>,
     /// Whether fields could not be read: then nothing is changed.
     pub is_misread: bool,
 }
@@ -62,6 +64,7 @@ impl Command for CreateAgent {
             status: AgentStatus::Draft,
             phone_numbers: Vec::new(),
             targets: self.targets.clone(),
+            external_ids: self.external_ids.clone(),
             role: None,
             created_at: draft.now(),
             updated_at: draft.now(),
@@ -94,6 +97,8 @@ pub struct UpdateAgent {
     pub phone_number_ids: Option<Vec<Option<NumberId>>>,
     /// The new targets.
     pub targets: Option<Vec<Target>>,
+    /// The new ids at platforms; `None`: the agent has none there any more. Ids at other platforms stay.
+    pub external_ids: BTreeMap<Dialect, Option<String>>,
     /// Whether fields could not be read: then nothing is changed.
     pub is_misread: bool,
 }
@@ -121,6 +126,12 @@ impl Command for UpdateAgent {
         agent.label = self.label.clone().unwrap_or(agent.label);
         agent.description = self.description.apply(agent.description);
         agent.targets = self.targets.clone().unwrap_or(agent.targets);
+        for (dialect, id) in &self.external_ids {
+            match id {
+                Some(id) => agent.external_ids.insert(*dialect, id.clone()),
+                None => agent.external_ids.remove(dialect),
+            };
+        }
         agent.updated_at = draft.now();
         match phone_numbers {
             Some(phone_numbers) => assign(draft, agent, phone_numbers),

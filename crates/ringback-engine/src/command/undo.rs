@@ -1,6 +1,6 @@
 //! Undoing an audited change.
 
-use ringback_routing::{AgentId, Directory, EnvironmentId, NumberId, TokenId};
+use ringback_routing::{AgentId, Dialect, Directory, EnvironmentId, NumberId, TokenId};
 
 use super::{
     AgentView, Command, DeleteAgent, DeleteEnvironment, DeleteNumber, DeleteToken, NumberView,
@@ -99,6 +99,10 @@ fn invert(
                 direction: Some(agent.direction),
                 phone_number_ids: Some(numbers.map(|number| Some(*number)).collect()),
                 targets: Some(agent.targets.clone()),
+                external_ids: Dialect::ALL
+                    .into_iter()
+                    .map(|dialect| (dialect, agent.external_ids.get(&dialect).cloned()))
+                    .collect(),
                 is_misread: false,
             };
             update.run(draft).map(drop)

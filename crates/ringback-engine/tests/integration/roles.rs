@@ -1,5 +1,7 @@
 //! Roles, numbers and agents follow the rules.
 
+use std::collections::BTreeMap;
+
 use ringback_engine::{
     CommandError, ConstraintCheck, ConstraintProblem, DeleteAgent, DeleteEnvironment, DeleteNumber,
     Fault, Field, FieldProblem, ForgetContact, NewCall, Override, PublishAgent, RecordCalls,
@@ -238,6 +240,7 @@ async fn deleting_a_source_empties_roles_and_forgets_its_calls() {
         direction: Some(Direction::Inbound),
         phone_number_ids: None,
         targets: None,
+        external_ids: BTreeMap::new(),
         is_misread: false,
     };
     assert_eq!(
@@ -331,6 +334,7 @@ async fn numbers_are_unique_in_use_and_lose_their_default_with_its_agent() {
         direction: None,
         phone_number_ids: Some(Vec::new()),
         targets: None,
+        external_ids: BTreeMap::new(),
         is_misread: false,
     };
     engine.submit(unassign).await.expect("unassigned");

@@ -1,5 +1,7 @@
 //! An engine over a journal in memory, and functions to fill it.
 
+use std::collections::BTreeMap;
+
 use ringback_engine::{CreateAgent, CreateEnvironment, CreateNumber, Engine, PublishAgent};
 use ringback_routing::{AgentId, AgentStatus, Direction, E164, EnvironmentId, NumberId, Target};
 pub(crate) use ringback_testkit::{MemoryJournal, StillClock};
@@ -77,6 +79,7 @@ pub(crate) async fn agent(
         direction,
         phone_number_ids: numbers.iter().copied().map(Some).collect(),
         targets: Vec::<Target>::new(),
+        external_ids: BTreeMap::new(),
         is_misread: false,
     };
     let made = engine.submit(command).await.expect("an agent is made");

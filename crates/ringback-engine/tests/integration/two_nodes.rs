@@ -1,7 +1,7 @@
 //! Two engines on one log: whatever one does just before the other appends, both end in the same state, and
 //! nothing acknowledged is lost.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -112,6 +112,7 @@ fn carry_out(engine: &Engine, here: EnvironmentId, known: &Mutex<Acknowledged>, 
                 },
                 phone_number_ids: number(*index).map(Some).into_iter().collect(),
                 targets: Vec::new(),
+                external_ids: BTreeMap::new(),
                 is_misread: false,
             };
             noted(submit(engine, command).map(|made| known.lock().agents.push(made.agent.id)));
@@ -128,6 +129,7 @@ fn carry_out(engine: &Engine, here: EnvironmentId, known: &Mutex<Acknowledged>, 
                 direction: None,
                 phone_number_ids: Some(numbers.map(Some).collect()),
                 targets: None,
+                external_ids: BTreeMap::new(),
                 is_misread: false,
             };
             noted(submit(engine, command).map(drop));

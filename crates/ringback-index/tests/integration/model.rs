@@ -506,6 +506,7 @@ fn build((environments, agents, numbers, calls, rights): WorldParts) -> World {
             },
             phone_numbers: Vec::new(),
             targets: targets(kind),
+            external_ids: std::collections::BTreeMap::new(),
             role: role
                 .filter(|_| inbound)
                 .and_then(|(sources, window, statuses, order, hours)| {

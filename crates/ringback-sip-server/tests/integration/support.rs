@@ -1,6 +1,6 @@
 //! A server with a directory for tests, and clients.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
@@ -336,6 +336,7 @@ pub(crate) fn program() -> Program {
         status: AgentStatus::Published,
         phone_numbers: vec![NUMBER],
         targets,
+        external_ids: BTreeMap::new(),
         role,
         created_at: Timestamp::default(),
         updated_at: Timestamp::default(),

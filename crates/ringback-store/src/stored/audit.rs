@@ -41,7 +41,7 @@ pub(crate) struct StoredEntry {
 #[serde(rename_all = "snake_case")]
 enum StoredState {
     Agent {
-        agent: StoredAgent,
+        agent: Box<StoredAgent>,
         numbers: Vec<StoredNumber>,
     },
     Number {
@@ -122,7 +122,7 @@ impl DirectoryRecord for AuditEntry {
 fn store_state(state: &AuditState) -> StoredState {
     match state {
         AuditState::Agent(view) => StoredState::Agent {
-            agent: view.agent.store(),
+            agent: Box::new(view.agent.store()),
             numbers: view.phone_numbers.iter().map(PhoneNumber::store).collect(),
         },
         AuditState::Number(view) => StoredState::Number {
@@ -160,7 +160,7 @@ fn read_state(stored: Option<StoredState>) -> Option<Option<AuditState>> {
     };
     Some(Some(match stored {
         StoredState::Agent { agent, numbers } => AuditState::Agent(AgentView {
-            agent: Agent::read(agent)?,
+            agent: Agent::read(*agent)?,
             phone_numbers: numbers
                 .into_iter()
                 .map(PhoneNumber::read)

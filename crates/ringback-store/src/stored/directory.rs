@@ -1,5 +1,7 @@
 //! Records of the directory: a version byte, then JSON with named fields.
 
+use std::collections::BTreeMap;
+
 use ringback_routing::{
     Agent, AgentId, AgentStatus, CallbackRole, Connector, ConnectorId, ConnectorSecret, Country,
     Dialect, Direction, E164, Environment, EnvironmentId, HeldTarget, Hours, HoursSpec, NumberForm,
@@ -140,6 +142,10 @@ pub(crate) struct StoredAgent {
     published: bool,
     phone_numbers: Vec<Uuid>,
     targets: Vec<StoredTarget>,
+    /// By the name of the dialect. Left out where there is none, so that the record is as it was before there was this
+    /// field.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    external_ids: BTreeMap<String, String>,
     role: Option<StoredRole>,
     created_at: i64,
     updated_at: i64,
@@ -220,6 +226,11 @@ impl DirectoryRecord for Agent {
             published: self.status == AgentStatus::Published,
             phone_numbers: self.phone_numbers.iter().map(|id| id.0).collect(),
             targets: self.targets.iter().map(store_target).collect(),
+            external_ids: self
+                .external_ids
+                .iter()
+                .map(|(dialect, id)| (dialect.name().to_owned(), id.clone()))
+                .collect(),
             role: self.role.as_ref().map(store_role),
             created_at: self.created_at.millis(),
             updated_at: self.updated_at.millis(),
@@ -231,6 +242,8 @@ impl DirectoryRecord for Agent {
             None => None,
             Some(role) => Some(read_role(role)?),
         };
+        let external_ids = stored.external_ids.into_iter();
+        let external_ids = external_ids.map(|(name, id)| Some((Dialect::from_name(&name)?, id)));
         Some(Self {
             id: AgentId(stored.id),
             environment: EnvironmentId(stored.environment),
@@ -249,6 +262,7 @@ impl DirectoryRecord for Agent {
             },
             phone_numbers: stored.phone_numbers.into_iter().map(NumberId).collect(),
             targets: read_targets(stored.targets),
+            external_ids: external_ids.collect::<Option<_>>()?,
             role,
             created_at: Timestamp::from_millis(stored.created_at),
             updated_at: Timestamp::from_millis(stored.updated_at),
@@ -489,6 +503,34 @@ const fn form_name(form: NumberForm) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ids_at_platforms_are_read_as_they_were_written_and_leave_no_trace_where_there_are_none() {
+        let mut agent = Agent {
+            id: AgentId(Uuid::from_u128(1)),
+            environment: EnvironmentId(Uuid::from_u128(2)),
+            name: "one".to_owned(),
+            label: String::new(),
+            description: None,
+            direction: Direction::Inbound,
+            status: AgentStatus::Draft,
+            phone_numbers: Vec::new(),
+            targets: Vec::new(),
+            external_ids: BTreeMap::new(),
+            role: None,
+            created_at: Timestamp::from_millis(1_800_000_000_001),
+            updated_at: Timestamp::from_millis(1_800_000_000_001),
+        };
+        let mut bytes = Vec::new();
+        write(&agent, &mut bytes).unwrap();
+        assert!(!String::from_utf8_lossy(&bytes).contains("external_ids"));
+        assert_eq!(read::<Agent>(&bytes), Some(agent.clone()));
+        let ids = Dialect::ALL.map(|dialect| (dialect, format!("at_{}", dialect.name())));
+        agent.external_ids = ids.into();
+        bytes.clear();
+        write(&agent, &mut bytes).unwrap();
+        assert_eq!(read::<Agent>(&bytes), Some(agent));
+    }
 
     #[test]
     fn what_an_operator_has_said_of_targets_is_read_as_it_was_written() {

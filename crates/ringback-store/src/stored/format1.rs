@@ -3,6 +3,8 @@
 //! Changes in the log and events were the domain's types of that time in postcard, directory records the same
 //! types in JSON. The types here are copies of those, and never change.
 
+use std::collections::BTreeMap;
+
 use ringback_engine::{
     AnsweredCall, BatchCall, BatchRoute, BatchesCounted, Call, Change, CountKey, CountKind,
     CountMark, RoutedBatch, RoutedCall, RoutedEvent, RoutedOverSip,
@@ -319,6 +321,7 @@ impl OldAgent {
             },
             phone_numbers: self.phone_numbers.into_iter().map(NumberId).collect(),
             targets: read_targets(self.targets),
+            external_ids: BTreeMap::new(),
             role: self.role.map(|role| CallbackRole {
                 source_agents: role.source_agents.into_iter().map(AgentId).collect(),
                 recency_window_seconds: role.recency_window_seconds,

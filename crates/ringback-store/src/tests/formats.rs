@@ -1,6 +1,7 @@
 //! Stored data stays readable: the bytes of every kind of record are pinned, and directories of older versions
 //! are opened.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -138,6 +139,7 @@ fn changes() -> Vec<(&'static str, Change)> {
         status: AgentStatus::Published,
         phone_numbers: vec![NumberId(id(5))],
         targets: vec![target()],
+        external_ids: BTreeMap::new(),
         role: Some(CallbackRole {
             source_agents: vec![AgentId(id(2)), AgentId(id(3))],
             recency_window_seconds: Some(3_600),

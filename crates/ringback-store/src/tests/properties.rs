@@ -1,5 +1,6 @@
 //! Random commits, closings and crashes.
 
+use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
 use std::sync::Arc;
 
@@ -213,6 +214,7 @@ pub(super) fn change() -> impl Strategy<Value = Change> {
             status: AgentStatus::Draft,
             phone_numbers: Vec::new(),
             targets: Vec::new(),
+            external_ids: BTreeMap::new(),
             role: None,
             created_at: Timestamp::from_millis(0),
             updated_at: Timestamp::from_millis(0),

@@ -1,6 +1,7 @@
 //! Two campaigns that share a number, the calls that they made, and what must come of each
 //! returning call.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use ringback_api::{
@@ -109,6 +110,7 @@ impl Campaigns {
                 description: None,
                 phone_number_ids: Some(numbers.to_vec()),
                 targets: Some(ranked.collect()),
+                external_ids: BTreeMap::new(),
             };
             let agent: Answer<Agent> = client.post(&ApiPath::new(["agents"]), &body)?;
             let id = agent.data.id;

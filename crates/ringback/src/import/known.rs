@@ -176,6 +176,7 @@ pub(super) mod samples {
             current_status: AgentStatus::Published,
             phone_numbers: numbers.iter().map(number).collect(),
             targets: Vec::new(),
+            external_ids: std::collections::BTreeMap::new(),
             created_at: Timestamp::from_millis(0),
             updated_at: Timestamp::from_millis(0),
         }

@@ -1,5 +1,7 @@
 //! `ringback agent`: agents, their numbers and targets.
 
+use std::collections::BTreeMap;
+
 use clap::{Args, Subcommand};
 use ringback_api::{Agent, AgentNew, AgentPatch, Calling};
 use ringback_routing::{AgentStatus, Direction, NumberId};
@@ -177,6 +179,7 @@ pub(crate) fn run(args: &AgentArgs) -> Result<(), Failure> {
                 description: description.clone(),
                 phone_number_ids: number_ids(client, number, false)?,
                 targets: targets(target, false),
+                external_ids: BTreeMap::new(),
             };
             let made: Answer<Agent> = client.post(&ApiPath::new(["agents"]), &body)?;
             if *publish {
@@ -205,6 +208,7 @@ pub(crate) fn run(args: &AgentArgs) -> Result<(), Failure> {
                 description: description.clone(),
                 phone_number_ids: number_ids(client, number, *no_numbers)?,
                 targets: targets(target, *no_targets),
+                external_ids: BTreeMap::new(),
             };
             client.patch(&path(id, "")?, &body)?
         }

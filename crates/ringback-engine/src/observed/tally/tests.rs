@@ -1,6 +1,6 @@
 //! The tally against a simple model: restarts, failing storage and deleted agents at any point.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use proptest::prelude::*;
 use ringback_routing::{
@@ -162,6 +162,7 @@ fn directory(agents: &BTreeSet<usize>) -> Directory {
             status: AgentStatus::Published,
             phone_numbers: Vec::new(),
             targets: Vec::new(),
+            external_ids: BTreeMap::new(),
             role: None,
             created_at: Timestamp::from_millis(0),
             updated_at: Timestamp::from_millis(0),
