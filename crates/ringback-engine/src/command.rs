@@ -31,7 +31,7 @@ pub use role::{
     ConstraintCheck, ConstraintProblem, RemoveCallbackRole, RoleFields, RoleMode, SetCallbackRole,
     check_constraints,
 };
-pub(crate) use route::decide_from_memory;
+pub(crate) use route::{Incoming, decide_from_memory};
 pub use route::{ReportAnswered, RouteCall, RoutedAnswer};
 pub use token::{ByToken, CreateToken, DeleteToken};
 pub use undo::UndoChange;

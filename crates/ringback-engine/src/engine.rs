@@ -14,7 +14,7 @@ use ringback_routing::{
 };
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::command::decide_from_memory;
+use crate::command::{Incoming, decide_from_memory};
 use crate::command::{RecordLearned, is_opted_out};
 use crate::contact_view::{ContactView, remember};
 use crate::job::{Job, Submitted};
@@ -353,11 +353,16 @@ impl Engine {
         environment: EnvironmentId,
         dialed: Option<E164>,
         caller: Caller,
+        is_verified: bool,
     ) -> Result<RoutedDecision, ContactUnreadable> {
         let directory = self.shared.directory.load();
         let contacts = &self.shared.contacts;
-        let numbers = (dialed, caller);
-        decide_from_memory(environment, numbers, self.now(), &directory, contacts)
+        let incoming = Incoming {
+            dialed,
+            caller,
+            is_verified,
+        };
+        decide_from_memory(environment, incoming, self.now(), &directory, contacts)
     }
 
     /// The latest decision on a call that was asked about over HTTP within the last day.

@@ -27,7 +27,7 @@ pub fn read(dialect: Dialect, request: &Request<'_>) -> Asked {
         Dialect::RtJson => rtjson::read(request),
         Dialect::Drachtio => drachtio::read(request),
         Dialect::FreeSwitch => freeswitch::read(request),
-        Dialect::Twilio | Dialect::Telnyx => markup::read(request),
+        Dialect::Twilio | Dialect::Telnyx => markup::read(dialect, request),
         Dialect::Retell => retell::read(request),
         Dialect::Vapi => vapi::read(request),
         Dialect::Jambonz => jambonz::read(request),

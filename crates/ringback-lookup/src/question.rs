@@ -1,5 +1,7 @@
 //! What platforms ask, in one form for all of them.
 
+use ringback_routing::Attestation;
+
 /// What a request turned out to be.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Asked {
@@ -23,6 +25,8 @@ pub struct Question {
     pub from: String,
     /// The platform's call id, 1 to 255 bytes; `None`: there is none that could be used.
     pub sid: Option<String>,
+    /// How far the platform says that the caller's number is attested (Twilio, Telnyx).
+    pub attestation: Option<Attestation>,
     /// The dialplan context that the answer is for (FreeSWITCH).
     pub dialplan_context: Option<String>,
 }
@@ -35,6 +39,7 @@ impl Question {
                 to,
                 from: from.unwrap_or_default(),
                 sid: usable_sid(sid),
+                attestation: None,
                 dialplan_context: None,
             }),
             _ => Asked::Malformed,

@@ -1,7 +1,9 @@
 //! The settings of a connector: its options, and what it answers when nothing routes.
 
-use ringback_routing::Dialect;
+use ringback_routing::{Attestation, Dialect};
 use serde_json::{Map, Value, json};
+
+use crate::question::Question;
 
 /// The settings of a connector, checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,6 +27,8 @@ struct Options {
     format: Option<String>,
     /// How long a target may ring, in seconds.
     timeout: Option<u16>,
+    /// How far the caller's number must be attested; `None`: not at all.
+    min_attestation: Option<Attestation>,
 }
 
 /// What is answered when nothing routes.
@@ -108,6 +112,7 @@ impl Settings {
             profile,
             format,
             timeout,
+            min_attestation,
         } = &self.options;
         let mut shown = Map::new();
         let mut add = |name: &str, value: Option<Value>| {
@@ -119,6 +124,8 @@ impl Settings {
         add("profile", profile.clone().map(Value::from));
         add("format", format.clone().map(Value::from));
         add("timeout", timeout.map(Value::from));
+        let least = min_attestation.map(|least| Value::from(least.to_string()));
+        add("min_attestation", least);
         Value::Object(shown)
     }
 
@@ -140,6 +147,13 @@ impl Settings {
             OnNothing::Error(Some(message)) => json!({"action": "error", "message": message}),
             OnNothing::Assistant(id) => json!({"action": "assistant", "assistant_id": id}),
         }
+    }
+
+    /// Whether the caller's number is attested as far as it must be.
+    #[must_use]
+    pub fn is_verified(&self, question: &Question) -> bool {
+        // No attestation is less than any.
+        question.attestation >= self.options.min_attestation
     }
 
     /// Whether drachtio redirects.
@@ -192,6 +206,12 @@ fn read_options(dialect: Dialect, options: &Value, problems: &mut Vec<SettingsPr
                 Some(seconds @ 5..=120) => read.timeout = Some(seconds),
                 _ => wrong("must be a number of seconds from 5 to 120."),
             },
+            (Dialect::Twilio | Dialect::Telnyx, "min_attestation") => {
+                match value.as_str().and_then(|value| value.parse().ok()) {
+                    Some(least) => read.min_attestation = Some(least),
+                    None => wrong("must be A, B or C."),
+                }
+            }
             (Dialect::Drachtio, "action") => match value.as_str() {
                 Some("proxy") => read.redirects = false,
                 Some("redirect") => read.redirects = true,

@@ -92,6 +92,7 @@ pub(crate) async fn route(
         environment: tenant.environment,
         dialed,
         caller,
+        is_verified: true,
         sid,
         via: CallVia::Http,
         is_anew: false,

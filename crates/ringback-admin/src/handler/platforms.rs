@@ -152,10 +152,11 @@ impl Asker<'_> {
         let api = self.api;
         let via = CallVia::Connector(self.connector.dialect);
         let environment = self.connector.environment;
+        let is_verified = self.settings.is_verified(question);
         let from_memory = || {
             let decided = api
                 .engine()
-                .decide_from_memory(environment, dialed, caller)
+                .decide_from_memory(environment, dialed, caller, is_verified)
                 .map_err(|_| ApiError::StorageUnavailable)?;
             Ok(Routed {
                 sid: question.sid.clone().unwrap_or_default(),
@@ -173,6 +174,7 @@ impl Asker<'_> {
             environment,
             dialed,
             caller,
+            is_verified,
             sid: question.sid.clone(),
             via,
             is_anew: true,

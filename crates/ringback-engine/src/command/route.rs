@@ -23,6 +23,8 @@ pub struct RouteCall {
     pub dialed: Option<E164>,
     /// The caller, as read from the request.
     pub caller: Caller,
+    /// Whether the caller's number is attested as far as it must be.
+    pub is_verified: bool,
     /// The call id; `None`: the command makes one.
     pub sid: Option<String>,
     /// How it was asked for.
@@ -62,8 +64,12 @@ impl Command for RouteCall {
         }
         let now = draft.now();
         let directory = draft.shared_directory();
-        let numbers = (self.dialed, self.caller);
-        let question = question(self.environment, numbers, now, &directory);
+        let incoming = Incoming {
+            dialed: self.dialed,
+            caller: self.caller,
+            is_verified: self.is_verified,
+        };
+        let question = question(self.environment, incoming, now, &directory);
         let decision = decide(&directory, draft.contacts(), &question)
             .map_err(|_| CommandError::StorageUnavailable)?;
         let call = draft.matched_call(&decision, self.caller)?;
@@ -93,11 +99,21 @@ impl Command for RouteCall {
     }
 }
 
-/// The question about a call, dialed number and caller first. Another environment's number is as unknown as
-/// nobody's.
+/// What is known of an incoming call.
+#[derive(Clone, Copy)]
+pub(crate) struct Incoming {
+    /// The dialed number; `None`: it cannot be read.
+    pub(crate) dialed: Option<E164>,
+    /// The caller.
+    pub(crate) caller: Caller,
+    /// Whether the caller's number is attested as far as it must be.
+    pub(crate) is_verified: bool,
+}
+
+/// The question about a call. Another environment's number is as unknown as nobody's.
 fn question(
     environment: EnvironmentId,
-    (dialed, caller): (Option<E164>, Caller),
+    incoming: Incoming,
     now: Timestamp,
     directory: &Directory,
 ) -> Question<'static> {
@@ -107,9 +123,9 @@ fn question(
             .is_some_and(|number| number.record.environment == environment)
     };
     Question {
-        dialed: dialed.filter(ours),
-        caller,
-        is_verified: true,
+        dialed: incoming.dialed.filter(ours),
+        caller: incoming.caller,
+        is_verified: incoming.is_verified,
         now,
         avoided: UserSet::NONE,
         usable: &can_be_filled,
@@ -119,12 +135,12 @@ fn question(
 /// Decides without storage, and counts nothing: the call that is returned is left out.
 pub(crate) fn decide_from_memory(
     environment: EnvironmentId,
-    numbers: (Option<E164>, Caller),
+    incoming: Incoming,
     now: Timestamp,
     directory: &Directory,
     contacts: &ContactView,
 ) -> Result<RoutedDecision, ContactUnreadable> {
-    let question = question(environment, numbers, now, directory);
+    let question = question(environment, incoming, now, directory);
     let decision = decide(directory, contacts, &question)?;
     Ok(routed_decision(&decision, &question, None))
 }

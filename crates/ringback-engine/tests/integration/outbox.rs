@@ -20,6 +20,7 @@ fn route(environment: EnvironmentId, sid: &str) -> RouteCall {
         environment,
         dialed: Some(e164(DIALED)),
         caller: Caller::Number(e164(CONTACT)),
+        is_verified: true,
         sid: Some(sid.to_owned()),
         via: CallVia::Http,
         is_anew: false,

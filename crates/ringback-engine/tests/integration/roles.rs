@@ -378,6 +378,7 @@ fn call_to(environment: EnvironmentId, caller: Caller, sid: &str) -> RouteCall {
         environment,
         dialed: Some(e164(DIALED)),
         caller,
+        is_verified: true,
         sid: Some(sid.to_owned()),
         via: CallVia::Http,
         is_anew: false,

@@ -3,7 +3,7 @@
 //! One target is dialed at a time. When the dial has ended, the platform comes back to `?step=N`, N being how many
 //! targets were dialed, and is told the next one.
 
-use ringback_routing::Dialect;
+use ringback_routing::{Attestation, Dialect};
 
 use crate::answer::Answer;
 use crate::form::Form;
@@ -14,7 +14,7 @@ use crate::settings::{OnNothing, Settings};
 use crate::xml::Element;
 
 /// A form or a query with `CallSid`, `From` and `To`; at a step with `DialCallStatus`.
-pub(super) fn read(request: &Request<'_>) -> Asked {
+pub(super) fn read(dialect: Dialect, request: &Request<'_>) -> Asked {
     let Some(query) = Form::read(request.query.as_bytes()) else {
         return Asked::Malformed;
     };
@@ -36,7 +36,25 @@ pub(super) fn read(request: &Request<'_>) -> Asked {
             _ => Asked::Malformed,
         };
     }
-    Question::about(form.number("To"), form.number("From"), sid)
+    match Question::about(form.number("To"), form.number("From"), sid) {
+        Asked::Question(question) => Asked::Question(Question {
+            attestation: attestation(dialect, &form),
+            ..question
+        }),
+        other => other,
+    }
+}
+
+/// The attestation of the caller's number: Twilio's `StirVerstat`; Telnyx's `ShakenStirAttestation`, if it was
+/// validated.
+fn attestation(dialect: Dialect, form: &Form) -> Option<Attestation> {
+    match dialect {
+        Dialect::Twilio => Attestation::of_verstat(form.get("StirVerstat")?.as_bytes(), || None),
+        _ => match form.get("ShakenStirValidated")? {
+            "1" | "true" => form.get("ShakenStirAttestation")?.parse().ok(),
+            _ => None,
+        },
+    }
 }
 
 /// Dials the target behind as many as were dialed.

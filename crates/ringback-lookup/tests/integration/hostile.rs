@@ -24,6 +24,7 @@ fn what_was_sent_stands_nowhere_in_an_answer() {
             to: hostile.to_owned(),
             from: hostile.to_owned(),
             sid: Some(hostile.to_owned()),
+            attestation: None,
             dialplan_context: Some(hostile.to_owned()),
         };
         for dialect in Dialect::ALL {
@@ -139,6 +140,7 @@ proptest! {
             to: number.clone(),
             from: number,
             sid: None,
+            attestation: None,
             dialplan_context: Some(context),
         };
         for dialect in [Dialect::Twilio, Dialect::Telnyx, Dialect::FreeSwitch] {

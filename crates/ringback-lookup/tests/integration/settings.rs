@@ -1,10 +1,10 @@
 //! Options, and what is answered when nothing routes.
 
-use ringback_lookup::Settings;
+use ringback_lookup::{Asked, Settings, read};
 use ringback_routing::Dialect;
 use serde_json::{Value, json};
 
-use crate::support::{URL, plain, settings};
+use crate::support::{Sent, URL, plain, settings};
 
 fn problems(dialect: Dialect, options: &Value, on_nothing: &Value) -> Vec<String> {
     let problems = Settings::check(dialect, options, on_nothing, URL).expect_err("refused");
@@ -16,7 +16,7 @@ fn settings_are_shown_as_they_were_given() {
     for (dialect, options, on_nothing) in [
         (
             Dialect::Twilio,
-            json!({"timeout": 5}),
+            json!({"timeout": 5, "min_attestation": "A"}),
             json!({"action": "redirect", "url": "https://app.example.com/x?y=z"}),
         ),
         (
@@ -66,6 +66,8 @@ fn what_a_dialect_does_not_have_is_refused_under_its_name() {
         (Dialect::Twilio, json!({"profile": "x"})),
         (Dialect::Twilio, json!({"timeout": 4})),
         (Dialect::Telnyx, json!({"timeout": 121})),
+        (Dialect::Telnyx, json!({"min_attestation": "a"})),
+        (Dialect::Jambonz, json!({"min_attestation": "A"})),
         (Dialect::Jambonz, json!({"timeout": "20"})),
         (Dialect::RtJson, json!({"timeout": 20})),
         (Dialect::Drachtio, json!({"action": "fork"})),
@@ -126,5 +128,49 @@ fn what_a_dialect_does_not_have_is_refused_under_its_name() {
             ["on_nothing"],
             "{on_nothing}"
         );
+    }
+}
+
+#[test]
+fn a_caller_is_verified_by_what_the_platform_attests() {
+    let (twilio, telnyx) = (Dialect::Twilio, Dialect::Telnyx);
+    for (dialect, attested, is_verified) in [
+        (twilio, "StirVerstat=TN-Validation-Passed-A", true),
+        (twilio, "StirVerstat=TN-Validation-Passed-B", true),
+        (twilio, "StirVerstat=TN-Validation-Passed-C", false),
+        (twilio, "StirVerstat=TN-Validation-Passed", false),
+        (twilio, "StirVerstat=TN-Validation-Failed-A", false),
+        (twilio, "StirVerstat=TN-Validation-Passed-A-Diverted", false),
+        (twilio, "", false),
+        (
+            telnyx,
+            "ShakenStirAttestation=A&ShakenStirValidated=1",
+            true,
+        ),
+        (
+            telnyx,
+            "ShakenStirAttestation=B&ShakenStirValidated=true",
+            true,
+        ),
+        (
+            telnyx,
+            "ShakenStirAttestation=C&ShakenStirValidated=1",
+            false,
+        ),
+        (
+            telnyx,
+            "ShakenStirAttestation=A&ShakenStirValidated=0",
+            false,
+        ),
+        (telnyx, "ShakenStirAttestation=A", false),
+        (telnyx, "ShakenStirValidated=1", false),
+    ] {
+        let sent = Sent::post(&format!("CallSid=c1&To=1&From=2&{attested}"));
+        let Asked::Question(question) = sent.read(|request| read(dialect, request)) else {
+            panic!("{attested}: a question");
+        };
+        let least = settings(dialect, &json!({"min_attestation": "B"}), &Value::Null);
+        assert_eq!(least.is_verified(&question), is_verified, "{attested}");
+        assert!(plain(dialect).is_verified(&question), "{attested}");
     }
 }
