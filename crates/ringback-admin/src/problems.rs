@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use ringback_api::{ObjectKind, ProblemCode, ProblemObject, RoutingProblem, Severity};
 use ringback_engine::ContactView;
 use ringback_routing::{
-    AgentId, AgentSlot, AgentStatus, CallStatus, Caller, ContactUnreadable, Contacts, Direction,
-    Directory, DirectoryAgent, DirectoryEnvironment, DirectoryNumber, E164, EnvironmentSlot,
-    Outcome, Placeholders, Question, Reason, RecentCalls, RememberedCall, Target, Timestamp,
-    UserSet, decide,
+    AgentId, AgentSlot, AgentStatus, CallStatus, Caller, ContactUnreadable, Contacts, Dialect,
+    Direction, Directory, DirectoryAgent, DirectoryEnvironment, DirectoryNumber, E164,
+    EnvironmentSlot, Outcome, Placeholders, Question, Reason, RecentCalls, RememberedCall, Target,
+    Timestamp, UserSet, decide,
 };
 
 /// Everything that is wrong: errors first, then by code, then by name.
@@ -21,6 +21,7 @@ pub(crate) fn problems(
     let mut found = Vec::new();
     for agent in directory.agents_of(home.record.id) {
         of_agent(directory, agent, &mut found);
+        without_external_id(home, agent, &mut found);
     }
     for number in directory.numbers_of(home.record.id) {
         if !has_default(directory, home, number) {
@@ -176,6 +177,31 @@ fn of_agent(directory: &Directory, agent: &DirectoryAgent, found: &mut Vec<Routi
                 claimants,
             ),
         }
+    }
+}
+
+/// Adds an agent that gets calls, but has no id at a platform that can be answered with nothing else.
+fn without_external_id(
+    home: &DirectoryEnvironment,
+    agent: &DirectoryAgent,
+    found: &mut Vec<RoutingProblem>,
+) {
+    let record = &agent.record;
+    let lacks = |dialect: Dialect| {
+        matches!(dialect, Dialect::Retell | Dialect::Ultravox)
+            && !record.external_ids.contains_key(&dialect)
+    };
+    let gets_calls = agent.takes_calls() && !record.phone_numbers.is_empty();
+    let mut connectors = home.connectors.iter();
+    if gets_calls && connectors.any(|connector| lacks(connector.dialect)) {
+        found.push(RoutingProblem {
+            code: ProblemCode::AgentWithoutExternalId,
+            severity: Severity::Warning,
+            message: "A connector's platform knows agents by ids of its own, and this agent has none there: calls \
+                      to it are answered as when nothing routes."
+                .to_owned(),
+            objects: vec![agent_object(agent)],
+        });
     }
 }
 

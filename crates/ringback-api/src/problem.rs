@@ -20,6 +20,8 @@ pub struct RoutingProblem {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ProblemCode {
+    /// An agent that gets calls has no id at a platform of a connector that can answer with nothing else.
+    AgentWithoutExternalId,
     /// A callback agent owns no number, so no call can come back to it.
     CallbackAgentWithoutNumber,
     /// A callback agent has no target of its own, and its environment has no template.

@@ -241,6 +241,8 @@ export default {
   "problems.more": "and {count} more",
   "severity.error": "Error",
   "severity.warning": "Warning",
+  "problem.agent_without_external_id": "Agents without an id at the platform of a connector",
+  "problem.agent_without_external_id.do": "Set the id in the agent's external_ids by the API. Retell and Ultravox are answered as when nothing routes without it.",
   "problem.callback_agent_without_number": "Callback agents without a number",
   "problem.callback_agent_without_number.do": "Calls come back only to an agent that owns the dialed number: assign one.",
   "problem.callback_agent_without_target": "Callback agents without a target",

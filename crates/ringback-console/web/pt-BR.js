@@ -241,6 +241,8 @@ export default {
   "problems.more": "e mais {count}",
   "severity.error": "Erro",
   "severity.warning": "Aviso",
+  "problem.agent_without_external_id": "Agentes sem id na plataforma de um conector",
+  "problem.agent_without_external_id.do": "Defina o id em external_ids do agente pela API. Sem ele, Retell e Ultravox recebem a resposta de quando nada é encontrado.",
   "problem.callback_agent_without_number": "Agentes de retorno sem número",
   "problem.callback_agent_without_number.do": "Ligações só voltam para um agente que tem o número discado: atribua um.",
   "problem.callback_agent_without_target": "Agentes de retorno sem destino",
