@@ -47,6 +47,9 @@ pub struct ContactView {
     unreadable: Mutex<HashSet<(EnvironmentId, E164), RandomState>>,
     /// Whether `unreadable` holds any.
     has_unreadable: AtomicBool,
+    /// Contacts, by their subscribers, of which a call was written in their other spelling: few. Some of these calls may
+    /// be gone.
+    respelled: RwLock<HashSet<(EnvironmentId, E164), RandomState>>,
     /// When a failure to read a contact was last logged, in seconds since 1970.
     read_failure_told: AtomicI64,
 }
@@ -71,6 +74,7 @@ impl ContactView {
             unloaded: Mutex::default(),
             unreadable: Mutex::default(),
             has_unreadable: AtomicBool::new(false),
+            respelled: RwLock::default(),
             read_failure_told: AtomicI64::new(i64::MIN),
         }
     }
@@ -101,6 +105,7 @@ impl ContactView {
             return;
         };
         let key = (call.environment, call.contact.subscriber());
+        self.note_spelling(call.environment, call.contact);
         let mut exact = self.exact.lock();
         if let Some(calls) = exact.contacts.get_mut(&key) {
             remember(directory, calls, call.clone());
@@ -226,6 +231,7 @@ impl ContactView {
             started_at: call.started_at,
             status: call.status,
         };
+        self.note_spelling(call.environment, call.contact);
         let mut ahead = self.ahead.lock();
         // A later status of a known call has the same second: the commit shows it, because it can read the store.
         let is_shown = call.is_new
@@ -273,6 +279,7 @@ impl ContactView {
         }
         let mut exact = self.exact.lock();
         exact.remove(&(id, contact.subscriber()));
+        self.respelled.write().remove(&(id, contact.subscriber()));
         self.mark_readable(id, contact);
         let mut ahead = self.ahead.lock();
         ahead.forget(id, contact);
@@ -318,6 +325,7 @@ impl ContactView {
         };
         let mut kept = Vec::new();
         for call in calls {
+            self.note_spelling(id, call.contact);
             remember(directory, &mut kept, call.clone());
         }
         // Held until the contact is entered: an erasure comes before or after, not in between.
@@ -365,6 +373,31 @@ impl ContactView {
         let exists = |source| directory.agent(source).is_some();
         let observed = self.index.observe_among(environment, contact, seen, exists);
         matches!(observed, Observed::Kept | Observed::Crowded)
+    }
+
+    /// Notes that a contact may be shown by this spelling.
+    fn note_spelling(&self, id: EnvironmentId, contact: E164) {
+        let subscriber = contact.subscriber();
+        if subscriber != contact {
+            self.respelled.write().insert((id, subscriber));
+        }
+    }
+
+    /// The spellings that a contact may be shown by: the first call that counts decides.
+    pub(crate) fn spellings(
+        &self,
+        id: EnvironmentId,
+        subscriber: E164,
+    ) -> impl Iterator<Item = E164> + use<> {
+        let other = subscriber
+            .respelled()
+            .filter(|_| self.respelled.read().contains(&(id, subscriber)));
+        std::iter::once(subscriber).chain(other)
+    }
+
+    /// Whether the index alone tells which contacts are stored, and when they were called.
+    pub(crate) fn is_complete(&self) -> bool {
+        self.whole.load(Ordering::Acquire) && !self.is_damaged()
     }
 
     /// Whether stored data could not be read, and still cannot.

@@ -1,5 +1,7 @@
 //! The engine: the state for readers, and the entry for commands.
 
+use std::cmp::Reverse;
+use std::collections::BTreeSet;
 use std::hash::{BuildHasher, RandomState};
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -10,7 +12,7 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use ringback_routing::{
     AgentId, CallVia, Caller, ContactUnreadable, Decision, Directory, E164, EnvironmentId,
-    ForwardedCall, LearnedCall, Timestamp, TokenHash,
+    ForwardedCall, LearnedCall, RecentCalls, Timestamp, TokenHash,
 };
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -87,6 +89,18 @@ pub struct Committed<T> {
     /// An entry of the log up to which the state contains what the command has changed.
     pub sequence: Sequence,
 }
+
+/// A contact of a list.
+#[derive(Clone, Copy, Debug)]
+pub enum Listed<'c, K> {
+    /// Its key, which is not before that of the contact shown before, and its calls.
+    Contact(K, &'c [Call]),
+    /// The calls of any contact. All contacts follow, in no order: perhaps some that were shown before.
+    Unordered(&'c [Call]),
+}
+
+/// Offers the keys by which a subscriber with these calls is listed.
+type ListedKeys<'k, K> = dyn Fn(E164, &Directory, &RecentCalls, &mut dyn FnMut(K)) + 'k;
 
 /// Why an engine did not open.
 #[derive(Debug, thiserror::Error)]
@@ -656,6 +670,118 @@ impl Engine {
         })
     }
 
+    /// Shows contacts of an environment by number, each with the calls that decide for it, newest first, until the
+    /// visitor stops: those whose number `is_wanted`. A contact of two spellings is named by the one that was recorded
+    /// first. Blocks.
+    ///
+    /// Costs a walk over the contacts in memory for every few thousand contacts shown, which are read from the store. Until all
+    /// contacts are in memory, and while some cannot be read, it reads the whole store instead; then contacts come in no
+    /// order, so the visitor must see them all.
+    ///
+    /// # Errors
+    /// Storage cannot be read, or is damaged.
+    pub fn visit_by_number(
+        &self,
+        environment: EnvironmentId,
+        is_wanted: &dyn Fn(E164) -> bool,
+        visitor: &mut dyn FnMut(Listed<'_, E164>) -> ControlFlow<()>,
+    ) -> Result<(), JournalError> {
+        let contacts = &self.shared.contacts;
+        let listed =
+            |subscriber: E164, _: &Directory, _: &RecentCalls, offer: &mut dyn FnMut(E164)| {
+                contacts
+                    .spellings(environment, subscriber)
+                    .filter(|number| is_wanted(*number))
+                    .for_each(offer);
+            };
+        self.visit_in_order(environment, &listed, &mut |listed| match listed {
+            // What is known by another spelling has its turn there.
+            Listed::Contact(number, calls)
+                if calls
+                    .last()
+                    .is_none_or(|first| first.contact != number || !is_wanted(number)) =>
+            {
+                ControlFlow::Continue(())
+            }
+            listed => visitor(listed),
+        })
+    }
+
+    /// Shows the contacts of an environment by their calls that decide, from the latest to the earliest second: those
+    /// calls of which `is_wanted` holds by agent and second. A contact comes once for each of its seconds, with all of
+    /// its calls. Otherwise as [`Self::visit_by_number`].
+    ///
+    /// # Errors
+    /// Storage cannot be read, or is damaged.
+    pub fn visit_by_time(
+        &self,
+        environment: EnvironmentId,
+        is_wanted: &dyn Fn(AgentId, i64) -> bool,
+        visitor: &mut dyn FnMut(Listed<'_, Reverse<i64>>) -> ControlFlow<()>,
+    ) -> Result<(), JournalError> {
+        let listed = |_: E164,
+                      directory: &Directory,
+                      calls: &RecentCalls,
+                      offer: &mut dyn FnMut(Reverse<i64>)| {
+            for call in calls.iter() {
+                let second = call.started_at.seconds();
+                let agent = directory.agent(call.source);
+                if agent.is_some_and(|agent| is_wanted(agent.record.id, second)) {
+                    offer(Reverse(second));
+                }
+            }
+        };
+        self.visit_in_order(environment, &listed, visitor)
+    }
+
+    /// Shows contacts by the keys that `keys` offers of them; see [`Self::visit_by_number`].
+    fn visit_in_order<K: Ord + Copy>(
+        &self,
+        environment: EnvironmentId,
+        keys: &ListedKeys<'_, K>,
+        visitor: &mut dyn FnMut(Listed<'_, K>) -> ControlFlow<()>,
+    ) -> Result<(), JournalError> {
+        let contacts = &self.shared.contacts;
+        let mut after = None;
+        loop {
+            let directory = self.shared.directory.load_full();
+            let Some(slot) = directory.environment_by_id(environment).map(|it| it.slot) else {
+                return Ok(());
+            };
+            if !contacts.is_complete() {
+                return self.visit_remembered(environment, &mut |_, calls| {
+                    visitor(Listed::Unordered(calls))
+                });
+            }
+            let mut first: BTreeSet<(K, E164)> = BTreeSet::new();
+            contacts.index.visit(slot, |contact, calls| {
+                keys(contact, &directory, &calls, &mut |key| {
+                    let entry = (key, contact);
+                    let is_full = first.len() >= LISTED_AT_ONCE;
+                    if after.is_some_and(|after| entry <= after)
+                        || is_full && first.last().is_some_and(|last| entry >= *last)
+                    {
+                        return;
+                    }
+                    first.insert(entry);
+                    if first.len() > LISTED_AT_ONCE {
+                        first.pop_last();
+                    }
+                });
+            });
+            for (key, contact) in &first {
+                let calls = contacts.exact(&directory, environment, *contact)?;
+                if visitor(Listed::Contact(*key, &calls)).is_break() {
+                    return Ok(());
+                }
+            }
+            if first.len() < LISTED_AT_ONCE {
+                return Ok(());
+            }
+            after = first.pop_last();
+        }
+    }
+
     /// The session of the console with this hash of its cookie, if it has not ended by itself.
     #[must_use]
     pub fn session(&self, cookie: &TokenHash) -> Option<Session> {
@@ -743,6 +869,9 @@ pub(crate) fn spawn(
         .spawn(run)
         .map_err(OpenError::Thread)
 }
+
+/// How many contacts one walk over the index picks for a list: more than a page has.
+const LISTED_AT_ONCE: usize = 2_048;
 
 /// How many commands wait in the queue before clients have to wait.
 const JOBS_QUEUED: usize = 1_024;

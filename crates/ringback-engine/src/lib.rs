@@ -51,7 +51,7 @@ pub use command::{
 };
 pub use contact_view::ContactView;
 pub use draft::Draft;
-pub use engine::{Committed, Engine, EngineSettings, Health, OpenError, WaitingForLog};
+pub use engine::{Committed, Engine, EngineSettings, Health, Listed, OpenError, WaitingForLog};
 pub use error::{CallDifference, CommandError, Fault, Field, FieldProblem, SubmitError};
 pub use journal::{
     AppendError, Archive, BackupError, Entry, Journal, JournalError, Sequence, StoredCounts,

@@ -188,6 +188,28 @@ impl ContactIndex {
         });
     }
 
+    /// Shows the contacts of an environment, by their [subscribers](E164::subscriber), with what is remembered of them,
+    /// newest first. Those that come, change or go meanwhile may be shown or not, or twice.
+    ///
+    /// Walks over all contacts of all environments. Locks some hundred at a time, for as long as it takes to copy them.
+    pub fn visit(&self, environment: EnvironmentSlot, mut visitor: impl FnMut(E164, RecentCalls)) {
+        self.newest.visit(|key, first| {
+            if environment_of(key) != environment {
+                return;
+            }
+            let Some(contact) = E164::from_digits(key & NUMBER) else {
+                return;
+            };
+            let first = PackedCall(first);
+            let calls = if first.has_more() {
+                self.calls(environment, contact)
+            } else {
+                std::iter::once(self.unpack(first)).collect()
+            };
+            visitor(contact, calls);
+        });
+    }
+
     /// The agents that called at this second or later, each with every number that it called from. Calls within a
     /// minute before may count, too; so may some of contacts that were forgotten.
     pub fn dialed_from(&self, since: Timestamp) -> impl Iterator<Item = (AgentSlot, E164)> {
@@ -431,10 +453,16 @@ const LATEST_STEP: u32 = 60;
 /// Environment (14 bits) and number (50 bits) in one word, which is never 0, because no number is 0. All numbers
 /// of a [subscriber](E164::subscriber) give the same word.
 const fn pack_contact(environment: EnvironmentSlot, contact: E164) -> u64 {
-    (environment.0 as u64) << 50 | contact.subscriber().digits()
+    (environment.0 as u64) << NUMBER_BITS | contact.subscriber().digits()
 }
 
 /// The environment that [`pack_contact`] was given.
 const fn environment_of(key: u64) -> EnvironmentSlot {
-    EnvironmentSlot((key >> 50) as u16)
+    EnvironmentSlot((key >> NUMBER_BITS) as u16)
 }
+
+/// The bits of a number in what [`pack_contact`] gives.
+const NUMBER_BITS: u32 = 50;
+
+/// These bits.
+const NUMBER: u64 = (1 << NUMBER_BITS) - 1;

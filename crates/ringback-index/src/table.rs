@@ -208,6 +208,24 @@ impl<S: BuildHasher> Table<S> {
         self.shrink();
     }
 
+    /// Shows every entry that is there from beginning to end, some of them twice if the table grows meanwhile.
+    ///
+    /// Copies group by group; a group's writers wait for its copy, readers do not wait.
+    pub fn visit(&self, mut visitor: impl FnMut(u64, u64)) {
+        let mut next = Some(0);
+        while let Some(hash) = next {
+            // As in `retain`, the group never begins above this hash.
+            let held = self.stripe(hash).lock();
+            let span = self.state().group(hash).hashes();
+            next = span.end().checked_add(1);
+            let pairs = self.pairs(&held, &span);
+            drop(held);
+            for (key, value) in pairs {
+                visitor(key, value);
+            }
+        }
+    }
+
     /// Begins to fetch the memory that lookups of these keys will read first, without waiting for it.
     pub fn prefetch(&self, keys: impl IntoIterator<Item = u64>) {
         let (chunks, state) = (self.chunks.load(), self.state());

@@ -1,7 +1,7 @@
 //! What is remembered of calls, page by page: `GET /contacts` and `GET /calls`.
 //!
-//! Calls are stored by contact, and contacts in the order of hashes. So each page of a list reads all that is stored
-//! of an environment, and keeps of it only what the page shows. Calls to one contact are read without that.
+//! Calls are stored by contact, and contacts in the order of hashes. So a page is picked from the contacts in memory,
+//! and only its calls are read from the store. Calls to one contact are read without that.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -10,7 +10,7 @@ use std::ops::ControlFlow;
 use axum::extract::State;
 use axum::response::Response;
 use ringback_api::ContactRow;
-use ringback_engine::{Call, hash_secret, hash_sid};
+use ringback_engine::{Call, Listed, hash_secret, hash_sid};
 use ringback_routing::{AgentId, E164, Timestamp, TokenHash, read_id};
 
 use crate::api::Api;
@@ -54,18 +54,22 @@ pub(crate) async fn contacts(
         };
         let read = api
             .engine()
-            .visit_remembered(tenant.environment, &mut |number, calls| {
-                if is_wanted(number)
-                    && let Some(latest) = calls.first()
+            .visit_by_number(tenant.environment, &is_wanted, &mut |listed| {
+                let (Listed::Contact(_, calls) | Listed::Unordered(calls)) = listed;
+                if let (Some(latest), Some(first)) = (calls.first(), calls.last())
+                    && is_wanted(first.contact)
                 {
                     let row = || ContactRow {
-                        number: number.into(),
+                        number: first.contact.into(),
                         calls: calls.len() as u64,
                         last_call_at: latest.started_at,
                     };
-                    page.offer(number, row);
+                    page.offer(first.contact, row);
                 }
-                ControlFlow::Continue(())
+                match listed {
+                    Listed::Contact(..) if page.last_if_full().is_some() => ControlFlow::Break(()),
+                    _ => ControlFlow::Continue(()),
+                }
             });
         read.map(|()| page)
     });
@@ -114,10 +118,24 @@ pub(crate) async fn calls(
         None => {
             read(move || {
                 let engine = api.engine();
-                let read = engine.visit_remembered(tenant.environment, &mut |_, calls| {
+                let is_listed = |id: AgentId, second: i64| {
+                    agent.is_none_or(|agent| id == AgentId(agent))
+                        && since.is_none_or(|since| second >= since.seconds())
+                        && after.is_none_or(|(Reverse(at), _)| second <= at.seconds())
+                };
+                let visitor = &mut |listed: Listed<'_, Reverse<i64>>| {
+                    let (Listed::Contact(_, calls) | Listed::Unordered(calls)) = listed;
+                    // Calls of the second of the last row may still come before it.
+                    if let Listed::Contact(second, _) = listed
+                        && let Some((Reverse(last), _)) = page.last_if_full()
+                        && second > Reverse(last.seconds())
+                    {
+                        return ControlFlow::Break(());
+                    }
                     offer(&mut page, calls);
                     ControlFlow::Continue(())
-                });
+                };
+                let read = engine.visit_by_time(tenant.environment, &is_listed, visitor);
                 read.map(|()| page)
             })
             .await?
@@ -180,6 +198,13 @@ impl<K: Ord + Copy, R> Page<K, R> {
         if self.rows.len() > self.limit + 1 {
             self.rows.pop_last();
         }
+    }
+
+    /// The last key, if no row behind it is taken any more.
+    fn last_if_full(&self) -> Option<K> {
+        let is_full = self.rows.len() > self.limit;
+        let last = self.rows.last_key_value().map(|(key, _)| *key);
+        last.filter(|_| is_full)
     }
 
     /// The rows, and the key of the last of them where there are more behind it.

@@ -1,13 +1,15 @@
 //! `/contacts` and `/calls`: what is remembered, page by page; and the problem that follows from it.
 
 use axum::http::StatusCode;
+use ringback_engine::{NewCall, RecordCalls, hash_sid};
+use ringback_routing::{AgentId, E164, EnvironmentId, Timestamp, read_id};
 use serde_json::{Value, json};
 
 use crate::harness::{Harness, Tenant};
 
 /// Records a call of the outbound agent, so many seconds before now.
 async fn record(harness: &Harness, tenant: &Tenant, to: &str, sid: &str, before: i64) {
-    let at = ringback_routing::Timestamp::from_seconds(crate::harness::NOW - before);
+    let at = Timestamp::from_seconds(crate::harness::NOW - before);
     let body = json!({
         "agent_id": tenant.outbound, "to": to, "from": tenant.digits, "sid": sid,
         "status": "completed", "started_at": at.to_string(),
@@ -99,6 +101,103 @@ async fn contacts_are_listed_by_number_and_calls_newest_first_in_pages_of_any_si
     assert!(pages(&harness, &tenant, &path, 10).await.is_empty());
     let path = format!("/api/v1/calls?agent={}&", tenant.outbound);
     assert_eq!(pages(&harness, &tenant, &path, 4).await.len(), 9);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pages_of_many_contacts_are_those_that_a_reading_of_the_whole_store_gives() {
+    let harness = Harness::new();
+    let tenants = [
+        harness.tenant("+551130000000").await,
+        harness.tenant("+551140000000").await,
+    ];
+    let mut random = 7_u64;
+    let mut below = move |end: u64| {
+        random = random
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        (random >> 33) % end
+    };
+    for _ in 0..16 {
+        for tenant in &tenants {
+            let calls = (0..200).map(|_| {
+                let last = below(1_200);
+                let digits = match below(4) {
+                    // Two spellings of one subscriber.
+                    0 => 551_187_650_000 + last,
+                    1 | 2 => 5_511_987_650_000 + last,
+                    _ => 14_155_550_000 + last,
+                };
+                NewCall {
+                    agent: AgentId(read_id(&tenant.outbound).expect("an id")),
+                    to: E164::from_digits(digits).expect("a number"),
+                    from: Some(E164::from_digits(551_130_000_000 + below(3)).expect("a number")),
+                    status: None,
+                    started_at: Some(Timestamp::from_millis(
+                        crate::harness::NOW * 1_000 - i64::try_from(below(40_000)).expect("small"),
+                    )),
+                    sid: Some(format!("call-{}", below(u64::MAX)).into()),
+                }
+            });
+            let command = RecordCalls {
+                environment: environment_of(tenant),
+                calls: calls.collect(),
+            };
+            let recorded = harness.engine.submit(command).await;
+            recorded.expect("storage takes them");
+        }
+    }
+    for tenant in &tenants {
+        let mut contacts = std::collections::BTreeMap::new();
+        let mut calls = Vec::new();
+        let naive =
+            harness
+                .engine
+                .visit_remembered(environment_of(tenant), &mut |number, known| {
+                    contacts.insert(number.digits(), known.len());
+                    calls.extend(known.iter().map(|call| {
+                        let hash = hash_sid(call.environment, call.sid.as_bytes());
+                        (
+                            std::cmp::Reverse(call.started_at),
+                            hash,
+                            call.sid.to_string(),
+                        )
+                    }));
+                    std::ops::ControlFlow::Continue(())
+                });
+        naive.expect("readable");
+        calls.sort();
+        assert!(contacts.len() > 1_500, "{}", contacts.len());
+        for limit in [211, 1_000] {
+            let rows = pages(&harness, tenant, "/api/v1/contacts?", limit).await;
+            let shown: Vec<_> = rows
+                .iter()
+                .map(|row| {
+                    format!(
+                        "{} {}",
+                        row["number"].as_str().expect("a text"),
+                        row["calls"]
+                    )
+                })
+                .collect();
+            let expected: Vec<_> = contacts
+                .iter()
+                .map(|(number, count)| format!("+{number} {count}"))
+                .collect();
+            assert!(shown == expected, "contacts by {limit}");
+            let rows = pages(&harness, tenant, "/api/v1/calls?", limit).await;
+            let expected: Vec<_> = calls.iter().map(|(_, _, sid)| sid.as_str()).collect();
+            assert!(texts(&rows, "sid") == expected, "calls by {limit}");
+        }
+        let prefix = "/api/v1/contacts?prefix=%2B55118765&";
+        let rows = pages(&harness, tenant, prefix, 100).await;
+        let begins = |number: &&u64| number.to_string().starts_with("55118765");
+        assert_eq!(rows.len(), contacts.keys().filter(begins).count());
+    }
+}
+
+/// The id of a tenant's environment.
+fn environment_of(tenant: &Tenant) -> EnvironmentId {
+    EnvironmentId(read_id(&tenant.environment).expect("an id"))
 }
 
 #[tokio::test(flavor = "multi_thread")]
