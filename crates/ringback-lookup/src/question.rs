@@ -57,6 +57,8 @@ pub(crate) fn usable_sid(sid: Option<String>) -> Option<String> {
 pub struct StepQuestion {
     /// The platform's call id.
     pub sid: Option<String>,
+    /// The caller, as in [`Question::from`]: targets may name it.
+    pub from: String,
     /// How many targets were dialed, from 1.
     pub step: usize,
     /// How dialing the last one ended.

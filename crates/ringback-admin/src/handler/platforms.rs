@@ -80,7 +80,7 @@ pub(crate) async fn ask(
     };
     let answer = match asked {
         Asked::Question(question) => asker.decide(&question).await?,
-        Asked::Step(step) => asker.step(&step).await,
+        Asked::Step(step) => asker.step(&step).await?,
         Asked::Other => answer(&asker.settings, &url, Occasion::Other),
         Asked::Malformed => {
             api.platforms().count(dialect, LookupResult::Malformed);
@@ -117,16 +117,8 @@ impl Asker<'_> {
             self.count(&known);
             return Ok(known);
         }
-        let rules = {
-            let directory = self.api.engine().directory();
-            let environment = directory.environment_by_id(self.connector.environment);
-            environment
-                .ok_or(ApiError::NoSuchPath)?
-                .record
-                .number_rules()
-        };
-        let dialed = identity::read(&question.to, rules).number();
-        let caller = identity::read(&question.from, rules);
+        let dialed = self.read_number(&question.to)?.number();
+        let caller = self.read_number(&question.from)?;
         let routed = self.route(question, dialed, caller).await?;
         let routing = self.routing_of(&routed.decision, caller, &routed.sid);
         let decided = Occasion::Decided(question, &routing);
@@ -140,6 +132,14 @@ impl Asker<'_> {
         }
         self.count(&answer);
         Ok(answer)
+    }
+
+    /// Reads a number by the rules of the connector's environment.
+    fn read_number(&self, text: &str) -> Result<Caller, ApiError> {
+        let directory = self.api.engine().directory();
+        let environment = directory.environment_by_id(self.connector.environment);
+        let environment = environment.ok_or(ApiError::NoSuchPath)?;
+        Ok(identity::read(text, environment.record.number_rules()))
     }
 
     /// Decides and counts; where storage cannot count, decides from memory.
@@ -218,7 +218,7 @@ impl Asker<'_> {
     }
 
     /// Answers what comes after a target was dialed. It never decides, and counts no call.
-    async fn step(&self, step: &StepQuestion) -> Answer {
+    async fn step(&self, step: &StepQuestion) -> Result<Answer, ApiError> {
         let environment = self.connector.environment;
         let sid = step.sid.as_deref();
         let known = sid.and_then(|sid| self.api.engine().routed_decision(environment, sid));
@@ -237,14 +237,14 @@ impl Asker<'_> {
             }
             (DialEnd::Canceled, ..) => answer(&self.settings, self.url, Occasion::Ended),
             (DialEnd::Failed, Some(decision), Some(sid)) => {
-                let routing = self.routing_of(&decision, Caller::Anonymous, sid);
+                let routing = self.routing_of(&decision, self.read_number(&step.from)?, sid);
                 let next = Occasion::Next(&routing, step.step);
                 answer(&self.settings, self.url, next)
             }
             (DialEnd::Failed, ..) => answer(&self.settings, self.url, Occasion::NothingNext),
         };
         self.count(&given);
-        given
+        Ok(given)
     }
 
     /// A decision as answers need it.

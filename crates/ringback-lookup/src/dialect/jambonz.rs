@@ -29,21 +29,22 @@ pub(super) fn read(request: &Request<'_>) -> Asked {
         Some(body) => json::text(body, &[name]),
         None => query.text(name),
     };
+    let number = |name: &str| match &body {
+        Some(body) => json::text(body, &[name]),
+        None => query.number(name),
+    };
     let sid = text("call_sid");
     if let Some(step) = query.get("step") {
         return match step.parse() {
             Ok(step @ 1..) => Asked::Step(StepQuestion {
                 sid: usable_sid(sid),
+                from: number("from").unwrap_or_default(),
                 step,
                 end: DialEnd::from_status(&text("dial_call_status").unwrap_or_default()),
             }),
             _ => Asked::Malformed,
         };
     }
-    let number = |name: &str| match &body {
-        Some(body) => json::text(body, &[name]),
-        None => query.number(name),
-    };
     Question::about(number("to"), number("from"), sid)
 }
 

@@ -30,6 +30,7 @@ pub(super) fn read(dialect: Dialect, request: &Request<'_>) -> Asked {
         return match step.parse() {
             Ok(step @ 1..) => Asked::Step(StepQuestion {
                 sid: usable_sid(sid),
+                from: form.number("From").unwrap_or_default(),
                 step,
                 end: DialEnd::from_status(form.get("DialCallStatus").unwrap_or_default()),
             }),
