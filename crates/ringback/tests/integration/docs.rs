@@ -8,6 +8,7 @@ use std::process::Command;
 use ringback_testkit::ServerBuilder;
 use serde_json::json;
 
+use crate::operation::metrics;
 use crate::{BINARY, ringback};
 
 /// The repository.
@@ -249,4 +250,32 @@ fn commands_that_are_shown_do_what_they_say() {
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{page}: {said}\n{text}");
     }
+}
+
+#[test]
+fn every_metric_of_a_server_is_documented_with_its_type() {
+    let page = metrics(&ServerBuilder::new(BINARY).start());
+    let families: BTreeSet<(&str, &str)> = page
+        .lines()
+        .filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '))
+        .collect();
+    let text = fs::read_to_string(folder("en").join("operations/monitoring.md")).unwrap();
+    let (_, table) = text.split_once("| metric | type | labels |").unwrap();
+    let documented: BTreeSet<(&str, &str)> = table
+        .lines()
+        .filter_map(|line| {
+            let mut cells = line.split('|').map(str::trim).skip(1);
+            let name = cells.next()?.trim_matches('`');
+            let is_metric = name.starts_with("ringback_") || name.starts_with("process_");
+            Some((name, cells.next()?)).filter(|_| is_metric)
+        })
+        .collect();
+    let missing: Vec<_> = families.difference(&documented).collect();
+    assert!(missing.is_empty(), "not in the table: {missing:?}");
+    let when_configured = ["_certificate_", "_cluster_", "_outbox_", "_otel_"];
+    let gone: Vec<_> = documented
+        .difference(&families)
+        .filter(|(name, _)| !when_configured.iter().any(|part| name.contains(part)))
+        .collect();
+    assert!(gone.is_empty(), "no longer there: {gone:?}");
 }
