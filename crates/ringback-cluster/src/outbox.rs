@@ -2,7 +2,8 @@
 //!
 //! It begins with `RBO1`. A record is: its length (4, little-endian), the first 8 bytes of the SHA-256 of the rest, the
 //! time in milliseconds since 1970 (8), the facts as the store writes them. It is synced after each record. The last
-//! record may be cut off by a crash: it was not kept then, and is cut off at the next start.
+//! record may be cut off by a crash: it was not kept then, and is cut off at the next start. One that is not whole and
+//! has others behind it is damage, which is told with its place.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -50,6 +51,11 @@ impl OutboxFile {
             io::Error::new(io::ErrorKind::InvalidData, what)
         })?;
         let whole = Records { bytes: rest }.fold(0, |length, record| length + record.length());
+        if !is_cut_off(rest.get(whole..).unwrap_or_default()) {
+            let (path, at) = (path.display(), MARK.len() + whole);
+            let what = format!("{path} is damaged at byte {at}");
+            return Err(io::Error::new(io::ErrorKind::InvalidData, what));
+        }
         let length = (MARK.len() + whole) as u64;
         let file = OpenOptions::new().append(true).open(&path)?;
         if length < bytes.len() as u64 {
@@ -204,6 +210,16 @@ impl<'b> Iterator for Records<'b> {
     }
 }
 
+/// Whether bytes behind the last whole record can be what a crash has left of one that was being written: all there is
+/// belongs to it, or was never written. No bytes can.
+fn is_cut_off(rest: &[u8]) -> bool {
+    let Some((length, body)) = rest.split_first_chunk::<4>() else {
+        return true;
+    };
+    let reaches = u64::from(u32::from_le_bytes(*length)) + (HEAD - 4) as u64;
+    reaches >= body.len() as u64 || rest.iter().all(|byte| *byte == 0)
+}
+
 /// By what a record is known to be whole.
 fn check(body: &[u8]) -> [u8; 8] {
     let mut sum = [0; 8];
@@ -307,6 +323,35 @@ mod tests {
         assert_eq!(facts(&mut open()), [call(4)]);
         fs::write(&path, "something else").unwrap();
         assert!(OutboxFile::open(&path, 1, CODEC).is_err());
+    }
+
+    #[test]
+    fn damage_before_the_end_is_told_with_its_place() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("outbox");
+        let mut outbox = OutboxFile::open(&path, 1 << 20, CODEC).unwrap();
+        let at = Timestamp::from_seconds(5);
+        outbox.keep(at, &[call(1)], true).unwrap();
+        let second = outbox.length as usize;
+        outbox.keep(at, &[call(2)], true).unwrap();
+        let third = outbox.length as usize;
+        outbox.keep(at, &[call(3)], true).unwrap();
+        let whole = fs::read(&path).unwrap();
+        for byte in second + 4..third {
+            let mut bytes = whole.clone();
+            bytes[byte] ^= 1;
+            fs::write(&path, &bytes).unwrap();
+            let error = OutboxFile::open(&path, 1 << 20, CODEC).unwrap_err();
+            let place = format!("is damaged at byte {second}");
+            assert!(error.to_string().ends_with(&place), "{byte}: {error}");
+            assert_eq!(fs::read(&path).unwrap(), bytes, "nothing is cut off");
+        }
+        // A file that the system made longer before it wrote.
+        let mut bytes = whole.clone();
+        bytes.resize(whole.len() + 100, 0);
+        fs::write(&path, &bytes).unwrap();
+        let mut outbox = OutboxFile::open(&path, 1 << 20, CODEC).unwrap();
+        assert_eq!(facts(&mut outbox), [call(1), call(2), call(3)]);
     }
 
     #[test]

@@ -100,8 +100,12 @@ pub(super) async fn join(
     }
     tracing::info!(cluster = %settings.name, node = %settings.node, "part of a cluster");
     let outbox = config.data_dir.join(OUTBOX_FILE);
-    let outbox = OutboxFile::open(outbox, cluster.outbox_bytes, CODEC)
-        .map_err(|error| unreadable(JournalError::Unavailable(Box::new(error))))?;
+    let outbox = OutboxFile::open(outbox, cluster.outbox_bytes, CODEC).map_err(|error| {
+        unreadable(match error.kind() {
+            io::ErrorKind::InvalidData => JournalError::Damaged(error.to_string()),
+            _ => JournalError::Unavailable(Box::new(error)),
+        })
+    })?;
     let journal = ClusterJournal::new(store, link, CODEC, id).map_err(unreadable)?;
     let journal = journal.with_outbox(outbox);
     let journal = catch_up(journal, &handle, data == Data::None);
