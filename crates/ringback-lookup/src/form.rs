@@ -1,5 +1,7 @@
 //! Names and values as forms and queries have them (`application/x-www-form-urlencoded`).
 
+use percent_encoding::percent_decode;
+
 /// The parameters of a form or a query, in the order received.
 #[derive(Debug)]
 pub(crate) struct Form(Vec<(String, String)>);
@@ -42,29 +44,9 @@ impl Form {
 
 /// A name or a value without its escapes. A percent sign without two hexadecimal digits behind it stands for itself.
 fn decode(text: &[u8]) -> Option<String> {
-    let mut decoded = Vec::with_capacity(text.len());
-    let mut rest = text;
-    while let Some((first, after)) = rest.split_first() {
-        rest = after;
-        decoded.push(match first {
-            b'+' => b' ',
-            b'%' => match after {
-                [high, low, behind @ ..] if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => {
-                    rest = behind;
-                    (hex(*high) << 4) | hex(*low)
-                }
-                _ => b'%',
-            },
-            other => *other,
-        });
-    }
-    String::from_utf8(decoded).ok()
-}
-
-/// The value of a hexadecimal digit.
-const fn hex(digit: u8) -> u8 {
-    match digit {
-        b'0'..=b'9' => digit - b'0',
-        _ => (digit | 0x20) - b'a' + 10,
-    }
+    let spaced: Vec<u8> = text
+        .iter()
+        .map(|byte| if *byte == b'+' { b' ' } else { *byte })
+        .collect();
+    String::from_utf8(percent_decode(&spaced).collect()).ok()
 }
