@@ -30,67 +30,31 @@ fn decisions(criterion: &mut Criterion) {
     let mut random = SmallRng::seed_from_u64(1);
     let mut contact_number = move || random_contact(&mut random, CONTACTS);
 
-    group.bench_function("same number", |bencher| {
-        bencher.iter(|| {
-            let index = contact_number();
-            let caller = Caller::Number(e164(contact(index)));
-            black_box(
-                world
-                    .decide(
-                        e164(Population::SMALL.number(Population::SMALL.line(index))),
-                        caller,
-                    )
-                    .reason,
-            )
-        });
-    });
     let rights = World::new(CONTACTS).with_rights(CONTACTS);
-    group.bench_function("same number, with opt-outs and hours", |bencher| {
-        bencher.iter(|| {
-            let index = contact_number();
-            let caller = Caller::Number(e164(contact(index)));
-            black_box(
-                rights
-                    .decide(
-                        e164(Population::SMALL.number(Population::SMALL.line(index))),
-                        caller,
-                    )
-                    .reason,
-            )
+    for (name, world, is_known) in [
+        ("same number", &world, true),
+        ("same number, with opt-outs and hours", &rights, true),
+        ("opted out", &rights, false),
+        ("default, never called", &world, false),
+    ] {
+        let caller = if is_known { contact } else { stranger };
+        group.bench_function(name, |bencher| {
+            bencher.iter(|| {
+                let index = contact_number();
+                let caller = Caller::Number(e164(caller(index)));
+                let line = Population::SMALL.line(index);
+                black_box(
+                    world
+                        .decide(e164(Population::SMALL.number(line)), caller)
+                        .reason,
+                )
+            });
         });
-    });
-    group.bench_function("opted out", |bencher| {
-        bencher.iter(|| {
-            let index = contact_number();
-            let caller = Caller::Number(e164(stranger(index)));
-            black_box(
-                rights
-                    .decide(
-                        e164(Population::SMALL.number(Population::SMALL.line(index))),
-                        caller,
-                    )
-                    .reason,
-            )
-        });
-    });
+    }
     group.bench_function("other number", |bencher| {
         bencher.iter(|| {
             let caller = Caller::Number(e164(contact(contact_number())));
             black_box(world.decide(shared_number(), caller).reason)
-        });
-    });
-    group.bench_function("default, never called", |bencher| {
-        bencher.iter(|| {
-            let index = contact_number();
-            let caller = Caller::Number(e164(stranger(index)));
-            black_box(
-                world
-                    .decide(
-                        e164(Population::SMALL.number(Population::SMALL.line(index))),
-                        caller,
-                    )
-                    .reason,
-            )
         });
     });
     group.bench_function("default, anonymous", |bencher| {
