@@ -23,6 +23,7 @@ use crate::admission::gate::Gate;
 use crate::admission::pressure::Pressure;
 use crate::clock::Now;
 use crate::forward::Forward;
+use crate::identity;
 use crate::learning::Learning;
 use crate::outbox::Outbox;
 use crate::policy::{Policy, Source};
@@ -165,11 +166,8 @@ impl<'m, 'r> Call<'m, 'r> {
 
     /// Whether the caller's number is attested as high as its peer must.
     pub(crate) fn is_verified(&self) -> bool {
-        let peer = self.source.peer;
-        peer.min_attestation.is_none() || {
-            let environment = self.number.map(|number| &number.environment.record);
-            crate::identity::is_verified(self.invite.message(), peer, environment)
-        }
+        let environment = self.number.map(|number| &number.environment.record);
+        identity::is_verified(self.invite.message(), self.source.peer, environment)
     }
 
     /// Whether it is sent on, and not redirected.
